@@ -1,0 +1,84 @@
+"""wsrt: typed, bounded, observable WebSockets for Django."""
+
+from __future__ import annotations
+
+from . import addresses
+from .addresses import Audience
+from .close_codes import Close, CloseCode, Closed, Reconnect
+from .consumers import TypedEventConsumer
+from .control import (
+    aadd_to_room,
+    add_to_room,
+    adisconnect,
+    apermissions_changed,
+    aremove_from_room,
+    disconnect,
+    permissions_changed,
+    remove_from_room,
+)
+from .exceptions import (
+    BackplaneUnavailable,
+    DeclarationError,
+    Refused,
+    TooManyRooms,
+    UndeclaredEvent,
+    UnknownNamespace,
+    UnsendableEvent,
+    WrongContext,
+    WsrtError,
+)
+from .handlers import on, on_layer
+from .protocol.events import Event, RootEvent
+from .publish import (
+    abroadcast,
+    apublish_to_audience,
+    apublish_to_room,
+    apublish_to_user,
+    broadcast,
+    publish_to_audience,
+    publish_to_room,
+    publish_to_user,
+)
+from .types import Publication
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Audience",
+    "BackplaneUnavailable",
+    "Close",
+    "CloseCode",
+    "Closed",
+    "DeclarationError",
+    "Event",
+    "Publication",
+    "Reconnect",
+    "Refused",
+    "RootEvent",
+    "TooManyRooms",
+    "TypedEventConsumer",
+    "UndeclaredEvent",
+    "UnknownNamespace",
+    "UnsendableEvent",
+    "WrongContext",
+    "WsrtError",
+    "aadd_to_room",
+    "abroadcast",
+    "add_to_room",
+    "addresses",
+    "adisconnect",
+    "apermissions_changed",
+    "apublish_to_audience",
+    "apublish_to_room",
+    "apublish_to_user",
+    "aremove_from_room",
+    "broadcast",
+    "disconnect",
+    "on",
+    "on_layer",
+    "permissions_changed",
+    "publish_to_audience",
+    "publish_to_room",
+    "publish_to_user",
+    "remove_from_room",
+]

@@ -1,0 +1,159 @@
+"""
+The close table: every way in which wsrt ends a connection.
+
+Ranges (RFC 6455, 7.4): 1000-1015 belong to the protocol, 3000-3999 are registered and pass unchanged, 4000-4499 are
+wsrt's, 4500-4749 are an application's own after which clients come back, 4750-4999 its own after which they do not.
+Policy is data: the documentation and the clients are rendered from TABLE.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+__all__ = ["TABLE", "Close", "CloseCode", "Closed", "Reconnect", "reconnect_for"]
+
+MAX_REASON_BYTES = 123
+"""A control frame carries 125 bytes, two of them the code (RFC 6455, 5.5)."""
+
+
+class Reconnect(enum.Enum):
+    """What a client does after a close."""
+
+    NEVER = "never"
+    BACKOFF = "backoff"
+    SPREAD = "spread"  # over the window that the server hinted
+    AUTH = "auth"  # refresh the credentials first
+    LATER = "later"  # after 5 s or more
+
+
+class CloseCode(enum.IntEnum):
+    """The bare numbers."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    INVALID_PAYLOAD = 1007
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+    TRY_AGAIN_LATER = 1013
+    UNAUTHENTICATED = 4401
+    FORBIDDEN = 4403
+    NOT_FOUND = 4404
+    SETUP_TIMEOUT = 4408
+    REPLACED = 4409
+    DISCONNECTED = 4410
+    RATE_LIMITED = 4429
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Close:
+    """One way to end a connection: code, reason as the client reads it, and what the client does then."""
+
+    code: int
+    reason: str = ""
+    reconnect: Reconnect = Reconnect.BACKOFF
+
+    def __post_init__(self) -> None:
+        if not is_sendable(self.code):
+            raise ValueError(
+                f"{self.code} cannot be sent as a close code; use 1000, 4500-4749 (clients reconnect) "
+                "or 4750-4999 (clients stay away)"
+            )
+
+    @property
+    def wire_reason(self) -> str:
+        """The reason cut to 123 bytes of UTF-8 on a code-point boundary (S35)."""
+        return self.reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+
+    @property
+    def fallback_code(self) -> int:
+        """The number for a server that refuses this code: stock Daphne sends only 1000 and 3000-4999."""
+        return self.code + 3000 if 1000 < self.code < 1015 else self.code
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Closed:
+    """
+    How a connection ended.
+
+    Attributes:
+        code: the close code; 1005 or 1006 where the peer gave none.
+        reason: the text beside it, often empty.
+        by: "client", "server", or "network" where nobody said goodbye (servers report 1005, 1006 or nothing alike).
+    """
+
+    code: int
+    reason: str
+    by: str
+
+
+def is_sendable(code: int) -> bool:
+    """Return whether a close frame may carry the code (RFC 6455, 7.4.1: 1005, 1006 and 1015 never)."""
+    return code in {1000, 1001, 1002, 1003} or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+# The peer or the application is done.
+NORMAL = Close(CloseCode.NORMAL, "", Reconnect.NEVER)
+
+# The connection is given up; the client comes back.
+SERVER_SHUTTING_DOWN = Close(CloseCode.GOING_AWAY, "Server shutting down", Reconnect.SPREAD)
+HEARTBEAT_TIMEOUT = Close(CloseCode.GOING_AWAY, "Heartbeat timeout", Reconnect.BACKOFF)
+MESSAGE_HANDLING_FAILED = Close(CloseCode.INTERNAL_ERROR, "Message handling failed", Reconnect.BACKOFF)
+CONNECTION_SETUP_FAILED = Close(CloseCode.INTERNAL_ERROR, "Connection setup failed", Reconnect.BACKOFF)
+OUTBOUND_PUBLISH_FAILED = Close(CloseCode.INTERNAL_ERROR, "Outbound publish failed", Reconnect.BACKOFF)
+BACKPRESSURE_OVERFLOW = Close(CloseCode.TRY_AGAIN_LATER, "WebSocket backpressure overflow", Reconnect.BACKOFF)
+CONNECTION_SETUP_TIMEOUT = Close(CloseCode.SETUP_TIMEOUT, "Connection setup timeout", Reconnect.BACKOFF)
+RATE_LIMIT_EXCEEDED = Close(CloseCode.RATE_LIMITED, "Rate limit exceeded", Reconnect.LATER)
+TOO_MANY_CONNECTIONS = Close(CloseCode.RATE_LIMITED, "Too many connections", Reconnect.LATER)
+UNAUTHENTICATED = Close(CloseCode.UNAUTHENTICATED, "Unauthenticated", Reconnect.AUTH)
+CREDENTIALS_EXPIRED = Close(CloseCode.UNAUTHENTICATED, "Credentials expired", Reconnect.AUTH)
+
+# The client would only do it again; it stays away.
+INVALID_MESSAGE_PAYLOAD = Close(CloseCode.INVALID_PAYLOAD, "Invalid message payload", Reconnect.NEVER)
+INVALID_EVENT_DATA = Close(CloseCode.INVALID_PAYLOAD, "Invalid event data", Reconnect.NEVER)
+UNKNOWN_EVENT = Close(CloseCode.POLICY_VIOLATION, "Unknown event", Reconnect.NEVER)
+TOO_MANY_VIOLATIONS = Close(CloseCode.POLICY_VIOLATION, "Too many violations", Reconnect.NEVER)
+MESSAGE_TOO_LARGE = Close(CloseCode.MESSAGE_TOO_BIG, "Message too large", Reconnect.NEVER)
+FORBIDDEN = Close(CloseCode.FORBIDDEN, "Forbidden", Reconnect.NEVER)
+NOT_FOUND = Close(CloseCode.NOT_FOUND, "Not found", Reconnect.NEVER)
+REPLACED = Close(CloseCode.REPLACED, "Replaced by a newer connection", Reconnect.NEVER)
+DISCONNECTED = Close(CloseCode.DISCONNECTED, "Disconnected by the server", Reconnect.NEVER)
+
+TABLE: dict[Close, str] = {
+    NORMAL: "the consumer closes normally",
+    SERVER_SHUTTING_DOWN: "the server drains its connections before it exits",
+    HEARTBEAT_TIMEOUT: "nothing was received since the last ping",
+    INVALID_MESSAGE_PAYLOAD: "a frame is not UTF-8, not JSON, or not an envelope",
+    INVALID_EVENT_DATA: "the data fails the event's model",
+    UNKNOWN_EVENT: "the event is not in the catalog",
+    TOO_MANY_VIOLATIONS: "more than `max_violations` invalid frames were reported within a minute",
+    MESSAGE_TOO_LARGE: "a frame is over `max_payload` bytes",
+    MESSAGE_HANDLING_FAILED: "a handler raised what is no refusal",
+    CONNECTION_SETUP_FAILED: "`authorize` or `on_connect` raised",
+    OUTBOUND_PUBLISH_FAILED: "the server's send failed while the peer was there",
+    BACKPRESSURE_OVERFLOW: "the outbox went over its limits",
+    UNAUTHENTICATED: "`authorize` or `on_connect` refused an anonymous user",
+    CREDENTIALS_EXPIRED: "the session or ticket is no longer good",
+    FORBIDDEN: "`authorize` or `on_connect` refused a known user",
+    NOT_FOUND: "`Http404` while setting up",
+    CONNECTION_SETUP_TIMEOUT: "`authorize` and `on_connect` were not done in time",
+    REPLACED: "the user opened more connections than allowed, with the policy \"replace\"",
+    DISCONNECTED: "an operator or `disconnect()` ended it",
+    RATE_LIMIT_EXCEEDED: "the inbound rate, or the inbox, went over its limit",
+    TOO_MANY_CONNECTIONS: "a limit of connections was reached",
+}
+"""Every row of the table with the words "issued when"."""
+
+
+def reconnect_for(code: int, reason: str = "") -> Reconnect:
+    """Return what a client does after this code and reason, also after codes that are not in the table."""
+    rows = [row for row in TABLE if code in (row.code, row.fallback_code)]
+    for row in rows:
+        if row.reason == reason:
+            return row.reconnect
+    if rows:
+        return rows[0].reconnect
+    if code in {1002, 1003, 1010} or 4750 <= code <= 4999:
+        return Reconnect.NEVER
+    return Reconnect.BACKOFF

@@ -1,0 +1,501 @@
+"""TypedEventConsumer: what an application subclasses."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from channels.consumer import AsyncConsumer
+from channels.layers import get_channel_layer
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
+from django.db import models
+from django.http import QueryDict
+from pydantic import BaseModel
+
+from . import close_codes, publish
+from .addresses import Audience, Connection, Everyone, Room, User, group_name, user_key
+from .close_codes import Close, Closed
+from .conf import conf
+from .delivery.ledger import ledger
+from .exceptions import DeclarationError, TooManyRooms, WrongContext
+from .handlers import Handler, check_habits, event_handlers, layer_handlers
+from .node import current_node
+from .protocol.catalog import Catalog, namespaces
+from .protocol.envelope import encode, reserved
+from .protocol.events import Event
+from .pump import Pump
+from .types import Limits, OnViolation, Publication, Receive, Scope, Send
+
+__all__ = ["TypedEventConsumer"]
+
+T = TypeVar("T")
+
+LAYER_STOP = "wsrt.stop"
+"""A message to one's own channel that ends its reader: cancelling a receive can lose another consumer's message."""
+
+logger = logging.getLogger("wsrt")
+
+
+class _FromSettings:
+    """A class attribute that is read from the settings when it is used, unless a subclass sets its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return getattr(conf, self.name)
+
+
+def _setting(name: str) -> Any:
+    return _FromSettings(name)
+
+
+class TypedEventConsumer(AsyncConsumer):
+    """
+    A WebSocket endpoint with typed events, rooms and users.
+
+        class ChatConsumer(TypedEventConsumer):
+            namespace = "chat"
+            out_events = (MessageSent,)
+
+            async def on_connect(self) -> None:
+                await self.join(self.kwargs["slug"])
+
+            @on
+            async def send_message(self, event: SendMessage) -> None:
+                await self.publish_to_room(self.kwargs["slug"], MessageSent(text=event.text))
+
+    Order of life: accept, ``authorize``, ``on_connect``, visible to others, handlers one at a time in the order of
+    their frames, ``on_disconnect``. One instance serves one connection. It is a Channels consumer: route it with
+    ``as_asgi()``, below any middleware of Channels.
+
+    Raises:
+        DeclarationError: when a subclass is made that cannot work.
+    """
+
+    namespace: ClassVar[str] = "default"
+    """The scope of its rooms and users. Consumers of one namespace share them, and the union of their events."""
+
+    out_events: ClassVar[Iterable[type[Event]]] = ()
+    """What it sends and publishes, besides what its handlers are annotated to return."""
+
+    subprotocols: ClassVar[Iterable[str]] = ()
+    """Subprotocols of the application's own that it accepts, best first; ``wsrt.v1`` goes before them."""
+
+    presence: ClassVar[bool | type[BaseModel]] = False
+    """Whether members of its rooms are shown to each other, with data of this model if it is one."""
+
+    channel_layer_alias: str | None = None  # type: ignore[assignment]  # Channels always names one
+    """The channel layer of its namespace; None for the setting."""
+
+    # The limits of a connection: the settings, unless a subclass says otherwise.
+    heartbeat: float | None = _setting("heartbeat")
+    heartbeat_timeout: float | None = _setting("heartbeat_timeout")
+    setup_timeout: float | None = _setting("setup_timeout")
+    max_payload: int = _setting("max_payload")
+    inbox_frames: int = _setting("inbox_frames")
+    inbox_bytes: int = _setting("inbox_bytes")
+    outbox_frames: int = _setting("outbox_frames")
+    outbox_bytes: int = _setting("outbox_bytes")
+    outbox_seconds: float = _setting("outbox_seconds")
+    on_violation: OnViolation = _setting("on_violation")
+    max_violations: int = _setting("max_violations")
+    max_rooms: int = _setting("max_rooms")
+    max_connections_per_user: int | None = _setting("max_connections_per_user")
+    connection_limit_policy: str = _setting("connection_limit_policy")
+    rate: str | None = _setting("rate")
+    rate_burst: int = _setting("rate_burst")
+    check_origin: bool = _setting("check_origin")
+    revalidate: float | None = _setting("revalidate")
+
+    # Made when the class is made.
+    catalog: ClassVar[Catalog] = Catalog((), ())
+    handlers: ClassVar[Mapping[type[Event], Handler]] = {}
+    layer_handlers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+
+    scope: Scope
+    _pump: Pump
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_habits(cls)
+        if not isinstance(cls.namespace, str) or not cls.namespace:
+            raise DeclarationError(f"{cls.__name__}: namespace is a non-empty string, not {cls.namespace!r}")
+        # Events that are local to the function that makes the class can be named in annotations too.
+        local_names = sys._getframe(1).f_locals
+        cls.handlers = event_handlers(cls, TypedEventConsumer, local_names)
+        cls.layer_handlers = layer_handlers(cls)
+        try:
+            sends = [*cls.out_events, *(reply for handler in cls.handlers.values() for reply in handler.replies)]
+            cls.catalog = Catalog(cls.handlers, sends)
+        except TypeError as error:
+            raise DeclarationError(f"{cls.__name__}: {error}") from error
+        _check_layer(cls)
+        namespaces.add(cls.namespace, cls, cls.catalog)
+
+    def __init__(self, **attributes: Any) -> None:
+        """Set attributes of this instance, as given to ``as_asgi()``. Raises TypeError for an unknown one."""
+        for name, value in attributes.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__}.as_asgi() got {name!r}, which is no attribute of the class")
+            setattr(self, name, value)
+        self._channel_name: str | None = None
+        self._channel_reader: asyncio.Task[None] | None = None
+
+    @classmethod
+    def as_asgi(cls, **attributes: Any) -> Any:
+        """Return the ASGI application for a route; every connection gets an instance with these attributes."""
+        publish.is_serving = True
+        cls(**attributes)  # raises here, not at the first connection
+        return super().as_asgi(**attributes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection (ASGI)."""
+        if scope["type"] != "websocket":
+            raise ValueError(f"{type(self).__name__} serves websocket connections, not {scope['type']!r}")
+        self.scope = scope
+        limits = Limits(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Limits)})
+        self._pump = Pump(self, current_node(), limits, scope, receive, send)
+        await self._pump.run()
+
+    # Hooks.
+
+    async def authorize(self) -> bool:
+        """
+        Say whether the client may connect; it was accepted, so that it can read why not.
+
+        False or PermissionDenied closes 4401 if the scope has an anonymous user, else 4403.
+        """
+        return True
+
+    async def authorize_room(self, room: str) -> bool:
+        """Say whether the client may be in a room. Asked by every join, and again on ``permissions_changed``."""
+        return True
+
+    async def on_connect(self) -> None:
+        """Prepare the connection: load, join, send. Publications wait until this returns."""
+
+    async def on_disconnect(self, closed: Closed) -> None:
+        """
+        Clean up; called once if ``on_connect`` was started, whatever ended the connection.
+
+        ``rooms`` and ``user`` are still readable. It has 4 seconds. ``send`` does nothing any more; publishing works.
+        """
+
+    async def member(self, room: str) -> BaseModel | None:
+        """Return what the members of a room see of this one, of the model in ``presence``."""
+        return None
+
+    # Facts.
+
+    @property
+    def id(self) -> str:
+        """The connection's id: its address is ``Connection(id)``."""
+        return self._pump.connection.id
+
+    @property
+    def node_id(self) -> str:
+        """The id of the node that holds the connection."""
+        return self._pump.node.id
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What the URL route captured."""
+        route: dict[str, Any] = self.scope.get("url_route") or {}
+        return dict(route.get("kwargs") or {})
+
+    @property
+    def query(self) -> QueryDict:
+        """The query string of the handshake."""
+        return QueryDict(self.scope.get("query_string", b""))
+
+    @property
+    def user(self) -> Any:
+        """Django's user of the handshake, or AnonymousUser."""
+        user = self.scope.get("user")
+        if user is None:
+            # Importing it needs the app registry, which is not there when this module is first imported.
+            from django.contrib.auth.models import AnonymousUser
+
+            return AnonymousUser()
+        return user
+
+    @property
+    def user_id(self) -> str | None:
+        """To whom the connection belongs: an authenticated user by itself, or what ``set_user_id`` said."""
+        return self._pump.connection.user_id
+
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """The rooms it is in, oldest first."""
+        return tuple(self._pump.connection.rooms)
+
+    @property
+    def channel_layer(self) -> Any:
+        """The channel layer, as Channels gives it, or None."""
+        return get_channel_layer(self._layer_alias())
+
+    @property
+    def channel_name(self) -> str:
+        """The connection's own channel, where the class has an ``@on_layer`` method. Raises AttributeError elsewhere."""
+        if self._channel_name is None:
+            raise AttributeError(
+                f"{type(self).__name__} has no channel of its own: its node has one for all connections. Publish to "
+                "Connection(self.id), or declare a method with @on_layer to get one"
+            )
+        return self._channel_name
+
+    # Sending.
+
+    def send(self, event: Event) -> Coroutine[Any, Any, None]:  # type: ignore[override]  # Channels' takes a message
+        """
+        Send an event to this client alone; waits for room in the outbox. Does nothing when it is closed.
+
+        Raises:
+            UndeclaredEvent, UnsendableEvent, TypeError: the event is wrong.
+        """
+        self._require_loop("send", "return the event from the handler, or publish_to_audience(Connection(self.id), ...)")
+        return self._send(event)
+
+    def publish_to_room(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
+        """Publish to everybody in a room of this namespace. See wsrt.publish_to_room()."""
+        self._require_loop("publish_to_room", "wsrt.publish_to_room(..., namespace=self.namespace)")
+        return publish.send(publish.prepare(Room(room), event, self.namespace))
+
+    def publish_to_others(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
+        """Publish to everybody in a room but this connection."""
+        self._require_loop("publish_to_others", "wsrt.publish_to_audience(Room(room) - Connection(self.id), ...)")
+        return publish.send(publish.prepare(Room(room) - Connection(self.id), event, self.namespace))
+
+    def publish_to_user(self, user: object, event: Event) -> Coroutine[Any, Any, Publication | None]:
+        """Publish to all connections of a user in this namespace."""
+        self._require_loop("publish_to_user", "wsrt.publish_to_user(..., namespace=self.namespace)")
+        return publish.send(publish.prepare(User(user), event, self.namespace))
+
+    def publish_to_audience(self, audience: Audience, event: Event) -> Coroutine[Any, Any, Publication | None]:
+        """Publish to an address or expression, in this namespace."""
+        self._require_loop("publish_to_audience", "wsrt.publish_to_audience(..., namespace=self.namespace)")
+        return publish.send(publish.prepare(audience, event, self.namespace))
+
+    def broadcast(self, event: Event) -> Coroutine[Any, Any, Publication | None]:
+        """Publish to every connection of this namespace."""
+        self._require_loop("broadcast", "wsrt.broadcast(..., namespace=self.namespace)")
+        return publish.send(publish.prepare(Everyone(), event, self.namespace))
+
+    # Rooms and users.
+
+    def join(self, room: str) -> Coroutine[Any, Any, None]:
+        """
+        Join a room, if ``authorize_room`` allows; when this returns, nothing published to it is missed.
+
+        Raises:
+            PermissionDenied: ``authorize_room`` refused.
+            TooManyRooms: the connection is in ``max_rooms`` rooms.
+            BackplaneUnavailable: the channel layer did not take it.
+            TypeError, ValueError: it is no name of a room.
+        """
+        self._require_loop("join", "wsrt.add_to_room(Connection(self.id), room, namespace=self.namespace)")
+        return self._join(Room(room).name)
+
+    def leave(self, room: str) -> Coroutine[Any, Any, None]:
+        """Leave a room; does nothing if the connection is not in it."""
+        self._require_loop("leave", "wsrt.remove_from_room(Connection(self.id), room, namespace=self.namespace)")
+        return self._leave(room)
+
+    def set_user_id(self, user: object) -> Coroutine[Any, Any, None]:
+        """Belong to a user from now on, in place of the one before. Raises TypeError for what is no user."""
+        self._require_loop("set_user_id", "async_to_sync(self.set_user_id)(user)")
+        return self._pump.bind(user_key(user))
+
+    def clear_user_id(self) -> Coroutine[Any, Any, None]:
+        """Belong to nobody from now on."""
+        self._require_loop("clear_user_id", "async_to_sync(self.clear_user_id)()")
+        return self._pump.bind(None)
+
+    # Ending.
+
+    def close(self, code: int = close_codes.NORMAL.code, reason: str = "") -> Coroutine[Any, Any, None]:
+        """
+        Close the connection, after what was sent before; the first close wins.
+
+        Args:
+            code: 1000, or an application's own: 4500-4749 (clients come back) or 4750-4999 (they stay away).
+            reason: cut at 123 bytes.
+
+        Raises:
+            ValueError: the code cannot be sent.
+        """
+        self._require_loop("close", "wsrt.disconnect(Connection(self.id), namespace=self.namespace)")
+        return self._close(Close(code, reason, close_codes.reconnect_for(code)))
+
+    async def wait_for_close(self) -> Closed:
+        """Wait until the connection is over, and return how it ended. Any number of tasks may wait."""
+        return await asyncio.shield(self._pump.ended)
+
+    # Private.
+
+    async def _send(self, event: Event) -> None:
+        self.catalog.check_sends(event)
+        frame = encode(event)
+        outbox = self._pump.outbox
+        await outbox.room()
+        if self._pump.session.is_open:
+            outbox.put_direct(frame)
+
+    async def _join(self, room: str) -> None:
+        pump = self._pump
+        if not pump.session.is_open or room in pump.connection.rooms:
+            return
+        if len(pump.connection.rooms) >= self.max_rooms:
+            raise TooManyRooms(self.max_rooms)
+        if not await pump.call(self.authorize_room, room):
+            raise PermissionDenied(f"You may not join {room!r}")
+        await pump.hold(group_name("room", self.namespace, room))
+        if not pump.session.is_open:
+            return  # it ended meanwhile, and its groups were given back
+        pump.node.hub.join(pump.connection, room)
+        if pump.session.extended:
+            pump.outbox.put_direct(reserved("wsrt.joined", {"room": room}))
+
+    async def _leave(self, room: str) -> None:
+        pump = self._pump
+        if not pump.session.is_open or room not in pump.connection.rooms:
+            return
+        pump.node.hub.leave(pump.connection, room)
+        pump.drop(group_name("room", self.namespace, room))
+        if pump.session.extended:
+            pump.outbox.put_direct(reserved("wsrt.left", {"room": room}))
+
+    async def _close(self, close: Close) -> None:
+        self._pump.close(close)
+
+    async def _carry_out(self, name: str, arguments: dict[str, Any]) -> None:
+        """Carry out a control command, in the order of the handlers."""
+        try:
+            match name:
+                case "add_to_room":
+                    await self._join(arguments["room"])
+                case "remove_from_room":
+                    await self._leave(arguments["room"])
+                case "permissions_changed":
+                    await self._ask_again()
+                case _:
+                    raise ValueError(f"unknown control command {name!r}")
+        except (PermissionDenied, TooManyRooms) as error:
+            ledger.count("control_refused", "%s of %s was refused: %s", name, self.id, error, level=logging.INFO)
+        except Exception:
+            ledger.count("control_failed")
+            logger.exception("%s of %s failed", name, self.id)
+
+    async def _ask_again(self) -> None:
+        pump = self._pump
+        user = self.scope.get("user")
+        if isinstance(user, models.Model) or hasattr(user, "_wrapped"):
+            # Permissions are cached on the user: only a new object knows the new ones.
+            fresh = await get_user_model()._default_manager.filter(pk=self.user.pk).afirst()
+            if fresh is None or not fresh.is_active:
+                pump.close(close_codes.CREDENTIALS_EXPIRED)
+                return
+            self.scope["user"] = fresh
+        try:
+            allowed = await pump.call(self.authorize)
+        except PermissionDenied:
+            allowed = False
+        if not allowed:
+            pump.close(close_codes.FORBIDDEN)
+            return
+        for room in self.rooms:
+            try:
+                stays = await pump.call(self.authorize_room, room)
+            except PermissionDenied:
+                stays = False
+            if not stays:
+                await self._leave(room)
+
+    def _scope_user_id(self) -> str | None:
+        user = self.scope.get("user")
+        if user is None or not getattr(user, "is_authenticated", False):
+            return None
+        return user_key(user)
+
+    @classmethod
+    def _layer_alias(cls) -> str:
+        return cls.channel_layer_alias or conf.channel_layer_alias
+
+    def _require_loop(self, method: str, twin: str) -> None:
+        """A coroutine that no loop runs would be dropped in silence."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise WrongContext(f"no event loop runs here, so self.{method}() would do nothing: use {twin}") from None
+
+    # A channel of its own, for messages that are sent through the layer by hand.
+
+    async def _open_channel(self) -> None:
+        layer = self.channel_layer
+        if not self.layer_handlers or layer is None:
+            return
+        self._channel_name = await layer.new_channel()
+        self._channel_reader = self._pump.node.spawn(self._read_channel(layer, self._channel_name))
+
+    async def _read_channel(self, layer: Any, channel: str) -> None:
+        while True:
+            try:
+                message = await layer.receive(channel)
+            except Exception as error:
+                ledger.count("channel_errors", "the channel of a consumer failed: %r", error)
+                await asyncio.sleep(1)
+                continue
+            if message.get("type") == LAYER_STOP:
+                return
+            handler = self.layer_handlers.get(message.get("type", ""))
+            if handler is None:
+                ledger.count(
+                    "layer_messages_unknown",
+                    "%s has no @on_layer method for messages of type %r",
+                    type(self).__name__,
+                    message.get("type"),
+                )
+                continue
+            done = asyncio.Event()
+            self._pump.submit(lambda handler=handler, message=message, done=done: self._layer_message(handler, message, done))
+            if self._pump.session.is_open:
+                # One at a time: what follows waits in the layer, with the layer's own limits.
+                await done.wait()
+
+    async def _layer_message(self, handler: Callable[..., Any], message: dict[str, Any], done: asyncio.Event) -> None:
+        try:
+            await self._pump.call(getattr(self, handler.__name__), message)
+        except Exception:
+            ledger.count("handlers_failed")
+            logger.exception("%s.%s failed", type(self).__name__, handler.__name__)
+            self._pump.close(close_codes.MESSAGE_HANDLING_FAILED)
+        finally:
+            done.set()
+
+    async def _close_channel(self) -> None:
+        reader, layer = self._channel_reader, self.channel_layer
+        if reader is None:
+            return
+        try:
+            async with asyncio.timeout(1):
+                await layer.send(self.channel_name, {"type": LAYER_STOP})
+                await asyncio.shield(reader)
+        except Exception:
+            reader.cancel()
+
+
+def _check_layer(cls: type[TypedEventConsumer]) -> None:
+    space = namespaces.get(cls.namespace)
+    for other in space.consumers if space is not None else ():
+        theirs = getattr(other, "channel_layer_alias", None)
+        if theirs != cls.channel_layer_alias and other.__qualname__ != cls.__qualname__:
+            raise DeclarationError(
+                f"{cls.__name__}: namespace {cls.namespace!r} uses the channel layer {theirs!r} "
+                f"(see {other.__name__}), not {cls.channel_layer_alias!r}; one namespace has one layer"
+            )

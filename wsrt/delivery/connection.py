@@ -1,0 +1,37 @@
+"""One connection, as the hub sees it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from .outbox import Outbox
+
+
+class Owner(Protocol):
+    """What a connection's consumer offers to the commands of other processes."""
+
+    def command(self, name: str, arguments: dict[str, Any]) -> None:
+        """Carry out a control command in the order of the connection's own work."""
+
+
+class Connection:
+    """
+    A connection of this node.
+
+    Attributes:
+        id: the node's id, a dash, and a number.
+        namespace: the scope of its rooms and its user.
+        outbox: the way to its client.
+        rooms: the names of the rooms it is in, oldest first.
+        user_id: the user it belongs to, or None.
+    """
+
+    __slots__ = ("__weakref__", "id", "namespace", "outbox", "owner", "rooms", "user_id")
+
+    def __init__(self, id: str, namespace: str, outbox: Outbox, owner: Owner) -> None:
+        self.id = id
+        self.namespace = namespace
+        self.outbox = outbox
+        self.owner = owner
+        self.rooms: dict[str, None] = {}
+        self.user_id: str | None = None

@@ -1,0 +1,353 @@
+"""
+The outbox: the only way to a client.
+
+Most frames never wait: while nothing is queued, ``put`` starts the server's ``send`` at once by stepping its coroutine.
+If that ends without suspending, nothing was scheduled. If it suspends, the server applies back-pressure: a task finishes
+it, and the outbox collects what follows, within its limits. An idle connection needs no task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any
+
+from ..close_codes import Close
+from ..protocol.envelope import Frame
+from ..types import Limits, Send
+from .ledger import ledger
+
+CLOSE_SECONDS = 5.0
+"""How long a close waits for what is queued before it."""
+
+ABORT_SECONDS = 1.0
+"""How long we try to tell a client that does not read why it is closed."""
+
+
+class Outbox:
+    """
+    The bounded, ordered queue of one connection, and the one place that calls the server's ``send``.
+
+    Args:
+        send: the server's send.
+        limits: frames, bytes, and for how many seconds a frame may wait.
+        loop: the loop of the node.
+        on_overflow: called once when the limits are passed; must close.
+        on_error: called once with what ``send`` raised.
+        on_closed: called once when nothing will go out any more.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_coalesced",
+        "_deadline",
+        "_drainer",
+        "_held",
+        "_is_done",
+        "_loop",
+        "_on_closed",
+        "_on_error",
+        "_on_overflow",
+        "_queue",
+        "_ready",
+        "_room",
+        "_send",
+        "_size",
+        "close_sent",
+        "last_sent",
+        "limits",
+    )
+
+    def __init__(
+        self,
+        send: Send,
+        limits: Limits,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_overflow: Callable[[], None],
+        on_error: Callable[[Exception], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self._send = send
+        self._loop = loop
+        self.limits = limits
+        self._on_overflow = on_overflow
+        self._on_error = on_error
+        self._on_closed = on_closed
+
+        # Whether a frame may start at once: open, nothing queued, nothing under way.
+        self._ready = True
+        # Frames that wait, with the time since when.
+        self._queue: collections.deque[tuple[Frame, float]] = collections.deque()
+        # Publications that wait for release(). None once released.
+        self._held: collections.deque[tuple[Frame, float]] | None = collections.deque()
+        # Bytes in both.
+        self._size = 0
+        # The waiting frames that a newer one with the same key replaces.
+        self._coalesced: dict[str, Frame] = {}
+        # Finishes what was started. None while nothing is under way.
+        self._drainer: asyncio.Task[None] | None = None
+        # Resolved when there is room again. None while nobody waits.
+        self._room: asyncio.Future[None] | None = None
+        # The close frame that goes out last.
+        self._closing: Close | None = None
+        # When we give up on the close frame.
+        self._deadline: asyncio.TimerHandle | None = None
+        # Whether the close frame was handed to the server.
+        self.close_sent = False
+        # Nothing goes out any more.
+        self._is_done = False
+        # When a frame was last handed to the server.
+        self.last_sent = loop.time()
+
+    # Public methods for sending.
+
+    def put(self, frame: Frame) -> bool:
+        """
+        Send a publication: at once if possible, else when its turn comes; before release() it waits.
+
+        Returns:
+            Whether it was handed to the server at once.
+        """
+        if self._ready and self._held is None:
+            self._start(frame)
+            return True
+        if self._closing is None and not self._is_done:
+            self._enqueue(frame, self._queue if self._held is None else self._held)
+        return False
+
+    def put_direct(self, frame: Frame) -> None:
+        """Send what is meant for this connection alone; it does not wait for release()."""
+        if self._ready:
+            self._start(frame)
+        elif self._closing is None and not self._is_done:
+            self._enqueue(frame, self._queue)
+
+    async def room(self) -> None:
+        """Wait until a frame fits, so that a burst of the connection's own handler is not taken for a slow client."""
+        while self._is_full and self._closing is None and not self._is_done:
+            if self._room is None:
+                self._room = self._loop.create_future()
+            await asyncio.shield(self._room)
+
+    def release(self) -> None:
+        """Let publications go out: first those that waited."""
+        held, self._held = self._held, None
+        if held and not self._is_done and self._closing is None:
+            self._queue.extend(held)
+            if self._drainer is None:
+                self._drain_later(None)
+
+    # Public methods for ending.
+
+    def close(self, close: Close, *, discard: bool = False) -> None:
+        """
+        Send a close frame after everything that is queued; nothing can be put any more.
+
+        Args:
+            discard: drop what is queued, and do not try for long: the client does not read.
+        """
+        if self._closing is not None or self._is_done:
+            return
+        self._closing = close
+        self._ready = False
+        if self._held:
+            # What waited for the end of a set-up that failed is for nobody.
+            for frame, _ in self._held:
+                self._size -= frame.size
+            self._held.clear()
+        if discard:
+            self._queue.clear()
+        self._deadline = self._loop.call_later(ABORT_SECONDS if discard else CLOSE_SECONDS, self.abandon)
+        self._wake()
+        if self._drainer is None:
+            self._drain_later(None)
+
+    def abandon(self) -> None:
+        """Give up at once: what waits is dropped, a send under way is cancelled."""
+        if self._is_done:
+            return
+        self._is_done = True
+        self._ready = False
+        dropped = len(self._queue)
+        for _ in range(dropped):
+            ledger.count("outbox_abandoned")
+        self._queue.clear()
+        if self._held:
+            self._held.clear()
+        self._coalesced.clear()
+        self._size = 0
+        self._wake()
+        if self._drainer is not None:
+            self._drainer.cancel()
+        self._end()
+
+    # Public facts.
+
+    def __len__(self) -> int:
+        return len(self._queue) + (len(self._held) if self._held else 0)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more than half of a limit is used: whoever can should give the drain a turn."""
+        return 2 * len(self) > self.limits.outbox_frames or 2 * self._size > self.limits.outbox_bytes
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is under way."""
+        return self._drainer is None and not self._queue
+
+    # Private methods for sending.
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self) >= self.limits.outbox_frames or self._size >= self.limits.outbox_bytes
+
+    def _start(self, frame: Frame) -> None:
+        self.last_sent = self._loop.time()
+        try:
+            step = _begin(self._send({"type": "websocket.send", "text": frame.text}))
+        except Exception as error:
+            self._fail(error)
+            return
+        if step is not None:
+            self._ready = False
+            self._drain_later(step, self.last_sent)
+
+    def _enqueue(self, frame: Frame, queue: collections.deque[tuple[Frame, float]]) -> None:
+        if frame.overflow == "drop":
+            ledger.count("events_dropped")
+            return
+        if frame.overflow == "latest" and frame.key is not None:
+            waiting = self._coalesced.get(frame.key)
+            self._coalesced[frame.key] = frame
+            if waiting is not None and self._replace(waiting, frame, queue):
+                return
+        if self._is_full:
+            ledger.count("outbox_overflows", "a client does not read fast enough: its outbox is over the limits")
+            self._on_overflow()
+            return
+        queue.append((frame, self._loop.time()))
+        self._size += frame.size
+
+    def _replace(self, old: Frame, new: Frame, queue: collections.deque[tuple[Frame, float]]) -> bool:
+        for index, (frame, since) in enumerate(queue):
+            if frame is old:
+                queue[index] = (new, since)
+                self._size += new.size - old.size
+                ledger.count("events_coalesced")
+                return True
+        return False
+
+    def _drain_later(self, step: _Step | None, since: float = 0.0) -> None:
+        self._ready = False
+        self._drainer = self._loop.create_task(self._drain(step, since))
+
+    async def _drain(self, step: _Step | None, since: float) -> None:
+        seconds = self.limits.outbox_seconds
+        try:
+            if step is not None:
+                async with asyncio.timeout_at(since + seconds):
+                    await step
+            while self._queue:
+                frame, since = self._queue.popleft()
+                self._size -= frame.size
+                if frame.key is not None:
+                    self._coalesced.pop(frame.key, None)
+                if self._room is not None and not self._is_full:
+                    self._wake()
+                self.last_sent = self._loop.time()
+                async with asyncio.timeout_at(since + seconds):
+                    await self._send({"type": "websocket.send", "text": frame.text})
+            if self._closing is not None:
+                await self._send_close(self._closing)
+                self.close_sent = True
+                if not self._is_done:
+                    self._end()
+        except TimeoutError:
+            ledger.count("outbox_overflows", "a client does not read: a frame waited for %s s", seconds)
+            self._drainer = None
+            self._stalled()
+        except Exception as error:
+            self._drainer = None
+            self._fail(error)
+        else:
+            self._drainer = None
+            self._ready = self._closing is None and not self._is_done
+
+    async def _send_close(self, close: Close) -> None:
+        message = {"type": "websocket.close", "code": close.code, "reason": close.wire_reason}
+        try:
+            await self._send(message)
+        except Exception:
+            if close.fallback_code == close.code:
+                raise
+            # Stock Daphne refuses the protocol's own codes in the application, before anything is on the wire.
+            await self._send({**message, "code": close.fallback_code})
+
+    def _stalled(self) -> None:
+        if self._closing is not None:
+            self.abandon()
+        else:
+            self._on_overflow()
+
+    def _fail(self, error: Exception) -> None:
+        """``send`` raised. Servers raise for a peer that is gone as for a frame that they refuse."""
+        if self._closing is not None:
+            self.abandon()
+            return
+        self._ready = False
+        self._queue.clear()
+        self._on_error(error)
+
+    def _end(self) -> None:
+        self._is_done = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._on_closed()
+
+    def _wake(self) -> None:
+        if self._room is not None:
+            if not self._room.done():
+                self._room.set_result(None)
+            self._room = None
+
+
+def _begin(awaitable: Awaitable[None]) -> _Step | None:
+    """Run a send up to where it suspends; return the rest of it, or None when it is done."""
+    if isinstance(awaitable, Coroutine):
+        rest: Generator[Any, Any, None] = awaitable  # type: ignore[assignment]  # send and throw is all that is used
+    else:
+        rest = awaitable.__await__()
+    try:
+        waits_for = rest.send(None)
+    except StopIteration:
+        return None
+    return _Step(rest, waits_for)
+
+
+class _Step:
+    """The rest of a coroutine that was stepped by hand, for a task to await."""
+
+    __slots__ = ("_rest", "_waits_for")
+
+    def __init__(self, rest: Generator[Any, Any, None], waits_for: Any) -> None:
+        self._rest = rest
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                value = yield waits_for
+            except BaseException as error:
+                step = self._rest.throw
+                argument: Any = error
+            else:
+                step = self._rest.send
+                argument = value
+            try:
+                waits_for = step(argument)
+            except StopIteration:
+                return

@@ -1,0 +1,228 @@
+"""
+Handlers: which method of a consumer takes which event.
+
+``@on`` marks a method; the table of a class is filled once, when the class is made, over its whole MRO. What cannot
+work is an error there, with the fix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, overload
+
+from .exceptions import DeclarationError
+from .protocol.events import Event, EventMeta
+
+__all__ = ["Handler", "on", "on_layer"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MARK = "__wsrt_handles__"
+"""Attribute of a marked function: the event classes it was given, or () to read its annotation."""
+
+LAYER_MARK = "__wsrt_layer_type__"
+"""Attribute of a marked function: the type of layer message it takes."""
+
+HABITS = {
+    "connect": "on_connect",
+    "disconnect": "on_disconnect(self, closed)",
+    "receive": "a handler marked with @on",
+    "receive_json": "a handler marked with @on",
+    "websocket_connect": "authorize and on_connect",
+    "websocket_receive": "a handler marked with @on",
+    "websocket_disconnect": "on_disconnect(self, closed)",
+}
+"""Methods of Channels' own consumers, which wsrt would never call, and what to write."""
+
+
+@overload
+def on(target: type[Event], /, *more: type[Event]) -> Callable[[F], F]: ...
+@overload
+def on(target: F, /) -> F: ...
+
+
+def on(target: Any, /, *more: Any) -> Any:
+    """
+    Mark a method as the handler of an event.
+
+        @on
+        async def send_message(self, event: SendMessage) -> MessageSent: ...
+
+        @on(SendMessage)
+        async def send_message(self, event): ...
+
+    The event is read off the annotation of the parameter (of a union, each member is handled), or given. What is
+    returned answers a request; its annotation declares the reply. A ``def`` runs in a bounded pool of threads.
+
+    Raises:
+        DeclarationError: it is used on something else; when the class is made, where the handler cannot work.
+    """
+    if isinstance(target, type):
+        events = (target, *more)
+        for event in events:
+            if not _is_event(event):
+                raise DeclarationError(f"@on takes event classes, or stands alone above a method, not {event!r}")
+
+        def mark(function: F) -> F:
+            setattr(function, MARK, events)
+            return function
+
+        return mark
+    if not inspect.isfunction(target) or more:
+        raise DeclarationError(f"@on stands above a method, or takes event classes: @on(SendMessage); not {target!r}")
+    setattr(target, MARK, ())
+    return target
+
+
+def on_layer(message_type: str) -> Callable[[F], F]:
+    """
+    Mark a method as the receiver of layer messages of one type, for code that sends through the layer by hand.
+
+        @on_layer("chat.message")
+        async def chat_message(self, message: dict) -> None: ...
+
+    A class with one has a ``channel_name`` before ``authorize``. Types are looked up in a table, never as a method.
+    """
+    if not isinstance(message_type, str) or not message_type:
+        raise DeclarationError('@on_layer takes the type of a layer message: @on_layer("chat.message")')
+
+    def mark(function: F) -> F:
+        setattr(function, LAYER_MARK, message_type)
+        return function
+
+    return mark
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Handler:
+    """
+    One handler of a consumer class.
+
+    Attributes:
+        name: of the method.
+        function: the method, unbound.
+        events: the classes that it takes.
+        replies: the classes that its return annotation declares.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    events: tuple[type[Event], ...]
+    replies: tuple[type[Event], ...]
+
+
+def event_handlers(cls: type, base: type, local_names: Mapping[str, Any]) -> dict[type[Event], Handler]:
+    """
+    Return the handlers of a class by event.
+
+    Args:
+        base: TypedEventConsumer, whose names a handler must not hide.
+        local_names: what annotations may mean besides the globals of the handler's module.
+
+    Raises:
+        DeclarationError: see on().
+    """
+    table: dict[type[Event], Handler] = {}
+    for name, function, given in _marked(cls, MARK):
+        where = f"{cls.__name__}.{name}"
+        if hasattr(base, name):
+            raise DeclarationError(f"{where}: a handler must not hide {base.__name__}.{name}; rename it")
+        if not inspect.isfunction(function) or inspect.isasyncgenfunction(function):
+            raise DeclarationError(f"{where}: a handler is a method, def or async def, that takes one event")
+        handler = _handler(where, name, function, given, local_names)
+        for event in handler.events:
+            other = table.get(event)
+            if other is not None:
+                raise DeclarationError(
+                    f"{where}: {event.__name__} is handled by {other.name} already; an event has one handler"
+                )
+            table[event] = handler
+    return table
+
+
+def layer_handlers(cls: type) -> dict[str, Callable[..., Any]]:
+    """Return the methods marked with ``@on_layer`` by message type. Raises DeclarationError for two of one type."""
+    table: dict[str, Callable[..., Any]] = {}
+    for name, function, message_type in _marked(cls, LAYER_MARK):
+        if message_type in table:
+            raise DeclarationError(
+                f"{cls.__name__}.{name}: layer messages of type {message_type!r} go to "
+                f"{table[message_type].__name__} already"
+            )
+        table[message_type] = function
+    return table
+
+
+def check_habits(cls: type) -> None:
+    """Raise DeclarationError for a method that Channels would call and wsrt would not."""
+    for name, instead in HABITS.items():
+        if name in vars(cls):
+            raise DeclarationError(f"{cls.__name__}.{name} would never be called: write {instead} instead")
+
+
+def _marked(cls: type, mark: str) -> list[tuple[str, Any, Any]]:
+    """Return (name, function, mark) for each name that is marked somewhere in the MRO; an override replaces."""
+    marks: dict[str, Any] = {}
+    for parent in reversed(cls.__mro__):
+        for name, value in vars(parent).items():
+            if hasattr(value, mark):
+                marks[name] = getattr(value, mark)
+    # Set to None in a subclass, a handler is gone.
+    found = [(name, inspect.getattr_static(cls, name), value) for name, value in marks.items()]
+    return [entry for entry in found if entry[1] is not None]
+
+
+def _handler(
+    where: str, name: str, function: Callable[..., Any], given: tuple[type[Event], ...], local_names: Mapping[str, Any]
+) -> Handler:
+    parameters = list(inspect.signature(function).parameters.values())
+    required = [parameter for parameter in parameters if parameter.default is parameter.empty]
+    if len(parameters) < 2 or len(required) > 2:
+        raise DeclarationError(f"{where}: a handler takes self and one event: def {name}(self, event: SomeEvent)")
+    hints = _hints(where, function, local_names)
+    events = given or _events_in(hints.get(parameters[1].name))
+    if not events:
+        raise DeclarationError(
+            f"{where}: no event type; annotate it, def {name}(self, event: SomeEvent), or give it, @on(SomeEvent)"
+        )
+    return Handler(name, function, events, _replies(where, hints.get("return")))
+
+
+def _hints(where: str, function: Callable[..., Any], local_names: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, localns=dict(local_names))
+    except NameError as error:
+        raise DeclarationError(
+            f"{where}: the annotation {error.name!r} means nothing at run time; import it outside of "
+            "`if TYPE_CHECKING:`, and define it before the consumer"
+        ) from error
+
+
+def _replies(where: str, annotation: Any) -> tuple[type[Event], ...]:
+    members = _members(annotation)
+    if annotation is None or annotation is Any or annotation is typing.NoReturn:
+        return ()
+    replies = tuple(member for member in members if _is_event(member))
+    wrong = [member for member in members if member is not type(None) and not _is_event(member)]
+    if wrong:
+        raise DeclarationError(f"{where}: a handler returns an event or None, not {wrong[0]!r}")
+    return replies
+
+
+def _events_in(annotation: Any) -> tuple[type[Event], ...]:
+    members = _members(annotation)
+    return tuple(members) if members and all(map(_is_event, members)) else ()
+
+
+def _members(annotation: Any) -> list[Any]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return list(typing.get_args(annotation))
+    return [] if annotation is None else [annotation]
+
+
+def _is_event(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Event) and isinstance(value.__event__, EventMeta)

@@ -1,0 +1,96 @@
+"""
+Channel layers as wsrt uses them: a private instance for each event loop and alias.
+
+The layers of Channels belong to one loop at a time and share their connections with every consumer of the process. An
+instance of our own can be thrown away and made anew when its connections have died without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any, Protocol
+
+from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
+from django.utils.module_loading import import_string
+
+from .exceptions import BackplaneUnavailable
+
+LAYER_SECONDS = 5.0
+"""How long the layer may take for anything but receiving."""
+
+
+class Layer(Protocol):
+    """What of a channel layer is used here."""
+
+    async def new_channel(self, prefix: str = ...) -> str: ...
+    async def receive(self, channel: str) -> dict[str, Any]: ...
+    async def send(self, channel: str, message: dict[str, Any]) -> None: ...
+    async def group_add(self, group: str, channel: str) -> None: ...
+    async def group_discard(self, group: str, channel: str) -> None: ...
+    async def group_send(self, group: str, message: dict[str, Any]) -> None: ...
+
+
+# By loop (its id, with the loop itself to see whether it is the same one) and alias.
+_layers: dict[int, tuple[asyncio.AbstractEventLoop, dict[str, Layer]]] = {}
+
+
+def is_local(alias: str) -> bool:
+    """Return whether the layer reaches this process only: none is configured, or the in-memory one."""
+    layer = get_channel_layer(alias)
+    return layer is None or isinstance(layer, InMemoryChannelLayer)
+
+
+def layer_of_loop(alias: str) -> Layer:
+    """Return this loop's own instance of a layer that is not local; made at first use."""
+    loop = asyncio.get_running_loop()
+    known = _layers.get(id(loop))
+    if known is None or known[0] is not loop:
+        for key in [key for key, (other, _) in _layers.items() if other.is_closed()]:
+            del _layers[key]
+        known = _layers[id(loop)] = (loop, {})
+    if alias not in known[1]:
+        known[1][alias] = _make(alias)
+    return known[1][alias]
+
+
+async def drop_layer(alias: str) -> None:
+    """Forget this loop's instance and close its connections, however dead they are."""
+    _, layers = _layers.get(id(asyncio.get_running_loop()), (None, {}))
+    layer: Any = layers.pop(alias, None)
+    if layer is None or layer is get_channel_layer(alias):
+        return
+    # The core layer's flush() deletes everything in Redis; only that of the pub/sub layer just closes.
+    is_pubsub = type(layer).__module__ == "channels_redis.pubsub"
+    close = layer.flush if is_pubsub else getattr(layer, "close_pools", None)
+    if close is not None:
+        try:
+            async with asyncio.timeout(LAYER_SECONDS):
+                await close()
+        except Exception:  # noqa: S110 - its connections are what we are getting rid of
+            pass
+
+
+async def ask(what: str, call: Any) -> Any:
+    """
+    Await a call of a layer.
+
+    Raises:
+        BackplaneUnavailable: it failed, or took longer than LAYER_SECONDS.
+    """
+    try:
+        async with asyncio.timeout(LAYER_SECONDS):
+            return await call
+    except Exception as error:
+        raise BackplaneUnavailable(f"the channel layer did not {what}: {type(error).__name__}: {error}") from error
+
+
+def _make(alias: str) -> Layer:
+    shared: Any = get_channel_layer(alias)
+    config = channel_layers.configs.get(alias)
+    if config is None or type(shared) is not import_string(config["BACKEND"]):
+        return shared  # type: ignore[no-any-return]  # put there by hand (channel_layers.set): the only one there is
+    return channel_layers.make_backend(alias)  # type: ignore[no-any-return]
+
+
+os.register_at_fork(after_in_child=_layers.clear)

@@ -1,0 +1,115 @@
+"""The node: what one event loop of one process needs to hold connections."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+from collections.abc import Coroutine
+from typing import Any
+
+from . import wire
+from .backplane import Backplane
+from .delivery.hub import Hub
+from .delivery.wheel import TimerWheel
+from .layers import is_local
+
+NODE_ID_BYTES = 12
+"""96 random bits: not a counter, which an emptied store would hand out twice."""
+
+
+class Node:
+    """
+    The hub, the timers and the backplanes of one event loop.
+
+    Made in the loop that runs it, never at import: a fork, the parent of a reloader and commands make none.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.id = secrets.token_hex(NODE_ID_BYTES)
+        self.loop = loop
+        self.hub = Hub()
+        self.wheel = TimerWheel(loop)
+        self._backplanes: dict[str, Backplane] = {}
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def new_connection_id(self) -> str:
+        """Return the id of a new connection; it names the node, so that one group reaches it."""
+        return f"{self.id}-{next(self._numbers)}"
+
+    def backplane(self, alias: str) -> Backplane | None:
+        """Return how this node hears of others; None where a layer is local and there are no others."""
+        if is_local(alias):
+            return None
+        if alias not in self._backplanes:
+            self._backplanes[alias] = Backplane(alias, self.id, self.receive)
+        return self._backplanes[alias]
+
+    async def receive(self, message: dict[str, Any]) -> None:
+        """Take in a message from a backplane."""
+        match wire.read(message):
+            case wire.PublishMessage() as publication:
+                self.deliver(publication)
+                await self.hub.breathe()
+            case wire.CommandMessage() as command:
+                self.carry_out(command)
+
+    def deliver(self, publication: wire.PublishMessage) -> int:
+        """Hand a publication to the local connections; return how many those are."""
+        if publication.id is not None and self.hub.is_copy(publication.id):
+            return 0
+        return self.hub.deliver(publication.namespace, publication.audience, publication.frame)
+
+    def carry_out(self, command: wire.CommandMessage) -> None:
+        """Hand a control command to the local connections that it names."""
+        if self.hub.is_copy(command.id):
+            return
+        for connection in self.hub.select(command.namespace, command.audience):
+            connection.owner.command(command.name, command.arguments)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something to its end, whoever is cancelled meanwhile."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+_nodes: dict[int, Node] = {}
+
+
+def current_node() -> Node:
+    """Return the node of the running loop; made at first use."""
+    loop = asyncio.get_running_loop()
+    node = _nodes.get(id(loop))
+    if node is None or node.loop is not loop:
+        for key in [key for key, other in _nodes.items() if other.loop.is_closed()]:
+            del _nodes[key]
+        node = _nodes[id(loop)] = Node(loop)
+    return node
+
+
+def nodes() -> list[Node]:
+    """Return the nodes of this process, of whatever thread."""
+    return [node for node in list(_nodes.values()) if not node.loop.is_closed()]
+
+
+def call_in_loop(node: Node, function: Any, argument: Any) -> None:
+    """Call a method of a node from any thread: at once in its own loop, else in its next turn."""
+    try:
+        running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if running is node.loop:
+        function(argument)
+    else:
+        try:
+            node.loop.call_soon_threadsafe(function, argument)
+        except RuntimeError:  # closed meanwhile: its connections are gone
+            pass
+
+
+os.register_at_fork(after_in_child=_nodes.clear)
+

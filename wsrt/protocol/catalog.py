@@ -1,0 +1,332 @@
+"""
+Catalogs: which events a consumer receives and sends; namespaces: which consumers share rooms and users.
+
+Decoding is one pass: the text goes through a single Pydantic validator that tells the events apart by name, and out
+come the name, the model and the ref.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import hashlib
+import re
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic_core import core_schema, from_json, to_json
+
+from ..exceptions import DeclarationError, InvalidData, InvalidFrame, UndeclaredEvent, UnknownEvent, UnknownNamespace
+from ..types import Ref
+from .envelope import as_text, peek, ref_schema
+from .errors import field_errors
+from .events import Event, RootEvent, meta
+
+__all__ = ["Catalog", "Namespace", "Received", "namespaces"]
+
+
+class Received:
+    """An event as it came from the client, with the ref that makes it a request."""
+
+    __slots__ = ("event", "name", "ref")
+
+    def __init__(self, name: str, event: Event, ref: Ref | None) -> None:
+        self.name = name
+        self.event = event
+        self.ref = ref
+
+
+class Catalog:
+    """
+    The events of one consumer class.
+
+    Attributes:
+        receives: what its clients may send, by name.
+        sends: what it may send to them, by name; replies included.
+    """
+
+    def __init__(self, receives: Iterable[type[Event]], sends: Iterable[type[Event]]) -> None:
+        self.receives = by_name(receives)
+        self.sends = by_name(sends)
+
+    def decode(self, frame: str | bytes) -> Received:
+        """
+        Return the event in a frame; a binary one is read as UTF-8 text (S8).
+
+        Raises:
+            InvalidFrame: it is no envelope.
+            UnknownEvent: its event is not in ``receives``.
+            InvalidData: its data fails the model.
+        """
+        text = as_text(frame)
+        try:
+            envelope = self._adapter.validate_json(text)
+        except ValidationError as error:
+            raise self._explain(text, error) from None
+        name = envelope["event"]
+        model = self.receives[name]
+        event = envelope.get("data")
+        if event is None:
+            try:
+                event = self._missing_data(model)
+            except ValidationError as error:
+                raise InvalidData(envelope.get("ref"), field_errors(_inside(error, model), model, {})) from None
+        if self._overflows(text, model):
+            raise InvalidFrame
+        return Received(name, event, envelope.get("ref"))
+
+    @functools.cached_property
+    def schema_hash(self) -> str:
+        """A hash of all models, by which a client sees that it was generated from others."""
+        text = to_json([_schemas(self.receives), _schemas(self.sends)])
+        return hashlib.sha256(text).hexdigest()[:16]
+
+    def check_sends(self, event: Event) -> None:
+        """
+        Check that this consumer may send the event.
+
+        Raises:
+            UndeclaredEvent: it is not in ``out_events`` or the annotation of a handler.
+        """
+        if self.sends.get(meta(event).name) is not type(event):
+            raise UndeclaredEvent(_undeclared(event, "this consumer", self.sends))
+
+    @functools.cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        # Made at first use: by then every forward reference of the models can be resolved.
+        receives = self.receives
+
+        class Envelope:
+            @classmethod
+            def __get_pydantic_core_schema__(
+                cls, source: Any, handler: GetCoreSchemaHandler
+            ) -> core_schema.CoreSchema:
+                # A catalog that receives nothing still needs a schema; no JSON text can match it.
+                if not receives:
+                    return core_schema.is_instance_schema(Catalog)
+                return core_schema.tagged_union_schema(
+                    {
+                        name: core_schema.typed_dict_schema(
+                            {
+                                "event": core_schema.typed_dict_field(core_schema.str_schema(strict=True)),
+                                "data": core_schema.typed_dict_field(handler.generate_schema(model), required=False),
+                                "ref": core_schema.typed_dict_field(ref_schema(), required=False),
+                            }
+                        )
+                        for name, model in receives.items()
+                    },
+                    discriminator="event",
+                )
+
+        return TypeAdapter(Envelope)
+
+    def _missing_data(self, model: type[Event]) -> Event:
+        # Missing data stands for {}; where the data is no object, for the model's default.
+        return model() if issubclass(model, RootEvent) else model.model_validate({})
+
+    def _explain(self, frame: str, error: ValidationError) -> InvalidFrame | UnknownEvent | InvalidData:
+        # The slow path: find out what a frame that failed was meant to be.
+        try:
+            name, ref = peek(frame)
+        except InvalidFrame as invalid:
+            return invalid
+        model = self.receives.get(name)
+        if model is None:
+            return UnknownEvent(ref)
+        try:
+            data = from_json(frame).get("data")
+        except (ValueError, AttributeError):
+            return InvalidFrame()
+        return InvalidData(ref, field_errors(error, model, data))
+
+    def _overflows(self, text: str, model: type[Event]) -> bool:
+        # Fields of type float refuse what is not finite by themselves; a place of any type takes it.
+        if "NaN" not in text and "Infinity" not in text and not (_is_open(model) and _LARGE_NUMBER.search(text)):
+            return False
+        try:
+            return not _is_finite(from_json(text, allow_inf_nan=False))
+        except ValueError:
+            return True
+
+
+_LARGE_NUMBER = re.compile(r"[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
+
+
+class Namespace:
+    """
+    One contract: the consumers that share rooms and users, and the events that may be published to them.
+
+    Consumers are held weakly: a class that a test made and dropped takes its events along.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._catalogs: weakref.WeakKeyDictionary[type, Catalog] = weakref.WeakKeyDictionary()
+
+    @property
+    def consumers(self) -> list[type]:
+        """The consumer classes of this namespace."""
+        return list(self._catalogs)
+
+    @property
+    def events(self) -> dict[str, type[Event]]:
+        """What may be published, by name: the union of what its consumers send."""
+        events: dict[str, type[Event]] = {}
+        for catalog in list(self._catalogs.values()):
+            events.update(catalog.sends)
+        return events
+
+    def add(self, consumer: type, catalog: Catalog) -> None:
+        """
+        Add a consumer class.
+
+        Raises:
+            DeclarationError: it sends another model under a name that is taken.
+        """
+        clash = self._clash(catalog, consumer)
+        if clash is not None:
+            # Classes live in reference cycles: what nobody holds any more is no contradiction.
+            gc.collect()
+            clash = self._clash(catalog, consumer)
+        if clash is not None:
+            name, mine, theirs, other = clash
+            raise DeclarationError(
+                f"{consumer.__name__}: namespace {self.name!r} knows the event {name!r} as "
+                f"{theirs.__module__}.{theirs.__qualname__} (sent by {other.__name__}), not as "
+                f"{mine.__module__}.{mine.__qualname__}; rename one, or give the consumer another namespace"
+            )
+        self._catalogs[consumer] = catalog
+
+    def check(self, event: Event) -> None:
+        """
+        Check that the event may be published here.
+
+        Raises:
+            UndeclaredEvent: no consumer of the namespace declares it.
+        """
+        declared = meta(event).name
+        for catalog in self._catalogs.values():
+            if catalog.sends.get(declared) is type(event):
+                return
+        raise UndeclaredEvent(_undeclared(event, f"namespace {self.name!r}", self.events))
+
+    def _clash(self, catalog: Catalog, consumer: type) -> tuple[str, type[Event], type[Event], type] | None:
+        for other, theirs in list(self._catalogs.items()):
+            if _same_definition(other, consumer):
+                continue
+            for name, model in catalog.sends.items():
+                found = theirs.sends.get(name)
+                if found is not None and found is not model and not _same_definition(found, model):
+                    return name, model, found, other
+        return None
+
+
+class Namespaces(dict[str, Namespace]):
+    """The namespaces that this process knows, by name."""
+
+    def of(self, name: str) -> Namespace:
+        """
+        Return a namespace.
+
+        Raises:
+            UnknownNamespace: no consumer has it; the text names those that there are.
+        """
+        namespace = self.get(name)
+        if namespace is None or not namespace.consumers:
+            known = ", ".join(sorted(repr(key) for key, value in self.items() if value.consumers)) or "none"
+            raise UnknownNamespace(
+                f"no consumer has the namespace {name!r}; known are: {known}. Consumers are found in the modules of "
+                'WSRT["CONSUMERS"] (by default consumers.py of every installed app)'
+            )
+        return namespace
+
+    def add(self, name: str, consumer: type, catalog: Catalog) -> None:
+        """Add a consumer class to its namespace, which is made if need be. Raises as Namespace.add."""
+        self.setdefault(name, Namespace(name)).add(consumer, catalog)
+
+
+namespaces = Namespaces()
+
+
+def by_name(events: Iterable[type[Event]]) -> dict[str, type[Event]]:
+    """
+    Return events by wire name.
+
+    Raises:
+        DeclarationError: two classes have one name.
+        TypeError: one is no event, or abstract.
+    """
+    found: dict[str, type[Event]] = {}
+    for event in events:
+        name = meta(event).name
+        if found.setdefault(name, event) is not event:
+            raise DeclarationError(
+                f"two events are called {name!r}: {found[name].__qualname__} and {event.__qualname__}; rename one"
+            )
+    return found
+
+
+def _undeclared(event: Event, where: str, known: Mapping[str, type[Event]]) -> str:
+    names = ", ".join(sorted(known)) or "none"
+    return (
+        f"{where} does not declare {type(event).__qualname__} ({meta(event).name!r}); declared are: {names}. "
+        "Add it to out_events"
+    )
+
+
+def _same_definition(one: type, other: type) -> bool:
+    """Whether a class was made again by the same statement: a module reloaded, a function called twice."""
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def _inside(error: ValidationError, model: type[Event]) -> ValidationError:
+    """Return the error of a model with locations as if it had failed within an envelope."""
+    name = meta(model).name
+    return ValidationError.from_exception_data(
+        error.title,
+        [
+            {"type": detail["type"], "loc": (name, "data", *detail["loc"]), "input": None, "ctx": detail.get("ctx", {})}  # type: ignore[typeddict-item]
+            for detail in error.errors(include_url=False, include_input=False)
+        ],
+        input_type="json",
+    )
+
+
+def _schemas(events: Mapping[str, type[Event]]) -> dict[str, Any]:
+    schemas: dict[str, Any] = {}
+    for name in sorted(events):
+        try:
+            schemas[name] = events[name].model_json_schema(by_alias=True)
+        except PydanticInvalidForJsonSchema:
+            schemas[name] = sorted(events[name].model_fields)
+    return schemas
+
+
+@functools.lru_cache(maxsize=None)
+def _is_open(model: type[Event]) -> bool:
+    """Whether some place of the model takes a value of any type."""
+    found = False
+
+    def look(schema: Any) -> None:
+        nonlocal found
+        if isinstance(schema, dict):
+            found = found or schema.get("type") in {"any", "function-plain", "function-wrap", "is-instance"}
+            for value in schema.values():
+                look(value)
+        elif isinstance(schema, list | tuple):
+            for value in schema:
+                look(value)
+
+    look(model.__pydantic_core_schema__)
+    return found
+
+
+def _is_finite(data: Any) -> bool:
+    if isinstance(data, float):
+        return data - data == 0.0
+    if isinstance(data, dict):
+        return all(map(_is_finite, data.values()))
+    return not isinstance(data, list) or all(map(_is_finite, data))

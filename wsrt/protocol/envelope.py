@@ -1,0 +1,162 @@
+"""
+The envelope: ``{"event": string, "data": any}`` and what may stand beside them.
+
+Outgoing frames are put together from parts that are encoded once: the head comes from the event's class, the data from
+the model's own serializer, the tail (``ref`` or ``room``) from the occasion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, core_schema, from_json, to_json
+
+from ..exceptions import InvalidFrame, UnsendableEvent
+from ..types import FieldError, Overflow, Ref
+from .events import Event, meta
+
+MAX_FRAME_BYTES = 1_048_576
+"""An event over 1 MiB raises when it is published: servers refuse more (Daphne's own limit), and outboxes hold no more."""
+
+MAX_REF = 64
+
+
+class Frame:
+    """
+    One encoded message, made once and handed to every recipient.
+
+    Attributes:
+        text: what goes on the wire.
+        size: its length in bytes of UTF-8.
+        overflow: what happens for a client that is behind.
+        key: with "latest", what tells one waiting frame from another; else None.
+    """
+
+    __slots__ = ("key", "overflow", "size", "text")
+
+    def __init__(self, text: str, overflow: Overflow = "close", key: str | None = None) -> None:
+        self.text = text
+        self.size = len(text) if text.isascii() else len(text.encode())
+        self.overflow = overflow
+        self.key = key
+
+
+def encode(event: Event, *, ref: Ref | None = None, room: str | None = None) -> Frame:
+    """
+    Return the frame of an event; its data is the model's own dump, never the caller's object (S7).
+
+    Args:
+        ref: the request that it answers.
+        room: the one room that it is published to.
+
+    Raises:
+        TypeError: it is no event, or of an abstract class.
+        UnsendableEvent: it holds what validation would have refused, or the frame is over 1 MiB.
+    """
+    declared = meta(event)
+    try:
+        # warnings="error": a value of another type than the field's was put in past validation.
+        data = event.__pydantic_serializer__.to_json(event, warnings="error").decode()
+    except (PydanticSerializationError, UnicodeError) as error:
+        raise UnsendableEvent(f"{declared.name}: cannot be encoded: {error}") from error
+    if ("NaN" in data or "Infinity" in data) and not _is_standard_json(data):
+        raise UnsendableEvent(f"{declared.name}: NaN and Infinity are no JSON; validate the event, or send null")
+    tail = _beside("ref", ref) + _beside("room", room)
+    key = None
+    if declared.key:
+        key = to_json([declared.name, [getattr(event, field) for field in declared.key], room]).decode()
+    frame = Frame(f"{declared.head}{data}{tail}}}", declared.overflow, key)
+    if frame.size > MAX_FRAME_BYTES:
+        raise UnsendableEvent(
+            f"{declared.name}: {frame.size} bytes, the limit is {MAX_FRAME_BYTES}; publish a reference to large data"
+        )
+    return frame
+
+
+def reserved(name: str, data: dict[str, Any], *, ref: Ref | None = None) -> Frame:
+    """Return the frame of a reserved event."""
+    return Frame(f'{{"event":"{name}","data":{to_json(data).decode()}{_beside("ref", ref)}}}')
+
+
+def error(code: str, message: str, *, errors: Sequence[FieldError] = (), ref: Ref | None = None) -> Frame:
+    """Return ``wsrt.error``."""
+    # Text of an application may hold a lone surrogate, which is no UTF-8 and thus no frame.
+    code, message = _clean(code), _clean(message)
+    cleaned = [{**entry, "loc": [_clean(part) for part in entry["loc"]], "msg": _clean(entry["msg"])} for entry in errors]
+    return reserved("wsrt.error", {"code": code, "message": message, "errors": cleaned}, ref=ref)
+
+
+def peek(frame: str | bytes) -> tuple[str, Ref | None]:
+    """
+    Return event name and ref of an envelope, without looking at its data.
+
+    Raises:
+        InvalidFrame: it is no envelope.
+    """
+    try:
+        envelope = _ENVELOPE.validate_json(as_text(frame))
+    except ValidationError:
+        raise InvalidFrame from None
+    return envelope["event"], envelope.get("ref")
+
+
+def as_text(frame: str | bytes) -> str:
+    """
+    Return a frame as the text that it has to be.
+
+    Raises:
+        InvalidFrame: it is not UTF-8.
+    """
+    try:
+        if isinstance(frame, bytes):
+            return frame.decode()
+        if not frame.isascii():
+            frame.encode()
+    except UnicodeError:
+        raise InvalidFrame from None
+    return frame
+
+
+def ref_schema() -> core_schema.CoreSchema:
+    """Return the schema of a ref: a string or integer of at most 64 characters; null is none."""
+    digits = 10**MAX_REF - 1
+    return core_schema.nullable_schema(
+        core_schema.union_schema(
+            [
+                core_schema.str_schema(strict=True, max_length=MAX_REF),
+                core_schema.int_schema(strict=True, ge=-digits // 10, le=digits),
+            ]
+        )
+    )
+
+
+def _beside(key: str, value: Ref | None) -> str:
+    return "" if value is None else f',"{key}":{to_json(value).decode()}'
+
+
+def _clean(text: Any) -> Any:
+    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else text
+
+
+def _is_standard_json(data: str) -> bool:
+    try:
+        from_json(data, allow_inf_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+class _Envelope:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.typed_dict_schema(
+            {
+                "event": core_schema.typed_dict_field(core_schema.str_schema(strict=True)),
+                "ref": core_schema.typed_dict_field(ref_schema(), required=False),
+            }
+        )
+
+
+_ENVELOPE: TypeAdapter[Any] = TypeAdapter(_Envelope)

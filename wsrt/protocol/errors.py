@@ -1,0 +1,94 @@
+"""What is wrong with the data of an event, told without giving the input back."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+from pydantic_core import ErrorDetails, PydanticKnownError
+
+from ..types import FieldError
+from .events import Event
+
+MAX_ERRORS = 20
+"""Entries of one answer: a frame of 64 KiB can hold tens of thousands of wrong items."""
+
+OWN_TEXT = {"value_error": "Value error, ", "assertion_error": "Assertion failed, "}
+"""Types whose message is the validator's own text, with what Pydantic writes before it."""
+
+INPUT_CONTEXT = frozenset({"error", "tag", "method_name", "nested_type"})
+"""Parts of the context of Pydantic's errors that come from the input."""
+
+
+def field_errors(error: ValidationError, model: type[Event], data: Any) -> tuple[FieldError, ...]:
+    """
+    Return the errors of an event's data for ``wsrt.error``.
+
+    Args:
+        data: the data as it was received, parsed; used to tell its own keys in ``loc``, which become "*", from ours.
+    """
+    declared = declared_names(model)
+    details = error.errors(include_url=False, include_input=False)
+    return tuple(
+        FieldError(loc=_location(detail["loc"][2:], data, declared), msg=_render(detail), type=detail["type"])
+        for detail in details[:MAX_ERRORS]
+        if detail["loc"][1:2] == ("data",)
+    )
+
+
+@functools.lru_cache(maxsize=None)
+def declared_names(model: type[BaseModel]) -> frozenset[str]:
+    """Return every field name and alias of a model and of the models within it."""
+    names = set(model.model_fields)
+    for by_alias in (True, False):
+        try:
+            schema = model.model_json_schema(by_alias=by_alias)
+        except (PydanticInvalidForJsonSchema, PydanticUserError):
+            continue  # a type without JSON schema: its inner names stay unknown and are not shown
+        names.update(_properties(schema))
+    return frozenset(names)
+
+
+def _properties(schema: Any) -> Iterable[str]:
+    if isinstance(schema, dict):
+        properties = schema.get("properties")
+        if isinstance(properties, dict):
+            yield from properties
+        for value in schema.values():
+            yield from _properties(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _properties(value)
+
+
+def _location(loc: Iterable[str | int], data: Any, declared: frozenset[str]) -> list[str | int]:
+    shown: list[str | int] = []
+    for part in loc:
+        if isinstance(part, str) and part not in declared and (not isinstance(data, dict) or part in data):
+            # A key of the input. (What is no key there and not declared is the label of a union's member.)
+            part_shown: str | int = "*" if isinstance(data, dict) else part
+        else:
+            part_shown = part
+        shown.append(part_shown)
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+    return shown
+
+
+def _render(detail: ErrorDetails) -> str:
+    kind = detail["type"]
+    if kind in OWN_TEXT:
+        return detail["msg"].removeprefix(OWN_TEXT[kind])
+    # The text is rendered again, with a blank for whatever came from the input.
+    context = {key: "\0" if key in INPUT_CONTEXT else value for key, value in detail.get("ctx", {}).items()}
+    try:
+        text = PydanticKnownError(kind, context or None).message()  # type: ignore[arg-type]  # any of its own types
+    except (KeyError, TypeError):
+        return detail["msg"]  # a PydanticCustomError: the validator's own text
+    return re.sub("[,:] \0", "", text).replace("\0", "*")

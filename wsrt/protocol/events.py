@@ -1,0 +1,164 @@
+"""Events: Pydantic models with a wire name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Generic, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, RootModel
+from pydantic_core import to_json
+from typing_extensions import Unpack
+
+from ..addresses import RESERVED
+from ..exceptions import DeclarationError
+from ..types import Overflow
+
+__all__ = ["Event", "EventMeta", "RootEvent"]
+
+T = TypeVar("T")
+
+OPTIONS = ("name", "history", "overflow", "key")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EventMeta:
+    """
+    What the class statement of an event declared.
+
+    Attributes:
+        name: the wire name.
+        history: whether publications to one room are kept for those who come back.
+        overflow: what happens for a client that is behind.
+        key: with "latest", the fields whose values tell one waiting frame from another.
+        head: the frame up to its data, encoded once.
+    """
+
+    name: str
+    history: bool
+    overflow: Overflow
+    key: tuple[str, ...]
+    head: str
+
+
+def _declare(
+    cls: type[BaseModel], name: object, history: object, overflow: object, key: tuple[object, ...]
+) -> EventMeta | None:
+    if name is None:
+        if history or overflow != "close" or key:
+            raise DeclarationError(f"{cls.__name__}: options need a wire name: class {cls.__name__}(Event, name=...)")
+        return None
+    if not isinstance(name, str) or not name:
+        raise DeclarationError(f"{cls.__name__}: name is a non-empty string, not {name!r}")
+    if name.startswith(RESERVED):
+        raise DeclarationError(f"{cls.__name__}: names that begin with {RESERVED!r} are reserved: {name!r}")
+    if not isinstance(history, bool):
+        raise DeclarationError(f"{cls.__name__}: history is True or False, not {history!r}")
+    if overflow not in get_args(Overflow):
+        raise DeclarationError(f"{cls.__name__}: overflow is one of {get_args(Overflow)}, not {overflow!r}")
+    if not all(isinstance(field, str) for field in key):
+        raise DeclarationError(f"{cls.__name__}: key is a field name or a tuple of them, not {key!r}")
+    if (overflow == "latest") != bool(key):
+        raise DeclarationError(
+            f'{cls.__name__}: overflow="latest" and key=... go together: the key tells which waiting frame is replaced'
+        )
+    if history and overflow != "close":
+        raise DeclarationError(
+            f'{cls.__name__}: history=True goes with overflow="close" only: a kept event must not be skipped'
+        )
+    head = '{"event":' + to_json(name).decode() + ',"data":'
+    return EventMeta(name, history, overflow, key, head)  # type: ignore[arg-type]  # checked above, field by field
+
+
+class Event(BaseModel):
+    """
+    A typed value with a wire name; subclass it, one class an event.
+
+        class MessageSent(Event, name="message.sent"):
+            id: int
+            text: str
+
+    Args:
+        name: the wire name; a class without one is abstract, for fields that events share.
+        history: keep publications to one room (needs ``overflow="close"``).
+        overflow: for a client whose outbox is not empty: "close" queues (and closes 1013 over the limit), "drop" skips
+            the client (typing marks), "latest" takes the place of the waiting frame with the same key (prices).
+        key: the field or fields that "latest" compares.
+        config: Pydantic's configuration.
+
+    Name and options are not inherited. An instance is frozen: what was validated is what is sent.
+
+    Raises:
+        DeclarationError: when the class is made.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        from_attributes=True,
+        allow_inf_nan=False,
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+        # Written out as they are, so that a NaN put in past validation is seen and refused, not sent as null.
+        ser_json_inf_nan="constants",
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+    __event__: ClassVar[EventMeta | None] = None
+
+    def __init_subclass__(
+        cls,
+        *,
+        name: str | None = None,
+        history: bool = False,
+        overflow: Overflow = "close",
+        key: str | tuple[str, ...] | None = None,
+        **config: Unpack[ConfigDict],
+    ) -> None:
+        # Pydantic takes its own configuration out of the class arguments before this runs: what is left is a mistake.
+        if config:
+            raise DeclarationError(
+                f"{cls.__name__}: {', '.join(map(repr, config))} is neither an option of Event "
+                f"({', '.join(OPTIONS)}) nor of Pydantic's ConfigDict"
+            )
+        super().__init_subclass__()
+        keys = (key,) if isinstance(key, str) else tuple(key or ())
+        cls.__event__ = _declare(cls, name, history, overflow, keys)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        # Runs once the fields are known.
+        super().__pydantic_init_subclass__()
+        for field in cls.__event__.key if cls.__event__ else ():
+            if field not in cls.model_fields:
+                raise DeclarationError(
+                    f"{cls.__name__}: key={field!r} is not one of its fields ({', '.join(cls.model_fields)})"
+                )
+
+
+class RootEvent(RootModel[T], Event, Generic[T]):
+    """
+    An event whose data is no object.
+
+        class Tags(RootEvent[list[str]], name="tags"): ...
+
+        Tags(["a", "b"])            # {"event": "tags", "data": ["a", "b"]}
+    """
+
+    model_config = Event.model_config
+
+
+def meta(event: Event | type[Event]) -> EventMeta:
+    """
+    Return what the event's class statement declared.
+
+    Raises:
+        TypeError: it is no event, or the class is abstract.
+    """
+    declared = getattr(event, "__event__", None)
+    if isinstance(declared, EventMeta):
+        return declared
+    what = event if isinstance(event, type) else type(event)
+    if issubclass(what, Event):
+        raise TypeError(f"{what.__name__} has no wire name: class {what.__name__}(Event, name=...)")
+    raise TypeError(f"an Event is needed, not {what.__name__}")

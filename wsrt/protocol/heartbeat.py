@@ -1,0 +1,64 @@
+"""The heartbeat of one connection: when to ping, when to give up. Time is an argument, in seconds of any clock."""
+
+from __future__ import annotations
+
+import enum
+
+LATE = 1.0
+"""A tick that comes this many seconds late tells of our own standstill, not of the peer's."""
+
+
+class Beat(enum.Enum):
+    """What to do at a tick."""
+
+    WAIT = "wait"
+    PING = "ping"
+    TIMEOUT = "timeout"
+
+
+class Heartbeat:
+    """
+    Tells from the times of the last frames whether the peer is to be asked, or is gone.
+
+    Only received frames are life (any of them, S47). A ping is due when either direction was silent for ``interval``:
+    a client waits for our frames as we wait for its own. A peer that is gone is found within ``interval + timeout``.
+
+    Args:
+        interval: seconds of silence before a ping.
+        timeout: seconds that a ping may stay unanswered.
+        now: the time at which the connection was opened.
+        jitter: 0 to 1; shortens the first interval, so that connections opened together are not pinged together.
+    """
+
+    def __init__(self, interval: float, timeout: float, now: float, jitter: float = 0.0) -> None:
+        self.interval = interval
+        self.timeout = timeout
+        self.last_received = now
+        self.last_sent = now
+
+        # When the open ping was sent. None while there is none.
+        self.pinged_at: float | None = None
+        # Subtracted from the first wait only.
+        self._head_start = interval * jitter / 2
+        # When tick() wants to be called next.
+        self.due = now + interval - self._head_start
+
+    def tick(self, now: float) -> Beat:
+        """Return what is to be done now; call it again at ``due``."""
+        if self.pinged_at is not None and self.last_received > self.pinged_at:
+            self.pinged_at = None
+        if self.pinged_at is not None:
+            if now - self.due > LATE:
+                # We stood still ourselves: what the peer sent meanwhile waits in the socket. Let it be read first.
+                self.pinged_at = now
+            elif now >= self.due:
+                return Beat.TIMEOUT
+            self.due = self.pinged_at + self.timeout
+            return Beat.WAIT
+        self.due = min(self.last_received, self.last_sent) + self.interval - self._head_start
+        if now < self.due:
+            return Beat.WAIT
+        self._head_start = 0.0
+        self.pinged_at = self.last_sent = now
+        self.due = now + self.timeout
+        return Beat.PING

@@ -1,0 +1,255 @@
+"""
+Publishing, from wherever code runs: consumers, views, Celery tasks, signal receivers, shells.
+
+An event is checked and encoded at the call, so a mistake is the publisher's and disturbs no subscriber. Synchronous
+functions wait for the commit of a transaction; their async twins (with an ``a``) send at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+
+from django.db import transaction
+
+from . import portal
+from .addresses import Audience, Everyone, Room, User
+from .conf import conf
+from .delivery.ledger import ledger
+from .exceptions import BackplaneUnavailable, WrongContext
+from .layers import ask, drop_layer, is_local, layer_of_loop
+from .node import Node, call_in_loop, nodes
+from .protocol.catalog import namespaces
+from .protocol.envelope import encode
+from .protocol.events import Event, meta
+from .signals import publication_failed
+from .types import Publication
+from .wire import CommandMessage, PublishMessage
+
+__all__ = [
+    "abroadcast",
+    "apublish_to_audience",
+    "apublish_to_room",
+    "apublish_to_user",
+    "broadcast",
+    "publish_to_audience",
+    "publish_to_room",
+    "publish_to_user",
+]
+
+logger = logging.getLogger("wsrt")
+
+
+def publish_to_room(
+    room: str, event: Event, *, namespace: str = "default", on_commit: bool = True, using: str | None = None
+) -> Publication | None:
+    """
+    Publish an event to everybody in a room.
+
+    Inside a transaction of the database ``using`` it is sent after the commit, and never on a rollback; a failure is
+    then logged, counted and signalled, not raised. Outside, or with ``on_commit=False``, it is sent at once: when this
+    returns, the layer has accepted it.
+
+    Returns:
+        The position in the room's history where one is kept and the event was sent at once, else None.
+
+    Raises:
+        UnknownNamespace, UndeclaredEvent, UnsendableEvent, TypeError, ValueError: the call is wrong; nothing was sent.
+        BackplaneUnavailable: the layer did not accept it.
+        WrongContext: an event loop runs in this thread; await apublish_to_room().
+    """
+    return _publish(Room(room), event, namespace, on_commit, using, "apublish_to_room")
+
+
+def publish_to_user(
+    user: object, event: Event, *, namespace: str = "default", on_commit: bool = True, using: str | None = None
+) -> Publication | None:
+    """Publish an event to all connections of a user: an int, str, UUID or model instance. See publish_to_room()."""
+    return _publish(User(user), event, namespace, on_commit, using, "apublish_to_user")
+
+
+def publish_to_audience(
+    audience: Audience, event: Event, *, namespace: str = "default", on_commit: bool = True, using: str | None = None
+) -> Publication | None:
+    """Publish an event to an address or an expression of addresses. See publish_to_room()."""
+    return _publish(audience, event, namespace, on_commit, using, "apublish_to_audience")
+
+
+def broadcast(
+    event: Event, *, namespace: str = "default", on_commit: bool = True, using: str | None = None
+) -> Publication | None:
+    """Publish an event to every connection of a namespace. See publish_to_room()."""
+    return _publish(Everyone(), event, namespace, on_commit, using, "abroadcast")
+
+
+async def apublish_to_room(room: str, event: Event, *, namespace: str = "default") -> Publication | None:
+    """Publish to a room, at once whatever transaction is open. See publish_to_room()."""
+    return await send(prepare(Room(room), event, namespace))
+
+
+async def apublish_to_user(user: object, event: Event, *, namespace: str = "default") -> Publication | None:
+    """Publish to a user, at once. See publish_to_user()."""
+    return await send(prepare(User(user), event, namespace))
+
+
+async def apublish_to_audience(audience: Audience, event: Event, *, namespace: str = "default") -> Publication | None:
+    """Publish to an audience, at once. See publish_to_audience()."""
+    return await send(prepare(audience, event, namespace))
+
+
+async def abroadcast(event: Event, *, namespace: str = "default") -> Publication | None:
+    """Publish to everyone, at once. See broadcast()."""
+    return await send(prepare(Everyone(), event, namespace))
+
+
+class Outgoing:
+    """A publication or command that is ready to go: checked and encoded."""
+
+    __slots__ = ("alias", "event", "groups", "item")
+
+    def __init__(self, item: PublishMessage | CommandMessage, groups: frozenset[str], alias: str, event: Event | None) -> None:
+        self.item = item
+        self.groups = groups
+        self.alias = alias
+        self.event = event
+
+
+observers: list[Callable[[Outgoing], None]] = []
+"""Called with whatever is sent. While there is one, nothing leaves this process (see wsrt.testing)."""
+
+is_serving = False
+"""Whether this process made an ASGI application of a consumer, and so may come to hold connections."""
+
+
+def prepare(audience: Audience, event: Event, namespace: str) -> Outgoing:
+    """
+    Check and encode an event, once for all recipients.
+
+    Raises:
+        UnknownNamespace, UndeclaredEvent, UnsendableEvent, TypeError, ValueError: the call is wrong.
+    """
+    if not isinstance(audience, Audience):
+        raise TypeError(f"an address is needed, such as wsrt.addresses.Room(...), not {type(audience).__name__}")
+    declared = meta(event)
+    space = namespaces.of(namespace)
+    space.check(event)
+    room = audience.name if isinstance(audience, Room) else None
+    if declared.history and room is None:
+        raise ValueError(f"{declared.name!r} is kept in history, and history belongs to one room: publish it to a Room")
+    groups = audience.groups(namespace)
+    publication = PublishMessage(
+        namespace, audience, encode(event, room=room), secrets.token_hex(8) if len(groups) > 1 else None
+    )
+    return Outgoing(publication, groups, layer_alias(namespace), event)
+
+
+def layer_alias(namespace: str) -> str:
+    """Return the channel layer of a namespace: what its consumers say, else the setting."""
+    for consumer in namespaces.of(namespace).consumers:
+        alias = getattr(consumer, "channel_layer_alias", None)
+        if isinstance(alias, str):
+            return alias
+    return conf.channel_layer_alias
+
+
+async def send(outgoing: Outgoing) -> None:
+    """
+    Send at once, from a running loop.
+
+    Raises:
+        BackplaneUnavailable: the layer did not accept it.
+    """
+    if observers or is_local(outgoing.alias):
+        _send_locally(outgoing)
+        node = _node_of_running_loop()
+        if node is not None:
+            await node.hub.breathe()
+        return
+    message = outgoing.item.to_message()
+    for group in outgoing.groups:
+        # Taken anew for each: a node that rebuilds its backplane replaces the layer.
+        try:
+            await ask("accept a publication", layer_of_loop(outgoing.alias).group_send(group, message))
+        except BackplaneUnavailable as error:
+            ledger.count("publications_failed")
+            if isinstance(error.__cause__, TimeoutError) and _node_of_running_loop() is None:
+                # Nobody else watches over the connections of a loop without a node.
+                await drop_layer(outgoing.alias)
+            raise
+
+
+def send_from_sync(outgoing: Outgoing) -> None:
+    """Send at once, from code without a loop. Raises as send()."""
+    if observers or is_local(outgoing.alias):
+        _send_locally(outgoing)
+    else:
+        portal.portal.run(send(outgoing))
+
+
+def send_on_commit(outgoing: Outgoing, on_commit: bool, using: str | None) -> None:
+    """Send after the commit if a transaction is open and that is wanted, else at once. Raises as send()."""
+    if on_commit and transaction.get_connection(using).in_atomic_block:
+        transaction.on_commit(lambda: _send_after_commit(outgoing), using=using, robust=True)
+    else:
+        send_from_sync(outgoing)
+
+
+def require_no_loop(twin: str) -> None:
+    """
+    Check that a synchronous call cannot block an event loop.
+
+    Raises:
+        WrongContext: one runs in this thread; the text names the twin to await.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise WrongContext(f"an event loop runs in this thread, which this call would block: await {twin}(...) instead")
+
+
+def _publish(
+    audience: Audience, event: Event, namespace: str, on_commit: bool, using: str | None, twin: str
+) -> Publication | None:
+    require_no_loop(twin)
+    send_on_commit(prepare(audience, event, namespace), on_commit, using)
+    return None
+
+
+def _send_after_commit(outgoing: Outgoing) -> None:
+    try:
+        send_from_sync(outgoing)
+    except Exception as error:
+        ledger.count("publications_lost_after_commit")
+        item = outgoing.item
+        name = meta(outgoing.event).name if outgoing.event is not None else ""
+        logger.exception("%r to %r could not be sent after the commit", name, item.audience)
+        publication_failed.send_robust(
+            sender=None, namespace=item.namespace, audience=item.audience, event=name, error=error
+        )
+
+
+def _send_locally(outgoing: Outgoing) -> None:
+    for observer in list(observers):
+        observer(outgoing)
+    here = nodes()
+    for node in here:
+        if isinstance(outgoing.item, PublishMessage):
+            call_in_loop(node, node.deliver, outgoing.item)
+        else:
+            call_in_loop(node, node.carry_out, outgoing.item)
+    if not here and not is_serving and not observers:
+        ledger.count(
+            "publications_unheard",
+            "this process holds no connections, and the channel layer %r reaches no other process: what it publishes "
+            "is heard by nobody. Configure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS",
+            outgoing.alias,
+        )
+
+
+def _node_of_running_loop() -> Node | None:
+    loop = asyncio.get_running_loop()
+    return next((node for node in nodes() if node.loop is loop), None)
+

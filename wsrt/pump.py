@@ -1,0 +1,494 @@
+"""
+The pump: one connection, from the handshake to the end.
+
+It feeds the session, takes what comes of it to the handlers and to the client, and keeps the deadlines. The reader is
+the ASGI call itself and always sits in ``receive()``: a server that is not read stops reading pongs, and kills healthy
+clients. Set-up, handlers and commands run one at a time in a task that exists only while there is work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import PermissionDenied
+
+from . import close_codes
+from .addresses import group_name
+from .close_codes import Close, Closed
+from .delivery.connection import Connection
+from .delivery.inbox import Inbox
+from .delivery.ledger import ledger
+from .delivery.outbox import Outbox
+from .exceptions import BackplaneUnavailable
+from .node import Node
+from .origin import check_origin
+from .protocol import envelope
+from .protocol.catalog import Received
+from .protocol.envelope import Frame
+from .protocol.events import Event
+from .protocol.session import SUBPROTOCOL, Session, size_of
+from .refusals import REFUSALS, refusal_of, setup_close
+from .threads import database_care, run_in_thread
+from .types import Limits, Message, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from .consumers import TypedEventConsumer
+
+FINISH_SECONDS = 5.0
+"""How long handlers may go on for a connection that is gone."""
+
+DISCONNECT_SECONDS = 4.0
+"""How long on_disconnect may take: together less than the 10 s after which Daphne cancels."""
+
+HANDSHAKE_SECONDS = 2.0
+"""How long we wait for the peer to answer our close."""
+
+ABNORMAL = {None, 1005, 1006}
+"""Codes by which servers report, each in its own way, that nobody said goodbye."""
+
+SERVICE_RESTART = 1012
+"""What uvicorn tells the application when it goes down."""
+
+logger = logging.getLogger("wsrt")
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Pump:
+    """
+    Runs one connection of a consumer.
+
+    Args:
+        consumer: whose hooks and handlers are called.
+        node: where the connection lives.
+        limits: of this connection.
+    """
+
+    def __init__(
+        self, consumer: TypedEventConsumer, node: Node, limits: Limits, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self.consumer = consumer
+        self.node = node
+        self.limits = limits
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        offered = scope.get("subprotocols") or ()
+        self.subprotocol = choose_subprotocol(offered, consumer.subprotocols)
+
+        connection_id = node.new_connection_id()
+        self.session = Session(
+            consumer.catalog,
+            limits,
+            connection_id,
+            extended=self.subprotocol == SUBPROTOCOL,
+            now=node.loop.time(),
+            jitter=random.random(),
+        )
+        self.outbox = Outbox(
+            send,
+            limits,
+            node.loop,
+            on_overflow=lambda: self.close(close_codes.BACKPRESSURE_OVERFLOW, discard=True),
+            on_error=self._send_failed,
+            on_closed=self._stop_reading,
+        )
+        self.connection = Connection(connection_id, consumer.namespace, self.outbox, self)
+        self._inbox: Inbox[Received | Work] = Inbox(limits.inbox_frames, limits.inbox_bytes)
+
+        # Handlers of one connection share a context: what on_connect sets, handlers see (H7).
+        self._context = contextvars.copy_context()
+        # Set-up and handlers. None while there is nothing to do.
+        self._worker: asyncio.Task[None] | None = None
+        # Ends the reader some time after our own close. None until it reads.
+        self._reading: asyncio.Timeout | None = None
+        # Whether set-up is done: the connection is one of those that are online.
+        self.is_visible = False
+        # Whether on_connect was started, so that on_disconnect is owed.
+        self._is_connected = False
+        # The groups that are held for this connection.
+        self._groups: set[str] = set()
+        # How it ended; None until it has.
+        self.closed: Closed | None = None
+        self._is_over = False
+        # What the server reported when the peer was gone.
+        self._peer_left = False
+        self._peer_code: int | None = None
+        self._peer_reason = ""
+        self._lost = False
+        self.ended: asyncio.Future[Closed] = node.loop.create_future()
+
+    # The life of a connection.
+
+    async def run(self) -> None:
+        """Serve the connection; returns when it is over and cleaned up."""
+        message = await self._receive()
+        if message["type"] != "websocket.connect":
+            return
+        if self.consumer.check_origin:
+            refused = check_origin(self._scope)
+            if refused is not None:
+                ledger.count("origins_refused")
+                logger.warning("refused a handshake: %s", refused)
+                # Before accept: any page of the web can make a browser come here (H8).
+                await self._send({"type": "websocket.close", "code": close_codes.FORBIDDEN.code})
+                return
+        try:
+            await self._send({"type": "websocket.accept", "subprotocol": self.subprotocol})
+        except Exception:  # the peer is gone already: servers differ in what they raise
+            ledger.count("connections_lost_in_handshake")
+            return
+        self.session.accept()
+        logger.debug("= %s open", self.connection.id)
+        try:
+            self._work(self._set_up)
+            await self._read()
+        finally:
+            # Whatever ended it: a disconnect, our close, a cancellation by the server.
+            ending = self._end()
+            await asyncio.shield(self.node.spawn(ending))
+
+    async def _read(self) -> None:
+        try:
+            async with asyncio.timeout(None) as self._reading:
+                while True:
+                    message = await self._receive()
+                    if message["type"] == "websocket.receive":
+                        if self.session.is_open:
+                            await self._take(message)
+                    elif message["type"] == "websocket.disconnect":
+                        self._peer_left = True
+                        self._peer_code = message.get("code")
+                        self._peer_reason = message.get("reason") or ""
+                        return
+        except TimeoutError:
+            # Our close was not answered in time.
+            return
+        finally:
+            self._reading = None
+
+    async def _take(self, message: Message) -> None:
+        text = message.get("text")
+        frame = text if text is not None else message.get("bytes") or b""
+        outcome = self.session.receive_frame(frame, self.node.loop.time())
+        match outcome:
+            case Received():
+                self._inbox.put(outcome, size_of(frame))
+                self._work()
+                if self._inbox.crowded:
+                    # The handlers get a turn; a client that sends faster than they work still fills the inbox.
+                    await asyncio.sleep(0)
+                    if self._inbox.overfull:
+                        ledger.count("inbox_overflows", "a client sends faster than its handlers work: closed 4429")
+                        self.close(close_codes.RATE_LIMIT_EXCEEDED)
+            case Frame():
+                self.outbox.put_direct(outcome)
+            case Close():
+                ledger.count("connections_closed_by_policy")
+                logger.info("x %s %s %s", self.connection.id, outcome.code, outcome.reason)
+                self.close(outcome)
+
+    def close(self, close: Close, *, discard: bool = False) -> None:
+        """Close: what is queued goes out first, unless discarded; frames that were not yet handled are dropped."""
+        if not self.session.close(close):
+            return
+        dropped = self._inbox.clear()
+        if dropped:
+            ledger.count("frames_discarded_at_close")
+        self.node.hub.remove(self.connection)
+        self.outbox.close(close, discard=discard)
+
+    def _stop_reading(self) -> None:
+        # The close frame is out, or given up. The server now reports the disconnect, or does not.
+        if self._reading is not None and not self._reading.expired():
+            self._reading.reschedule(self.node.loop.time() + HANDSHAKE_SECONDS)
+
+    def _send_failed(self, error: Exception) -> None:
+        """The server's send raised: the peer is gone, or the server refuses the frame. Only a close frame can tell."""
+        ledger.count("sends_failed")
+        logger.info("! %s send failed: %r", self.connection.id, error)
+        self._lost = True
+        self.close(close_codes.OUTBOUND_PUBLISH_FAILED, discard=True)
+
+    async def _end(self) -> None:
+        """Clean up, however it ended: at once from the hub, then in order what takes time."""
+        node, session = self.node, self.session
+        self._is_over = True
+        node.hub.remove(self.connection)
+        node.wheel.discard(self._tick)
+        self._release_groups()
+        if session.is_open and not self._peer_left:
+            # Cancelled by the server, or by an error of ours.
+            self.close(close_codes.SERVER_SHUTTING_DOWN, discard=True)
+            await asyncio.sleep(0)
+        self.closed = self._how()
+        session.receive_disconnect()
+        self.outbox.abandon()
+        if not self.ended.done():
+            self.ended.set_result(self.closed)
+        logger.debug("= %s closed %s", self.connection.id, self.closed)
+        await self._finish_work()
+        if self._is_connected:
+            await self._run_on_disconnect(self.closed)
+        await self.consumer._close_channel()
+
+    async def _finish_work(self) -> None:
+        worker = self._worker
+        if worker is None:
+            return
+        await asyncio.wait([worker], timeout=FINISH_SECONDS)
+        if not worker.done():
+            ledger.count(
+                "handlers_cancelled", "a handler still ran %s s after its connection ended: cancelled", FINISH_SECONDS
+            )
+            self._inbox.clear()
+            worker.cancel()
+            # A def handler cannot be stopped; it is left to itself.
+            await asyncio.wait([worker], timeout=1)
+
+    async def _run_on_disconnect(self, closed: Closed) -> None:
+        task = self.node.loop.create_task(self.call(self.consumer.on_disconnect, closed), context=self._context)
+        done, _ = await asyncio.wait([task], timeout=DISCONNECT_SECONDS)
+        if not done:
+            task.cancel()
+            ledger.count("disconnect_hooks_cancelled", "on_disconnect took over %s s: cancelled", DISCONNECT_SECONDS)
+        elif not task.cancelled() and task.exception() is not None:
+            logger.error("on_disconnect of %s failed", type(self.consumer).__name__, exc_info=task.exception())
+
+    def _how(self) -> Closed:
+        sent = self.session.close_sent
+        if sent is not None and (self.outbox.close_sent or not self._lost):
+            return Closed(sent.code, sent.reason, "server")
+        code = self._peer_code
+        if code is None or code in ABNORMAL:
+            return Closed(1006 if code is None else code, self._peer_reason, "network")
+        return Closed(code, self._peer_reason, "server" if code == SERVICE_RESTART else "client")
+
+    # Set-up, handlers and commands: one at a time.
+
+    def _work(self, first: Work | None = None) -> None:
+        """See that whatever waits is worked on."""
+        if self._worker is None:
+            self._worker = self.node.loop.create_task(self._run_work(first), context=self._context)
+            self._worker.add_done_callback(self._work_ended)
+
+    async def _run_work(self, first: Work | None) -> None:
+        if first is not None:
+            await first()
+        while self._inbox:
+            item = self._inbox.get()
+            if isinstance(item, Received):
+                await self._handle(item)
+            else:
+                await item()
+        # Nothing was awaited since the inbox was seen empty: whatever comes now starts the next worker.
+        self._worker = None
+
+    def _work_ended(self, worker: asyncio.Task[None]) -> None:
+        if self._worker is worker:
+            self._worker = None
+        if not worker.cancelled():
+            error = worker.exception()
+            if error is None:
+                return
+            logger.error("the work of %s failed", type(self.consumer).__name__, exc_info=error)
+        # Cancelled by somebody else, or a defect of ours: frames would wait for ever.
+        self.close(close_codes.MESSAGE_HANDLING_FAILED)
+
+    async def _set_up(self) -> None:
+        consumer = self.consumer
+        try:
+            async with asyncio.timeout(self.limits.setup_timeout) as deadline:
+                await consumer._open_channel()
+                if not await self.call(consumer.authorize):
+                    self._fail_set_up(setup_close(PermissionDenied(), is_anonymous=self.is_anonymous))
+                    return
+                if not self.session.is_open:
+                    # The client left while it was asked for: it never was connected.
+                    self._inbox.clear()
+                    return
+                await self._register()
+                self._is_connected = True
+                await self.call(consumer.on_connect)
+        except REFUSALS as error:
+            if isinstance(error, BackplaneUnavailable):
+                ledger.count("setups_unavailable", "a connection could not be set up: %s", error)
+            self._fail_set_up(setup_close(error, is_anonymous=self.is_anonymous))
+        except Exception as error:
+            if isinstance(error, TimeoutError) and deadline.expired():
+                ledger.count("setup_timeouts", "authorize and on_connect took over %s s", self.limits.setup_timeout)
+                self._fail_set_up(close_codes.CONNECTION_SETUP_TIMEOUT)
+                return
+            logger.exception("the set-up of %s failed", type(consumer).__name__)
+            self._fail_set_up(close_codes.CONNECTION_SETUP_FAILED)
+        else:
+            self.is_visible = self.session.is_open
+            self.outbox.release()
+        finally:
+            database_care.after_handler()
+
+    def _fail_set_up(self, close: Close) -> None:
+        self.close(close)
+        # Also when the client left first: no frame is handled by a consumer that was not set up.
+        self._inbox.clear()
+
+    async def _register(self) -> None:
+        """Become one of everyone, and of the user's connections; greet."""
+        hello = self.session.hello(time.time())
+        if hello is not None:
+            self.outbox.put_direct(hello)
+        if self.session.heartbeat is not None:
+            self.node.wheel.add(self._tick, self.session.heartbeat.due)
+        await self.hold(group_name("everyone", self.connection.namespace, ""))
+        self.node.hub.add(self.connection)
+        user_id = self.consumer._scope_user_id()
+        if user_id is not None:
+            await self.bind(user_id)
+
+    async def _handle(self, received: Received) -> None:
+        handler = self.consumer.handlers[type(received.event)]
+        ref = received.ref
+        try:
+            reply = await self.call(getattr(self.consumer, handler.name), received.event)
+            answer = self._answer(reply, ref)
+        except REFUSALS as error:
+            answer = self._refuse(received, error)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self._is_cancelled():
+                raise
+            # Somebody else's CancelledError that leaked out of the handler is a defect like any other.
+            ledger.count("handlers_failed")
+            logger.exception("%s.%s failed", type(self.consumer).__name__, handler.name)
+            if ref is not None:
+                self.outbox.put_direct(envelope.error("internal", "Internal error", ref=ref))
+            self.close(close_codes.MESSAGE_HANDLING_FAILED)
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
+            return
+        finally:
+            database_care.after_handler()
+        if answer is not None and self.session.is_open:
+            self.outbox.put_direct(answer)
+
+    def _answer(self, reply: Any, ref: Any) -> Frame | None:
+        if reply is None:
+            return None if ref is None else envelope.reserved("wsrt.ok", {}, ref=ref)
+        if not isinstance(reply, Event):
+            raise TypeError(f"a handler returns an event or None, not {type(reply).__name__}")
+        self.consumer.catalog.check_sends(reply)
+        return envelope.encode(reply, ref=ref)
+
+    def _refuse(self, received: Received, error: Exception) -> Frame | None:
+        if isinstance(error, BackplaneUnavailable):
+            ledger.count("requests_unavailable", "a handler could not do its work: %s", error)
+        if received.ref is None:
+            ledger.count("refusals_unanswered")
+            return None
+        refusal = refusal_of(error)
+        return envelope.error(refusal.code, refusal.message, errors=refusal.errors, ref=received.ref)
+
+    def command(self, name: str, arguments: dict[str, Any]) -> None:
+        """Carry out a control command of another process, in its turn; a disconnect at once."""
+        if name == "disconnect":
+            close = Close(arguments["code"], arguments["reason"], close_codes.reconnect_for(arguments["code"]))
+            self.close(close)
+            return
+        self.submit(lambda: self.consumer._carry_out(name, arguments))
+
+    def submit(self, work: Work) -> None:
+        """Run something in the order of the handlers."""
+        if self.session.is_open:
+            self._inbox.put(work, 0)
+            self._work()
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a hook or handler of the consumer: ``async def`` here, ``def`` in a thread."""
+        try:
+            if inspect.iscoroutinefunction(function):
+                return await function(*args)
+            return await run_in_thread(function, *args)
+        except Exception:
+            database_care.mark()
+            raise
+
+    def _is_cancelled(self) -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
+    # Rooms and users.
+
+    async def hold(self, group: str) -> None:
+        """Be in a group of the backplane while this connection lasts. Raises BackplaneUnavailable."""
+        backplane = self.node.backplane(self.consumer._layer_alias())
+        if backplane is None or group in self._groups:
+            return
+        await backplane.acquire(group)
+        if self._is_over or group in self._groups:
+            # It ended meanwhile, or was asked for twice at a time: nobody else will give it back.
+            backplane.release(group)
+        else:
+            self._groups.add(group)
+
+    def drop(self, group: str) -> None:
+        """Give a group back."""
+        if group in self._groups:
+            self._groups.discard(group)
+            backplane = self.node.backplane(self.consumer._layer_alias())
+            if backplane is not None:
+                backplane.release(group)
+
+    def _release_groups(self) -> None:
+        for group in list(self._groups):
+            self.drop(group)
+
+    async def bind(self, user_id: str | None) -> None:
+        """Belong to a user; None for nobody."""
+        before = self.connection.user_id
+        if user_id == before:
+            return
+        if user_id is not None:
+            await self.hold(group_name("user", self.connection.namespace, user_id))
+        if self.session.is_open:
+            self.node.hub.bind(self.connection, user_id)
+        if before is not None:
+            self.drop(group_name("user", self.connection.namespace, before))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being worked on, and nothing waits to go out."""
+        return self._worker is None and not self._inbox and self.outbox.is_idle
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether the scope has a user that is not signed in."""
+        user = self._scope.get("user")
+        return user is not None and not getattr(user, "is_authenticated", False)
+
+    # The heartbeat.
+
+    def _tick(self, now: float) -> float | None:
+        heartbeat = self.session.heartbeat
+        if heartbeat is None or not self.session.is_open:
+            return None
+        heartbeat.last_sent = max(heartbeat.last_sent, self.outbox.last_sent)
+        match self.session.tick(now):
+            case Frame() as ping:
+                self.outbox.put_direct(ping)
+            case Close() as close:
+                ledger.count("heartbeat_timeouts")
+                self.close(close)
+                return None
+        return heartbeat.due
+
+
+def choose_subprotocol(offered: Iterable[str], known: Iterable[str]) -> str | None:
+    """Return the subprotocol to accept: ``wsrt.v1`` where it is offered, else the first of the consumer's own."""
+    offers = list(offered)
+    return next((name for name in (SUBPROTOCOL, *known) if name in offers), None)

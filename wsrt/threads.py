@@ -1,0 +1,92 @@
+"""
+Threads: where ``def`` handlers run, and how database connections are looked after.
+
+Channels closes old database connections before every message, in the one thread that all ORM calls share: a hop a
+message, behind whatever that thread is doing. Here it happens only after handlers that opened a connection, once for
+all that finished meanwhile, and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import AsyncToSync, sync_to_async
+from django.db import close_old_connections
+from django.db.backends.signals import connection_created
+
+from .conf import conf
+
+CHECK_SECONDS = 30.0
+"""How often persistent connections are checked for errors and age while handlers run."""
+
+
+class DatabaseCare:
+    """Closes the database connections that handlers opened, as Django does at the end of a request."""
+
+    def __init__(self) -> None:
+        self._is_dirty = False
+        self._is_cleaning = False
+        self._checked_at = 0.0
+        connection_created.connect(self._note, dispatch_uid="wsrt.threads")
+
+    def mark(self) -> None:
+        """Check the connections after the handler that runs: one of them may have failed."""
+        self._is_dirty = True
+
+    def after_handler(self) -> None:
+        """Clean up in the background if there is reason to. Call it from the event loop."""
+        if self._is_cleaning:
+            return
+        now = time.monotonic()
+        if self._is_dirty or (self._checked_at and now - self._checked_at > CHECK_SECONDS):
+            self._is_cleaning = True
+            self._checked_at = now
+            asyncio.get_running_loop().create_task(self._clean())
+
+    def _note(self, **kwargs: Any) -> None:
+        self._is_dirty = True
+
+    async def _clean(self) -> None:
+        try:
+            while self._is_dirty:
+                self._is_dirty = False
+                await sync_to_async(close_old_connections)()
+        finally:
+            self._is_cleaning = False
+
+
+database_care = DatabaseCare()
+
+
+async def run_in_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """
+    Run a ``def`` handler in the pool, or in the thread of the test's transaction.
+
+    Code that runs below ``async_to_sync`` (Django's async test methods) shares that caller's thread and connections.
+    """
+    if getattr(AsyncToSync.executors, "current", None) is not None:
+        return await sync_to_async(function)(*args)
+    call = functools.partial(_with_connections, function)
+    return await sync_to_async(call, thread_sensitive=False, executor=_pool())(*args)
+
+
+def _with_connections(function: Callable[..., Any], *args: Any) -> Any:
+    close_old_connections()
+    try:
+        return function(*args)
+    finally:
+        close_old_connections()
+
+
+@functools.cache
+def _pool() -> concurrent.futures.ThreadPoolExecutor:
+    return concurrent.futures.ThreadPoolExecutor(conf.threads, thread_name_prefix="wsrt-handler")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)

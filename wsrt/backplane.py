@@ -286,4 +286,3 @@ class Backplane:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-

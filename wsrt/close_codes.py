@@ -55,6 +55,8 @@ class Close:
     reconnect: Reconnect = Reconnect.BACKOFF
 
     def __post_init__(self) -> None:
+        # A plain int: servers compare types.
+        object.__setattr__(self, "code", int(self.code))
         if not is_sendable(self.code):
             raise ValueError(
                 f"{self.code} cannot be sent as a close code; use 1000, 4500-4749 (clients reconnect) "
@@ -138,7 +140,7 @@ TABLE: dict[Close, str] = {
     FORBIDDEN: "`authorize` or `on_connect` refused a known user",
     NOT_FOUND: "`Http404` while setting up",
     CONNECTION_SETUP_TIMEOUT: "`authorize` and `on_connect` were not done in time",
-    REPLACED: "the user opened more connections than allowed, with the policy \"replace\"",
+    REPLACED: 'the user opened more connections than allowed, with the policy "replace"',
     DISCONNECTED: "an operator or `disconnect()` ended it",
     RATE_LIMIT_EXCEEDED: "the inbound rate, or the inbox, went over its limit",
     TOO_MANY_CONNECTIONS: "a limit of connections was reached",

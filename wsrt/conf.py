@@ -1,35 +1,214 @@
-"""Settings: the dict WSRT, read when used."""
+"""
+Settings: the dict ``WSRT``, every key of it optional, read when it is used.
+
+DEFAULTS and SHAPES are the one place that knows the keys: the checks and the documentation read them here.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
+
+from .types import OnViolation
+
+__all__ = ["DEFAULTS", "SHAPES", "Shape", "conf"]
 
 DEFAULTS: dict[str, Any] = {
     "CHANNEL_LAYER_ALIAS": "default",
     "CONSUMERS": ["consumers"],
     "PRESENCE": {"BACKEND": "wsrt.presence.memory.MemoryPresence", "OPTIONS": {"LEASE": 30, "GRACE": 5}},
     "HISTORY": {"BACKEND": "wsrt.history.memory.MemoryHistory"},
-    "HISTORY_SIZE": 100, "HISTORY_SECONDS": 300,
-    "HEARTBEAT": 25, "HEARTBEAT_TIMEOUT": 10, "SETUP_TIMEOUT": 10,
-    "MAX_PAYLOAD": 65536,
-    "INBOX_FRAMES": 1000, "INBOX_BYTES": 1048576,
-    "OUTBOX_FRAMES": 1000, "OUTBOX_BYTES": 1048576, "OUTBOX_SECONDS": 10,
-    "ON_VIOLATION": "auto", "MAX_VIOLATIONS": 10,
+    "HISTORY_SIZE": 100,
+    "HISTORY_SECONDS": 300,
+    "HEARTBEAT": 25,
+    "HEARTBEAT_TIMEOUT": 10,
+    "SETUP_TIMEOUT": 10,
+    "MAX_PAYLOAD": 65_536,
+    "INBOX_FRAMES": 1000,
+    "INBOX_BYTES": 1_048_576,
+    "OUTBOX_FRAMES": 1000,
+    "OUTBOX_BYTES": 1_048_576,
+    "OUTBOX_SECONDS": 10,
+    "ON_VIOLATION": "auto",
+    "MAX_VIOLATIONS": 10,
     "MAX_ROOMS": 128,
-    "MAX_CONNECTIONS_PER_USER": None, "CONNECTION_LIMIT_POLICY": "refuse",
-    "RATE": "50/s", "RATE_BURST": 100,
+    "MAX_CONNECTIONS_PER_USER": None,
+    "CONNECTION_LIMIT_POLICY": "refuse",
+    "RATE": "50/s",
+    "RATE_BURST": 100,
     "CHECK_ORIGIN": True,
     "REVALIDATE": 60,
-    "THREADS": 8, "DRAIN_SECONDS": 25,
+    "THREADS": 8,
+    "DRAIN_SECONDS": 25,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """
+    What a setting may be.
+
+    Attributes:
+        types: the types that fit; bool fits no number.
+        says: the same in words, for the error.
+        least: the least number, itself allowed; None for no limit.
+        choices: the values that fit, where they can be listed.
+        optional: whether None switches it off.
+    """
+
+    types: tuple[type, ...]
+    says: str
+    least: float | None = None
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    def fits(self, value: Any) -> bool:
+        """Return whether a value is of this shape."""
+        if value is None:
+            return self.optional
+        if not isinstance(value, self.types) or (isinstance(value, bool) and bool not in self.types):
+            return False
+        if self.choices:
+            return value in self.choices
+        # Written so that NaN does not fit.
+        return self.least is None or bool(self.least <= value < float("inf"))
+
+
+_COUNT = Shape((int,), "an integer of at least 1", least=1)
+_SECONDS = Shape((int, float), "a number of seconds above 0", least=0.001)
+_TIMEOUT = dataclasses.replace(_SECONDS, says="a number of seconds above 0, or None to switch it off", optional=True)
+_STORE = Shape((Mapping,), 'a dict with "BACKEND", a dotted path, and perhaps "OPTIONS" and "LOCATION"')
+
+SHAPES: dict[str, Shape] = {
+    "CHANNEL_LAYER_ALIAS": Shape((str,), "a key of CHANNEL_LAYERS"),
+    "CONSUMERS": Shape((list, tuple), "a list of module names"),
+    "PRESENCE": _STORE,
+    "HISTORY": _STORE,
+    "HISTORY_SIZE": _COUNT,
+    "HISTORY_SECONDS": _SECONDS,
+    "HEARTBEAT": _TIMEOUT,
+    "HEARTBEAT_TIMEOUT": _TIMEOUT,
+    "SETUP_TIMEOUT": _TIMEOUT,
+    "MAX_PAYLOAD": _COUNT,
+    "INBOX_FRAMES": _COUNT,
+    "INBOX_BYTES": _COUNT,
+    "OUTBOX_FRAMES": _COUNT,
+    "OUTBOX_BYTES": _COUNT,
+    "OUTBOX_SECONDS": _SECONDS,
+    "ON_VIOLATION": Shape((str,), '"auto", "close" or "report"', choices=("auto", "close", "report")),
+    "MAX_VIOLATIONS": Shape((int,), "an integer of at least 0", least=0),
+    "MAX_ROOMS": _COUNT,
+    "MAX_CONNECTIONS_PER_USER": dataclasses.replace(_COUNT, says="an integer of at least 1, or None", optional=True),
+    "CONNECTION_LIMIT_POLICY": Shape((str,), '"refuse" or "replace"', choices=("refuse", "replace")),
+    "RATE": Shape((str,), 'frames per time, such as "50/s", "300/m" or "1000/h", or None', optional=True),
+    "RATE_BURST": _COUNT,
+    "CHECK_ORIGIN": Shape((bool,), "True or False"),
+    "REVALIDATE": _TIMEOUT,
+    "THREADS": _COUNT,
+    "DRAIN_SECONDS": _SECONDS,
 }
 
 
 class Conf:
-    def __getattr__(self, name: str) -> Any:
-        key = name.upper()
-        return getattr(settings, "WSRT", {}).get(key, DEFAULTS[key])
+    """The settings as they are now, one property a key."""
+
+    def _get(self, key: str) -> Any:
+        values = getattr(settings, "WSRT", None) or {}
+        return values.get(key, DEFAULTS[key])
+
+    @property
+    def channel_layer_alias(self) -> str:
+        return str(self._get("CHANNEL_LAYER_ALIAS"))
+
+    @property
+    def consumers(self) -> Sequence[str]:
+        return tuple(self._get("CONSUMERS"))
+
+    @property
+    def heartbeat(self) -> float | None:
+        value: float | None = self._get("HEARTBEAT")
+        return value
+
+    @property
+    def heartbeat_timeout(self) -> float | None:
+        value: float | None = self._get("HEARTBEAT_TIMEOUT")
+        return value
+
+    @property
+    def setup_timeout(self) -> float | None:
+        value: float | None = self._get("SETUP_TIMEOUT")
+        return value
+
+    @property
+    def max_payload(self) -> int:
+        return int(self._get("MAX_PAYLOAD"))
+
+    @property
+    def inbox_frames(self) -> int:
+        return int(self._get("INBOX_FRAMES"))
+
+    @property
+    def inbox_bytes(self) -> int:
+        return int(self._get("INBOX_BYTES"))
+
+    @property
+    def outbox_frames(self) -> int:
+        return int(self._get("OUTBOX_FRAMES"))
+
+    @property
+    def outbox_bytes(self) -> int:
+        return int(self._get("OUTBOX_BYTES"))
+
+    @property
+    def outbox_seconds(self) -> float:
+        return float(self._get("OUTBOX_SECONDS"))
+
+    @property
+    def on_violation(self) -> OnViolation:
+        value: OnViolation = self._get("ON_VIOLATION")
+        return value
+
+    @property
+    def max_violations(self) -> int:
+        return int(self._get("MAX_VIOLATIONS"))
+
+    @property
+    def max_rooms(self) -> int:
+        return int(self._get("MAX_ROOMS"))
+
+    @property
+    def max_connections_per_user(self) -> int | None:
+        value: int | None = self._get("MAX_CONNECTIONS_PER_USER")
+        return value
+
+    @property
+    def connection_limit_policy(self) -> str:
+        return str(self._get("CONNECTION_LIMIT_POLICY"))
+
+    @property
+    def rate(self) -> str | None:
+        value: str | None = self._get("RATE")
+        return value
+
+    @property
+    def rate_burst(self) -> int:
+        return int(self._get("RATE_BURST"))
+
+    @property
+    def check_origin(self) -> bool:
+        return bool(self._get("CHECK_ORIGIN"))
+
+    @property
+    def revalidate(self) -> float | None:
+        value: float | None = self._get("REVALIDATE")
+        return value
+
+    @property
+    def threads(self) -> int:
+        return int(self._get("THREADS"))
 
 
 conf = Conf()

@@ -259,7 +259,9 @@ class TypedEventConsumer(AsyncConsumer):
         Raises:
             UndeclaredEvent, UnsendableEvent, TypeError: the event is wrong.
         """
-        self._require_loop("send", "return the event from the handler, or publish_to_audience(Connection(self.id), ...)")
+        self._require_loop(
+            "send", "return the event from the handler, or publish_to_audience(Connection(self.id), ...)"
+        )
         return self._send(event)
 
     def publish_to_room(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
@@ -463,7 +465,9 @@ class TypedEventConsumer(AsyncConsumer):
                 )
                 continue
             done = asyncio.Event()
-            self._pump.submit(lambda handler=handler, message=message, done=done: self._layer_message(handler, message, done))
+            self._pump.submit(
+                lambda handler=handler, message=message, done=done: self._layer_message(handler, message, done)
+            )
             if self._pump.session.is_open:
                 # One at a time: what follows waits in the layer, with the layer's own limits.
                 await done.wait()

@@ -59,9 +59,7 @@ async def adisconnect(
     await _asend(_disconnect(to, namespace, code, reason))
 
 
-def add_to_room(
-    to: Audience, room: str, *, namespace: str, on_commit: bool = True, using: str | None = None
-) -> None:
+def add_to_room(to: Audience, room: str, *, namespace: str, on_commit: bool = True, using: str | None = None) -> None:
     """
     Let the connections of an audience join a room.
 

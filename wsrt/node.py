@@ -112,4 +112,3 @@ def call_in_loop(node: Node, function: Any, argument: Any) -> None:
 
 
 os.register_at_fork(after_in_child=_nodes.clear)
-

@@ -109,7 +109,9 @@ class Outgoing:
 
     __slots__ = ("alias", "event", "groups", "item")
 
-    def __init__(self, item: PublishMessage | CommandMessage, groups: frozenset[str], alias: str, event: Event | None) -> None:
+    def __init__(
+        self, item: PublishMessage | CommandMessage, groups: frozenset[str], alias: str, event: Event | None
+    ) -> None:
         self.item = item
         self.groups = groups
         self.alias = alias
@@ -252,4 +254,3 @@ def _send_locally(outgoing: Outgoing) -> None:
 def _node_of_running_loop() -> Node | None:
     loop = asyncio.get_running_loop()
     return next((node for node in nodes() if node.loop is loop), None)
-

@@ -101,9 +101,7 @@ class Catalog:
 
         class Envelope:
             @classmethod
-            def __get_pydantic_core_schema__(
-                cls, source: Any, handler: GetCoreSchemaHandler
-            ) -> core_schema.CoreSchema:
+            def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
                 # A catalog that receives nothing still needs a schema; no JSON text can match it.
                 if not receives:
                     return core_schema.is_instance_schema(Catalog)

@@ -84,7 +84,9 @@ def error(code: str, message: str, *, errors: Sequence[FieldError] = (), ref: Re
     """Return ``wsrt.error``."""
     # Text of an application may hold a lone surrogate, which is no UTF-8 and thus no frame.
     code, message = _clean(code), _clean(message)
-    cleaned = [{**entry, "loc": [_clean(part) for part in entry["loc"]], "msg": _clean(entry["msg"])} for entry in errors]
+    cleaned = [
+        {**entry, "loc": [_clean(part) for part in entry["loc"]], "msg": _clean(entry["msg"])} for entry in errors
+    ]
     return reserved("wsrt.error", {"code": code, "message": message, "errors": cleaned}, ref=ref)
 
 

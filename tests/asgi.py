@@ -1,0 +1,36 @@
+"""The application that test servers run."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+
+from django.core.asgi import get_asgi_application
+
+http = get_asgi_application()
+
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.urls import path
+
+from tests.chat.consumers import ChatConsumer, LayerConsumer, PlainConsumer, UnmannedConsumer
+
+application = ProtocolTypeRouter(
+    {
+        "http": http,
+        "websocket": AuthMiddlewareStack(
+            URLRouter(
+                [
+                    path("chat/", ChatConsumer.as_asgi()),
+                    path("chat/<str:room>/", ChatConsumer.as_asgi()),
+                    path("layer/", LayerConsumer.as_asgi()),
+                    path("plain/", PlainConsumer.as_asgi()),
+                    path("unmanned/", UnmannedConsumer.as_asgi()),
+                ]
+            )
+        ),
+    }
+)
+# A scope without a user, as below no AuthMiddleware.
+bare = UnmannedConsumer.as_asgi()

@@ -1,0 +1,181 @@
+"""Consumers of the test application."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+
+from tests.chat.events import (
+    Burst,
+    Bye,
+    Crash,
+    Echo,
+    Echoed,
+    Join,
+    Kick,
+    Large,
+    Leave,
+    Login,
+    Price,
+    Said,
+    Say,
+    Slow,
+    Typing,
+    Whisper,
+)
+from wsrt import Closed, Refused, TypedEventConsumer, adisconnect, on, on_layer
+from wsrt import addresses as to
+
+hooks: list[tuple[str, Any]] = []
+"""What hooks were called, for tests in the same process and for the stats view."""
+
+
+class ChatConsumer(TypedEventConsumer):
+    """Does what it is asked; the query string says how its set-up goes."""
+
+    namespace = "chat"
+    out_events = (Said, Echoed, Typing, Price)
+
+    async def authorize(self) -> bool:
+        match self.query.get("authorize"):
+            case "no":
+                return False
+            case "denied":
+                raise PermissionDenied
+            case "slow":
+                await asyncio.sleep(60)
+            case "error":
+                raise RuntimeError("authorize failed")
+        return True
+
+    async def authorize_room(self, room: str) -> bool:
+        return not room.startswith("secret")
+
+    async def on_connect(self) -> None:
+        hooks.append(("on_connect", self.id))
+        match self.query.get("connect"):
+            case "missing":
+                raise Http404
+            case "denied":
+                raise PermissionDenied
+            case "error":
+                raise RuntimeError("on_connect failed")
+            case "slow":
+                await asyncio.sleep(60)
+        if user := self.query.get("user"):
+            await self.set_user_id(user)
+        if room := self.kwargs.get("room"):
+            await self.join(room)
+
+    async def on_disconnect(self, closed: Closed) -> None:
+        hooks.append(("on_disconnect", closed))
+
+    @on
+    async def join_room(self, event: Join) -> None:
+        await self.join(event.room)
+
+    @on
+    async def leave_room(self, event: Leave) -> None:
+        await self.leave(event.room)
+
+    @on
+    async def say(self, event: Say) -> None:
+        await self.publish_to_room(event.room, Said(text=event.text))
+
+    @on
+    async def whisper(self, event: Whisper) -> None:
+        await self.publish_to_user(event.user, Said(text=event.text))
+
+    @on
+    async def login(self, event: Login) -> None:
+        await self.set_user_id(event.user)
+
+    @on
+    async def echo(self, event: Echo) -> Echoed:
+        return Echoed(value=event.value)
+
+    @on
+    async def burst(self, event: Burst) -> None:
+        for number in range(event.count):
+            said = Said(text=f"{number}".ljust(event.size, "."))
+            if event.room is None:
+                await self.send(said)
+            else:
+                await self.publish_to_room(event.room, said)
+
+    @on
+    async def slow(self, event: Slow) -> Echoed:
+        await asyncio.sleep(event.seconds)
+        return Echoed(value="slow")
+
+    @on
+    async def crash(self, event: Crash) -> None:
+        match event.kind:
+            case "error":
+                raise RuntimeError("the handler failed")
+            case "cancel":
+                raise asyncio.CancelledError
+            case "refused":
+                raise Refused("teapot", "I am a teapot")
+
+    @on
+    async def bye(self, event: Bye) -> None:
+        await self.send(Said(text="bye"))
+        await self.close(event.code, event.reason)
+
+    @on
+    async def large(self, event: Large) -> None:
+        await self.send(Said(text="x" * event.size))
+
+    @on
+    async def kick(self, event: Kick) -> None:
+        await adisconnect(to.User(event.user), namespace="chat")
+
+    @on
+    async def typing(self, event: Typing) -> None:
+        await self.broadcast(event)
+
+    @on
+    async def price(self, event: Price) -> None:
+        await self.broadcast(event)
+
+
+class UnmannedConsumer(TypedEventConsumer):
+    """Refuses, in a scope that may have no user."""
+
+    namespace = "unmanned"
+
+    async def authorize(self) -> bool:
+        return False
+
+
+class LayerConsumer(TypedEventConsumer):
+    """Takes messages that are sent through the layer by hand."""
+
+    namespace = "layer"
+    out_events = (Said,)
+
+    async def on_connect(self) -> None:
+        await self.channel_layer.group_add("by-hand", self.channel_name)
+
+    @on_layer("chat.message")
+    async def chat_message(self, message: dict[str, Any]) -> None:
+        await self.send(Said(text=message["text"]))
+
+
+class PlainConsumer(AsyncJsonWebsocketConsumer):
+    """An ordinary consumer of Channels, beside ours."""
+
+    async def connect(self) -> None:
+        await self.channel_layer.group_add("by-hand", self.channel_name)
+        await self.accept()
+
+    async def receive_json(self, content: Any) -> None:
+        await self.channel_layer.group_send("by-hand", {"type": "chat.message", "text": content["text"]})
+
+    async def chat_message(self, event: dict[str, Any]) -> None:
+        await self.send_json({"plain": event["text"]})

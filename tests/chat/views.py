@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from tests.chat import consumers, tasks
+from tests.chat.publishing import publish_as
+from wsrt.delivery.ledger import ledger
+from wsrt.node import nodes
+
+
+def publish(request: HttpRequest, kind: str, target: str) -> HttpResponse:
+    publish_as(kind, target, request.GET.get("text", ""))
+    return HttpResponse("published")
+
+
+def enqueue(request: HttpRequest, kind: str, target: str) -> HttpResponse:
+    tasks.publish.delay(kind, target, request.GET.get("text", ""))
+    return HttpResponse("enqueued")
+
+
+async def stats(request: HttpRequest) -> JsonResponse:
+    """What this process holds, for tests that compare it with a baseline."""
+    gc.collect()
+    return JsonResponse(
+        {
+            "tasks": len(asyncio.all_tasks()),
+            "connections": sum(len(node.hub.connections) for node in nodes()),
+            "rooms": sum(len(node.hub._rooms) for node in nodes()),
+            "groups": sorted(
+                group for node in nodes() for plane in node._backplanes.values() for group in plane.groups
+            ),
+            "counts": ledger.snapshot(),
+            "hooks": [[name, _plain(value)] for name, value in consumers.hooks],
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else [value.code, value.reason, value.by]

@@ -1,0 +1,209 @@
+"""Every row of the close table that a server can produce, on the wire of real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+
+from tests.support.client import closed, dial, receive, send
+from tests.support.processes import SERVERS, Server
+from wsrt import close_codes
+from wsrt.close_codes import Close
+
+pytestmark = pytest.mark.servers
+
+LIMITS: dict[str, Any] = {
+    "MAX_PAYLOAD": 2000,
+    "HEARTBEAT": 1,
+    "HEARTBEAT_TIMEOUT": 1,
+    "SETUP_TIMEOUT": 1,
+    "RATE": "20/s",
+    "RATE_BURST": 40,
+    "MAX_VIOLATIONS": 3,
+    "OUTBOX_SECONDS": 2,
+}
+
+
+@pytest.fixture(scope="module", params=list(SERVERS))
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with Server(request.param, wsrt=LIMITS) as process:
+        process.kind = request.param  # type: ignore[attr-defined]
+        yield process
+
+
+def on_the_wire(server: Server, close: Close) -> tuple[int, str]:
+    """What a client sees: stock Daphne sends no reason, and of the protocol's own codes only 1000."""
+    if server.kind == "daphne":  # type: ignore[attr-defined]
+        return close.fallback_code, ""
+    return close.code, close.reason
+
+
+async def provoke(server: Server, path: str, *frames: str | bytes, extended: bool = False) -> tuple[int, str]:
+    ws = await dial(server.url(path), extended=extended)
+    for frame in frames:
+        await ws.send(frame)
+    return await closed(ws)
+
+
+@pytest.mark.parametrize(
+    ("frame", "close"),
+    [
+        ("{", close_codes.INVALID_MESSAGE_PAYLOAD),
+        ("[]", close_codes.INVALID_MESSAGE_PAYLOAD),
+        ('{"data": {}}', close_codes.INVALID_MESSAGE_PAYLOAD),
+        ('{"event": 5}', close_codes.INVALID_MESSAGE_PAYLOAD),
+        ('{"event": "echo", "data": {"value": NaN}}', close_codes.INVALID_MESSAGE_PAYLOAD),
+        (b"\xff\xfe", close_codes.INVALID_MESSAGE_PAYLOAD),
+        ('{"event": "say"}', close_codes.INVALID_EVENT_DATA),
+        ('{"event": "say", "data": {"room": "a", "text": ""}}', close_codes.INVALID_EVENT_DATA),
+        ('{"event": "constructor", "data": {}}', close_codes.UNKNOWN_EVENT),
+        ('{"event": "__proto__"}', close_codes.UNKNOWN_EVENT),
+        ('{"event": "' + "x" * 2000 + '"}', close_codes.MESSAGE_TOO_LARGE),
+        ('{"event": "crash"}', close_codes.MESSAGE_HANDLING_FAILED),
+        ('{"event": "crash", "data": {"kind": "cancel"}}', close_codes.MESSAGE_HANDLING_FAILED),
+        ('{"event": "bye"}', close_codes.NORMAL),
+    ],
+)
+async def test_frame(server: Server, frame: str | bytes, close: Close) -> None:
+    """A bad frame, a failing handler and an orderly close each have their code and reason (S4, S17, S18, S37)."""
+    assert await provoke(server, "/chat/", frame) == on_the_wire(server, close)
+
+
+@pytest.mark.parametrize(
+    ("path", "close"),
+    [
+        ("/chat/?authorize=no", close_codes.UNAUTHENTICATED),
+        ("/chat/?authorize=denied", close_codes.UNAUTHENTICATED),
+        ("/chat/?authorize=error", close_codes.CONNECTION_SETUP_FAILED),
+        ("/chat/?authorize=slow", close_codes.CONNECTION_SETUP_TIMEOUT),
+        ("/chat/?connect=missing", close_codes.NOT_FOUND),
+        ("/chat/?connect=denied", close_codes.UNAUTHENTICATED),
+        ("/chat/?connect=error", close_codes.CONNECTION_SETUP_FAILED),
+        ("/chat/?connect=slow", close_codes.CONNECTION_SETUP_TIMEOUT),
+        ("/chat/secret/", close_codes.UNAUTHENTICATED),
+    ],
+)
+async def test_set_up(server: Server, path: str, close: Close) -> None:
+    """A refused or failed set-up is accepted first, so that the client reads why (H1, H2, H4)."""
+    assert await provoke(server, path) == on_the_wire(server, close)
+
+
+async def test_rate(server: Server) -> None:
+    """More frames than the rate allows close 4429."""
+    frames = ['{"event": "echo"}'] * 60
+    assert await provoke(server, "/chat/", *frames) == on_the_wire(server, close_codes.RATE_LIMIT_EXCEEDED)
+
+
+async def test_too_many_violations(server: Server) -> None:
+    """A wsrt.v1 client is told what is wrong, and closed 1008 when it goes on."""
+    ws = await dial(server.url("/chat/"), extended=True)
+    for _ in range(4):
+        await ws.send('{"event": "nonsense"}')
+    seen = [await receive(ws) for _ in range(4)]
+    assert [frame["event"] for frame in seen] == ["wsrt.hello", *["wsrt.error"] * 3]
+    assert {frame["data"]["code"] for frame in seen[1:]} == {"unknown_event"}
+    assert await closed(ws) == on_the_wire(server, close_codes.TOO_MANY_VIOLATIONS)
+
+
+async def test_heartbeat(server: Server) -> None:
+    """A wsrt.v1 client that answers no ping is closed 1001; one that answers stays (S45-S49)."""
+    silent = await dial(server.url("/chat/"), extended=True)
+    lively = await dial(server.url("/chat/"), extended=True)
+
+    async def answer() -> int:
+        pings = 0
+        async for text in lively:
+            if json.loads(text)["event"] == "wsrt.ping":
+                pings += 1
+                await lively.send('{"event": "wsrt.pong"}')
+                if pings == 4:
+                    break
+        return pings
+
+    answering = asyncio.create_task(answer())
+    assert await closed(silent) == on_the_wire(server, close_codes.HEARTBEAT_TIMEOUT)
+    assert await asyncio.wait_for(answering, 15) == 4
+    await lively.close()
+
+
+async def test_disconnect(server: Server) -> None:
+    """An operator's disconnect closes 4410 after what was sent before."""
+    target = await dial(server.url("/chat/?user=target"))
+    operator = await dial(server.url("/chat/"))
+    await send(operator, "whisper", user="target", text="goodbye")
+    await send(operator, "kick", user="target")
+    assert (await receive(target))["data"] == {"text": "goodbye"}
+    assert await closed(target) == on_the_wire(server, close_codes.DISCONNECTED)
+
+
+@pytest.mark.parametrize("code", [4500, 4999, 3000])
+async def test_own_code(server: Server, code: int) -> None:
+    """An application's own codes pass."""
+    frame = json.dumps({"event": "bye", "data": {"code": code, "reason": "own"}})
+    assert await provoke(server, "/chat/", frame) == on_the_wire(server, Close(code, "own"))
+
+
+async def test_long_reason(server: Server) -> None:
+    """A reason is cut at 123 bytes between code points, and arrives (S35)."""
+    frame = json.dumps({"event": "bye", "data": {"code": 4500, "reason": "é" * 100}})
+    assert await provoke(server, "/chat/", frame) == on_the_wire(server, Close(4500, "é" * 61))
+
+
+async def test_frames_before_close(server: Server) -> None:
+    """What was sent before a close arrives before it (S37)."""
+    ws = await dial(server.url("/chat/"))
+    await send(ws, "bye")
+    assert (await receive(ws))["data"] == {"text": "bye"}
+    assert (await closed(ws))[0] == 1000
+
+
+async def test_foreign_origin(server: Server) -> None:
+    """A page of another site is refused before accept (H8)."""
+    with pytest.raises(Exception, match="403"):
+        await dial(server.url("/chat/"), origin="https://evil.example")
+    ws: ClientConnection = await dial(server.url("/chat/"), origin=f"http://127.0.0.1:{server.port}")
+    await ws.close()
+    assert "CSRF_TRUSTED_ORIGINS" in server.log()
+
+
+async def test_slow_client(server: Server) -> None:
+    """A client that does not read fast enough is closed 1013, where the server tells us so."""
+    if server.kind == "daphne":  # type: ignore[attr-defined]
+        pytest.skip("stock Daphne buffers without bound and never says that a client is slow")
+    ws = await dial(server.url("/chat/slowroom/"), max_queue=1)
+    reading = ws.transport
+    reading.pause_reading()
+    talker = await dial(server.url("/chat/"))
+    for _ in range(4):
+        await send(talker, "burst", count=1500, size=4000, room="slowroom")
+        await asyncio.sleep(0.2)
+
+    def overflowed() -> bool:
+        return bool(server.stats()["counts"].get("outbox_overflows"))
+
+    async with asyncio.timeout(15):
+        while not await asyncio.to_thread(overflowed):
+            await asyncio.sleep(0.1)
+    reading.resume_reading()
+    assert await closed(ws) in [on_the_wire(server, close_codes.BACKPRESSURE_OVERFLOW), (1006, "")]
+    await talker.close()
+
+
+async def test_refused_frame() -> None:
+    """A frame that the server refuses while the peer is there closes 1011; Daphne's own limit applies to sending."""
+    with Server("daphne", "--websocket-max-message-size", "5000", "--websocket-max-frame-size", "5000") as daphne:
+        ws = await dial(daphne.url("/chat/"))
+        await send(ws, "large", size=6000)
+        assert (await closed(ws))[0] == close_codes.OUTBOUND_PUBLISH_FAILED.fallback_code
+
+
+async def test_known_user_is_forbidden() -> None:
+    """In a scope without an anonymous user, a refusal is 4403."""
+    with Server("uvicorn", application="tests.asgi:bare") as bare:
+        ws = await dial(bare.url("/"))
+        assert await closed(ws) == (4403, "Forbidden")

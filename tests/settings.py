@@ -1,0 +1,55 @@
+"""Settings of the tests, and of the server and worker processes that they start; the environment varies them."""
+
+from __future__ import annotations
+
+import json
+import os
+
+SECRET_KEY = "tests"
+DEBUG = False
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
+USE_TZ = True
+ROOT_URLCONF = "tests.urls"
+ASGI_APPLICATION = "tests.asgi.application"
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "channels",
+    "wsrt",
+    "tests.chat",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+DATABASES = {
+    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("WSRT_TEST_DB", ":memory:")},
+}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS = os.environ.get("WSRT_TEST_REDIS", "")
+LAYERS: dict[str, dict[str, object]] = {
+    "none": {},
+    "memory": {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
+    "pubsub": {
+        "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS]}},
+    },
+    "core": {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {
+                # What the checks ask for: redis-py 8 breaks the defaults of this layer.
+                "hosts": [{"address": REDIS, "socket_timeout": None, "max_connections": 1000}],
+                "capacity": 5000,
+            },
+        },
+    },
+}
+CHANNEL_LAYERS = LAYERS[os.environ.get("WSRT_TEST_LAYER", "memory")]
+WSRT = json.loads(os.environ.get("WSRT_TEST_SETTINGS", "{}"))
+
+CELERY_BROKER_URL = os.environ.get("WSRT_TEST_BROKER", "memory://")
+CELERY_TASK_IGNORE_RESULT = True

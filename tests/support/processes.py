@@ -1,0 +1,196 @@
+"""Real processes: servers with their ordinary commands, Redis, a Celery worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SERVERS: dict[str, list[str]] = {
+    "daphne": ["-m", "daphne", "-b", "127.0.0.1", "-p", "{port}"],
+    "uvicorn": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}"],
+    "uvicorn-websockets": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "websockets"],
+    "uvicorn-wsproto": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "wsproto"],
+}
+"""The command of each server, without the application."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """A process whose output goes to a file; entering waits until it is ready, leaving ends it."""
+
+    def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
+        self.command = command
+        self.environment = environment or {}
+        self.process: subprocess.Popen[bytes] | None = None
+        self._output = Path(tempfile.mkstemp(prefix="wsrt-test-", suffix=".log")[1])
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if error is not None:
+            print(f"--- {' '.join(self.command)}\n{self.log()[-8000:]}")
+        self._output.unlink(missing_ok=True)
+
+    def start(self) -> None:
+        with self._output.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Overridden by kinds of processes."""
+
+    def stop(self, seconds: float = 15) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def log(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    def _until(self, condition: Any, what: str, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{what} did not start:\n{self.log()}")
+            time.sleep(0.05)
+
+
+class Server(Process):
+    """A server of the test application."""
+
+    def __init__(
+        self,
+        kind: str,
+        *args: str,
+        application: str = "tests.asgi:application",
+        port: int | None = None,
+        layer: str = "memory",
+        redis: str = "",
+        wsrt: dict[str, Any] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.port = port or free_port()
+        command = [part.format(port=self.port) for part in SERVERS[kind]]
+        super().__init__(
+            [sys.executable, *command, *args, application],
+            {
+                "DJANGO_SETTINGS_MODULE": "tests.settings",
+                "WSRT_TEST_LAYER": layer,
+                "WSRT_TEST_REDIS": redis,
+                "WSRT_TEST_SETTINGS": json.dumps(wsrt or {}),
+                **(environment or {}),
+            },
+        )
+
+    def wait_until_ready(self) -> None:
+        self._until(lambda: is_listening(self.port), "the server")
+
+    def url(self, path: str) -> str:
+        return f"ws://127.0.0.1:{self.port}{path}"
+
+    def get(self, path: str) -> str:
+        """Return the body of an HTTP request."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as response:
+            return str(response.read().decode())
+
+    def stats(self) -> dict[str, Any]:
+        """Return what the process holds."""
+        stats: dict[str, Any] = json.loads(self.get("/stats/"))
+        return stats
+
+
+class RedisServer(Process):
+    """Debian's redis-server on a port of its own, without persistence."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        super().__init__(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        )
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def wait_until_ready(self) -> None:
+        self._until(self._answers, "redis-server")
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+class CeleryWorker(Process):
+    """A Celery worker with prefork children."""
+
+    def __init__(self, broker: str, *, layer: str, redis: str) -> None:
+        super().__init__(
+            [sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker", "-c", "2", "-l", "INFO"],
+            {
+                "DJANGO_SETTINGS_MODULE": "tests.settings",
+                "WSRT_TEST_BROKER": broker,
+                "WSRT_TEST_LAYER": layer,
+                "WSRT_TEST_REDIS": redis,
+            },
+        )
+
+    def wait_until_ready(self) -> None:
+        self._until(lambda: " ready." in self.log(), "the Celery worker")
+
+
+def is_listening(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,153 @@
+"""System checks: what would go wrong later is said by ``manage.py check``, with an id and what to change."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.utils.module_loading import import_string
+
+from .conf import DEFAULTS, SHAPES
+from .protocol.rate import parse_rate
+
+CORE = "channels_redis.core.RedisChannelLayer"
+MEMORY = "channels.layers.InMemoryChannelLayer"
+
+STALE_GROUPS_SECONDS = 60
+
+
+def check_settings(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check the dict WSRT."""
+    values = getattr(settings, "WSRT", {})
+    if not isinstance(values, dict):
+        return [Error(f"WSRT should be a dict, not {type(values).__name__}.", id="wsrt.E001")]
+    return [*_keys(values), *_values(values), *_backends(values), *_alias(values)]
+
+
+def check_layers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check CHANNEL_LAYERS for the traps of the layers that wsrt knows."""
+    messages: list[CheckMessage] = []
+    layers = getattr(settings, "CHANNEL_LAYERS", {}) or {}
+    for alias, layer in layers.items():
+        if layer.get("BACKEND") == CORE:
+            messages += _core_layer(alias, layer.get("CONFIG", {}))
+        elif layer.get("BACKEND") == MEMORY and not settings.DEBUG:
+            messages.append(
+                Warning(
+                    f"CHANNEL_LAYERS[{alias!r}] reaches one process only.",
+                    hint="Use channels_redis.pubsub.RedisPubSubChannelLayer where more than one process serves or "
+                    "publishes.",
+                    id="wsrt.W005",
+                )
+            )
+    return messages
+
+
+def _keys(values: dict[str, Any]) -> Iterator[CheckMessage]:
+    for key in values:
+        if key not in DEFAULTS:
+            close = difflib.get_close_matches(str(key).upper(), DEFAULTS, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"The keys are: {', '.join(DEFAULTS)}."
+            yield Error(f"WSRT has the unknown key {key!r}.", hint=hint, id="wsrt.E002")
+
+
+def _values(values: dict[str, Any]) -> Iterator[CheckMessage]:
+    for key, value in values.items():
+        shape = SHAPES.get(key)
+        if shape is None:
+            continue
+        if not shape.fits(value):
+            yield Error(
+                f"WSRT[{key!r}] should be {shape.says}, not {value!r}.",
+                hint=f"The default is {DEFAULTS[key]!r}.",
+                id="wsrt.E003",
+            )
+        elif key == "RATE":
+            try:
+                parse_rate(value)
+            except ValueError as error:
+                yield Error(f"WSRT['RATE']: {error}.", hint=f"The default is {DEFAULTS[key]!r}.", id="wsrt.E004")
+    payload, inbox = (values.get(key, DEFAULTS[key]) for key in ("MAX_PAYLOAD", "INBOX_BYTES"))
+    if SHAPES["MAX_PAYLOAD"].fits(payload) and SHAPES["INBOX_BYTES"].fits(inbox) and payload > inbox:
+        yield Warning(
+            f"WSRT['MAX_PAYLOAD'] ({payload}) is more than WSRT['INBOX_BYTES'] ({inbox}) holds.",
+            hint="A single large frame then leaves no room for another; raise INBOX_BYTES.",
+            id="wsrt.W001",
+        )
+
+
+def _backends(values: dict[str, Any]) -> Iterator[CheckMessage]:
+    for key in ("PRESENCE", "HISTORY"):
+        if not SHAPES[key].fits(values.get(key)):
+            continue
+        backend = values[key].get("BACKEND")
+        try:
+            import_string(backend)
+        except (ImportError, AttributeError, TypeError) as error:
+            yield Warning(
+                f"WSRT[{key!r}]: the backend {backend!r} cannot be imported: {error}.",
+                hint="Nothing is kept until it can; the default is " + repr(DEFAULTS[key]["BACKEND"]) + ".",
+                id="wsrt.W002",
+            )
+
+
+def _alias(values: dict[str, Any]) -> Iterator[CheckMessage]:
+    alias = values.get("CHANNEL_LAYER_ALIAS", DEFAULTS["CHANNEL_LAYER_ALIAS"])
+    layers = getattr(settings, "CHANNEL_LAYERS", {}) or {}
+    if layers and isinstance(alias, str) and alias not in layers:
+        yield Error(
+            f"WSRT['CHANNEL_LAYER_ALIAS'] is {alias!r}, which is no key of CHANNEL_LAYERS.",
+            hint=f"The keys are: {', '.join(map(repr, layers))}.",
+            id="wsrt.E005",
+        )
+
+
+def _core_layer(alias: str, config: dict[str, Any]) -> Iterator[CheckMessage]:
+    where = f"CHANNEL_LAYERS[{alias!r}]"
+    hosts = config.get("hosts") or []
+    options = [host for host in hosts if isinstance(host, dict)]
+    if _redis_major() >= 8:
+        if len(options) < max(1, len(hosts)) or not all("socket_timeout" in host for host in options):
+            yield Error(
+                f"{where}: redis-py 8 gives up on an idle connection after 5 s, just as long as the core layer waits.",
+                hint='Write each host as {"address": "redis://...", "socket_timeout": None}, or use '
+                "channels_redis.pubsub.RedisPubSubChannelLayer.",
+                id="wsrt.E006",
+            )
+        if not all("max_connections" in host for host in options) or not options:
+            yield Warning(
+                f"{where}: redis-py 8 refuses more than 100 connections of a pool.",
+                hint='Add "max_connections": 1000 to each host.',
+                id="wsrt.W003",
+            )
+    if config.get("capacity", 100) <= 100:
+        yield Warning(
+            f"{where}: the core layer drops what is over its capacity of {config.get('capacity', 100)} messages a "
+            "process, without an error.",
+            hint='Set "capacity" to 2000 or more, or use channels_redis.pubsub.RedisPubSubChannelLayer.',
+            id="wsrt.W004",
+        )
+    if len(hosts) > 1:
+        yield Warning(
+            f"{where}: with several hosts the core layer loses messages that are sent to one channel.",
+            hint="Use one host, or channels_redis.pubsub.RedisPubSubChannelLayer.",
+            id="wsrt.W006",
+        )
+    if config.get("group_expiry", 86400) < STALE_GROUPS_SECONDS:
+        yield Warning(
+            f"{where}: groups that expire within a minute are lost whenever a process is busy.",
+            hint='Leave "group_expiry" at its default: members are refreshed in time.',
+            id="wsrt.W007",
+        )
+
+
+def _redis_major() -> int:
+    try:
+        import redis
+    except ImportError:
+        return 0
+    return int(redis.__version__.partition(".")[0])

@@ -1,0 +1,17 @@
+"""Announcements: published by a view and by a command, as any code of a project would."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from demo_project.chat.events import MessageSent
+from demo_project.chat.models import Message, Room
+from wsrt import publish_to_room
+
+
+def announce(room: Room, author: str, text: str) -> Message:
+    """Store an announcement and publish it once it is committed."""
+    with transaction.atomic():
+        message = Message.objects.create(room=room, author=author, text=text, is_announcement=True)
+        publish_to_room(room.slug, MessageSent.model_validate(message), namespace="chat")
+    return message

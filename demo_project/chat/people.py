@@ -1,0 +1,24 @@
+"""Who visits the demo: a few seeded users, and guests."""
+
+from __future__ import annotations
+
+import secrets
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+
+from demo_project.chat.models import MEMBERS
+
+SEEDED = ("Ada", "Grace", "Linus", "Margaret")
+
+
+def make_guest(name: str) -> User:
+    """Return a new user who can do what guests can; two guests may have one name."""
+    user = User(username=f"guest-{secrets.token_hex(6)}", first_name=name)
+    user.set_unusable_password()
+    user.save()
+    return user
+
+
+async def is_member(user: AbstractBaseUser | AnonymousUser) -> bool:
+    """Return whether a user may enter rooms that are for members only."""
+    return await User.objects.filter(pk=user.pk, groups__name=MEMBERS).aexists()

@@ -1,0 +1,99 @@
+"""The pages."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.auth import login, logout
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from demo_project.chat.announcing import announce as store_and_publish
+from demo_project.chat.events import MessageSent
+from demo_project.chat.forms import AnnouncementForm, GuestForm
+from demo_project.chat.models import MEMBERS, Message, Room
+from demo_project.chat.people import SEEDED, make_guest
+
+SHOWN = 50
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    return redirect("room", slug="lobby") if request.user.is_authenticated else redirect("sign-in")
+
+
+def sign_in(request: HttpRequest) -> HttpResponse:
+    """Sign in as one of the seeded users, without a password: this is a demo."""
+    form = GuestForm(request.POST or None)
+    if request.method == "POST":
+        if request.POST.get("user") in SEEDED:
+            user = get_object_or_404(User, username=request.POST["user"].lower())
+        elif form.is_valid():
+            user = make_guest(form.cleaned_data["name"])
+        else:
+            return render(request, "chat/sign_in.html", {"people": SEEDED, "form": form}, status=400)
+        login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+        return redirect("home")
+    return render(request, "chat/sign_in.html", {"people": SEEDED, "form": GuestForm()})
+
+
+@require_POST
+def sign_out(request: HttpRequest) -> HttpResponse:
+    logout(request)
+    return redirect("sign-in")
+
+
+@login_required
+@require_GET
+def room(request: HttpRequest, slug: str) -> HttpResponse:
+    here = get_object_or_404(Room, slug=slug)
+    allowed = _may_read(request, here)
+    latest = list(Message.objects.filter(room=here).order_by("-pk")[:SHOWN]) if allowed else []
+    context = {
+        "room": here,
+        "rooms": Room.objects.all(),
+        "shown": [_as_json(message) for message in reversed(latest)],
+        "allowed": allowed,
+        "form": AnnouncementForm(),
+    }
+    return render(request, "chat/room.html", context)
+
+
+@login_required
+@require_GET
+def messages_after(request: HttpRequest, slug: str) -> HttpResponse:
+    """What was said since a message: a page that was away asks for it."""
+    here = get_object_or_404(Room, slug=slug)
+    after = request.GET.get("after", "")
+    if not _may_read(request, here) or not after.isdecimal():
+        return JsonResponse({"messages": []}, status=403 if after.isdecimal() else 400)
+    missed = Message.objects.filter(room=here, pk__gt=int(after))[:SHOWN]
+    return JsonResponse({"messages": [_as_json(message) for message in missed]})
+
+
+@login_required
+@require_POST
+def announce(request: HttpRequest, slug: str) -> HttpResponse:
+    """An ordinary view that publishes to everybody in the room."""
+    here = get_object_or_404(Room, slug=slug)
+    form = AnnouncementForm(request.POST)
+    if not _may_read(request, here):
+        messages.error(request, "This room is for members.")
+    elif form.is_valid():
+        assert isinstance(request.user, User)
+        store_and_publish(here, request.user.first_name, form.cleaned_data["text"])
+        messages.success(request, f"Announced to everybody in {here.name}.")
+    else:
+        messages.error(request, "An announcement needs a text of at most 200 characters.")
+    return redirect("room", slug=slug)
+
+
+def _may_read(request: HttpRequest, room: Room) -> bool:
+    if not room.members_only:
+        return True
+    return isinstance(request.user, User) and request.user.groups.filter(name=MEMBERS).exists()
+
+
+def _as_json(message: Message) -> dict[str, object]:
+    return MessageSent.model_validate(message).model_dump(mode="json")

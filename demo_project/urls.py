@@ -1,0 +1,12 @@
+from django.urls import path
+
+from demo_project.chat import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("sign-in/", views.sign_in, name="sign-in"),
+    path("sign-out/", views.sign_out, name="sign-out"),
+    path("rooms/<slug:slug>/", views.room, name="room"),
+    path("rooms/<slug:slug>/messages/", views.messages_after, name="messages"),
+    path("rooms/<slug:slug>/announce/", views.announce, name="announce"),
+]

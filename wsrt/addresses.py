@@ -245,7 +245,7 @@ def _escape(text: str, also_safe: str) -> str:
 
 def _combine(operator: str, left: Audience, right: object) -> Audience:
     if not isinstance(right, Audience):
-        return NotImplemented
+        return NotImplemented  # type: ignore[no-any-return]  # Python's way to say that operands do not fit
     return Expression(operator, left, right)
 
 

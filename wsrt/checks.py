@@ -8,7 +8,8 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning
+from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
 from .conf import DEFAULTS, SHAPES
@@ -37,7 +38,7 @@ def check_layers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
             messages += _core_layer(alias, layer.get("CONFIG", {}))
         elif layer.get("BACKEND") == MEMORY and not settings.DEBUG:
             messages.append(
-                Warning(
+                CheckWarning(
                     f"CHANNEL_LAYERS[{alias!r}] reaches one process only.",
                     hint="Use channels_redis.pubsub.RedisPubSubChannelLayer where more than one process serves or "
                     "publishes.",
@@ -73,7 +74,7 @@ def _values(values: dict[str, Any]) -> Iterator[CheckMessage]:
                 yield Error(f"WSRT['RATE']: {error}.", hint=f"The default is {DEFAULTS[key]!r}.", id="wsrt.E004")
     payload, inbox = (values.get(key, DEFAULTS[key]) for key in ("MAX_PAYLOAD", "INBOX_BYTES"))
     if SHAPES["MAX_PAYLOAD"].fits(payload) and SHAPES["INBOX_BYTES"].fits(inbox) and payload > inbox:
-        yield Warning(
+        yield CheckWarning(
             f"WSRT['MAX_PAYLOAD'] ({payload}) is more than WSRT['INBOX_BYTES'] ({inbox}) holds.",
             hint="A single large frame then leaves no room for another; raise INBOX_BYTES.",
             id="wsrt.W001",
@@ -88,7 +89,7 @@ def _backends(values: dict[str, Any]) -> Iterator[CheckMessage]:
         try:
             import_string(backend)
         except (ImportError, AttributeError, TypeError) as error:
-            yield Warning(
+            yield CheckWarning(
                 f"WSRT[{key!r}]: the backend {backend!r} cannot be imported: {error}.",
                 hint="Nothing is kept until it can; the default is " + repr(DEFAULTS[key]["BACKEND"]) + ".",
                 id="wsrt.W002",
@@ -119,26 +120,26 @@ def _core_layer(alias: str, config: dict[str, Any]) -> Iterator[CheckMessage]:
                 id="wsrt.E006",
             )
         if not all("max_connections" in host for host in options) or not options:
-            yield Warning(
+            yield CheckWarning(
                 f"{where}: redis-py 8 refuses more than 100 connections of a pool.",
                 hint='Add "max_connections": 1000 to each host.',
                 id="wsrt.W003",
             )
     if config.get("capacity", 100) <= 100:
-        yield Warning(
+        yield CheckWarning(
             f"{where}: the core layer drops what is over its capacity of {config.get('capacity', 100)} messages a "
             "process, without an error.",
             hint='Set "capacity" to 2000 or more, or use channels_redis.pubsub.RedisPubSubChannelLayer.',
             id="wsrt.W004",
         )
     if len(hosts) > 1:
-        yield Warning(
+        yield CheckWarning(
             f"{where}: with several hosts the core layer loses messages that are sent to one channel.",
             hint="Use one host, or channels_redis.pubsub.RedisPubSubChannelLayer.",
             id="wsrt.W006",
         )
     if config.get("group_expiry", 86400) < STALE_GROUPS_SECONDS:
-        yield Warning(
+        yield CheckWarning(
             f"{where}: groups that expire within a minute are lost whenever a process is busy.",
             hint='Leave "group_expiry" at its default: members are refreshed in time.',
             id="wsrt.W007",

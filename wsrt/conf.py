@@ -7,6 +7,7 @@ DEFAULTS and SHAPES are the one place that knows the keys: the checks and the do
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ class Shape:
         if self.choices:
             return value in self.choices
         # Written so that NaN does not fit.
-        return self.least is None or bool(self.least <= value < float("inf"))
+        return self.least is None or (isinstance(value, int | float) and self.least <= value < math.inf)
 
 
 _COUNT = Shape((int,), "an integer of at least 1", least=1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import sys
+import types
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -90,7 +92,7 @@ class TypedEventConsumer(AsyncConsumer):
     presence: ClassVar[bool | type[BaseModel]] = False
     """Whether members of its rooms are shown to each other, with data of this model if it is one."""
 
-    channel_layer_alias: str | None = None  # type: ignore[assignment]  # Channels always names one
+    channel_layer_alias: str | None = None
     """The channel layer of its namespace; None for the setting."""
 
     # The limits of a connection: the settings, unless a subclass says otherwise.
@@ -128,7 +130,7 @@ class TypedEventConsumer(AsyncConsumer):
             raise DeclarationError(f"{cls.__name__}: namespace is a non-empty string, not {cls.namespace!r}")
         # Events that are local to the function that makes the class can be named in annotations too.
         local_names = sys._getframe(1).f_locals
-        cls.handlers = event_handlers(cls, TypedEventConsumer, local_names)
+        cls.handlers = types.MappingProxyType(event_handlers(cls, TypedEventConsumer, local_names))
         cls.layer_handlers = layer_handlers(cls)
         try:
             sends = [*cls.out_events, *(reply for handler in cls.handlers.values() for reply in handler.replies)]
@@ -242,7 +244,7 @@ class TypedEventConsumer(AsyncConsumer):
 
     @property
     def channel_name(self) -> str:
-        """The connection's own channel, where the class has an ``@on_layer`` method. Raises AttributeError elsewhere."""
+        """The connection's own channel. Raises AttributeError where the class has no ``@on_layer`` method."""
         if self._channel_name is None:
             raise AttributeError(
                 f"{type(self).__name__} has no channel of its own: its node has one for all connections. Publish to "
@@ -252,7 +254,7 @@ class TypedEventConsumer(AsyncConsumer):
 
     # Sending.
 
-    def send(self, event: Event) -> Coroutine[Any, Any, None]:  # type: ignore[override]  # Channels' takes a message
+    def send(self, event: Event) -> Coroutine[Any, Any, None]:
         """
         Send an event to this client alone; waits for room in the outbox. Does nothing when it is closed.
 
@@ -357,9 +359,8 @@ class TypedEventConsumer(AsyncConsumer):
             raise TooManyRooms(self.max_rooms)
         if not await pump.call(self.authorize_room, room):
             raise PermissionDenied(f"You may not join {room!r}")
-        await pump.hold(group_name("room", self.namespace, room))
-        if not pump.session.is_open:
-            return  # it ended meanwhile, and its groups were given back
+        if not await pump.hold(group_name("room", self.namespace, room)):
+            return
         pump.node.hub.join(pump.connection, room)
         if pump.session.extended:
             pump.outbox.put_direct(reserved("wsrt.joined", {"room": room}))
@@ -465,9 +466,7 @@ class TypedEventConsumer(AsyncConsumer):
                 )
                 continue
             done = asyncio.Event()
-            self._pump.submit(
-                lambda handler=handler, message=message, done=done: self._layer_message(handler, message, done)
-            )
+            self._pump.submit(functools.partial(self._layer_message, handler, message, done))
             if self._pump.session.is_open:
                 # One at a time: what follows waits in the layer, with the layer's own limits.
                 await done.wait()

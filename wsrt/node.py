@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import secrets
@@ -105,10 +106,9 @@ def call_in_loop(node: Node, function: Any, argument: Any) -> None:
     if running is node.loop:
         function(argument)
     else:
-        try:
+        # A loop that was closed meanwhile has no connections.
+        with contextlib.suppress(RuntimeError):
             node.loop.call_soon_threadsafe(function, argument)
-        except RuntimeError:  # closed meanwhile: its connections are gone
-            pass
 
 
 os.register_at_fork(after_in_child=_nodes.clear)

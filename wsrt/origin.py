@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
-from django.http.request import is_same_domain
+from django.utils.http import is_same_domain
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 SCHEMES = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
@@ -105,9 +105,9 @@ def _is_trusted(origin: str, parsed: SplitResult) -> bool:
         if trusted == origin:
             return True
         pattern = urlsplit(trusted)
-        if pattern.netloc.startswith("*") and pattern.scheme == parsed.scheme:
-            if is_same_domain(parsed.netloc, pattern.netloc.lstrip("*")):
-                return True
+        is_pattern = pattern.netloc.startswith("*") and pattern.scheme == parsed.scheme
+        if is_pattern and is_same_domain(parsed.netloc, pattern.netloc.lstrip("*")):
+            return True
     return False
 
 

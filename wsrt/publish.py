@@ -156,7 +156,7 @@ def layer_alias(namespace: str) -> str:
     return conf.channel_layer_alias
 
 
-async def send(outgoing: Outgoing) -> None:
+async def send(outgoing: Outgoing) -> Publication | None:
     """
     Send at once, from a running loop.
 
@@ -168,7 +168,7 @@ async def send(outgoing: Outgoing) -> None:
         node = _node_of_running_loop()
         if node is not None:
             await node.hub.breathe()
-        return
+        return None
     message = outgoing.item.to_message()
     for group in outgoing.groups:
         # Taken anew for each: a node that rebuilds its backplane replaces the layer.
@@ -180,6 +180,7 @@ async def send(outgoing: Outgoing) -> None:
                 # Nobody else watches over the connections of a loop without a node.
                 await drop_layer(outgoing.alias)
             raise
+    return None
 
 
 def send_from_sync(outgoing: Outgoing) -> None:
@@ -234,7 +235,7 @@ def _send_after_commit(outgoing: Outgoing) -> None:
 
 
 def _send_locally(outgoing: Outgoing) -> None:
-    for observer in list(observers):
+    for observer in observers:
         observer(outgoing)
     here = nodes()
     for node in here:

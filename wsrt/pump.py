@@ -90,7 +90,7 @@ class Pump:
             connection_id,
             extended=self.subprotocol == SUBPROTOCOL,
             now=node.loop.time(),
-            jitter=random.random(),
+            jitter=random.random(),  # noqa: S311 - spreads pings
         )
         self.outbox = Outbox(
             send,
@@ -424,17 +424,23 @@ class Pump:
 
     # Rooms and users.
 
-    async def hold(self, group: str) -> None:
-        """Be in a group of the backplane while this connection lasts. Raises BackplaneUnavailable."""
+    async def hold(self, group: str) -> bool:
+        """
+        Be in a group of the backplane while this connection lasts; return whether it still does.
+
+        Raises:
+            BackplaneUnavailable: the layer did not take it.
+        """
         backplane = self.node.backplane(self.consumer._layer_alias())
         if backplane is None or group in self._groups:
-            return
+            return self.session.is_open
         await backplane.acquire(group)
         if self._is_over or group in self._groups:
             # It ended meanwhile, or was asked for twice at a time: nobody else will give it back.
             backplane.release(group)
         else:
             self._groups.add(group)
+        return self.session.is_open
 
     def drop(self, group: str) -> None:
         """Give a group back."""

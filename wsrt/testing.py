@@ -36,7 +36,6 @@ from .consumers import TypedEventConsumer
 from .node import current_node
 from .protocol.envelope import MAX_FRAME_BYTES
 from .protocol.events import Event, meta
-from .protocol.session import SUBPROTOCOL
 from .publish import Outgoing, observers
 from .pump import Pump
 from .types import FieldError, Message
@@ -250,7 +249,7 @@ class Client:
         async with asyncio.timeout(SECONDS):
             while quiet < 5:
                 await asyncio.sleep(0)
-                busy = not self._to_app.empty() or any(
+                busy = not (self._to_app.empty() or self._is_over) or any(
                     isinstance(connection.owner, Pump) and not connection.owner.is_idle
                     for connection in list(current_node().hub.connections.values())
                 )
@@ -333,8 +332,8 @@ class capture_publications(list[Published]):  # noqa: N801 - used like a functio
     Collect what is published while it is open, in any thread; use it with ``with`` or, in async tests, ``async with``.
 
     Publications wait for their transaction as they do in production: one that is rolled back is never captured. In a
-    TestCase, whose own transaction never commits, the callbacks of ``on_commit`` run when the block ends. Connections of
-    this process get what is published; nothing goes through a channel layer.
+    TestCase, whose own transaction never commits, the callbacks of ``on_commit`` run when the block ends. Connections
+    of this process get what is published; nothing goes through a channel layer.
     """
 
     def __enter__(self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser, User
 
 from demo_project.chat.models import MEMBERS
 
@@ -19,6 +19,6 @@ def make_guest(name: str) -> User:
     return user
 
 
-async def is_member(user: AbstractBaseUser | AnonymousUser) -> bool:
+async def is_member(user: User | AnonymousUser) -> bool:
     """Return whether a user may enter rooms that are for members only."""
-    return await User.objects.filter(pk=user.pk, groups__name=MEMBERS).aexists()
+    return isinstance(user, User) and await user.groups.filter(name=MEMBERS).aexists()

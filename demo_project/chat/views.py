@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asgiref.sync import async_to_sync
 from django.contrib import messages
 from django.contrib.auth import login, logout
 from django.contrib.auth.decorators import login_required
@@ -13,8 +14,8 @@ from django.views.decorators.http import require_GET, require_POST
 from demo_project.chat.announcing import announce as store_and_publish
 from demo_project.chat.events import MessageSent
 from demo_project.chat.forms import AnnouncementForm, GuestForm
-from demo_project.chat.models import MEMBERS, Message, Room
-from demo_project.chat.people import SEEDED, make_guest
+from demo_project.chat.models import Message, Room
+from demo_project.chat.people import SEEDED, is_member, make_guest
 
 SHOWN = 50
 
@@ -90,9 +91,7 @@ def announce(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _may_read(request: HttpRequest, room: Room) -> bool:
-    if not room.members_only:
-        return True
-    return isinstance(request.user, User) and request.user.groups.filter(name=MEMBERS).exists()
+    return not room.members_only or async_to_sync(is_member)(request.user)
 
 
 def _as_json(message: Message) -> dict[str, object]:

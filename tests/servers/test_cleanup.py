@@ -49,7 +49,9 @@ async def baseline(server: Server) -> AsyncIterator[dict[str, Any]]:
 async def _gone(server: Server) -> bool:
     stats = await asyncio.to_thread(server.stats)
     hooks = [name for name, _ in stats["hooks"]]
-    return not stats["connections"] and not stats["groups"] and hooks.count("on_connect") == hooks.count("on_disconnect")
+    return (
+        not stats["connections"] and not stats["groups"] and hooks.count("on_connect") == hooks.count("on_disconnect")
+    )
 
 
 async def test_vanishes_in_handler(server: Server, baseline: dict[str, Any]) -> None:

@@ -43,7 +43,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 @contextlib.asynccontextmanager
 async def members(cluster: Cluster, room: str) -> AsyncIterator[list[ClientConnection]]:
     """A member of a room on each server, each of a user of the same name as its server's index."""
-    sockets = [await dial(server.url(f"/chat/{room}/?user=u{n}")) for n, server in enumerate((cluster.one, cluster.two))]
+    sockets = [
+        await dial(server.url(f"/chat/{room}/?user=u{n}")) for n, server in enumerate((cluster.one, cluster.two))
+    ]
     for ws in sockets:
         await request(ws, "echo")  # answered once set-up is done
     yield sockets
@@ -126,7 +128,7 @@ async def _is_empty(server: Server) -> bool:
 
 @pytest.mark.parametrize("layer", ["pubsub", "core"])
 async def test_redis_restart(redis_server: RedisServer, layer: str) -> None:
-    """Redis is gone for 3 s: 200 clients keep their sockets, get ``unavailable``, and rooms work again by themselves."""
+    """Redis is gone for 3 s: 200 clients keep their sockets, get ``unavailable``, and rooms come back by themselves."""
     options = {"layer": layer, "redis": redis_server.url, "wsrt": OPEN}
     with Server("uvicorn", **options) as one, Server("daphne", **options) as two:  # type: ignore[arg-type]
         sockets = [
@@ -155,7 +157,9 @@ async def test_redis_restart(redis_server: RedisServer, layer: str) -> None:
         for number in range(20):
             # The two members are on different servers for half of the rooms.
             await aeventually(
-                lambda number=number: works(sockets[number], sockets[(number + 1) % 20 + 20], f"room{(number + 1) % 20}"),
+                lambda number=number: works(
+                    sockets[number], sockets[(number + 1) % 20 + 20], f"room{(number + 1) % 20}"
+                ),
                 "rooms to work again",
                 30,
             )

@@ -50,7 +50,7 @@ class Process:
     ) -> None:
         self.stop()
         if error is not None:
-            print(f"--- {' '.join(self.command)}\n{self.log()[-8000:]}")
+            sys.stderr.write(f"--- {' '.join(self.command)}\n{self.log()[-8000:]}\n")
         self._output.unlink(missing_ok=True)
 
     def start(self) -> None:

@@ -1,9 +1,9 @@
 """
 The outbox: the only way to a client.
 
-Most frames never wait: while nothing is queued, ``put`` starts the server's ``send`` at once by stepping its coroutine.
-If that ends without suspending, nothing was scheduled. If it suspends, the server applies back-pressure: a task finishes
-it, and the outbox collects what follows, within its limits. An idle connection needs no task.
+Most frames never wait: while nothing is queued, ``put`` starts the server's ``send`` at once by stepping its
+coroutine. If that ends without suspending, nothing was scheduled. If it suspends, the server applies back-pressure: a
+task finishes it, and the outbox collects what follows, within its limits. An idle connection needs no task.
 """
 
 from __future__ import annotations
@@ -342,11 +342,10 @@ class _Step:
             try:
                 value = yield waits_for
             except BaseException as error:
-                step = self._rest.throw
+                step: Callable[[Any], Any] = self._rest.throw
                 argument: Any = error
             else:
-                step = self._rest.send
-                argument = value
+                step, argument = self._rest.send, value
             try:
                 waits_for = step(argument)
             except StopIteration:

@@ -286,7 +286,7 @@ def _inside(error: ValidationError, model: type[Event]) -> ValidationError:
     return ValidationError.from_exception_data(
         error.title,
         [
-            {"type": detail["type"], "loc": (name, "data", *detail["loc"]), "input": None, "ctx": detail.get("ctx", {})}  # type: ignore[typeddict-item]
+            {"type": detail["type"], "loc": (name, "data", *detail["loc"]), "input": None, "ctx": detail.get("ctx", {})}
             for detail in error.errors(include_url=False, include_input=False)
         ],
         input_type="json",
@@ -303,7 +303,7 @@ def _schemas(events: Mapping[str, type[Event]]) -> dict[str, Any]:
     return schemas
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _is_open(model: type[Event]) -> bool:
     """Whether some place of the model takes a value of any type."""
     found = False

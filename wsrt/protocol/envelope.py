@@ -18,7 +18,7 @@ from ..types import FieldError, Overflow, Ref
 from .events import Event, meta
 
 MAX_FRAME_BYTES = 1_048_576
-"""An event over 1 MiB raises when it is published: servers refuse more (Daphne's own limit), and outboxes hold no more."""
+"""An event over 1 MiB raises when it is published: Daphne refuses more, and an outbox holds no more."""
 
 MAX_REF = 64
 

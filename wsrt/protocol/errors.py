@@ -40,7 +40,7 @@ def field_errors(error: ValidationError, model: type[Event], data: Any) -> tuple
     )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def declared_names(model: type[BaseModel]) -> frozenset[str]:
     """Return every field name and alias of a model and of the models within it."""
     names = set(model.model_fields)
@@ -68,14 +68,11 @@ def _properties(schema: Any) -> Iterable[str]:
 def _location(loc: Iterable[str | int], data: Any, declared: frozenset[str]) -> list[str | int]:
     shown: list[str | int] = []
     for part in loc:
-        if isinstance(part, str) and part not in declared and (not isinstance(data, dict) or part in data):
-            # A key of the input. (What is no key there and not declared is the label of a union's member.)
-            part_shown: str | int = "*" if isinstance(data, dict) else part
-        else:
-            part_shown = part
-        shown.append(part_shown)
-        if isinstance(data, dict) and part in data:
-            data = data[part]
+        # A key of the input that no model declares. (What is no key there is the label of a union's member.)
+        is_foreign = isinstance(data, dict) and part in data and part not in declared
+        shown.append("*" if is_foreign else part)
+        if isinstance(data, dict):
+            data = data.get(part, data)
         elif isinstance(data, list) and isinstance(part, int) and part < len(data):
             data = data[part]
     return shown

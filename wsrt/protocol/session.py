@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import enum
 from typing import Any
 
@@ -166,10 +167,8 @@ class Session:
             return close_codes.RATE_LIMIT_EXCEEDED
         ref: Ref | None = None
         if size_of(frame) <= self.limits.max_payload:
-            try:
+            with contextlib.suppress(InvalidFrame):
                 ref = peek(frame)[1]
-            except InvalidFrame:
-                pass
         return error("rate_limited", close_codes.RATE_LIMIT_EXCEEDED.reason, ref=ref)
 
     def _violation(self, problem: ProtocolError, now: float) -> Frame | Close:

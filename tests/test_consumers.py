@@ -1044,5 +1044,3 @@ async def test_rate() -> None:
         await client.send_text("{" * 70000)
         await client.send(Number())
         await client.assert_closed(close_codes.RATE_LIMIT_EXCEEDED)
-
-

@@ -199,11 +199,12 @@ class Pump:
         """Close: what is queued goes out first, unless discarded; frames that were not yet handled are dropped."""
         if not self.session.close(close):
             return
-        dropped = self._inbox.clear()
-        if dropped:
-            ledger.count("frames_discarded_at_close")
+        self._drop_frames()
         self.node.hub.remove(self.connection)
         self.outbox.close(close, discard=discard)
+
+    def _drop_frames(self) -> None:
+        ledger.count("frames_unhandled", times=self._inbox.clear())
 
     def _stop_reading(self) -> None:
         # The close frame is out, or given up. The server now reports the disconnect, or does not.
@@ -248,7 +249,7 @@ class Pump:
             ledger.count(
                 "handlers_cancelled", "a handler still ran %s s after its connection ended: cancelled", FINISH_SECONDS
             )
-            self._inbox.clear()
+            self._drop_frames()
             worker.cancel()
             # A def handler cannot be stopped; it is left to itself.
             await asyncio.wait([worker], timeout=1)
@@ -312,7 +313,7 @@ class Pump:
                     return
                 if not self.session.is_open:
                     # The client left while it was asked for: it never was connected.
-                    self._inbox.clear()
+                    self._drop_frames()
                     return
                 await self._register()
                 self._is_connected = True
@@ -337,7 +338,7 @@ class Pump:
     def _fail_set_up(self, close: Close) -> None:
         self.close(close)
         # Also when the client left first: no frame is handled by a consumer that was not set up.
-        self._inbox.clear()
+        self._drop_frames()
 
     async def _register(self) -> None:
         """Become one of everyone, and of the user's connections; greet."""

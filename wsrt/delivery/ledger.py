@@ -32,10 +32,14 @@ class Ledger:
     def __getitem__(self, name: str) -> int:
         return self._counts[name]
 
-    def count(self, name: str, message: str | None = None, *args: object, level: int = logging.WARNING) -> None:
-        """Add one to a counter; with a message, log it unless that was done within the window."""
+    def count(
+        self, name: str, message: str | None = None, *args: object, level: int = logging.WARNING, times: int = 1
+    ) -> None:
+        """Add ``times`` to a counter; with a message, log it unless that was done within the window."""
+        if not times:
+            return
         with self._lock:
-            self._counts[name] += 1
+            self._counts[name] += times
             total = self._counts[name]
             if message is None:
                 return

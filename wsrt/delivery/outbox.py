@@ -154,11 +154,9 @@ class Outbox:
         self._ready = False
         if self._held:
             # What waited for the end of a set-up that failed is for nobody.
-            for frame, _ in self._held:
-                self._size -= frame.size
-            self._held.clear()
+            self._discard(self._held)
         if discard:
-            self._queue.clear()
+            self._discard(self._queue)
         self._deadline = self._loop.call_later(ABORT_SECONDS if discard else CLOSE_SECONDS, self.abandon)
         self._wake()
         if self._drainer is None:
@@ -170,14 +168,10 @@ class Outbox:
             return
         self._is_done = True
         self._ready = False
-        dropped = len(self._queue)
-        for _ in range(dropped):
-            ledger.count("outbox_abandoned")
-        self._queue.clear()
+        self._discard(self._queue)
         if self._held:
-            self._held.clear()
+            self._discard(self._held)
         self._coalesced.clear()
-        self._size = 0
         self._wake()
         if self._drainer is not None:
             self._drainer.cancel()
@@ -298,8 +292,13 @@ class Outbox:
             self.abandon()
             return
         self._ready = False
-        self._queue.clear()
+        self._discard(self._queue)
         self._on_error(error)
+
+    def _discard(self, queue: collections.deque[tuple[Frame, float]]) -> None:
+        ledger.count("frames_abandoned", times=len(queue))
+        self._size -= sum(frame.size for frame, _ in queue)
+        queue.clear()
 
     def _end(self) -> None:
         self._is_done = True

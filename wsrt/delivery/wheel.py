@@ -39,8 +39,11 @@ class TimerWheel:
     def discard(self, tick: Tick) -> None:
         """Call it no more."""
         slot = self._slot_of.pop(tick, None)
-        if slot is not None:
-            bucket = self._buckets[slot]
+        if slot is None:
+            return
+        # The bucket whose ticks are being called is out of the table already.
+        bucket = self._buckets.get(slot)
+        if bucket is not None:
             bucket.discard(tick)
             if not bucket:
                 del self._buckets[slot]
@@ -54,6 +57,8 @@ class TimerWheel:
         current = int(now / self._resolution)
         for slot in sorted(slot for slot in self._buckets if slot <= current):
             for tick in self._buckets.pop(slot, ()):
+                if self._slot_of.get(tick) != slot:
+                    continue  # one of those before it discarded or moved it
                 del self._slot_of[tick]
                 when = tick(now)
                 if when is not None:

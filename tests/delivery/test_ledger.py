@@ -1,0 +1,33 @@
+"""The ledger."""
+
+from __future__ import annotations
+
+import pytest
+
+from wsrt.delivery.ledger import WINDOW, Ledger
+
+
+def test_counts_all_and_logs_once_a_window(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every entry counts; the log has one line a window, with how many there were (D7)."""
+    now = 1000.0
+    monkeypatch.setattr("wsrt.delivery.ledger.time.monotonic", lambda: now)
+    ledger = Ledger()
+    for _ in range(5):
+        ledger.count("lost", "lost %s", "it")
+    ledger.count("silent")
+    now += WINDOW
+    ledger.count("lost", "lost %s", "it")
+    assert ledger.snapshot() == {"lost": 6, "silent": 1}
+    assert [record.getMessage() for record in caplog.records] == [
+        "lost it",
+        "lost it (5 times since this was last logged)",
+    ]
+
+
+def test_forget_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """What was forgotten is logged again."""
+    ledger = Ledger()
+    for _ in range(2):
+        ledger.count("lost", "lost")
+        ledger.forget_logged()
+    assert len(caplog.records) == 2

@@ -1,0 +1,313 @@
+"""The outbox, against a server whose send can be held up."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import pytest
+
+from tests.protocol.test_session import LIMITS
+from wsrt import close_codes
+from wsrt.delivery import outbox as module
+from wsrt.delivery.ledger import ledger
+from wsrt.delivery.outbox import Outbox
+from wsrt.protocol.envelope import Frame
+
+
+class Transport:
+    """A server: it takes frames at once, or holds them up, or raises."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.error: Exception | None = None
+        self.refuses: set[int] = set()
+        self.calls: list[str] = []
+
+    async def send(self, message: Any) -> None:
+        if self.error is not None:
+            raise self.error
+        if message.get("code") in self.refuses:
+            raise ValueError("invalid close code")
+        if not self.open.is_set():
+            await self.open.wait()
+        self.sent.append(message.get("text", message.get("code")))
+
+    def outbox(self, *, released: bool = True, **limits: Any) -> Outbox:
+        outbox = Outbox(
+            self.send,
+            dataclasses.replace(LIMITS, **limits),
+            asyncio.get_running_loop(),
+            on_overflow=lambda: self._overflow(outbox),
+            on_error=lambda error: self.calls.append("error"),
+            on_closed=lambda: self.calls.append("closed"),
+        )
+        if released:
+            outbox.release()
+        return outbox
+
+    def _overflow(self, outbox: Outbox) -> None:
+        self.calls.append("overflow")
+        outbox.close(close_codes.BACKPRESSURE_OVERFLOW, discard=True)
+
+
+def frames(*texts: str) -> list[Frame]:
+    return [Frame(text) for text in texts]
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_eager() -> None:
+    """While nothing waits, a frame is with the server when put returns, and no task was made."""
+    transport = Transport()
+    outbox = transport.outbox()
+    tasks = len(asyncio.all_tasks())
+    assert outbox.put(Frame("a"))
+    assert transport.sent == ["a"]
+    assert len(asyncio.all_tasks()) == tasks
+
+
+async def test_back_pressure() -> None:
+    """A held-up send is finished by a task; what follows keeps its order (S31, S32)."""
+    transport = Transport()
+    outbox = transport.outbox()
+    transport.open.clear()
+    for frame in frames("a", "b", "c"):
+        outbox.put(frame)
+    assert len(outbox) == 2
+    assert not outbox.is_idle
+    transport.open.set()
+    await until(lambda: outbox.is_idle)
+    assert transport.sent == ["a", "b", "c"]
+    outbox.put(Frame("d"))
+    assert transport.sent[-1] == "d"
+
+
+async def test_other_awaitables() -> None:
+    """A server whose send returns a future, or yields bare, is served too."""
+    transport = Transport()
+    futures: list[asyncio.Future[None]] = []
+
+    def send(message: Any) -> Any:
+        futures.append(asyncio.get_running_loop().create_future())
+        return futures[-1]
+
+    outbox = transport.outbox()
+    outbox._send = send
+    outbox.put(Frame("a"))
+    outbox.put(Frame("b"))
+    futures[0].set_result(None)
+    await until(lambda: len(futures) == 2)
+    futures[1].set_result(None)
+    await until(lambda: outbox.is_idle)
+
+    async def slowly(message: Any) -> None:
+        await asyncio.sleep(0)
+        raise OSError("gone")
+
+    outbox._send = slowly
+    outbox.put(Frame("c"))
+    await until(lambda: transport.calls == ["error"])
+
+
+@pytest.mark.parametrize("limit", [{"outbox_frames": 10}, {"outbox_bytes": 100}])
+async def test_overflow(limit: dict[str, int]) -> None:
+    """Over the limit of frames or bytes it overflows once, and 1013 goes out if the client reads again (S30)."""
+    transport = Transport()
+    outbox = transport.outbox(**limit)
+    transport.open.clear()
+    before = ledger["outbox_overflows"]
+    for _ in range(30):
+        outbox.put(Frame("x" * 10))
+    assert transport.calls == ["overflow"]
+    assert ledger["outbox_overflows"] == before + 1
+    transport.open.set()
+    await until(lambda: "closed" in transport.calls)
+    assert transport.sent == ["x" * 10, 1013]
+    assert outbox.close_sent
+
+
+async def test_too_old() -> None:
+    """A frame that waited too long overflows: a client that reads nothing is found by time (S32)."""
+    transport = Transport()
+    outbox = transport.outbox(outbox_seconds=0.02)
+    transport.open.clear()
+    outbox.put(Frame("a"))
+    await until(lambda: "overflow" in transport.calls)
+
+
+async def test_stalled_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does not read at all is given up, with everything that waits."""
+    monkeypatch.setattr(module, "ABORT_SECONDS", 0.01)
+    transport = Transport()
+    outbox = transport.outbox(outbox_frames=2)
+    transport.open.clear()
+    for frame in frames("a", "b", "c", "d", "e"):
+        outbox.put(frame)
+    await until(lambda: "closed" in transport.calls)
+    assert transport.sent == []
+    assert not outbox.close_sent
+    outbox.put(Frame("f"))
+    outbox.put_direct(Frame("g"))
+    outbox.abandon()
+    outbox.close(close_codes.NORMAL)
+    assert transport.calls == ["overflow", "closed"]
+
+
+async def test_close_drains() -> None:
+    """A close waits for what is queued before it (S37)."""
+    transport = Transport()
+    outbox = transport.outbox()
+    transport.open.clear()
+    for frame in frames("a", "b"):
+        outbox.put(frame)
+    outbox.close(close_codes.NORMAL)
+    outbox.put(Frame("late"))
+    transport.open.set()
+    await until(lambda: "closed" in transport.calls)
+    assert transport.sent == ["a", "b", 1000]
+
+
+async def test_code_that_the_server_refuses() -> None:
+    """Where a server refuses the code, its twin goes out; where it refuses both, we give up."""
+    transport = Transport()
+    transport.refuses = {1011}
+    outbox = transport.outbox()
+    outbox.close(close_codes.MESSAGE_HANDLING_FAILED)
+    await until(lambda: transport.calls)
+    assert transport.sent == [4011]
+    transport = Transport()
+    transport.refuses = {4403}
+    outbox = transport.outbox()
+    outbox.close(close_codes.FORBIDDEN)
+    await until(lambda: transport.calls)
+    assert (transport.sent, outbox.close_sent) == ([], False)
+
+
+async def test_send_that_raises() -> None:
+    """What send raises is told once; nothing is sent after it, and nothing gets lost in an exception (S44)."""
+    transport = Transport()
+    transport.error = OSError("gone")
+    outbox = transport.outbox()
+    outbox.put(Frame("a"))
+    assert transport.calls == ["error"]
+    outbox.close(close_codes.OUTBOUND_PUBLISH_FAILED, discard=True)
+    await until(lambda: "closed" in transport.calls)
+
+
+async def test_held_until_release() -> None:
+    """Before release publications wait behind what is sent directly (S52)."""
+    transport = Transport()
+    outbox = transport.outbox(released=False)
+    outbox.put(Frame("publication"))
+    outbox.put_direct(Frame("snapshot"))
+    assert transport.sent == ["snapshot"]
+    outbox.release()
+    await until(lambda: outbox.is_idle)
+    assert transport.sent == ["snapshot", "publication"]
+
+
+async def test_held_and_closed() -> None:
+    """What waited for a set-up that failed is for nobody."""
+    transport = Transport()
+    outbox = transport.outbox(released=False)
+    outbox.put(Frame("publication"))
+    outbox.close(close_codes.FORBIDDEN)
+    outbox.release()
+    await until(lambda: transport.calls)
+    assert transport.sent == [4403]
+    transport = Transport()
+    outbox = transport.outbox(released=False)
+    outbox.put(Frame("publication"))
+    outbox.abandon()
+    assert len(outbox) == 0
+
+
+async def test_room() -> None:
+    """room() waits until a frame fits, and ends with the connection."""
+    transport = Transport()
+    outbox = transport.outbox(outbox_frames=2)
+    transport.open.clear()
+    for frame in frames("a", "b", "c"):
+        outbox.put(frame)
+    waiting = [asyncio.create_task(outbox.room()) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in waiting)
+    transport.open.set()
+    await asyncio.gather(*waiting)
+    transport.open.clear()
+    for frame in frames("d", "e", "f"):
+        outbox.put(frame)
+    waiting = [asyncio.create_task(outbox.room())]
+    await asyncio.sleep(0)
+    outbox.abandon()
+    await asyncio.gather(*waiting)
+
+
+async def test_drop() -> None:
+    """An event with overflow="drop" is skipped while something waits, and counted."""
+    transport = Transport()
+    outbox = transport.outbox()
+    outbox.put(Frame("seen", "drop"))
+    transport.open.clear()
+    outbox.put(Frame("a"))
+    before = ledger["events_dropped"]
+    outbox.put(Frame("skipped", "drop"))
+    assert ledger["events_dropped"] == before + 1
+    transport.open.set()
+    await until(lambda: outbox.is_idle)
+    assert transport.sent == ["seen", "a"]
+
+
+async def test_latest() -> None:
+    """An event with overflow="latest" takes the place of the waiting one with its key, and counts."""
+    transport = Transport()
+    outbox = transport.outbox(outbox_frames=3)
+    transport.open.clear()
+    outbox.put(Frame("a"))
+    for value in range(50):
+        outbox.put(Frame(f"x{value}", "latest", "x"))
+        outbox.put(Frame(f"y{value}", "latest", "y"))
+    assert len(outbox) == 2
+    transport.open.set()
+    await until(lambda: outbox.is_idle)
+    assert transport.sent == ["a", "x49", "y49"]
+    transport.open.clear()
+    outbox.put(Frame("b"))
+    outbox.put(Frame("x50", "latest", "x"))
+    transport.open.set()
+    await until(lambda: outbox.is_idle)
+    assert transport.sent[-1] == "x50"
+
+
+async def test_latest_across_queues() -> None:
+    """A direct frame does not take the place of a held publication with its key."""
+    transport = Transport()
+    outbox = transport.outbox(released=False)
+    outbox.put(Frame("held", "latest", "x"))
+    transport.open.clear()
+    outbox.put_direct(Frame("a"))
+    outbox.put_direct(Frame("direct", "latest", "x"))
+    outbox.release()
+    transport.open.set()
+    await until(lambda: outbox.is_idle)
+    assert transport.sent == ["a", "direct", "held"]
+
+
+async def test_slow_client_delays_nobody() -> None:
+    """One that does not read costs the others nothing (D1)."""
+    slow, quick = Transport(), Transport()
+    outboxes = [slow.outbox(), quick.outbox()]
+    slow.open.clear()
+    for number in range(1500):
+        for outbox in outboxes:
+            outbox.put(Frame(str(number)))
+    assert quick.sent == [str(number) for number in range(1500)]
+    assert slow.calls == ["overflow"]

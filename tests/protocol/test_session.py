@@ -1,0 +1,271 @@
+"""The session: whatever comes in, one of its declared outcomes comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import Field, JsonValue, field_validator
+from pydantic_core import PydanticCustomError
+
+from wsrt import Event, RootEvent, close_codes
+from wsrt.close_codes import Close
+from wsrt.conf import DEFAULTS
+from wsrt.protocol.catalog import Catalog, Received
+from wsrt.protocol.envelope import Frame
+from wsrt.protocol.session import Session, State
+from wsrt.types import Limits
+
+
+class Leaf(Event, name="leaf"):
+    kids: list[Leaf] = []
+    weight: float = 0.0
+
+
+class Circle(Event):
+    kind: Literal["circle"]
+    radius: float
+
+
+class Square(Event):
+    kind: Literal["square"]
+    side: int = Field(gt=0)
+
+
+class Shape(Event, name="shape", extra="forbid"):
+    shape: Annotated[Circle | Square, Field(discriminator="kind")]
+    scores: dict[str, int] = {}
+    id: str = Field("", max_length=3, alias="theId")
+
+    @field_validator("id")
+    @classmethod
+    def no_x(cls, value: str) -> str:
+        if value == "x":
+            raise ValueError("x is taken")
+        if value == "y":
+            raise PydanticCustomError("own", "not y")
+        return value
+
+
+class Loose(Event, name="loose"):
+    value: JsonValue = None
+    other: Any = None
+
+
+class Numbers(RootEvent[list[int]], name="numbers"):
+    pass
+
+
+class Defaulted(RootEvent[list[int]], name="defaulted"):
+    root: list[int] = [1]
+
+
+CATALOG = Catalog([Leaf, Shape, Loose, Numbers, Defaulted], [])
+LIMITS = Limits(
+    **{field.name: DEFAULTS[field.name.upper()] for field in dataclasses.fields(Limits) if field.name != "rate"},
+    rate=None,
+)
+
+
+def session(*, extended: bool = True, catalog: Catalog = CATALOG, **limits: Any) -> Session:
+    made = Session(catalog, dataclasses.replace(LIMITS, **limits), "c", extended=extended, now=0.0)
+    made.accept()
+    return made
+
+
+def told(frame: Any) -> dict[str, Any]:
+    assert isinstance(frame, Frame)
+    return dict(json.loads(frame.text))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+NAMES = st.sampled_from(["leaf", "shape", "loose", "numbers", "wsrt.ping", "wsrt.resume", "nope", ""]) | st.text()
+ENVELOPES = st.fixed_dictionaries({}, optional={"event": NAMES | JSON, "data": JSON, "ref": JSON, "room": JSON})
+FRAMES = st.binary() | st.text(st.characters()) | ENVELOPES.map(json.dumps) | JSON.map(json.dumps)
+
+
+@settings(max_examples=400, deadline=None)
+@given(FRAMES, st.booleans())
+def test_anything(frame: str | bytes, extended: bool) -> None:
+    """Arbitrary bytes and JSON never raise: an event, an answer, a close, or nothing comes of them."""
+    outcome = session(extended=extended).receive_frame(frame, 1.0)
+    assert outcome is None or isinstance(outcome, Received | Frame | Close)
+    if isinstance(outcome, Frame):
+        json.loads(outcome.text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(JSON.filter(lambda value: "NaN" not in json.dumps(value) and "Infinity" not in json.dumps(value)))
+def test_round_trip(value: Any) -> None:
+    """JSON that goes in is the JSON that the handler sees."""
+    try:
+        text = json.dumps({"event": "loose", "data": {"value": value}})
+        text.encode("ascii")
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return
+    outcome = session().receive_frame(text, 1.0)
+    assert isinstance(outcome, Received)
+    assert json.loads(outcome.event.model_dump_json())["value"] == json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"event":"loose","data":{"value":NaN}}',
+        '{"event":"loose","data":{"other":-Infinity}}',
+        '{"event":"loose","data":{"other":1e999}}',
+        '{"event":"loose","data":{"other":[{"a":-1E+400}]}}',
+        '{"event":"loose","ignored":NaN}',
+        "",
+        "null",
+        '{"event":null}',
+        '{"event":"leaf","ref":true}',
+        '{"event":"leaf","ref":1.5}',
+        '{"event":"leaf","ref":"' + "x" * 65 + '"}',
+        '{"event":"leaf","ref":' + "9" * 65 + "}",
+        '{"event":"leaf","data":' + '{"kids":[' * 300 + "]}" * 300 + "}",
+        '{"event":"lo\ud800se"}',
+        b'{"event":"loose","data":{"value":"\xed\xa0\x80"}}',
+    ],
+)
+def test_invalid_frame(text: str | bytes) -> None:
+    """What is no envelope, or holds numbers that JSON cannot, is an invalid frame (S5, S8)."""
+    assert session(extended=False).receive_frame(text, 1.0) is close_codes.INVALID_MESSAGE_PAYLOAD
+
+
+@pytest.mark.parametrize("ref", ["x" * 64, 10**63, 0, -5, "é", None])
+def test_ref(ref: Any) -> None:
+    """A ref is a string or an integer of at most 64 characters; null is none."""
+    outcome = session().receive_frame(json.dumps({"event": "leaf", "ref": ref}), 1.0)
+    assert isinstance(outcome, Received)
+    assert outcome.ref == ref
+
+
+def test_text_that_looks_like_a_large_number() -> None:
+    """A string may hold 1e999, and an integer 400 digits."""
+    for value in ('"1e999 NaN"', "1" * 400):
+        assert isinstance(session().receive_frame(f'{{"event":"loose","data":{{"other":{value}}}}}', 1.0), Received)
+
+
+@pytest.mark.parametrize(
+    ("name", "event"), [("leaf", Leaf()), ("loose", Loose()), ("defaulted", Defaulted()), ("numbers", None)]
+)
+def test_missing_data(name: str, event: Event | None) -> None:
+    """Missing data stands for {} where no field is required, and is invalid elsewhere (S6)."""
+    outcome = session(extended=False).receive_frame(f'{{"event":"{name}"}}', 1.0)
+    if event is None:
+        assert outcome is close_codes.INVALID_EVENT_DATA
+    else:
+        assert isinstance(outcome, Received)
+        assert outcome.event == event
+
+
+@pytest.mark.parametrize(
+    ("data", "loc", "msg", "kind"),
+    [
+        ({"shape": {"kind": "triangle"}}, ["shape"], "Input tag '*' found", "union_tag_invalid"),
+        ({"shape": {"kind": "square", "side": -1}}, ["shape", "square", "side"], "greater than 0", "greater_than"),
+        ({"shape": {"kind": "circle"}}, ["shape", "circle", "radius"], "Field required", "missing"),
+        ({"shape": {"kind": "square"}, "hunter2": 1}, ["*"], "Extra inputs", "extra_forbidden"),
+        (
+            {"shape": {"kind": "square", "side": 1}, "scores": {"hunter2": "x"}},
+            ["scores", "*"],
+            "valid integer",
+            "int_parsing",
+        ),
+        ({"shape": {"kind": "square", "side": 1}, "theId": "x"}, ["theId"], "x is taken", "value_error"),
+        ({"shape": {"kind": "square", "side": 1}, "theId": "y"}, ["theId"], "not y", "own"),
+        (7, [], "valid dictionary", "model_type"),
+    ],
+)
+def test_field_errors(data: Any, loc: list[Any], msg: str, kind: str) -> None:
+    """loc begins inside of the data, foreign keys become "*", and the input never comes back (S17)."""
+    outcome = told(session().receive_frame(json.dumps({"event": "shape", "data": data, "ref": 1}), 1.0))
+    (first,) = [error for error in outcome["data"]["errors"] if error["type"] == kind]
+    assert first["loc"] == loc
+    assert msg in first["msg"]
+    assert "hunter2" not in json.dumps(outcome)
+    assert "triangle" not in json.dumps(outcome)
+
+
+def test_many_errors() -> None:
+    """An answer names 20 errors at most, however many a frame holds."""
+    outcome = told(session().receive_frame(json.dumps({"event": "numbers", "data": ["x"] * 5000}), 1.0))
+    assert len(outcome["data"]["errors"]) == 20
+    assert outcome["data"]["errors"][3]["loc"] == [3]
+
+
+def test_empty_catalog() -> None:
+    """A consumer that receives nothing knows no event."""
+    assert session(catalog=Catalog([], []), extended=False).receive_frame('{"event":"x"}', 1.0) is (
+        close_codes.UNKNOWN_EVENT
+    )
+
+
+def test_reserved_events() -> None:
+    """Reserved events are for wsrt.v1 clients: a plain one gets "Unknown event"."""
+    assert told(session().receive_frame('{"event":"wsrt.ping","ref":"1"}', 1.0)) == {
+        "event": "wsrt.pong",
+        "data": {},
+        "ref": "1",
+    }
+    assert told(session().receive_frame('{"event":"wsrt.ping"}', 1.0))["event"] == "wsrt.pong"
+    assert session().receive_frame('{"event":"wsrt.resume","data":{"lobby":["e",1]}}', 1.0) is None
+    assert session().receive_frame('{"event":"wsrt.pong"}', 1.0) is None
+    assert session(extended=False).receive_frame('{"event":"wsrt.ping"}', 1.0) is close_codes.UNKNOWN_EVENT
+    assert told(session().receive_frame('{"event":"wsrt.hello"}', 1.0))["data"]["code"] == "unknown_event"
+
+
+def test_violations_slide() -> None:
+    """Violations count within a sliding minute."""
+    made = session(max_violations=2)
+    outcomes = [made.receive_frame("{", now) for now in (0.0, 30.0, 61.0, 62.0)]
+    assert [type(outcome) for outcome in outcomes] == [Frame, Frame, Frame, Close]
+    assert outcomes[-1] is close_codes.TOO_MANY_VIOLATIONS
+
+
+def test_rate_counts_reserved_frames() -> None:
+    """Reserved frames count for the rate, which recovers with time."""
+    made = session(rate="1/s", rate_burst=2)
+    for _ in range(2):
+        made.receive_frame('{"event":"wsrt.ping"}', 0.0)
+    assert told(made.receive_frame('{"event":"wsrt.ping"}', 0.0))["data"]["code"] == "rate_limited"
+    assert told(made.receive_frame('{"event":"wsrt.ping"}', 1.0))["event"] == "wsrt.pong"
+
+
+def test_heartbeat() -> None:
+    """tick pings, then closes; a plain client is never pinged by events (S45, S46)."""
+    made = session(heartbeat=20, heartbeat_timeout=10)
+    assert told(made.tick(20.0))["event"] == "wsrt.ping"
+    assert made.tick(30.0) is close_codes.HEARTBEAT_TIMEOUT
+    assert session(extended=False).heartbeat is None
+    assert session(heartbeat=None).tick(1000.0) is None
+
+
+def test_states() -> None:
+    """The first close wins; a closed session is open for nothing (S1, S33)."""
+    made = session()
+    assert made.is_open
+    assert made.close(close_codes.NORMAL)
+    assert not made.close(close_codes.FORBIDDEN)
+    assert (made.state, made.close_sent) == (State.CLOSING, close_codes.NORMAL)
+    made.receive_disconnect()
+    assert made.state is State.CLOSED
+    assert made.tick(1e9) is None
+
+
+def test_hello() -> None:
+    """The greeting tells what a client may rely on; its hash changes with the models."""
+    hello = told(session().hello(5.0))["data"]
+    assert set(hello) == {"connection", "heartbeat", "heartbeat_timeout", "max_payload", "server_time", "schema"}
+    assert hello["schema"] != Catalog([Leaf], []).schema_hash
+    assert session(extended=False).hello(5.0) is None

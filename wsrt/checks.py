@@ -88,7 +88,7 @@ def _backends(values: dict[str, Any]) -> Iterator[CheckMessage]:
         backend = values[key].get("BACKEND")
         try:
             import_string(backend)
-        except (ImportError, AttributeError, TypeError) as error:
+        except Exception as error:
             yield CheckWarning(
                 f"WSRT[{key!r}]: the backend {backend!r} cannot be imported: {error}.",
                 hint="Nothing is kept until it can; the default is " + repr(DEFAULTS[key]["BACKEND"]) + ".",

@@ -57,6 +57,7 @@ class Shape:
         says: the same in words, for the error.
         least: the least number, itself allowed; None for no limit.
         choices: the values that fit, where they can be listed.
+        items: the type of the items of a list.
         optional: whether None switches it off.
     """
 
@@ -64,6 +65,7 @@ class Shape:
     says: str
     least: float | None = None
     choices: tuple[str, ...] = ()
+    items: type | None = None
     optional: bool = False
 
     def fits(self, value: Any) -> bool:
@@ -74,6 +76,8 @@ class Shape:
             return False
         if self.choices:
             return value in self.choices
+        if self.items is not None:
+            return all(isinstance(item, self.items) for item in value)
         # Written so that NaN does not fit.
         return self.least is None or (isinstance(value, int | float) and self.least <= value < math.inf)
 
@@ -85,7 +89,7 @@ _STORE = Shape((Mapping,), 'a dict with "BACKEND", a dotted path, and perhaps "O
 
 SHAPES: dict[str, Shape] = {
     "CHANNEL_LAYER_ALIAS": Shape((str,), "a key of CHANNEL_LAYERS"),
-    "CONSUMERS": Shape((list, tuple), "a list of module names"),
+    "CONSUMERS": Shape((list, tuple), "a list of module names", items=str),
     "PRESENCE": _STORE,
     "HISTORY": _STORE,
     "HISTORY_SIZE": _COUNT,
@@ -117,8 +121,9 @@ class Conf:
     """The settings as they are now, one property a key."""
 
     def _get(self, key: str) -> Any:
-        values = getattr(settings, "WSRT", None) or {}
-        return values.get(key, DEFAULTS[key])
+        values = getattr(settings, "WSRT", None)
+        # What is no dict is told by the checks, and must not keep them from running.
+        return values.get(key, DEFAULTS[key]) if isinstance(values, dict) else DEFAULTS[key]
 
     @property
     def channel_layer_alias(self) -> str:
@@ -126,7 +131,9 @@ class Conf:
 
     @property
     def consumers(self) -> Sequence[str]:
-        return tuple(self._get("CONSUMERS"))
+        names = self._get("CONSUMERS")
+        # Read before the checks run, which tell what is wrong with it.
+        return tuple(names) if SHAPES["CONSUMERS"].fits(names) else ()
 
     @property
     def heartbeat(self) -> float | None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+import types
+from collections.abc import Callable, Generator
 from typing import Any
 
 from ..close_codes import Close
@@ -199,15 +200,19 @@ class Outbox:
         return len(self) >= self.limits.outbox_frames or self._size >= self.limits.outbox_bytes
 
     def _start(self, frame: Frame) -> None:
-        self.last_sent = self._loop.time()
+        """Run a send up to where it suspends; a task finishes it."""
+        self.last_sent = now = self._loop.time()
         try:
-            step = _begin(self._send({"type": "websocket.send", "text": frame.text}))
+            sending: Any = self._send({"type": "websocket.send", "text": frame.text})
+            # What `async def` gives is stepped as it is; anything else that can be awaited, by its own iterator.
+            rest: Any = sending if type(sending) is types.CoroutineType else sending.__await__()
+            waits_for = rest.send(None)
+        except StopIteration:
+            return
         except Exception as error:
             self._fail(error)
             return
-        if step is not None:
-            self._ready = False
-            self._drain_later(step, self.last_sent)
+        self._drain_later(_Step(rest, waits_for), now)
 
     def _enqueue(self, frame: Frame, queue: collections.deque[tuple[Frame, float]]) -> None:
         if frame.overflow == "drop":
@@ -311,19 +316,6 @@ class Outbox:
             if not self._room.done():
                 self._room.set_result(None)
             self._room = None
-
-
-def _begin(awaitable: Awaitable[None]) -> _Step | None:
-    """Run a send up to where it suspends; return the rest of it, or None when it is done."""
-    if isinstance(awaitable, Coroutine):
-        rest: Generator[Any, Any, None] = awaitable  # type: ignore[assignment]  # send and throw is all that is used
-    else:
-        rest = awaitable.__await__()
-    try:
-        waits_for = rest.send(None)
-    except StopIteration:
-        return None
-    return _Step(rest, waits_for)
 
 
 class _Step:

@@ -1,0 +1,165 @@
+"""
+Fan-out: deliveries a second to many subscribers of one server, ours beside the bare server and plain Channels.
+
+    python -m benchmarks [--server uvicorn] [--subscribers 200] [--rounds 5] [--check]
+
+The server has one core, load generator and Redis the other. Rounds alternate between the applications; what counts is
+the ratio of their medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks.load import Load
+from benchmarks.processes import free_port, redis, server
+
+RESULTS = Path(__file__).parent / "results"
+
+FLOORS = {"bare": 0.7, "plain": 8.0}
+"""Least ratios of our deliveries to those of the others, on uvicorn with 200 subscribers."""
+
+PAYLOAD = 200
+"""Bytes of a delivered frame."""
+
+NAMES = {"bare": "bare ASGI loop, no Redis", "typed": "wsrt", "plain": "AsyncJsonWebsocketConsumer"}
+
+
+def frame_for(application: str) -> str:
+    """Return what a client sends so that about PAYLOAD bytes reach every subscriber."""
+    if application == "bare":
+        return "x" * PAYLOAD
+    if application == "typed":
+        around = len('{"event":"said","data":{"text":""},"room":"all"}')
+        return json.dumps({"event": "say", "data": {"text": "x" * (PAYLOAD - around)}})
+    return json.dumps({"text": "x" * (PAYLOAD - len('{"text": ""}'))})
+
+
+@contextlib.contextmanager
+def running(application: str, kind: str, redis_url: str, subscribers: int) -> Iterator[tuple[Load, psutil.Process]]:
+    port = free_port()
+    with server(kind, application, port, redis_url) as process:
+        load = Load(port, "/", subscribers, frame_for(application))
+        try:
+            yield load, psutil.Process(process.pid)
+        finally:
+            load.close()
+
+
+def measure(options: argparse.Namespace, console: Console) -> dict[str, dict[str, list[float]]]:
+    """Return for each application its deliveries a second and microseconds of CPU a delivery, a round each."""
+    figures: dict[str, dict[str, list[float]]] = {name: {"rate": [], "cpu": []} for name in NAMES}
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(redis())
+        loads = {
+            name: stack.enter_context(running(name, options.server, url, options.subscribers)) for name in NAMES
+        }
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
+        for load, _ in loads.values():
+            load.run(0.5, options.in_flight)  # warm up
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("Fan-out", total=options.rounds * len(NAMES))
+            for _ in range(options.rounds):
+                for name, (load, process) in loads.items():
+                    before = process.cpu_times()
+                    rate = load.run(options.seconds, options.in_flight)
+                    after = process.cpu_times()
+                    used = after.user + after.system - before.user - before.system
+                    figures[name]["rate"].append(rate)
+                    figures[name]["cpu"].append(used / (rate * options.seconds) * 1e6)
+                    progress.advance(task)
+    return figures
+
+
+def show(figures: dict[str, dict[str, list[float]]], options: argparse.Namespace, console: Console) -> dict[str, float]:
+    """Print the figures; return the ratios of our median to those of the others."""
+    table = Table(title=f"{options.subscribers} subscribers, {options.server}, {options.in_flight} in flight")
+    table.add_column("application", no_wrap=True)
+    for column in ("deliveries/s", "lowest", "highest", "CPU a delivery", "wsrt beside it"):
+        table.add_column(column, justify="right")
+    medians = {name: statistics.median(figure["rate"]) for name, figure in figures.items()}
+    ratios = {name: medians["typed"] / medians[name] for name in FLOORS}
+    for name, figure in figures.items():
+        rates = figure["rate"]
+        table.add_row(
+            NAMES[name],
+            f"{medians[name]:,.0f}",
+            f"{min(rates):,.0f}",
+            f"{max(rates):,.0f}",
+            f"{statistics.median(figure['cpu']):.1f} us",
+            f"{ratios[name]:.2f}x" if name in ratios else "",
+        )
+    console.print(table)
+    return ratios
+
+
+def keep(figures: dict[str, dict[str, list[float]]], ratios: dict[str, float], options: argparse.Namespace) -> None:
+    """Write figures and plot to benchmarks/results."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    RESULTS.mkdir(exist_ok=True)
+    name = f"fanout-{options.server}-{options.subscribers}"
+    facts = {
+        "server": options.server,
+        "subscribers": options.subscribers,
+        "in_flight": options.in_flight,
+        "payload": PAYLOAD,
+        "python": platform.python_version(),
+        "ratios": {key: round(value, 3) for key, value in ratios.items()},
+        "deliveries_per_second": {key: [round(rate) for rate in figure["rate"]] for key, figure in figures.items()},
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
+    figure, axes = pyplot.subplots(figsize=(8, 2.8), layout="constrained")
+    labels = [NAMES[key] for key in figures]
+    axes.boxplot([figures[key]["rate"] for key in figures], orientation="horizontal", tick_labels=labels, widths=0.6)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("deliveries a second")
+    axes.set_title(
+        f"{options.subscribers} subscribers on {options.server}: {ratios['bare']:.2f} of the bare server, "
+        f"{ratios['plain']:.1f} times plain Channels",
+        fontsize=10,
+    )
+    axes.grid(axis="x", alpha=0.3)
+    figure.savefig(RESULTS / f"{name}.svg", metadata={"Date": None})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[1])
+    parser.add_argument("--server", choices=["uvicorn", "daphne"], default="uvicorn")
+    parser.add_argument("--subscribers", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each round")
+    parser.add_argument("--in-flight", type=int, default=8, help="publications under way at a time")
+    parser.add_argument("--check", action="store_true", help="fail where a ratio is below its floor; write nothing")
+    options = parser.parse_args()
+    console = Console()
+    figures = measure(options, console)
+    ratios = show(figures, options, console)
+    if not options.check:
+        keep(figures, ratios, options)
+        console.print(f"Written to {RESULTS.name}/")
+        return 0
+    missed = [f"{ratios[name]:.2f} of {NAMES[name]}, at least {floor}" for name, floor in FLOORS.items() if ratios[name] < floor]
+    for line in missed:
+        console.print(f"[red]too slow:[/] {line}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

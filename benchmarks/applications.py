@@ -1,0 +1,94 @@
+"""The applications that are compared. Each sends what one client says to all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import django
+from django.conf import settings
+
+REDIS = os.environ.get("BENCHMARK_REDIS", "redis://127.0.0.1:6379/0")
+
+if not settings.configured:
+    settings.configure(
+        SECRET_KEY="benchmark",
+        ALLOWED_HOSTS=["*"],
+        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "channels", "wsrt"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        CHANNEL_LAYERS={
+            "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS]}}
+        },
+        WSRT={"RATE": None},
+    )
+    django.setup()
+
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+
+from wsrt import Event, TypedEventConsumer, on
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_sends: dict[Send, None] = {}
+
+
+async def bare(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Send) -> None:
+    """The floor of the server: no framework, no Redis, no JSON."""
+    if scope["type"] != "websocket":
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    _sends[send] = None
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            for member in list(_sends):
+                await member({"type": "websocket.send", "text": message["text"]})
+    finally:
+        del _sends[send]
+
+
+class Say(Event, name="say"):
+    text: str
+
+
+class Said(Event, name="said"):
+    text: str
+
+
+class Typed(TypedEventConsumer):
+    """Ours, through Redis."""
+
+    namespace = "benchmark"
+    out_events = (Said,)
+
+    async def on_connect(self) -> None:
+        await self.join("all")
+
+    @on
+    async def say(self, event: Say) -> None:
+        await self.publish_to_room("all", Said(text=event.text))
+
+
+class Plain(AsyncJsonWebsocketConsumer):
+    """What one writes with Channels alone, through the same Redis."""
+
+    async def connect(self) -> None:
+        await self.channel_layer.group_add("all", self.channel_name)
+        await self.accept()
+
+    async def disconnect(self, code: int) -> None:
+        await self.channel_layer.group_discard("all", self.channel_name)
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await self.channel_layer.group_send("all", {"type": "said", "data": content})
+
+    async def said(self, message: dict[str, Any]) -> None:
+        await self.send_json(message["data"])
+
+
+typed = Typed.as_asgi()
+plain = Plain.as_asgi()

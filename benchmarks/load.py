@@ -1,0 +1,125 @@
+"""
+A load generator on raw sockets: it counts bytes, parses nothing, and so outruns the servers that it measures.
+
+Every frame of a measurement has the same length, which is seen at the first one; received bytes divided by it are
+deliveries.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import select
+import socket
+import time
+
+READ = 1 << 18
+
+
+class Load:
+    """
+    Subscribers of one server, the first of which publishes.
+
+    Args:
+        port: of a server on this machine.
+        path: of the WebSocket.
+        subscribers: how many sockets.
+        frame: what is published, as the text that a client sends.
+    """
+
+    def __init__(self, port: int, path: str, subscribers: int, frame: str) -> None:
+        self.sockets = [_open(port, path) for _ in range(subscribers)]
+        self._frame = _masked(frame.encode())
+        self._epoll = select.epoll()
+        self._received = 0
+        self._by_number = {sock.fileno(): sock for sock in self.sockets}
+        for number in self._by_number:
+            self._epoll.register(number, select.EPOLLIN)
+        # Bytes that one published frame costs on each socket.
+        self.size = self._first()
+
+    def close(self) -> None:
+        self._epoll.close()
+        for sock in self.sockets:
+            sock.close()
+
+    def run(self, seconds: float, in_flight: int) -> float:
+        """Publish for so long with so many publications under way; return deliveries a second."""
+        whole = self.size * len(self.sockets)
+        sent, self._received = 0, 0
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < seconds:
+            due = self._received // whole + in_flight - sent
+            if due > 0:
+                self._publish(due)
+                sent += due
+            self._poll(1.0)
+        lasted = time.perf_counter() - begun
+        deliveries = self._received / self.size
+        # What is still under way belongs to nobody's measurement.
+        while self._received < sent * whole:
+            if not self._poll(5.0):
+                raise RuntimeError(f"{sent * whole - self._received} of {sent * whole} bytes never arrived")
+        return deliveries / lasted
+
+    def _first(self) -> int:
+        # A server may still be setting up connections: publish until every socket hears.
+        for _ in range(100):
+            self._received = 0
+            self._publish(1)
+            while self._poll(0.3):
+                pass
+            if self._received and self._received % len(self.sockets) == 0:
+                before, size = self._received, self._received // len(self.sockets)
+                self._received = 0
+                self._publish(1)
+                while self._poll(0.3):
+                    pass
+                if self._received == before:
+                    return size
+        raise RuntimeError("the subscribers do not all receive the same")
+
+    def _publish(self, times: int) -> None:
+        sock = self.sockets[0]
+        sock.setblocking(True)
+        sock.sendall(self._frame * times)
+        sock.setblocking(False)
+
+    def _poll(self, timeout: float) -> bool:
+        ready = self._epoll.poll(timeout)
+        for number, _ in ready:
+            try:
+                data = self._by_number[number].recv(READ)
+            except BlockingIOError:
+                continue
+            if not data:
+                raise RuntimeError("the server closed a socket")
+            self._received += len(data)
+        return bool(ready)
+
+
+def _open(port: int, path: str) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", port), 30)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    key = base64.b64encode(os.urandom(16)).decode()
+    sock.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = sock.recv(4096)
+        if not data:
+            raise RuntimeError(f"refused: {head!r}")
+        head += data
+    if not head.startswith(b"HTTP/1.1 101"):
+        raise RuntimeError(f"refused: {head!r}")
+    sock.setblocking(False)
+    return sock
+
+
+def _masked(payload: bytes) -> bytes:
+    """Return a client's frame (RFC 6455, 5.2); the mask is zero, which changes nothing and is allowed."""
+    size = len(payload)
+    head = b"\x81" + (bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big"))
+    return head + b"\0\0\0\0" + payload

@@ -1,0 +1,69 @@
+"""The processes of a benchmark: a server on the first core, Redis on the last."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+COMMANDS = {
+    "uvicorn": ["-m", "uvicorn", "--port", "{port}", "--log-level", "warning", "--ws", "websockets-sansio"],
+    "daphne": ["-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "-v", "0"],
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """A Redis of this run's own; yields its URL."""
+    port = free_port()
+    with _process(["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"], port, core=-1):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextlib.contextmanager
+def server(kind: str, application: str, port: int, redis_url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server of one of the applications."""
+    arguments = [part.format(port=port) for part in COMMANDS[kind]]
+    command = [sys.executable, *arguments, f"benchmarks.applications:{application}"]
+    with _process(command, port, core=0, BENCHMARK_REDIS=redis_url) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def _process(command: list[str], port: int, *, core: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    cores = sorted(os.sched_getaffinity(0))
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+    try:
+        os.sched_setaffinity(process.pid, {cores[core]})
+        _wait_for(port, process)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{process.args!r} did not start")
+        time.sleep(0.05)

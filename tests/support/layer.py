@@ -1,0 +1,96 @@
+"""A channel layer whose faults a test can stage."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from channels.layers import channel_layers
+
+
+class FakeLayer:
+    """
+    Groups and channels in memory, as another process would have them.
+
+    Attributes:
+        is_down: every call raises ConnectionError.
+        failing: names of methods that raise.
+        is_deaf: messages are accepted and reach nobody, as with connections that died without being closed.
+        gate: calls wait for it.
+        calls: how often each method was called for each group.
+    """
+
+    group_expiry: float = 86400
+
+    def __init__(self) -> None:
+        self.is_down = False
+        self.failing: set[str] = set()
+        self.is_deaf = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.calls: collections.Counter[tuple[str, str]] = collections.Counter()
+        self.groups: dict[str, set[str]] = {}
+        self.queues: dict[str, asyncio.Queue[Any]] = {}
+        self._numbers = itertools.count(1)
+
+    async def new_channel(self, prefix: str = "specific.") -> str:
+        await self._serve("new_channel")
+        name = f"{prefix}!{next(self._numbers)}"
+        self.queues[name] = asyncio.Queue()
+        return name
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        item = await self.queues[channel].get()
+        if isinstance(item, BaseException):
+            raise item
+        return json.loads(item)  # type: ignore[no-any-return]
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        await self._serve("send")
+        self.queues[channel].put_nowait(json.dumps(message))
+
+    async def group_add(self, group: str, channel: str) -> None:
+        await self._serve("group_add", group)
+        self.groups.setdefault(group, set()).add(channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        await self._serve("group_discard", group)
+        self.groups.get(group, set()).discard(channel)
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        await self._serve("group_send", group)
+        if not self.is_deaf:
+            for channel in self.groups.get(group, ()):
+                self.queues[channel].put_nowait(json.dumps(message))
+
+    def members(self, group: str) -> int:
+        return len(self.groups.get(group, ()))
+
+    def fail(self, error: BaseException) -> None:
+        """Let every receive() that waits raise."""
+        for queue in self.queues.values():
+            queue.put_nowait(error)
+
+    async def _serve(self, method: str, group: str = "") -> None:
+        self.calls[method, group] += 1
+        await self.gate.wait()
+        if self.is_down or method in self.failing:
+            raise ConnectionError("the layer is down")
+
+
+@contextlib.contextmanager
+def installed(layer: FakeLayer, alias: str = "default") -> Iterator[FakeLayer]:
+    """Put a layer into the place of an alias."""
+    before = channel_layers.set(alias, layer)
+    try:
+        yield layer
+    finally:
+        if before is None:
+            del channel_layers.backends[alias]
+        else:
+            channel_layers.set(alias, before)

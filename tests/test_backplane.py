@@ -1,0 +1,234 @@
+"""The backplane, on a layer whose faults are staged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.support.layer import FakeLayer, installed
+from tests.support.waiting import aeventually
+from wsrt import BackplaneUnavailable, backplane, layers
+from wsrt.addresses import CONTROL_GROUP, node_group
+from wsrt.backplane import Backplane
+from wsrt.delivery.ledger import ledger
+
+
+@pytest.fixture
+def layer() -> Iterator[FakeLayer]:
+    with installed(FakeLayer()) as fake:
+        yield fake
+
+
+@pytest_asyncio.fixture
+async def plane(layer: FakeLayer) -> AsyncIterator[Backplane]:
+    received: list[dict[str, Any]] = []
+
+    async def on_message(message: dict[str, Any]) -> None:
+        if message["type"] == "bad":
+            raise ValueError("no such type")
+        received.append(message)
+
+    plane = Backplane("default", "n1", on_message)
+    plane.received = received  # type: ignore[attr-defined]
+    yield plane
+    for task in list(plane._tasks):
+        task.cancel()
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let supervision take its steps in milliseconds."""
+    monkeypatch.setattr(backplane, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(backplane, "ANSWER_SECONDS", 0.02)
+    monkeypatch.setattr(backplane, "RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(layers, "LAYER_SECONDS", 0.2)
+
+
+async def test_own_groups(plane: Backplane, layer: FakeLayer) -> None:
+    """An open node is in the group of control and in its own, with one channel."""
+    await plane.open()
+    await plane.open()
+    assert (layer.members(CONTROL_GROUP), layer.members(node_group("n1"))) == (1, 1)
+    assert layer.calls["new_channel", ""] == 1
+
+
+async def test_one_membership_a_node(plane: Backplane, layer: FakeLayer) -> None:
+    """The node joins a group with its first connection and leaves it with the last (C3)."""
+    await plane.acquire("room")
+    await plane.acquire("room")
+    assert layer.calls["group_add", "room"] == 1
+    plane.release("room")
+    await asyncio.sleep(0)
+    assert layer.members("room") == 1
+    plane.release("room")
+    await aeventually(lambda: not layer.members("room") and not plane.groups)
+    assert layer.calls["group_discard", "room"] == 1
+
+
+async def test_second_joiner_waits_for_the_first(plane: Backplane, layer: FakeLayer) -> None:
+    """A second joiner returns when the group was joined, not before: nothing is missed."""
+    await plane.open()
+    layer.gate.clear()
+    joins = [asyncio.create_task(plane.acquire("room")) for _ in range(2)]
+    await asyncio.sleep(0.01)  # let both reach the layer
+    assert not any(join.done() for join in joins)
+    layer.gate.set()
+    await asyncio.gather(*joins)
+    assert layer.calls["group_add", "room"] == 1
+
+
+async def test_leave_does_not_overtake_a_join(plane: Backplane, layer: FakeLayer) -> None:
+    """A join that begins while the last member leaves ends in the group."""
+    for _ in range(20):
+        await plane.acquire("room")
+        plane.release("room")
+        await plane.acquire("room")
+        await asyncio.sleep(0.001)  # let the leave run
+        assert layer.members("room") == 1
+        plane.release("room")
+
+
+async def test_join_that_fails_holds_nothing(plane: Backplane, layer: FakeLayer) -> None:
+    """A join that the layer refuses raises, and leaves no group behind (S10)."""
+    await plane.open()
+    layer.is_down = True
+    with pytest.raises(BackplaneUnavailable, match="join a group"):
+        await plane.acquire("room")
+    await aeventually(lambda: not plane.groups)
+
+
+async def test_unknown_release(plane: Backplane) -> None:
+    """Giving back what was never held does nothing (P5)."""
+    plane.release("room")
+    assert not plane.groups
+
+
+async def test_open_while_the_layer_is_down(plane: Backplane, layer: FakeLayer) -> None:
+    """A layer that is down at first use raises, and the next use tries again."""
+    layer.is_down = True
+    with pytest.raises(BackplaneUnavailable):
+        await plane.open()
+    layer.is_down = False
+    await plane.open()
+    assert plane.is_up
+
+
+async def test_join_of_own_groups_fails(plane: Backplane, layer: FakeLayer) -> None:
+    """A layer that fails between channel and groups raises, and the next use begins anew."""
+    layer.failing = {"group_add"}
+    with pytest.raises(BackplaneUnavailable):
+        await plane.open()
+    layer.failing = set()
+    await plane.open()
+    assert plane.is_up
+
+
+async def test_bad_message(plane: Backplane, layer: FakeLayer, caplog: pytest.LogCaptureFixture) -> None:
+    """A message that cannot be handled is logged and counted, and the next one is received (C5, C6)."""
+    before = ledger["backplane_bad_messages"]
+    await plane.acquire("room")
+    await layer.group_send("room", {"type": "bad"})
+    await layer.group_send("room", {"type": "good"})
+    await aeventually(lambda: plane.received)  # type: ignore[attr-defined]
+    assert plane.received == [{"type": "good"}]  # type: ignore[attr-defined]
+    assert ledger["backplane_bad_messages"] == before + 1
+    assert "Traceback" in caplog.text
+
+
+async def test_receive_that_fails(plane: Backplane, layer: FakeLayer, fast: None) -> None:
+    """After an error of receive() all groups are joined again: Redis may have come back empty."""
+    await plane.acquire("room")
+    layer.groups.clear()
+    layer.fail(ConnectionError("gone"))
+    await aeventually(lambda: layer.members("room") and layer.members(CONTROL_GROUP))
+    await layer.group_send("room", {"type": "good"})
+    await aeventually(lambda: plane.received)  # type: ignore[attr-defined]
+
+
+async def test_receive_that_fails_while_the_layer_is_down(plane: Backplane, layer: FakeLayer, fast: None) -> None:
+    """Joining again is tried until it works."""
+    await plane.acquire("room")
+    layer.groups.clear()
+    layer.is_down = True
+    layer.fail(ConnectionError("gone"))
+    await asyncio.sleep(0.1)  # let it fail some times
+    assert not layer.members("room")
+    layer.is_down = False
+    await aeventually(lambda: layer.members("room") == 1)
+
+
+async def test_idle_timeout_is_no_error(plane: Backplane, layer: FakeLayer) -> None:
+    """A time-out of an idle connection to Redis costs nothing."""
+    await plane.acquire("room")
+    before = ledger["backplane_errors"]
+    layer.fail(TimeoutError())
+    await layer.group_send("room", {"type": "good"})
+    await aeventually(lambda: plane.received)  # type: ignore[attr-defined]
+    assert ledger["backplane_errors"] == before
+
+
+async def test_deaf_layer_is_rebuilt(
+    plane: Backplane, layer: FakeLayer, fast: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node that does not hear itself twice replaces channel and groups, and hears again."""
+    caplog.set_level(logging.WARNING, "wsrt")
+    await plane.acquire("room")
+    first = set(layer.queues)
+    layer.is_deaf = True
+    await aeventually(lambda: len(layer.queues) > len(first), "a new channel")
+    layer.is_deaf = False
+    await aeventually(lambda: plane.is_up)
+    assert layer.groups["room"] > first
+    assert not plane._groups["room"].lock.locked()
+    assert "1 groups joined" in caplog.text
+    await layer.group_send("room", {"type": "good"})
+    await aeventually(lambda: plane.received)  # type: ignore[attr-defined]
+
+
+async def test_rebuild_until_it_works(plane: Backplane, layer: FakeLayer, fast: None) -> None:
+    """While the layer is down, joining raises, what was wanted is kept, and all of it comes back by itself."""
+    await plane.acquire("room")
+    layer.groups.clear()
+    layer.is_down = True
+    await aeventually(lambda: not plane.is_up, "the probes to fail")
+    with pytest.raises(BackplaneUnavailable):
+        await plane.acquire("other")
+    assert "room" in plane.groups
+    layer.is_down = False
+    await aeventually(lambda: plane.is_up and layer.members("room") == 1)
+
+
+async def test_leaving_while_the_layer_is_down(plane: Backplane, layer: FakeLayer) -> None:
+    """A group that cannot be left is forgotten, and counted."""
+    await plane.acquire("room")
+    before = ledger["groups_left_late"]
+    layer.is_down = True
+    plane.release("room")
+    await aeventually(lambda: ledger["groups_left_late"] == before + 1)
+    assert not plane.groups
+
+
+async def test_refresh_before_groups_expire(plane: Backplane, layer: FakeLayer, fast: None) -> None:
+    """Memberships are renewed three times within group_expiry."""
+    layer.group_expiry = 0.6
+    await plane.acquire("room")
+    await aeventually(lambda: layer.calls["group_add", "room"] >= 3)
+    layer.failing = {"group_add"}
+    tried = layer.calls["group_add", CONTROL_GROUP]
+    await aeventually(lambda: layer.calls["group_add", CONTROL_GROUP] > tried + 1, "another try")
+    layer.failing = set()
+    renewed = layer.calls["group_add", "room"]
+    await aeventually(lambda: layer.calls["group_add", "room"] > renewed)
+
+
+async def test_foreign_probe(plane: Backplane, layer: FakeLayer) -> None:
+    """An answer to a probe of before is none."""
+    await plane.open()
+    await layer.group_send(node_group("n1"), {"type": backplane.PROBE, "number": 99})
+    await asyncio.sleep(0.01)  # let it be received
+    assert await plane._probe()

@@ -77,7 +77,7 @@ class Shape:
         if self.choices:
             return value in self.choices
         if self.items is not None:
-            return all(isinstance(item, self.items) for item in value)
+            return isinstance(value, list | tuple) and all(isinstance(item, self.items) for item in value)
         # Written so that NaN does not fit.
         return self.least is None or (isinstance(value, int | float) and self.least <= value < math.inf)
 

@@ -131,7 +131,11 @@ class TypedEventConsumer(AsyncConsumer):
         # Events that are local to the function that makes the class can be named in annotations too.
         local_names = sys._getframe(1).f_locals
         cls.handlers = types.MappingProxyType(event_handlers(cls, TypedEventConsumer, local_names))
-        cls.layer_handlers = layer_handlers(cls)
+        cls.layer_handlers = layer_handlers(cls, TypedEventConsumer)
+        if not isinstance(cls.out_events, Iterable) or isinstance(cls.out_events, type):
+            raise DeclarationError(
+                f"{cls.__name__}: out_events is a tuple of event classes, such as (SomeEvent,), not {cls.out_events!r}"
+            )
         try:
             sends = [*cls.out_events, *(reply for handler in cls.handlers.values() for reply in handler.replies)]
             cls.catalog = Catalog(cls.handlers, sends)
@@ -473,7 +477,8 @@ class TypedEventConsumer(AsyncConsumer):
 
     async def _layer_message(self, handler: Callable[..., Any], message: dict[str, Any], done: asyncio.Event) -> None:
         try:
-            await self._pump.call(getattr(self, handler.__name__), message)
+            # The function of the table: its own name may be another than the attribute's.
+            await self._pump.call(types.MethodType(handler, self), message)
         except Exception:
             ledger.count("handlers_failed")
             logger.exception("%s.%s failed", type(self).__name__, handler.__name__)

@@ -65,7 +65,9 @@ def on(target: Any, /, *more: Any) -> Any:
         events = (target, *more)
         for event in events:
             if not _is_event(event):
-                raise DeclarationError(f"@on takes event classes, or stands alone above a method, not {event!r}")
+                raise DeclarationError(
+                    _abstract(event) or f"@on takes event classes, or stands alone above a method, not {event!r}"
+                )
 
         def mark(function: F) -> F:
             setattr(function, MARK, events)
@@ -129,8 +131,7 @@ def event_handlers(cls: type, base: type, local_names: Mapping[str, Any]) -> dic
     table: dict[type[Event], Handler] = {}
     for name, function, given in _marked(cls, MARK):
         where = f"{cls.__name__}.{name}"
-        if hasattr(base, name):
-            raise DeclarationError(f"{where}: a handler must not hide {base.__name__}.{name}; rename it")
+        _check_name(where, name, base)
         if not inspect.isfunction(function) or inspect.isasyncgenfunction(function):
             raise DeclarationError(f"{where}: a handler is a method, def or async def, that takes one event")
         handler = _handler(where, name, function, given, local_names)
@@ -144,10 +145,16 @@ def event_handlers(cls: type, base: type, local_names: Mapping[str, Any]) -> dic
     return table
 
 
-def layer_handlers(cls: type) -> dict[str, Callable[..., Any]]:
-    """Return the methods marked with ``@on_layer`` by message type. Raises DeclarationError for two of one type."""
+def layer_handlers(cls: type, base: type) -> dict[str, Callable[..., Any]]:
+    """
+    Return the methods marked with ``@on_layer`` by message type.
+
+    Raises:
+        DeclarationError: two are of one type, or one hides a name of ``base``.
+    """
     table: dict[str, Callable[..., Any]] = {}
     for name, function, message_type in _marked(cls, LAYER_MARK):
+        _check_name(f"{cls.__name__}.{name}", name, base)
         if message_type in table:
             raise DeclarationError(
                 f"{cls.__name__}.{name}: layer messages of type {message_type!r} go to "
@@ -160,7 +167,7 @@ def layer_handlers(cls: type) -> dict[str, Callable[..., Any]]:
 def check_habits(cls: type) -> None:
     """Raise DeclarationError for a method that Channels would call and wsrt would not."""
     for name, instead in HABITS.items():
-        if name in vars(cls):
+        if getattr(cls, name, None) is not None:
             raise DeclarationError(f"{cls.__name__}.{name} would never be called: write {instead} instead")
 
 
@@ -176,18 +183,32 @@ def _marked(cls: type, mark: str) -> list[tuple[str, Any, Any]]:
     return [entry for entry in found if entry[1] is not None]
 
 
+def _check_name(where: str, name: str, base: type) -> None:
+    if hasattr(base, name):
+        raise DeclarationError(f"{where}: a handler must not hide {base.__name__}.{name}; rename it")
+
+
 def _handler(
     where: str, name: str, function: Callable[..., Any], given: tuple[type[Event], ...], local_names: Mapping[str, Any]
 ) -> Handler:
-    parameters = list(inspect.signature(function).parameters.values())
-    required = [parameter for parameter in parameters if parameter.default is parameter.empty]
-    if len(parameters) < 2 or len(required) > 2:
-        raise DeclarationError(f"{where}: a handler takes self and one event: def {name}(self, event: SomeEvent)")
-    hints = _hints(where, function, local_names)
-    events = given or _events_in(hints.get(parameters[1].name))
-    if not events:
+    signature = inspect.signature(function)
+    try:
+        arguments = list(signature.bind(None, None).arguments)
+    except TypeError:
         raise DeclarationError(
-            f"{where}: no event type; annotate it, def {name}(self, event: SomeEvent), or give it, @on(SomeEvent)"
+            f"{where}: a handler takes self and one event: def {name}(self, event: SomeEvent)"
+        ) from None
+    hints = _hints(where, function, local_names)
+    annotation = hints.get(arguments[-1])
+    events = given or _events_in(annotation)
+    if not events:
+        abstract = next(filter(None, map(_abstract, _members(annotation))), None)
+        raise DeclarationError(
+            f"{where}: "
+            + (
+                abstract
+                or f"no event type; annotate it, def {name}(self, event: SomeEvent), or give it, @on(SomeEvent)"
+            )
         )
     return Handler(name, function, events, _replies(where, hints.get("return")))
 
@@ -200,6 +221,8 @@ def _hints(where: str, function: Callable[..., Any], local_names: Mapping[str, A
             f"{where}: the annotation {error.name!r} means nothing at run time; import it outside of "
             "`if TYPE_CHECKING:`, and define it before the consumer"
         ) from error
+    except (AttributeError, TypeError, SyntaxError) as error:
+        raise DeclarationError(f"{where}: an annotation cannot be read: {error}") from error
 
 
 def _replies(where: str, annotation: Any) -> tuple[type[Event], ...]:
@@ -222,6 +245,13 @@ def _members(annotation: Any) -> list[Any]:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return list(typing.get_args(annotation))
     return [] if annotation is None else [annotation]
+
+
+def _abstract(value: Any) -> str | None:
+    """Return what is wrong with an event class that has no wire name; None for anything else."""
+    if isinstance(value, type) and issubclass(value, Event) and value is not Event and value.__event__ is None:
+        return f"{value.__name__} has no wire name: class {value.__name__}(Event, name=...)"
+    return None
 
 
 def _is_event(value: Any) -> bool:

@@ -31,8 +31,9 @@ class Layer(Protocol):
     async def group_send(self, group: str, message: dict[str, Any]) -> None: ...
 
 
-# By loop (its id, with the loop itself to see whether it is the same one) and alias.
-_layers: dict[int, tuple[asyncio.AbstractEventLoop, dict[str, Layer]]] = {}
+# By loop (its id, with the loop itself to see whether it is the same one) and alias: our instance, and the one of
+# Channels that it stands for, to see whether the settings changed.
+_layers: dict[int, tuple[asyncio.AbstractEventLoop, dict[str, tuple[Layer, Layer]]]] = {}
 
 
 def is_local(alias: str) -> bool:
@@ -49,16 +50,20 @@ def layer_of_loop(alias: str) -> Layer:
         for key in [key for key, (other, _) in _layers.items() if other.is_closed()]:
             del _layers[key]
         known = _layers[id(loop)] = (loop, {})
-    if alias not in known[1]:
-        known[1][alias] = _make(alias)
-    return known[1][alias]
+    shared: Any = get_channel_layer(alias)
+    own, stands_for = known[1].get(alias, (None, None))
+    if own is None or stands_for is not shared:
+        own = _make(alias, shared)
+        known[1][alias] = own, shared
+    return own
 
 
 async def drop_layer(alias: str) -> None:
     """Forget this loop's instance and close its connections, however dead they are."""
     _, layers = _layers.get(id(asyncio.get_running_loop()), (None, {}))
-    layer: Any = layers.pop(alias, None)
-    if layer is None or layer is get_channel_layer(alias):
+    layer: Any
+    layer, shared = layers.pop(alias, (None, None))
+    if layer is shared:
         return
     # The core layer's flush() deletes everything in Redis; only that of the pub/sub layer just closes.
     is_pubsub = type(layer).__module__ == "channels_redis.pubsub"
@@ -85,11 +90,10 @@ async def ask(what: str, call: Any) -> Any:
         raise BackplaneUnavailable(f"the channel layer did not {what}: {type(error).__name__}: {error}") from error
 
 
-def _make(alias: str) -> Layer:
-    shared: Any = get_channel_layer(alias)
+def _make(alias: str, shared: Layer) -> Layer:
     config = channel_layers.configs.get(alias)
     if config is None or type(shared) is not import_string(config["BACKEND"]):
-        return shared  # type: ignore[no-any-return]  # put there by hand (channel_layers.set): the only one there is
+        return shared  # put there by hand (channel_layers.set): the only one there is
     return channel_layers.make_backend(alias)  # type: ignore[no-any-return]
 
 

@@ -21,6 +21,7 @@ from django.db import close_old_connections
 from django.db.backends.signals import connection_created
 
 from .conf import conf
+from .delivery.ledger import ledger
 
 CHECK_SECONDS = 30.0
 """How often persistent connections are checked for errors and age while handlers run."""
@@ -57,6 +58,9 @@ class DatabaseCare:
             while self._is_dirty:
                 self._is_dirty = False
                 await sync_to_async(close_old_connections)()
+        except Exception as error:
+            # Nobody awaits this; the next handler that opens a connection has it tried again.
+            ledger.count("database_cleanups_failed", "database connections could not be closed: %r", error)
         finally:
             self._is_cleaning = False
 

@@ -23,7 +23,7 @@ from ..exceptions import DeclarationError, InvalidData, InvalidFrame, Undeclared
 from ..types import Ref
 from .envelope import as_text, peek, ref_schema
 from .errors import field_errors
-from .events import Event, RootEvent, meta
+from .events import Event, RootEvent, meta, require_instance
 
 __all__ = ["Catalog", "Namespace", "Received", "namespaces"]
 
@@ -90,7 +90,9 @@ class Catalog:
 
         Raises:
             UndeclaredEvent: it is not in ``out_events`` or the annotation of a handler.
+            TypeError: it is no event.
         """
+        require_instance(event)
         if self.sends.get(meta(event).name) is not type(event):
             raise UndeclaredEvent(_undeclared(event, "this consumer", self.sends))
 
@@ -204,7 +206,9 @@ class Namespace:
 
         Raises:
             UndeclaredEvent: no consumer of the namespace declares it.
+            TypeError: it is no event.
         """
+        require_instance(event)
         declared = meta(event).name
         for catalog in self._catalogs.values():
             if catalog.sends.get(declared) is type(event):

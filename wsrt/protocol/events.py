@@ -148,6 +148,12 @@ class RootEvent(RootModel[T], Event, Generic[T]):
     model_config = Event.model_config
 
 
+def require_instance(event: object) -> None:
+    """Raise TypeError for a class in the place of an event: ``MessageSent`` for ``MessageSent(...)``."""
+    if isinstance(event, type) and issubclass(event, Event):
+        raise TypeError(f"an event is needed, not its class: {event.__name__}(...)")
+
+
 def meta(event: Event | type[Event]) -> EventMeta:
     """
     Return what the event's class statement declared.

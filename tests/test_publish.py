@@ -1,0 +1,337 @@
+"""Publishing: what is checked at the call, when it leaves, and from where."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import transaction
+from pydantic import field_serializer, field_validator
+
+from tests.support.layer import FakeLayer, installed
+from wsrt import (
+    BackplaneUnavailable,
+    Event,
+    TypedEventConsumer,
+    UndeclaredEvent,
+    UnknownNamespace,
+    UnsendableEvent,
+    WrongContext,
+    abroadcast,
+    apublish_to_audience,
+    apublish_to_room,
+    apublish_to_user,
+    broadcast,
+    publish,
+    publish_to_audience,
+    publish_to_room,
+    publish_to_user,
+)
+from wsrt import addresses as to
+from wsrt.delivery.ledger import ledger
+from wsrt.signals import publication_failed
+from wsrt.testing import capture_publications, connect
+
+calls: list[str] = []
+
+
+class News(Event, name="news"):
+    text: str = ""
+
+    @field_validator("text")
+    @classmethod
+    def validated(cls, text: str) -> str:
+        calls.append("validated")
+        return text
+
+    @field_serializer("text")
+    def encoded(self, text: str) -> str:
+        calls.append("encoded")
+        return text
+
+
+class Kept(Event, name="kept", history=True):
+    pass
+
+
+class Stray(Event, name="stray"):
+    pass
+
+
+class Reader(TypedEventConsumer):
+    namespace = "publishing"
+    out_events = (News, Kept)
+
+    async def on_connect(self) -> None:
+        await self.join("a")
+        if user := self.query.get("user"):
+            await self.set_user_id(user)
+
+
+SYNC = [
+    (lambda event, **options: publish_to_room("a", event, **options), "apublish_to_room"),
+    (lambda event, **options: publish_to_user(7, event, **options), "apublish_to_user"),
+    (lambda event, **options: publish_to_audience(to.Room("a"), event, **options), "apublish_to_audience"),
+    (broadcast, "abroadcast"),
+]
+
+
+@pytest.fixture
+def layer() -> Iterator[FakeLayer]:
+    with installed(FakeLayer()) as fake:
+        yield fake
+
+
+# What is checked at the call
+
+
+def test_unknown_namespace() -> None:
+    """A namespace that no consumer has raises, and the text names those that there are."""
+    with pytest.raises(UnknownNamespace, match=r"no consumer has the namespace 'pubishing'; known are: .*'publishing'"):
+        publish_to_room("a", News(), namespace="pubishing")
+
+
+def test_undeclared_event() -> None:
+    """An event that the namespace does not declare is the publisher's error, and the text names the others (D5)."""
+    with pytest.raises(UndeclaredEvent, match=r"does not declare Stray \('stray'\); declared are: kept, news"):
+        publish_to_room("a", Stray(), namespace="publishing")
+
+
+async def test_wrong_event_disturbs_nobody() -> None:
+    """No subscriber is closed for a publisher's mistake (D5)."""
+    async with connect(Reader) as client:
+        with pytest.raises(UndeclaredEvent):
+            await apublish_to_room("a", Stray(), namespace="publishing")
+        with pytest.raises(UnsendableEvent):
+            await apublish_to_room("a", News.model_construct(text=5), namespace="publishing")
+        with pytest.raises(UnsendableEvent, match="1 MiB|limit is 1048576"):
+            await apublish_to_room("a", News(text="x" * 1_100_000), namespace="publishing")
+        await client.assert_silent()
+
+
+@pytest.mark.parametrize(
+    ("audience", "event", "error", "says"),
+    [
+        ("a", News(), TypeError, "an address is needed, such as wsrt.addresses.Room"),
+        (to.Room("a"), {"text": "hi"}, TypeError, "an Event is needed, not dict"),
+        (to.Room("a"), News, TypeError, r"an event is needed, not its class: News\(\.\.\.\)"),
+        (to.User(7), Kept(), ValueError, "history belongs to one room"),
+        (to.Room("a") | to.Room("b"), Kept(), ValueError, "history belongs to one room"),
+    ],
+)
+def test_wrong_call(audience: Any, event: Any, error: type[Exception], says: str) -> None:
+    """What is no address, no event, or kept for more than one room, raises at the call."""
+    with pytest.raises(error, match=says):
+        publish_to_audience(audience, event, namespace="publishing")
+
+
+@pytest.mark.parametrize(("call", "twin"), SYNC)
+async def test_sync_form_in_a_loop(call: Any, twin: str) -> None:
+    """A synchronous call that would block a running loop raises, and names its twin."""
+    with pytest.raises(WrongContext, match=rf"await {twin}\("):
+        call(News(), namespace="publishing")
+
+
+# To whom it goes
+
+
+async def test_asynchronous_forms() -> None:
+    """Room, user, audience and everyone are reached from a running loop."""
+    async with connect(Reader, "/?user=7") as client:
+        await apublish_to_room("a", News(text="1"), namespace="publishing")
+        await apublish_to_user(7, News(text="2"), namespace="publishing")
+        await apublish_to_audience(to.Room("a") & to.User("7"), News(text="3"), namespace="publishing")
+        await abroadcast(News(text="4"), namespace="publishing")
+        assert [(await client.receive(News)).text for _ in range(4)] == ["1", "2", "3", "4"]
+
+
+async def test_synchronous_forms_from_another_thread() -> None:
+    """The same from a thread without a loop, such as a view's."""
+    async with connect(Reader, "/?user=7") as client:
+        for number, (call, _) in enumerate(SYNC):
+            await asyncio.to_thread(call, News(text=str(number)), namespace="publishing", on_commit=False)
+        assert [(await client.receive(News)).text for _ in range(4)] == ["0", "1", "2", "3"]
+
+
+async def test_delivered_once() -> None:
+    """A connection that is in both parts of a union gets one frame (A4)."""
+    async with connect(Reader, "/?user=7") as client:
+        both = to.Room("a") | to.User(7) | to.Everyone()
+        await apublish_to_audience(both, News(text="once"), namespace="publishing")
+        await client.receive(News)
+        await client.assert_silent()
+
+
+async def test_one_validation_and_one_encoding() -> None:
+    """An event is validated and encoded once, whatever the number of recipients (D4)."""
+    clients = [connect(Reader) for _ in range(50)]
+    for client in clients:
+        await client.__aenter__()
+    calls.clear()
+    await apublish_to_room("a", News(text="hi"), namespace="publishing")
+    seen = [await client.receive_json() for client in clients]
+    assert calls == ["validated", "encoded"]
+    assert seen == [{"event": "news", "data": {"text": "hi"}, "room": "a"}] * 50
+    for client in clients:
+        await client.disconnect()
+
+
+async def test_one_encoding_through_a_layer(layer: FakeLayer) -> None:
+    """Nodes that hear of a publication hand on its frame: they neither validate nor encode (D4)."""
+    async with connect(Reader) as first, connect(Reader) as second:
+        calls.clear()
+        await apublish_to_room("a", News(text="hi"), namespace="publishing")
+        assert (await first.receive_json()) == (await second.receive_json())
+        # The receive() of the test client is what validates again.
+        assert calls == ["validated", "encoded"]
+
+
+async def test_one_message_a_group(layer: FakeLayer) -> None:
+    """A publication is one message through the layer for each group that it names, however many are in it (C2)."""
+    async with connect(Reader), connect(Reader) as client:
+        layer.calls.clear()
+        await apublish_to_room("a", News(text="hi"), namespace="publishing")
+        await client.receive(News)
+        sent = {group: times for (method, group), times in layer.calls.items() if method == "group_send"}
+        assert sent == {"wsrt.room.publishing.a": 1}
+
+
+async def test_several_groups_through_a_layer(layer: FakeLayer) -> None:
+    """A node that is in several of the groups drops the copies (C2)."""
+    async with connect(Reader, "/?user=7") as client:
+        await apublish_to_audience(to.Room("a") | to.User(7), News(text="once"), namespace="publishing")
+        await apublish_to_room("a", News(text="then"), namespace="publishing")
+        assert [(await client.receive(News)).text for _ in range(2)] == ["once", "then"]
+
+
+async def test_overflow_goes_along(layer: FakeLayer) -> None:
+    """What to do for a client that is behind is known to the nodes that deliver."""
+
+    class Price(Event, name="price", overflow="latest", key="symbol"):
+        symbol: str
+
+    class Ticker(TypedEventConsumer):
+        namespace = "publishing-ticker"
+        out_events = (Price,)
+
+        async def on_connect(self) -> None:
+            await self.join("a")
+
+    async with connect(Ticker) as client:
+        await apublish_to_room("a", Price(symbol="X"), namespace="publishing-ticker")
+        assert (await client.receive(Price)).symbol == "X"
+
+
+# When it leaves
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_the_commit() -> None:
+    """Inside a transaction a publication leaves with the commit, in order."""
+    with capture_publications() as published:
+        with transaction.atomic():
+            publish_to_room("a", News(text="1"), namespace="publishing")
+            publish_to_room("a", News(text="2"), namespace="publishing")
+            assert not published
+        assert published.to_room("a") == [News(text="1"), News(text="2")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rolled_back() -> None:
+    """A publication of a transaction that is rolled back is never sent."""
+    with capture_publications() as published, transaction.atomic():
+        publish_to_room("a", News(), namespace="publishing")
+        transaction.set_rollback(True)
+    assert not published
+
+
+@pytest.mark.django_db(transaction=True)
+def test_at_once_by_request() -> None:
+    """on_commit=False sends at once, whatever becomes of the transaction."""
+    with capture_publications() as published, transaction.atomic():
+        publish_to_room("a", News(), namespace="publishing", on_commit=False)
+        assert len(published) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_checked_at_the_call_inside_a_transaction() -> None:
+    """A mistake raises where it is made, not after the commit."""
+    with transaction.atomic(), pytest.raises(UndeclaredEvent):
+        publish_to_room("a", Stray(), namespace="publishing")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_failure_after_the_commit(layer: FakeLayer, caplog: pytest.LogCaptureFixture) -> None:
+    """A failure after the commit is logged, counted and signalled, never raised; the next callback runs."""
+    failed: list[dict[str, Any]] = []
+
+    def note(**facts: Any) -> None:
+        failed.append(facts)
+
+    publication_failed.connect(note)
+    before = ledger["publications_lost_after_commit"]
+    layer.is_down = True
+    after: list[str] = []
+    with transaction.atomic():
+        publish_to_room("a", News(text="lost"), namespace="publishing")
+        transaction.on_commit(lambda: after.append("ran"))
+    assert after == ["ran"]
+    assert ledger["publications_lost_after_commit"] == before + 1
+    assert (failed[0]["namespace"], failed[0]["audience"], failed[0]["event"]) == ("publishing", to.Room("a"), "news")
+    assert isinstance(failed[0]["error"], BackplaneUnavailable)
+    assert "'news' to Room('a') could not be sent after the commit" in caplog.text
+
+
+def test_layer_that_is_down(layer: FakeLayer) -> None:
+    """Outside of a transaction a publication that the layer did not take raises."""
+    layer.is_down = True
+    with pytest.raises(BackplaneUnavailable, match=r"accept a publication: ConnectionError: the layer is down"):
+        publish_to_room("a", News(), namespace="publishing", on_commit=False)
+
+
+def test_layer_that_does_not_answer(layer: FakeLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that says nothing is given up in time, and connected anew next time."""
+    monkeypatch.setattr("wsrt.layers.LAYER_SECONDS", 0.05)
+    layer.gate.clear()
+    with pytest.raises(BackplaneUnavailable, match="TimeoutError"):
+        publish_to_room("a", News(), namespace="publishing", on_commit=False)
+
+
+# From where
+
+
+def test_from_many_threads(layer: FakeLayer) -> None:
+    """Threads share one loop, and every publication is taken."""
+    threads = [
+        threading.Thread(target=lambda: publish_to_room("t", News(), namespace="publishing", on_commit=False))
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert layer.calls["group_send", "wsrt.room.publishing.t"] == 20
+    assert [thread.name for thread in threading.enumerate()].count("wsrt-portal") == 1
+
+
+def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A process without connections that publishes to a layer of its own is told loudly that nobody hears."""
+    monkeypatch.setattr(publish, "nodes", list)
+    monkeypatch.setattr(publish, "is_serving", False)
+    ledger.forget_logged()
+    caplog.set_level(logging.WARNING, "wsrt")
+    publish_to_room("a", News(), namespace="publishing", on_commit=False)
+    assert "heard by nobody. Configure channels_redis.pubsub.RedisPubSubChannelLayer" in caplog.text
+
+
+def test_serving_process_is_not_warned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A server to which nobody is connected yet is not warned."""
+    monkeypatch.setattr(publish, "nodes", list)
+    Reader.as_asgi()
+    ledger.forget_logged()
+    publish_to_room("a", News(), namespace="publishing", on_commit=False)
+    assert "heard by nobody" not in caplog.text

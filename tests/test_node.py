@@ -118,7 +118,7 @@ async def test_call_in_a_closed_loop() -> None:
 
 
 async def test_no_backplane_in_one_process() -> None:
-    """Without a layer, or with one in memory, nothing travels."""
+    """Without a layer, or with one in memory, nothing travels (C1)."""
     assert current_node().backplane("default") is None
     assert current_node().backplane("none") is None
 
@@ -155,7 +155,7 @@ async def test_own_node_through_the_layer(layer: FakeLayer) -> None:
 
 
 async def test_commands_are_carried_out_once() -> None:
-    """A command that comes twice, by two layers, is carried out once."""
+    """A command that comes twice, by two layers, is carried out once; its owner is all the hub knows (R5)."""
     commands: list[str] = []
     async with connect(Member) as client:
         client.consumer._pump.connection.owner = type(
@@ -219,9 +219,11 @@ async def test_connections_of_a_dropped_layer_are_closed(settings: Any, fails: b
 
 audiences = st.recursive(
     st.sampled_from([to.Room("a"), to.User(7), to.Everyone(), to.Connection("n-1")]),
-    lambda inner: st.builds(lambda left, right: left | right, inner, inner)
-    | st.builds(lambda left, right: left - right, inner, inner)
-    | st.builds(lambda left, right: left & right, inner, inner),
+    lambda inner: (
+        st.builds(lambda left, right: left | right, inner, inner)
+        | st.builds(lambda left, right: left - right, inner, inner)
+        | st.builds(lambda left, right: left & right, inner, inner)
+    ),
     max_leaves=6,
 )
 

@@ -140,7 +140,7 @@ async def test_sync_form_in_a_loop(call: Any, twin: str) -> None:
 
 
 async def test_asynchronous_forms() -> None:
-    """Room, user, audience and everyone are reached from a running loop."""
+    """Room, user, audience and everyone are reached from a running loop, all by one way (R2)."""
     async with connect(Reader, "/?user=7") as client:
         await apublish_to_room("a", News(text="1"), namespace="publishing")
         await apublish_to_user(7, News(text="2"), namespace="publishing")

@@ -20,7 +20,8 @@ from django.http import QueryDict
 from pydantic import BaseModel
 
 from . import close_codes, publish
-from .addresses import Audience, Connection, Everyone, Room, User, group_name, user_key
+from .addresses import Audience, Connection, Everyone, Room, User, user_key
+from .channel import LayerChannel
 from .close_codes import Close, Closed
 from .conf import conf
 from .delivery.ledger import ledger
@@ -36,9 +37,6 @@ from .types import Limits, OnViolation, Publication, Receive, Scope, Send
 __all__ = ["TypedEventConsumer"]
 
 T = TypeVar("T")
-
-LAYER_STOP = "wsrt.stop"
-"""A message to one's own channel that ends its reader: cancelling a receive can lose another consumer's message."""
 
 logger = logging.getLogger("wsrt")
 
@@ -150,8 +148,7 @@ class TypedEventConsumer(AsyncConsumer):
             if not hasattr(type(self), name):
                 raise TypeError(f"{type(self).__name__}.as_asgi() got {name!r}, which is no attribute of the class")
             setattr(self, name, value)
-        self._channel_name: str | None = None
-        self._channel_reader: asyncio.Task[None] | None = None
+        self._channel: LayerChannel | None = None
 
     @classmethod
     def as_asgi(cls, **attributes: Any) -> Any:
@@ -249,12 +246,12 @@ class TypedEventConsumer(AsyncConsumer):
     @property
     def channel_name(self) -> str:
         """The connection's own channel. Raises AttributeError where the class has no ``@on_layer`` method."""
-        if self._channel_name is None:
+        if self._channel is None:
             raise AttributeError(
                 f"{type(self).__name__} has no channel of its own: its node has one for all connections. Publish to "
                 "Connection(self.id), or declare a method with @on_layer to get one"
             )
-        return self._channel_name
+        return self._channel.name
 
     # Sending.
 
@@ -318,12 +315,12 @@ class TypedEventConsumer(AsyncConsumer):
     def set_user_id(self, user: object) -> Coroutine[Any, Any, None]:
         """Belong to a user from now on, in place of the one before. Raises TypeError for what is no user."""
         self._require_loop("set_user_id", "async_to_sync(self.set_user_id)(user)")
-        return self._pump.bind(user_key(user))
+        return self._pump.membership.bind(user_key(user))
 
     def clear_user_id(self) -> Coroutine[Any, Any, None]:
         """Belong to nobody from now on."""
         self._require_loop("clear_user_id", "async_to_sync(self.clear_user_id)()")
-        return self._pump.bind(None)
+        return self._pump.membership.bind(None)
 
     # Ending.
 
@@ -363,7 +360,7 @@ class TypedEventConsumer(AsyncConsumer):
             raise TooManyRooms(self.max_rooms)
         if not await pump.call(self.authorize_room, room):
             raise PermissionDenied(f"You may not join {room!r}")
-        if not await pump.hold(group_name("room", self.namespace, room)):
+        if not await pump.membership.hold("room", room):
             return
         pump.node.hub.join(pump.connection, room)
         if pump.session.extended:
@@ -374,7 +371,7 @@ class TypedEventConsumer(AsyncConsumer):
         if not pump.session.is_open or room not in pump.connection.rooms:
             return
         pump.node.hub.leave(pump.connection, room)
-        pump.drop(group_name("room", self.namespace, room))
+        pump.membership.drop("room", room)
         if pump.session.extended:
             pump.outbox.put_direct(reserved("wsrt.left", {"room": room}))
 
@@ -444,58 +441,24 @@ class TypedEventConsumer(AsyncConsumer):
     # A channel of its own, for messages that are sent through the layer by hand.
 
     async def _open_channel(self) -> None:
-        layer = self.channel_layer
+        layer, pump = self.channel_layer, self._pump
         if not self.layer_handlers or layer is None:
             return
-        self._channel_name = await layer.new_channel()
-        self._channel_reader = self._pump.node.spawn(self._read_channel(layer, self._channel_name))
-
-    async def _read_channel(self, layer: Any, channel: str) -> None:
-        while True:
-            try:
-                message = await layer.receive(channel)
-            except Exception as error:
-                ledger.count("channel_errors", "the channel of a consumer failed: %r", error)
-                await asyncio.sleep(1)
-                continue
-            if message.get("type") == LAYER_STOP:
-                return
-            handler = self.layer_handlers.get(message.get("type", ""))
-            if handler is None:
-                ledger.count(
-                    "layer_messages_unknown",
-                    "%s has no @on_layer method for messages of type %r",
-                    type(self).__name__,
-                    message.get("type"),
-                )
-                continue
-            done = asyncio.Event()
-            self._pump.submit(functools.partial(self._layer_message, handler, message, done))
-            if self._pump.session.is_open:
-                # One at a time: what follows waits in the layer, with the layer's own limits.
-                await done.wait()
-
-    async def _layer_message(self, handler: Callable[..., Any], message: dict[str, Any], done: asyncio.Event) -> None:
-        try:
-            # The function of the table: its own name may be another than the attribute's.
-            await self._pump.call(types.MethodType(handler, self), message)
-        except Exception:
-            ledger.count("handlers_failed")
-            logger.exception("%s.%s failed", type(self).__name__, handler.__name__)
-            self._pump.close(close_codes.MESSAGE_HANDLING_FAILED)
-        finally:
-            done.set()
+        self._channel = LayerChannel(
+            layer,
+            {
+                kind: functools.partial(pump.call, types.MethodType(method, self))
+                for kind, method in self.layer_handlers.items()
+            },
+            owner=type(self).__name__,
+            submit=pump.submit,
+            on_failed=lambda: pump.close(close_codes.MESSAGE_HANDLING_FAILED),
+        )
+        await self._channel.open(pump.node)
 
     async def _close_channel(self) -> None:
-        reader, layer = self._channel_reader, self.channel_layer
-        if reader is None:
-            return
-        try:
-            async with asyncio.timeout(1):
-                await layer.send(self.channel_name, {"type": LAYER_STOP})
-                await asyncio.shield(reader)
-        except Exception:
-            reader.cancel()
+        if self._channel is not None:
+            await self._channel.close()
 
 
 def _check_layer(cls: type[TypedEventConsumer]) -> None:

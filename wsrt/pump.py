@@ -9,24 +9,23 @@ clients. Set-up, handlers and commands run one at a time in a task that exists o
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
 
 from . import close_codes
-from .addresses import group_name
 from .close_codes import Close, Closed
 from .delivery.connection import Connection
 from .delivery.inbox import Inbox
 from .delivery.ledger import ledger
 from .delivery.outbox import Outbox
 from .exceptions import BackplaneUnavailable
+from .membership import Membership
 from .node import Node
 from .origin import check_origin
 from .protocol import envelope
@@ -37,15 +36,13 @@ from .protocol.session import SUBPROTOCOL, Session, size_of
 from .refusals import REFUSALS, refusal_of, setup_close
 from .threads import database_care, run_in_thread
 from .types import Limits, Message, Receive, Scope, Send
+from .worker import Work, Worker
 
 if TYPE_CHECKING:
     from .consumers import TypedEventConsumer
 
-FINISH_SECONDS = 5.0
-"""How long handlers may go on for a connection that is gone."""
-
 DISCONNECT_SECONDS = 4.0
-"""How long on_disconnect may take: together less than the 10 s after which Daphne cancels."""
+"""How long on_disconnect may take: with the worker's FINISH_SECONDS less than the 10 s after which Daphne cancels."""
 
 HANDSHAKE_SECONDS = 2.0
 """How long we wait for the peer to answer our close."""
@@ -57,8 +54,6 @@ SERVICE_RESTART = 1012
 """What uvicorn tells the application when it goes down."""
 
 logger = logging.getLogger("wsrt")
-
-Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Pump:
@@ -101,23 +96,24 @@ class Pump:
             on_closed=self._stop_reading,
         )
         self.connection = Connection(connection_id, consumer.namespace, self.outbox, self)
-        self._inbox: Inbox[Received | Work] = Inbox(limits.inbox_frames, limits.inbox_bytes)
-
-        # Handlers of one connection share a context: what on_connect sets, handlers see (H7).
-        self._context = contextvars.copy_context()
-        # Set-up and handlers. None while there is nothing to do.
-        self._worker: asyncio.Task[None] | None = None
+        self.membership = Membership(
+            node, consumer._layer_alias(), self.connection, is_open=lambda: self.session.is_open
+        )
+        self._worker = Worker(
+            node.loop,
+            Inbox(limits.inbox_frames, limits.inbox_bytes),
+            self._handle,
+            owner=type(consumer).__name__,
+            on_failed=lambda: self.close(close_codes.MESSAGE_HANDLING_FAILED),
+        )
         # Ends the reader some time after our own close. None until it reads.
         self._reading: asyncio.Timeout | None = None
         # Whether set-up is done: the connection is one of those that are online.
         self.is_visible = False
         # Whether on_connect was started, so that on_disconnect is owed.
         self._is_connected = False
-        # The groups that are held for this connection.
-        self._groups: set[str] = set()
         # How it ended; None until it has.
         self.closed: Closed | None = None
-        self._is_over = False
         # What the server reported when the peer was gone.
         self._peer_left = False
         self._peer_code: int | None = None
@@ -148,7 +144,7 @@ class Pump:
         self.session.accept()
         logger.debug("= %s open", self.connection.id)
         try:
-            self._work(self._set_up)
+            self._worker.start(self._set_up)
             await self._read()
         finally:
             # Whatever ended it: a disconnect, our close, a cancellation by the server.
@@ -180,12 +176,11 @@ class Pump:
         outcome = self.session.receive_frame(frame, self.node.loop.time())
         match outcome:
             case Received():
-                self._inbox.put(outcome, size_of(frame))
-                self._work()
-                if self._inbox.crowded:
+                self._worker.put(outcome, size_of(frame))
+                if self._worker.inbox.crowded:
                     # The handlers get a turn; a client that sends faster than they work still fills the inbox.
                     await asyncio.sleep(0)
-                    if self._inbox.overfull:
+                    if self._worker.inbox.overfull:
                         ledger.count("inbox_overflows", "a client sends faster than its handlers work: closed 4429")
                         self.close(close_codes.RATE_LIMIT_EXCEEDED)
             case Frame():
@@ -199,12 +194,9 @@ class Pump:
         """Close: what is queued goes out first, unless discarded; frames that were not yet handled are dropped."""
         if not self.session.close(close):
             return
-        self._drop_frames()
+        self._worker.drop()
         self.node.hub.remove(self.connection)
         self.outbox.close(close, discard=discard)
-
-    def _drop_frames(self) -> None:
-        ledger.count("frames_unhandled", times=self._inbox.clear())
 
     def _stop_reading(self) -> None:
         # The close frame is out, or given up. The server now reports the disconnect, or does not.
@@ -221,10 +213,8 @@ class Pump:
     async def _end(self) -> None:
         """Clean up, however it ended: at once from the hub, then in order what takes time."""
         node, session = self.node, self.session
-        self._is_over = True
-        node.hub.remove(self.connection)
+        self.membership.end()
         node.wheel.discard(self._tick)
-        self._release_groups()
         if session.is_open and not self._peer_left:
             # Cancelled by the server, or by an error of ours.
             self.close(close_codes.SERVER_SHUTTING_DOWN, discard=True)
@@ -235,27 +225,13 @@ class Pump:
         if not self.ended.done():
             self.ended.set_result(self.closed)
         logger.debug("= %s closed %s", self.connection.id, self.closed)
-        await self._finish_work()
+        await self._worker.finish()
         if self._is_connected:
             await self._run_on_disconnect(self.closed)
         await self.consumer._close_channel()
 
-    async def _finish_work(self) -> None:
-        worker = self._worker
-        if worker is None:
-            return
-        await asyncio.wait([worker], timeout=FINISH_SECONDS)
-        if not worker.done():
-            ledger.count(
-                "handlers_cancelled", "a handler still ran %s s after its connection ended: cancelled", FINISH_SECONDS
-            )
-            self._drop_frames()
-            worker.cancel()
-            # A def handler cannot be stopped; it is left to itself.
-            await asyncio.wait([worker], timeout=1)
-
     async def _run_on_disconnect(self, closed: Closed) -> None:
-        task = self.node.loop.create_task(self.call(self.consumer.on_disconnect, closed), context=self._context)
+        task = self._worker.spawn(self.call(self.consumer.on_disconnect, closed))
         done, _ = await asyncio.wait([task], timeout=DISCONNECT_SECONDS)
         if not done:
             task.cancel()
@@ -274,35 +250,6 @@ class Pump:
 
     # Set-up, handlers and commands: one at a time.
 
-    def _work(self, first: Work | None = None) -> None:
-        """See that whatever waits is worked on."""
-        if self._worker is None:
-            self._worker = self.node.loop.create_task(self._run_work(first), context=self._context)
-            self._worker.add_done_callback(self._work_ended)
-
-    async def _run_work(self, first: Work | None) -> None:
-        if first is not None:
-            await first()
-        while self._inbox:
-            item = self._inbox.get()
-            if isinstance(item, Received):
-                await self._handle(item)
-            else:
-                await item()
-        # Nothing was awaited since the inbox was seen empty: whatever comes now starts the next worker.
-        self._worker = None
-
-    def _work_ended(self, worker: asyncio.Task[None]) -> None:
-        if self._worker is worker:
-            self._worker = None
-        if not worker.cancelled():
-            error = worker.exception()
-            if error is None:
-                return
-            logger.error("the work of %s failed", type(self.consumer).__name__, exc_info=error)
-        # Cancelled by somebody else, or a defect of ours: frames would wait for ever.
-        self.close(close_codes.MESSAGE_HANDLING_FAILED)
-
     async def _set_up(self) -> None:
         consumer = self.consumer
         try:
@@ -313,7 +260,7 @@ class Pump:
                     return
                 if not self.session.is_open:
                     # The client left while it was asked for: it never was connected.
-                    self._drop_frames()
+                    self._worker.drop()
                     return
                 await self._register()
                 self._is_connected = True
@@ -338,7 +285,7 @@ class Pump:
     def _fail_set_up(self, close: Close) -> None:
         self.close(close)
         # Also when the client left first: no frame is handled by a consumer that was not set up.
-        self._drop_frames()
+        self._worker.drop()
 
     async def _register(self) -> None:
         """Become one of everyone, and of the user's connections; greet."""
@@ -347,11 +294,10 @@ class Pump:
             self.outbox.put_direct(hello)
         if self.session.heartbeat is not None:
             self.node.wheel.add(self._tick, self.session.heartbeat.due)
-        await self.hold(group_name("everyone", self.connection.namespace, ""))
-        self.node.hub.add(self.connection)
+        await self.membership.enter()
         user_id = self.consumer._scope_user_id()
         if user_id is not None:
-            await self.bind(user_id)
+            await self.membership.bind(user_id)
 
     async def _handle(self, received: Received) -> None:
         handler = self.consumer.handlers[type(received.event)]
@@ -403,11 +349,11 @@ class Pump:
             return
         self.submit(lambda: self.consumer._carry_out(name, arguments))
 
-    def submit(self, work: Work) -> None:
-        """Run something in the order of the handlers."""
+    def submit(self, work: Work) -> bool:
+        """Run something in the order of the handlers; return whether it will be."""
         if self.session.is_open:
-            self._inbox.put(work, 0)
-            self._work()
+            self._worker.put(work, 0)
+        return self.session.is_open
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a hook or handler of the consumer: ``async def`` here, ``def`` in a thread."""
@@ -423,54 +369,12 @@ class Pump:
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
 
-    # Rooms and users.
-
-    async def hold(self, group: str) -> bool:
-        """
-        Be in a group of the backplane while this connection lasts; return whether it still does.
-
-        Raises:
-            BackplaneUnavailable: the layer did not take it.
-        """
-        backplane = self.node.backplane(self.consumer._layer_alias())
-        if backplane is None or group in self._groups:
-            return self.session.is_open
-        await backplane.acquire(group)
-        if self._is_over or group in self._groups:
-            # It ended meanwhile, or was asked for twice at a time: nobody else will give it back.
-            backplane.release(group)
-        else:
-            self._groups.add(group)
-        return self.session.is_open
-
-    def drop(self, group: str) -> None:
-        """Give a group back."""
-        if group in self._groups:
-            self._groups.discard(group)
-            backplane = self.node.backplane(self.consumer._layer_alias())
-            if backplane is not None:
-                backplane.release(group)
-
-    def _release_groups(self) -> None:
-        for group in list(self._groups):
-            self.drop(group)
-
-    async def bind(self, user_id: str | None) -> None:
-        """Belong to a user; None for nobody."""
-        before = self.connection.user_id
-        if user_id == before:
-            return
-        if user_id is not None:
-            await self.hold(group_name("user", self.connection.namespace, user_id))
-        if self.session.is_open:
-            self.node.hub.bind(self.connection, user_id)
-        if before is not None:
-            self.drop(group_name("user", self.connection.namespace, before))
+    # Facts.
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is being worked on, and nothing waits to go out."""
-        return self._worker is None and not self._inbox and self.outbox.is_idle
+        return self._worker.is_idle and self.outbox.is_idle
 
     @property
     def is_anonymous(self) -> bool:

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from asgiref.sync import sync_to_async
 from django.db import connections
 from django.test import TestCase
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from .addresses import Audience, Room, User
 from .close_codes import MAX_REASON_BYTES, Close, is_sendable
@@ -156,7 +156,7 @@ class Client:
     async def send(self, event: Event, *, ref: str | int | None = None) -> None:
         """Send an event, as a request if it has a ref."""
         head = meta(event).head
-        tail = "" if ref is None else f',"ref":{ref if isinstance(ref, int) else chr(34) + ref + chr(34)}'
+        tail = "" if ref is None else f',"ref":{to_json(ref).decode()}'
         await self.send_text(f"{head}{event.model_dump_json()}{tail}}}")
 
     async def send_text(self, text: str) -> None:
@@ -339,6 +339,8 @@ class capture_publications(list[Published]):  # noqa: N801 - used like a functio
     def __enter__(self) -> Self:
         self._callbacks = contextlib.ExitStack()
         for alias in connections:
+            # Entered first, so it is done last: what has run must not run again, at a commit or in an outer block.
+            self._callbacks.callback(_forget, alias, len(connections[alias].run_on_commit))
             self._callbacks.enter_context(TestCase.captureOnCommitCallbacks(using=alias, execute=True))
         observers.append(self._note)
         return self
@@ -383,3 +385,7 @@ class capture_publications(list[Published]):  # noqa: N801 - used like a functio
     def _note(self, outgoing: Outgoing) -> None:
         if isinstance(outgoing.item, PublishMessage) and outgoing.event is not None:
             self.append(Published(outgoing.item.namespace, outgoing.item.audience, outgoing.event))
+
+
+def _forget(alias: str, kept: int) -> None:
+    del connections[alias].run_on_commit[kept:]

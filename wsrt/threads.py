@@ -32,7 +32,8 @@ class DatabaseCare:
 
     def __init__(self) -> None:
         self._is_dirty = False
-        self._is_cleaning = False
+        # What cleans up at the moment, or did last. Held here: the loop does not keep its tasks alive.
+        self._cleaning: asyncio.Task[None] | None = None
         self._checked_at = 0.0
         connection_created.connect(self._note, dispatch_uid="wsrt.threads")
 
@@ -42,13 +43,15 @@ class DatabaseCare:
 
     def after_handler(self) -> None:
         """Clean up in the background if there is reason to. Call it from the event loop."""
-        if self._is_cleaning:
+        loop, cleaning = asyncio.get_running_loop(), self._cleaning
+        # One of another loop may never end: that loop may be gone.
+        if cleaning is not None and not cleaning.done() and cleaning.get_loop() is loop:
             return
         now = time.monotonic()
         if self._is_dirty or (self._checked_at and now - self._checked_at > CHECK_SECONDS):
-            self._is_cleaning = True
+            self._is_dirty = True
             self._checked_at = now
-            asyncio.get_running_loop().create_task(self._clean())
+            self._cleaning = loop.create_task(self._clean())
 
     def _note(self, **kwargs: Any) -> None:
         self._is_dirty = True
@@ -61,8 +64,6 @@ class DatabaseCare:
         except Exception as error:
             # Nobody awaits this; the next handler that opens a connection has it tried again.
             ledger.count("database_cleanups_failed", "database connections could not be closed: %r", error)
-        finally:
-            self._is_cleaning = False
 
 
 database_care = DatabaseCare()

@@ -1,0 +1,304 @@
+"""Addresses: who is meant, and the groups that reach them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+import pytest
+from channels.layers import BaseChannelLayer
+from django.contrib.auth.models import AnonymousUser, Group
+from django.contrib.auth.models import User as Account
+from django.utils.functional import SimpleLazyObject
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsrt import addresses as to
+from wsrt.addresses import Audience, from_wire, group_name, node_group, node_of, user_key
+
+KINDS = st.sampled_from(["room", "user", "everyone", "node"])
+# Text that is close to the separators and escapes of group names, and to the limit of their length.
+CLOSE = st.text(st.sampled_from("ab_.:-~5fé2e"), max_size=12) | st.text(
+    st.sampled_from("ab"), min_size=80, max_size=110
+)
+TEXT = CLOSE | st.text()
+UTF8 = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: not text.startswith("wsrt."))
+
+LEAVES = st.one_of(
+    UTF8.map(to.Room), UTF8.map(to.User), st.integers().map(to.User), UTF8.map(to.Connection), st.just(to.Everyone())
+)
+AUDIENCES = st.recursive(
+    LEAVES,
+    lambda inner: st.builds(
+        lambda operator, left, right: {"|": left | right, "-": left - right, "&": left & right}[operator],
+        st.sampled_from("|-&"),
+        inner,
+        inner,
+    ),
+    max_leaves=6,
+)
+
+
+# Group names
+
+
+@given(KINDS, TEXT, TEXT, KINDS, TEXT, TEXT)
+def test_group_names_are_injective(kind: str, space: str, name: str, kind2: str, space2: str, name2: str) -> None:
+    """No two names of whatever namespaces share a group (P4, S53)."""
+    same = (kind, space, name) == (kind2, space2, name2)
+    assert (group_name(kind, space, name) == group_name(kind2, space2, name2)) is same
+
+
+@given(TEXT, st.data())
+def test_same_text_split_differently(text: str, data: st.DataObject) -> None:
+    """Where the namespace ends and the name begins is part of the group (P4)."""
+    one, two = (data.draw(st.integers(0, len(text))) for _ in range(2))
+    groups = {group_name("room", text[:cut], text[cut:]) for cut in (one, two)}
+    assert len(groups) == len({one, two})
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (("a", "b::c"), ("a::b", "c")),
+        (("a", "b.c"), ("a.b", "c")),
+        (("a", "_62"), ("a", "b")),
+        (("a", "_5f62"), ("a", "_b")),
+        (("a_", "b"), ("a", "_b")),
+        (("a", ""), ("", "a")),
+        (("a", "x" * 200), ("a", "x" * 201)),
+        (("a", "bc" + "x" * 200), ("ab", "c" + "x" * 200)),
+        (("1", "x" * 200), ("", "1" + "x" * 200)),
+        (("a", "É" * 40), ("a", "é" * 40)),
+        (("a", "e\u0301"), ("a", "é")),
+    ],
+)
+def test_close_names(one: tuple[str, str], two: tuple[str, str]) -> None:
+    """Names that a careless join would mix up have groups of their own (P4)."""
+    assert group_name("room", *one) != group_name("room", *two)
+
+
+def test_long_name_is_not_a_readable_one() -> None:
+    """A room cannot be called what the hash of a long name is."""
+    hashed = group_name("room", "a", "x" * 200)
+    digest = hashed.rpartition(".")[2]
+    assert hashed not in {group_name(kind, "", digest) for kind in ("room", "room_")}
+    assert hashed not in {group_name("room", space, digest) for space in ("", "a", "_")}
+
+
+@given(KINDS, TEXT, TEXT)
+def test_group_names_are_valid(kind: str, namespace: str, name: str) -> None:
+    """Every group is one that Channels takes."""
+    group = group_name(kind, namespace, name)
+    assert len(group) < 100
+    assert BaseChannelLayer().require_valid_group_name(group)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "group"),
+    [
+        ("chat", "lobby", "wsrt.room.chat.lobby"),
+        ("chat", "room-7.eu", "wsrt.room.chat.room-7.eu"),
+        ("chat.v2", "a b", "wsrt.room.chat_2ev2.a_20b"),
+        ("chat", "é", "wsrt.room.chat._c3_a9"),
+        ("a", "x" * 87, "wsrt.room.a." + "x" * 87),
+    ],
+)
+def test_group_names_are_readable(namespace: str, name: str, group: str) -> None:
+    """A group shows its name as long as there is room for it."""
+    assert group_name("room", namespace, name) == group
+
+
+def test_too_long_by_one() -> None:
+    """A group of 100 characters would be refused: the name is hashed."""
+    assert group_name("room", "a", "x" * 88).startswith("wsrt.room_.")
+
+
+# Users
+
+
+class Pk:
+    """Anything with a pk, as a model instance has one."""
+
+    def __init__(self, pk: Any) -> None:
+        self.pk = pk
+
+
+@pytest.mark.parametrize(
+    ("user", "key"),
+    [
+        (7, "7"),
+        ("7", "7"),
+        (-1, "-1"),
+        ("ada", "ada"),
+        (UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+        (str(UUID(int=5)), "00000000-0000-0000-0000-000000000005"),
+        (Account(pk=7), "7"),
+        (Group(pk=7), "7"),
+        (Pk("ada"), "ada"),
+        (Pk(UUID(int=5)), "00000000-0000-0000-0000-000000000005"),
+        (SimpleLazyObject(lambda: Account(pk=7)), "7"),
+    ],
+)
+def test_user_key(user: object, key: str) -> None:
+    """A user has one spelling, whatever it is given as: 7 and "7" are one user (P6)."""
+    assert user_key(user) == key
+    assert to.User(user) == to.User(key)
+
+
+@pytest.mark.parametrize(
+    "user",
+    [None, True, False, 7.0, b"7", (), object(), AnonymousUser(), Account(), Account, Pk(True), Pk(7.0), Pk(Pk(7))],
+)
+def test_no_user(user: object) -> None:
+    """What is no user raises TypeError, the anonymous one too."""
+    with pytest.raises(TypeError, match="a user is"):
+        to.User(user)
+
+
+def test_anonymous_user() -> None:
+    """The error says why an anonymous user cannot be meant."""
+    with pytest.raises(TypeError, match="anonymous user has no address"):
+        to.User(AnonymousUser())
+
+
+# What is no address
+
+
+@pytest.mark.parametrize("kind", [to.Room, to.User, to.Connection])
+@pytest.mark.parametrize("text", ["", "\ud800", "a\udfff"])
+def test_unusable_text(kind: Any, text: str) -> None:
+    """An empty name, and one that UTF-8 cannot carry, raise ValueError."""
+    with pytest.raises(ValueError, match=r"must not be empty|UTF-8"):
+        kind(text)
+
+
+@pytest.mark.parametrize("kind", [to.Room, to.Connection])
+@pytest.mark.parametrize("value", [None, 7, b"lobby", ["lobby"]])
+def test_wrong_type(kind: Any, value: object) -> None:
+    """A name that is no string raises TypeError, and is not turned into one."""
+    with pytest.raises(TypeError, match="is a string, not"):
+        kind(value)
+
+
+@pytest.mark.parametrize("name", ["wsrt.", "wsrt.lobby"])
+def test_reserved_room(name: str) -> None:
+    """Room names that begin with "wsrt." are the library's own."""
+    with pytest.raises(ValueError, match="reserved"):
+        to.Room(name)
+
+
+@pytest.mark.parametrize("name", ["wsrt", "wsrtx", "WSRT.a", "a.wsrt.", " "])
+def test_nearly_reserved_room(name: str) -> None:
+    """Any other name is a room, odd as it may be."""
+    assert to.Room(name).name == name
+
+
+@pytest.mark.parametrize("other", ["lobby", None, 7, {to.User(1)}])
+def test_operator_with_something_else(other: Any) -> None:
+    """An operator between an address and anything else raises TypeError, on either side."""
+    for combine in (lambda a, b: a | b, lambda a, b: a - b, lambda a, b: a & b):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            combine(to.Room("a"), other)
+        with pytest.raises(TypeError, match="unsupported operand"):
+            combine(other, to.Room("a"))
+
+
+def test_addresses_are_values() -> None:
+    """Equal addresses are equal and hash alike; none can be changed."""
+    assert {to.Room("a"), to.Room("a"), to.Everyone(), to.Everyone()} == {to.Room("a"), to.Everyone()}
+    assert to.Room("a") != to.Connection("a")
+    with pytest.raises(AttributeError):
+        to.Room("a").name = "b"  # type: ignore[misc]
+
+
+# Expressions
+
+
+@pytest.mark.parametrize(
+    ("audience", "text"),
+    [
+        (to.Room("a"), "Room('a')"),
+        (to.User(7), "User('7')"),
+        (to.Connection("n-1"), "Connection('n-1')"),
+        (to.Everyone(), "Everyone()"),
+        (to.Room("a") | to.Room("b") - to.User(7), "(Room('a') | (Room('b') - User('7')))"),
+        (to.Room("a") & to.Room("b") - to.User(7), "(Room('a') & (Room('b') - User('7')))"),
+        (to.Room("a") | to.Room("b") & to.User(7), "(Room('a') | (Room('b') & User('7')))"),
+        ((to.Room("a") | to.Room("b")) - to.User(7), "((Room('a') | Room('b')) - User('7'))"),
+        (to.Room("a") - to.User(1) - to.User(2), "((Room('a') - User('1')) - User('2'))"),
+    ],
+)
+def test_repr(audience: Audience, text: str) -> None:
+    """The repr shows how Python bound the operators, and evaluates to the same."""
+    assert repr(audience) == text
+    assert eval(text, vars(to)) == audience
+
+
+@pytest.mark.parametrize(
+    ("audience", "groups"),
+    [
+        (to.Room("a"), {"wsrt.room.chat.a"}),
+        (to.User(7), {"wsrt.user.chat.7"}),
+        (to.Everyone(), {"wsrt.everyone.chat."}),
+        (to.Connection("0af-12"), {"wsrt.node..0af"}),
+        (to.Room("a") | to.User(7), {"wsrt.room.chat.a", "wsrt.user.chat.7"}),
+        (to.Room("a") - to.User(7), {"wsrt.room.chat.a"}),
+        (to.Room("a") & to.User(7), {"wsrt.room.chat.a"}),
+        ((to.Room("a") | to.Room("b")) - to.Connection("0af-12"), {"wsrt.room.chat.a", "wsrt.room.chat.b"}),
+        (to.Room("a") | to.Room("a"), {"wsrt.room.chat.a"}),
+    ],
+)
+def test_groups(audience: Audience, groups: set[str]) -> None:
+    """An audience names the groups of those who may be in it, each once, all in one namespace (A1, A2, A3, A4)."""
+    assert audience.groups("chat") == groups
+
+
+def test_groups_of_two_namespaces() -> None:
+    """No namespace means no wider scope: a name has another group in each, the empty one too (A2)."""
+    groups = [
+        group for space in ("", "a", "b") for group in (to.Room("x") | to.User("x") | to.Everyone()).groups(space)
+    ]
+    assert len(set(groups)) == 9
+
+
+def test_node_of_a_connection() -> None:
+    """A connection's id names its node, whose group is the one that its address uses."""
+    assert node_of("0af-12") == "0af"
+    assert to.Connection("0af-12").groups("any") == {node_group("0af")}
+
+
+# The wire
+
+
+@given(AUDIENCES)
+def test_round_trip(audience: Audience) -> None:
+    """What goes through the layer as plain data comes back as the same address."""
+    assert from_wire(json.loads(json.dumps(audience.to_wire()))) == audience
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        None,
+        7,
+        "room",
+        {"room": "a"},
+        ["room"],
+        ["room", 7],
+        ["room", ""],
+        ["room", "wsrt.x"],
+        ["room", "a", "b"],
+        ["user", None],
+        ["everyone", "now"],
+        ["^", ["everyone"], ["everyone"]],
+        ["|", ["everyone"]],
+        ["|", ["everyone"], ["planet"]],
+    ],
+)
+def test_unknown_data(data: Any) -> None:
+    """Data of no known kind raises ValueError: a newer release may have sent it."""
+    with pytest.raises(ValueError, match=r"no such address|room name"):
+        from_wire(data)

@@ -1,0 +1,322 @@
+"""System checks."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+
+from wsrt import checks
+from wsrt.checks import check_layers, check_settings
+from wsrt.conf import DEFAULTS, SHAPES
+
+PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
+GOOD_HOST = {"address": "redis://127.0.0.1:6379", "socket_timeout": None, "max_connections": 1000}
+GOOD = {"hosts": [GOOD_HOST], "capacity": 5000}
+
+
+def ids(messages: list[CheckMessage]) -> list[str]:
+    return [str(message.id) for message in messages]
+
+
+def settings_ids(settings: Any, **values: Any) -> list[str]:
+    settings.WSRT = values
+    return ids(check_settings())
+
+
+def core(settings: Any, **config: Any) -> list[CheckMessage]:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": checks.CORE, "CONFIG": config}}
+    return check_layers()
+
+
+def only(messages: list[CheckMessage], id: str) -> CheckMessage:
+    """Return the message of this id; every message says what to do."""
+    found = [message for message in messages if message.id == id]
+    assert len(found) == 1, messages
+    return found[0]
+
+
+# The dict
+
+
+def test_defaults_pass(settings: Any) -> None:
+    """No configuration is a good one, and so are the defaults written out."""
+    assert settings_ids(settings) == []
+    names = {key: value for key, value in DEFAULTS.items() if key not in {"PRESENCE", "HISTORY"}}
+    assert settings_ids(settings, **names) == []
+
+
+def test_no_setting_passes(settings: Any) -> None:
+    """The dict may be left out."""
+    del settings.WSRT
+    assert check_settings() == []
+
+
+@pytest.mark.parametrize("value", [[], "", 7, [("MAX_ROOMS", 1)]])
+def test_no_dict(settings: Any, value: Any) -> None:
+    """WSRT is a dict (wsrt.E001)."""
+    settings.WSRT = value
+    assert "should be a dict" in only(check_settings(), "wsrt.E001").msg
+
+
+@pytest.mark.parametrize("key", ["MAX_PAYLOADS", "max_payload", "Max_Payload"])
+def test_nearly_a_key(settings: Any, key: str) -> None:
+    """A misspelt key is an error that names the right one (wsrt.E002)."""
+    settings.WSRT = {key: 1}
+    assert only(check_settings(), "wsrt.E002").hint == "Did you mean 'MAX_PAYLOAD'?"
+
+
+@pytest.mark.parametrize("key", ["COLOUR", 7, None])
+def test_no_key(settings: Any, key: Any) -> None:
+    """A key that resembles none is an error that lists them (wsrt.E002)."""
+    settings.WSRT = {key: 1}
+    hint = only(check_settings(), "wsrt.E002").hint
+    assert all(name in str(hint) for name in DEFAULTS)
+
+
+@pytest.mark.parametrize("key", SHAPES)
+def test_wrong_type(settings: Any, key: str) -> None:
+    """A value of a wrong type is an error that says what is right, and the default (wsrt.E003)."""
+    settings.WSRT = {key: object()}
+    error = only(check_settings(), "wsrt.E003")
+    assert f"WSRT[{key!r}]" in error.msg
+    assert SHAPES[key].says in error.msg
+    assert repr(DEFAULTS[key]) in str(error.hint)
+
+
+@pytest.mark.parametrize("key", SHAPES)
+def test_none(settings: Any, key: str) -> None:
+    """None fits where it switches something off, and nowhere else."""
+    expected = [] if SHAPES[key].optional else ["wsrt.E003"]
+    assert settings_ids(settings, **{key: None}) == expected
+    assert SHAPES[key].optional is ("None" in SHAPES[key].says)
+
+
+NUMBERS = [key for key, shape in SHAPES.items() if shape.least is not None]
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, False, -1, "10", [10], 10j])
+def test_no_number(settings: Any, key: str, value: Any) -> None:
+    """NaN, infinity, a bool and a negative number are no limits (wsrt.E003, S45)."""
+    assert settings_ids(settings, **{key: value}) == ["wsrt.E003"]
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_least_number(settings: Any, key: str) -> None:
+    """The least number is allowed, and nothing below it (wsrt.E003)."""
+    least = SHAPES[key].least
+    least = int(least) if float not in SHAPES[key].types else least
+    assert "wsrt.E003" not in settings_ids(settings, **{key: least})
+    assert settings_ids(settings, **{key: least - 1}) == ["wsrt.E003"]
+
+
+@pytest.mark.parametrize("key", [key for key in NUMBERS if float not in SHAPES[key].types])
+def test_fraction_of_a_count(settings: Any, key: str) -> None:
+    """What is counted is a whole number (wsrt.E003)."""
+    assert settings_ids(settings, **{key: 2.5}) == ["wsrt.E003"]
+
+
+@pytest.mark.parametrize("key", [key for key, shape in SHAPES.items() if shape.choices])
+def test_choices(settings: Any, key: str) -> None:
+    """One of the listed words is right, another is not (wsrt.E003)."""
+    for choice in SHAPES[key].choices:
+        assert settings_ids(settings, **{key: choice}) == []
+        assert settings_ids(settings, **{key: choice.upper()}) == ["wsrt.E003"]
+
+
+@pytest.mark.parametrize("value", [1, 0, "yes", None])
+def test_switch(settings: Any, value: Any) -> None:
+    """A switch is True or False, and no number (wsrt.E003)."""
+    assert settings_ids(settings, CHECK_ORIGIN=value) == ["wsrt.E003"]
+
+
+@pytest.mark.parametrize("value", ["consumers", [7], ["consumers", None], {"consumers"}])
+def test_consumers_are_names(settings: Any, value: Any) -> None:
+    """CONSUMERS is a list of names, and not a single one (wsrt.E003)."""
+    assert settings_ids(settings, CONSUMERS=value) == ["wsrt.E003"]
+
+
+@pytest.mark.parametrize("rate", ["", "50", "50/d", "0/s", "-1/s", "fast", "1e3/s", "50/s "])
+def test_rate(settings: Any, rate: str) -> None:
+    """A rate that cannot be read is an error that shows one that can (wsrt.E004)."""
+    settings.WSRT = {"RATE": rate}
+    error = only(check_settings(), "wsrt.E004")
+    assert "'50/s'" in str(error.hint)
+
+
+@pytest.mark.parametrize("rate", ["50/s", "0.5/s", "300/m", "1000/h", None])
+def test_good_rate(settings: Any, rate: Any) -> None:
+    """Frames a second, minute or hour, or no limit."""
+    assert settings_ids(settings, RATE=rate) == []
+
+
+def test_large_payload(settings: Any) -> None:
+    """A frame that the inbox cannot hold is a warning that names the other setting (wsrt.W001)."""
+    settings.WSRT = {"MAX_PAYLOAD": 2_000_000}
+    assert "INBOX_BYTES" in str(only(check_settings(), "wsrt.W001").hint)
+    assert settings_ids(settings, INBOX_BYTES=65_535) == ["wsrt.W001"]
+    assert settings_ids(settings, INBOX_BYTES=65_536) == []
+    assert settings_ids(settings, INBOX_BYTES="x", MAX_PAYLOAD=10**9) == ["wsrt.E003"]
+
+
+@pytest.mark.parametrize("key", ["PRESENCE", "HISTORY"])
+@pytest.mark.parametrize("backend", ["nowhere.Backend", "json.Nothing", "json", "", None, 7])
+def test_backend(settings: Any, key: str, backend: Any) -> None:
+    """A backend that cannot be imported is a warning, and no error (wsrt.W002)."""
+    settings.WSRT = {key: {"BACKEND": backend}}
+    warning = only(check_settings(), "wsrt.W002")
+    assert repr(backend) in warning.msg
+    assert DEFAULTS[key]["BACKEND"] in str(warning.hint)
+
+
+@pytest.mark.parametrize("key", ["PRESENCE", "HISTORY"])
+def test_good_backend(settings: Any, key: str) -> None:
+    """A backend that can be imported is not complained of."""
+    assert settings_ids(settings, **{key: {"BACKEND": "json.JSONDecoder", "OPTIONS": {}}}) == []
+
+
+def test_backend_whose_module_fails(settings: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend whose module raises is a warning too, and does not stop the other checks (wsrt.W002)."""
+    (tmp_path / "failing_backend.py").write_text("raise RuntimeError('no driver')")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.WSRT = {"HISTORY": {"BACKEND": "failing_backend.Backend"}, "CHANNEL_LAYER_ALIAS": "other"}
+    messages = check_settings()
+    assert "no driver" in only(messages, "wsrt.W002").msg
+    assert "wsrt.E005" in ids(messages)
+
+
+def test_alias(settings: Any) -> None:
+    """An alias that is no key of CHANNEL_LAYERS is an error that lists the keys (wsrt.E005)."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB}, "other": {"BACKEND": PUBSUB}}
+    settings.WSRT = {"CHANNEL_LAYER_ALIAS": "others"}
+    assert only(check_settings(), "wsrt.E005").hint == "The keys are: 'default', 'other'."
+    assert settings_ids(settings, CHANNEL_LAYER_ALIAS="other") == []
+
+
+def test_alias_without_layers(settings: Any) -> None:
+    """Where no layer is configured the alias names none, and one process needs none."""
+    settings.CHANNEL_LAYERS = {}
+    assert settings_ids(settings, CHANNEL_LAYER_ALIAS="others") == []
+
+
+def test_all_at_once(settings: Any) -> None:
+    """Every mistake is told, not the first one only."""
+    found = settings_ids(settings, NOPE=1, THREADS=0, RATE="x", PRESENCE={"BACKEND": "x"}, CHANNEL_LAYER_ALIAS="x")
+    assert found == ["wsrt.E002", "wsrt.E003", "wsrt.E004", "wsrt.W002", "wsrt.E005"]
+
+
+# The layers
+
+
+def test_good_core_layer(settings: Any) -> None:
+    """The core layer as the hints ask for it passes."""
+    assert core(settings, **GOOD) == []
+
+
+def test_pubsub_layer(settings: Any) -> None:
+    """The recommended layer passes as it is."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB, "CONFIG": {"hosts": ["redis://127.0.0.1"]}}}
+    assert check_layers() == []
+
+
+@pytest.mark.parametrize("layers", [None, {}])
+def test_no_layers(settings: Any, layers: Any) -> None:
+    """No layer is a good configuration of one process."""
+    settings.CHANNEL_LAYERS = layers
+    assert check_layers() == []
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [None, [], ["redis://127.0.0.1"], [("127.0.0.1", 6379)], [{"address": "redis://a"}], [GOOD_HOST, "redis://b"]],
+)
+def test_core_layer_timeout(settings: Any, hosts: Any) -> None:
+    """The core layer dies of redis-py's default time-out: an error with what to write (wsrt.E006)."""
+    error = only(core(settings, capacity=5000, hosts=hosts), "wsrt.E006")
+    assert '"socket_timeout": None' in str(error.hint)
+
+
+@pytest.mark.parametrize("hosts", [[], ["redis://a"], [{"address": "redis://a", "socket_timeout": None}]])
+def test_core_layer_pool(settings: Any, hosts: Any) -> None:
+    """The core layer runs out of connections by redis-py's default: a warning (wsrt.W003)."""
+    assert '"max_connections"' in str(only(core(settings, capacity=5000, hosts=hosts), "wsrt.W003").hint)
+
+
+@pytest.mark.parametrize("config", [{}, {"capacity": 100}, {"capacity": 1}])
+def test_core_layer_capacity(settings: Any, config: dict[str, Any]) -> None:
+    """The core layer drops what is over its capacity: a warning (wsrt.W004)."""
+    warning = only(core(settings, hosts=[GOOD_HOST], **config), "wsrt.W004")
+    assert str(config.get("capacity", 100)) in warning.msg
+    assert "2000" in str(warning.hint)
+
+
+def test_core_layer_with_several_hosts(settings: Any) -> None:
+    """Several hosts lose messages: a warning (wsrt.W006)."""
+    messages = core(settings, **{**GOOD, "hosts": [GOOD_HOST, GOOD_HOST]})
+    assert ids(messages) == ["wsrt.W006"]
+    assert PUBSUB in str(messages[0].hint)
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(59, ["wsrt.W007"]), (60, []), (86400, [])])
+def test_core_layer_group_expiry(settings: Any, seconds: int, found: list[str]) -> None:
+    """Groups that expire within a minute are lost: a warning (wsrt.W007)."""
+    assert ids(core(settings, **GOOD, group_expiry=seconds)) == found
+
+
+@pytest.mark.parametrize("version", ["7.4.0", "5.0.1"])
+def test_older_redis(settings: Any, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    """Before redis-py 8 its defaults do no harm."""
+    monkeypatch.setattr("redis.__version__", version)
+    assert core(settings, capacity=5000, hosts=["redis://a"]) == []
+
+
+def test_no_redis(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks run where redis-py is not installed."""
+    monkeypatch.setitem(sys.modules, "redis", None)
+    assert core(settings, capacity=5000, hosts=["redis://a"]) == []
+
+
+def test_memory_layer(settings: Any) -> None:
+    """The in-memory layer is a warning outside of development (wsrt.W005)."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": checks.MEMORY}}
+    assert PUBSUB in str(only(check_layers(), "wsrt.W005").hint)
+    settings.DEBUG = True
+    assert check_layers() == []
+
+
+def test_every_layer_is_checked(settings: Any) -> None:
+    """The messages say which layer they mean."""
+    settings.CHANNEL_LAYERS = {
+        "default": {"BACKEND": PUBSUB},
+        "one": {"BACKEND": checks.MEMORY},
+        "two": {"BACKEND": checks.CORE, "CONFIG": {**GOOD, "capacity": 5}},
+    }
+    assert [message.msg.partition(" ")[0].strip(":") for message in check_layers()] == [
+        "CHANNEL_LAYERS['one']",
+        "CHANNEL_LAYERS['two']",
+    ]
+
+
+# The command
+
+
+def test_check_command(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """``manage.py check`` runs the checks, and fails on an error."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB}}
+    call_command("check")
+    settings.WSRT = {"MAX_ROOM": 5}
+    with pytest.raises(SystemCheckError, match=r"wsrt\.E002"):
+        call_command("check")
+
+
+def test_check_command_warns(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A warning is shown by ``manage.py check``, and fails nothing."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": checks.MEMORY}}
+    call_command("check")
+    assert "wsrt.W005" in capsys.readouterr().err

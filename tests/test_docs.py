@@ -1,0 +1,454 @@
+"""The documentation: its code runs, and its tables say what the code says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.cookiejar
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import types
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.exceptions import StopConsumer
+from channels.layers import get_channel_layer
+from django.contrib.auth.models import User
+from playwright.sync_api import expect, sync_playwright
+
+import wsrt
+from tests.support.client import dial, hang_up, receive, send
+from tests.support.processes import ROOT, Process, RedisServer, free_port, is_listening
+from wsrt import TypedEventConsumer, close_codes, conf, testing
+from wsrt.exceptions import ProtocolError
+from wsrt.testing import connect
+
+DOCS = ROOT / "docs"
+PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"]
+FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?[^\n]*\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+AT_THE_END = ", at the end"
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text()
+
+
+def blocks(text: str) -> list[tuple[str, str | None, str]]:
+    """Every fenced block: its language, title and code."""
+    return [(match[1], match[2], match[3]) for match in FENCE.finditer(text)]
+
+
+# Code
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_compiles(path: Path) -> None:
+    """Every block of Python is Python, and every block of JSON is JSON."""
+    for language, title, code in blocks(path.read_text()):
+        if language == "python":
+            compile(code, f"{path}:{title}", "exec")
+        elif language == "json":
+            json.loads(code)
+
+
+def write_files(text: str, root: Path) -> None:
+    """Write the titled blocks of a page as the files that they are."""
+    for _, title, code in blocks(text):
+        if title is None:
+            continue
+        name = title.removesuffix(AT_THE_END)
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a" if title.endswith(AT_THE_END) else "w") as file:
+            file.write(code)
+
+
+@contextlib.contextmanager
+def modules_of(name: str) -> Iterator[types.SimpleNamespace]:
+    """Execute the titled blocks of a page as modules that can import each other; they are gone afterwards."""
+    made: list[str] = []
+    found = types.SimpleNamespace()
+    try:
+        for language, title, code in blocks(page(name)):
+            if language != "python" or title is None:
+                continue
+            module_name = title.removesuffix(".py").replace("/", ".")
+            parts = module_name.split(".")
+            for length in range(1, len(parts)):
+                package = ".".join(parts[:length])
+                if package not in sys.modules:
+                    sys.modules[package] = types.ModuleType(package)
+                    sys.modules[package].__path__ = []
+                    made.append(package)
+            assert module_name not in sys.modules, f"{module_name} is there already"
+            module = types.ModuleType(module_name)
+            sys.modules[module_name] = module
+            made.append(module_name)
+            exec(compile(code, f"{name}:{title}", "exec"), vars(module))
+            setattr(found, parts[-1], module)
+        yield found
+    finally:
+        for module_name in made:
+            del sys.modules[module_name]
+
+
+# The tutorial
+
+
+class Site(Process):
+    """The tutorial's project, served by its own runserver."""
+
+    def __init__(self, project: Path, **environment: str) -> None:
+        self.port = free_port()
+        super().__init__(
+            [sys.executable, str(project / "manage.py"), "runserver", "--noreload", f"127.0.0.1:{self.port}"],
+            {"DJANGO_SETTINGS_MODULE": "mysite.settings", **environment},
+        )
+
+    def wait_until_ready(self) -> None:
+        self._until(lambda: is_listening(self.port), "the tutorial's server")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tutorial's project, made as the page says."""
+    root = start_project(tmp_path_factory.mktemp("tutorial"), "chat", "tutorial.md")
+    run(root, "manage.py", "migrate", "--verbosity", "0")
+    return root
+
+
+def start_project(root: Path, app: str, name: str) -> Path:
+    """Start a project with one app, and put in the files of a page."""
+    run(root, "-m", "django", "startproject", "mysite", ".")
+    run(root, "manage.py", "startapp", app)
+    write_files(page(name), root)
+    return root
+
+
+def run(root: Path, *command: str, **environment: str) -> str:
+    inherited = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=root,
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def shell_command(text: str) -> str:
+    """The code of the page's ``manage.py shell -c``."""
+    match = re.search(r'shell -c "\n(.*?)"\n```', text, re.DOTALL)
+    assert match
+    return match[1]
+
+
+@pytest.mark.servers
+async def test_tutorial(project: Path) -> None:
+    """The tutorial's chat carries a message from one socket to the other, and one from its view to both."""
+    with Site(project) as site:
+        sockets = [await dial(f"ws://127.0.0.1:{site.port}/ws/lobby/") for _ in range(2)]
+        await send(sockets[0], "message.send", text="hello")
+        for ws in sockets:
+            frame = {"event": "message.sent", "data": {"author": "guest", "text": "hello"}, "room": "lobby"}
+            assert await receive(ws) == frame
+        await asyncio.to_thread(announce, f"http://127.0.0.1:{site.port}", "tea")
+        for ws in sockets:
+            assert (await receive(ws))["data"] == {"author": "announcement", "text": "tea"}
+        await hang_up()
+
+
+def announce(url: str, text: str) -> None:
+    """Fill in the form of the page, as a browser does."""
+    cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+    browser = urllib.request.build_opener(cookies)
+    with browser.open(f"{url}/lobby/", timeout=30) as response:
+        token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', response.read().decode())
+    assert token
+    body = urllib.parse.urlencode({"csrfmiddlewaretoken": token[1], "text": text}).encode()
+    with browser.open(f"{url}/lobby/announce/", body, timeout=30) as response:
+        assert response.status == 200
+
+
+@pytest.mark.servers
+async def test_tutorial_with_redis(project: Path, redis_server: RedisServer) -> None:
+    """With Redis two processes share the room, and the shell reaches both."""
+    redis = {"REDIS_URL": redis_server.url}
+    with Site(project, **redis) as one, Site(project, **redis) as two:
+        sockets = [await dial(f"ws://127.0.0.1:{site.port}/ws/lobby/") for site in (one, two)]
+        for ws in sockets:
+            await send(ws, "message.send", ref="joined", text="")
+            assert (await receive(ws))["event"] == "wsrt.error"
+        await send(sockets[0], "message.send", text="hello")
+        for ws in sockets:
+            assert (await receive(ws))["data"]["text"] == "hello"
+        code = shell_command(page("tutorial.md"))
+        await asyncio.to_thread(run, project, "manage.py", "shell", "-c", code, **redis)
+        for ws in sockets:
+            assert (await receive(ws))["data"] == {"author": "shell", "text": "hello"}
+        await hang_up()
+
+
+@pytest.mark.servers
+def test_tutorial_alone(project: Path) -> None:
+    """Without Redis the shell says that nobody hears it."""
+    assert "heard by nobody" in run(project, "manage.py", "shell", "-c", shell_command(page("tutorial.md")))
+
+
+@pytest.mark.servers
+def test_tutorial_tests(project: Path) -> None:
+    """The tutorial's own tests pass."""
+    assert "Ran 3 tests" in run(project, "manage.py", "test")
+
+
+@pytest.mark.servers
+def test_tutorial_checks(project: Path) -> None:
+    """The tutorial's settings give no warning."""
+    assert "no issues" in run(project, "manage.py", "check")
+
+
+@pytest.mark.browser
+def test_tutorial_in_a_browser(project: Path) -> None:
+    """The tutorial's page shows messages and errors, and comes back after a restart of the server."""
+    chromium = shutil.which("chromium")
+    assert chromium, "chromium is missing: apt-get install chromium"
+    with Site(project) as site, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        pages = [browser.new_page(), browser.new_page()]
+        for each in pages:
+            each.goto(f"http://127.0.0.1:{site.port}/lobby/")
+            expect(each.locator("#state")).to_have_text("live")
+        pages[0].get_by_label("Message").fill("hello <b>")
+        pages[0].get_by_role("button", name="Send").click()
+        for each in pages:
+            expect(each.locator("#messages li")).to_have_text(["guest: hello <b>"])
+        pages[0].get_by_role("button", name="Send").click()
+        expect(pages[0].locator("#problem")).to_have_text("String should have at least 1 character")
+        site.stop()
+        expect(pages[1].locator("#state")).to_have_text(re.compile("^back in"))
+        site.start()
+        expect(pages[1].locator("#state")).to_have_text("live", timeout=30_000)
+        browser.close()
+
+
+# How to
+
+
+@pytest.mark.servers
+def test_database_events(tmp_path: Path) -> None:
+    """The app of the page on database rows passes its own tests."""
+    root = start_project(tmp_path, "notes", "howto/database-events.md")
+    with (root / "mysite/settings.py").open("a") as settings:
+        settings.write('INSTALLED_APPS += ["wsrt", "notes"]\n')
+    run(root, "manage.py", "makemigrations", "notes")
+    assert "Ran 3 tests" in run(root, "manage.py", "test")
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_tokens() -> None:
+    """A token lets its user in, by either header, and is not answered to the client."""
+    ada = await sync_to_async(User.objects.create_user)("ada")
+    with modules_of("howto/authentication.md") as made:
+        token = made.tokens.make_token(ada)
+        application = made.consumers.application
+        offers: list[dict[str, Any]] = [
+            {"subprotocols": ["wsrt.v1", f"bearer.{token}"]},
+            {"subprotocols": ["wsrt.v1"], "headers": {"Authorization": f"Bearer {token}"}},
+        ]
+        for offer in offers:
+            async with connect(application, "/ws/account/", **offer) as client:
+                assert client.subprotocol == "wsrt.v1"
+                await client.send(made.consumers.Ask())
+                assert await client.receive(made.consumers.Answer) == made.consumers.Answer(username="ada")
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_bad_tokens() -> None:
+    """A token that is forged, expired, no token, or of a user who is gone closes 4401, as none does."""
+    ada, gone = [await sync_to_async(User.objects.create_user)(name) for name in ("ada", "gone")]
+    with modules_of("howto/authentication.md") as made:
+        good = made.tokens.make_token(ada)
+        head, body, signature = good.split(".")
+        bad = [
+            made.tokens.make_token(ada, seconds=-1),
+            made.tokens.make_token(gone),
+            f"{head}.{body}.{signature[::-1]}",
+            f"{body}.{head}.{signature}",
+            f"{head}.{body}.",
+            f"{head}.{body}",
+            "",
+            "é",
+        ]
+        await gone.adelete()
+        for offer in [[], *([f"bearer.{token}"] for token in bad)]:
+            async with connect(made.consumers.application, "/ws/account/", subprotocols=offer) as client:
+                await client.assert_closed(close_codes.UNAUTHENTICATED)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_token_expires() -> None:
+    """A connection ends with its token."""
+    ada = await sync_to_async(User.objects.create_user)("ada")
+    with modules_of("howto/authentication.md") as made:
+        offer = ["wsrt.v1", f"bearer.{made.tokens.make_token(ada, seconds=0.3)}"]
+        async with connect(made.consumers.application, "/ws/account/", subprotocols=offer) as client:
+            await client.assert_silent()
+            await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)
+
+
+async def test_testing() -> None:
+    """The tests on the page about testing pass."""
+    with modules_of("howto/testing.md") as made:
+        for name in ("test_bid", "test_low_bid", "test_nonsense"):
+            await getattr(made.test_auction, name)()
+        await sync_to_async(made.test_publishing.test_publishing)()
+
+
+class OldClient:
+    """A client of a consumer of Channels, on its bare ASGI."""
+
+    def __init__(self, application: Any, path: str) -> None:
+        scope = {"type": "websocket", "path": path, "headers": [], "subprotocols": [], "query_string": b""}
+        self.inbound: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.outbound: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.inbound.put_nowait({"type": "websocket.connect"})
+        self._task = asyncio.create_task(application(scope, self.inbound.get, self.outbound.put))
+
+    async def receive(self) -> dict[str, Any]:
+        getting = asyncio.create_task(self.outbound.get())
+        await asyncio.wait([getting, self._task], timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        if not getting.done():
+            getting.cancel()
+            await self._task  # its error is the test's error
+        return await getting
+
+    async def leave(self) -> None:
+        self.inbound.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        with contextlib.suppress(StopConsumer):
+            await asyncio.wait_for(self._task, 10)
+
+
+@pytest.mark.django_db(transaction=True)  # Channels looks after database connections before every message
+async def test_migration() -> None:
+    """Clients of the old and the new route hear each other, and nothing stays behind."""
+    with modules_of("howto/migration.md") as made:
+        old = OldClient(made.routing.application, "/ws/chat/")
+        assert (await old.receive())["type"] == "websocket.accept"
+        async with connect(made.routing.application, "/ws/v2/chat/") as new:
+            await new.send(made.new.SendMessage(text="from the new"))
+            assert await new.receive(made.new.MessageSent) == made.new.MessageSent(text="from the new")
+            assert json.loads((await old.receive())["text"]) == {"text": "from the new"}
+            old.inbound.put_nowait({"type": "websocket.receive", "text": '{"text": "from the old"}'})
+            assert await new.receive(made.new.MessageSent) == made.new.MessageSent(text="from the old")
+        await old.leave()
+        assert get_channel_layer().groups.get("chat_lobby", {}) == {}
+
+
+async def test_migration_done() -> None:
+    """The consumer that is left in the end works without the group."""
+    with modules_of("howto/migration.md") as made:
+        async with connect(made.done.ChatConsumer) as client:
+            assert await client.request(made.new.SendMessage(text="hi")) is None
+            assert await client.receive(made.new.MessageSent) == made.new.MessageSent(text="hi")
+            with pytest.raises(AttributeError, match="no channel of its own"):
+                assert client.consumer.channel_name
+
+
+# Tables
+
+
+def close_table() -> str:
+    """The close table as the page shows it."""
+    lines = ["| code | reason | issued when | client | stock Daphne |", "| --- | --- | --- | --- | --- |"]
+    for close, issued in close_codes.TABLE.items():
+        reason = f"`{close.reason}`" if close.reason else "(none)"
+        lines.append(f"| {close.code} | {reason} | {issued} | {close.reconnect.name} | {close.fallback_code} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_close_table() -> None:
+    """The close table of the documentation is that of the code."""
+    assert close_table() in page("reference/close-codes.md")
+
+
+@pytest.mark.parametrize("key", conf.DEFAULTS)
+def test_settings(key: str) -> None:
+    """Every setting has a row with its default."""
+    assert f"| `{key}` | `{conf.DEFAULTS[key]!r}` |" in page("reference/settings.md")
+
+
+def test_no_other_settings() -> None:
+    """The page names no setting that there is not."""
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", page("reference/settings.md"), re.MULTILINE)) == set(conf.DEFAULTS)
+
+
+def test_check_ids() -> None:
+    """Every id of a check is on the settings page, and no other."""
+    source = (ROOT / "wsrt/checks.py").read_text()
+    ids = re.compile(r"wsrt\.[EW]\d{3}")
+    assert set(ids.findall(source)) == set(ids.findall(page("reference/settings.md")))
+
+
+@pytest.mark.parametrize("name", wsrt.__all__)
+def test_public_names(name: str) -> None:
+    """Every public name is in the reference."""
+    reference = "\n".join(path.read_text() for path in (DOCS / "reference").glob("*.md"))
+    assert re.search(rf"`[^`\n]*\b{name}\b", reference)
+
+
+@pytest.mark.parametrize("name", [name for name in vars(TypedEventConsumer) if not name.startswith("_")])
+def test_consumer_names(name: str) -> None:
+    """Every attribute, hook and method of a consumer is on its page."""
+    assert re.search(rf"`{name}[`(]", page("reference/consumer.md"))
+
+
+@pytest.mark.parametrize(
+    "name", [*testing.__all__, *(name for name in vars(testing.Client) if not name.startswith("_"))]
+)
+def test_testing_names(name: str) -> None:
+    """Every name of the testing kit is on its page."""
+    assert re.search(rf"\b{name}\b", page("howto/testing.md"))
+
+
+@pytest.mark.parametrize("word", list(close_codes.Reconnect))
+def test_reconnect_words(word: close_codes.Reconnect) -> None:
+    """Every word of the close table is explained below it."""
+    assert f"| `{word.name}` |" in page("reference/close-codes.md")
+
+
+def test_pages_are_listed() -> None:
+    """The start page leads to every other."""
+    pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")} - {"index.md"}
+    assert pages == set(re.findall(r"\]\((\S+\.md)\)", page("index.md")))
+
+
+def source() -> str:
+    return "\n".join(path.read_text() for path in (ROOT / "wsrt").rglob("*.py"))
+
+
+def test_reserved_events() -> None:
+    """Every reserved event that the code sends or takes is on the wire page."""
+    code = source()
+    names = set(re.findall(r'reserved\(\s*"(wsrt\.\w+)"', code)) | {"wsrt.resume"}
+    assert names >= {"wsrt.hello", "wsrt.ping", "wsrt.pong", "wsrt.ok", "wsrt.error", "wsrt.joined", "wsrt.left"}
+    assert {name for name in names if f"| `{name}` |" not in page("reference/wire.md")} == set()
+
+
+def test_error_codes() -> None:
+    """Every code of wsrt.error is on the wire page."""
+    codes = set(re.findall(r'(?:error|Refusal|__init__)\("([a-z_]+)"', source()))
+    codes |= {kind.code for kind in ProtocolError.__subclasses__()}
+    assert codes >= {"forbidden", "not_found", "internal", "rate_limited", "unavailable", "invalid_data"}
+    assert {code for code in codes if f"| `{code}` |" not in page("reference/wire.md")} == set()

@@ -1,0 +1,741 @@
+"""Declarations: what a consumer class may look like, and what is told when it cannot work."""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, Optional, Union
+
+import pytest
+
+from wsrt import DeclarationError, Event, TypedEventConsumer, on, on_layer
+from wsrt.handlers import HABITS
+from wsrt.testing import connect
+
+
+class Ask(Event, name="unit-handlers.ask"):
+    text: str = ""
+
+
+class Other(Event, name="unit-handlers.other"):
+    pass
+
+
+class Reply(Event, name="unit-handlers.reply"):
+    text: str = ""
+
+
+class Abstract(Event):
+    """Has no wire name."""
+
+
+class Base(TypedEventConsumer):
+    """Every class of these tests is in a namespace of their own."""
+
+    namespace = "unit-handlers"
+
+
+def declare(**names: Any) -> type[TypedEventConsumer]:
+    """Make a consumer class with these names."""
+    return typing.cast("type[TypedEventConsumer]", type("Made", (Base,), names))
+
+
+def names(consumer: type[TypedEventConsumer]) -> dict[type[Event], str]:
+    """Return the names of the handlers by event."""
+    return {event: handler.name for event, handler in consumer.handlers.items()}
+
+
+def run_module(source: str) -> types.ModuleType:
+    """Run the source of a module that defines consumers."""
+    module = types.ModuleType("unit_handlers_module")
+    exec("from __future__ import annotations\n" + source, vars(module))
+    return module
+
+
+def shouted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a handler."""
+
+    @functools.wraps(function)
+    async def wrapper(self: Any, event: Any) -> Any:
+        reply = await function(self, event)
+        return Reply(text=reply.text.upper())
+
+    return wrapper
+
+
+# What works
+
+
+async def test_annotated_handler() -> None:
+    """A handler takes the event that its parameter is annotated with, and its return annotation declares the reply."""
+
+    class Works(Base):
+        @on
+        async def ask(self, event: Ask) -> Reply:
+            return Reply(text=event.text)
+
+    assert set(Works.catalog.receives) == {"unit-handlers.ask"}
+    assert set(Works.catalog.sends) == {"unit-handlers.reply"}
+    async with connect(Works) as client:
+        assert await client.request(Ask(text="a")) == Reply(text="a")
+
+
+async def test_given_event() -> None:
+    """``@on(Event)`` needs no annotation."""
+
+    class Works(Base):
+        @on(Ask)
+        async def ask(self, event):  # type: ignore[no-untyped-def]
+            self.asked = event
+
+    async with connect(Works) as client:
+        await client.request(Ask(text="a"))
+        assert client.consumer.asked == Ask(text="a")
+
+
+def test_given_events() -> None:
+    """``@on`` takes several events for one handler."""
+
+    class Works(Base):
+        @on(Ask, Other)
+        async def both(self, event: Event) -> None: ...
+
+    assert names(Works) == {Ask: "both", Other: "both"}
+
+
+def test_given_before_annotated() -> None:
+    """What is given goes before what is annotated."""
+
+    class Works(Base):
+        @on(Ask)
+        async def ask(self, event: Ask | Other) -> None: ...
+
+    assert names(Works) == {Ask: "ask"}
+
+
+def test_union() -> None:
+    """A union annotation handles each member, however it is written."""
+
+    class Works(Base):
+        @on
+        async def both(self, event: Ask | Other) -> None: ...
+
+    class AlsoWorks(Base):
+        @on
+        async def both(self, event: Union[Ask, Other]) -> None: ...  # noqa: UP007
+
+    assert names(Works) == names(AlsoWorks) == {Ask: "both", Other: "both"}
+
+
+def test_annotated_type() -> None:
+    """An event is found inside of ``Annotated``."""
+
+    class Works(Base):
+        @on
+        async def ask(self, event: Annotated[Ask, "why"]) -> None: ...
+
+    assert names(Works) == {Ask: "ask"}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "replies"),
+    [
+        (Reply, {Reply}),
+        (Optional[Reply], {Reply}),  # noqa: UP045
+        (Reply | None, {Reply}),
+        (Reply | Other | None, {Reply, Other}),
+        (None, set()),
+        (type(None), set()),
+        (Any, set()),
+        (typing.NoReturn, set()),
+    ],
+)
+def test_replies(annotation: Any, replies: set[type[Event]]) -> None:
+    """A return annotation declares one reply, several or none."""
+
+    async def ask(self: Any, event: Ask) -> None: ...
+
+    ask.__annotations__["return"] = annotation
+    assert set(declare(ask=on(ask)).catalog.sends.values()) == replies
+
+
+def test_no_return_annotation() -> None:
+    """A handler without one declares no reply; ``out_events`` may."""
+
+    class Works(Base):
+        out_events = (Reply,)
+
+        @on
+        async def ask(self, event: Ask):  # type: ignore[no-untyped-def]
+            return Reply()
+
+    assert set(Works.catalog.sends.values()) == {Reply}
+
+
+def test_local_events() -> None:
+    """Events of the function that makes the class can be named in annotations."""
+
+    class Local(Event, name="unit-handlers.local"):
+        pass
+
+    class Works(Base):
+        @on
+        async def local(self, event: Local) -> Local | None: ...
+
+    assert names(Works) == {Local: "local"}
+    assert set(Works.catalog.sends.values()) == {Local}
+
+
+def test_override() -> None:
+    """An override takes the place of the handler, with the same event or another, marked again or not."""
+
+    class Parent(Base):
+        @on
+        async def ask(self, event: Ask) -> None: ...
+
+    class Unmarked(Parent):
+        async def ask(self, event: Ask) -> Reply:
+            return Reply()
+
+    class Changed(Parent):
+        @on
+        async def ask(self, event: Other) -> None: ...  # type: ignore[override]
+
+    assert Unmarked.handlers[Ask].function is vars(Unmarked)["ask"]
+    assert set(Unmarked.catalog.sends.values()) == {Reply}
+    assert names(Changed) == {Other: "ask"}
+    assert names(Parent) == {Ask: "ask"}
+
+
+def test_removed() -> None:
+    """A handler that a subclass sets to None is gone."""
+
+    class Parent(Base):
+        @on
+        async def ask(self, event: Ask) -> None: ...
+
+        @on_layer("unit.message")
+        async def message(self, message: dict[str, Any]) -> None: ...
+
+    class Without(Parent):
+        ask = None  # type: ignore[assignment]
+        message = None  # type: ignore[assignment]
+
+    assert names(Without) == {}
+    assert dict(Without.layer_handlers) == {}
+
+
+def test_mixins() -> None:
+    """Handlers are collected over the MRO, plain mixins included; the first in the MRO wins."""
+
+    class AskMixin:
+        @on
+        async def ask(self, event: Ask) -> None: ...
+
+    class OtherMixin:
+        @on
+        async def ask(self, event: Ask) -> Reply: ...  # type: ignore[empty-body]
+
+        @on
+        async def other(self, event: Other) -> None: ...
+
+    class Works(AskMixin, OtherMixin, Base):
+        pass
+
+    assert names(Works) == {Ask: "ask", Other: "other"}
+    assert Works.handlers[Ask].function is vars(AskMixin)["ask"]
+    assert Works.handlers[Ask].replies == ()
+
+
+async def test_decorated_handler() -> None:
+    """A decorator may stand below ``@on`` or above it."""
+
+    class Below(Base):
+        @on
+        @shouted
+        async def ask(self, event: Ask) -> Reply:
+            return Reply(text=event.text)
+
+    class Above(Base):
+        @shouted
+        @on
+        async def ask(self, event: Ask) -> Reply:
+            return Reply(text=event.text)
+
+    for consumer in (Below, Above):
+        async with connect(consumer) as client:
+            assert await client.request(Ask(text="a")) == Reply(text="A")
+
+
+def test_marked_function_stays() -> None:
+    """``@on`` and ``@on_layer`` return the function itself, so its type survives."""
+
+    async def ask(self: Any, event: Ask) -> None: ...
+
+    assert on(ask) is on(Ask)(ask) is on_layer("unit.message")(ask) is ask
+
+
+def test_optional_parameter() -> None:
+    """A handler may have further parameters with defaults."""
+
+    class Works(Base):
+        @on
+        async def ask(self, event: Ask, loud: bool = False) -> None: ...
+
+    assert names(Works) == {Ask: "ask"}
+
+
+def test_consumer_without_handlers() -> None:
+    """A consumer may only send."""
+    assert set(declare(out_events=[Reply]).catalog.sends) == {"unit-handlers.reply"}
+
+
+def test_tables_are_fixed() -> None:
+    """The handlers of a class cannot be changed once it is made (S19)."""
+    with pytest.raises(TypeError):
+        declare().handlers[Ask] = None  # type: ignore[index]
+
+
+# Handlers that cannot work
+
+
+def test_no_annotation() -> None:
+    """Without an event type the error shows both ways to give one."""
+
+    async def ask(self, event): ...  # type: ignore[no-untyped-def]
+
+    with pytest.raises(DeclarationError, match=r"Made\.ask: no event type.*event: SomeEvent.*@on\(SomeEvent\)"):
+        declare(ask=on(ask))
+
+
+@pytest.mark.parametrize(
+    "annotation", [dict, Any, str, Ask | None, Ask | dict, list[Ask], type[Ask], Event, "Ask | int"]
+)
+def test_no_event_type(annotation: Any) -> None:
+    """An annotation that is no event, or not only events, is no event type."""
+
+    async def ask(self: Any, event: Any) -> None: ...
+
+    ask.__annotations__["event"] = annotation
+    with pytest.raises(DeclarationError, match=r"no event type"):
+        declare(ask=on(ask))
+
+
+SOURCE = """
+from typing import TYPE_CHECKING
+from wsrt import Event, TypedEventConsumer, on
+if TYPE_CHECKING:
+    from tests.chat.events import Said
+
+class Typo(TypedEventConsumer):
+    namespace = "unit-handlers"
+    @on
+    async def said(self, event: {event}) -> {reply}: ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "reply"), [("Said", "None"), ("'Said'", "None"), ("Known", "Said"), ("Sayd", "None")]
+)
+def test_unresolvable_annotation(event: str, reply: str) -> None:
+    """An annotation that only a type checker understands is an error that says where to import it."""
+    source = SOURCE.format(event=event, reply=reply)
+    known = 'class Known(Event, name="unit-handlers.known"): ...\n'
+    with pytest.raises(
+        DeclarationError, match=r"Typo\.said: the annotation 'Sa[iy]d'.*import it outside of.*TYPE_CHECKING"
+    ):
+        run_module(source.replace("class Typo", known + "class Typo"))
+
+
+@pytest.mark.parametrize("event", ["wsrt.Said", "Event.Said"])
+def test_annotation_of_a_missing_attribute(event: str) -> None:
+    """A name that a module does not have is told with the handler."""
+    with pytest.raises(DeclarationError, match=r"Typo\.said: .*Said"):
+        run_module("import wsrt\n" + SOURCE.format(event=event, reply="None"))
+
+
+def test_two_handlers() -> None:
+    """An event has one handler; the error names both."""
+    with pytest.raises(DeclarationError, match=r"Twice\.second: Ask is handled by first already"):
+
+        class Twice(Base):
+            @on
+            async def first(self, event: Ask) -> None: ...
+
+            @on
+            async def second(self, event: Ask | Other) -> None: ...
+
+
+def test_two_handlers_by_inheritance() -> None:
+    """A subclass that handles an event under another name must remove the inherited handler."""
+
+    class Parent(Base):
+        @on
+        async def ask(self, event: Ask) -> None: ...
+
+    async def answer(self: Any, event: Ask) -> None: ...
+
+    with pytest.raises(DeclarationError, match=r"handled by .* already"):
+        type("Child", (Parent,), {"answer": on(answer)})
+    child = type("Child", (Parent,), {"answer": on(answer), "ask": None})
+    assert names(child) == {Ask: "answer"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["send", "join", "user", "authorize", "on_connect", "handlers", "max_rooms", "scope_of", "dispatch", "_send"],
+)
+def test_hidden_name(name: str) -> None:
+    """A handler must not hide a name of TypedEventConsumer."""
+
+    async def handler(self: Any, event: Ask) -> None: ...
+
+    if name == "scope_of":
+        assert names(declare(**{name: on(handler)})) == {Ask: name}
+        return
+    with pytest.raises(DeclarationError, match=rf"Made\.{name}: a handler must not hide .*{name}; rename it"):
+        declare(**{name: on(handler)})
+
+
+@pytest.mark.parametrize("name", ["send", "channel_layer"])
+def test_hidden_name_of_a_layer_handler(name: str) -> None:
+    """A receiver of layer messages must not hide one either."""
+
+    async def handler(self: Any, message: dict[str, Any]) -> None: ...
+
+    with pytest.raises(DeclarationError, match=f"must not hide .*{name}"):
+        declare(**{name: on_layer("unit.message")(handler)})
+
+
+@pytest.mark.parametrize("name", HABITS)
+def test_channels_habit(name: str) -> None:
+    """A method that Channels would call is an error that says what to write, in a mixin too."""
+
+    async def method(self: Any, *args: Any) -> None: ...
+
+    with pytest.raises(DeclarationError) as raised:
+        declare(**{name: method})
+    assert f"Made.{name} would never be called: write {HABITS[name]}" in str(raised.value)
+    mixin = type("Mixin", (), {name: method})
+    with pytest.raises(DeclarationError, match=f"{name} would never be called"):
+        type("Mixed", (mixin, Base), {})
+
+
+def test_marked_habit() -> None:
+    """A handler is not a habit: it may be called what it likes, but not like a method of Channels."""
+
+    async def receive(self: Any, event: Ask) -> None: ...
+
+    with pytest.raises(DeclarationError, match="would never be called"):
+        declare(receive=on(receive))
+
+
+def no_event(self: Any) -> None: ...
+
+
+def no_parameters() -> None: ...
+
+
+def too_many(self: Any, event: Ask, other: Other) -> None: ...
+
+
+def by_keyword(self: Any, *, event: Ask) -> None: ...
+
+
+def with_keyword(self: Any, event: Ask, *, other: Other) -> None: ...
+
+
+def only_keywords(self: Any, **event: Ask) -> None: ...
+
+
+@pytest.mark.parametrize("function", [no_event, no_parameters, too_many, by_keyword, with_keyword, only_keywords])
+def test_wrong_parameters(function: Any) -> None:
+    """A handler can be called with one event; the error shows how it looks."""
+    with pytest.raises(
+        DeclarationError, match=r"ask: a handler takes self and one event: def ask\(self, event: SomeEvent\)"
+    ):
+        declare(ask=on(Ask)(function))
+
+
+@pytest.mark.parametrize("annotation", [int, dict[str, Any], Reply | str, list[Reply], Event, Abstract, "Reply | int"])
+def test_wrong_return(annotation: Any) -> None:
+    """A return annotation that is neither an event nor None is an error that names it."""
+
+    async def ask(self: Any, event: Ask) -> None: ...
+
+    ask.__annotations__["return"] = annotation
+    with pytest.raises(DeclarationError, match=r"Made\.ask: a handler returns an event or None, not"):
+        declare(ask=on(ask))
+
+
+def test_generator() -> None:
+    """A handler yields nothing."""
+
+    async def ask(self: Any, event: Ask) -> Any:
+        yield Reply()
+
+    with pytest.raises(DeclarationError, match=r"Made\.ask: a handler is a method, def or async def"):
+        declare(ask=on(ask))
+
+
+class Callable_:
+    """Can be called, and is no function."""
+
+    async def __call__(self, event: Ask) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "target",
+    [None, 7, "unit-handlers.ask", Ask(), Callable_(), functools.partial(print), print, staticmethod(no_event), [Ask]],
+    ids=repr,
+)
+def test_on_something_else(target: Any) -> None:
+    """``@on`` on what is neither a function nor an event is an error that shows both uses."""
+    with pytest.raises(
+        DeclarationError, match=r"@on stands above a method, or takes event classes: @on\(SendMessage\)"
+    ):
+        on(target)
+
+
+@pytest.mark.parametrize("target", [int, dict, Event, TypedEventConsumer])
+def test_on_class_that_is_no_event(target: Any) -> None:
+    """``@on`` takes no other classes."""
+    with pytest.raises(DeclarationError, match="@on takes event classes"):
+        on(target)
+    with pytest.raises(DeclarationError, match="@on takes event classes"):
+        on(Ask, target)
+
+
+def test_on_function_and_more() -> None:
+    """``@on`` takes a method or events, not both."""
+    with pytest.raises(DeclarationError, match="@on stands above a method"):
+        on(too_many, Ask)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("wrap", [staticmethod, classmethod, Callable_])
+def test_marked_object(wrap: Any) -> None:
+    """What is marked must be an ordinary method when the class is made."""
+
+    async def ask(self: Any, event: Ask) -> None: ...
+
+    target = wrap() if wrap is Callable_ else wrap(ask)
+    with pytest.raises(DeclarationError, match=r"Made\.ask: a handler is a method"):
+        declare(ask=on(Ask)(target))
+
+
+def test_abstract_event() -> None:
+    """An event without a wire name cannot be received; the error says how to name it."""
+
+    async def ask(self: Any, event: Abstract) -> None: ...
+
+    for mark in (lambda: declare(ask=on(ask)), lambda: on(Abstract), lambda: on(Ask, Abstract)):
+        with pytest.raises(DeclarationError, match=r"Abstract has no wire name: class Abstract\(Event, name=\.\.\.\)"):
+            mark()
+
+
+# Layer messages
+
+
+def test_layer_handlers() -> None:
+    """Receivers of layer messages are found by type, over the MRO."""
+
+    class Mixin:
+        @on_layer("unit.one")
+        async def one(self, message: dict[str, Any]) -> None: ...
+
+    class Works(Mixin, Base):
+        @on_layer("unit.two")
+        async def two(self, message: dict[str, Any]) -> None: ...
+
+    assert set(Works.layer_handlers) == {"unit.one", "unit.two"}
+
+
+def test_two_layer_handlers() -> None:
+    """A type of layer message has one receiver."""
+    with pytest.raises(DeclarationError, match=r"Twice\.two: .*'unit\.one' go to one already"):
+
+        class Twice(Base):
+            @on_layer("unit.one")
+            async def one(self, message: dict[str, Any]) -> None: ...
+
+            @on_layer("unit.one")
+            async def two(self, message: dict[str, Any]) -> None: ...
+
+
+@pytest.mark.parametrize("message_type", [None, "", 7, no_event])
+def test_layer_type(message_type: Any) -> None:
+    """``@on_layer`` takes the type of a message, and says so when it stands alone."""
+    with pytest.raises(DeclarationError, match=r'@on_layer\("chat\.message"\)'):
+        on_layer(message_type)
+
+
+async def test_layer_handler_by_another_name() -> None:
+    """A receiver need not be called what its function was called."""
+
+    def decorated(function: Any) -> Any:
+        async def wrapper(self: Any, message: dict[str, Any]) -> None:
+            await function(self, message)
+
+        return wrapper
+
+    class Works(Base):
+        out_events = (Reply,)
+
+        @on_layer("unit.one")
+        @decorated
+        async def one(self, message: dict[str, Any]) -> None:
+            await self.send(Reply(text=message["text"]))
+
+    async with connect(Works) as client:
+        consumer = client.consumer
+        await consumer.channel_layer.send(consumer.channel_name, {"type": "unit.one", "text": "a"})
+        assert await client.receive(Reply) == Reply(text="a")
+
+
+# Classes
+
+
+@pytest.mark.parametrize("namespace", [None, "", 7, b"chat", ["chat"]])
+def test_namespace(namespace: Any) -> None:
+    """A namespace is a non-empty string."""
+    with pytest.raises(DeclarationError, match="Made: namespace is a non-empty string, not"):
+        declare(namespace=namespace)
+
+
+@pytest.mark.parametrize("wrong", [int, "unit-handlers.reply", None, {"type": "reply"}])
+def test_wrong_out_event(wrong: Any) -> None:
+    """``out_events`` holds event classes; the error names the consumer."""
+    with pytest.raises(DeclarationError, match="Made: an Event is needed, not"):
+        declare(out_events=(wrong,))
+
+
+def test_abstract_out_event() -> None:
+    """An event without a wire name cannot be sent."""
+    with pytest.raises(DeclarationError, match="Made: Abstract has no wire name"):
+        declare(out_events=(Abstract,))
+
+
+@pytest.mark.parametrize("out_events", [Reply, None, 7])
+def test_out_events_of_a_wrong_type(out_events: Any) -> None:
+    """``out_events`` is a tuple, and a single event is not."""
+    with pytest.raises(DeclarationError, match=r"Made: out_events is a tuple"):
+        declare(out_events=out_events)
+
+
+def namesakes() -> tuple[type[Event], type[Event]]:
+    """Return two classes of one wire name."""
+
+    class One(Event, name="unit-handlers.same"):
+        pass
+
+    class Two(Event, name="unit-handlers.same"):
+        text: str = ""
+
+    return One, Two
+
+
+def test_names_twice_in_a_class() -> None:
+    """Two events of one name cannot be told apart, sent or received; the error names both."""
+    one, two = namesakes()
+
+    async def ask(self: Any, event: Any) -> None: ...
+
+    with pytest.raises(
+        DeclarationError, match=r"Made: two events are called 'unit-handlers\.same': .*One and .*Two; rename"
+    ):
+        declare(out_events=(one, two))
+    with pytest.raises(DeclarationError, match="two events are called"):
+        declare(ask=on(one, two)(ask))
+
+
+def test_names_twice_as_reply() -> None:
+    """A declared reply counts among what is sent."""
+    one, two = namesakes()
+
+    async def ask(self: Any, event: Ask) -> None: ...
+
+    ask.__annotations__["return"] = two
+    with pytest.raises(DeclarationError, match="two events are called"):
+        declare(out_events=(one,), ask=on(ask))
+
+
+def test_same_event_twice() -> None:
+    """One event may be named twice."""
+
+    async def ask(self: Any, event: Ask) -> Reply: ...  # type: ignore[empty-body]
+
+    assert set(declare(out_events=(Reply, Reply), ask=on(ask)).catalog.sends.values()) == {Reply}
+
+
+def test_names_twice_in_a_namespace() -> None:
+    """Consumers of one namespace share a contract: a name means one event in it, and another elsewhere."""
+    one, two = namesakes()
+
+    class First(TypedEventConsumer):
+        namespace = "unit-handlers-shared"
+        out_events = (one,)
+
+    with pytest.raises(
+        DeclarationError, match=r"knows the event 'unit-handlers\.same' as .*One \(sent by First\), not as .*Two"
+    ):
+
+        class Second(TypedEventConsumer):
+            namespace = "unit-handlers-shared"
+            out_events = (two,)
+
+    class Elsewhere(TypedEventConsumer):
+        namespace = "unit-handlers-elsewhere"
+        out_events = (two,)
+
+    assert First.catalog.sends["unit-handlers.same"] is one
+    assert Elsewhere.catalog.sends["unit-handlers.same"] is two
+
+
+def test_failed_class_is_forgotten() -> None:
+    """A class that could not be made leaves nothing behind in its namespace."""
+    one, two = namesakes()
+    with pytest.raises(DeclarationError):
+        type("Failed", (TypedEventConsumer,), {"namespace": "unit-handlers-failed", "out_events": (one, two)})
+    made = type("Made", (TypedEventConsumer,), {"namespace": "unit-handlers-failed", "out_events": (two,)})
+    assert made.catalog.sends == {"unit-handlers.same": two}  # type: ignore[attr-defined]
+
+
+def test_layers_of_a_namespace() -> None:
+    """One namespace has one channel layer; the error names the other consumer."""
+
+    class First(TypedEventConsumer):
+        namespace = "unit-handlers-layers"
+        channel_layer_alias = "one"
+
+    with pytest.raises(DeclarationError, match=r"Second: .*uses the channel layer 'one' \(see First\), not 'two'"):
+
+        class Second(TypedEventConsumer):
+            namespace = "unit-handlers-layers"
+            channel_layer_alias = "two"
+
+    class Third(TypedEventConsumer):
+        namespace = "unit-handlers-layers"
+        channel_layer_alias = "one"
+
+    assert First._layer_alias() == Third._layer_alias() == "one"
+
+
+def test_remade_class() -> None:
+    """A module that is loaded again replaces its consumers."""
+    for _ in range(2):
+        module = run_module(
+            "from wsrt import Event, TypedEventConsumer\n"
+            'class Again(Event, name="unit-handlers.again"): ...\n'
+            "class AgainConsumer(TypedEventConsumer):\n"
+            '    namespace = "unit-handlers"\n'
+            "    out_events = (Again,)\n"
+        )
+    assert module.AgainConsumer.catalog.sends["unit-handlers.again"] is module.Again
+
+
+def test_error_is_a_type_error() -> None:
+    """A declaration error is caught as a TypeError too."""
+    with pytest.raises(TypeError):
+        on(None)  # type: ignore[call-overload]

@@ -1,0 +1,671 @@
+"""The testing kit."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from channels.routing import URLRouter
+from django.contrib.auth.models import AnonymousUser, Group
+from django.db import DatabaseError, connections, transaction
+from django.test import TestCase
+from django.urls import path
+from pydantic import Field
+
+from wsrt import (
+    Event,
+    Refused,
+    TypedEventConsumer,
+    abroadcast,
+    apublish_to_room,
+    broadcast,
+    close_codes,
+    disconnect,
+    on,
+    publish_to_audience,
+    publish_to_room,
+    publish_to_user,
+)
+from wsrt import addresses as to
+from wsrt import testing as kit
+from wsrt.testing import RequestRefused, capture_publications, connect
+
+NAMESPACE = "unit-testing"
+
+
+class Word(Event, name="unit-testing.word"):
+    text: str = Field(default="", alias="Text", max_length=100)
+
+
+class Other(Event, name="unit-testing.other"):
+    pass
+
+
+class Talker(TypedEventConsumer):
+    """Does what a test tells it."""
+
+    namespace = NAMESPACE
+    out_events = (Word, Other)
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.todo: Callable[[Talker], Any] | None = None
+
+    @on
+    async def word(self, event: Word) -> Word | Other | None:
+        return await self.todo(self) if self.todo else event
+
+    @on
+    async def other(self, event: Other) -> None:
+        await self.send(Word(text="heard"))
+
+
+class Elsewhere(TypedEventConsumer):
+    """Has the same events in another namespace."""
+
+    namespace = "unit-testing-elsewhere"
+    out_events = (Word,)
+
+
+def publish(text: str = "a", room: str = "lobby", namespace: str = NAMESPACE) -> None:
+    publish_to_room(room, Word(text=text), namespace=namespace)
+
+
+def texts(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Word)]
+
+
+# The client
+
+
+async def test_typed_round() -> None:
+    """Events go out and come back as models, by their aliases on the wire."""
+    async with connect(Talker) as client:
+        await client.send(Word(text="a"))
+        assert await client.receive_json() == {"event": "unit-testing.word", "data": {"Text": "a"}}
+        await client.send(Word(text="b"))
+        assert await client.receive(Word) == Word(text="b")
+
+
+async def test_request() -> None:
+    """A request returns the event that answers it, or None, whatever came before."""
+    async with connect(Talker) as client:
+        await client.send(Word(text="first"))
+        assert await client.request(Word(text="second")) == Word(text="second")
+        assert await client.request(Other()) is None
+        assert [(await client.receive(Word)).text for _ in range(2)] == ["first", "heard"]
+
+
+async def test_refused_request() -> None:
+    """A refusal is raised with its code, message and errors, and fails a test that does not expect it."""
+
+    async def refuse(consumer: Talker) -> None:
+        raise Refused("teapot", "Short and stout")
+
+    async with connect(Talker) as client:
+        client.consumer.todo = refuse
+        with pytest.raises(AssertionError, match="teapot: Short and stout") as refused:
+            await client.request(Word())
+        assert isinstance(refused.value, RequestRefused)
+        assert (refused.value.code, refused.value.message, refused.value.errors) == ("teapot", "Short and stout", [])
+
+
+async def test_invalid_request() -> None:
+    """The errors of a refusal name the fields."""
+    async with connect(Talker) as client:
+        with pytest.raises(RequestRefused, match="invalid_data") as refused:
+            await client.request(Word.model_construct(text="x" * 101))
+        assert [error["loc"] for error in refused.value.errors] == [["Text"]]
+
+
+async def test_closed_request() -> None:
+    """A connection that closes instead of answering is an error that shows the close."""
+
+    async def leave(consumer: Talker) -> None:
+        consumer._pump.close(close_codes.Close(4500, "enough"), discard=True)
+
+    async with connect(Talker) as client:
+        client.consumer.todo = leave
+        with pytest.raises(AssertionError, match=r"4500, 'enough'.* before the request was answered"):
+            await client.request(Word())
+
+
+@pytest.mark.parametrize("ref", ["a", 7, 'quote " and \\', "é", ""])
+async def test_ref(ref: str | int) -> None:
+    """Any ref comes back as it was sent."""
+    async with connect(Talker) as client:
+        await client.send(Word(text="a"), ref=ref)
+        assert (await client.receive_json())["ref"] == ref
+
+
+async def test_wrong_event() -> None:
+    """Another event than the expected one is an error that shows the frame."""
+    async with connect(Talker) as client:
+        await client.send(Word(text="surprise"))
+        with pytest.raises(AssertionError, match=r"expected 'unit-testing\.other'.*surprise"):
+            await client.receive(Other)
+
+
+async def test_receive_after_the_end() -> None:
+    """What was sent before a close is received; then there is an error that shows the close."""
+
+    async def goodbye(consumer: Talker) -> None:
+        await consumer.send(Word(text="bye"))
+        await consumer.close(4500, "enough")
+
+    async with connect(Talker) as client:
+        client.consumer.todo = goodbye
+        await client.send(Word())
+        assert await client.receive(Word) == Word(text="bye")
+        with pytest.raises(AssertionError, match=r"closed: \(4500, 'enough'\)"):
+            await client.receive(Word)
+
+
+async def test_nothing_to_receive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame that never comes is an error that says what was waited for."""
+    monkeypatch.setattr(kit, "SECONDS", 0.01)
+    async with connect(Talker) as client:
+        with pytest.raises(AssertionError, match=r"waited 0\.01 s for a frame"):
+            await client.receive(Word)
+        with pytest.raises(AssertionError, match="for the close"):
+            await client.assert_closed(1000)
+
+
+async def test_assert_silent() -> None:
+    """Silence is asserted once all that is under way is done, of other connections too."""
+    async with connect(Talker) as one, connect(Talker) as two:
+        await one.assert_silent()
+        await two.consumer.join("lobby")
+        one.consumer.todo = lambda consumer: consumer.publish_to_room("lobby", Word(text="loud"))
+        await one.send(Word())
+        with pytest.raises(AssertionError, match=r"expected nothing, got .*loud"):
+            await two.assert_silent()
+
+
+async def test_assert_silent_when_closed() -> None:
+    """A closed connection is not silent, but closed."""
+    async with connect(Talker) as client:
+        await client.consumer.close()
+        with pytest.raises(AssertionError, match=r"closed: .*1000"):
+            await client.assert_silent()
+
+
+async def test_assert_closed() -> None:
+    """A close is compared by its code, or with its reason too."""
+    async with connect(Talker) as client:
+        await client.consumer.close(4500, "enough")
+        await client.assert_closed(4500)
+        await client.assert_closed(close_codes.Close(4500, "enough"))
+        with pytest.raises(AssertionError, match=r"expected 4501, closed with \(4500, 'enough'\)"):
+            await client.assert_closed(4501)
+        with pytest.raises(AssertionError, match=r"expected \(4500, 'more'\)"):
+            await client.assert_closed(close_codes.Close(4500, "more"))
+
+
+async def test_disconnect() -> None:
+    """After it has left, the consumer has cleaned up and knows the code; leaving twice is once."""
+    client = connect(Talker)
+    await client.disconnect()
+    async with client:
+        consumer = client.consumer
+        await client.disconnect(1001)
+        await client.disconnect()
+    assert (await consumer.wait_for_close()).code == 1001
+
+
+async def test_scope() -> None:
+    """The consumer sees the path, the user, the route and the headers that the client was given."""
+
+    class User:
+        pk = 7
+        is_authenticated = True
+
+    user = User()
+    client = connect(
+        Talker,
+        "/chat/lobby/?token=a",
+        user=user,
+        kwargs={"slug": "lobby"},
+        headers={"X-Test": "yes"},
+        scope={"session": {"a": 1}},
+    )
+    async with client:
+        consumer = client.consumer
+        assert (consumer.scope["path"], consumer.query["token"], consumer.kwargs) == (
+            "/chat/lobby/",
+            "a",
+            {"slug": "lobby"},
+        )
+        assert (consumer.user, consumer.user_id, consumer.scope["session"]) == (user, "7", {"a": 1})
+        assert (b"x-test", b"yes") in consumer.scope["headers"]
+    for anonymous in (connect(Talker), connect(Talker, scope={"user": None})):
+        async with anonymous as client:
+            assert isinstance(client.consumer.user, AnonymousUser)
+
+
+async def test_reserved_events() -> None:
+    """Reserved events are kept apart, and pings are answered."""
+    async with connect(Talker, subprotocols=["wsrt.v1"]) as client:
+        await client.consumer.join("lobby")
+        await client.consumer._pump._send({"type": "websocket.send", "text": '{"event":"wsrt.ping","data":{}}'})
+        await client.assert_silent()
+        assert client.subprotocol == "wsrt.v1"
+        assert [frame["event"] for frame in client.reserved] == ["wsrt.hello", "wsrt.joined", "wsrt.ping"]
+        assert client._to_app.empty()
+
+
+async def test_refused_set_up() -> None:
+    """A connection that is refused is entered all the same, to be asserted."""
+
+    class Private(Talker):
+        async def authorize(self) -> bool:
+            return False
+
+    async with connect(Private) as client:
+        assert client.accepted
+        await client.assert_closed(close_codes.UNAUTHENTICATED)
+
+
+async def test_application() -> None:
+    """Any ASGI application around a consumer can be connected to; typed answers need the class."""
+    application = URLRouter([path("chat/<slug:slug>/", Talker.as_asgi())])
+    async with connect(application, "/chat/lobby/") as client:
+        assert client.consumer is None
+        await client.send(Word(text="a"))
+        assert await client.receive(Word) == Word(text="a")
+        assert await client.request(Other()) is None
+        await client.receive(Word)
+        with pytest.raises(AssertionError, match="need the consumer class"):
+            await client.request(Word())
+
+
+# Its server
+
+
+def application_that(*messages: dict[str, Any]) -> Any:
+    """Return an ASGI application that accepts, sends these messages, and waits for the end."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        for message in messages:
+            await send(message)
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    return application
+
+
+def text(value: str) -> dict[str, Any]:
+    return {"type": "websocket.send", "text": value}
+
+
+@pytest.mark.parametrize(
+    ("messages", "error"),
+    [
+        ([{"type": "websocket.close", "code": 999}], "invalid close code 999"),
+        ([{"type": "websocket.close", "code": 1005}], "invalid close code 1005"),
+        ([{"type": "websocket.close", "code": 1006}], "invalid close code 1006"),
+        ([{"type": "websocket.close", "code": 5000}], "invalid close code 5000"),
+        ([{"type": "websocket.close", "code": 4500, "reason": "é" * 62}], "control frame too long"),
+        ([{"type": "websocket.close"}, text("{}")], r"Unexpected ASGI message 'websocket\.send'"),
+        ([{"type": "websocket.close"}, {"type": "websocket.close"}], r"Unexpected ASGI message 'websocket\.close'"),
+        ([{"type": "websocket.accept"}], r"Unexpected ASGI message 'websocket\.accept'"),
+        ([{"type": "http.response.start"}], "Unexpected ASGI message"),
+        ([text("")], "drop or refuse"),
+        ([text('"' + "x" * (1 << 20) + "x" * 2000 + '"')], "drop or refuse"),
+        ([text("no json")], "expected"),
+        ([text('{"event":"a","data":NaN}')], "expected"),
+    ],
+)
+async def test_limits_of_a_server(messages: list[dict[str, Any]], error: str) -> None:
+    """What real servers refuse is refused, and the application's error is the test's (S34, S35)."""
+    with pytest.raises((ValueError, RuntimeError), match=error):
+        async with connect(application_that(*messages)) as client:
+            await client.receive_json()
+
+
+async def test_frame_before_accept() -> None:
+    """A frame before the handshake is answered is refused."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send(text("{}"))
+
+    with pytest.raises(RuntimeError, match="Unexpected ASGI message"):
+        async with connect(application):
+            pass
+
+
+async def test_close_before_accept() -> None:
+    """A close before accept is HTTP 403: the client never learns the code."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.close", "code": 4403, "reason": "Forbidden"})
+
+    async with connect(application) as client:
+        assert not client.accepted
+        await client.assert_closed(403)
+
+
+async def test_application_that_returns() -> None:
+    """An application that just returns has closed nothing: that is 1006."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+
+    async with connect(application) as client:
+        await client.assert_closed(1006)
+        with pytest.raises(AssertionError, match="without closing"):
+            await client.assert_closed(1000)
+
+
+async def test_error_of_the_application() -> None:
+    """An error that the application raises is the test's error, wherever the test waits."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.receive":
+            pass
+        raise ZeroDivisionError("by nought")
+
+    with pytest.raises(ZeroDivisionError, match="by nought"):
+        async with connect(application) as client:
+            await client.send_text("{}")
+            await client.receive_json()
+
+
+async def test_error_while_leaving() -> None:
+    """An error that the application raises when the client has left is not lost."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        raise ZeroDivisionError("by nought")
+
+    with pytest.raises(ZeroDivisionError, match="by nought"):
+        async with connect(application):
+            pass
+
+
+# Captured publications
+
+
+def test_capture() -> None:
+    """What is published while it is open is captured, with namespace, address and event, in order."""
+    publish("before")
+    with capture_publications() as published:
+        publish("one")
+        publish_to_user(7, Word(text="two"), namespace=NAMESPACE)
+        publish_to_audience(to.Room("a") | to.Room("b"), Other(), namespace=NAMESPACE)
+        broadcast(Word(text="three"), namespace="unit-testing-elsewhere")
+    publish("after")
+    assert [(one.namespace, one.audience) for one in published] == [
+        (NAMESPACE, to.Room("lobby")),
+        (NAMESPACE, to.User(7)),
+        (NAMESPACE, to.Room("a") | to.Room("b")),
+        ("unit-testing-elsewhere", to.Everyone()),
+    ]
+    assert published.events == [Word(text="one"), Word(text="two"), Other(), Word(text="three")]
+
+
+def test_capture_to_room() -> None:
+    """The publications to one room, of any namespace or of one; expressions are none of them."""
+    with capture_publications() as published:
+        publish("one")
+        publish("two", room="attic")
+        publish("three", namespace="unit-testing-elsewhere")
+        publish_to_audience(to.Room("lobby") - to.User(7), Word(text="four"), namespace=NAMESPACE)
+    assert texts(published.to_room("lobby")) == ["one", "three"]
+    assert texts(published.to_room("lobby", namespace=NAMESPACE)) == ["one"]
+    assert published.to_room("cellar") == []
+
+
+def test_capture_to_user() -> None:
+    """The publications to one user, however the user is named (P6)."""
+    with capture_publications() as published:
+        publish_to_user(7, Word(text="one"), namespace=NAMESPACE)
+        publish_to_user("8", Word(text="two"), namespace=NAMESPACE)
+        publish_to_user("7", Word(text="three"), namespace="unit-testing-elsewhere")
+    assert texts(published.to_user("7")) == ["one", "three"]
+    assert texts(published.to_user(7, namespace="unit-testing-elsewhere")) == ["three"]
+
+
+def test_capture_holds_no_commands() -> None:
+    """A command is no publication."""
+    with capture_publications() as published:
+        disconnect(to.User(7), namespace=NAMESPACE)
+    assert published == []
+
+
+def test_capture_within_capture() -> None:
+    """Captures may be nested; each has what was published while it was open."""
+    with capture_publications() as outer:
+        publish("one")
+        with capture_publications() as inner:
+            publish("two")
+        publish("three")
+    assert texts(outer.events) == ["one", "two", "three"]
+    assert texts(inner.events) == ["two"]
+
+
+def test_capture_and_error() -> None:
+    """An error leaves the block, and nothing is captured after it."""
+    with pytest.raises(ZeroDivisionError), capture_publications() as published:
+        publish("one")
+        raise ZeroDivisionError
+    publish("two")
+    assert texts(published.events) == ["one"]
+
+
+def test_capture_in_threads() -> None:
+    """What other threads publish is captured too."""
+    with capture_publications() as published:
+        workers = [threading.Thread(target=publish, args=(str(number),)) for number in range(10)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert sorted(texts(published.events)) == [str(number) for number in range(10)]
+
+
+async def test_capture_async() -> None:
+    """The asynchronous twins are captured as well, and local connections still get what is published."""
+    async with connect(Talker) as client, capture_publications() as published:
+        await client.consumer.join("lobby")
+        await apublish_to_room("lobby", Word(text="one"), namespace=NAMESPACE)
+        await abroadcast(Word(text="two"), namespace="unit-testing-elsewhere")
+        assert await client.receive(Word) == Word(text="one")
+    assert texts(published.events) == ["one", "two"]
+
+
+async def test_capture_from_a_handler() -> None:
+    """What a handler publishes is captured."""
+    async with connect(Talker) as client:
+        client.consumer.todo = lambda consumer: consumer.publish_to_room("lobby", Word(text="one"))
+        with capture_publications() as published:
+            await client.request(Word())
+    assert texts(published.to_room("lobby", namespace=NAMESPACE)) == ["one"]
+
+
+# Captured publications and transactions
+
+
+def commit(text: str = "a") -> None:
+    with transaction.atomic():
+        Group.objects.create(name=text)
+        publish(text)
+
+
+def roll_back(text: str = "a") -> None:
+    with pytest.raises(DatabaseError), transaction.atomic():
+        publish(text)
+        raise DatabaseError
+
+
+@pytest.mark.django_db
+def test_capture_in_a_test_transaction() -> None:
+    """In a test whose transaction never commits, what waits for a commit is captured when the block ends."""
+    with capture_publications() as published:
+        commit("one")
+        publish("two")
+        assert published == []
+    assert texts(published.events) == ["one", "two"]
+
+
+@pytest.mark.django_db
+def test_capture_at_once_in_a_test_transaction() -> None:
+    """What is not to wait for the commit is captured at once."""
+    with capture_publications() as published:
+        publish("late")
+        publish_to_room("lobby", Word(text="early"), namespace=NAMESPACE, on_commit=False)
+        assert texts(published.events) == ["early"]
+    assert texts(published.events) == ["early", "late"]
+
+
+@pytest.mark.django_db
+def test_capture_of_a_savepoint() -> None:
+    """What is rolled back to a savepoint is never captured, and the rest is."""
+    with capture_publications() as published:
+        with transaction.atomic():
+            publish("one")
+            roll_back("two")
+        publish("three")
+    assert texts(published.events) == ["one", "three"]
+
+
+@pytest.mark.django_db
+def test_capture_leaves_earlier_callbacks() -> None:
+    """What was published before the block is not captured in it."""
+    publish("before")
+    with capture_publications() as published:
+        publish("within")
+    assert texts(published.events) == ["within"]
+
+
+@pytest.mark.django_db
+def test_callbacks_run_once() -> None:
+    """Of two nested captures each has a publication once."""
+    with capture_publications() as outer:
+        publish("one")
+        with capture_publications() as inner:
+            publish("two")
+        assert texts(inner.events) == ["two"]
+    assert sorted(texts(outer.events)) == ["one", "two"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_capture_of_a_real_commit() -> None:
+    """Where transactions do commit, a publication is captured at the commit and not again."""
+    with capture_publications() as published:
+        with transaction.atomic():
+            publish("one")
+            assert published == []
+        assert texts(published.events) == ["one"]
+        roll_back("two")
+    assert texts(published.events) == ["one"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_capture_within_an_open_transaction() -> None:
+    """A block inside of a transaction that goes on captures at its end, and the commit sends nothing again."""
+    with capture_publications() as outer:
+        with transaction.atomic():
+            with capture_publications() as inner:
+                publish("one")
+            assert texts(inner.events) == ["one"]
+    assert texts(outer.events) == ["one"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_capture_of_commits_in_threads() -> None:
+    """A transaction of another thread is captured at its own commit."""
+
+    def work() -> None:
+        try:
+            with transaction.atomic():
+                publish("kept")
+            roll_back("lost")
+        finally:
+            connections.close_all()
+
+    with capture_publications() as published:
+        worker = threading.Thread(target=work)
+        worker.start()
+        worker.join()
+    assert texts(published.events) == ["kept"]
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_capture_async_of_a_commit() -> None:
+    """Synchronous code that asynchronous tests call is captured at its commit, and never after a rollback."""
+    async with capture_publications() as published:
+        await sync_to_async(commit)("one")
+        assert texts(published.events) == ["one"]
+        await sync_to_async(roll_back)("two")
+    assert texts(published.events) == ["one"]
+
+
+class DjangoTestCase(TestCase):
+    """Django's own test case, synchronous and not."""
+
+    def test_commit(self) -> None:
+        """What waits for the commit is captured when the block ends."""
+        with capture_publications() as published:
+            commit("one")
+            roll_back("two")
+            self.assertEqual(published, [])
+        self.assertEqual(texts(published.to_room("lobby")), ["one"])
+
+    async def test_commit_of_synchronous_code(self) -> None:
+        """An asynchronous test captures what its synchronous code publishes."""
+        async with capture_publications() as published:
+            await sync_to_async(commit)("one")
+            await sync_to_async(roll_back)("two")
+        self.assertEqual(texts(published.events), ["one"])
+
+    async def test_handler(self) -> None:
+        """A client works in an asynchronous test."""
+        async with connect(Talker) as client:
+            self.assertEqual(await client.request(Word(text="a")), Word(text="a"))
+            await client.assert_silent()
+
+    def test_client_in_a_synchronous_test(self) -> None:
+        """A connection within a synchronous test gets what the block publishes at its end."""
+
+        async def main() -> list[str]:
+            async with connect(Talker) as client:
+                await client.consumer.join("lobby")
+                async with capture_publications():
+                    await sync_to_async(commit)("one")
+                return [(await client.receive(Word)).text]
+
+        self.assertEqual(async_to_sync(main)(), ["one"])
+
+
+async def test_settle_waits_for_threads() -> None:
+    """Silence is not asserted while a def handler is still in its thread."""
+    release = threading.Event()
+
+    class Slow(TypedEventConsumer):
+        namespace = NAMESPACE
+        out_events = (Word,)
+
+        @on
+        def word(self, event: Word) -> Word:
+            release.wait(10)
+            return event
+
+    async with connect(Slow) as client:
+        await client.send(Word(text="late"))
+        settling = asyncio.create_task(client.settle())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not settling.done()
+        release.set()
+        await settling
+        assert await client.receive(Word) == Word(text="late")

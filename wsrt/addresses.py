@@ -192,7 +192,7 @@ def user_key(user: object) -> str:
         raise TypeError("a user is an int, str, UUID or model instance, not a bool")
     if isinstance(user, str):
         _require_text("a user id", user)
-        return str(user)
+        return str.__str__(user)  # of a member of an enumeration its value, not its name
     if isinstance(user, int | uuid.UUID):
         return str(int(user)) if isinstance(user, int) else str(user)
     key = getattr(user, "pk", None)

@@ -1,1 +1,1 @@
-"""Benchmarks: ratios between applications on one server, measured in one run. Absolute figures move with the machine."""
+"""Benchmarks: ratios between applications on one server, within one run. Absolute figures move with the machine."""

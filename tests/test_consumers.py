@@ -982,6 +982,8 @@ async def test_def_handlers() -> None:
         assert await client.request(Number(value=1)) == Number(value=2)
         with pytest.raises(RequestRefused, match="add_to_room"):
             await client.request(Go())
+        with pytest.raises(WrongContext, match="on_disconnect"):
+            await asyncio.to_thread(client.consumer.wait_for_close)
 
 
 async def test_unknown_attribute() -> None:
@@ -991,6 +993,13 @@ async def test_unknown_attribute() -> None:
     async with connect(Base.as_asgi(max_payload=5)) as client:
         await client.send(Number())
         await client.assert_closed(close_codes.MESSAGE_TOO_LARGE)
+
+
+@pytest.mark.parametrize("name", ["namespace", "out_events", "channel_layer_alias", "catalog"])
+async def test_attribute_of_the_class(name: str) -> None:
+    """What the class statement settles cannot be given to as_asgi()."""
+    with pytest.raises(TypeError, match=f"{name}.*belongs to the class: subclass it"):
+        Base.as_asgi(**{name: "other"})
 
 
 async def test_http_scope() -> None:

@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.http import Http404
+from django.utils.functional import SimpleLazyObject
 
 from tests.support.layer import FakeLayer, installed
 from wsrt import (
     Event,
+    Refused,
     TypedEventConsumer,
     UnknownNamespace,
     WrongContext,
@@ -223,17 +227,71 @@ async def test_room_that_raises_now() -> None:
     async with connect(Strict) as client, connect(Strict, "/?gone=1") as gone:
         client.consumer.is_strict = gone.consumer.is_strict = True
         await apermissions_changed(1)
-        await gone.assert_closed(close_codes.FORBIDDEN)
+        await gone.assert_closed(close_codes.UNAUTHENTICATED)
         await client.settle()
         assert client.consumer.rooms == ()
 
 
 async def test_no_longer_allowed() -> None:
-    """A connection that authorize refuses now is closed 4403."""
-    async with connect(Controlled) as client:
-        client.consumer.allowed = False
+    """A connection that authorize refuses now is closed as it would be at the start."""
+    async with connect(Controlled) as client, connect(Controlled, user=None, scope={"user": None}) as known:
+        client.consumer.allowed = known.consumer.allowed = False
         await apermissions_changed(1)
-        await client.assert_closed(close_codes.FORBIDDEN)
+        await client.assert_closed(close_codes.UNAUTHENTICATED)
+        await known.assert_closed(close_codes.FORBIDDEN)
+
+
+@pytest.mark.parametrize("error", [Http404(), Refused("gone"), ZeroDivisionError()])
+async def test_room_that_cannot_be_asked_about(error: Exception) -> None:
+    """Whatever authorize_room raises when it is asked again is a no, and the rooms behind it are asked too."""
+
+    class Raising(Controlled):
+        namespace = "control-raising"
+        raises = False
+
+        async def authorize_room(self, room: str) -> bool:
+            if self.raises and room == "a":
+                raise error
+            return not self.raises or room == "c"
+
+    async with connect(Raising) as client:
+        for room in ("b", "c"):
+            await client.consumer.join(room)
+        client.consumer.raises = True
+        await apermissions_changed(1)
+        await client.settle()
+        assert client.consumer.rooms == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("error", "close"),
+    [(Http404(), close_codes.NOT_FOUND), (ZeroDivisionError(), close_codes.MESSAGE_HANDLING_FAILED)],
+)
+async def test_authorize_that_raises_now(error: Exception, close: Close) -> None:
+    """Whatever authorize raises when it is asked again ends the connection."""
+
+    class Raising(Controlled):
+        namespace = "control-raising"
+        raises = False
+
+        async def authorize(self) -> bool:
+            if self.raises:
+                raise error
+            return True
+
+    async with connect(Raising) as client:
+        client.consumer.raises = True
+        await apermissions_changed(1)
+        await client.assert_closed(close)
+
+
+async def test_anonymous_user_below_the_middleware() -> None:
+    """A connection that set_user_id bound stays, though the user of its scope is a lazy anonymous one."""
+    lazy = SimpleLazyObject(AnonymousUser)
+    async with connect(Controlled, user=lazy) as client:
+        await apermissions_changed(1)
+        await client.assert_silent()
+        assert client.consumer.rooms == ("a",)
 
 
 @pytest.mark.django_db(transaction=True)

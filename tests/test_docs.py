@@ -101,6 +101,53 @@ def modules_of(name: str) -> Iterator[types.SimpleNamespace]:
             del sys.modules[module_name]
 
 
+# The README
+
+
+def readme_files(root: Path) -> None:
+    """Write the files of the README, whose first line names them."""
+    for _, _, code in blocks((ROOT / "README.md").read_text()):
+        named = re.match(r"(?:#|<!--) (\w+/[\w/.]+\.\w+)", code)
+        if named:
+            path = root / named[1]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_addition = path.name == "settings.py"
+            with path.open("a" if is_addition else "w") as file:
+                file.write(code)
+
+
+@pytest.mark.servers
+@pytest.mark.browser
+def test_readme(tmp_path: Path) -> None:
+    """The chat of the README works in two browsers, made by its commands and its five files."""
+    run(tmp_path, "-m", "django", "startproject", "mysite", ".")
+    run(tmp_path, "manage.py", "startapp", "chat")
+    readme_files(tmp_path)
+    run(tmp_path, "manage.py", "migrate", "--verbosity", "0")
+    with Site(tmp_path) as site, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        pages = [browser.new_page() for _ in range(2)]
+        for one in pages:
+            with one.expect_websocket():
+                one.goto(f"http://127.0.0.1:{site.port}")
+        pages[0].fill("#text", "hello")
+        # Until the socket is open there is nobody to send to.
+        pages[0].wait_for_function("socket.readyState === 1")
+        pages[1].wait_for_function("socket.readyState === 1")
+        pages[0].press("#text", "Enter")
+        for one in pages:
+            expect(one.locator("li")).to_have_text(["guest: hello"])
+        browser.close()
+
+
+def test_readme_is_short() -> None:
+    """The README stays within 150 lines and names the two commands."""
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert "make demo" in text
+    assert "make test" in text
+
+
 # The tutorial
 
 

@@ -93,8 +93,7 @@ async def test_two_loops_of_one_process() -> None:
     async def elsewhere() -> None:
         async with connect(Member) as client:
             ready.set()
-            for _ in range(2):
-                seen.append((await client.receive(Ping)).number)
+            seen.extend([(await client.receive(Ping)).number for _ in range(2)])
             await apublish_to_room("a", Ping(number=3), namespace="nodes")
             await asyncio.to_thread(done.wait, 10)
 

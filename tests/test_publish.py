@@ -108,7 +108,7 @@ async def test_wrong_event_disturbs_nobody() -> None:
             await apublish_to_room("a", Stray(), namespace="publishing")
         with pytest.raises(UnsendableEvent):
             await apublish_to_room("a", News.model_construct(text=5), namespace="publishing")
-        with pytest.raises(UnsendableEvent, match="1 MiB|limit is 1048576"):
+        with pytest.raises(UnsendableEvent, match="limit is 1048576"):
             await apublish_to_room("a", News(text="x" * 1_100_000), namespace="publishing")
         await client.assert_silent()
 

@@ -86,6 +86,8 @@ def _backends(values: dict[str, Any]) -> Iterator[CheckMessage]:
         if not SHAPES[key].fits(values.get(key)):
             continue
         backend = values[key].get("BACKEND")
+        if backend == DEFAULTS[key]["BACKEND"]:
+            continue
         try:
             import_string(backend)
         except Exception as error:

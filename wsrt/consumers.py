@@ -32,11 +32,15 @@ from .protocol.catalog import Catalog, namespaces
 from .protocol.envelope import encode, reserved
 from .protocol.events import Event
 from .pump import Pump
+from .refusals import REFUSALS, setup_close
 from .types import Limits, OnViolation, Publication, Receive, Scope, Send
 
 __all__ = ["TypedEventConsumer"]
 
 T = TypeVar("T")
+
+FIXED = frozenset({"namespace", "out_events", "channel_layer_alias", "catalog", "handlers", "layer_handlers"})
+"""Attributes that the class statement settles; an instance cannot have its own."""
 
 logger = logging.getLogger("wsrt")
 
@@ -145,6 +149,10 @@ class TypedEventConsumer(AsyncConsumer):
     def __init__(self, **attributes: Any) -> None:
         """Set attributes of this instance, as given to ``as_asgi()``. Raises TypeError for an unknown one."""
         for name, value in attributes.items():
+            if name in FIXED:
+                raise TypeError(
+                    f"{type(self).__name__}.as_asgi() got {name!r}, which belongs to the class: subclass it"
+                )
             if not hasattr(type(self), name):
                 raise TypeError(f"{type(self).__name__}.as_asgi() got {name!r}, which is no attribute of the class")
             setattr(self, name, value)
@@ -338,9 +346,10 @@ class TypedEventConsumer(AsyncConsumer):
         self._require_loop("close", "wsrt.disconnect(Connection(self.id), namespace=self.namespace)")
         return self._close(Close(code, reason, close_codes.reconnect_for(code)))
 
-    async def wait_for_close(self) -> Closed:
+    def wait_for_close(self) -> Coroutine[Any, Any, Closed]:
         """Wait until the connection is over, and return how it ended. Any number of tasks may wait."""
-        return await asyncio.shield(self._pump.ended)
+        self._require_loop("wait_for_close", "on_disconnect(self, closed)")
+        return self._wait_for_close()
 
     # Private.
 
@@ -375,6 +384,9 @@ class TypedEventConsumer(AsyncConsumer):
         if pump.session.extended:
             pump.outbox.put_direct(reserved("wsrt.left", {"room": room}))
 
+    async def _wait_for_close(self) -> Closed:
+        return await asyncio.shield(self._pump.ended)
+
     async def _close(self, close: Close) -> None:
         self._pump.close(close)
 
@@ -395,11 +407,14 @@ class TypedEventConsumer(AsyncConsumer):
         except Exception:
             ledger.count("control_failed")
             logger.exception("%s of %s failed", name, self.id)
+            if name == "permissions_changed":
+                # Nobody knows what the client may do: it comes back, and is asked as a new one.
+                self._pump.close(close_codes.MESSAGE_HANDLING_FAILED)
 
     async def _ask_again(self) -> None:
         pump = self._pump
         user = self.scope.get("user")
-        if isinstance(user, models.Model) or hasattr(user, "_wrapped"):
+        if isinstance(user, models.Model) and self._scope_user_id() is not None:
             # Permissions are cached on the user: only a new object knows the new ones.
             fresh = await get_user_model()._default_manager.filter(pk=self.user.pk).afirst()
             if fresh is None or not fresh.is_active:
@@ -407,19 +422,25 @@ class TypedEventConsumer(AsyncConsumer):
                 return
             self.scope["user"] = fresh
         try:
-            allowed = await pump.call(self.authorize)
-        except PermissionDenied:
-            allowed = False
-        if not allowed:
-            pump.close(close_codes.FORBIDDEN)
+            if not await pump.call(self.authorize):
+                raise PermissionDenied
+        except REFUSALS as error:
+            pump.close(setup_close(error, is_anonymous=pump.is_anonymous))
             return
         for room in self.rooms:
-            try:
-                stays = await pump.call(self.authorize_room, room)
-            except PermissionDenied:
-                stays = False
-            if not stays:
+            if not await self._may_stay(room):
                 await self._leave(room)
+
+    async def _may_stay(self, room: str) -> bool:
+        try:
+            return bool(await self._pump.call(self.authorize_room, room))
+        except REFUSALS:
+            return False
+        except Exception:
+            # Who cannot be asked about has no permission.
+            ledger.count("control_failed")
+            logger.exception("%s.authorize_room failed for %r, which is left", type(self).__name__, room)
+            return False
 
     def _scope_user_id(self) -> str | None:
         user = self.scope.get("user")

@@ -221,6 +221,9 @@ def test_reserved_events() -> None:
     assert told(session().receive_frame('{"event":"wsrt.ping"}', 1.0))["event"] == "wsrt.pong"
     assert session().receive_frame('{"event":"wsrt.resume","data":{"lobby":["e",1]}}', 1.0) is None
     assert session().receive_frame('{"event":"wsrt.pong"}', 1.0) is None
+    for name in ("wsrt.pong", "wsrt.resume"):
+        answer = told(session().receive_frame(f'{{"event":"{name}","ref":2}}', 1.0))
+        assert answer == {"event": "wsrt.ok", "data": {}, "ref": 2}
     assert session(extended=False).receive_frame('{"event":"wsrt.ping"}', 1.0) is close_codes.UNKNOWN_EVENT
     assert told(session().receive_frame('{"event":"wsrt.hello"}', 1.0))["data"]["code"] == "unknown_event"
 
@@ -269,3 +272,6 @@ def test_hello() -> None:
     assert set(hello) == {"connection", "heartbeat", "heartbeat_timeout", "max_payload", "server_time", "schema"}
     assert hello["schema"] != Catalog([Leaf], []).schema_hash
     assert session(extended=False).hello(5.0) is None
+    for switched_off in ({"heartbeat": None}, {"heartbeat_timeout": None}):
+        silent = told(session(**switched_off).hello(5.0))["data"]
+        assert (silent["heartbeat"], silent["heartbeat_timeout"]) == (None, None)

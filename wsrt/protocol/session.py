@@ -128,8 +128,9 @@ class Session:
             return None
         data: dict[str, Any] = {
             "connection": self.connection_id,
-            "heartbeat": self.limits.heartbeat,
-            "heartbeat_timeout": self.limits.heartbeat_timeout,
+            # Both or none: a client must not wait for pings that never come.
+            "heartbeat": None if self.heartbeat is None else self.limits.heartbeat,
+            "heartbeat_timeout": None if self.heartbeat is None else self.limits.heartbeat_timeout,
             "max_payload": self.limits.max_payload,
             "server_time": server_time,
             "schema": self.catalog.schema_hash,
@@ -159,7 +160,7 @@ class Session:
         if name == "wsrt.ping":
             return PONG if ref is None else reserved("wsrt.pong", {}, ref=ref)
         # wsrt.pong: any frame is life, and it was noted. wsrt.resume: no room keeps history yet, nothing to claim.
-        return None
+        return None if ref is None else reserved("wsrt.ok", {}, ref=ref)
 
     def _rate_exceeded(self, frame: str | bytes, now: float) -> Frame | Close:
         # Requests over the rate count as violations too: a limit that a ref lifts would be none.

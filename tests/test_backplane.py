@@ -93,6 +93,20 @@ async def test_leave_does_not_overtake_a_join(plane: Backplane, layer: FakeLayer
         plane.release("room")
 
 
+async def test_join_waits_for_a_leave_under_way(plane: Backplane, layer: FakeLayer) -> None:
+    """A join does not run beside the leave before it: a layer may carry out two calls in any order."""
+    await plane.acquire("room")
+    layer.gate.clear()
+    plane.release("room")
+    await aeventually(lambda: layer.calls["group_discard", "room"])
+    joining = asyncio.create_task(plane.acquire("room"))
+    await asyncio.sleep(0.01)  # let it come as far as it gets
+    assert layer.calls["group_add", "room"] == 1
+    layer.gate.set()
+    await joining
+    assert (layer.calls["group_add", "room"], layer.members("room")) == (2, 1)
+
+
 async def test_join_that_fails_holds_nothing(plane: Backplane, layer: FakeLayer) -> None:
     """A join that the layer refuses raises, and leaves no group behind (S10)."""
     await plane.open()
@@ -153,12 +167,15 @@ async def test_receive_that_fails(plane: Backplane, layer: FakeLayer, fast: None
 async def test_receive_that_fails_while_the_layer_is_down(plane: Backplane, layer: FakeLayer, fast: None) -> None:
     """Joining again is tried until it works."""
     await plane.acquire("room")
-    layer.groups.clear()
-    layer.is_down = True
+    layer.groups.pop("room")
+    layer.failing = {"group_add"}
+    before = ledger["backplane_errors"]
     layer.fail(ConnectionError("gone"))
-    await asyncio.sleep(0.1)  # let it fail some times
+    layer.fail(ConnectionError("still gone"))
+    await aeventually(lambda: ledger["backplane_errors"] >= before + 2)
     assert not layer.members("room")
-    layer.is_down = False
+    layer.failing = set()
+    layer.fail(ConnectionError("gone again"))
     await aeventually(lambda: layer.members("room") == 1)
 
 

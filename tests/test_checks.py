@@ -303,6 +303,13 @@ def test_every_layer_is_checked(settings: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("key", ["PRESENCE", "HISTORY"])
+def test_default_backend_written_out(settings: Any, key: str) -> None:
+    """A default that is written out is no reason to warn."""
+    settings.WSRT = {key: DEFAULTS[key]}
+    assert check_settings() == []
+
+
 # The command
 
 

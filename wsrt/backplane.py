@@ -148,13 +148,16 @@ class Backplane:
         async with state.lock:
             if state.references > 0 or self._groups.get(group) is not state:
                 return
-            del self._groups[group]
             if state.is_joined and self._layer is not None:
+                state.is_joined = False
                 try:
                     await ask("leave a group", self._layer.group_discard(group, self._channel))
                 except BackplaneUnavailable as error:
                     # It costs a message that nobody wants, until the layer's own expiry.
                     ledger.count("groups_left_late", "%s", error)
+            # Forgotten only now: who came meanwhile waits for the lock, and joins after the layer has let go.
+            if state.references <= 0:
+                del self._groups[group]
 
     async def _rejoin(self) -> None:
         for group in self._own_groups:
@@ -237,8 +240,7 @@ class Backplane:
         number, arrived = next(self._probes), asyncio.Event()
         self._awaited = number, arrived
         layer = self._layer
-        if layer is None:
-            return False
+        assert layer is not None  # a rebuild does not return before there is one
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await layer.group_send(self._own_groups[1], {"type": PROBE, "number": number})

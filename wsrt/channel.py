@@ -16,6 +16,10 @@ STOP = "wsrt.stop"
 """A message to one's own channel that ends its reader: cancelling a receive can lose another consumer's message."""
 
 STOP_SECONDS = 1.0
+"""How long the reader may take to see it."""
+
+RETRY_SECONDS = 1.0
+"""The pause after an error of the layer."""
 
 logger = logging.getLogger("wsrt")
 
@@ -74,7 +78,7 @@ class LayerChannel:
                 message = await self._layer.receive(self.name)
             except Exception as error:
                 ledger.count("channel_errors", "the channel of a consumer failed: %r", error)
-                await asyncio.sleep(1)
+                await asyncio.sleep(RETRY_SECONDS)
                 continue
             kind = message.get("type")
             if kind == STOP:

@@ -117,6 +117,15 @@ def test_nothing_is_left(hub: Hub) -> None:
     assert list(connections[1].rooms) == ["a", "b"]
 
 
+def test_leaving_a_room_one_is_not_in(hub: Hub) -> None:
+    """To leave a room, or to be removed, twice does nothing (R6, S50)."""
+    connection = hub.connections["node-1"]
+    hub.leave(connection, "never")
+    hub.remove(connection)
+    hub.remove(connection)
+    assert names(hub, to.Room("a")) == ["2"]
+
+
 def test_copies() -> None:
     """A publication that came by two groups is delivered once; memory of ids is bounded (C2)."""
     hub = Hub()

@@ -132,6 +132,7 @@ def test_round_trip(value: Any) -> None:
         '{"event":"leaf","ref":1.5}',
         '{"event":"leaf","ref":"' + "x" * 65 + '"}',
         '{"event":"leaf","ref":' + "9" * 65 + "}",
+        '{"event":"numbers","data":["' + "1" * 5000 + '",' + "1" * 5000 + "]}",
         '{"event":"leaf","data":' + '{"kids":[' * 300 + "]}" * 300 + "}",
         '{"event":"lo\ud800se"}',
         b'{"event":"loose","data":{"value":"\xed\xa0\x80"}}',
@@ -248,6 +249,7 @@ def test_rate_counts_reserved_frames() -> None:
 def test_heartbeat() -> None:
     """tick pings, then closes; a plain client is never pinged by events (S45, S46)."""
     made = session(heartbeat=20, heartbeat_timeout=10)
+    assert made.tick(10.0) is None
     assert told(made.tick(20.0))["event"] == "wsrt.ping"
     assert made.tick(30.0) is close_codes.HEARTBEAT_TIMEOUT
     assert session(extended=False).heartbeat is None
@@ -264,6 +266,22 @@ def test_states() -> None:
     made.receive_disconnect()
     assert made.state is State.CLOSED
     assert made.tick(1e9) is None
+
+
+class Opaque:
+    """A type of which there is no JSON schema."""
+
+
+class Handle(Event, name="handle", arbitrary_types_allowed=True):
+    thing: Opaque
+
+
+def test_type_without_schema() -> None:
+    """An event whose type has no JSON schema still has a hash and tells its errors."""
+    catalog = Catalog([Handle], [])
+    assert catalog.schema_hash != Catalog([Leaf], []).schema_hash
+    answer = told(session(catalog=catalog).receive_frame('{"event":"handle","data":{"thing":1},"ref":1}', 1.0))
+    assert answer["data"]["errors"][0]["loc"] == ["thing"]
 
 
 def test_hello() -> None:

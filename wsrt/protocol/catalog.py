@@ -136,11 +136,8 @@ class Catalog:
         model = self.receives.get(name)
         if model is None:
             return UnknownEvent(ref)
-        try:
-            data = from_json(frame).get("data")
-        except (ValueError, AttributeError):
-            return InvalidFrame()
-        return InvalidData(ref, field_errors(error, model, data))
+        # peek() parsed the same text, so it is an object of JSON.
+        return InvalidData(ref, field_errors(error, model, from_json(frame).get("data")))
 
     def _overflows(self, text: str, model: type[Event]) -> bool:
         # Fields of type float refuse what is not finite by themselves; a place of any type takes it.

@@ -8,7 +8,6 @@ import http.cookiejar
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import types
@@ -23,9 +22,10 @@ from asgiref.sync import sync_to_async
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 import wsrt
+from tests.support.browser import chromium
 from tests.support.client import dial, hang_up, receive, send
 from tests.support.processes import ROOT, Process, RedisServer, free_port, is_listening
 from wsrt import TypedEventConsumer, close_codes, conf, testing
@@ -124,8 +124,7 @@ def test_readme(tmp_path: Path) -> None:
     run(tmp_path, "manage.py", "startapp", "chat")
     readme_files(tmp_path)
     run(tmp_path, "manage.py", "migrate", "--verbosity", "0")
-    with Site(tmp_path) as site, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    with Site(tmp_path) as site, chromium() as browser:
         pages = [browser.new_page() for _ in range(2)]
         for one in pages:
             with one.expect_websocket():
@@ -137,7 +136,6 @@ def test_readme(tmp_path: Path) -> None:
         pages[0].press("#text", "Enter")
         for one in pages:
             expect(one.locator("li")).to_have_text(["guest: hello"])
-        browser.close()
 
 
 def test_readme_is_short() -> None:
@@ -269,10 +267,7 @@ def test_tutorial_checks(project: Path) -> None:
 @pytest.mark.browser
 def test_tutorial_in_a_browser(project: Path) -> None:
     """The tutorial's page shows messages and errors, and comes back after a restart of the server."""
-    chromium = shutil.which("chromium")
-    assert chromium, "chromium is missing: apt-get install chromium"
-    with Site(project) as site, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+    with Site(project) as site, chromium() as browser:
         pages = [browser.new_page(), browser.new_page()]
         for each in pages:
             each.goto(f"http://127.0.0.1:{site.port}/lobby/")
@@ -287,7 +282,6 @@ def test_tutorial_in_a_browser(project: Path) -> None:
         expect(pages[1].locator("#state")).to_have_text(re.compile("^back in"))
         site.start()
         expect(pages[1].locator("#state")).to_have_text("live", timeout=30_000)
-        browser.close()
 
 
 # How to

@@ -240,7 +240,7 @@ class Backplane:
         number, arrived = next(self._probes), asyncio.Event()
         self._awaited = number, arrived
         layer = self._layer
-        assert layer is not None  # a rebuild does not return before there is one
+        assert layer is not None  # noqa: S101 - a rebuild does not return before there is one
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await layer.group_send(self._own_groups[1], {"type": PROBE, "number": number})

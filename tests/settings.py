@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-SECRET_KEY = "tests"
+SECRET_KEY = "the tests hold no secrets, but tokens are signed with it"
 DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
 USE_TZ = True

@@ -343,7 +343,7 @@ async def test_token_expires() -> None:
     """A connection ends with its token."""
     ada = await sync_to_async(User.objects.create_user)("ada")
     with modules_of("howto/authentication.md") as made:
-        offer = ["wsrt.v1", f"bearer.{made.tokens.make_token(ada, seconds=0.3)}"]
+        offer = ["wsrt.v1", f"bearer.{made.tokens.make_token(ada, seconds=2)}"]
         async with connect(made.consumers.application, "/ws/account/", subprotocols=offer) as client:
             await client.assert_silent()
             await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)

@@ -9,13 +9,13 @@ clients. Set-up, handlers and commands run one at a time in a task that exists o
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import random
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import PermissionDenied
 
 from . import close_codes
@@ -134,12 +134,9 @@ class Pump:
                 ledger.count("origins_refused")
                 logger.warning("refused a handshake: %s", refused)
                 # Before accept: any page of the web can make a browser come here (H8).
-                await self._send({"type": "websocket.close", "code": close_codes.FORBIDDEN.code})
+                await self._answer_handshake({"type": "websocket.close", "code": close_codes.FORBIDDEN.code})
                 return
-        try:
-            await self._send({"type": "websocket.accept", "subprotocol": self.subprotocol})
-        except Exception:  # the peer is gone already: servers differ in what they raise
-            ledger.count("connections_lost_in_handshake")
+        if not await self._answer_handshake({"type": "websocket.accept", "subprotocol": self.subprotocol}):
             return
         self.session.accept()
         logger.debug("= %s open", self.connection.id)
@@ -150,6 +147,14 @@ class Pump:
             # Whatever ended it: a disconnect, our close, a cancellation by the server.
             ending = self._end()
             await asyncio.shield(self.node.spawn(ending))
+
+    async def _answer_handshake(self, message: Message) -> bool:
+        try:
+            await self._send(message)
+        except Exception:  # the peer is gone already: servers differ in what they raise
+            ledger.count("connections_lost_in_handshake")
+            return False
+        return True
 
     async def _read(self) -> None:
         try:
@@ -358,7 +363,7 @@ class Pump:
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a hook or handler of the consumer: ``async def`` here, ``def`` in a thread."""
         try:
-            if inspect.iscoroutinefunction(function):
+            if iscoroutinefunction(function):
                 return await function(*args)
             return await run_in_thread(function, *args)
         except Exception:

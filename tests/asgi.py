@@ -15,6 +15,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 
 from tests.chat.consumers import ChatConsumer, LayerConsumer, PlainConsumer, UnmannedConsumer
+from wsrt.asgi import with_runtime
 
 application = ProtocolTypeRouter(
     {
@@ -32,5 +33,6 @@ application = ProtocolTypeRouter(
         ),
     }
 )
+runtime = with_runtime(application)
 # A scope without a user, as below no AuthMiddleware.
 bare = UnmannedConsumer.as_asgi()

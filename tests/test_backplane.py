@@ -200,7 +200,7 @@ async def test_deaf_layer_is_rebuilt(
     await aeventually(lambda: len(layer.queues) > len(first), "a new channel")
     layer.is_deaf = False
     await aeventually(lambda: plane.is_up)
-    assert layer.groups["room"] > first
+    await aeventually(lambda: layer.groups["room"] and not layer.groups["room"] & first, "the old channel to be out")
     assert not plane._groups["room"].lock.locked()
     assert "1 groups joined" in caplog.text
     await layer.group_send("room", {"type": "good"})
@@ -249,3 +249,15 @@ async def test_foreign_probe(plane: Backplane, layer: FakeLayer) -> None:
     await layer.group_send(node_group("n1"), {"type": backplane.PROBE, "number": 99})
     await asyncio.sleep(0.01)  # let it be received
     assert await plane._probe()
+
+
+async def test_receive_loop_that_is_cancelled(plane: Backplane, layer: FakeLayer) -> None:
+    """A receive loop that somebody else cancels goes on, and nothing that waits in the layer is lost."""
+    await plane.acquire("room")
+    receiver = plane._receiver
+    assert receiver is not None
+    receiver.cancel()
+    await layer.group_send("room", {"type": "good"})
+    await aeventually(lambda: plane.received)  # type: ignore[attr-defined]
+    assert plane._receiver is not receiver
+    assert layer.calls["new_channel", ""] == 1

@@ -39,6 +39,8 @@ OTHERS = {
     "CHECK_ORIGIN": False,
     "REVALIDATE": None,
     "THREADS": 1,
+    "FAST_PATH": False,
+    "DRAIN_SECONDS": 2,
 }
 
 

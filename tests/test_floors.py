@@ -17,8 +17,20 @@ FLOORS: list[set[str]] = [
     {"protocol"},
     {"delivery"},
     {"conf", "signals", "layers", "backplane", "wire", "node", "portal", "publish"},
-    {"handlers", "refusals", "threads", "origin", "channel", "membership", "worker", "pump", "consumers", "control"},
-    {"apps", "checks", "testing"},
+    {
+        "handlers",
+        "refusals",
+        "threads",
+        "origin",
+        "channel",
+        "membership",
+        "worker",
+        "drain",
+        "pump",
+        "consumers",
+        "control",
+    },
+    {"servers", "apps", "checks", "testing", "asgi"},
 ]
 """Words, protocol, delivery, processes, consumer, doors."""
 

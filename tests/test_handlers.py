@@ -678,7 +678,7 @@ def test_names_twice_in_a_namespace() -> None:
         out_events = (one,)
 
     with pytest.raises(
-        DeclarationError, match=r"knows the event 'unit-handlers\.same' as .*One \(sent by First\), not as .*Two"
+        DeclarationError, match=r"knows the event 'unit-handlers\.same' as .*One \(see First\), not as .*Two"
     ):
 
         class Second(TypedEventConsumer):

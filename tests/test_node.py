@@ -172,7 +172,7 @@ async def test_commands_are_carried_out_once() -> None:
 async def test_layer_that_was_put_there_by_hand(layer: FakeLayer) -> None:
     """A layer that a test put there is used as it is, and not thrown away."""
     assert layer_of_loop("default") is layer
-    await drop_layer("default")
+    await drop_layer("default", layer)
     assert layer_of_loop("default") is layer
 
 
@@ -192,9 +192,12 @@ async def test_private_instance(settings: Any) -> None:
     mine = layer_of_loop("default")
     assert mine is layer_of_loop("default")
     assert mine is not get_channel_layer()
-    await drop_layer("default")
-    assert layer_of_loop("default") is not mine
-    await drop_layer("unknown")
+    await drop_layer("default", mine)
+    newer = layer_of_loop("default")
+    assert newer is not mine
+    await drop_layer("default", mine)
+    await drop_layer("unknown", None)
+    assert layer_of_loop("default") is newer
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -210,7 +213,7 @@ async def test_connections_of_a_dropped_layer_are_closed(settings: Any, fails: b
 
     mine: Any = layer_of_loop("default")
     mine.close_pools = close_pools
-    await drop_layer("default")
+    await drop_layer("default", mine)
     assert closed == [True]
 
 

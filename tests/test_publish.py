@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import transaction
 from pydantic import field_serializer, field_validator
 
@@ -321,17 +322,27 @@ def test_from_many_threads(layer: FakeLayer) -> None:
 def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A process without connections that publishes to a layer of its own is told loudly that nobody hears."""
     monkeypatch.setattr(publish, "nodes", list)
-    monkeypatch.setattr(publish, "is_serving", False)
+    Reader.as_asgi()  # as a module of routes does that workers import too
     ledger.forget_logged()
     caplog.set_level(logging.WARNING, "wsrt")
     publish_to_room("a", News(), namespace="publishing", on_commit=False)
     assert "heard by nobody. Configure channels_redis.pubsub.RedisPubSubChannelLayer" in caplog.text
 
 
-def test_serving_process_is_not_warned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A server to which nobody is connected yet is not warned."""
+async def test_serving_process_is_not_warned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A server to which nobody is connected yet is not warned, in its views neither."""
     monkeypatch.setattr(publish, "nodes", list)
-    Reader.as_asgi()
     ledger.forget_logged()
-    publish_to_room("a", News(), namespace="publishing", on_commit=False)
+    await apublish_to_room("a", News(), namespace="publishing")
+    await sync_to_async(publish_to_room)("a", News(), namespace="publishing", on_commit=False)
     assert "heard by nobody" not in caplog.text
+
+
+async def test_class_of_before() -> None:
+    """An event of a class that was made again is told apart from the one that the namespace knows."""
+
+    class News(Event, name="news"):
+        pass
+
+    with pytest.raises(UndeclaredEvent, match="import the same class"):
+        await apublish_to_room("a", News(), namespace="publishing")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import functools
+from typing import Any, Self
 
 import pytest
+from django.core.exceptions import PermissionDenied
+from pydantic import model_validator
+from pydantic_core import PydanticCustomError
 
 from tests.support.layer import FakeLayer, installed
 from tests.support.waiting import aeventually
-from wsrt import Closed, Event, TypedEventConsumer, close_codes, on, pump, worker
+from wsrt import Closed, Event, TypedEventConsumer, abroadcast, broadcast, close_codes, on, pump, worker
 from wsrt.delivery.ledger import ledger
 from wsrt.node import current_node
 from wsrt.testing import connect
@@ -205,3 +209,252 @@ async def test_joining_twice_at_a_time() -> None:
 async def test_member_by_default() -> None:
     """A consumer shows nothing of a member unless it says so."""
     assert await Quiet().member("a") is None
+
+
+# What went wrong once
+
+
+class Broken(Event, name="broken"):
+    """Its validator has bugs of its own."""
+
+    value: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def look(cls, data: Any) -> Any:
+        if data == {"kind": "key"}:
+            raise KeyError("kind")
+        return data
+
+    @model_validator(mode="after")
+    def own_error(self) -> Self:
+        if not self.value:
+            raise PydanticCustomError("mine", "it is empty")
+        return self
+
+
+class Skipped(Event, name="skipped", overflow="drop"):
+    pass
+
+
+class Bugs(TypedEventConsumer):
+    namespace = "pump-bugs"
+    out_events = (Text,)
+    rate = None
+
+    @on
+    async def broken(self, event: Broken) -> None:
+        pytest.fail("it is never valid")
+
+    @on
+    def go(self, event: Go) -> None:
+        next(iter(()))
+
+
+async def test_validator_with_a_bug(caplog: pytest.LogCaptureFixture) -> None:
+    """A validator that raises what is no ValueError is a bug like that of a handler: logged, answered, 1011 (S18)."""
+    async with connect(Bugs) as client:
+        await client.send_text('{"event":"broken","data":{"kind":"key"},"ref":"1"}')
+        assert (await client.receive_json())["data"]["code"] == "internal"
+        await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
+    assert "KeyError: 'kind'" in caplog.text
+
+
+async def test_own_error_without_data() -> None:
+    """A validator's own kind of error is told also where the data is missing."""
+    async with connect(Bugs) as client:
+        await client.send_text('{"event":"broken","ref":"1"}')
+        answer = await client.receive_json()
+        assert answer["data"]["errors"] == [{"loc": [], "msg": "it is empty", "type": "mine"}]
+
+
+async def test_def_handler_that_raises_stop_iteration() -> None:
+    """StopIteration out of a def handler is an error like any other, and not an answer that never comes."""
+    async with connect(Bugs) as client:
+        await client.send(Go(), ref="1")
+        assert (await client.receive_json())["data"]["code"] == "internal"
+        await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
+
+
+@pytest.mark.parametrize("hook", ["authorize", "authorize_room"])
+@pytest.mark.parametrize("is_wrapped", [False, True])
+async def test_hidden_coroutine(hook: str, is_wrapped: bool) -> None:
+    """A def hook that returns a coroutine, or a decorator that hides one, is awaited: it is no yes (H2)."""
+
+    async def no(self: Any, *args: Any) -> bool:
+        return False
+
+    def hidden(self: Any, *args: Any) -> Any:
+        return no(self, *args)
+
+    if is_wrapped:
+        hidden = functools.wraps(no)(hidden)
+
+    guarded: type[TypedEventConsumer] = type("Guarded", (Quiet,), {hook: hidden, "__module__": __name__})
+    async with connect(guarded) as client:
+        if hook == "authorize":
+            await client.assert_closed(close_codes.UNAUTHENTICATED)
+        else:
+            with pytest.raises(PermissionDenied):
+                await client.consumer.join("secret")
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_joining_in_authorize(refuses: bool) -> None:
+    """What joins in authorize and is refused, or leaves meanwhile, is in the hub no more (S10, H1)."""
+
+    class Early(Quiet):
+        async def authorize(self) -> bool:
+            await self.join("early")
+            await self.set_user_id("u")
+            return not refuses
+
+    async with connect(Early) as client:
+        if refuses:
+            await client.assert_closed(close_codes.UNAUTHENTICATED)
+    hub = current_node().hub
+    assert not (hub.connections or hub._rooms or hub._users)
+
+
+async def test_answers_are_never_skipped() -> None:
+    """A request is answered exactly once, also with an event that others may miss."""
+
+    class Skipping(Quiet):
+        out_events = (Skipped,)
+
+        @on
+        async def go(self, event: Go) -> Skipped:
+            return Skipped()
+
+    async with connect(Skipping) as client:
+        gate = asyncio.Event()
+        take = client._take
+
+        async def slow(message: Any) -> None:
+            await gate.wait()
+            await take(message)
+
+        client.consumer._pump.outbox._send = slow
+        for ref in range(3):
+            await client.send(Go(), ref=ref)
+        await asyncio.sleep(0.01)  # let the answers pile up
+        gate.set()
+        assert [(await client.receive_json())["ref"] for _ in range(3)] == [0, 1, 2]
+
+
+async def test_many_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands are bounded, and the client does not pay for them: it is closed 1011 and comes back (D7)."""
+    monkeypatch.setattr(pump, "MAX_COMMANDS", 10)
+
+    class Busy(Quiet):
+        inbox_frames = 5
+
+        @on
+        async def go(self, event: Go) -> None:
+            self.begun.set()
+            await asyncio.Event().wait()
+
+    async with connect(Busy) as client:
+        client.consumer.begun = asyncio.Event()
+        await client.send(Go())
+        await client.consumer.begun.wait()
+        for number in range(10):
+            client.consumer._pump.command("add_to_room", {"room": str(number)})
+        await client.send(Go())
+        await asyncio.sleep(0.01)  # let the reader take it
+        assert client.consumer._pump.session.is_open
+        client.consumer._pump.command("add_to_room", {"room": "one more"})
+        await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
+        client.consumer._pump._worker._task.cancel()
+
+
+async def test_set_up_that_publishes_much() -> None:
+    """on_connect that publishes more than the outbox holds, and then sends, ends: it waits for nothing of its own."""
+
+    class Loud(Quiet):
+        outbox_bytes = 2000
+
+        async def on_connect(self) -> None:
+            await self.join("a")
+            for _ in range(2):
+                await self.publish_to_room("a", Text(text="x" * 900))
+            await self.send(Text(text="snapshot" * 150))
+
+    async with connect(Loud) as client:
+        texts = [(await client.receive(Text)).text[:8] for _ in range(3)]
+        assert texts == ["snapshot", "x" * 8, "x" * 8]
+
+
+async def test_publishing_then_closing_in_on_connect() -> None:
+    """What on_connect publishes before it closes leaves before the close frame (S37)."""
+
+    class Brief(Quiet):
+        async def on_connect(self) -> None:
+            await self.join("a")
+            await self.publish_to_room("a", Text(text="bye"))
+            await self.close(4800)
+
+    async with connect(Brief) as client:
+        assert (await client.receive(Text)).text == "bye"
+        await client.assert_closed(4800)
+
+
+async def test_time_out_in_a_middleware() -> None:
+    """A middleware that limits the time of a send closes its own client, and cancels nobody else."""
+    gate = asyncio.Event()
+
+    class Limited:
+        def __init__(self, application: Any) -> None:
+            self._application = application
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            async def limited(message: Any) -> None:
+                async with asyncio.timeout(0.05):
+                    if message.get("text", "").startswith('{"event":"text"') and scope["path"] == "/stuck":
+                        await gate.wait()
+                    await send(message)
+
+            await self._application(scope, receive, limited)
+
+    application = Limited(Quiet.as_asgi())
+    async with connect(application, "/stuck") as stuck, connect(application, "/well") as well:
+        publisher = asyncio.current_task()
+        assert publisher is not None
+        await abroadcast(Text(text="1"), namespace="pump")
+        assert (await well.receive(Text)).text == "1"
+        await stuck.assert_closed(close_codes.BACKPRESSURE_OVERFLOW)
+        # From a callback of the loop, where there is no current task.
+        await asyncio.to_thread(broadcast, Text(text="2"), namespace="pump", on_commit=False)
+        assert (await well.receive(Text)).text == "2"
+        assert not publisher.cancelling()
+
+
+async def test_send_that_is_cancelled() -> None:
+    """A send that raises CancelledError of its own ends its connection, and no delivery to others."""
+    async with connect(Quiet) as one, connect(Quiet) as two:
+
+        async def cancelled(message: Any) -> None:
+            raise asyncio.CancelledError
+
+        one.consumer._pump.outbox._send = cancelled
+        await abroadcast(Text(text="hi"), namespace="pump")
+        assert (await two.receive(Text)).text == "hi"
+        assert not one.consumer._pump.session.is_open
+
+
+async def test_awaitable_that_is_no_coroutine() -> None:
+    """A server whose send gives an awaitable of its own kind is served by tasks."""
+
+    class Awaitable:
+        def __init__(self, work: Any) -> None:
+            self._future = asyncio.ensure_future(work)
+
+        def __await__(self) -> Any:
+            return iter(self._future)
+
+    async with connect(Quiet) as client:
+        take = client._take
+        client.consumer._pump.outbox._send = lambda message: Awaitable(take(message))
+        for number in range(3):
+            await abroadcast(Text(text=str(number)), namespace="pump")
+        assert [(await client.receive(Text)).text for _ in range(3)] == ["0", "1", "2"]

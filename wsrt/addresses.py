@@ -140,17 +140,32 @@ class Everyone(Audience):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class AnyOf(Audience):
+    """Two or more audiences with ``|`` between them; flat, so that a thousand users are no deep nest."""
+
+    parts: tuple[Audience, ...]
+
+    def groups(self, namespace: str) -> frozenset[str]:
+        return frozenset().union(*(part.groups(namespace) for part in self.parts))
+
+    def to_wire(self) -> list[Any]:
+        return ["|", *(part.to_wire() for part in self.parts)]
+
+    def __repr__(self) -> str:
+        return f"({' | '.join(map(repr, self.parts))})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Expression(Audience):
-    """Two audiences with an operator between them."""
+    """Two audiences with ``-`` or ``&`` between them."""
 
     operator: str
     left: Audience
     right: Audience
 
     def groups(self, namespace: str) -> frozenset[str]:
-        left = self.left.groups(namespace)
         # Whoever is in a-b or a&b is in a: the nodes of a are enough.
-        return left | self.right.groups(namespace) if self.operator == "|" else left
+        return self.left.groups(namespace)
 
     def to_wire(self) -> list[Any]:
         return [self.operator, self.left.to_wire(), self.right.to_wire()]
@@ -175,7 +190,9 @@ def from_wire(data: Sequence[Any]) -> Audience:
             return Connection(connection)
         case ["everyone"]:
             return Everyone()
-        case ["|" | "-" | "&" as operator, left, right]:
+        case ["|", _, _, *_]:
+            return AnyOf(tuple(map(from_wire, data[1:])))
+        case ["-" | "&" as operator, left, right]:
             return Expression(operator, from_wire(left), from_wire(right))
     raise ValueError(f"no such address: {data!r}")
 
@@ -246,7 +263,13 @@ def _escape(text: str, also_safe: str) -> str:
 def _combine(operator: str, left: Audience, right: object) -> Audience:
     if not isinstance(right, Audience):
         return NotImplemented  # type: ignore[no-any-return]  # Python's way to say that operands do not fit
+    if operator == "|":
+        return AnyOf((*_parts(left), *_parts(right)))
     return Expression(operator, left, right)
+
+
+def _parts(audience: Audience) -> tuple[Audience, ...]:
+    return audience.parts if isinstance(audience, AnyOf) else (audience,)
 
 
 def _require_text(what: str, text: str) -> None:

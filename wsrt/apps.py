@@ -25,6 +25,7 @@ class WsrtConfig(AppConfig):
 
         register(checks.check_settings)
         register(checks.check_layers)
+        register(checks.check_consumers)
         for module in conf.consumers:
             if "." in module:
                 _import(module)

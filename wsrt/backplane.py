@@ -33,6 +33,9 @@ MISSES = 2
 RETRY_SECONDS = 1.0
 """The longest pause between attempts to reach a layer that is down."""
 
+LISTEN_SECONDS = 0.05
+"""The pause before a receive loop that was cancelled goes on."""
+
 PROBE = "wsrt.probe"
 
 logger = logging.getLogger("wsrt")
@@ -75,6 +78,7 @@ class Backplane:
         # Set once open.
         self._layer: Layer | None = None
         self._channel = ""
+        self._loop: asyncio.AbstractEventLoop
         # Grows with every rebuild, and ends the receive loops of before.
         self._generation = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -171,6 +175,7 @@ class Backplane:
     # The layer and its receive loop.
 
     async def _connect(self) -> None:
+        self._loop = asyncio.get_running_loop()
         layer = layer_of_loop(self.alias)
         channel = await ask("open a channel", layer.new_channel("wsrt."))
         self._layer, self._channel = layer, channel
@@ -181,8 +186,24 @@ class Backplane:
             self._layer = None
             if self._generation == 1:
                 self._generation = 0
+                # The channel that it opened is nobody's.
+                self._spawn(drop_layer(self.alias, layer))
             raise
-        self._receiver = self._spawn(self._receive(layer, channel, self._generation))
+        self._listen(layer, channel)
+
+    def _listen(self, layer: Layer, channel: str) -> None:
+        generation = self._generation
+        self._receiver = self._spawn(self._receive(layer, channel, generation))
+        # Not at once: a loop that ends cancels all its tasks, and wants no new ones.
+        self._receiver.add_done_callback(
+            lambda _: self._loop.call_later(LISTEN_SECONDS, self._listen_again, layer, channel, generation)
+        )
+
+    def _listen_again(self, layer: Layer, channel: str, generation: int) -> None:
+        # Ended by somebody else, who cancelled the task that happened to run: messages wait in the layer.
+        if generation == self._generation:
+            ledger.count("backplane_receivers_ended", "the receive loop of %r was cancelled: it goes on", self.alias)
+            self._listen(layer, channel)
 
     async def _receive(self, layer: Layer, channel: str, generation: int) -> None:
         pause = 0.05
@@ -258,14 +279,18 @@ class Backplane:
         """Replace connections, channel and groups; try until it works."""
         ledger.count("backplane_rebuilds", "the channel layer %r does not answer: connecting anew", self.alias)
         pause = 0.05
+        stale: list[str] = []
         while True:
-            receiver, self._receiver, self._layer = self._receiver, None, None
+            receiver, self._receiver = self._receiver, None
+            layer, self._layer = self._layer, None
+            if self._channel:
+                stale.append(self._channel)
             self._generation += 1
             if receiver is not None:
                 receiver.cancel()
             for state in self._groups.values():
                 state.is_joined = False
-            self._spawn(drop_layer(self.alias))
+            self._spawn(drop_layer(self.alias, layer))
             await asyncio.sleep(0)  # let the old layer leave the table before a new one is made
             try:
                 await self._connect()
@@ -274,7 +299,20 @@ class Backplane:
                 pause = min(2 * pause, RETRY_SECONDS)
             else:
                 logger.warning("the channel layer %r is back: %d groups joined", self.alias, len(self._groups))
+                self._spawn(self._forget(stale))
                 return
+
+    async def _forget(self, channels: list[str]) -> None:
+        """Take channels of before out of their groups: a layer that keeps them would go on filling them."""
+        layer = self._layer
+        if layer is None or "pubsub" in type(layer).__module__:
+            return  # there they were gone with their connections
+        for group in (*self._own_groups, *self._groups):
+            for channel in channels:
+                try:
+                    await ask("leave a group", layer.group_discard(group, channel))
+                except BackplaneUnavailable:
+                    return
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         # A context of its own: not that of the connection which happened to be first.

@@ -12,7 +12,8 @@ from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
-from .conf import DEFAULTS, SHAPES
+from .conf import DEFAULTS, SHAPES, conf
+from .protocol.catalog import namespaces
 from .protocol.rate import parse_rate
 
 CORE = "channels_redis.core.RedisChannelLayer"
@@ -43,6 +44,35 @@ def check_layers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
                     hint="Use channels_redis.pubsub.RedisPubSubChannelLayer where more than one process serves or "
                     "publishes.",
                     id="wsrt.W005",
+                )
+            )
+    return messages
+
+
+def check_consumers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the channel layers of the consumers are there, and that each namespace has one."""
+    messages: list[CheckMessage] = []
+    known = getattr(settings, "CHANNEL_LAYERS", {}) or {}
+    for name in sorted(namespaces):
+        consumers = namespaces[name].consumers
+        aliases = {getattr(consumer, "channel_layer_alias", None) for consumer in consumers}
+        for consumer in consumers:
+            alias = getattr(consumer, "channel_layer_alias", None)
+            if alias is not None and alias not in known:
+                messages.append(
+                    Error(
+                        f"{consumer.__qualname__}.channel_layer_alias is {alias!r}, which is no key of CHANNEL_LAYERS.",
+                        hint=f"The keys are: {', '.join(map(repr, known)) or 'none'}.",
+                        obj=consumer,
+                        id="wsrt.E007",
+                    )
+                )
+        if len({conf.channel_layer_alias if alias is None else alias for alias in aliases}) > 1:
+            messages.append(
+                Error(
+                    f"The consumers of namespace {name!r} use different channel layers.",
+                    hint="Set channel_layer_alias in none of them, or the same in all.",
+                    id="wsrt.E008",
                 )
             )
     return messages

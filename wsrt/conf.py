@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "RATE": "50/s",
     "RATE_BURST": 100,
     "CHECK_ORIGIN": True,
+    "FAST_PATH": True,
     "REVALIDATE": 60,
     "THREADS": 8,
     "DRAIN_SECONDS": 25,
@@ -111,6 +112,7 @@ SHAPES: dict[str, Shape] = {
     "RATE": Shape((str,), 'frames per time, such as "50/s", "300/m" or "1000/h", or None', optional=True),
     "RATE_BURST": _COUNT,
     "CHECK_ORIGIN": Shape((bool,), "True or False"),
+    "FAST_PATH": Shape((bool,), "True or False"),
     "REVALIDATE": _TIMEOUT,
     "THREADS": _COUNT,
     "DRAIN_SECONDS": _SECONDS,
@@ -210,9 +212,17 @@ class Conf:
         return bool(self._get("CHECK_ORIGIN"))
 
     @property
+    def fast_path(self) -> bool:
+        return bool(self._get("FAST_PATH"))
+
+    @property
     def revalidate(self) -> float | None:
         value: float | None = self._get("REVALIDATE")
         return value
+
+    @property
+    def drain_seconds(self) -> float:
+        return float(self._get("DRAIN_SECONDS"))
 
     @property
     def threads(self) -> int:

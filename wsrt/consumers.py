@@ -23,7 +23,7 @@ from . import close_codes, publish
 from .addresses import Audience, Connection, Everyone, Room, User, user_key
 from .channel import LayerChannel
 from .close_codes import Close, Closed
-from .conf import conf
+from .conf import SHAPES, conf
 from .delivery.ledger import ledger
 from .exceptions import DeclarationError, TooManyRooms, WrongContext
 from .handlers import Handler, check_habits, event_handlers, layer_handlers
@@ -31,6 +31,7 @@ from .node import current_node
 from .protocol.catalog import Catalog, namespaces
 from .protocol.envelope import encode, reserved
 from .protocol.events import Event
+from .protocol.rate import parse_rate
 from .pump import Pump
 from .refusals import REFUSALS, setup_close
 from .types import Limits, OnViolation, Publication, Receive, Scope, Send
@@ -115,6 +116,7 @@ class TypedEventConsumer(AsyncConsumer):
     rate: str | None = _setting("rate")
     rate_burst: int = _setting("rate_burst")
     check_origin: bool = _setting("check_origin")
+    fast_path: bool = _setting("fast_path")
     revalidate: float | None = _setting("revalidate")
 
     # Made when the class is made.
@@ -124,6 +126,7 @@ class TypedEventConsumer(AsyncConsumer):
 
     scope: Scope
     _pump: Pump
+    _channel: LayerChannel | None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -143,6 +146,8 @@ class TypedEventConsumer(AsyncConsumer):
             cls.catalog = Catalog(cls.handlers, sends)
         except TypeError as error:
             raise DeclarationError(f"{cls.__name__}: {error}") from error
+        for name in vars(cls):
+            _check_limit(cls, name, getattr(cls, name))
         _check_layer(cls)
         namespaces.add(cls.namespace, cls, cls.catalog)
 
@@ -153,15 +158,15 @@ class TypedEventConsumer(AsyncConsumer):
                 raise TypeError(
                     f"{type(self).__name__}.as_asgi() got {name!r}, which belongs to the class: subclass it"
                 )
-            if not hasattr(type(self), name):
+            if not hasattr(type(self), name) or callable(getattr(type(self), name)):
                 raise TypeError(f"{type(self).__name__}.as_asgi() got {name!r}, which is no attribute of the class")
+            _check_limit(type(self), name, value)
             setattr(self, name, value)
-        self._channel: LayerChannel | None = None
+        self._channel = None
 
     @classmethod
     def as_asgi(cls, **attributes: Any) -> Any:
         """Return the ASGI application for a route; every connection gets an instance with these attributes."""
-        publish.is_serving = True
         cls(**attributes)  # raises here, not at the first connection
         return super().as_asgi(**attributes)
 
@@ -322,12 +327,12 @@ class TypedEventConsumer(AsyncConsumer):
 
     def set_user_id(self, user: object) -> Coroutine[Any, Any, None]:
         """Belong to a user from now on, in place of the one before. Raises TypeError for what is no user."""
-        self._require_loop("set_user_id", "async_to_sync(self.set_user_id)(user)")
+        self._require_loop("set_user_id", "an async def method")
         return self._pump.membership.bind(user_key(user))
 
     def clear_user_id(self) -> Coroutine[Any, Any, None]:
         """Belong to nobody from now on."""
-        self._require_loop("clear_user_id", "async_to_sync(self.clear_user_id)()")
+        self._require_loop("clear_user_id", "an async def method")
         return self._pump.membership.bind(None)
 
     # Ending.
@@ -388,7 +393,7 @@ class TypedEventConsumer(AsyncConsumer):
         return await asyncio.shield(self._pump.ended)
 
     async def _close(self, close: Close) -> None:
-        self._pump.close(close)
+        self._pump.close(close, release=True)
 
     async def _carry_out(self, name: str, arguments: dict[str, Any]) -> None:
         """Carry out a control command, in the order of the handlers."""
@@ -482,10 +487,28 @@ class TypedEventConsumer(AsyncConsumer):
             await self._channel.close()
 
 
+def _check_limit(cls: type[TypedEventConsumer], name: str, value: object) -> None:
+    """Check an attribute that stands for a setting, as ``manage.py check`` does. Raises DeclarationError."""
+    shape = SHAPES.get(name.upper())
+    if shape is None or isinstance(value, _FromSettings) or name == "presence":
+        return
+    problem = None if shape.fits(value) else f"should be {shape.says}"
+    if problem is None and name == "rate":
+        try:
+            parse_rate(value)  # type: ignore[arg-type]  # its shape was checked
+        except ValueError as error:
+            problem = f"is wrong: {error}"
+    if problem is not None:
+        raise DeclarationError(f"{cls.__name__}: {name} {problem}, not {value!r}")
+
+
 def _check_layer(cls: type[TypedEventConsumer]) -> None:
     space = namespaces.get(cls.namespace)
     for other in space.consumers if space is not None else ():
         theirs = getattr(other, "channel_layer_alias", None)
+        # One that names none is told by the system checks: settings may not be there when a class is made.
+        if theirs is None or cls.channel_layer_alias is None:
+            continue
         if theirs != cls.channel_layer_alias and other.__qualname__ != cls.__qualname__:
             raise DeclarationError(
                 f"{cls.__name__}: namespace {cls.namespace!r} uses the channel layer {theirs!r} "

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from .exceptions import DeclarationError
-from .protocol.events import Event, EventMeta
+from .protocol.events import Event, EventMeta, naming
 
 __all__ = ["Handler", "on", "on_layer"]
 
@@ -134,7 +134,7 @@ def event_handlers(cls: type, base: type, local_names: Mapping[str, Any]) -> dic
         _check_name(where, name, base)
         if not inspect.isfunction(function) or inspect.isasyncgenfunction(function):
             raise DeclarationError(f"{where}: a handler is a method, def or async def, that takes one event")
-        handler = _handler(where, name, function, given, local_names)
+        handler = _handler(where, name, function, given, local_names, cls.__module__)
         for event in handler.events:
             other = table.get(event)
             if other is not None:
@@ -184,12 +184,18 @@ def _marked(cls: type, mark: str) -> list[tuple[str, Any, Any]]:
 
 
 def _check_name(where: str, name: str, base: type) -> None:
-    if hasattr(base, name):
+    # Annotations too: attributes that only instances have, such as scope.
+    if hasattr(base, name) or name in vars(base).get("__annotations__", {}):
         raise DeclarationError(f"{where}: a handler must not hide {base.__name__}.{name}; rename it")
 
 
 def _handler(
-    where: str, name: str, function: Callable[..., Any], given: tuple[type[Event], ...], local_names: Mapping[str, Any]
+    where: str,
+    name: str,
+    function: Callable[..., Any],
+    given: tuple[type[Event], ...],
+    local_names: Mapping[str, Any],
+    module: str,
 ) -> Handler:
     signature = inspect.signature(function)
     try:
@@ -198,7 +204,7 @@ def _handler(
         raise DeclarationError(
             f"{where}: a handler takes self and one event: def {name}(self, event: SomeEvent)"
         ) from None
-    hints = _hints(where, function, local_names)
+    hints = _hints(where, function, local_names, module)
     annotation = hints.get(arguments[-1])
     events = given or _events_in(annotation)
     if not events:
@@ -213,9 +219,11 @@ def _handler(
     return Handler(name, function, events, _replies(where, hints.get("return")))
 
 
-def _hints(where: str, function: Callable[..., Any], local_names: Mapping[str, Any]) -> dict[str, Any]:
+def _hints(where: str, function: Callable[..., Any], local_names: Mapping[str, Any], module: str) -> dict[str, Any]:
+    # Names of the place where the class is made mean nothing in a mixin of another module.
+    local = dict(local_names) if function.__module__ == module else {}
     try:
-        return typing.get_type_hints(function, localns=dict(local_names))
+        return typing.get_type_hints(function, localns=local)
     except NameError as error:
         raise DeclarationError(
             f"{where}: the annotation {error.name!r} means nothing at run time; import it outside of "
@@ -250,7 +258,7 @@ def _members(annotation: Any) -> list[Any]:
 def _abstract(value: Any) -> str | None:
     """Return what is wrong with an event class that has no wire name; None for anything else."""
     if isinstance(value, type) and issubclass(value, Event) and value is not Event and value.__event__ is None:
-        return f"{value.__name__} has no wire name: class {value.__name__}(Event, name=...)"
+        return f"{value.__name__} has no wire name: {naming(value)}"
     return None
 
 

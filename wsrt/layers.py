@@ -58,16 +58,21 @@ def layer_of_loop(alias: str) -> Layer:
     return own
 
 
-async def drop_layer(alias: str) -> None:
-    """Forget this loop's instance and close its connections, however dead they are."""
+async def drop_layer(alias: str, layer: Layer | None) -> None:
+    """
+    Forget an instance of this loop and close its connections, however dead they are.
+
+    Args:
+        layer: which one; a newer one of the same alias stays.
+    """
     _, layers = _layers.get(id(asyncio.get_running_loop()), (None, {}))
-    layer: Any
-    layer, shared = layers.pop(alias, (None, None))
-    if layer is shared:
+    own, shared = layers.get(alias, (None, None))
+    if layer is None or own is not layer or own is shared:
         return
+    del layers[alias]
     # The core layer's flush() deletes everything in Redis; only that of the pub/sub layer just closes.
     is_pubsub = type(layer).__module__ == "channels_redis.pubsub"
-    close = layer.flush if is_pubsub else getattr(layer, "close_pools", None)
+    close: Any = getattr(layer, "flush" if is_pubsub else "close_pools", None)
     if close is not None:
         try:
             async with asyncio.timeout(LAYER_SECONDS):

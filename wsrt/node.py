@@ -12,6 +12,7 @@ from typing import Any
 
 from . import wire
 from .backplane import Backplane
+from .delivery.connection import Owner
 from .delivery.hub import Hub
 from .delivery.wheel import TimerWheel
 from .layers import is_local
@@ -32,6 +33,12 @@ class Node:
         self.loop = loop
         self.hub = Hub()
         self.wheel = TimerWheel(loop)
+        # Every connection that was accepted, until it is cleaned up; the hub knows those that are set up.
+        self.owners: set[Owner] = set()
+        # Whether connections are being ended, and new ones are not wanted.
+        self.is_draining = False
+        # What ends them.
+        self.drain: asyncio.Task[None] | None = None
         self._backplanes: dict[str, Backplane] = {}
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -12,6 +12,7 @@ import logging
 import secrets
 from collections.abc import Callable
 
+from asgiref.sync import SyncToAsync
 from django.db import transaction
 
 from . import portal
@@ -121,9 +122,6 @@ class Outgoing:
 observers: list[Callable[[Outgoing], None]] = []
 """Called with whatever is sent. While there is one, nothing leaves this process (see wsrt.testing)."""
 
-is_serving = False
-"""Whether this process made an ASGI application of a consumer, and so may come to hold connections."""
-
 
 def prepare(audience: Audience, event: Event, namespace: str) -> Outgoing:
     """
@@ -142,7 +140,10 @@ def prepare(audience: Audience, event: Event, namespace: str) -> Outgoing:
         raise ValueError(f"{declared.name!r} is kept in history, and history belongs to one room: publish it to a Room")
     groups = audience.groups(namespace)
     publication = PublishMessage(
-        namespace, audience, encode(event, room=room), secrets.token_hex(8) if len(groups) > 1 else None
+        namespace,
+        audience,
+        encode(event, room=room, address=audience.to_wire() if declared.key else None),
+        secrets.token_hex(8) if len(groups) > 1 else None,
     )
     return Outgoing(publication, groups, layer_alias(namespace), event)
 
@@ -172,13 +173,14 @@ async def send(outgoing: Outgoing) -> Publication | None:
     message = outgoing.item.to_message()
     for group in outgoing.groups:
         # Taken anew for each: a node that rebuilds its backplane replaces the layer.
+        layer = layer_of_loop(outgoing.alias)
         try:
-            await ask("accept a publication", layer_of_loop(outgoing.alias).group_send(group, message))
+            await ask("accept a publication", layer.group_send(group, message))
         except BackplaneUnavailable as error:
             ledger.count("publications_failed")
             if isinstance(error.__cause__, TimeoutError) and _node_of_running_loop() is None:
                 # Nobody else watches over the connections of a loop without a node.
-                await drop_layer(outgoing.alias)
+                await drop_layer(outgoing.alias, layer)
             raise
     return None
 
@@ -243,13 +245,24 @@ def _send_locally(outgoing: Outgoing) -> None:
             call_in_loop(node, node.deliver, outgoing.item)
         else:
             call_in_loop(node, node.carry_out, outgoing.item)
-    if not here and not is_serving and not observers:
+    if not here and not observers and not _is_below_a_server():
         ledger.count(
             "publications_unheard",
             "this process holds no connections, and the channel layer %r reaches no other process: what it publishes "
             "is heard by nobody. Configure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS",
             outgoing.alias,
         )
+
+
+def _is_below_a_server() -> bool:
+    """Return whether an event loop serves this code: that of an ASGI server, which may come to hold connections."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        # A synchronous view runs in a thread that a loop waits for.
+        loop = getattr(SyncToAsync.threadlocal, "main_event_loop", None)
+        return loop is not None and loop.is_running()
+    return True
 
 
 def _node_of_running_loop() -> Node | None:

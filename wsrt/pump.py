@@ -9,6 +9,7 @@ clients. Set-up, handlers and commands run one at a time in a task that exists o
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import random
 import time
@@ -24,18 +25,19 @@ from .delivery.connection import Connection
 from .delivery.inbox import Inbox
 from .delivery.ledger import ledger
 from .delivery.outbox import Outbox
+from .delivery.transport import Transport
 from .exceptions import BackplaneUnavailable
 from .membership import Membership
 from .node import Node
 from .origin import check_origin
 from .protocol import envelope
 from .protocol.catalog import Received
-from .protocol.envelope import Frame
+from .protocol.envelope import Frame, ref_of
 from .protocol.events import Event
 from .protocol.session import SUBPROTOCOL, Session, size_of
 from .refusals import REFUSALS, refusal_of, setup_close
 from .threads import database_care, run_in_thread
-from .types import Limits, Message, Receive, Scope, Send
+from .types import Limits, Message, Receive, Ref, Scope, Send
 from .worker import Work, Worker
 
 if TYPE_CHECKING:
@@ -47,8 +49,17 @@ DISCONNECT_SECONDS = 4.0
 HANDSHAKE_SECONDS = 2.0
 """How long we wait for the peer to answer our close."""
 
+MAX_COMMANDS = 100
+"""Control commands that may wait for the handlers of one connection."""
+
+LINGER_SECONDS = 12.0
+"""After how long a socket that we closed is cut: longer than servers take for the closing handshake."""
+
 ABNORMAL = {None, 1005, 1006}
 """Codes by which servers report, each in its own way, that nobody said goodbye."""
+
+TRANSPORT = "wsrt.transport"
+"""The extension of the ASGI scope by which wsrt.asgi offers what the server can do."""
 
 SERVICE_RESTART = 1012
 """What uvicorn tells the application when it goes down."""
@@ -75,6 +86,8 @@ class Pump:
         self._scope = scope
         self._receive = receive
         self._send = send
+        transport = (scope.get("extensions") or {}).get(TRANSPORT)
+        self.transport: Transport = transport if isinstance(transport, Transport) else Transport(send)
         offered = scope.get("subprotocols") or ()
         self.subprotocol = choose_subprotocol(offered, consumer.subprotocols)
 
@@ -84,6 +97,7 @@ class Pump:
             limits,
             connection_id,
             extended=self.subprotocol == SUBPROTOCOL,
+            can_ping=self.transport.can_ping,
             now=node.loop.time(),
             jitter=random.random(),  # noqa: S311 - spreads pings
         )
@@ -94,6 +108,7 @@ class Pump:
             on_overflow=lambda: self.close(close_codes.BACKPRESSURE_OVERFLOW, discard=True),
             on_error=self._send_failed,
             on_closed=self._stop_reading,
+            abort=self.transport.abort,
         )
         self.connection = Connection(connection_id, consumer.namespace, self.outbox, self)
         self.membership = Membership(
@@ -136,12 +151,19 @@ class Pump:
                 # Before accept: any page of the web can make a browser come here (H8).
                 await self._answer_handshake({"type": "websocket.close", "code": close_codes.FORBIDDEN.code})
                 return
+        if self.session.heartbeat is not None and self.transport.can_ping:
+            self.transport.watch(lambda: self.session.receive_life(self.node.loop.time()))
         if not await self._answer_handshake({"type": "websocket.accept", "subprotocol": self.subprotocol}):
             return
         self.session.accept()
+        self.node.owners.add(self)
+        if self.limits.fast_path:
+            self.outbox.use(self.transport.writer())
         logger.debug("= %s open", self.connection.id)
         try:
             self._worker.start(self._set_up)
+            if self.node.is_draining:
+                self.say_goodbye(0.0)
             await self._read()
         finally:
             # Whatever ended it: a disconnect, our close, a cancellation by the server.
@@ -178,7 +200,14 @@ class Pump:
     async def _take(self, message: Message) -> None:
         text = message.get("text")
         frame = text if text is not None else message.get("bytes") or b""
-        outcome = self.session.receive_frame(frame, self.node.loop.time())
+        try:
+            outcome = self.session.receive_frame(frame, self.node.loop.time())
+        except Exception:
+            # A validator of the application raised what is no ValueError: a bug of its own, like that of a handler.
+            ledger.count("handlers_failed")
+            logger.exception("an event for %s could not be validated", type(self.consumer).__name__)
+            self._fail(ref_of(frame))
+            return
         match outcome:
             case Received():
                 self._worker.put(outcome, size_of(frame))
@@ -195,10 +224,17 @@ class Pump:
                 logger.info("x %s %s %s", self.connection.id, outcome.code, outcome.reason)
                 self.close(outcome)
 
-    def close(self, close: Close, *, discard: bool = False) -> None:
-        """Close: what is queued goes out first, unless discarded; frames that were not yet handled are dropped."""
+    def close(self, close: Close, *, discard: bool = False, release: bool = False) -> None:
+        """
+        Close: what is queued goes out first, unless discarded; frames that were not yet handled are dropped.
+
+        Args:
+            release: send also the publications that wait for the end of the set-up.
+        """
         if not self.session.close(close):
             return
+        if release:
+            self.outbox.release()
         self._worker.drop()
         self.node.hub.remove(self.connection)
         self.outbox.close(close, discard=discard)
@@ -208,7 +244,7 @@ class Pump:
         if self._reading is not None and not self._reading.expired():
             self._reading.reschedule(self.node.loop.time() + HANDSHAKE_SECONDS)
 
-    def _send_failed(self, error: Exception) -> None:
+    def _send_failed(self, error: BaseException) -> None:
         """The server's send raised: the peer is gone, or the server refuses the frame. Only a close frame can tell."""
         ledger.count("sends_failed")
         logger.info("! %s send failed: %r", self.connection.id, error)
@@ -216,6 +252,12 @@ class Pump:
         self.close(close_codes.OUTBOUND_PUBLISH_FAILED, discard=True)
 
     async def _end(self) -> None:
+        try:
+            await self._clean_up()
+        finally:
+            self.node.owners.discard(self)
+
+    async def _clean_up(self) -> None:
         """Clean up, however it ended: at once from the hub, then in order what takes time."""
         node, session = self.node, self.session
         self.membership.end()
@@ -227,6 +269,12 @@ class Pump:
         self.closed = self._how()
         session.receive_disconnect()
         self.outbox.abandon()
+        if not self._peer_left:
+            # It did not answer our close, or the server gives the connection up.
+            self.transport.abort()
+        elif session.close_sent is not None and self.transport.can_abort:
+            # Some servers say so at once, and then wait for ever that the peer reads what they still hold.
+            node.loop.call_later(LINGER_SECONDS, self.transport.abort)
         if not self.ended.done():
             self.ended.set_result(self.closed)
         logger.debug("= %s closed %s", self.connection.id, self.closed)
@@ -318,16 +366,23 @@ class Pump:
             # Somebody else's CancelledError that leaked out of the handler is a defect like any other.
             ledger.count("handlers_failed")
             logger.exception("%s.%s failed", type(self.consumer).__name__, handler.name)
-            if ref is not None:
-                self.outbox.put_direct(envelope.error("internal", "Internal error", ref=ref))
-            self.close(close_codes.MESSAGE_HANDLING_FAILED)
+            self._fail(ref)
             if not isinstance(error, Exception | asyncio.CancelledError):
                 raise
             return
         finally:
             database_care.after_handler()
-        if answer is not None and self.session.is_open:
-            self.outbox.put_direct(answer)
+        if answer is not None:
+            # A client that reads slowly slows its own handlers down, and is not closed for many large answers.
+            await self.outbox.room()
+            if self.session.is_open:
+                self.outbox.put_direct(answer)
+
+    def _fail(self, ref: Ref | None) -> None:
+        """A handler or a validator failed: answer the request, if it was one, and close."""
+        if ref is not None:
+            self.outbox.put_direct(envelope.error("internal", "Internal error", ref=ref))
+        self.close(close_codes.MESSAGE_HANDLING_FAILED)
 
     def _answer(self, reply: Any, ref: Any) -> Frame | None:
         if reply is None:
@@ -354,10 +409,35 @@ class Pump:
             return
         self.submit(lambda: self.consumer._carry_out(name, arguments))
 
+    # The end of the process.
+
+    def say_goodbye(self, retry_after: float) -> None:
+        """Close for a shutdown once what was received is handled; the client shall come back after these seconds."""
+        self.submit(lambda: self._say_goodbye(retry_after))
+
+    async def _say_goodbye(self, retry_after: float) -> None:
+        if self.session.extended:
+            closing = envelope.reserved("wsrt.closing", {"retry_after_ms": round(retry_after * 1000)})
+            self.outbox.put_direct(closing)
+        self.close(close_codes.SERVER_SHUTTING_DOWN)
+
+    def give_up(self) -> None:
+        """Close for a shutdown now, whatever is still being handled."""
+        self.close(close_codes.SERVER_SHUTTING_DOWN)
+
+    def close_at_exit(self) -> None:
+        """Send the close frame of a shutdown and do nothing else: the process ends."""
+        self._is_connected = False
+        self.outbox.close(close_codes.SERVER_SHUTTING_DOWN, discard=True)
+
     def submit(self, work: Work) -> bool:
         """Run something in the order of the handlers; return whether it will be."""
+        if self.session.is_open and self._worker.inbox.uncounted >= MAX_COMMANDS:
+            # None may be lost (permissions may have changed): the client comes back, and is asked as a new one.
+            ledger.count("commands_overflowed", "more than %d commands wait for one connection: closed", MAX_COMMANDS)
+            self.close(close_codes.MESSAGE_HANDLING_FAILED)
         if self.session.is_open:
-            self._worker.put(work, 0)
+            self._worker.put(work, None)
         return self.session.is_open
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -365,7 +445,9 @@ class Pump:
         try:
             if iscoroutinefunction(function):
                 return await function(*args)
-            return await run_in_thread(function, *args)
+            result = await run_in_thread(function, *args)
+            # A decorator may hide that a hook is async: a coroutine that nobody awaits would be as good as a yes.
+            return await result if inspect.isawaitable(result) else result
         except Exception:
             database_care.mark()
             raise
@@ -396,12 +478,23 @@ class Pump:
         heartbeat.last_sent = max(heartbeat.last_sent, self.outbox.last_sent)
         match self.session.tick(now):
             case Frame() as ping:
-                self.outbox.put_direct(ping)
+                self._ping(ping)
             case Close() as close:
                 ledger.count("heartbeat_timeouts")
                 self.close(close)
                 return None
         return heartbeat.due
+
+    def _ping(self, ping: Frame) -> None:
+        if self.session.extended:
+            self.outbox.put_direct(ping)
+            return
+        try:
+            self.transport.ping()
+        except Exception as error:
+            # The server has lost the peer, and will say so.
+            ledger.count("pings_failed")
+            logger.debug("! %s ping failed: %r", self.connection.id, error)
 
 
 def choose_subprotocol(offered: Iterable[str], known: Iterable[str]) -> str | None:

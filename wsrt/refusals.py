@@ -29,7 +29,8 @@ def refusal_of(error: Exception) -> Refusal:
     """Return what to answer for one of REFUSALS."""
     match error:
         case Refused():
-            return Refusal(error.code, error.message)
+            # Translated now, where the message is lazy.
+            return Refusal(str(error.code), "" if error.message is None else str(error.message))
         case PermissionDenied():
             return Refusal("forbidden", str(error) or "Forbidden")
         case Http404():
@@ -64,5 +65,13 @@ def _field_errors(error: ValidationError) -> list[FieldError]:
         )
         for field, problems in fields.items()
         for problem in problems
-        for message in problem.messages
+        for message in _messages(problem)
     ]
+
+
+def _messages(error: ValidationError) -> list[str]:
+    try:
+        return error.messages
+    except (KeyError, TypeError, ValueError):
+        # The parameters do not fit the text: the text alone then.
+        return [str(error.message)]

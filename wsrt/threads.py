@@ -71,10 +71,23 @@ async def run_in_thread(function: Callable[..., Any], *args: Any) -> Any:
 
     Code that runs below ``async_to_sync`` (Django's async test methods) shares that caller's thread and connections.
     """
+    function = _without_stop_iteration(function)
     if getattr(AsyncToSync.executors, "current", None) is not None:
         return await sync_to_async(function)(*args)
     call = functools.partial(_with_connections, function)
     return await sync_to_async(call, thread_sensitive=False, executor=_pool())(*args)
+
+
+def _without_stop_iteration(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A future cannot carry StopIteration: whoever awaits it would wait for ever."""
+
+    def call(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except StopIteration as error:
+            raise RuntimeError(f"{function.__qualname__} raised StopIteration") from error
+
+    return call
 
 
 def _with_connections(function: Callable[..., Any], *args: Any) -> Any:

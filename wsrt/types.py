@@ -51,6 +51,7 @@ class Limits:
     max_rooms: int
     rate: str | None
     rate_burst: int
+    fast_path: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

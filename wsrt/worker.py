@@ -57,7 +57,7 @@ class Worker:
         """Whether nothing is being worked on, and nothing waits."""
         return self._task is None and not self.inbox
 
-    def put(self, item: Received | Work, size: int) -> None:
+    def put(self, item: Received | Work, size: int | None) -> None:
         """Have an event handled, or something else done, when its turn comes."""
         self.inbox.put(item, size)
         self.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
@@ -73,6 +74,7 @@ class ChatConsumer(TypedEventConsumer):
 
     async def on_disconnect(self, closed: Closed) -> None:
         hooks.append(("on_disconnect", closed))
+        sys.stdout.write(f"disconnected {(closed.code, closed.reason, closed.by)}\n")
 
     @on
     async def join_room(self, event: Join) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from functools import reduce
+from operator import and_, or_, sub
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsrt import addresses as to
-from wsrt.addresses import Audience, Expression
+from wsrt.addresses import AnyOf, Audience, Expression
 from wsrt.delivery.connection import Connection
 from wsrt.delivery.hub import REMEMBERED, Hub
 from wsrt.protocol.envelope import Frame
@@ -165,7 +167,11 @@ def test_no_address() -> None:
 
 SIMPLE = st.sampled_from([to.Room("a"), to.Room("b"), to.User(7), to.User(8), to.Everyone(), to.Connection("node-1")])
 EXPRESSIONS: Any = st.recursive(
-    SIMPLE, lambda inner: st.builds(Expression, st.sampled_from(["|", "-", "&"]), inner, inner), max_leaves=6
+    SIMPLE,
+    lambda inner: st.builds(
+        lambda operator, left, right: operator(left, right), st.sampled_from([or_, sub, and_]), inner, inner
+    ),
+    max_leaves=6,
 )
 
 
@@ -178,11 +184,32 @@ def test_algebra(audience: Audience) -> None:
     made(hub, 3, "b", user="8")
 
     def model(one: Audience) -> set[str]:
+        if isinstance(one, AnyOf):
+            return set().union(*map(model, one.parts))
         if isinstance(one, Expression):
             left, right = model(one.left), model(one.right)
-            return {"|": left | right, "-": left - right, "&": left & right}[one.operator]
+            return left - right if one.operator == "-" else left & right
         return set(names(hub, one))
 
     selected = names(hub, audience)
     assert len(selected) == len(set(selected))
     assert set(selected) == model(audience)
+
+
+def test_a_thousand_users() -> None:
+    """An address may name very many: a union is flat."""
+    hub = Hub()
+    made(hub, 1, user="7")
+    audience = reduce(or_, map(to.User, range(3000)))
+    assert names(hub, audience) == ["1"]
+    assert to.from_wire(audience.to_wire()) == audience
+    assert len(audience.groups("n")) == 3000
+
+
+def test_refused_before_it_was_added(hub: Hub) -> None:
+    """A connection that joined before it was one of everyone is gone when it is removed (S10)."""
+    early = Connection("node-9", "n", Box(), None)  # type: ignore[arg-type]
+    hub.join(early, "a")
+    hub.bind(early, "7")
+    hub.remove(early)
+    assert names(hub, to.Room("a") | to.User(7)) == ["1", "2"]

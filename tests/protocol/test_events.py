@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from wsrt import DeclarationError, Event, RootEvent, UnsendableEvent
-from wsrt.protocol.envelope import MAX_FRAME_BYTES, encode
+from wsrt.protocol.envelope import MAX_FRAME_BYTES, Frame, encode
 from wsrt.protocol.events import meta
 
 
@@ -159,7 +160,49 @@ def test_later_changes_are_not_seen() -> None:
 
 
 def test_key() -> None:
-    """The key of "latest" holds the event, the fields and the room."""
+    """The key of "latest" holds the event, the fields and the address; an answer to a request has none."""
     one, two = Point(x=1, y=2, label="a"), Point(x=1, y=2, label="b")  # type: ignore[call-arg]
     assert encode(one).key == encode(two).key
-    assert encode(one, room="r").key != encode(one).key
+    addresses = [None, ["room", "a"], ["user", "7"], ["everyone"], ["-", ["room", "a"], ["user", "7"]]]
+    assert len({encode(one, address=address).key for address in addresses}) == len(addresses)
+    answer = encode(one, ref="1")
+    assert (answer.overflow, answer.key) == ("close", None)
+
+
+class Inner(BaseModel):
+    value: float | None = None
+
+
+class Outer(Event, name="outer"):
+    inner: Inner
+
+
+class Keyed(Event, name="keyed", overflow="latest", key="raw"):
+    raw: bytes
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_not_json_in_a_model_within(value: float) -> None:
+    """A model within an event has rules of its own, by which NaN would go out as null: it is refused."""
+    with pytest.raises(UnsendableEvent, match="NaN and Infinity"):
+        encode(Outer(inner=Inner(value=value)))
+    assert encode(Outer(inner=Inner())).text == '{"event":"outer","data":{"inner":{"value":null}}}'
+
+
+def test_key_of_bytes() -> None:
+    """A key may be bytes that are no text."""
+    assert encode(Keyed(raw=b"\xff\x00")).key != encode(Keyed(raw=b"\xff\x01")).key
+
+
+@pytest.mark.parametrize(("size", "head"), [(5, b"\x81\x05"), (125, b"\x81\x7d"), (126, b"\x81\x7e\x00\x7e")])
+def test_framed(size: int, head: bytes) -> None:
+    """A frame as it stands on the wire, made once."""
+    frame = Frame("x" * size)
+    assert frame.framed == head + b"x" * size
+    assert frame.framed is frame.framed
+
+
+def test_framed_large() -> None:
+    """Lengths are those of UTF-8."""
+    assert Frame("é" * 200).framed[:4] == b"\x81\x7e" + (400).to_bytes(2, "big")
+    assert Frame("x" * 70_000).framed[:10] == b"\x81\x7f" + (70_000).to_bytes(8, "big")

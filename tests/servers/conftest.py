@@ -6,11 +6,16 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from tests.support import raw
 from tests.support.client import hang_up
+
+WITH_RUNTIME = ["daphne", "uvicorn-sansio", "uvicorn-websockets", "uvicorn-wsproto", "hypercorn"]
+"""The servers that the runtime knows, by their commands in tests.support.processes."""
 
 
 @pytest_asyncio.fixture(autouse=True)
 async def no_open_sockets() -> AsyncIterator[None]:
     """Leave no socket open."""
     yield
+    await raw.hang_up()
     await hang_up()

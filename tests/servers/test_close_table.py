@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
+from tests.servers.conftest import WITH_RUNTIME
 from tests.support.client import closed, dial, receive, send
-from tests.support.processes import SERVERS, Server
+from tests.support.processes import Server
+from tests.support.report import Matrix
 from wsrt import close_codes
 from wsrt.close_codes import Close
 
@@ -29,18 +31,32 @@ LIMITS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=list(SERVERS))
+STOCK = ["daphne", "uvicorn"]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[*[f"{kind} stock" for kind in STOCK], *WITH_RUNTIME],
+    ids=lambda name: name.replace(" ", "-"),
+)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(request.param, wsrt=LIMITS) as process:
-        process.kind = request.param  # type: ignore[attr-defined]
+    """A server with its ordinary command, as it is and with the runtime around the application."""
+    kind, _, is_stock = request.param.partition(" ")
+    application = "tests.asgi:application" if is_stock else "tests.asgi:runtime"
+    with Server(kind, wsrt=LIMITS, application=application) as process:
+        process.column = request.param  # type: ignore[attr-defined]
+        process.is_mute = request.param == "daphne stock"  # type: ignore[attr-defined]
         yield process
+
+
+matrix = Matrix("Close codes on the wire (+: with the reason)")
 
 
 def on_the_wire(server: Server, close: Close) -> tuple[int, str]:
     """What a client sees: stock Daphne sends no reason, and of the protocol's own codes only 1000."""
-    if server.kind == "daphne":  # type: ignore[attr-defined]
-        return close.fallback_code, ""
-    return close.code, close.reason
+    seen = (close.fallback_code, "") if server.is_mute else (close.code, close.reason)  # type: ignore[attr-defined]
+    matrix.put(f"{close.code} {close.reason}"[:50], server.column, f"{seen[0]}{'+' if seen[1] else ''}")  # type: ignore[attr-defined]
+    return seen
 
 
 async def provoke(server: Server, path: str, *frames: str | bytes, extended: bool = False) -> tuple[int, str]:
@@ -173,7 +189,7 @@ async def test_foreign_origin(server: Server) -> None:
 
 async def test_slow_client(server: Server) -> None:
     """A client that does not read fast enough is closed 1013, where the server tells us so."""
-    if server.kind == "daphne":  # type: ignore[attr-defined]
+    if server.is_mute:  # type: ignore[attr-defined]
         pytest.skip("stock Daphne buffers without bound and never says that a client is slow")
     ws = await dial(server.url("/chat/slowroom/"), max_queue=1)
     reading = ws.transport

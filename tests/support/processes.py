@@ -20,8 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVERS: dict[str, list[str]] = {
     "daphne": ["-m", "daphne", "-b", "127.0.0.1", "-p", "{port}"],
     "uvicorn": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}"],
+    "uvicorn-sansio": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "websockets-sansio"],
     "uvicorn-websockets": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "websockets"],
     "uvicorn-wsproto": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "wsproto"],
+    "hypercorn": ["-m", "hypercorn", "--bind", "127.0.0.1:{port}"],
 }
 """The command of each server, without the application."""
 
@@ -115,6 +117,7 @@ class Server(Process):
         wsrt: dict[str, Any] | None = None,
         environment: dict[str, str] | None = None,
     ) -> None:
+        self.kind = kind
         self.port = port or free_port()
         command = [part.format(port=self.port) for part in SERVERS[kind]]
         super().__init__(

@@ -13,6 +13,15 @@ class Owner(Protocol):
     def command(self, name: str, arguments: dict[str, Any]) -> None:
         """Carry out a control command in the order of the connection's own work."""
 
+    def say_goodbye(self, retry_after: float) -> None:
+        """Close for a shutdown once what was received is handled; the client shall come back after these seconds."""
+
+    def give_up(self) -> None:
+        """Close for a shutdown now, whatever is still being handled."""
+
+    def close_at_exit(self) -> None:
+        """Send the close frame of a shutdown and do nothing else: the process ends."""
+
 
 class Connection:
     """

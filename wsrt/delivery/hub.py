@@ -7,7 +7,7 @@ import collections
 from collections.abc import Iterable
 from typing import Any
 
-from ..addresses import Audience, Everyone, Expression, Room, User
+from ..addresses import AnyOf, Audience, Everyone, Expression, Room, User
 from ..addresses import Connection as ConnectionAddress
 from ..protocol.envelope import Frame
 from .connection import Connection
@@ -49,8 +49,8 @@ class Hub:
 
     def remove(self, connection: Connection) -> None:
         """Remove a connection from everything. It keeps its rooms and its user, for those who ask later (S41)."""
-        if self.connections.pop(connection.id, None) is None:
-            return
+        # It may have joined before it was added, and be refused then.
+        self.connections.pop(connection.id, None)
         _discard(self._everyone, connection.namespace, connection)
         for room in connection.rooms:
             _discard(self._rooms, (connection.namespace, room), connection)
@@ -126,8 +126,8 @@ class Hub:
                 return [connection] if connection is not None and connection.namespace == namespace else ()
             case Everyone():
                 return self._everyone.get(namespace, ())
-            case Expression("|", left, right):
-                return dict.fromkeys([*self._select(namespace, left), *self._select(namespace, right)])
+            case AnyOf(parts):
+                return dict.fromkeys(member for part in parts for member in self._select(namespace, part))
             case Expression(operator, left, right):
                 others = set(self._select(namespace, right))
                 wanted = operator == "&"

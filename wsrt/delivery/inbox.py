@@ -20,41 +20,58 @@ class Inbox(Generic[T]):
         size: how many bytes fit; a single item is always accepted.
     """
 
-    __slots__ = ("_items", "_size", "frames", "size")
+    __slots__ = ("_items", "_size", "_uncounted", "frames", "size")
 
     def __init__(self, frames: int, size: int) -> None:
         self.frames = frames
         self.size = size
-        self._items: collections.deque[tuple[T, int]] = collections.deque()
+        self._items: collections.deque[tuple[T, int | None]] = collections.deque()
         self._size = 0
+        # Items that are not the client's: it does not pay for them.
+        self._uncounted = 0
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: T, size: int) -> None:
-        """Append an item of ``size`` bytes."""
+    def put(self, item: T, size: int | None) -> None:
+        """Append an item of ``size`` bytes; None for one that does not count for the limits."""
         self._items.append((item, size))
-        self._size += size
+        if size is None:
+            self._uncounted += 1
+        else:
+            self._size += size
 
     def get(self) -> T:
         """Take the oldest item. The inbox must not be empty."""
         item, size = self._items.popleft()
-        self._size -= size
+        if size is None:
+            self._uncounted -= 1
+        else:
+            self._size -= size
         return item
 
     def clear(self) -> int:
         """Drop everything; return how many items that were."""
         dropped = len(self._items)
         self._items.clear()
-        self._size = 0
+        self._size = self._uncounted = 0
         return dropped
+
+    @property
+    def uncounted(self) -> int:
+        """How many items wait that do not count for the limits."""
+        return self._uncounted
 
     @property
     def crowded(self) -> bool:
         """Whether it is more than half full."""
-        return 2 * len(self._items) > self.frames or 2 * self._size > self.size
+        return 2 * self._counted > self.frames or 2 * self._size > self.size
 
     @property
     def overfull(self) -> bool:
         """Whether it is over a limit."""
-        return len(self._items) > self.frames or (self._size > self.size and len(self._items) > 1)
+        return self._counted > self.frames or (self._size > self.size and self._counted > 1)
+
+    @property
+    def _counted(self) -> int:
+        return len(self._items) - self._uncounted

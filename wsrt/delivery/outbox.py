@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import collections
 import types
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..close_codes import Close
 from ..protocol.envelope import Frame
 from ..types import Limits, Send
 from .ledger import ledger
+from .step import begin, begin_plain, is_plain
+from .transport import Write
 
 CLOSE_SECONDS = 5.0
 """How long a close waits for what is queued before it."""
@@ -37,9 +39,12 @@ class Outbox:
         on_overflow: called once when the limits are passed; must close.
         on_error: called once with what ``send`` raised.
         on_closed: called once when nothing will go out any more.
+        abort: cuts the connection of a client that does not read.
     """
 
     __slots__ = (
+        "_abort",
+        "_begin",
         "_closing",
         "_coalesced",
         "_deadline",
@@ -55,6 +60,7 @@ class Outbox:
         "_room",
         "_send",
         "_size",
+        "_write",
         "close_sent",
         "last_sent",
         "limits",
@@ -67,10 +73,15 @@ class Outbox:
         loop: asyncio.AbstractEventLoop,
         *,
         on_overflow: Callable[[], None],
-        on_error: Callable[[Exception], None],
+        on_error: Callable[[BaseException], None],
         on_closed: Callable[[], None],
+        abort: Callable[[], object] = bool,
     ) -> None:
         self._send = send
+        self._begin = begin_plain if is_plain(send) else begin
+        self._abort = abort
+        # The fast path. None where frames go through ``send``.
+        self._write: Write | None = None
         self._loop = loop
         self.limits = limits
         self._on_overflow = on_overflow
@@ -127,10 +138,15 @@ class Outbox:
 
     async def room(self) -> None:
         """Wait until a frame fits, so that a burst of the connection's own handler is not taken for a slow client."""
-        while self._is_full and self._closing is None and not self._is_done:
+        # Frames that are held until release() wait for the caller itself: only what is under way makes room.
+        while self._is_full and self._drainer is not None and self._closing is None and not self._is_done:
             if self._room is None:
                 self._room = self._loop.create_future()
             await asyncio.shield(self._room)
+
+    def use(self, write: Write | None) -> None:
+        """Take the fast path from now on, wherever nothing waits; the order stays."""
+        self._write = write
 
     def release(self) -> None:
         """Let publications go out: first those that waited."""
@@ -169,6 +185,9 @@ class Outbox:
             return
         self._is_done = True
         self._ready = False
+        if self._drainer is not None:
+            # It does not get through: whatever the server holds for this client would stay for ever.
+            self._abort()
         self._discard(self._queue)
         if self._held:
             self._discard(self._held)
@@ -203,16 +222,20 @@ class Outbox:
         """Run a send up to where it suspends; a task finishes it."""
         self.last_sent = now = self._loop.time()
         try:
+            if self._write is not None and self._write(frame.framed):
+                return
             sending: Any = self._send({"type": "websocket.send", "text": frame.text})
-            # What `async def` gives is stepped as it is; anything else that can be awaited, by its own iterator.
-            rest: Any = sending if type(sending) is types.CoroutineType else sending.__await__()
-            waits_for = rest.send(None)
-        except StopIteration:
-            return
-        except Exception as error:
+            if type(sending) is not types.CoroutineType:
+                # Only a coroutine can be stepped by hand (granian gives something of its own).
+                self._drain_later(sending, now)
+                return
+            step = self._begin(sending, self._loop)
+        except (Exception, asyncio.CancelledError) as error:
+            # Nobody cancels us here: it is the send's own, and no reason to end a delivery to others.
             self._fail(error)
             return
-        self._drain_later(_Step(rest, waits_for), now)
+        if step is not None:
+            self._drain_later(step, now)
 
     def _enqueue(self, frame: Frame, queue: collections.deque[tuple[Frame, float]]) -> None:
         if frame.overflow == "drop":
@@ -239,11 +262,11 @@ class Outbox:
                 return True
         return False
 
-    def _drain_later(self, step: _Step | None, since: float = 0.0) -> None:
+    def _drain_later(self, step: Awaitable[None] | None, since: float = 0.0) -> None:
         self._ready = False
         self._drainer = self._loop.create_task(self._drain(step, since))
 
-    async def _drain(self, step: _Step | None, since: float) -> None:
+    async def _drain(self, step: Awaitable[None] | None, since: float) -> None:
         seconds = self.limits.outbox_seconds
         try:
             if step is not None:
@@ -268,12 +291,15 @@ class Outbox:
             ledger.count("outbox_overflows", "a client does not read: a frame waited for %s s", seconds)
             self._drainer = None
             self._stalled()
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if self._is_done:
+                raise
             self._drainer = None
             self._fail(error)
         else:
             self._drainer = None
             self._ready = self._closing is None and not self._is_done
+            self._wake()
 
     async def _send_close(self, close: Close) -> None:
         message = {"type": "websocket.close", "code": close.code, "reason": close.wire_reason}
@@ -291,7 +317,7 @@ class Outbox:
         else:
             self._on_overflow()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """``send`` raised. Servers raise for a peer that is gone as for a frame that they refuse."""
         if self._closing is not None:
             self.abandon()
@@ -316,28 +342,3 @@ class Outbox:
             if not self._room.done():
                 self._room.set_result(None)
             self._room = None
-
-
-class _Step:
-    """The rest of a coroutine that was stepped by hand, for a task to await."""
-
-    __slots__ = ("_rest", "_waits_for")
-
-    def __init__(self, rest: Generator[Any, Any, None], waits_for: Any) -> None:
-        self._rest = rest
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        waits_for = self._waits_for
-        while True:
-            try:
-                value = yield waits_for
-            except BaseException as error:
-                step: Callable[[Any], Any] = self._rest.throw
-                argument: Any = error
-            else:
-                step, argument = self._rest.send, value
-            try:
-                waits_for = step(argument)
-            except StopIteration:
-                return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import gc
 import hashlib
+import math
 import re
 import weakref
 from collections.abc import Iterable, Mapping
@@ -21,9 +22,9 @@ from pydantic_core import core_schema, from_json, to_json
 
 from ..exceptions import DeclarationError, InvalidData, InvalidFrame, UndeclaredEvent, UnknownEvent, UnknownNamespace
 from ..types import Ref
-from .envelope import as_text, peek, ref_schema
+from .envelope import as_text, peek, ref_of, ref_schema
 from .errors import field_errors
-from .events import Event, RootEvent, meta, require_instance
+from .events import Event, RootEvent, is_finite, meta, require_instance
 
 __all__ = ["Catalog", "Namespace", "Received", "namespaces"]
 
@@ -73,9 +74,9 @@ class Catalog:
             try:
                 event = self._missing_data(model)
             except ValidationError as error:
-                raise InvalidData(envelope.get("ref"), field_errors(_inside(error, model), model, {})) from None
-        if self._overflows(text, model):
-            raise InvalidFrame
+                raise InvalidData(envelope.get("ref"), field_errors(error, model, {}, depth=0)) from None
+        if _LOOKS_INFINITE.search(text) and not (is_finite(_parsed(text)) and is_finite(event.model_dump())):
+            raise InvalidFrame(envelope.get("ref"))
         return Received(name, event, envelope.get("ref"))
 
     @functools.cached_property
@@ -131,25 +132,17 @@ class Catalog:
         # The slow path: find out what a frame that failed was meant to be.
         try:
             name, ref = peek(frame)
-        except InvalidFrame as invalid:
-            return invalid
+        except InvalidFrame:
+            return InvalidFrame(ref_of(frame))
         model = self.receives.get(name)
         if model is None:
             return UnknownEvent(ref)
         # peek() parsed the same text, so it is an object of JSON.
         return InvalidData(ref, field_errors(error, model, from_json(frame).get("data")))
 
-    def _overflows(self, text: str, model: type[Event]) -> bool:
-        # Fields of type float refuse what is not finite by themselves; a place of any type takes it.
-        if "NaN" not in text and "Infinity" not in text and not (_is_open(model) and _LARGE_NUMBER.search(text)):
-            return False
-        try:
-            return not _is_finite(from_json(text, allow_inf_nan=False))
-        except ValueError:
-            return True
 
-
-_LARGE_NUMBER = re.compile(r"[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
+_LOOKS_INFINITE = re.compile(r"[0-9][eE]\+?[0-9]{3}|[0-9]{300}|[nN][aA][nN]|[iI][nN][fF]")
+"""What a frame needs for a number that is not finite: in JSON's own numbers, and in strings that become numbers."""
 
 
 class Namespace:
@@ -181,7 +174,7 @@ class Namespace:
         Add a consumer class.
 
         Raises:
-            DeclarationError: it sends another model under a name that is taken.
+            DeclarationError: it knows another model under a name that is taken.
         """
         clash = self._clash(catalog, consumer)
         if clash is not None:
@@ -192,7 +185,7 @@ class Namespace:
             name, mine, theirs, other = clash
             raise DeclarationError(
                 f"{consumer.__name__}: namespace {self.name!r} knows the event {name!r} as "
-                f"{theirs.__module__}.{theirs.__qualname__} (sent by {other.__name__}), not as "
+                f"{theirs.__module__}.{theirs.__qualname__} (see {other.__name__}), not as "
                 f"{mine.__module__}.{mine.__qualname__}; rename one, or give the consumer another namespace"
             )
         self._catalogs[consumer] = catalog
@@ -216,10 +209,11 @@ class Namespace:
         for other, theirs in list(self._catalogs.items()):
             if _same_definition(other, consumer):
                 continue
-            for name, model in catalog.sends.items():
-                found = theirs.sends.get(name)
-                if found is not None and found is not model and not _same_definition(found, model):
-                    return name, model, found, other
+            known = [*theirs.sends.items(), *theirs.receives.items()]
+            for name, model in (*catalog.sends.items(), *catalog.receives.items()):
+                for other_name, found in known:
+                    if name == other_name and found is not model and not _same_definition(found, model):
+                        return name, model, found, other
         return None
 
 
@@ -270,6 +264,12 @@ def by_name(events: Iterable[type[Event]]) -> dict[str, type[Event]]:
 
 def _undeclared(event: Event, where: str, known: Mapping[str, type[Event]]) -> str:
     names = ", ".join(sorted(known)) or "none"
+    namesake = known.get(meta(event).name)
+    if namesake is not None:
+        return (
+            f"{where} declares {namesake.__module__}.{namesake.__qualname__} as {meta(event).name!r}, not "
+            f"{type(event).__module__}.{type(event).__qualname__}: import the same class (was its module loaded twice?)"
+        )
     return (
         f"{where} does not declare {type(event).__qualname__} ({meta(event).name!r}); declared are: {names}. "
         "Add it to out_events"
@@ -279,19 +279,6 @@ def _undeclared(event: Event, where: str, known: Mapping[str, type[Event]]) -> s
 def _same_definition(one: type, other: type) -> bool:
     """Whether a class was made again by the same statement: a module reloaded, a function called twice."""
     return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
-
-
-def _inside(error: ValidationError, model: type[Event]) -> ValidationError:
-    """Return the error of a model with locations as if it had failed within an envelope."""
-    name = meta(model).name
-    return ValidationError.from_exception_data(
-        error.title,
-        [
-            {"type": detail["type"], "loc": (name, "data", *detail["loc"]), "input": None, "ctx": detail.get("ctx", {})}
-            for detail in error.errors(include_url=False, include_input=False)
-        ],
-        input_type="json",
-    )
 
 
 def _schemas(events: Mapping[str, type[Event]]) -> dict[str, Any]:
@@ -304,28 +291,8 @@ def _schemas(events: Mapping[str, type[Event]]) -> dict[str, Any]:
     return schemas
 
 
-@functools.cache
-def _is_open(model: type[Event]) -> bool:
-    """Whether some place of the model takes a value of any type."""
-    found = False
-
-    def look(schema: Any) -> None:
-        nonlocal found
-        if isinstance(schema, dict):
-            found = found or schema.get("type") in {"any", "function-plain", "function-wrap", "is-instance"}
-            for value in schema.values():
-                look(value)
-        elif isinstance(schema, list | tuple):
-            for value in schema:
-                look(value)
-
-    look(model.__pydantic_core_schema__)
-    return found
-
-
-def _is_finite(data: Any) -> bool:
-    if isinstance(data, float):
-        return data - data == 0.0
-    if isinstance(data, dict):
-        return all(map(_is_finite, data.values()))
-    return not isinstance(data, list) or all(map(_is_finite, data))
+def _parsed(text: str) -> Any:
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return math.inf

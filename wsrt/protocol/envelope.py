@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError, core_schema, from_json, to
 
 from ..exceptions import InvalidFrame, UnsendableEvent
 from ..types import FieldError, Overflow, Ref
-from .events import Event, meta
+from .events import Event, is_finite, may_hold_infinity, meta
 
 MAX_FRAME_BYTES = 1_048_576
 """An event over 1 MiB raises when it is published: Daphne refuses more, and an outbox holds no more."""
@@ -34,22 +34,46 @@ class Frame:
         key: with "latest", what tells one waiting frame from another; else None.
     """
 
-    __slots__ = ("key", "overflow", "size", "text")
+    __slots__ = ("_framed", "key", "overflow", "size", "text")
 
     def __init__(self, text: str, overflow: Overflow = "close", key: str | None = None) -> None:
         self.text = text
         self.size = len(text) if text.isascii() else len(text.encode())
         self.overflow = overflow
         self.key = key
+        self._framed: bytes | None = None
+
+    @property
+    def framed(self) -> bytes:
+        """The message as it stands on the wire where no extension was negotiated (RFC 6455, 5.2), made once."""
+        framed = self._framed
+        if framed is None:
+            framed = self._framed = _head(self.size) + self.text.encode()
+        return framed
 
 
-def encode(event: Event, *, ref: Ref | None = None, room: str | None = None) -> Frame:
+FINAL_TEXT = 0x81
+"""The first byte of an unfragmented text message."""
+
+
+def _head(size: int) -> bytes:
+    if size < 126:
+        return bytes([FINAL_TEXT, size])
+    if size < 65_536:
+        return bytes([FINAL_TEXT, 126]) + size.to_bytes(2, "big")
+    return bytes([FINAL_TEXT, 127]) + size.to_bytes(8, "big")
+
+
+def encode(
+    event: Event, *, ref: Ref | None = None, room: str | None = None, address: Sequence[Any] | None = None
+) -> Frame:
     """
     Return the frame of an event; its data is the model's own dump, never the caller's object (S7).
 
     Args:
         ref: the request that it answers.
         room: the one room that it is published to.
+        address: to whom it is published; with "latest" a frame replaces one to the same address only.
 
     Raises:
         TypeError: it is no event, or of an abstract class.
@@ -63,11 +87,18 @@ def encode(event: Event, *, ref: Ref | None = None, room: str | None = None) -> 
         raise UnsendableEvent(f"{declared.name}: cannot be encoded: {error}") from error
     if ("NaN" in data or "Infinity" in data) and not _is_standard_json(data):
         raise UnsendableEvent(f"{declared.name}: NaN and Infinity are no JSON; validate the event, or send null")
+    if "null" in data and may_hold_infinity(type(event)) and not is_finite(event.model_dump()):
+        # Models within an event have a configuration of their own, by which NaN becomes null.
+        raise UnsendableEvent(f"{declared.name}: NaN and Infinity are no JSON; validate the event, or send null")
     tail = _beside("ref", ref) + _beside("room", room)
-    key = None
-    if declared.key:
-        key = to_json([declared.name, [getattr(event, field) for field in declared.key], room]).decode()
-    frame = Frame(f"{declared.head}{data}{tail}}}", declared.overflow, key)
+    overflow, key = declared.overflow, None
+    if ref is not None:
+        # A request is answered exactly once, also with an event that may be skipped otherwise.
+        overflow = "close"
+    elif declared.key:
+        values = [getattr(event, field) for field in declared.key]
+        key = to_json([declared.name, values, address], bytes_mode="base64").decode()
+    frame = Frame(f"{declared.head}{data}{tail}}}", overflow, key)
     if frame.size > MAX_FRAME_BYTES:
         raise UnsendableEvent(
             f"{declared.name}: {frame.size} bytes, the limit is {MAX_FRAME_BYTES}; publish a reference to large data"
@@ -102,6 +133,15 @@ def peek(frame: str | bytes) -> tuple[str, Ref | None]:
     except ValidationError:
         raise InvalidFrame from None
     return envelope["event"], envelope.get("ref")
+
+
+def ref_of(frame: str | bytes) -> Ref | None:
+    """Return the ref of whatever is an object of JSON; None where there is none to be read."""
+    try:
+        found = from_json(as_text(frame))
+        return _REF.validate_python(found.get("ref")) if isinstance(found, dict) else None
+    except (InvalidFrame, ValueError):
+        return None
 
 
 def as_text(frame: str | bytes) -> str:
@@ -162,3 +202,12 @@ class _Envelope:
 
 
 _ENVELOPE: TypeAdapter[Any] = TypeAdapter(_Envelope)
+
+
+class _Ref:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return ref_schema()
+
+
+_REF: TypeAdapter[Any] = TypeAdapter(_Ref)

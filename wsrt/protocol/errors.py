@@ -24,19 +24,20 @@ INPUT_CONTEXT = frozenset({"error", "tag", "method_name", "nested_type"})
 """Parts of the context of Pydantic's errors that come from the input."""
 
 
-def field_errors(error: ValidationError, model: type[Event], data: Any) -> tuple[FieldError, ...]:
+def field_errors(error: ValidationError, model: type[Event], data: Any, *, depth: int = 2) -> tuple[FieldError, ...]:
     """
     Return the errors of an event's data for ``wsrt.error``.
 
     Args:
         data: the data as it was received, parsed; used to tell its own keys in ``loc``, which become "*", from ours.
+        depth: how many parts of a location lead to the data: 2 within an envelope, its event and "data".
     """
     declared = declared_names(model)
     details = error.errors(include_url=False, include_input=False)
     return tuple(
-        FieldError(loc=_location(detail["loc"][2:], data, declared), msg=_render(detail), type=detail["type"])
+        FieldError(loc=_location(detail["loc"][depth:], data, declared), msg=_render(detail), type=detail["type"])
         for detail in details[:MAX_ERRORS]
-        if detail["loc"][1:2] == ("data",)
+        if not depth or detail["loc"][1:2] == ("data",)
     )
 
 

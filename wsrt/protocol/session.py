@@ -51,12 +51,21 @@ class Session:
         limits: the limits of this connection.
         connection_id: what the hello says.
         extended: whether the client speaks ``wsrt.v1``.
+        can_ping: whether the transport sends protocol pings and tells of pongs.
         now: the time, in seconds of the clock that all methods are called with.
         jitter: 0 to 1, see Heartbeat.
     """
 
     def __init__(
-        self, catalog: Catalog, limits: Limits, connection_id: str, *, extended: bool, now: float, jitter: float = 0.0
+        self,
+        catalog: Catalog,
+        limits: Limits,
+        connection_id: str,
+        *,
+        extended: bool,
+        can_ping: bool = False,
+        now: float,
+        jitter: float = 0.0,
     ) -> None:
         self.catalog = catalog
         self.limits = limits
@@ -69,7 +78,7 @@ class Session:
 
         # None where the limit is switched off, or where the client has no way to answer a ping.
         self.heartbeat: Heartbeat | None = None
-        if extended and limits.heartbeat is not None and limits.heartbeat_timeout is not None:
+        if (extended or can_ping) and limits.heartbeat is not None and limits.heartbeat_timeout is not None:
             self.heartbeat = Heartbeat(limits.heartbeat, limits.heartbeat_timeout, now, jitter)
         rate = parse_rate(limits.rate)
         self._rate = None if rate is None else TokenBucket(rate, limits.rate_burst, now)
@@ -100,12 +109,22 @@ class Session:
         except ProtocolError as problem:
             return self._violation(problem, now)
 
+    def receive_life(self, now: float) -> None:
+        """The peer was heard of, by a ping or pong of the protocol."""
+        if self.heartbeat is not None:
+            self.heartbeat.last_received = now
+
     def receive_disconnect(self) -> None:
         """The peer is gone, or has answered our close."""
         self.state = State.CLOSED
 
     def tick(self, now: float) -> Frame | Close | None:
-        """Let time pass; call it again at ``heartbeat.due``."""
+        """
+        Let time pass; call it again at ``heartbeat.due``.
+
+        Returns:
+            PING when one is due (a plain client gets one of the protocol), Close, or None.
+        """
         if self.heartbeat is None or self.state is not State.OPEN:
             return None
         match self.heartbeat.tick(now):

@@ -1,0 +1,78 @@
+"""Clients that do not read cost bounded memory, delay nobody, and are gone in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.servers.conftest import WITH_RUNTIME
+from tests.support.client import dial, receive, request
+from tests.support.processes import Server
+from tests.support.raw import RawClient, connect
+from tests.support.waiting import aeventually
+
+pytestmark = pytest.mark.servers
+
+OUTBOX_SECONDS = 3
+PUBLISHED = 30_000_000
+SIZE = 10_000
+
+
+@pytest.fixture(scope="module", params=WITH_RUNTIME)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    wsrt = {"RATE": None, "OUTBOX_SECONDS": OUTBOX_SECONDS, "HEARTBEAT": None}
+    with Server(request.param, wsrt=wsrt, application="tests.asgi:runtime") as process:
+        yield process
+
+
+@pytest.mark.parametrize("stuck", [1, 100])
+async def test_stuck_clients(server: Server, stuck: int) -> None:
+    """Sockets that join a room and never read: others get 30 MB at once, memory stays, and the sockets are cut."""
+    assert server.process is not None
+    memory = psutil.Process(server.process.pid).memory_info
+    member, talker = await dial(server.url("/chat/flood/"), max_queue=None), await dial(server.url("/chat/"))
+    await request(member, "echo")
+    # A first flood without them: what the server takes for itself does not count.
+    await flood(talker, member, PUBLISHED // 10)
+    sockets = [await paused(server) for _ in range(stuck)]
+    before = memory().rss
+    await flood(talker, member, PUBLISHED)
+    grown = memory().rss - before
+
+    async def are_gone() -> bool:
+        stats = await asyncio.to_thread(server.stats)
+        return stats["connections"] == 2 and established(server) <= 4
+
+    await aeventually(are_gone, "the stuck sockets to be gone", OUTBOX_SECONDS + 5)
+    assert grown < 16_000_000
+    for socket in sockets:
+        socket.writer.transport.abort()
+
+
+def established(server: Server) -> int:
+    """How many sockets the server has open."""
+    assert server.process is not None
+    connections = psutil.Process(server.process.pid).net_connections("tcp")
+    return sum(one.status == psutil.CONN_ESTABLISHED for one in connections)
+
+
+async def flood(talker: object, member: object, size: int) -> None:
+    count = size // SIZE
+    answer = asyncio.create_task(request(talker, "burst", count=count, size=SIZE, room="flood"))  # type: ignore[arg-type]
+    for number in range(count):
+        text = (await receive(member))["data"]["text"]  # type: ignore[arg-type]
+        assert text.rstrip(".") == str(number)
+    await answer
+
+
+async def paused(server: Server) -> RawClient:
+    """A member that reads nothing any more."""
+    client = await connect(server.port, "/chat/flood/", buffer=1024)
+    client.event("echo", ref=1)
+    while (await client.receive()).json.get("ref") != 1:
+        pass
+    client.writer.transport.pause_reading()
+    return client

@@ -1,0 +1,150 @@
+"""The end of a server: everybody is told, nothing is lost, and clients come back spread out."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any
+
+import pytest
+
+from tests.servers.conftest import WITH_RUNTIME
+from tests.support.client import dial, send
+from tests.support.processes import Server
+from tests.support.raw import CLOSE, RawClient, RawFrame, connect
+from tests.support.report import note
+from tests.support.waiting import aeventually
+
+pytestmark = pytest.mark.servers
+
+CLIENTS = 1000
+SETTINGS: dict[str, Any] = {"RATE": None, "DRAIN_SECONDS": 10, "HEARTBEAT": None}
+
+
+def serve(kind: str, *args: str) -> Server:
+    return Server(kind, *args, wsrt=SETTINGS, application="tests.asgi:runtime")
+
+
+async def last_frames(client: RawClient) -> list[RawFrame]:
+    """Everything up to the close frame."""
+    frames = [await client.receive(30)]
+    while frames[-1].opcode != CLOSE:
+        frames.append(await client.receive(30))
+    return frames
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", WITH_RUNTIME)
+async def test_told_and_answered(kind: str, number: signal.Signals) -> None:
+    """A handler under way finishes and its answer arrives, queued frames too, then 1001 with its reason (S37)."""
+    with serve(kind) as server:
+        plain = await connect(server.port, "/chat/room/")
+        extended = await connect(server.port, "/chat/room/", subprotocol="wsrt.v1")
+        for client in (plain, extended):
+            client.event("slow", ref="slow", seconds=1)
+            client.event("echo", ref="behind", value=1)
+        await asyncio.sleep(0.5)
+        assert server.process is not None
+        begun = asyncio.get_running_loop().time()
+        server.signal(number)
+        for client in (plain, extended):
+            frames = await last_frames(client)
+            client.send(frames[-1].payload, CLOSE)
+            assert frames[-1].close == (1001, "Server shutting down")
+            answers = [frame.json for frame in frames[:-1] if frame.json.get("ref")]
+            assert [answer["ref"] for answer in answers] == ["slow", "behind"]
+            closing = [frame.json for frame in frames[:-1] if frame.json["event"] == "wsrt.closing"]
+            assert len(closing) == (client is extended)
+        await asyncio.to_thread(server.process.wait, 15)
+        assert asyncio.get_running_loop().time() - begun < SETTINGS["DRAIN_SECONDS"]
+        assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize("kind", WITH_RUNTIME)
+async def test_hooks_run(kind: str) -> None:
+    """on_disconnect runs once for each connection while the process drains; it says who closed."""
+    with serve(kind) as server:
+        clients = [await connect(server.port, "/chat/room/") for _ in range(20)]
+        for client in clients:
+            client.event("echo", ref=1)
+            await client.receive()
+        server.signal(signal.SIGTERM)
+        for client in clients:
+            assert (await client.until(CLOSE)).close[0] == 1001
+            client.send(b"\x03\xe9", CLOSE)
+        assert server.process is not None
+        await asyncio.to_thread(server.process.wait, 15)
+        assert server.log().count("disconnected (1001, 'Server shutting down', 'server')") == 20
+
+
+@pytest.mark.parametrize("kind", ["daphne", "uvicorn-sansio"])
+async def test_second_signal(kind: str) -> None:
+    """A second signal ends the process at once, whatever still runs."""
+    with serve(kind) as server:
+        ws = await dial(server.url("/chat/"))
+        await send(ws, "slow", seconds=60)
+        await asyncio.sleep(0.3)
+        server.signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        assert server.process is not None
+        assert server.process.poll() is None
+        server.signal(signal.SIGTERM)
+        await asyncio.to_thread(server.process.wait, 4)
+
+
+@pytest.mark.parametrize("kind", ["daphne", "uvicorn-sansio"])
+async def test_newcomers_are_refused(kind: str) -> None:
+    """While a server drains it takes nobody new: 503 where it can, else 1013."""
+    with serve(kind) as server:
+        busy = await connect(server.port, "/chat/")
+        busy.event("slow", seconds=3)
+        await asyncio.sleep(0.3)
+        server.signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        if kind == "daphne":
+            late = await connect(server.port, "/chat/")
+            assert (await late.until(CLOSE)).close == (1013, "Server shutting down")
+        else:
+            with pytest.raises(ConnectionError, match="503"):
+                await connect(server.port, "/chat/")
+
+
+@pytest.mark.parametrize("kind", WITH_RUNTIME)
+async def test_everybody_comes_back(kind: str) -> None:
+    """Of 1,000 clients all see 1001, and are back on another server over the window that they were told."""
+    loop = asyncio.get_running_loop()
+    with serve(kind) as leaving, serve(kind) as staying:
+        back: list[float] = []
+
+        async def live(client: RawClient) -> None:
+            hint = 0.0
+            while (frame := await client.receive(60)).opcode != CLOSE:
+                if frame.json["event"] == "wsrt.closing":
+                    hint = frame.json["data"]["retry_after_ms"] / 1000
+            assert frame.close == (1001, "Server shutting down")
+            client.send(frame.payload, CLOSE)
+            closed = loop.time()
+            await asyncio.sleep(hint)
+            again = await connect(staying.port, "/chat/room/", subprotocol="wsrt.v1")
+            assert (await again.receive()).json["event"] == "wsrt.hello"
+            back.append(loop.time() - closed)
+            again.writer.transport.abort()
+            client.writer.transport.abort()
+
+        clients = [await connect(leaving.port, "/chat/room/", subprotocol="wsrt.v1") for _ in range(CLIENTS)]
+        lives = [asyncio.create_task(live(client)) for client in clients]
+        assert leaving.process is not None
+        await aeventually(lambda: _all_there(leaving), "all to be connected")
+        leaving.signal(signal.SIGTERM)
+        await asyncio.gather(*lives)
+        await asyncio.to_thread(leaving.process.wait, 15)
+        assert len(back) == CLIENTS
+        # Spread over ten seconds: in no second come more than twice the average of the window.
+        seconds = [sum(second <= moment < second + 1 for moment in back) for second in range(12)]
+        note("Clients that came back after a drain, in each second", f"{kind:20} {seconds}")
+        assert max(seconds) < 2 * CLIENTS / 10
+
+
+async def _all_there(server: Server) -> bool:
+    stats = await asyncio.to_thread(server.stats)
+    return bool(stats["connections"] == CLIENTS)

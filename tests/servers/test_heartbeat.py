@@ -1,0 +1,161 @@
+"""The heartbeat on the wire: who is gone is found in time, and nobody else is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from tests.servers.conftest import WITH_RUNTIME
+from tests.support.client import dial, request, send
+from tests.support.processes import Server
+from tests.support.raw import CLOSE, PING, PONG, RawClient, connect
+
+pytestmark = pytest.mark.servers
+
+HEARTBEAT, TIMEOUT = 1.0, 1.5
+IN_TIME = HEARTBEAT + TIMEOUT + 1.5
+"""What machines may be late is added."""
+
+
+Scenario = Callable[[Server], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[list[Server]]:
+    """All servers at once: most of these tests wait."""
+    wsrt = {"RATE": None, "HEARTBEAT": HEARTBEAT, "HEARTBEAT_TIMEOUT": TIMEOUT}
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(Server(kind, wsrt=wsrt, application="tests.asgi:runtime")) for kind in WITH_RUNTIME]
+
+
+async def on_all(servers: list[Server], scenario: Scenario) -> None:
+    """Run a scenario on every server at a time; an error tells which."""
+
+    async def on_one(server: Server) -> None:
+        try:
+            await scenario(server)
+        except BaseException as error:
+            error.add_note(f"on {server.kind}")
+            raise
+
+    await asyncio.gather(*map(on_one, servers))
+
+
+def that_ping(servers: list[Server]) -> list[Server]:
+    """All but hypercorn, which gives no way to send protocol pings: plain clients have no heartbeat there."""
+    return [server for server in servers if server.kind != "hypercorn"]
+
+
+def seconds_since(begun: float) -> float:
+    return asyncio.get_running_loop().time() - begun
+
+
+async def test_plain_client_that_answers_nothing(servers: list[Server]) -> None:
+    """A plain client gets protocol pings, and is closed 1001 in time when it answers none (S46, S48, S49)."""
+
+    async def scenario(server: Server) -> None:
+        async with await connect(server.port, "/chat/") as client:
+            begun = asyncio.get_running_loop().time()
+            assert (await client.until(PING)).opcode == PING
+            assert (await client.until(CLOSE)).close == (1001, "Heartbeat timeout")
+            assert seconds_since(begun) < IN_TIME
+
+    await on_all(that_ping(servers), scenario)
+
+
+async def test_extended_client_that_answers_nothing(servers: list[Server]) -> None:
+    """A wsrt.v1 client gets wsrt.ping on every server, and no protocol pings beside them."""
+
+    async def scenario(server: Server) -> None:
+        async with await connect(server.port, "/chat/", subprotocol="wsrt.v1") as client:
+            begun = asyncio.get_running_loop().time()
+            frames = []
+            while (frame := await client.receive()).opcode != CLOSE:
+                frames.append(frame)
+            assert frame.close == (1001, "Heartbeat timeout")
+            assert [each.json["event"] for each in frames] == ["wsrt.hello", "wsrt.ping"]
+            assert seconds_since(begun) < IN_TIME
+
+    await on_all(servers, scenario)
+
+
+async def test_late_answers(servers: list[Server]) -> None:
+    """A client that answers every ping late, but within the limit, stays."""
+
+    async def scenario(server: Server) -> None:
+        async with await connect(server.port, "/chat/") as client:
+            for _ in range(3):
+                ping = await client.until(PING)
+                await asyncio.sleep(TIMEOUT * 0.8)
+                client.send(ping.payload, PONG)
+            await still_there(client)
+
+    await on_all(that_ping(servers), scenario)
+
+
+async def test_data_alone(servers: list[Server]) -> None:
+    """A client that answers no ping, but sends data, stays (S47)."""
+
+    async def scenario(server: Server) -> None:
+        async with await connect(server.port, "/chat/") as client:
+            for _ in range(10):
+                client.event("echo")
+                await asyncio.sleep(HEARTBEAT * 0.6)
+            await still_there(client)
+
+    await on_all(that_ping(servers), scenario)
+
+
+async def test_pings_of_the_client(servers: list[Server]) -> None:
+    """A client's own pings are life too, and are answered."""
+
+    async def scenario(server: Server) -> None:
+        async with await connect(server.port, "/chat/") as client:
+            for _ in range(10):
+                client.send(b"mine", PING)
+                await asyncio.sleep(HEARTBEAT * 0.6)
+            assert (await client.until(PONG)).payload == b"mine"
+            await still_there(client)
+
+    await on_all(that_ping(servers), scenario)
+
+
+async def still_there(client: RawClient) -> None:
+    client.event("echo", ref="last")
+    while (frame := await client.receive()).opcode != CLOSE:
+        if frame.opcode == 0x1 and frame.json.get("ref") == "last":
+            return
+    raise AssertionError(f"closed {frame.close}")
+
+
+async def test_slow_handler(servers: list[Server]) -> None:
+    """A healthy client behind a handler that takes far longer than the heartbeat stays (S21)."""
+
+    async def scenario(server: Server) -> None:
+        ws = await dial(server.url("/chat/"), ping_interval=None)
+        await send(ws, "slow", seconds=3 * (HEARTBEAT + TIMEOUT))
+        assert (await request(ws, "echo"))["event"] == "echoed"
+        await ws.close()
+
+    await on_all(servers, scenario)
+
+
+async def test_process_that_stood_still(servers: list[Server]) -> None:
+    """50 healthy clients of a process that is stopped for 3 s, six times, all stay."""
+
+    async def scenario(server: Server) -> None:
+        clients = [await dial(server.url("/chat/"), ping_interval=None) for _ in range(50)]
+        for _ in range(6):
+            server.signal(signal.SIGSTOP)
+            await asyncio.sleep(3)
+            server.signal(signal.SIGCONT)
+            await asyncio.sleep(1)
+        for ws in clients:
+            assert (await request(ws, "echo"))["event"] == "echoed"
+            await ws.close()
+
+    await on_all(servers, scenario)

@@ -1,0 +1,191 @@
+"""Daphne: Twisted and autobahn behind ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..delivery.transport import Transport, Write
+from ..drain import hurry, is_hurried
+from ..types import Message, Send
+
+
+def recognise(send: Send) -> Transport | None:
+    """Return the transport of a connection that Daphne serves, else None."""
+    if not isinstance(send, functools.partial) or getattr(send.func, "__name__", "") != "handle_reply":
+        return None
+    protocol = send.args[0]
+    needed = ("sendCloseFrame", "sendPing", "onPong", "_sendAutoPing", "transport", "failByDrop", "STATE_OPEN")
+    if not all(hasattr(protocol, name) for name in needed):
+        return None
+    return DaphneTransport(send, protocol)
+
+
+class _Producer:
+    """Told by Twisted when its buffer is full, and when it is empty again."""
+
+    def __init__(self, writable: asyncio.Event) -> None:
+        self._writable = writable
+
+    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
+        self._writable.clear()
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        self._writable.set()
+
+    def stopProducing(self) -> None:  # noqa: N802
+        # The connection is lost: nobody waits any more.
+        self._writable.set()
+
+
+class DaphneTransport(Transport):
+    """
+    Every close code with its reason, back-pressure, pings, an end for stuck sockets: all that autobahn can do and stock
+    Daphne does not pass on.
+    """
+
+    server = "daphne"
+    closes_as_told = True
+    has_back_pressure = True
+    can_ping = True
+    can_abort = True
+
+    def __init__(self, send: Send, protocol: Any) -> None:
+        super().__init__(self._send_as_told)
+        self._reply = send
+        self._protocol = protocol
+        self._writable = asyncio.Event()
+        self._writable.set()
+        # A frame that is too large, or no UTF-8, gets a close frame instead of a reset.
+        protocol.failByDrop = False
+
+    async def _send_as_told(self, message: Message) -> None:
+        protocol = self._protocol
+        if message["type"] == "websocket.send":
+            if not self._writable.is_set():
+                await self._writable.wait()
+            if protocol.state != protocol.STATE_OPEN:
+                raise ConnectionError("the connection is closed")
+            await self._reply(message)
+        elif message["type"] == "websocket.close" and protocol.state == protocol.STATE_OPEN:
+            if not self._writable.is_set():
+                await self._writable.wait()
+            # sendClose() refuses the protocol's own codes, which are the application's to send.
+            reason = message.get("reason") or ""
+            protocol.sendCloseFrame(message.get("code", 1000), reason.encode() or None)
+        else:
+            await self._reply(message)
+            if message["type"] == "websocket.accept":
+                self._hear_of_back_pressure()
+
+    def watch(self, on_life: Callable[[], None]) -> None:
+        protocol = self._protocol
+        answer = protocol.onPing
+
+        def on_ping(payload: bytes) -> None:
+            on_life()
+            answer(payload)
+
+        protocol.onPing = on_ping
+        protocol.onPong = lambda payload: on_life()
+        # Daphne's own keepalive, which resets clients that answer late.
+        protocol._sendAutoPing = _nothing
+
+    def ping(self) -> None:
+        self._protocol.sendPing()
+
+    def abort(self) -> bool:
+        transport = self._protocol.transport
+        if transport is None:
+            return False
+        transport.abortConnection()
+        return True
+
+    def writer(self) -> Write | None:
+        protocol = self._protocol
+        transport = protocol.transport
+        needed = ("socket", "dataBuffer", "_tempDataBuffer", "connected", "disconnecting")
+        if not all(hasattr(transport, name) for name in needed) or getattr(transport, "TLS", False):
+            return None
+        if protocol._perMessageCompress is not None:
+            return None
+        put, is_open = transport.socket.send, protocol.STATE_OPEN
+
+        def write(data: bytes) -> bool:
+            if (
+                transport.dataBuffer
+                or transport._tempDataBuffer
+                or protocol.send_queue
+                or protocol.state != is_open
+                or transport.disconnecting
+                or not transport.connected
+            ):
+                return False
+            try:
+                sent = put(data)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return False  # Twisted finds out by itself, and says so
+            if sent < len(data):
+                transport.write(data[sent:])
+            return True
+
+        return write
+
+    def _hear_of_back_pressure(self) -> None:
+        transport = self._protocol.transport
+        if transport is None:
+            return
+        # Twisted's HTTP channel is still registered, and does nothing any more.
+        transport.unregisterProducer()
+        transport.registerProducer(_Producer(self._writable), True)
+
+
+def _nothing() -> None:
+    """Nobody asks."""
+
+
+def hook_shutdown(drain: Callable[..., Awaitable[None]]) -> None:
+    """
+    Put a drain before Daphne cancels its applications; a second signal ends the process at once.
+
+    Daphne is loaded before the application that it serves, and looks the method up when it runs.
+    """
+    server = getattr(sys.modules.get("daphne.server"), "Server", None)
+    if server is None or hasattr(server.kill_all_applications, "__wrapped__"):
+        return
+    kill = server.kill_all_applications
+
+    @functools.wraps(kill)
+    def drain_and_kill(self: Any) -> Any:
+        from twisted.internet.defer import Deferred  # there: it runs this server
+
+        _end_at_the_second_signal()
+        loop = asyncio.get_event_loop()
+        drained = Deferred.fromFuture(asyncio.ensure_future(drain(), loop=loop))
+
+        def end(_: Any) -> Any:
+            if is_hurried():
+                return None
+            # A connection that is younger than a second has no application there, for which Daphne would cancel none.
+            nothing = loop.create_future()
+            nothing.set_result(None)
+            for details in self.connections.values():
+                details.setdefault("application_instance", nothing)
+            return kill(self)
+
+        return drained.addBoth(end)
+
+    server.kill_all_applications = drain_and_kill
+
+
+def _end_at_the_second_signal() -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: hurry())

@@ -1,0 +1,55 @@
+"""hypercorn."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import Any
+
+from ..delivery.transport import Transport
+from ..drain import drain
+from ..types import Send
+
+GRACE_SHARE = 0.8
+"""The part of hypercorn's graceful_timeout that a drain may take."""
+
+_watched: weakref.WeakKeyDictionary[Any, asyncio.Task[None]] = weakref.WeakKeyDictionary()
+
+
+def recognise(send: Send) -> Transport | None:
+    """Return the transport of a connection that hypercorn serves, else None."""
+    stream = getattr(send, "__self__", None)
+    if stream is None or not hasattr(stream, "app_put") or not hasattr(stream, "context"):
+        return None
+    protocol = stream.send.__self__
+    # Over HTTP/2 the socket has other streams.
+    writer = getattr(protocol.send.__self__, "writer", None) if hasattr(protocol, "stream") else None
+    return HypercornTransport(send, stream, writer)
+
+
+class HypercornTransport(Transport):
+    """Codes, reasons and back-pressure are hypercorn's own; a stuck socket can be cut."""
+
+    server = "hypercorn"
+    closes_as_told = True
+    has_back_pressure = True
+
+    def __init__(self, send: Send, stream: Any, writer: Any) -> None:
+        super().__init__(send)
+        self._writer = writer
+        if stream.context not in _watched:
+            watching = _drain_when_told(stream.context, stream.config.graceful_timeout)
+            _watched[stream.context] = asyncio.get_running_loop().create_task(watching)
+        self.can_abort = writer is not None
+
+    def abort(self) -> bool:
+        if self._writer is None:
+            return False
+        self._writer.transport.abort()
+        return True
+
+
+async def _drain_when_told(context: Any, graceful_timeout: float) -> None:
+    """Drain within the time that hypercorn gives its connections before it cancels them."""
+    await context.terminated.wait()
+    await drain(graceful_timeout * GRACE_SHARE)

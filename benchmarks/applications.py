@@ -10,6 +10,8 @@ import django
 from django.conf import settings
 
 REDIS = os.environ.get("BENCHMARK_REDIS", "redis://127.0.0.1:6379/0")
+# Each server alone: they share one Redis.
+CONFIG = {"hosts": [REDIS], "prefix": os.environ.get("BENCHMARK_PREFIX", "benchmark")}
 
 if not settings.configured:
     settings.configure(
@@ -17,16 +19,16 @@ if not settings.configured:
         ALLOWED_HOSTS=["*"],
         INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "channels", "wsrt"],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-        CHANNEL_LAYERS={
-            "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS]}}
-        },
-        WSRT={"RATE": None},
+        CHANNEL_LAYERS={"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": CONFIG}},
+        # The load generator answers no pings.
+        WSRT={"RATE": None, "HEARTBEAT": None},
     )
     django.setup()
 
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from wsrt import Event, TypedEventConsumer, on
+from wsrt.asgi import with_runtime
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -90,5 +92,6 @@ class Plain(AsyncJsonWebsocketConsumer):
         await self.send_json(message["data"])
 
 
-typed = Typed.as_asgi()
+fast = with_runtime(Typed.as_asgi(fast_path=True))
+ordinary = with_runtime(Typed.as_asgi(fast_path=False))
 plain = Plain.as_asgi()

@@ -8,6 +8,7 @@ deliveries.
 from __future__ import annotations
 
 import base64
+import collections
 import os
 import select
 import socket
@@ -32,6 +33,7 @@ class Load:
         self._frame = _masked(frame.encode())
         self._epoll = select.epoll()
         self._received = 0
+        self._counts: collections.Counter[int] = collections.Counter()
         self._by_number = {sock.fileno(): sock for sock in self.sockets}
         for number in self._by_number:
             self._epoll.register(number, select.EPOLLIN)
@@ -63,20 +65,18 @@ class Load:
         return deliveries / lasted
 
     def _first(self) -> int:
-        # A server may still be setting up connections: publish until every socket hears.
+        # A server may still be setting up connections: publish until every socket hears the same, twice.
+        sizes: list[int] = []
         for _ in range(100):
-            self._received = 0
+            self._counts.clear()
             self._publish(1)
-            while self._poll(0.3):
+            while self._poll(0.5):
                 pass
-            if self._received and self._received % len(self.sockets) == 0:
-                before, size = self._received, self._received // len(self.sockets)
-                self._received = 0
-                self._publish(1)
-                while self._poll(0.3):
-                    pass
-                if self._received == before:
-                    return size
+            seen = set(self._counts.values())
+            if len(self._counts) == len(self.sockets) and len(seen) == 1:
+                sizes.append(seen.pop())
+                if sizes[-2:] == [sizes[-1]] * 2:
+                    return sizes[-1]
         raise RuntimeError("the subscribers do not all receive the same")
 
     def _publish(self, times: int) -> None:
@@ -95,6 +95,7 @@ class Load:
             if not data:
                 raise RuntimeError("the server closed a socket")
             self._received += len(data)
+            self._counts[number] += len(data)
         return bool(ready)
 
 

@@ -13,9 +13,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Without pings, which the load generator does not answer.
 COMMANDS = {
-    "uvicorn": ["-m", "uvicorn", "--port", "{port}", "--log-level", "warning", "--ws", "websockets-sansio"],
-    "daphne": ["-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "-v", "0"],
+    "uvicorn": [
+        "-m",
+        "uvicorn",
+        "--port",
+        "{port}",
+        "--log-level",
+        "warning",
+        "--ws",
+        "websockets-sansio",
+        "--ws-ping-interval",
+        "3600",
+    ],
+    "daphne": ["-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "-v", "0", "--ping-interval", "3600"],
 }
 
 
@@ -38,7 +50,7 @@ def server(kind: str, application: str, port: int, redis_url: str) -> Iterator[s
     """A server of one of the applications."""
     arguments = [part.format(port=port) for part in COMMANDS[kind]]
     command = [sys.executable, *arguments, f"benchmarks.applications:{application}"]
-    with _process(command, port, core=0, BENCHMARK_REDIS=redis_url) as process:
+    with _process(command, port, core=0, BENCHMARK_REDIS=redis_url, BENCHMARK_PREFIX=application) as process:
         yield process
 
 

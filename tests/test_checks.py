@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from django.core.checks import CheckMessage
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
-from wsrt import checks
-from wsrt.checks import check_layers, check_settings
+from wsrt import TypedEventConsumer, checks
+from wsrt.checks import check_consumers, check_layers, check_settings
 from wsrt.conf import DEFAULTS, SHAPES
+from wsrt.protocol.catalog import namespaces
 
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 GOOD_HOST = {"address": "redis://127.0.0.1:6379", "socket_timeout": None, "max_connections": 1000}
@@ -308,6 +310,56 @@ def test_default_backend_written_out(settings: Any, key: str) -> None:
     """A default that is written out is no reason to warn."""
     settings.WSRT = {key: DEFAULTS[key]}
     assert check_settings() == []
+
+
+# Consumers
+
+
+@pytest.fixture
+def own_namespaces() -> Iterator[None]:
+    """Forget the wrong consumers of a test: the checks look at all there are."""
+    before = dict(namespaces)
+    yield
+    namespaces.clear()
+    namespaces.update(before)
+
+
+@pytest.mark.usefixtures("own_namespaces")
+def test_layer_of_a_consumer(settings: Any) -> None:
+    """A consumer whose layer does not exist would reach its own process only: an error, with the keys."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB}}
+
+    class Misspelt(TypedEventConsumer):
+        namespace = "unit-checks"
+        channel_layer_alias = "defualt"
+
+    messages = [message for message in check_consumers() if message.obj is Misspelt]
+    assert [(message.id, message.hint) for message in messages] == [("wsrt.E007", "The keys are: 'default'.")]
+
+
+@pytest.mark.usefixtures("own_namespaces")
+def test_two_layers_in_a_namespace(settings: Any) -> None:
+    """One namespace has one layer, also where one consumer names none; the default by its name is the same."""
+    settings.CHANNEL_LAYERS = {alias: {"BACKEND": PUBSUB} for alias in ("default", "other")}
+
+    class Silent(TypedEventConsumer):
+        namespace = "unit-checks-two"
+
+    class Named(TypedEventConsumer):
+        namespace = "unit-checks-two"
+        channel_layer_alias = "default"
+
+    assert check_consumers() == []
+
+    class Other(TypedEventConsumer):
+        namespace = "unit-checks-three"
+        channel_layer_alias = "other"
+
+    class Mute(TypedEventConsumer):
+        namespace = "unit-checks-three"
+
+    assert [message.id for message in check_consumers()] == ["wsrt.E008"]
+    assert {Silent.namespace, Named.namespace, Other.namespace, Mute.namespace} <= set(namespaces)
 
 
 # The command

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404
+from django.utils.translation import gettext_lazy
 from pydantic import Field
 
 from wsrt import (
@@ -411,6 +412,13 @@ async def test_reply_without_ref() -> None:
             [{"loc": ["title"], "msg": "Too dull", "type": "dull"}],
         ),
         (ValidationError("No"), "invalid_data", [{"loc": [], "msg": "No", "type": "value_error"}]),
+        (Refused("teapot", gettext_lazy("Short")), "teapot", []),  # type: ignore[arg-type]
+        (Refused("teapot", None), "teapot", []),  # type: ignore[arg-type]
+        (
+            ValidationError("no %(such)s parameter", params={"other": 1}),
+            "invalid_data",
+            [{"loc": [], "msg": "no %(such)s parameter", "type": "value_error"}],
+        ),
     ],
 )
 async def test_refusals(error: Exception, code: str, errors: list[Any]) -> None:

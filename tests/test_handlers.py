@@ -739,3 +739,105 @@ def test_error_is_a_type_error() -> None:
     """A declaration error is caught as a TypeError too."""
     with pytest.raises(TypeError):
         on(None)  # type: ignore[call-overload]
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("rate", "50", "rate is wrong: a rate is a number above 0"),
+        ("rate", 50, "should be frames per time"),
+        ("on_violation", "colse", '"auto", "close" or "report"'),
+        ("max_rooms", "x", "an integer of at least 1"),
+        ("heartbeat", -1, "a number of seconds above 0"),
+        ("outbox_bytes", None, "an integer of at least 1"),
+    ],
+)
+def test_wrong_limits(name: str, value: Any, says: str) -> None:
+    """A limit of a class or a route is checked like the setting that it stands for."""
+    with pytest.raises(DeclarationError, match=says):
+        type("Limited", (TypedEventConsumer,), {"namespace": "unit-handlers-limits", name: value})
+    with pytest.raises(DeclarationError, match=says):
+        TypedEventConsumer.as_asgi(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["join", "authorize", "send"])
+def test_methods_are_no_attributes(name: str) -> None:
+    """as_asgi() sets attributes, not methods."""
+    with pytest.raises(TypeError, match="no attribute"):
+        TypedEventConsumer.as_asgi(**{name: 5})
+
+
+@pytest.mark.parametrize("name", ["scope", "_pump", "_channel"])
+def test_names_of_instances(name: str) -> None:
+    """A handler must not hide what an instance has."""
+
+    async def handler(self: Any, event: Any) -> None: ...
+
+    on(Said)(handler)
+    with pytest.raises(DeclarationError, match="must not hide"):
+        type("Hiding", (TypedEventConsumer,), {"namespace": "unit-handlers-hiding", name: handler})
+
+
+# Mixins of other modules
+
+
+def test_mixin_of_another_module() -> None:
+    """An inherited handler's annotation means what it means in its own module, whatever is called so elsewhere."""
+    mixins = types.ModuleType("unit_handlers_mixins")
+    exec(
+        "from __future__ import annotations\n"
+        "from wsrt import Event, on\n"
+        "class Said(Event, name='unit-handlers.theirs'):\n    pass\n"
+        "class Mixin:\n    @on\n    async def said(self, event: Said) -> None: ...\n",
+        vars(mixins),
+    )
+    assert "Said" in globals()
+
+    class Mixed(mixins.Mixin, TypedEventConsumer):  # type: ignore[name-defined,misc]
+        namespace = "unit-handlers-mixed"
+
+    assert list(Mixed.catalog.receives) == ["unit-handlers.theirs"]
+
+
+class Said(Event, name="unit-handlers.said"):
+    """In a mixin of another module there is another one."""
+
+
+T = typing.TypeVar("T")
+
+
+class Page(Event, typing.Generic[T]):
+    items: list[T]
+
+
+def test_generic_event() -> None:
+    """A generic event gets its name in a class of its own, and the error says so."""
+    with pytest.raises(DeclarationError, match=r"class PageOf\.\.\.\(Page\[int\], name="):
+
+        class Paged(TypedEventConsumer):
+            namespace = "unit-handlers-generic"
+            out_events = (Page[int],)
+
+    class IntPage(Page[int], name="unit-handlers.ints"):
+        pass
+
+    assert IntPage(items=[1]).items == [1]
+
+
+def test_names_twice_among_what_is_received() -> None:
+    """A name means one event in a namespace also where it is only received."""
+    one, two = namesakes()
+
+    def receiver(event: type[Event]) -> type[TypedEventConsumer]:
+        async def handler(self: Any, event: Any) -> None: ...
+
+        names = {"namespace": "unit-handlers-in", "first": on(event)(handler), "__qualname__": event.__name__}
+        return type("Receiver", (TypedEventConsumer,), names)
+
+    first = receiver(one)
+    with pytest.raises(DeclarationError, match=r"knows the event 'unit-handlers\.same'"):
+        receiver(two)
+    assert first.catalog.receives == {"unit-handlers.same": one}

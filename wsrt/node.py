@@ -31,7 +31,7 @@ class Node:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.id = secrets.token_hex(NODE_ID_BYTES)
         self.loop = loop
-        self.hub = Hub()
+        self.hub = Hub(loop)
         self.wheel = TimerWheel(loop)
         # Every connection that was accepted, until it is cleaned up; the hub knows those that are set up.
         self.owners: set[Owner] = set()

@@ -157,8 +157,8 @@ class Pump:
             return
         self.session.accept()
         self.node.owners.add(self)
-        if self.limits.fast_path:
-            self.outbox.use(self.transport.writer())
+        write = self.transport.writer() if self.limits.fast_path else None
+        self.outbox.use(write, coalesces=self.transport.coalesces)
         logger.debug("= %s open", self.connection.id)
         try:
             self._worker.start(self._set_up)

@@ -10,7 +10,10 @@ import pytest
 
 from tests.protocol.test_session import LIMITS
 from wsrt import close_codes
+from wsrt.addresses import Everyone
 from wsrt.delivery import outbox as module
+from wsrt.delivery.connection import Connection
+from wsrt.delivery.hub import CORK_AFTER, Hub
 from wsrt.delivery.ledger import ledger
 from wsrt.delivery.outbox import Outbox
 from wsrt.protocol.envelope import Frame
@@ -311,3 +314,145 @@ async def test_slow_client_delays_nobody() -> None:
             outbox.put(Frame(str(number)))
     assert quick.sent == [str(number) for number in range(1500)]
     assert slow.calls == ["overflow"]
+
+
+class Writer:
+    """A fast path: what was written, and whether it takes anything."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.is_open = True
+
+    def __call__(self, data: bytes) -> bool:
+        if self.is_open:
+            self.transport.sent.append(data)
+        return self.is_open
+
+
+async def test_fast_path() -> None:
+    """A frame is written as it stands on the wire while the fast path takes it, and sent otherwise; in order."""
+    transport = Transport()
+    outbox, write = transport.outbox(), Writer(transport)
+    outbox.use(write)
+    outbox.put(Frame("a"))
+    write.is_open = False
+    outbox.put(Frame("b"))
+    write.is_open = True
+    outbox.put(Frame("c"))
+    assert transport.sent == [b"\x81\x01a", "b", b"\x81\x01c"]
+
+
+async def test_fast_path_waits_behind_a_send_that_blocks() -> None:
+    """While an ordinary send is blocked half-way, nothing goes past it."""
+    transport = Transport()
+    outbox, write = transport.outbox(), Writer(transport)
+    outbox.use(write)
+    write.is_open = False
+    transport.open.clear()
+    outbox.put(Frame("blocked"))
+    write.is_open = True
+    outbox.put(Frame("behind"))
+    assert outbox.put_corked(Frame("further behind")) is False
+    outbox.put_direct(Frame("last"))
+    assert transport.sent == []
+    transport.open.set()
+    await until(lambda: outbox.is_idle)
+    outbox.put(Frame("fast again"))
+    assert transport.sent == ["blocked", "behind", "further behind", "last", b"\x81\x0afast again"]
+
+
+async def test_corked() -> None:
+    """Corked frames go out together, in one write."""
+    transport = Transport()
+    outbox = transport.outbox()
+    outbox.use(Writer(transport))
+    assert [outbox.put_corked(Frame(text)) for text in "abc"] == [True, False, False]
+    assert transport.sent == []
+    outbox.uncork()
+    outbox.uncork()
+    assert transport.sent == [b"\x81\x01a\x81\x01b\x81\x01c"]
+    assert outbox.is_idle
+    outbox.put(Frame("d"))
+    assert transport.sent[1:] == [b"\x81\x01d"]
+
+
+async def test_corked_for_ordinary_sends() -> None:
+    """Where several sends in a row cost less, they are made in a row; where not, nothing is corked."""
+    transport = Transport()
+    outbox = transport.outbox()
+    assert not outbox.put_corked(Frame("at once"))
+    outbox.use(None, coalesces=True)
+    outbox.put_corked(Frame("a"))
+    outbox.put_corked(Frame("b"))
+    assert transport.sent == ["at once"]
+    transport.open.clear()
+    outbox.uncork()
+    outbox.put(Frame("c"))
+    transport.open.set()
+    await until(lambda: outbox.is_idle)
+    assert transport.sent == ["at once", "a", "b", "c"]
+
+
+async def test_direct_frames_uncork() -> None:
+    """What is meant for one client waits for no cork, and goes behind what was published before."""
+    transport = Transport()
+    outbox = transport.outbox()
+    outbox.use(Writer(transport))
+    outbox.put_corked(Frame("a"))
+    outbox.put_direct(Frame("b"))
+    assert transport.sent == [b"\x81\x01a", b"\x81\x01b"]
+
+
+async def test_closed_while_corked() -> None:
+    """What waits for the cork leaves before the close frame (S37)."""
+    transport = Transport()
+    outbox = transport.outbox()
+    outbox.use(Writer(transport))
+    outbox.put_corked(Frame("a"))
+    outbox.close(close_codes.NORMAL)
+    outbox.uncork()
+    await until(lambda: transport.calls)
+    assert transport.sent == ["a", 1000]
+
+
+async def test_cork_keeps_the_limits() -> None:
+    """A cork that is full is pulled; events that may be replaced are, and those that may be skipped are not."""
+    transport = Transport()
+    outbox = transport.outbox(outbox_frames=3)
+    outbox.use(Writer(transport))
+    for frame in (Frame("1", "latest", "k"), Frame("2", "latest", "k"), Frame("3", "drop"), Frame("4"), Frame("5")):
+        outbox.put_corked(frame)
+    outbox.uncork()
+    assert b"".join(transport.sent) == b"\x81\x012\x81\x013\x81\x014\x81\x015"
+
+
+async def test_fast_path_that_raises() -> None:
+    """A fast path that raises is a send that failed."""
+    transport = Transport()
+
+    def broken(data: bytes) -> bool:
+        raise OSError("gone")
+
+    outbox = transport.outbox()
+    outbox.use(broken)
+    outbox.put_corked(Frame("a"))
+    outbox.uncork()
+    assert transport.calls == ["error"]
+
+
+async def test_hub_corks_under_load() -> None:
+    """Few publications go out at once; many in a row go out together, complete and in order (D2)."""
+    hub = Hub(asyncio.get_running_loop())
+    transports = [Transport() for _ in range(CORK_AFTER)]
+    for number, transport in enumerate(transports):
+        outbox = transport.outbox()
+        outbox.use(Writer(transport))
+        connection = Connection(f"n-{number}", "n", outbox, None)  # type: ignore[arg-type]
+        hub.add(connection)
+    for number in range(10):
+        hub.deliver("n", Everyone(), Frame(str(number)))
+    assert [len(transport.sent) for transport in transports] == [1] * CORK_AFTER
+    await until(lambda: all(len(b"".join(transport.sent)) == 30 for transport in transports))
+    for transport in transports:
+        assert len(transport.sent) < 10
+        assert b"".join(transport.sent) == b"".join(b"\x81\x01%d" % number for number in range(10))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import Field, JsonValue, field_validator
+from pydantic import BaseModel, Field, JsonValue, field_validator
 from pydantic_core import PydanticCustomError
 
 from wsrt import Event, RootEvent, close_codes
@@ -54,6 +54,14 @@ class Shape(Event, name="shape", extra="forbid"):
 class Loose(Event, name="loose"):
     value: JsonValue = None
     other: Any = None
+
+
+class Within(BaseModel):
+    value: float = 0.0
+
+
+class Nested(Event, name="nested", extra="allow"):
+    inner: Within
 
 
 class Numbers(RootEvent[list[int]], name="numbers"):
@@ -141,6 +149,46 @@ def test_round_trip(value: Any) -> None:
 def test_invalid_frame(text: str | bytes) -> None:
     """What is no envelope, or holds numbers that JSON cannot, is an invalid frame (S5, S8)."""
     assert session(extended=False).receive_frame(text, 1.0) is close_codes.INVALID_MESSAGE_PAYLOAD
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"event":"nested","data":{"inner":{"value":1e999}}}',
+        '{"event":"nested","data":{"inner":{"value":"Infinity"}}}',
+        '{"event":"nested","data":{"inner":{"value":"nan"}}}',
+        '{"event":"nested","data":{"inner":{},"extra":1e999}}',
+        '{"event":"nested","data":{"inner":{"undeclared":1e999}}}',
+    ],
+)
+def test_numbers_in_models_within(text: str) -> None:
+    """Numbers that are not finite are invalid wherever they stand, also as strings that a model would take for them."""
+    plain = session(extended=False, catalog=Catalog([Nested], []))
+    assert plain.receive_frame(text, 1.0) is close_codes.INVALID_MESSAGE_PAYLOAD
+
+
+def test_words_that_look_so() -> None:
+    """A text may talk of infinity."""
+    received = session().receive_frame('{"event":"loose","data":{"other":"Infinity, nan, 1e999"}}', 1.0)
+    assert isinstance(received, Received)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"ref":"1"}',
+        '{"event":5,"ref":"1"}',
+        '{"event":"loose","data":{"value":NaN},"ref":"1"}',
+        '{"event":"leaf","data":{"kids":1},"ref":"1"}',
+        '{"event":"unknown","ref":"1"}',
+    ],
+)
+def test_invalid_request(text: str) -> None:
+    """A request that is invalid is answered, never closes, and is no violation: whenever its ref can be read."""
+    made = session(extended=False, max_violations=0)
+    for _ in range(3):
+        answer = told(made.receive_frame(text, 1.0))
+        assert (answer["event"], answer["ref"]) == ("wsrt.error", "1")
 
 
 @pytest.mark.parametrize("ref", ["x" * 64, 10**63, 0, -5, "é", None])

@@ -43,7 +43,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server with its ordinary command, as it is and with the runtime around the application."""
     kind, _, is_stock = request.param.partition(" ")
     application = "tests.asgi:application" if is_stock else "tests.asgi:runtime"
-    with Server(kind, wsrt=LIMITS, application=application) as process:
+    with Server(kind, wsrt=LIMITS, application=application, measured=True) as process:
         process.column = request.param  # type: ignore[attr-defined]
         process.is_mute = request.param == "daphne stock"  # type: ignore[attr-defined]
         yield process

@@ -21,8 +21,8 @@ CLIENTS = 1000
 SETTINGS: dict[str, Any] = {"RATE": None, "DRAIN_SECONDS": 10, "HEARTBEAT": None}
 
 
-def serve(kind: str, *args: str) -> Server:
-    return Server(kind, *args, wsrt=SETTINGS, application="tests.asgi:runtime")
+def serve(kind: str, *, measured: bool = False) -> Server:
+    return Server(kind, wsrt=SETTINGS, application="tests.asgi:runtime", measured=measured)
 
 
 async def last_frames(client: RawClient) -> list[RawFrame]:
@@ -37,7 +37,7 @@ async def last_frames(client: RawClient) -> list[RawFrame]:
 @pytest.mark.parametrize("kind", WITH_RUNTIME)
 async def test_told_and_answered(kind: str, number: signal.Signals) -> None:
     """A handler under way finishes and its answer arrives, queued frames too, then 1001 with its reason (S37)."""
-    with serve(kind) as server:
+    with serve(kind, measured=True) as server:
         plain = await connect(server.port, "/chat/room/")
         extended = await connect(server.port, "/chat/room/", subprotocol="wsrt.v1")
         for client in (plain, extended):
@@ -80,7 +80,7 @@ async def test_hooks_run(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn-sansio"])
 async def test_second_signal(kind: str) -> None:
     """A second signal ends the process at once, whatever still runs."""
-    with serve(kind) as server:
+    with serve(kind, measured=True) as server:
         ws = await dial(server.url("/chat/"))
         await send(ws, "slow", seconds=60)
         await asyncio.sleep(0.3)
@@ -95,7 +95,7 @@ async def test_second_signal(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn-sansio"])
 async def test_newcomers_are_refused(kind: str) -> None:
     """While a server drains it takes nobody new: 503 where it can, else 1013."""
-    with serve(kind) as server:
+    with serve(kind, measured=True) as server:
         busy = await connect(server.port, "/chat/")
         busy.event("slow", seconds=3)
         await asyncio.sleep(0.3)

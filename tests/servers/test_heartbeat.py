@@ -29,7 +29,10 @@ def servers() -> Iterator[list[Server]]:
     """All servers at once: most of these tests wait."""
     wsrt = {"RATE": None, "HEARTBEAT": HEARTBEAT, "HEARTBEAT_TIMEOUT": TIMEOUT}
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(Server(kind, wsrt=wsrt, application="tests.asgi:runtime")) for kind in WITH_RUNTIME]
+        yield [
+            stack.enter_context(Server(kind, wsrt=wsrt, application="tests.asgi:runtime", measured=True))
+            for kind in WITH_RUNTIME
+        ]
 
 
 async def on_all(servers: list[Server], scenario: Scenario) -> None:

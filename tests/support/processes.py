@@ -103,6 +103,9 @@ class Process:
             time.sleep(0.05)
 
 
+COVERAGE = ["-m", "coverage", "run", "--parallel-mode"] if os.environ.get("WSRT_COVERAGE") else []
+
+
 class Server(Process):
     """A server of the test application."""
 
@@ -116,12 +119,17 @@ class Server(Process):
         redis: str = "",
         wsrt: dict[str, Any] | None = None,
         environment: dict[str, str] | None = None,
+        measured: bool = False,
     ) -> None:
+        """
+        Args:
+            measured: count what it covers, where the run asks for coverage; not where time or memory matter.
+        """
         self.kind = kind
         self.port = port or free_port()
         command = [part.format(port=self.port) for part in SERVERS[kind]]
         super().__init__(
-            [sys.executable, *command, *args, application],
+            [sys.executable, *(COVERAGE if measured else []), *command, *args, application],
             {
                 "DJANGO_SETTINGS_MODULE": "tests.settings",
                 "WSRT_TEST_LAYER": layer,

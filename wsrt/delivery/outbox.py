@@ -18,7 +18,7 @@ from ..close_codes import Close
 from ..protocol.envelope import Frame
 from ..types import Limits, Send
 from .ledger import ledger
-from .step import begin, begin_plain, is_plain
+from .step import Step, begin, is_plain
 from .transport import Write
 
 CLOSE_SECONDS = 5.0
@@ -26,6 +26,10 @@ CLOSE_SECONDS = 5.0
 
 ABORT_SECONDS = 1.0
 """How long we try to tell a client that does not read why it is closed."""
+
+
+PIECE_BYTES = 16_384
+"""How much is handed to the fast path at a time: what a server buffers at most beyond its own limit."""
 
 
 class Outbox:
@@ -44,13 +48,15 @@ class Outbox:
 
     __slots__ = (
         "_abort",
-        "_begin",
         "_closing",
         "_coalesced",
+        "_coalesces",
         "_deadline",
         "_drainer",
         "_held",
+        "_is_corked",
         "_is_done",
+        "_is_plain",
         "_loop",
         "_on_closed",
         "_on_error",
@@ -78,10 +84,14 @@ class Outbox:
         abort: Callable[[], object] = bool,
     ) -> None:
         self._send = send
-        self._begin = begin_plain if is_plain(send) else begin
+        # Whether the current task is nothing to it, so that it can be stepped as it is.
+        self._is_plain = is_plain(send)
         self._abort = abort
         # The fast path. None where frames go through ``send``.
         self._write: Write | None = None
+        # Whether frames are worth being sent together, and whether some wait for that.
+        self._coalesces = False
+        self._is_corked = False
         self._loop = loop
         self.limits = limits
         self._on_overflow = on_overflow
@@ -129,8 +139,49 @@ class Outbox:
             self._enqueue(frame, self._queue if self._held is None else self._held)
         return False
 
+    def put_corked(self, frame: Frame) -> bool:
+        """
+        The same, but let it wait for uncork() where the server then has less to do.
+
+        Returns:
+            Whether uncork() is to be called.
+        """
+        if not self._coalesces:
+            self.put(frame)
+        elif self._is_corked and not self._is_full:
+            self._append(frame)
+        elif self._ready and self._held is None:
+            self._ready = False
+            self._is_corked = True
+            self._append(frame)
+            return True
+        else:
+            self.uncork()
+            self.put(frame)
+        return False
+
+    def uncork(self) -> None:
+        """Send what waits because of put_corked(), in one write where that is possible."""
+        if not self._is_corked:
+            return
+        self._is_corked = False
+        if self._drainer is not None or self._is_done:
+            return  # it is being closed, and the drain takes all along
+        if self._write is not None and self._write_all(self._write):
+            self._ready = self._closing is None
+            return
+        self._ready = True
+        while self._queue and self._ready:
+            frame, _ = self._queue.popleft()
+            self._size -= frame.size
+            if frame.key is not None:
+                self._coalesced.pop(frame.key, None)
+            self._start(frame)
+
     def put_direct(self, frame: Frame) -> None:
         """Send what is meant for this connection alone; it does not wait for release()."""
+        if self._is_corked:
+            self.uncork()
         if self._ready:
             self._start(frame)
         elif self._closing is None and not self._is_done:
@@ -144,9 +195,15 @@ class Outbox:
                 self._room = self._loop.create_future()
             await asyncio.shield(self._room)
 
-    def use(self, write: Write | None) -> None:
-        """Take the fast path from now on, wherever nothing waits; the order stays."""
+    def use(self, write: Write | None, *, coalesces: bool = False) -> None:
+        """
+        Take the fast path from now on, wherever nothing waits; the order stays.
+
+        Args:
+            coalesces: whether several sends in a row cost the server less than one at a time.
+        """
         self._write = write
+        self._coalesces = coalesces or write is not None
 
     def release(self) -> None:
         """Let publications go out: first those that waited."""
@@ -229,13 +286,46 @@ class Outbox:
                 # Only a coroutine can be stepped by hand (granian gives something of its own).
                 self._drain_later(sending, now)
                 return
-            step = self._begin(sending, self._loop)
+            step = Step(sending, sending.send(None), None) if self._is_plain else begin(sending, self._loop)
+        except StopIteration:
+            return
         except (Exception, asyncio.CancelledError) as error:
             # Nobody cancels us here: it is the send's own, and no reason to end a delivery to others.
             self._fail(error)
             return
         if step is not None:
             self._drain_later(step, now)
+
+    def _write_all(self, write: Write) -> bool:
+        """Hand all that is queued to the fast path in a few pieces; return whether it took them."""
+        queue = self._queue
+        try:
+            while queue:
+                piece, size = [], 0
+                for frame, _ in queue:
+                    piece.append(frame.framed)
+                    size += frame.size
+                    if size >= PIECE_BYTES:
+                        break
+                if not write(b"".join(piece) if len(piece) > 1 else piece[0]):
+                    return False
+                for _ in piece:
+                    self._size -= queue.popleft()[0].size
+        except Exception as error:
+            self._fail(error)
+            return True
+        self.last_sent = self._loop.time()
+        self._coalesced.clear()
+        return True
+
+    def _append(self, frame: Frame) -> None:
+        if frame.overflow == "latest" and frame.key is not None:
+            waiting = self._coalesced.get(frame.key)
+            self._coalesced[frame.key] = frame
+            if waiting is not None and self._replace(waiting, frame, self._queue):
+                return
+        self._queue.append((frame, self._loop.time()))
+        self._size += frame.size
 
     def _enqueue(self, frame: Frame, queue: collections.deque[tuple[Frame, float]]) -> None:
         if frame.overflow == "drop":

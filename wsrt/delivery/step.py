@@ -20,15 +20,6 @@ def is_plain(send: Any) -> bool:
     return str(getattr(function, "__module__", "")).partition(".")[0] in SERVERS
 
 
-def begin_plain(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> Step | None:
-    """The same as begin(), for work that has no eye for the current task."""
-    try:
-        waits_for = work.send(None)
-    except StopIteration:
-        return None
-    return Step(work, waits_for, None)
-
-
 def begin(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> Step | None:
     """
     Run a coroutine up to where it suspends; return the rest of it, to be awaited, or None when it is done.

@@ -20,6 +20,7 @@ class Transport:
         has_back_pressure: whether ``send`` waits while the peer does not read.
         can_ping: whether protocol pings can be sent, and their pongs are seen.
         can_abort: whether a socket that is stuck can be cut.
+        coalesces: whether several sends in a row cost less than one at a time.
     """
 
     server = "asgi"
@@ -27,6 +28,7 @@ class Transport:
     has_back_pressure = False
     can_ping = False
     can_abort = False
+    coalesces = False
 
     def __init__(self, send: Send) -> None:
         # What the application calls in the place of the server's own.

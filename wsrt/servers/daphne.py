@@ -54,6 +54,7 @@ class DaphneTransport(Transport):
     has_back_pressure = True
     can_ping = True
     can_abort = True
+    coalesces = True
 
     def __init__(self, send: Send, protocol: Any) -> None:
         super().__init__(self._send_as_told)
@@ -71,7 +72,8 @@ class DaphneTransport(Transport):
                 await self._writable.wait()
             if protocol.state != protocol.STATE_OPEN:
                 raise ConnectionError("the connection is closed")
-            await self._reply(message)
+            # What Daphne's send does behind its looks at HTTP headers.
+            protocol.handle_reply(message)
         elif message["type"] == "websocket.close" and protocol.state == protocol.STATE_OPEN:
             if not self._writable.is_set():
                 await self._writable.wait()
@@ -110,7 +112,8 @@ class DaphneTransport(Transport):
         protocol = self._protocol
         transport = protocol.transport
         needed = ("socket", "dataBuffer", "_tempDataBuffer", "connected", "disconnecting")
-        if not all(hasattr(transport, name) for name in needed) or getattr(transport, "TLS", False):
+        # By its class: what wraps a socket for TLS hands attributes of the bare one through.
+        if type(transport).__module__ != "twisted.internet.tcp" or not all(hasattr(transport, name) for name in needed):
             return None
         if protocol._perMessageCompress is not None:
             return None

@@ -1,0 +1,152 @@
+"""Clients that send too much, too large, or never an end: memory stays, others are served, the code is right."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+import psutil
+import pytest
+
+from tests.servers.conftest import WITH_RUNTIME
+from tests.support.client import dial, request
+from tests.support.processes import Server
+from tests.support.raw import BINARY, CLOSE, RawClient, connect
+
+pytestmark = pytest.mark.servers
+
+CONTINUATION = 0x0
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module", params=WITH_RUNTIME)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with Server(request.param, application="tests.asgi:runtime") as process:
+        yield process
+
+
+async def ending(client: RawClient) -> int:
+    """The code of the close frame; 1006 where the server hangs up without one."""
+    try:
+        return (await client.until(CLOSE)).close[0]
+    except (ConnectionError, OSError):
+        return 1006
+
+
+async def with_a_witness(server: Server, flood: Callable[[], Awaitable[int]]) -> tuple[int, int]:
+    """Run a flood; return its close code and by how many bytes the server grew. Another client is served meanwhile."""
+    assert server.process is not None
+    memory = psutil.Process(server.process.pid).memory_info
+    witness = await dial(server.url("/chat/"))
+    await request(witness, "echo")
+    before = memory().rss
+    flooding = asyncio.create_task(flood())
+    while not flooding.done():
+        begun = time.monotonic()
+        await request(witness, "echo")
+        assert time.monotonic() - begun < 5
+        await asyncio.sleep(0.1)
+    grown = memory().rss - before
+    await request(witness, "echo")
+    await witness.close()
+    return await flooding, grown
+
+
+async def test_small_frames(server: Server) -> None:
+    """A torrent of small frames goes over the rate, and is cut off."""
+
+    async def flood() -> int:
+        client = await connect(server.port, "/chat/")
+        client.event("echo")
+        frame = b"\x81\x90\0\0\0\0" + b'{"event":"echo"}'
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                client.writer.write(frame * 3000)
+                await client.writer.drain()
+        return await ending(client)
+
+    code, grown = await with_a_witness(server, flood)
+    assert code in (4429, 1006)  # whoever writes into a closed socket may be reset before it reads why
+    assert grown < 16 * MEGABYTE
+
+
+async def test_rate_is_told(server: Server) -> None:
+    """A client that goes a little over the rate, and reads, is told 4429."""
+    client = await connect(server.port, "/chat/")
+    for _ in range(200):
+        client.event("echo")
+    assert (await client.until(CLOSE)).close == (4429, "Rate limit exceeded")
+
+
+async def test_large_frames(server: Server) -> None:
+    """Frames over max_payload: 1009."""
+
+    async def flood() -> int:
+        client = await connect(server.port, "/chat/")
+        client.send(b"x" * 100_000)
+        return await ending(client)
+
+    code, grown = await with_a_witness(server, flood)
+    assert (code, grown < 16 * MEGABYTE) == (1009, True)
+
+
+async def test_huge_frame(server: Server) -> None:
+    """A frame over the server's own limit: 1009 where the rest of it does not come in between; memory stays."""
+
+    async def flood() -> int:
+        client = await connect(server.port, "/chat/")
+        # The length alone is enough to know.
+        client.writer.write(b"\x82\xff" + (70 * MEGABYTE).to_bytes(8, "big") + b"\0\0\0\0" + b"x" * 100_000)
+        await client.writer.drain()
+        return await ending(client)
+
+    async def flood_or_wait() -> int:
+        try:
+            async with asyncio.timeout(5):
+                return await flood()
+        except TimeoutError:
+            return 0  # the server waits for the rest, up to its own limit
+
+    code, grown = await with_a_witness(server, flood_or_wait)
+    assert code in (1009, 0)
+    assert grown < 16 * MEGABYTE
+
+
+async def test_message_without_an_end(server: Server) -> None:
+    """Fragments without an end: the server's own limit ends it, with 1009 where it sends one."""
+
+    async def flood() -> int:
+        client = await connect(server.port, "/chat/")
+        with contextlib.suppress(ConnectionError):
+            client.send(b"x" * 1000, BINARY, fin=False)
+            for _ in range(400):
+                client.send(b"x" * 100_000, CONTINUATION, fin=False)
+                await client.writer.drain()
+        return await ending(client)
+
+    code, grown = await with_a_witness(server, flood)
+    assert code in (1009, 1006)
+    # The server's own limit, 16 MiB but for Daphne's 1 MiB, and what it takes to join the pieces.
+    assert grown < 48 * MEGABYTE
+
+
+async def test_bad_utf8(server: Server) -> None:
+    """Text that is not UTF-8: 1007, where the server does not just hang up."""
+    client = await connect(server.port, "/chat/")
+    client.send(b'{"event":"\xff"}')
+    mute = ("uvicorn-wsproto", "hypercorn")
+    assert await ending(client) == (1006 if server.kind in mute else 1007)
+
+
+async def test_slow_handshakes(server: Server) -> None:
+    """Handshakes that dawdle hold nobody up."""
+    slow = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(50)]
+    for _, writer in slow:
+        writer.write(b"GET /chat/ HTTP/1.1\r\nHost: 127")
+    ws = await dial(server.url("/chat/"))
+    assert (await request(ws, "echo"))["event"] == "echoed"
+    for _, writer in slow:
+        writer.transport.abort()
+    await ws.close()

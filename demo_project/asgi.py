@@ -13,10 +13,13 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 
 from demo_project.chat.routing import websocket_urlpatterns
+from wsrt.asgi import with_runtime
 
-application = ProtocolTypeRouter(
-    {
-        "http": django_application,
-        "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
-    }
+application = with_runtime(
+    ProtocolTypeRouter(
+        {
+            "http": django_application,
+            "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
+        }
+    )
 )

@@ -10,9 +10,11 @@ DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
 USE_TZ = True
 ROOT_URLCONF = "tests.urls"
-ASGI_APPLICATION = "tests.asgi.application"
+ASGI_APPLICATION = "tests.asgi.runtime"
 
 INSTALLED_APPS = [
+    # Its runserver, for the tests of that.
+    *(["daphne"] if "WSRT_TEST_RUNSERVER" in os.environ else []),
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.servers.conftest import WITH_RUNTIME
@@ -33,8 +35,14 @@ async def last_frames(client: RawClient) -> list[RawFrame]:
     return frames
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("kind", WITH_RUNTIME)
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        *((kind, number) for kind in WITH_RUNTIME for number in (signal.SIGTERM, signal.SIGINT)),
+        # Its SIGINT is a quick shutdown by its own definition.
+        ("gunicorn", signal.SIGTERM),
+    ],
+)
 async def test_told_and_answered(kind: str, number: signal.Signals) -> None:
     """A handler under way finishes and its answer arrives, queued frames too, then 1001 with its reason (S37)."""
     with serve(kind, measured=True) as server:
@@ -148,3 +156,44 @@ async def test_everybody_comes_back(kind: str) -> None:
 async def _all_there(server: Server) -> bool:
     stats = await asyncio.to_thread(server.stats)
     return bool(stats["connections"] == CLIENTS)
+
+
+class DevelopmentServer(Server):
+    """``runserver`` of Daphne."""
+
+    def __init__(self, *arguments: str) -> None:
+        super().__init__("daphne", wsrt=SETTINGS, environment={"WSRT_TEST_RUNSERVER": "1"})
+        self.command = [sys.executable, "-m", "django", "runserver", *arguments, f"127.0.0.1:{self.port}"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_runserver(number: signal.Signals) -> None:
+    """runserver without its reloader drains like Daphne itself."""
+    with DevelopmentServer("--noreload") as server:
+        client = await connect(server.port, "/chat/")
+        client.event("slow", ref="slow", seconds=1)
+        await asyncio.sleep(0.5)
+        server.signal(number)
+        assert (await client.receive()).json["ref"] == "slow"
+        closing = await client.until(CLOSE)
+        assert closing.close == (1001, "Server shutting down")
+        client.send(closing.payload, CLOSE)
+        assert server.process is not None
+        await asyncio.to_thread(server.process.wait, 10)
+
+
+async def test_runserver_with_reloader() -> None:
+    """Below the reloader the process ends without waiting: clients are told, and no hook runs into the exit."""
+    with DevelopmentServer() as server:
+        client = await connect(server.port, "/chat/")
+        client.event("echo", ref=1)
+        await client.receive()
+        assert server.process is not None
+        # The reloader's parent waits for the child that serves.
+        for child in psutil.Process(server.process.pid).children():
+            child.send_signal(signal.SIGTERM)
+        assert (await client.until(CLOSE)).close == (1001, "Server shutting down")
+        client.send(b"\x03\xe9", CLOSE)
+        await asyncio.to_thread(server.process.wait, 10)
+        assert "disconnected (" not in server.log()
+        assert "Traceback" not in server.log()

@@ -23,6 +23,7 @@ SERVERS: dict[str, list[str]] = {
     "uvicorn-sansio": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "websockets-sansio"],
     "uvicorn-websockets": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "websockets"],
     "uvicorn-wsproto": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "wsproto"],
+    "gunicorn": ["-m", "gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-b", "127.0.0.1:{port}"],
     "hypercorn": ["-m", "hypercorn", "--bind", "127.0.0.1:{port}"],
 }
 """The command of each server, without the application."""

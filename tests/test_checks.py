@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
 from wsrt import TypedEventConsumer, checks
-from wsrt.checks import check_consumers, check_layers, check_settings
+from wsrt.checks import check_consumers, check_layers, check_runtime, check_settings
 from wsrt.conf import DEFAULTS, SHAPES
 from wsrt.protocol.catalog import namespaces
 
@@ -360,6 +360,27 @@ def test_two_layers_in_a_namespace(settings: Any) -> None:
 
     assert [message.id for message in check_consumers()] == ["wsrt.E008"]
     assert {Silent.namespace, Named.namespace, Other.namespace, Mute.namespace} <= set(namespaces)
+
+
+# The runtime
+
+
+def test_wrapped_application(settings: Any) -> None:
+    """An application below with_runtime is as it should be, and so is none."""
+    settings.ASGI_APPLICATION = "tests.asgi.runtime"
+    assert check_runtime() == []
+    settings.ASGI_APPLICATION = None
+    assert check_runtime() == []
+
+
+def test_bare_application(settings: Any) -> None:
+    """An application that is not wrapped is told, with what to write; one that cannot be imported is the server's."""
+    settings.ASGI_APPLICATION = "tests.asgi.application"
+    assert [(message.id, "with_runtime(application)" in (message.hint or "")) for message in check_runtime()] == [
+        ("wsrt.W008", True)
+    ]
+    settings.ASGI_APPLICATION = "tests.nothing.application"
+    assert check_runtime() == []
 
 
 # The command

@@ -26,6 +26,7 @@ class WsrtConfig(AppConfig):
         register(checks.check_settings)
         register(checks.check_layers)
         register(checks.check_consumers)
+        register(checks.check_runtime, deploy=True)
         for module in conf.consumers:
             if "." in module:
                 _import(module)

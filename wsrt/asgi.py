@@ -31,10 +31,12 @@ def with_runtime(application: Application) -> Application:
     nothing. Users start their server as before. It serves the lifespan scope itself where the application does not.
     """
     hook_shutdown(drain)
-    return _Runtime(application)
+    return Runtime(application)
 
 
-class _Runtime:
+class Runtime:
+    """What with_runtime() returns."""
+
     def __init__(self, application: Application) -> None:
         self._application = application
         self._is_hooked = False

@@ -12,6 +12,7 @@ from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
+from .asgi import Runtime
 from .conf import DEFAULTS, SHAPES, conf
 from .protocol.catalog import namespaces
 from .protocol.rate import parse_rate
@@ -76,6 +77,25 @@ def check_consumers(app_configs: Sequence[AppConfig] | None = None, **kwargs: An
                 )
             )
     return messages
+
+
+def check_runtime(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the ASGI application is wrapped, where the deployment is checked (``manage.py check --deploy``)."""
+    path = getattr(settings, "ASGI_APPLICATION", None)
+    try:
+        application = import_string(path) if path else None
+    except Exception:
+        return []  # the server will say so
+    if application is None or isinstance(application, Runtime):
+        return []
+    return [
+        CheckWarning(
+            f"{path} is not wrapped: on stock Daphne close codes are mapped and nothing bounds what a client that does "
+            "not read costs; on any server a shutdown is not drained.",
+            hint="from wsrt.asgi import with_runtime; application = with_runtime(application)",
+            id="wsrt.W008",
+        )
+    ]
 
 
 def _keys(values: dict[str, Any]) -> Iterator[CheckMessage]:

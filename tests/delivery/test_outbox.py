@@ -13,7 +13,7 @@ from wsrt import close_codes
 from wsrt.addresses import Everyone
 from wsrt.delivery import outbox as module
 from wsrt.delivery.connection import Connection
-from wsrt.delivery.hub import CORK_AFTER, Hub
+from wsrt.delivery.hub import CORK_AFTER, CORK_SECONDS, TURN, Hub
 from wsrt.delivery.ledger import ledger
 from wsrt.delivery.outbox import Outbox
 from wsrt.protocol.envelope import Frame
@@ -440,10 +440,11 @@ async def test_fast_path_that_raises() -> None:
     assert transport.calls == ["error"]
 
 
-async def test_hub_corks_under_load() -> None:
+@pytest.mark.parametrize("members", [CORK_AFTER, 3 * TURN])
+async def test_hub_corks_under_load(members: int) -> None:
     """Few publications go out at once; many in a row go out together, complete and in order (D2)."""
     hub = Hub(asyncio.get_running_loop())
-    transports = [Transport() for _ in range(CORK_AFTER)]
+    transports = [Transport() for _ in range(members)]
     for number, transport in enumerate(transports):
         outbox = transport.outbox()
         outbox.use(Writer(transport))
@@ -451,8 +452,24 @@ async def test_hub_corks_under_load() -> None:
         hub.add(connection)
     for number in range(10):
         hub.deliver("n", Everyone(), Frame(str(number)))
-    assert [len(transport.sent) for transport in transports] == [1] * CORK_AFTER
+    assert [len(transport.sent) for transport in transports] == [1] * members
     await until(lambda: all(len(b"".join(transport.sent)) == 30 for transport in transports))
     for transport in transports:
         assert len(transport.sent) < 10
         assert b"".join(transport.sent) == b"".join(b"\x81\x01%d" % number for number in range(10))
+
+
+async def test_hub_rests_after_a_load() -> None:
+    """Once nothing was published for a while, a publication goes out at once again."""
+    hub = Hub(asyncio.get_running_loop())
+    transports = [Transport() for _ in range(CORK_AFTER)]
+    for number, transport in enumerate(transports):
+        outbox = transport.outbox()
+        outbox.use(Writer(transport))
+        hub.add(Connection(f"n-{number}", "n", outbox, None))  # type: ignore[arg-type]
+    for number in range(3):
+        hub.deliver("n", Everyone(), Frame(str(number)))
+    await until(lambda: all(len(b"".join(transport.sent)) == 9 for transport in transports))
+    await asyncio.sleep(5 * CORK_SECONDS)  # longer than anything waits
+    hub.deliver("n", Everyone(), Frame("x"))
+    assert all(transport.sent[-1] == b"\x81\x01x" for transport in transports)

@@ -29,7 +29,11 @@ from tests.support.browser import chromium
 from tests.support.client import dial, hang_up, receive, send
 from tests.support.processes import ROOT, Process, RedisServer, free_port, is_listening
 from wsrt import TypedEventConsumer, close_codes, conf, testing
+from wsrt.delivery.transport import Transport
 from wsrt.exceptions import ProtocolError
+from wsrt.servers.daphne import DaphneTransport
+from wsrt.servers.hypercorn import HypercornTransport
+from wsrt.servers.uvicorn import LegacyTransport, SansIOTransport, WsprotoTransport
 from wsrt.testing import connect
 
 DOCS = ROOT / "docs"
@@ -493,3 +497,14 @@ def test_error_codes() -> None:
     codes |= {kind.code for kind in ProtocolError.__subclasses__()}
     assert codes >= {"forbidden", "not_found", "internal", "rate_limited", "unavailable", "invalid_data"}
     assert {code for code in codes if f"| `{code}` |" not in page("reference/wire.md")} == set()
+
+
+@pytest.mark.parametrize(
+    "transport", [DaphneTransport, SansIOTransport, LegacyTransport, WsprotoTransport, HypercornTransport]
+)
+def test_servers(transport: type[Transport]) -> None:
+    """The deployment page says of each server what its transport does."""
+    rows = [line.strip("| ").split(" | ") for line in page("howto/deployment.md").splitlines() if line.startswith("| ")]
+    row = next(row for row in rows if row[0].lower() == transport.server)
+    offers = (transport.closes_as_told, transport.has_back_pressure, transport.can_ping)
+    assert row[1:4] == ["yes" if offer else "no" for offer in offers]

@@ -781,6 +781,17 @@ def test_names_of_instances(name: str) -> None:
         type("Hiding", (TypedEventConsumer,), {"namespace": "unit-handlers-hiding", name: handler})
 
 
+@pytest.mark.parametrize("name", ["history", "threads", "consumers", "drain_seconds"])
+def test_names_of_other_settings(name: str) -> None:
+    """A handler may be called like a setting that is no limit of a connection."""
+
+    async def handler(self: Any, event: Any) -> None: ...
+
+    on(Said)(handler)
+    made = type("Named", (TypedEventConsumer,), {"namespace": "unit-handlers-named", name: handler})
+    assert made.handlers[Said].name == name
+
+
 # Mixins of other modules
 
 

@@ -30,7 +30,7 @@ def with_runtime(application: Application) -> Application:
     Close codes and reasons, back-pressure, pings and drain then hold on every server it knows; on others it changes
     nothing. Users start their server as before. It serves the lifespan scope itself where the application does not.
     """
-    hook_shutdown(drain)
+    hook_shutdown()
     return Runtime(application)
 
 
@@ -61,7 +61,7 @@ class Runtime:
         if self._is_hooked:
             return
         self._is_hooked = True
-        hook_shutdown(drain, asyncio.get_running_loop())
+        hook_shutdown(asyncio.get_running_loop())
         if threading.current_thread() is not threading.main_thread():
             # As below runserver with its reloader: the main thread exits, and nobody tells this one.
             atexit.register(close_at_exit)

@@ -19,7 +19,7 @@ from typing import Any
 from .addresses import CONTROL_GROUP, node_group
 from .delivery.ledger import ledger
 from .exceptions import BackplaneUnavailable
-from .layers import Layer, ask, drop_layer, layer_of_loop
+from .layers import Layer, ask, drop_layer, is_pubsub, layer_of_loop
 
 PROBE_SECONDS = 5.0
 """How often a node sends itself a message."""
@@ -237,7 +237,7 @@ class Backplane:
     async def _supervise(self) -> None:
         """Probe, refresh before groups expire, and rebuild what has died."""
         loop = asyncio.get_running_loop()
-        expiry = getattr(self._layer, "group_expiry", None) if "pubsub" not in type(self._layer).__module__ else None
+        expiry = None if is_pubsub(self._layer) else getattr(self._layer, "group_expiry", None)
         refresh_at = loop.time() + expiry / 3 if expiry else float("inf")
         misses = 0
         while True:
@@ -305,7 +305,7 @@ class Backplane:
     async def _forget(self, channels: list[str]) -> None:
         """Take channels of before out of their groups: a layer that keeps them would go on filling them."""
         layer = self._layer
-        if layer is None or "pubsub" in type(layer).__module__:
+        if layer is None or is_pubsub(layer):
             return  # there they were gone with their connections
         for group in (*self._own_groups, *self._groups):
             for channel in channels:

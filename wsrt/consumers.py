@@ -146,8 +146,8 @@ class TypedEventConsumer(AsyncConsumer):
             cls.catalog = Catalog(cls.handlers, sends)
         except TypeError as error:
             raise DeclarationError(f"{cls.__name__}: {error}") from error
-        for name in vars(cls):
-            _check_limit(cls, name, getattr(cls, name))
+        for name, value in vars(cls).items():
+            _check_limit(cls, name, value)
         _check_layer(cls)
         namespaces.add(cls.namespace, cls, cls.catalog)
 
@@ -489,9 +489,9 @@ class TypedEventConsumer(AsyncConsumer):
 
 def _check_limit(cls: type[TypedEventConsumer], name: str, value: object) -> None:
     """Check an attribute that stands for a setting, as ``manage.py check`` does. Raises DeclarationError."""
-    shape = SHAPES.get(name.upper())
-    if shape is None or isinstance(value, _FromSettings) or name == "presence":
+    if not isinstance(vars(TypedEventConsumer).get(name), _FromSettings):
         return
+    shape = SHAPES[name.upper()]
     problem = None if shape.fits(value) else f"should be {shape.says}"
     if problem is None and name == "rate":
         try:

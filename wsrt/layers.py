@@ -42,6 +42,11 @@ def is_local(alias: str) -> bool:
     return layer is None or isinstance(layer, InMemoryChannelLayer)
 
 
+def is_pubsub(layer: object) -> bool:
+    """Return whether this is the pub/sub layer of channels_redis, or made of it: memberships are its connections'."""
+    return any(base.__module__ == "channels_redis.pubsub" for base in type(layer).__mro__)
+
+
 def layer_of_loop(alias: str) -> Layer:
     """Return this loop's own instance of a layer that is not local; made at first use."""
     loop = asyncio.get_running_loop()
@@ -71,8 +76,7 @@ async def drop_layer(alias: str, layer: Layer | None) -> None:
         return
     del layers[alias]
     # The core layer's flush() deletes everything in Redis; only that of the pub/sub layer just closes.
-    is_pubsub = type(layer).__module__ == "channels_redis.pubsub"
-    close: Any = getattr(layer, "flush" if is_pubsub else "close_pools", None)
+    close: Any = getattr(layer, "flush" if is_pubsub(layer) else "close_pools", None)
     if close is not None:
         try:
             async with asyncio.timeout(LAYER_SECONDS):

@@ -4,6 +4,7 @@ The outbox: the only way to a client.
 Most frames never wait: while nothing is queued, ``put`` starts the server's ``send`` at once by stepping its
 coroutine. If that ends without suspending, nothing was scheduled. If it suspends, the server applies back-pressure: a
 task finishes it, and the outbox collects what follows, within its limits. An idle connection needs no task.
+Under load the hub corks it: what comes within 2 ms then goes out together.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ CLOSE_SECONDS = 5.0
 
 ABORT_SECONDS = 1.0
 """How long we try to tell a client that does not read why it is closed."""
-
 
 PIECE_BYTES = 16_384
 """How much is handed to the fast path at a time: what a server buffers at most beyond its own limit."""
@@ -146,18 +146,15 @@ class Outbox:
         Returns:
             Whether uncork() is to be called.
         """
-        if not self._coalesces:
-            self.put(frame)
-        elif self._is_corked and not self._is_full:
-            self._append(frame)
-        elif self._ready and self._held is None:
+        is_first = self._coalesces and self._ready and self._held is None
+        if is_first or (self._is_corked and not self._is_full):
             self._ready = False
             self._is_corked = True
-            self._append(frame)
-            return True
-        else:
-            self.uncork()
-            self.put(frame)
+            if not self._replaces(frame, self._queue):
+                self._append(frame, self._queue)
+            return is_first
+        self.uncork()
+        self.put(frame)
         return False
 
     def uncork(self) -> None:
@@ -172,11 +169,7 @@ class Outbox:
             return
         self._ready = True
         while self._queue and self._ready:
-            frame, _ = self._queue.popleft()
-            self._size -= frame.size
-            if frame.key is not None:
-                self._coalesced.pop(frame.key, None)
-            self._start(frame)
+            self._start(self._next()[0])
 
     def put_direct(self, frame: Frame) -> None:
         """Send what is meant for this connection alone; it does not wait for release()."""
@@ -307,47 +300,50 @@ class Outbox:
                     size += frame.size
                     if size >= PIECE_BYTES:
                         break
-                if not write(b"".join(piece) if len(piece) > 1 else piece[0]):
+                if not write(b"".join(piece)):
                     return False
                 for _ in piece:
-                    self._size -= queue.popleft()[0].size
+                    self._next()
         except Exception as error:
             self._fail(error)
             return True
         self.last_sent = self._loop.time()
-        self._coalesced.clear()
         return True
 
-    def _append(self, frame: Frame) -> None:
-        if frame.overflow == "latest" and frame.key is not None:
-            waiting = self._coalesced.get(frame.key)
-            self._coalesced[frame.key] = frame
-            if waiting is not None and self._replace(waiting, frame, self._queue):
-                return
-        self._queue.append((frame, self._loop.time()))
-        self._size += frame.size
+    def _next(self) -> tuple[Frame, float]:
+        """Take the oldest frame that is queued, with the time since when."""
+        frame, since = self._queue.popleft()
+        self._size -= frame.size
+        if frame.key is not None:
+            self._coalesced.pop(frame.key, None)
+        return frame, since
 
     def _enqueue(self, frame: Frame, queue: collections.deque[tuple[Frame, float]]) -> None:
         if frame.overflow == "drop":
             ledger.count("events_dropped")
             return
-        if frame.overflow == "latest" and frame.key is not None:
-            waiting = self._coalesced.get(frame.key)
-            self._coalesced[frame.key] = frame
-            if waiting is not None and self._replace(waiting, frame, queue):
-                return
+        if self._replaces(frame, queue):
+            return
         if self._is_full:
             ledger.count("outbox_overflows", "a client does not read fast enough: its outbox is over the limits")
             self._on_overflow()
             return
+        self._append(frame, queue)
+
+    def _append(self, frame: Frame, queue: collections.deque[tuple[Frame, float]]) -> None:
         queue.append((frame, self._loop.time()))
         self._size += frame.size
 
-    def _replace(self, old: Frame, new: Frame, queue: collections.deque[tuple[Frame, float]]) -> bool:
-        for index, (frame, since) in enumerate(queue):
+    def _replaces(self, new: Frame, queue: collections.deque[tuple[Frame, float]]) -> bool:
+        """Put a frame in the place of the waiting one with the same key, and return whether there was one."""
+        if new.overflow != "latest" or new.key is None:
+            return False
+        old = self._coalesced.get(new.key)
+        self._coalesced[new.key] = new
+        for index, (frame, since) in enumerate(queue if old is not None else ()):
             if frame is old:
                 queue[index] = (new, since)
-                self._size += new.size - old.size
+                self._size += new.size - frame.size
                 ledger.count("events_coalesced")
                 return True
         return False
@@ -363,10 +359,7 @@ class Outbox:
                 async with asyncio.timeout_at(since + seconds):
                     await step
             while self._queue:
-                frame, since = self._queue.popleft()
-                self._size -= frame.size
-                if frame.key is not None:
-                    self._coalesced.pop(frame.key, None)
+                frame, since = self._next()
                 if self._room is not None and not self._is_full:
                     self._wake()
                 self.last_sent = self._loop.time()

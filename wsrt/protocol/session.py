@@ -96,8 +96,7 @@ class Session:
         Returns:
             Received for an event, Frame for an answer that goes out at once, Close, or None for nothing to do.
         """
-        if self.heartbeat is not None:
-            self.heartbeat.last_received = now
+        self.receive_life(now)
         if self._rate is not None and not self._rate.take(now):
             return self._rate_exceeded(frame, now)
         if size_of(frame) > self.limits.max_payload:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from ..delivery.ledger import ledger
 from ..delivery.transport import Transport
@@ -17,8 +17,6 @@ from ..types import Send
 from . import daphne, hypercorn, uvicorn
 
 __all__ = ["hook_shutdown", "transport_of"]
-
-Drain = Callable[..., Awaitable[None]]
 
 RECOGNISERS: tuple[Callable[[Send], Transport | None], ...] = (uvicorn.recognise, daphne.recognise, hypercorn.recognise)
 
@@ -39,15 +37,15 @@ def transport_of(send: Send) -> Transport:
     return Transport(send)
 
 
-def hook_shutdown(drain: Drain, loop: asyncio.AbstractEventLoop | None = None) -> None:
+def hook_shutdown(loop: asyncio.AbstractEventLoop | None = None) -> None:
     """
-    Have ``drain`` called when the server is told to end, before it cuts its connections.
+    Have connections drained when the server is told to end, before it cuts its connections.
 
     Args:
         loop: that serves; None while none does, at the time at which the application is made.
     """
     with contextlib.suppress(AttributeError):
         if loop is None:
-            daphne.hook_shutdown(drain)
+            daphne.hook_shutdown()
         else:
-            uvicorn.hook_shutdown(drain, loop)
+            uvicorn.hook_shutdown(loop)

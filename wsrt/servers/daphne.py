@@ -7,11 +7,11 @@ import functools
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from ..delivery.transport import Transport, Write
-from ..drain import hurry, is_hurried
+from ..drain import drain, hurry, is_hurried
 from ..types import Message, Send
 
 
@@ -131,10 +131,8 @@ class DaphneTransport(Transport):
                 return False
             try:
                 sent = put(data)
-            except BlockingIOError:
-                return False
             except OSError:
-                return False  # Twisted finds out by itself, and says so
+                return False  # it is full; or lost, which Twisted finds out by itself, and says
             if sent < len(data):
                 transport.write(data[sent:])
             return True
@@ -154,7 +152,7 @@ def _nothing() -> None:
     """Nobody asks."""
 
 
-def hook_shutdown(drain: Callable[..., Awaitable[None]]) -> None:
+def hook_shutdown() -> None:
     """
     Put a drain before Daphne cancels its applications; a second signal ends the process at once.
 

@@ -6,11 +6,11 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from ..delivery.transport import Transport, Write
-from ..drain import hurry
+from ..drain import drain, hurry
 from ..types import Send
 
 
@@ -163,7 +163,7 @@ def _nothing() -> None:
     """Nobody asked."""
 
 
-def hook_shutdown(drain: Callable[..., Awaitable[None]], loop: asyncio.AbstractEventLoop) -> None:
+def hook_shutdown(loop: asyncio.AbstractEventLoop) -> None:
     """
     Put a drain before uvicorn's own handling of SIGTERM and SIGINT; a second signal ends the process at once.
 
@@ -174,17 +174,11 @@ def hook_shutdown(drain: Callable[..., Awaitable[None]], loop: asyncio.AbstractE
     for number in (signal.SIGTERM, signal.SIGINT):
         handle_exit = signal.getsignal(number)
         if getattr(handle_exit, "__name__", "") == "handle_exit" and callable(handle_exit):
-            signal.signal(number, _Handler(drain, loop, handle_exit))
+            signal.signal(number, _Handler(loop, handle_exit))
 
 
 class _Handler:
-    def __init__(
-        self,
-        drain: Callable[..., Awaitable[None]],
-        loop: asyncio.AbstractEventLoop,
-        handle_exit: Callable[[int, Any], Any],
-    ) -> None:
-        self._drain = drain
+    def __init__(self, loop: asyncio.AbstractEventLoop, handle_exit: Callable[[int, Any], Any]) -> None:
         self._loop = loop
         self._handle_exit = handle_exit
         self._task: asyncio.Task[None] | None = None
@@ -204,6 +198,6 @@ class _Handler:
 
     async def _end(self, number: int) -> None:
         try:
-            await self._drain()
+            await drain()
         finally:
             self._handle_exit(number, None)

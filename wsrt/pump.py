@@ -25,7 +25,7 @@ from .delivery.connection import Connection
 from .delivery.inbox import Inbox
 from .delivery.ledger import ledger
 from .delivery.outbox import Outbox
-from .delivery.transport import Transport
+from .delivery.transport import Transport, Writer
 from .exceptions import BackplaneUnavailable
 from .membership import Membership
 from .node import Node
@@ -157,8 +157,7 @@ class Pump:
             return
         self.session.accept()
         self.node.owners.add(self)
-        write = self.transport.writer() if self.limits.fast_path else None
-        self.outbox.use(write, coalesces=self.transport.coalesces)
+        self.outbox.use(self._writer())
         logger.debug("= %s open", self.connection.id)
         try:
             self._worker.start(self._set_up)
@@ -169,6 +168,13 @@ class Pump:
             # Whatever ended it: a disconnect, our close, a cancellation by the server.
             ending = self._end()
             await asyncio.shield(self.node.spawn(ending))
+
+    def _writer(self) -> Writer | None:
+        """Return how frames get to the server without a coroutine each, if they can."""
+        writer = self.transport.prepared_writer() if self.limits.fast_path else None
+        if writer is None and self.outbox.is_plain:
+            return self.transport.framing_writer()
+        return writer
 
     async def _answer_handshake(self, message: Message) -> bool:
         try:

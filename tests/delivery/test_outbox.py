@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from wsrt.delivery.connection import Connection
 from wsrt.delivery.hub import CORK_AFTER, CORK_SECONDS, TURN, Hub
 from wsrt.delivery.ledger import ledger
 from wsrt.delivery.outbox import Outbox
+from wsrt.delivery.transport import Writer
 from wsrt.protocol.envelope import Frame
 
 
@@ -316,28 +318,32 @@ async def test_slow_client_delays_nobody() -> None:
     assert slow.calls == ["overflow"]
 
 
-class Writer:
-    """A fast path: what was written, and whether it takes anything."""
+class Socket:
+    """Takes frames at once: what was written, and whether it takes anything."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.is_open = True
 
-    def __call__(self, data: bytes) -> bool:
+    def write(self, frames: Sequence[Frame]) -> bool:
         if self.is_open:
-            self.transport.sent.append(data)
+            self.transport.sent.append(b"".join(frame.framed for frame in frames))
         return self.is_open
+
+    @property
+    def writer(self) -> Writer:
+        return Writer(lambda frame: self.write([frame]), self.write)
 
 
 async def test_fast_path() -> None:
     """A frame is written as it stands on the wire while the fast path takes it, and sent otherwise; in order."""
     transport = Transport()
-    outbox, write = transport.outbox(), Writer(transport)
-    outbox.use(write)
+    outbox, socket = transport.outbox(), Socket(transport)
+    outbox.use(socket.writer)
     outbox.put(Frame("a"))
-    write.is_open = False
+    socket.is_open = False
     outbox.put(Frame("b"))
-    write.is_open = True
+    socket.is_open = True
     outbox.put(Frame("c"))
     assert transport.sent == [b"\x81\x01a", "b", b"\x81\x01c"]
 
@@ -345,12 +351,12 @@ async def test_fast_path() -> None:
 async def test_fast_path_waits_behind_a_send_that_blocks() -> None:
     """While an ordinary send is blocked half-way, nothing goes past it."""
     transport = Transport()
-    outbox, write = transport.outbox(), Writer(transport)
-    outbox.use(write)
-    write.is_open = False
+    outbox, socket = transport.outbox(), Socket(transport)
+    outbox.use(socket.writer)
+    socket.is_open = False
     transport.open.clear()
     outbox.put(Frame("blocked"))
-    write.is_open = True
+    socket.is_open = True
     outbox.put(Frame("behind"))
     assert outbox.put_corked(Frame("further behind")) is False
     outbox.put_direct(Frame("last"))
@@ -365,7 +371,7 @@ async def test_corked() -> None:
     """Corked frames go out together, in one write."""
     transport = Transport()
     outbox = transport.outbox()
-    outbox.use(Writer(transport))
+    outbox.use(Socket(transport).writer)
     assert [outbox.put_corked(Frame(text)) for text in "abc"] == [True, False, False]
     assert transport.sent == []
     outbox.uncork()
@@ -377,14 +383,15 @@ async def test_corked() -> None:
 
 
 async def test_corked_for_ordinary_sends() -> None:
-    """Where several sends in a row cost less, they are made in a row; where not, nothing is corked."""
+    """Nothing is corked where there is no writer; what a writer does not take in the end is sent one by one."""
     transport = Transport()
-    outbox = transport.outbox()
+    outbox, socket = transport.outbox(), Socket(transport)
     assert not outbox.put_corked(Frame("at once"))
-    outbox.use(None, coalesces=True)
+    outbox.use(socket.writer)
     outbox.put_corked(Frame("a"))
     outbox.put_corked(Frame("b"))
     assert transport.sent == ["at once"]
+    socket.is_open = False
     transport.open.clear()
     outbox.uncork()
     outbox.put(Frame("c"))
@@ -397,7 +404,7 @@ async def test_direct_frames_uncork() -> None:
     """What is meant for one client waits for no cork, and goes behind what was published before."""
     transport = Transport()
     outbox = transport.outbox()
-    outbox.use(Writer(transport))
+    outbox.use(Socket(transport).writer)
     outbox.put_corked(Frame("a"))
     outbox.put_direct(Frame("b"))
     assert transport.sent == [b"\x81\x01a", b"\x81\x01b"]
@@ -407,7 +414,7 @@ async def test_closed_while_corked() -> None:
     """What waits for the cork leaves before the close frame (S37)."""
     transport = Transport()
     outbox = transport.outbox()
-    outbox.use(Writer(transport))
+    outbox.use(Socket(transport).writer)
     outbox.put_corked(Frame("a"))
     outbox.close(close_codes.NORMAL)
     outbox.uncork()
@@ -419,7 +426,7 @@ async def test_cork_keeps_the_limits() -> None:
     """A cork that is full is pulled; events that may be replaced are, and those that may be skipped are not."""
     transport = Transport()
     outbox = transport.outbox(outbox_frames=3)
-    outbox.use(Writer(transport))
+    outbox.use(Socket(transport).writer)
     for frame in (Frame("1", "latest", "k"), Frame("2", "latest", "k"), Frame("3", "drop"), Frame("4"), Frame("5")):
         outbox.put_corked(frame)
     outbox.uncork()
@@ -430,11 +437,11 @@ async def test_fast_path_that_raises() -> None:
     """A fast path that raises is a send that failed."""
     transport = Transport()
 
-    def broken(data: bytes) -> bool:
+    def broken(frames: object) -> bool:
         raise OSError("gone")
 
     outbox = transport.outbox()
-    outbox.use(broken)
+    outbox.use(Writer(broken, broken))
     outbox.put_corked(Frame("a"))
     outbox.uncork()
     assert transport.calls == ["error"]
@@ -447,7 +454,7 @@ async def test_hub_corks_under_load(members: int) -> None:
     transports = [Transport() for _ in range(members)]
     for number, transport in enumerate(transports):
         outbox = transport.outbox()
-        outbox.use(Writer(transport))
+        outbox.use(Socket(transport).writer)
         connection = Connection(f"n-{number}", "n", outbox, None)  # type: ignore[arg-type]
         hub.add(connection)
     for number in range(10):
@@ -465,7 +472,7 @@ async def test_hub_rests_after_a_load() -> None:
     transports = [Transport() for _ in range(CORK_AFTER)]
     for number, transport in enumerate(transports):
         outbox = transport.outbox()
-        outbox.use(Writer(transport))
+        outbox.use(Socket(transport).writer)
         hub.add(Connection(f"n-{number}", "n", outbox, None))  # type: ignore[arg-type]
     for number in range(3):
         hub.deliver("n", Everyone(), Frame(str(number)))

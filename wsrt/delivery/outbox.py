@@ -20,7 +20,7 @@ from ..protocol.envelope import Frame
 from ..types import Limits, Send
 from .ledger import ledger
 from .step import Step, begin, is_plain
-from .transport import Write
+from .transport import Writer
 
 CLOSE_SECONDS = 5.0
 """How long a close waits for what is queued before it."""
@@ -29,7 +29,7 @@ ABORT_SECONDS = 1.0
 """How long we try to tell a client that does not read why it is closed."""
 
 PIECE_BYTES = 16_384
-"""How much is handed to the fast path at a time: what a server buffers at most beyond its own limit."""
+"""How much is handed to a writer at a time: what a server buffers at most beyond its own limit."""
 
 
 class Outbox:
@@ -50,7 +50,6 @@ class Outbox:
         "_abort",
         "_closing",
         "_coalesced",
-        "_coalesces",
         "_deadline",
         "_drainer",
         "_held",
@@ -66,7 +65,7 @@ class Outbox:
         "_room",
         "_send",
         "_size",
-        "_write",
+        "_writer",
         "close_sent",
         "last_sent",
         "limits",
@@ -87,10 +86,9 @@ class Outbox:
         # Whether the current task is nothing to it, so that it can be stepped as it is.
         self._is_plain = is_plain(send)
         self._abort = abort
-        # The fast path. None where frames go through ``send``.
-        self._write: Write | None = None
-        # Whether frames are worth being sent together, and whether some wait for that.
-        self._coalesces = False
+        # Takes frames at once. None where they go through ``send``.
+        self._writer: Writer | None = None
+        # Whether frames wait to be sent together.
         self._is_corked = False
         self._loop = loop
         self.limits = limits
@@ -146,7 +144,7 @@ class Outbox:
         Returns:
             Whether uncork() is to be called.
         """
-        is_first = self._coalesces and self._ready and self._held is None
+        is_first = self._ready and self._held is None and self._writer is not None
         if is_first or (self._is_corked and not self._is_full):
             self._ready = False
             self._is_corked = True
@@ -164,7 +162,7 @@ class Outbox:
         self._is_corked = False
         if self._drainer is not None or self._is_done:
             return  # it is being closed, and the drain takes all along
-        if self._write is not None and self._write_all(self._write):
+        if self._writer is not None and self._write_all(self._writer):
             self._ready = self._closing is None
             return
         self._ready = True
@@ -188,15 +186,9 @@ class Outbox:
                 self._room = self._loop.create_future()
             await asyncio.shield(self._room)
 
-    def use(self, write: Write | None, *, coalesces: bool = False) -> None:
-        """
-        Take the fast path from now on, wherever nothing waits; the order stays.
-
-        Args:
-            coalesces: whether several sends in a row cost the server less than one at a time.
-        """
-        self._write = write
-        self._coalesces = coalesces or write is not None
+    def use(self, writer: Writer | None) -> None:
+        """Hand frames to a writer from now on, wherever nothing waits; the order stays."""
+        self._writer = writer
 
     def release(self) -> None:
         """Let publications go out: first those that waited."""
@@ -258,6 +250,11 @@ class Outbox:
         return 2 * len(self) > self.limits.outbox_frames or 2 * self._size > self.limits.outbox_bytes
 
     @property
+    def is_plain(self) -> bool:
+        """Whether nothing stands between the outbox and the server: ``send`` is the server's own."""
+        return self._is_plain
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing is under way."""
         return self._drainer is None and not self._queue
@@ -272,7 +269,7 @@ class Outbox:
         """Run a send up to where it suspends; a task finishes it."""
         self.last_sent = now = self._loop.time()
         try:
-            if self._write is not None and self._write(frame.framed):
+            if self._writer is not None and self._writer.one(frame):
                 return
             sending: Any = self._send({"type": "websocket.send", "text": frame.text})
             if type(sending) is not types.CoroutineType:
@@ -289,18 +286,18 @@ class Outbox:
         if step is not None:
             self._drain_later(step, now)
 
-    def _write_all(self, write: Write) -> bool:
-        """Hand all that is queued to the fast path in a few pieces; return whether it took them."""
+    def _write_all(self, writer: Writer) -> bool:
+        """Hand all that is queued to the writer in a few pieces; return whether it took them."""
         queue = self._queue
         try:
             while queue:
                 piece, size = [], 0
                 for frame, _ in queue:
-                    piece.append(frame.framed)
+                    piece.append(frame)
                     size += frame.size
                     if size >= PIECE_BYTES:
                         break
-                if not write(b"".join(piece)):
+                if not writer.many(piece):
                     return False
                 for _ in piece:
                     self._next()

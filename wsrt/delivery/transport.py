@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from ..protocol.envelope import Frame
 from ..types import Send
 
-Write = Callable[[bytes], bool]
-"""Hands a framed message to the socket at once; returns False where it cannot, and nothing was written then."""
+
+class Writer(NamedTuple):
+    """
+    Hands messages to the server at once, without a coroutine; returns False where it cannot, and took nothing then.
+
+    Attributes:
+        one: takes a single message.
+        many: takes several in a row, in one write where the server can.
+    """
+
+    one: Callable[[Frame], bool]
+    many: Callable[[Sequence[Frame]], bool]
 
 
 class Transport:
@@ -20,7 +32,6 @@ class Transport:
         has_back_pressure: whether ``send`` waits while the peer does not read.
         can_ping: whether protocol pings can be sent, and their pongs are seen.
         can_abort: whether a socket that is stuck can be cut.
-        coalesces: whether several sends in a row cost less than one at a time.
     """
 
     server = "asgi"
@@ -28,7 +39,6 @@ class Transport:
     has_back_pressure = False
     can_ping = False
     can_abort = False
-    coalesces = False
 
     def __init__(self, send: Send) -> None:
         # What the application calls in the place of the server's own.
@@ -48,6 +58,14 @@ class Transport:
         """Cut the connection without a word; return whether that was possible."""
         return False
 
-    def writer(self) -> Write | None:
-        """Return the fast path of an open connection; None where frames must go through ``send``."""
+    def prepared_writer(self) -> Writer | None:
+        """
+        Return the fast path of an open connection: messages framed once for all sockets.
+
+        None where the server has to frame each message itself.
+        """
+        return None
+
+    def framing_writer(self) -> Writer | None:
+        """Return what frames as ``send`` does, but at once; None where only ``send`` can. The same bytes, in order."""
         return None

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..delivery.transport import Transport, Write
+from ..delivery.transport import Transport, Writer
 from ..drain import drain, hurry, is_hurried
 from ..types import Message, Send
 
@@ -54,7 +54,6 @@ class DaphneTransport(Transport):
     has_back_pressure = True
     can_ping = True
     can_abort = True
-    coalesces = True
 
     def __init__(self, send: Send, protocol: Any) -> None:
         super().__init__(self._send_as_told)
@@ -108,7 +107,7 @@ class DaphneTransport(Transport):
         transport.abortConnection()
         return True
 
-    def writer(self) -> Write | None:
+    def prepared_writer(self) -> Writer | None:
         protocol = self._protocol
         transport = protocol.transport
         needed = ("socket", "dataBuffer", "_tempDataBuffer", "connected", "disconnecting")
@@ -137,7 +136,22 @@ class DaphneTransport(Transport):
                 transport.write(data[sent:])
             return True
 
-        return write
+        return _writer(write)
+
+    def framing_writer(self) -> Writer | None:
+        protocol, is_writable = self._protocol, self._writable.is_set
+        put, is_open = protocol.transport.write, protocol.STATE_OPEN
+        if protocol._perMessageCompress is not None:
+            return None
+
+        def write(data: bytes) -> bool:
+            # As autobahn sends a prepared message, without its look at each octet for a log that nobody reads.
+            if not is_writable() or protocol.send_queue or protocol.state != is_open:
+                return False
+            put(data)
+            return True
+
+        return _writer(write)
 
     def _hear_of_back_pressure(self) -> None:
         transport = self._protocol.transport
@@ -146,6 +160,13 @@ class DaphneTransport(Transport):
         # Twisted's HTTP channel is still registered, and does nothing any more.
         transport.unregisterProducer()
         transport.registerProducer(_Producer(self._writable), True)
+
+
+def _writer(write: Callable[[bytes], bool]) -> Writer:
+    return Writer(
+        lambda frame: write(frame.framed),
+        lambda frames: write(b"".join([frame.framed for frame in frames])),
+    )
 
 
 def _nothing() -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..delivery.transport import Transport, Write
+from ..delivery.transport import Transport, Writer
 from ..drain import drain, hurry
+from ..protocol.envelope import Frame
 from ..types import Send
+
+Preparation = Callable[[Frame], bytes]
+"""Returns the bytes of a message as they stand on the wire."""
 
 
 def recognise(send: Send) -> Transport | None:
@@ -61,21 +66,42 @@ class QueueTransport(UvicornTransport):
         for name in ("handle_ping", "handle_pong"):
             setattr(protocol, name, _after(getattr(protocol, name), on_life))
 
-    def writer(self) -> Write | None:
-        if not self._is_uncompressed():
+    def prepared_writer(self) -> Writer | None:
+        prepare = self._preparation()
+        if prepare is None:
             return None
-        transport, is_writable = self._protocol.transport, self._protocol.writable.is_set
+        return self._writer(lambda frames: b"".join([prepare(frame) for frame in frames]), prepare)
+
+    def framing_writer(self) -> Writer | None:
+        encode = self._framing()
+        return self._writer(encode, lambda frame: encode((frame,)))
+
+    def _writer(self, encode_many: Callable[[Sequence[Frame]], bytes], encode: Callable[[Frame], bytes]) -> Writer:
+        protocol, connection = self._protocol, self._protocol.conn
+        is_open = connection.state
+        transport, is_writable = protocol.transport, protocol.writable.is_set
         is_closing, put = transport.is_closing, transport.write
 
-        def write(data: bytes) -> bool:
-            if is_writable() and not is_closing():
-                put(data)
+        def one(frame: Frame) -> bool:
+            if is_writable() and not is_closing() and connection.state is is_open:
+                put(encode(frame))
                 return True
             return False
 
-        return write
+        def many(frames: Sequence[Frame]) -> bool:
+            if is_writable() and not is_closing() and connection.state is is_open:
+                put(encode_many(frames))
+                return True
+            return False
 
-    def _is_uncompressed(self) -> bool:
+        return Writer(one, many)
+
+    def _preparation(self) -> Preparation | None:
+        """Return what makes the bytes of a message that all sockets of this kind share; None where each has its own."""
+        raise NotImplementedError  # pragma: no cover - each has its own
+
+    def _framing(self) -> Callable[[Sequence[Frame]], bytes]:
+        """Return how the server itself makes the bytes of messages."""
         raise NotImplementedError  # pragma: no cover - each has its own
 
 
@@ -89,8 +115,19 @@ class SansIOTransport(QueueTransport):
         connection.send_ping(os.urandom(4))
         self._protocol.transport.write(b"".join(connection.data_to_send()))
 
-    def _is_uncompressed(self) -> bool:
-        return not self._protocol.conn.extensions
+    def _preparation(self) -> Preparation | None:
+        return preparation_for(self._protocol.conn.extensions)
+
+    def _framing(self) -> Callable[[Sequence[Frame]], bytes]:
+        connection = self._protocol.conn
+        send, take = connection.send_text, connection.data_to_send
+
+        def encode(frames: Sequence[Frame]) -> bytes:
+            for frame in frames:
+                send(frame.payload)
+            return b"".join(take())
+
+        return encode
 
 
 class WsprotoTransport(QueueTransport):
@@ -103,11 +140,16 @@ class WsprotoTransport(QueueTransport):
 
         self._protocol.transport.write(self._protocol.conn.send(Ping(payload=os.urandom(4))))
 
-    def _is_uncompressed(self) -> bool:
-        if not self._protocol.config.ws_per_message_deflate:
-            return True
-        headers = self._protocol.scope["headers"]
-        return not any(name == b"sec-websocket-extensions" for name, _ in headers)
+    def _preparation(self) -> Preparation | None:
+        offered = any(name == b"sec-websocket-extensions" for name, _ in self._protocol.scope["headers"])
+        is_compressed = offered and self._protocol.config.ws_per_message_deflate
+        return None if is_compressed else framed
+
+    def _framing(self) -> Callable[[Sequence[Frame]], bytes]:
+        from wsproto.events import TextMessage  # there: it serves this connection
+
+        send = self._protocol.conn.send
+        return lambda frames: b"".join([send(TextMessage(data=frame.text)) for frame in frames])
 
 
 class LegacyTransport(UvicornTransport):
@@ -133,22 +175,52 @@ class LegacyTransport(UvicornTransport):
         protocol.pings[payload] = (pong, 0.0)
         protocol.write_frame_sync(True, 0x9, payload)
 
-    def writer(self) -> Write | None:
-        protocol = self._protocol
-        is_uncompressed: bool | None = None
+    def prepared_writer(self) -> Writer | None:
+        # The handshake may still be under way in a task of its own: what it negotiates is seen later.
+        def encode(frames: Sequence[Frame]) -> bytes | None:
+            prepare = preparation_for(self._protocol.extensions)
+            return None if prepare is None else b"".join([prepare(frame) for frame in frames])
 
-        def write(data: bytes) -> bool:
-            nonlocal is_uncompressed
-            # The handshake may still be under way in a task of its own.
+        return self._writer(encode)
+
+    def framing_writer(self) -> Writer | None:
+        from websockets.frames import Frame as WireFrame  # there: it serves this connection
+        from websockets.frames import Opcode
+
+        def encode(frames: Sequence[Frame]) -> bytes:
+            extensions = self._protocol.extensions
+            wire = [WireFrame(Opcode.TEXT, frame.payload) for frame in frames]
+            return b"".join([frame.serialize(mask=False, extensions=extensions) for frame in wire])
+
+        return self._writer(encode)
+
+    def _writer(self, encode: Callable[[Sequence[Frame]], bytes | None]) -> Writer:
+        protocol = self._protocol
+
+        def many(frames: Sequence[Frame]) -> bool:
             if protocol.state.name != "OPEN" or protocol._paused or protocol.transport.is_closing():
                 return False
-            if is_uncompressed is None:
-                is_uncompressed = not protocol.extensions
-            if is_uncompressed:
-                protocol.transport.write(data)
-            return is_uncompressed
+            data = encode(frames)
+            if data is None:
+                return False
+            protocol.transport.write(data)
+            return True
 
-        return write
+        return Writer(lambda frame: many((frame,)), many)
+
+
+framed: Preparation = operator.attrgetter("framed")
+
+
+def preparation_for(extensions: Sequence[Any]) -> Preparation | None:
+    """Return how messages are prepared for the extensions that were negotiated; None where each socket differs."""
+    match extensions:
+        case []:
+            return framed
+        case [extension] if getattr(extension, "local_no_context_takeover", False):
+            bits = extension.local_max_window_bits
+            return lambda frame: frame.deflated(bits)
+    return None
 
 
 def _after(method: Callable[..., Any], then: Callable[[], None]) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ FLOORS: list[set[str]] = [
     {"exceptions", "close_codes", "addresses", "types"},
     {"protocol"},
     {"delivery"},
-    {"conf", "signals", "layers", "backplane", "wire", "node", "portal", "publish"},
+    {"conf", "signals", "layers", "backplane", "wire", "node", "portal", "publish", "presence"},
     {
         "handlers",
         "refusals",
@@ -24,6 +24,7 @@ FLOORS: list[set[str]] = [
         "origin",
         "channel",
         "membership",
+        "attendance",
         "worker",
         "drain",
         "pump",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import addresses
+from . import addresses, presence
 from .addresses import Audience
 from .close_codes import Close, CloseCode, Closed, Reconnect
 from .consumers import TypedEventConsumer
@@ -77,6 +77,7 @@ __all__ = [
     "on",
     "on_layer",
     "permissions_changed",
+    "presence",
     "publish_to_audience",
     "publish_to_room",
     "publish_to_user",

@@ -212,6 +212,10 @@ class Conf:
         return bool(self._get("CHECK_ORIGIN"))
 
     @property
+    def presence(self) -> dict[str, Any]:
+        return dict(self._get("PRESENCE"))
+
+    @property
     def fast_path(self) -> bool:
         return bool(self._get("FAST_PATH"))
 

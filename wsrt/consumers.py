@@ -204,8 +204,22 @@ class TypedEventConsumer(AsyncConsumer):
         """
 
     async def member(self, room: str) -> BaseModel | None:
-        """Return what the members of a room see of this one, of the model in ``presence``."""
+        """
+        Return what the members of a room see of this one, of the model in ``presence``; 4 KiB at most.
+
+        Asked when the connection joins, and again when it joins a room that it is in.
+        """
         return None
+
+    async def on_presence_join(self, user: str | None, room: str) -> None:
+        """
+        Hear that a user came to a room of this connection: their first connection, wherever in the cluster.
+
+        Called in turn with the handlers, with ``presence`` set, in rooms of up to 1,000 members. None is a guest.
+        """
+
+    async def on_presence_leave(self, user: str | None, room: str) -> None:
+        """Hear that a user has left a room with their last connection. See on_presence_join()."""
 
     # Facts.
 
@@ -311,6 +325,8 @@ class TypedEventConsumer(AsyncConsumer):
         """
         Join a room, if ``authorize_room`` allows; when this returns, nothing published to it is missed.
 
+        In a room that it is in already it shows what ``member()`` returns now.
+
         Raises:
             PermissionDenied: ``authorize_room`` refused.
             TooManyRooms: the connection is in ``max_rooms`` rooms.
@@ -328,12 +344,12 @@ class TypedEventConsumer(AsyncConsumer):
     def set_user_id(self, user: object) -> Coroutine[Any, Any, None]:
         """Belong to a user from now on, in place of the one before. Raises TypeError for what is no user."""
         self._require_loop("set_user_id", "an async def method")
-        return self._pump.membership.bind(user_key(user))
+        return self._bind(user_key(user))
 
     def clear_user_id(self) -> Coroutine[Any, Any, None]:
         """Belong to nobody from now on."""
         self._require_loop("clear_user_id", "an async def method")
-        return self._pump.membership.bind(None)
+        return self._bind(None)
 
     # Ending.
 
@@ -368,7 +384,11 @@ class TypedEventConsumer(AsyncConsumer):
 
     async def _join(self, room: str) -> None:
         pump = self._pump
-        if not pump.session.is_open or room in pump.connection.rooms:
+        if not pump.session.is_open:
+            return
+        if room in pump.connection.rooms:
+            if self.presence:
+                await pump.attendance.join(room)
             return
         if len(pump.connection.rooms) >= self.max_rooms:
             raise TooManyRooms(self.max_rooms)
@@ -379,6 +399,7 @@ class TypedEventConsumer(AsyncConsumer):
         pump.node.hub.join(pump.connection, room)
         if pump.session.extended:
             pump.outbox.put_direct(reserved("wsrt.joined", {"room": room}))
+        await pump.attendance.join(room)
 
     async def _leave(self, room: str) -> None:
         pump = self._pump
@@ -386,8 +407,21 @@ class TypedEventConsumer(AsyncConsumer):
             return
         pump.node.hub.leave(pump.connection, room)
         pump.membership.drop("room", room)
+        pump.attendance.leave(room)
         if pump.session.extended:
             pump.outbox.put_direct(reserved("wsrt.left", {"room": room}))
+
+    async def _bind(self, user_id: str | None) -> None:
+        pump = self._pump
+        before = pump.connection.user_id
+        await pump.membership.bind(user_id)
+        if pump.connection.user_id != before:
+            await pump.attendance.rebind()
+
+    @classmethod
+    def _has_presence_hooks(cls) -> bool:
+        hooks = ("on_presence_join", "on_presence_leave")
+        return bool(cls.presence) and any(getattr(cls, name) is not getattr(TypedEventConsumer, name) for name in hooks)
 
     async def _wait_for_close(self) -> Closed:
         return await asyncio.shield(self._pump.ended)

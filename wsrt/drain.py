@@ -10,6 +10,8 @@ import threading
 
 from .conf import conf
 from .node import Node, current_node, nodes
+from .presence.store import StoreUnavailable
+from .presence.tracker import known_tracker
 
 BATCH_SECONDS = 0.05
 """Between two batches of closes."""
@@ -81,6 +83,18 @@ def close_at_exit() -> None:
 async def _drain(node: Node, seconds: float) -> None:
     deadline = node.loop.time() + seconds
     node.is_draining = True
+    await _drain_connections(node, seconds, deadline)
+    tracker = known_tracker(node)
+    if tracker is not None and not is_hurried():
+        try:
+            # The leases of nodes that do not manage to say so end by themselves.
+            async with asyncio.timeout_at(max(deadline, node.loop.time() + EXIT_SECONDS)):
+                await tracker.end()
+        except (StoreUnavailable, TimeoutError) as error:
+            logger.warning("presence of this node ends with its lease: %r", error)
+
+
+async def _drain_connections(node: Node, seconds: float, deadline: float) -> None:
     owners = list(node.owners)
     if not owners:
         return
@@ -112,5 +126,11 @@ def _close_all(node: Node, done: threading.Event) -> None:
     node.is_draining = True
     for owner in list(node.owners):
         owner.close_at_exit()
-    # The closes are tasks: they have had their turn when this comes again.
-    node.loop.call_later(BATCH_SECONDS, done.set)
+    tracker = known_tracker(node)
+    if tracker is None:
+        # The closes are tasks: they have had their turn when this comes again.
+        node.loop.call_later(BATCH_SECONDS, done.set)
+    else:
+        ending = node.spawn(tracker.end())
+        ending.add_done_callback(lambda task: task.cancelled() or task.exception())
+        ending.add_done_callback(lambda _: node.loop.call_later(BATCH_SECONDS, done.set))

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import os
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from . import wire
@@ -39,6 +39,8 @@ class Node:
         self.is_draining = False
         # What ends them.
         self.drain: asyncio.Task[None] | None = None
+        # Hears of changes in rooms. None while nobody wants to know.
+        self.on_presence: Callable[[wire.PresenceMessage], None] | None = None
         self._backplanes: dict[str, Backplane] = {}
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -57,12 +59,21 @@ class Node:
 
     async def receive(self, message: dict[str, Any]) -> None:
         """Take in a message from a backplane."""
-        match wire.read(message):
-            case wire.PublishMessage() as publication:
-                self.deliver(publication)
-                await self.hub.breathe()
-            case wire.CommandMessage() as command:
-                self.carry_out(command)
+        item = wire.read(message)
+        self.take(item)
+        if isinstance(item, wire.PublishMessage):
+            await self.hub.breathe()
+
+    def take(self, item: wire.PublishMessage | wire.CommandMessage | wire.PresenceMessage) -> None:
+        """Do what a message is for."""
+        match item:
+            case wire.PublishMessage():
+                self.deliver(item)
+            case wire.CommandMessage():
+                self.carry_out(item)
+            case wire.PresenceMessage():
+                if self.on_presence is not None:
+                    self.on_presence(item)
 
     def deliver(self, publication: wire.PublishMessage) -> int:
         """Hand a publication to the local connections; return how many those are."""

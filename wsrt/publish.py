@@ -27,7 +27,7 @@ from .protocol.envelope import encode
 from .protocol.events import Event, meta
 from .signals import publication_failed
 from .types import Publication
-from .wire import CommandMessage, PublishMessage
+from .wire import CommandMessage, PresenceMessage, PublishMessage
 
 __all__ = [
     "abroadcast",
@@ -111,7 +111,11 @@ class Outgoing:
     __slots__ = ("alias", "event", "groups", "item")
 
     def __init__(
-        self, item: PublishMessage | CommandMessage, groups: frozenset[str], alias: str, event: Event | None
+        self,
+        item: PublishMessage | CommandMessage | PresenceMessage,
+        groups: frozenset[str],
+        alias: str,
+        event: Event | None,
     ) -> None:
         self.item = item
         self.groups = groups
@@ -165,7 +169,7 @@ async def send(outgoing: Outgoing) -> Publication | None:
         BackplaneUnavailable: the layer did not accept it.
     """
     if observers or is_local(outgoing.alias):
-        _send_locally(outgoing)
+        send_locally(outgoing)
         node = _node_of_running_loop()
         if node is not None:
             await node.hub.breathe()
@@ -188,7 +192,7 @@ async def send(outgoing: Outgoing) -> Publication | None:
 def send_from_sync(outgoing: Outgoing) -> None:
     """Send at once, from code without a loop. Raises as send()."""
     if observers or is_local(outgoing.alias):
-        _send_locally(outgoing)
+        send_locally(outgoing)
     else:
         portal.portal.run(send(outgoing))
 
@@ -236,16 +240,14 @@ def _send_after_commit(outgoing: Outgoing) -> None:
         )
 
 
-def _send_locally(outgoing: Outgoing) -> None:
+def send_locally(outgoing: Outgoing) -> None:
+    """Hand something to the nodes of this process."""
     for observer in observers:
         observer(outgoing)
     here = nodes()
     for node in here:
-        if isinstance(outgoing.item, PublishMessage):
-            call_in_loop(node, node.deliver, outgoing.item)
-        else:
-            call_in_loop(node, node.carry_out, outgoing.item)
-    if not here and not observers and not _is_below_a_server():
+        call_in_loop(node, node.take, outgoing.item)
+    if not here and not observers and not is_below_a_server():
         ledger.count(
             "publications_unheard",
             "this process holds no connections, and the channel layer %r reaches no other process: what it publishes "
@@ -254,7 +256,7 @@ def _send_locally(outgoing: Outgoing) -> None:
         )
 
 
-def _is_below_a_server() -> bool:
+def is_below_a_server() -> bool:
     """Return whether an event loop serves this code: that of an ASGI server, which may come to hold connections."""
     try:
         asyncio.get_running_loop()

@@ -9,6 +9,7 @@ clients. Set-up, handlers and commands run one at a time in a task that exists o
 from __future__ import annotations
 
 import asyncio
+import collections
 import inspect
 import logging
 import random
@@ -20,6 +21,7 @@ from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import PermissionDenied
 
 from . import close_codes
+from .attendance import Attendance
 from .close_codes import Close, Closed
 from .delivery.connection import Connection
 from .delivery.inbox import Inbox
@@ -30,6 +32,8 @@ from .exceptions import BackplaneUnavailable
 from .membership import Membership
 from .node import Node
 from .origin import check_origin
+from .presence.tracker import tracker_of_loop
+from .presence.views import Arrival
 from .protocol import envelope
 from .protocol.catalog import Received
 from .protocol.envelope import Frame, ref_of
@@ -51,6 +55,9 @@ HANDSHAKE_SECONDS = 2.0
 
 MAX_COMMANDS = 100
 """Control commands that may wait for the handlers of one connection."""
+
+MAX_ARRIVALS = 1000
+"""Calls of presence hooks that may wait for the handlers of one connection."""
 
 LINGER_SECONDS = 12.0
 """After how long a socket that we closed is cut: longer than servers take for the closing handshake."""
@@ -114,6 +121,18 @@ class Pump:
         self.membership = Membership(
             node, consumer._layer_alias(), self.connection, is_open=lambda: self.session.is_open
         )
+        self.attendance = Attendance(
+            tracker_of_loop(),
+            self.connection,
+            consumer=type(consumer).__name__,
+            scope=scope,
+            shows=consumer.presence,
+            member=lambda room: self.call(consumer.member, room),
+            wants_frames=self.session.extended,
+            hook=self._hear_of_arrivals if consumer._has_presence_hooks() else None,
+        )
+        # Who came and went, for hooks that have not been called yet.
+        self._arrivals: collections.deque[tuple[str, Arrival]] = collections.deque()
         self._worker = Worker(
             node.loop,
             Inbox(limits.inbox_frames, limits.inbox_bytes),
@@ -273,6 +292,7 @@ class Pump:
             self.close(close_codes.SERVER_SHUTTING_DOWN, discard=True)
             await asyncio.sleep(0)
         self.closed = self._how()
+        self.attendance.end(self.closed)
         session.receive_disconnect()
         self.outbox.abandon()
         if not self._peer_left:
@@ -324,6 +344,7 @@ class Pump:
                 await self._register()
                 self._is_connected = True
                 await self.call(consumer.on_connect)
+                await self.attendance.begin()
         except REFUSALS as error:
             if isinstance(error, BackplaneUnavailable):
                 ledger.count("setups_unavailable", "a connection could not be set up: %s", error)
@@ -414,6 +435,30 @@ class Pump:
             self.close(close)
             return
         self.submit(lambda: self.consumer._carry_out(name, arguments))
+
+    def _hear_of_arrivals(self, room: str, arrivals: Iterable[Arrival]) -> None:
+        """Have the hooks of presence called when their turn comes."""
+        is_under_way = bool(self._arrivals)
+        self._arrivals.extend((room, arrival) for arrival in arrivals)
+        while len(self._arrivals) > MAX_ARRIVALS:
+            self._arrivals.popleft()
+            ledger.count("presence_hooks_dropped", "hooks of presence take longer than members come and go")
+        if not is_under_way:
+            self.submit(self._tell_arrivals)
+
+    async def _tell_arrivals(self) -> None:
+        hooks = {"joined": self.consumer.on_presence_join, "left": self.consumer.on_presence_leave}
+        try:
+            while self._arrivals and self.session.is_open:
+                room, (kind, user_id) = self._arrivals.popleft()
+                if room in self.connection.rooms:
+                    await self.call(hooks[kind], user_id, room)
+        except Exception:
+            ledger.count("handlers_failed")
+            logger.exception("a hook of presence of %s failed", type(self.consumer).__name__)
+            self.close(close_codes.MESSAGE_HANDLING_FAILED)
+        finally:
+            database_care.after_handler()
 
     # The end of the process.
 

@@ -34,6 +34,7 @@ from .addresses import Audience, Room, User
 from .close_codes import MAX_REASON_BYTES, Close, is_sendable
 from .consumers import TypedEventConsumer
 from .node import current_node
+from .presence.tracker import known_tracker
 from .protocol.envelope import MAX_FRAME_BYTES
 from .protocol.events import Event, meta
 from .publish import Outgoing, observers
@@ -249,9 +250,14 @@ class Client:
         async with asyncio.timeout(SECONDS):
             while quiet < 5:
                 await asyncio.sleep(0)
-                busy = not (self._to_app.empty() or self._is_over) or any(
-                    isinstance(connection.owner, Pump) and not connection.owner.is_idle
-                    for connection in list(current_node().hub.connections.values())
+                tracker = known_tracker(current_node())
+                busy = (
+                    (tracker is not None and not tracker.is_idle)
+                    or not (self._to_app.empty() or self._is_over)
+                    or any(
+                        isinstance(connection.owner, Pump) and not connection.owner.is_idle
+                        for connection in list(current_node().hub.connections.values())
+                    )
                 )
                 if busy:
                     # A handler may be in a thread: do not spin while it is.

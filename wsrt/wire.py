@@ -1,14 +1,14 @@
-"""What travels between nodes: publications and control commands, as plain data for the channel layer."""
+"""What travels between nodes: publications, commands and changes of presence, as plain data for the channel layer."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
-from .addresses import Audience, from_wire
+from .addresses import Audience, Room, from_wire
 from .protocol.envelope import Frame
 
-__all__ = ["CommandMessage", "PublishMessage", "read"]
+__all__ = ["CommandMessage", "PresenceMessage", "PublishMessage", "read"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +63,30 @@ class CommandMessage:
         }
 
 
-def read(message: dict[str, Any]) -> PublishMessage | CommandMessage:
+@dataclasses.dataclass(frozen=True, slots=True)
+class PresenceMessage:
+    """
+    Changes of who is in a room, in the order of their versions.
+
+    Attributes:
+        changes: of each: kind, user id, connections, data, version (see wsrt.presence.store.Change).
+    """
+
+    namespace: str
+    audience: Room
+    changes: list[list[Any]]
+
+    def to_message(self) -> dict[str, Any]:
+        """Return what goes through the layer."""
+        return {
+            "type": "wsrt.presence",
+            "namespace": self.namespace,
+            "room": self.audience.name,
+            "changes": self.changes,
+        }
+
+
+def read(message: dict[str, Any]) -> PublishMessage | CommandMessage | PresenceMessage:
     """
     Return what a message of the layer says. Its type is looked up here, never a method by its name.
 
@@ -82,4 +105,6 @@ def read(message: dict[str, Any]) -> PublishMessage | CommandMessage:
                 message["arguments"],
                 message["id"],
             )
+        case "wsrt.presence":
+            return PresenceMessage(message["namespace"], Room(message["room"]), message["changes"])
     raise ValueError(f"a message of the unknown type {message.get('type')!r}; publish through wsrt")

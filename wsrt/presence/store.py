@@ -12,6 +12,8 @@ import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+from ..exceptions import BackplaneUnavailable
+
 T = TypeVar("T")
 
 EVERYONE = "wsrt.everyone"
@@ -22,7 +24,7 @@ class Fenced(Exception):
     """The lease of a node has ended, or the store has lost it: its writes count no more, it takes a new id."""
 
 
-class StoreUnavailable(Exception):
+class StoreUnavailable(BackplaneUnavailable):
     """The store did not answer."""
 
 
@@ -252,6 +254,14 @@ class PresenceStore(abc.ABC):
         In chunks, each with what it changed, so that nothing waits for long. Whoever dies in between is replaced:
         another reaper goes on. Ends at once where somebody else is reaping.
         """
+
+    async def expired(self) -> tuple[str, ...]:
+        """
+        Return ids of nodes whose lease has ended and who have not been reaped, at most 16.
+
+        For readers, who reap them where no node is left to do it; () where readers never see what they left.
+        """
+        return ()
 
     @abc.abstractmethod
     async def held(self, node: str, namespace: str, room: str) -> set[int]:

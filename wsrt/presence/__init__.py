@@ -1,0 +1,402 @@
+"""
+Presence: who is connected, in the whole cluster.
+
+    from wsrt import presence
+
+    presence.count("lobby", namespace="chat")
+    presence.online([ada, grace])            # those of them who are connected anywhere
+    for member in await presence.amembers("lobby", namespace="chat"):
+        print(member.user_id, member.data)
+
+Every connection counts from the end of its ``on_connect``, in every room that it joined, whether its consumer shows
+members to each other (``presence = True``) or not. What is read is right within one lease of any crash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from pydantic_core import from_json
+
+from .. import portal
+from ..addresses import Room, user_key
+from ..exceptions import WrongContext
+from ..node import nodes
+from ..protocol.catalog import namespaces as known_namespaces
+from ..publish import is_below_a_server, require_no_loop
+from .store import EVERYONE, ConnectionRecord, NodeRecord, PresenceStore, StoreUnavailable
+from .stores import is_shared, store_of_loop
+from .tracker import messages_of, take_lost, tell
+
+__all__ = [
+    "ConnectionInfo",
+    "Member",
+    "NodeInfo",
+    "Page",
+    "RoomInfo",
+    "Stats",
+    "StoreUnavailable",
+    "aconnections",
+    "acount",
+    "ais_online",
+    "amembers",
+    "aonline",
+    "arooms",
+    "astats",
+    "ausers",
+    "connections",
+    "count",
+    "is_online",
+    "members",
+    "online",
+    "rooms",
+    "stats",
+    "users",
+]
+
+T = TypeVar("T")
+U = TypeVar("U", bound=Hashable)
+
+LIMIT = 1000
+"""Items of a page, about, unless asked for otherwise."""
+
+
+class Page(list[T]):
+    """
+    A list, or the part of it that was asked for.
+
+    Attributes:
+        next: what to pass as ``after`` for what follows; None at the end.
+    """
+
+    def __init__(self, items: Iterable[T] = (), next: str | None = None) -> None:
+        super().__init__(items)
+        self.next = next
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Member:
+    """
+    Somebody in a room.
+
+    Attributes:
+        user_id: None for all guests (connections without a user) together.
+        connections: how many they have in the room.
+        data: what ``member(room)`` of the consumer returned, as plain data.
+    """
+
+    user_id: str | None
+    connections: int
+    data: Any = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RoomInfo:
+    """A room that somebody is in: users, each once; connections of guests; connections in all."""
+
+    name: str
+    namespace: str
+    users: int
+    guests: int
+    connections: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """
+    A connection.
+
+    Attributes:
+        id: its address is ``Connection(id)``.
+        node: the id of the node that holds it.
+        since: when it was opened, in UTC.
+        last_seen: when its node last said that it is there, in UTC.
+        consumer: the name of its class.
+        address, user_agent: None unless the setting asks for them (``PRESENCE["OPTIONS"]["DETAILS"]``).
+    """
+
+    id: str
+    namespace: str
+    user_id: str | None
+    node: str
+    since: dt.datetime | None
+    last_seen: dt.datetime | None
+    consumer: str
+    address: str | None
+    user_agent: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """
+    An event loop of a process that holds connections.
+
+    Attributes:
+        lease: seconds for which its connections count if it is not heard of again.
+        lag_ms: by how much its last heartbeat was late, which is how busy its loop is.
+        started: in UTC.
+    """
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    connections: int
+    lag_ms: int
+    lease: float
+    started: dt.datetime
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stats:
+    """
+    The cluster as a whole.
+
+    Attributes:
+        namespaces: by name, everybody in it: users, guests, connections.
+        is_shared: whether this is the cluster; False: this process only.
+    """
+
+    nodes: tuple[NodeInfo, ...]
+    namespaces: dict[str, RoomInfo]
+    is_shared: bool
+
+    @property
+    def connections(self) -> int:
+        """Connections of all namespaces."""
+        return sum(everyone.connections for everyone in self.namespaces.values())
+
+
+# Asynchronous.
+
+
+async def amembers(
+    room: str, *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
+) -> Page[Member]:
+    """
+    Return who is in a room, in no order.
+
+    Args:
+        search: only users whose id contains this.
+        limit: about how many; a small room comes whole.
+        after: ``next`` of the page before.
+
+    Raises:
+        StoreUnavailable: the store did not answer (a BackplaneUnavailable).
+        WrongContext: presence is kept in each process, and this one holds no connections.
+    """
+    store = await _store()
+    page = await store.members(namespace, Room(room).name, cursor=after, limit=limit, search=search)
+    return Page(
+        (Member(member.user_id, member.connections, _plain(member.data)) for member in page.items),
+        page.next,
+    )
+
+
+async def ausers(
+    *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
+) -> Page[Member]:
+    """Return who is connected to a namespace, in no order. See amembers()."""
+    store = await _store()
+    page = await store.members(namespace, EVERYONE, cursor=after, limit=limit, search=search)
+    return Page((Member(member.user_id, member.connections) for member in page.items), page.next)
+
+
+async def acount(room: str, *, namespace: str = "default") -> int:
+    """Return how many are in a room: users, each once, and guests, each connection. Raises as amembers()."""
+    store = await _store()
+    (found,) = await store.counts([(namespace, Room(room).name)])
+    return found.users + found.guests
+
+
+async def ais_online(user: object, *, namespace: str | None = None) -> bool:
+    """Return whether a user has a connection; namespace None means any. Raises as amembers(), and TypeError."""
+    return bool(await _online([user_key(user)], namespace))
+
+
+async def aonline(users: Iterable[U], *, namespace: str | None = None) -> set[U]:
+    """Return those of some users who have a connection; namespace None means any. Raises as ais_online()."""
+    keys = {user: user_key(user) for user in users}
+    there = await _online(list(dict.fromkeys(keys.values())), namespace)
+    return {user for user, key in keys.items() if key in there}
+
+
+async def arooms(
+    *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
+) -> Page[RoomInfo]:
+    """Return the rooms that anybody is in, largest first where the store can. See amembers()."""
+    store = await _store()
+    page = await store.rooms(namespace, cursor=after, limit=limit, search=search)
+    return Page(
+        (
+            RoomInfo(record.room, namespace, record.count.users, record.count.guests, record.count.connections)
+            for record in page.items
+        ),
+        page.next,
+    )
+
+
+async def aconnections(
+    *,
+    room: str | None = None,
+    user: object = None,
+    namespace: str = "default",
+    limit: int = LIMIT,
+    after: str | None = None,
+) -> Page[ConnectionInfo]:
+    """Return connections of a namespace; with ``room`` or ``user``, those of them. See amembers()."""
+    store = await _store()
+    page = await store.connections(
+        namespace,
+        EVERYONE if room is None else Room(room).name,
+        user_id=None if user is None else user_key(user),
+        cursor=after,
+        limit=limit,
+    )
+    seen = {record.id: record.facts.get("beat") for record in await store.nodes()} if page.items else {}
+    return Page((_connection(record, seen.get(record.node)) for record in page.items), page.next)
+
+
+async def astats() -> Stats:
+    """Return nodes, and how many are connected to each namespace. Raises as amembers()."""
+    store = await _store()
+    names = sorted(
+        {*await store.namespaces(), *(name for name in known_namespaces if known_namespaces[name].consumers)}
+    )
+    counts = await store.counts([(name, EVERYONE) for name in names])
+    everyone = {
+        name: RoomInfo("", name, found.users, found.guests, found.connections)
+        for name, found in zip(names, counts, strict=True)
+    }
+    return Stats(tuple(_node(record) for record in await store.nodes()), everyone, store.is_shared)
+
+
+# Synchronous.
+
+
+def members(
+    room: str, *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
+) -> Page[Member]:
+    """Return who is in a room. See amembers(); raises WrongContext in a running event loop."""
+    return _run(amembers, room, namespace=namespace, search=search, limit=limit, after=after)
+
+
+def users(
+    *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
+) -> Page[Member]:
+    """Return who is connected to a namespace. See ausers()."""
+    return _run(ausers, namespace=namespace, search=search, limit=limit, after=after)
+
+
+def count(room: str, *, namespace: str = "default") -> int:
+    """Return how many are in a room. See acount()."""
+    return _run(acount, room, namespace=namespace)
+
+
+def is_online(user: object, *, namespace: str | None = None) -> bool:
+    """Return whether a user has a connection. See ais_online()."""
+    return _run(ais_online, user, namespace=namespace)
+
+
+def online(users: Iterable[U], *, namespace: str | None = None) -> set[U]:
+    """Return those of some users who have a connection. See aonline()."""
+    return _run(aonline, users, namespace=namespace)
+
+
+def rooms(
+    *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
+) -> Page[RoomInfo]:
+    """Return the rooms that anybody is in. See arooms()."""
+    return _run(arooms, namespace=namespace, search=search, limit=limit, after=after)
+
+
+def connections(
+    *,
+    room: str | None = None,
+    user: object = None,
+    namespace: str = "default",
+    limit: int = LIMIT,
+    after: str | None = None,
+) -> Page[ConnectionInfo]:
+    """Return connections of a namespace. See aconnections()."""
+    return _run(aconnections, room=room, user=user, namespace=namespace, limit=limit, after=after)
+
+
+def stats() -> Stats:
+    """Return nodes, and how many are connected to each namespace. See astats()."""
+    return _run(astats)
+
+
+# Private.
+
+
+def _run(twin: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
+    """Call the asynchronous twin from code without a loop."""
+    require_no_loop(f"presence.{twin.__name__}")
+    if not nodes() and not is_below_a_server() and not is_shared():
+        raise WrongContext(
+            "presence is kept in each process for itself, and this process holds no connections. Set "
+            'WSRT["PRESENCE"]["BACKEND"] to wsrt.presence.redis.RedisPresence or wsrt.presence.cache.CachePresence'
+        )
+    return portal.portal.run(twin(*args, **kwargs))
+
+
+async def _store() -> PresenceStore:
+    """Return the store, once what nobody else takes out is taken out."""
+    store = store_of_loop()
+    if store is None:
+        raise StoreUnavailable("WSRT['PRESENCE'] names no store that can be used; manage.py check says why")
+    lost = take_lost() if not store.is_shared else await store.expired()
+    for node in lost:
+        async for changes in store.reap(node):
+            await tell(store, messages_of(changes))
+    return store
+
+
+async def _online(keys: Sequence[str], namespace: str | None) -> set[str]:
+    store = await _store()
+    spaces = await store.namespaces() if namespace is None else [namespace]
+    found: set[str] = set()
+    for space in spaces:
+        numbers = await store.user_connections(space, EVERYONE, keys)
+        found.update(key for key, number in zip(keys, numbers, strict=True) if number)
+    return found
+
+
+def _plain(data: str | None) -> Any:
+    return None if data is None else from_json(data)
+
+
+def _connection(record: ConnectionRecord, seen: float | None) -> ConnectionInfo:
+    details = _plain(record.details) or {}
+    # The id under which presence knows a node that was fenced is not the one that its connections are named after.
+    base, _, number = record.id.rpartition("-")
+    since = details.get("since")
+    return ConnectionInfo(
+        f"{base.partition('.')[0]}-{number}",
+        record.namespace,
+        record.user_id,
+        record.node.partition(".")[0],
+        None if since is None else dt.datetime.fromtimestamp(since, dt.UTC),
+        None if seen is None else dt.datetime.fromtimestamp(seen, dt.UTC),
+        details.get("consumer", ""),
+        details.get("address"),
+        details.get("user_agent"),
+    )
+
+
+def _node(record: NodeRecord) -> NodeInfo:
+    facts = record.facts
+    return NodeInfo(
+        record.id.partition(".")[0],
+        facts["host"],
+        facts["pid"],
+        facts["version"],
+        facts["connections"],
+        facts["lag_ms"],
+        record.lease,
+        dt.datetime.fromtimestamp(facts["started"], dt.UTC),
+    )

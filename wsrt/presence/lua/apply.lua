@@ -1,0 +1,64 @@
+-- Joins and leaves of one node, in order.
+--
+-- KEYS, ARGV: see room.lua; then the operations:
+--   "join", number of the room, number of the connection, user, data, details; "" for none of the last three
+--   "leave", number of the room, number of the connection
+--
+-- Returns nothing if the node may not write; else how many connections the node has in each room, and the changes.
+
+if not may_write() then
+  return false
+end
+
+local rooms = {}
+for n = 1, tonumber(ARGV[2]) do
+  rooms[n] = room_of(n)
+end
+
+local function join(room, of, number, user, data, details)
+  local before = redis.call('HGET', room.numbers, number)
+  if before == user then
+    if user ~= '' and say(room, user, data) then
+      tell(room, of, { 'changed', user, tonumber(redis.call('HGET', room.counts, 'u' .. user)) })
+    end
+  else
+    redis.call('HSET', room.numbers, number, user)
+    add(room, of, user, data)
+    if before then
+      remove(room, of, { before }, { [before] = 1 })
+    end
+  end
+  if details ~= '' then
+    redis.call('HSET', room.details, number, details)
+  elseif before then
+    redis.call('HDEL', room.details, number)
+  end
+end
+
+local function leave(room, of, number)
+  local user = redis.call('HGET', room.numbers, number)
+  if user then
+    redis.call('HDEL', room.numbers, number)
+    redis.call('HDEL', room.details, number)
+    remove(room, of, { user }, { [user] = 1 })
+  end
+end
+
+local at, of = HEAD + 1, 0
+while at <= #ARGV do
+  local room, number = rooms[tonumber(ARGV[at + 1])], ARGV[at + 2]
+  if ARGV[at] == 'join' then
+    join(room, of, number, ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
+    at = at + 6
+  else
+    leave(room, of, number)
+    at = at + 3
+  end
+  of = of + 1
+end
+
+local held = {}
+for n, room in ipairs(rooms) do
+  held[n] = redis.call('HLEN', room.numbers)
+end
+return { held, changes }

@@ -1,0 +1,145 @@
+-- Rooms, and how they change. Stands before the scripts that write them.
+--
+-- KEYS: 1 nodes that may write, 2 versions, 3 namespaces; then for each room: counts, data, list, numbers, details.
+-- ARGV: 1 node, 2 number of rooms; then for each room: its field, its namespace, its name in the list ("" if in none).
+--
+-- Of one slot:
+--   nodes that may write  SET      ids
+--   versions              HASH     room -> version; "" -> the highest version of a room that is gone
+--   namespaces            HASH     namespace -> rooms that anybody is in
+-- Of one room:
+--   counts                HASH     "c" connections, "n" users, "g" guests, "u" .. user -> connections of the user
+--   data                  HASH     user -> JSON
+--   list                  ZSET     of the namespace: room -> users and guests
+--   numbers               HASH     of the node: number of a connection -> user, "" for a guest
+--   details               HASH     of the node: number of a connection -> JSON
+
+local HEAD, EACH = 2 + 3 * ARGV[2], 5
+local changes = {}
+
+local function room_of(n)
+  local key, argument = 3 + (n - 1) * EACH, 2 + (n - 1) * 3
+  return {
+    counts = KEYS[key + 1], data = KEYS[key + 2], list = KEYS[key + 3],
+    numbers = KEYS[key + 4], details = KEYS[key + 5],
+    field = ARGV[argument + 1], namespace = ARGV[argument + 2], name = ARGV[argument + 3],
+  }
+end
+
+local function may_write()
+  return redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 1
+end
+
+-- What members have to be told: triples of kind, user and connections, under one version each. `of` is the number of the
+-- operation or room that it came of.
+local function tell(room, of, told)
+  local count = #told / 3
+  local version = redis.call('HINCRBY', KEYS[2], room.field, count) - count
+  for i = 1, #told, 3 do
+    version = version + 1
+    for _, value in ipairs({ of, told[i], told[i + 1], told[i + 2], version }) do
+      changes[#changes + 1] = value
+    end
+  end
+end
+
+local function rank(room, by)
+  if room.name ~= '' then
+    redis.call('ZINCRBY', room.list, by, room.name)
+  end
+end
+
+-- Versions go on from the clock, so that those of a room that is gone need not be kept. The highest of them is: the
+-- clock stands still in a script, and may be set back.
+local function open(room)
+  local time = redis.call('TIME')
+  local highest = tonumber(redis.call('HGET', KEYS[2], '') or 0)
+  local start = math.max(time[1] * 1000000 + time[2], highest + 1)
+  redis.call('HSET', KEYS[2], room.field, string.format('%.0f', start - 1))
+  redis.call('HINCRBY', KEYS[3], room.namespace, 1)
+end
+
+local function close(room)
+  local version = redis.call('HGET', KEYS[2], room.field) or '0'
+  local highest = redis.call('HGET', KEYS[2], '') or '0'
+  if tonumber(version) > tonumber(highest) then
+    redis.call('HSET', KEYS[2], '', version)
+  end
+  redis.call('HDEL', KEYS[2], room.field)
+  redis.call('UNLINK', room.counts, room.data)
+  if room.name ~= '' then
+    redis.call('ZREM', room.list, room.name)
+  end
+  if redis.call('HINCRBY', KEYS[3], room.namespace, -1) <= 0 then
+    redis.call('HDEL', KEYS[3], room.namespace)
+  end
+end
+
+-- The last word of a user counts; whether it was another one.
+local function say(room, user, data)
+  if (redis.call('HGET', room.data, user) or '') == data then
+    return false
+  end
+  if data == '' then
+    redis.call('HDEL', room.data, user)
+  else
+    redis.call('HSET', room.data, user, data)
+  end
+  return true
+end
+
+-- One connection more.
+local function add(room, of, user, data)
+  if redis.call('HINCRBY', room.counts, 'c', 1) == 1 then
+    open(room)
+  end
+  if user == '' then
+    local guests = redis.call('HINCRBY', room.counts, 'g', 1)
+    rank(room, 1)
+    tell(room, of, { guests == 1 and 'joined' or 'changed', '', guests })
+    return
+  end
+  local connections = redis.call('HINCRBY', room.counts, 'u' .. user, 1)
+  if connections == 1 then
+    redis.call('HINCRBY', room.counts, 'n', 1)
+    rank(room, 1)
+    if data ~= '' then
+      redis.call('HSET', room.data, user, data)
+    end
+    tell(room, of, { 'joined', user, 1 })
+  elseif say(room, user, data) then
+    tell(room, of, { 'changed', user, connections })
+  end
+end
+
+-- Fewer connections of some users: by how many is in `times`.
+local function remove(room, of, users, times)
+  local connections, gone, fields, told = 0, {}, {}, {}
+  for _, user in ipairs(users) do
+    connections = connections + times[user]
+    local field = user == '' and 'g' or 'u' .. user
+    local left = redis.call('HINCRBY', room.counts, field, -times[user])
+    if user == '' then
+      rank(room, -times[user])
+    elseif left <= 0 then
+      gone[#gone + 1], fields[#fields + 1] = user, field
+    end
+    if user == '' or left <= 0 then
+      for _, value in ipairs({ left > 0 and 'changed' or 'left', user, left }) do
+        told[#told + 1] = value
+      end
+    end
+  end
+  if #gone > 0 then
+    redis.call('HDEL', room.counts, unpack(fields))
+    redis.call('HDEL', room.data, unpack(gone))
+    redis.call('HINCRBY', room.counts, 'n', -#gone)
+    rank(room, -#gone)
+  end
+  if #told > 0 then
+    tell(room, of, told)
+  end
+  if redis.call('HINCRBY', room.counts, 'c', -connections) <= 0 then
+    close(room)
+  end
+end

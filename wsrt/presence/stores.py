@@ -1,0 +1,76 @@
+"""The store that the setting ``PRESENCE`` names: one instance for each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from ..conf import conf
+from ..delivery.ledger import ledger
+from .store import PresenceStore
+
+OURS = {"GRACE", "DETAILS"}
+"""Options that are the nodes' and not the store's."""
+
+# By loop (its id, with the loop itself to see whether it is the same one): the settings as they were, and the store.
+_stores: dict[int, tuple[asyncio.AbstractEventLoop, str, PresenceStore | None]] = {}
+
+
+def store_of_loop() -> PresenceStore | None:
+    """
+    Return the running loop's store; made at first use.
+
+    None where it cannot be made: the checks say why, and nothing is tracked.
+    """
+    loop = asyncio.get_running_loop()
+    settings = conf.presence
+    print_of_settings = json.dumps(settings, sort_keys=True, default=repr)
+    known = _stores.get(id(loop))
+    if known is None or known[0] is not loop or known[1] != print_of_settings:
+        for key in [key for key, (other, _, _) in _stores.items() if other.is_closed()]:
+            del _stores[key]
+        known = _stores[id(loop)] = (loop, print_of_settings, _make_or_tell(settings))
+    return known[2]
+
+
+def make_store(settings: dict[str, Any]) -> PresenceStore:
+    """
+    Return a new store.
+
+    Args:
+        settings: as ``WSRT["PRESENCE"]``.
+
+    Raises:
+        ImportError, TypeError, ValueError: there is no such class, or it has no such option.
+    """
+    options = {str(key).lower(): value for key, value in (settings.get("OPTIONS") or {}).items() if key not in OURS}
+    store: PresenceStore = import_string(settings["BACKEND"])(settings.get("LOCATION"), **options)
+    return store
+
+
+def option(name: str, default: Any) -> Any:
+    """Return one of OURS: GRACE in seconds, DETAILS to keep address and user agent of connections."""
+    return (conf.presence.get("OPTIONS") or {}).get(name, default)
+
+
+def is_shared() -> bool:
+    """Return whether presence is the same in all processes; also where it is kept nowhere, for want of a store."""
+    try:
+        return bool(import_string(conf.presence["BACKEND"]).is_shared)
+    except (ImportError, AttributeError, KeyError):
+        return True
+
+
+def _make_or_tell(settings: dict[str, Any]) -> PresenceStore | None:
+    try:
+        return make_store(settings)
+    except Exception as error:
+        ledger.count("presence_stores_missing", "WSRT['PRESENCE'] cannot be used, nobody is tracked: %s", error)
+        return None
+
+
+os.register_at_fork(after_in_child=_stores.clear)

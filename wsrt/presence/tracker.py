@@ -1,0 +1,451 @@
+"""
+The tracker: what one node tells the store of its connections, and what it hears of the others'.
+
+The node's own connections are the truth; the store holds a copy under a lease. Whatever happens to the copy (the lease
+ended while the process was stopped, the store came back empty, writes were lost), the node takes a new id, writes
+everything again and takes the old id out: who is there under both was never away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextvars
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from typing import Any
+
+from ..addresses import Room
+from ..delivery.ledger import ledger
+from ..exceptions import BackplaneUnavailable
+from ..layers import is_local
+from ..node import Node, call_in_loop, current_node, nodes
+from ..protocol.catalog import namespaces
+from ..publish import Outgoing, layer_alias, send
+from ..wire import PresenceMessage
+from .store import EVERYONE, Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
+from .stores import option, store_of_loop
+from .views import RoomView, Watcher
+
+Place = tuple[str, str]
+"""Namespace and room."""
+
+BEATS = 3
+"""Heartbeats in a lease."""
+
+BATCH = 256
+"""Operations that are written at once."""
+
+MAX_PENDING = 20_000
+"""Operations that wait for the store; when there are more, everything is written anew once it answers."""
+
+RETRY_SECONDS = 5.0
+"""The longest pause after an error of the store."""
+
+SETTLE_SECONDS = 1.0
+"""How long a join waits for the store, so that whoever joined can see itself."""
+
+logger = logging.getLogger("wsrt")
+
+
+class Tracker:
+    """
+    Presence of one node.
+
+    Args:
+        grace: seconds for which a connection that was lost still counts, so that a reload of a page shows nothing.
+    """
+
+    def __init__(self, node: Node, store: PresenceStore, grace: float) -> None:
+        self._node = node
+        self.store = store
+        self._grace = grace
+        # The id under which the store knows the node; another one after it was fenced.
+        self.id = node.id
+        self._incarnation = 0
+        # Ids of before, whose members are to be taken out.
+        self._former: list[str] = []
+        # Who is where: by place and number of the connection.
+        self._truth: dict[Place, dict[int, Join]] = {}
+        self._pending: collections.deque[Join | Leave | asyncio.Future[None]] = collections.deque()
+        # Connections whose leave waits for the grace.
+        self._lingering: dict[int, asyncio.TimerHandle] = {}
+        # Whether everything has to be written anew.
+        self._must_rebuild = False
+        self._is_begun = False
+        self._is_ended = False
+        self._is_down = False
+        self._wake = asyncio.Event()
+        self._started = time.time()
+        self._lag = 0.0
+        # Whose room is compared next.
+        self._audited: collections.deque[Place] = collections.deque()
+        self._reaping: set[str] = set()
+        self._views: dict[Place, RoomView] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        node.on_presence = self.receive
+
+    # For connections.
+
+    def join(self, join: Join) -> None:
+        """A connection is in a room, or its data changed."""
+        self._truth.setdefault((join.namespace, join.room), {})[join.connection] = join
+        self._write(join)
+
+    def leave(self, namespace: str, room: str, number: int) -> None:
+        """A connection is not in a room any more."""
+        members = self._truth.get((namespace, room), {})
+        if members.pop(number, None) is None:
+            return
+        if not members:
+            del self._truth[namespace, room]
+        self._write(Leave(namespace, room, number))
+
+    def forget(self, number: int, places: Iterable[Place], *, at_once: bool) -> None:
+        """A connection is over; its user may come right back."""
+        if at_once or self._is_ended or not self._grace:
+            self._leave_all(number, tuple(places))
+        else:
+            # Jittered, so that a crowd that was lost at once is not written at once.
+            grace = self._grace * random.uniform(1.0, 1.2)  # noqa: S311
+            self._lingering[number] = self._node.loop.call_later(grace, self._leave_all, number, tuple(places))
+
+    async def settle(self) -> None:
+        """Wait until the store knows what was written so far; not for long, and not while it is down."""
+        if self._is_down or not self._pending:
+            return
+        done: asyncio.Future[None] = self._node.loop.create_future()
+        self._pending.append(done)
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await done
+        except TimeoutError:
+            ledger.count("presence_writes_late")
+
+    def watch(self, place: Place, watcher: Watcher) -> None:
+        """Tell a connection who is in a room, and what changes."""
+        view = self._views.get(place)
+        if view is None:
+            view = self._views[place] = RoomView(self._node.loop, self.store, *place)
+        view.watch(watcher)
+
+    def unwatch(self, place: Place, watcher: Watcher) -> None:
+        """Tell it nothing more."""
+        view = self._views.get(place)
+        if view is not None:
+            view.unwatch(watcher.connection)
+            if not view.watchers:
+                view.close()
+                del self._views[place]
+
+    # For nodes.
+
+    def receive(self, message: PresenceMessage) -> None:
+        """Take in what another node tells."""
+        place = message.namespace, message.audience.name
+        view = self._views.get(place)
+        if view is not None:
+            view.take(Change(*place, *change) for change in message.changes)
+
+    async def end(self) -> None:
+        """Take everything of this node out of the store, and stop. Raises StoreUnavailable."""
+        if self._is_ended:
+            return
+        self._is_ended = True
+        for handle in self._lingering.values():
+            handle.cancel()
+        for view in self._views.values():
+            view.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._is_begun:
+            for former in (*self._former, self.id):
+                await self._tell_all(self.store.reap(former))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the store knows all that happened."""
+        return not self._pending
+
+    # Writing.
+
+    def _leave_all(self, number: int, places: tuple[Place, ...]) -> None:
+        self._lingering.pop(number, None)
+        for namespace, room in places:
+            self.leave(namespace, room, number)
+
+    def _write(self, operation: Join | Leave) -> None:
+        if self._is_ended:
+            return
+        if not self._is_begun:
+            self._is_begun = True
+            self._spawn(self._work())
+            self._spawn(self._beat_on())
+        if len(self._pending) >= MAX_PENDING:
+            self._must_rebuild = True
+            self._let_go()
+        self._pending.append(operation)
+        self._wake.set()
+
+    def _let_go(self) -> None:
+        """Forget what waits: all of it is written anew."""
+        for waiting in self._pending:
+            if isinstance(waiting, asyncio.Future) and not waiting.done():
+                waiting.set_result(None)
+        self._pending.clear()
+
+    async def _work(self) -> None:
+        """Write what waits, in order; try again what the store did not take."""
+        pause = 0.1
+        is_known = False
+        while True:
+            try:
+                if not is_known:
+                    self._heed(await self.store.begin(self._facts()))
+                    is_known = True
+                if self._must_rebuild:
+                    await self._rebuild()
+                await self._flush()
+            except Fenced:
+                ledger.count("presence_fenced", "the lease of this node had ended: its members are written anew")
+                self._must_rebuild = True
+                continue
+            except StoreUnavailable as error:
+                ledger.count("presence_unavailable", "presence could not be written, it is tried again: %s", error)
+            except Exception:
+                ledger.count("presence_failed")
+                logger.exception("presence could not be written, it is tried again")
+            else:
+                if self._is_down:
+                    logger.warning("the store of presence is back")
+                pause, self._is_down = 0.1, False
+                if not self._pending and not self._must_rebuild:
+                    self._wake.clear()
+                    await self._wake.wait()
+                continue
+            self._is_down = True
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
+            pause = min(2 * pause, RETRY_SECONDS)
+
+    async def _flush(self) -> None:
+        while self._pending and not self._must_rebuild:
+            batch: list[Join | Leave] = []
+            waiting: list[asyncio.Future[None]] = []
+            taken = 0
+            for item in self._pending:
+                if len(batch) >= BATCH:
+                    break
+                taken += 1
+                if isinstance(item, asyncio.Future):
+                    waiting.append(item)
+                else:
+                    batch.append(item)
+            if batch:
+                self._tell(await self.store.apply(self.id, batch))
+            if len(self._pending) < taken:
+                return  # it was let go meanwhile: everything is written anew
+            for _ in range(taken):
+                self._pending.popleft()
+            for done in waiting:
+                if not done.done():
+                    done.set_result(None)
+
+    async def _rebuild(self) -> None:
+        """Take a new id, write everything under it, and take the old one out."""
+        self._former.append(self.id)
+        self._incarnation += 1
+        self.id = f"{self._node.id}.{self._incarnation}"
+        self._let_go()
+        self._heed(await self.store.begin(self._facts()))
+        self._must_rebuild = False
+        ledger.count("presence_rebuilds")
+        # What changes from here on waits behind, in order.
+        joins = [join for members in self._truth.values() for join in members.values()]
+        try:
+            for start in range(0, len(joins), BATCH):
+                self._tell(await self.store.apply(self.id, joins[start : start + BATCH]))
+            while self._former:
+                await self._tell_all(self.store.reap(self._former[0]))
+                self._former.pop(0)
+        except BaseException:
+            self._must_rebuild = True
+            raise
+
+    def _tell(self, changes: list[Change]) -> None:
+        messages = list(messages_of(changes))
+        if messages:
+            self._spawn(tell(self.store, messages))
+
+    async def _tell_all(self, chunks: AsyncIterator[list[Change]]) -> None:
+        async for changes in chunks:
+            self._tell(changes)
+
+    # The lease.
+
+    async def _beat_on(self) -> None:
+        loop = self._node.loop
+        pause = self._pause()
+        while True:
+            due = loop.time() + pause
+            await asyncio.sleep(pause)
+            self._lag = max(0.0, loop.time() - due)
+            pause = self._pause()
+            try:
+                beat = await self.store.beat(self._facts())
+                self._heed(beat)
+                if beat.next_expiry is not None and beat.next_expiry < pause:
+                    # Just after the lease of one that was silent for long: the first who looks takes it out.
+                    pause = max(0.1, beat.next_expiry) + random.uniform(0, 0.5)  # noqa: S311
+                await self._compare()
+            except Fenced:
+                self._heed(Beat(is_alive=False))
+            except StoreUnavailable as error:
+                ledger.count("presence_unavailable", "the lease of this node could not be renewed: %s", error)
+                pause = min(pause, RETRY_SECONDS * random.uniform(0.5, 1))  # noqa: S311
+            except Exception:
+                ledger.count("presence_failed")
+                logger.exception("the lease of this node could not be renewed")
+
+    def _pause(self) -> float:
+        return self.store.lease / BEATS * random.uniform(0.8, 1)  # noqa: S311 - spreads nodes
+
+    def _heed(self, beat: Beat) -> None:
+        if not beat.is_alive:
+            self._must_rebuild = True
+            self._wake.set()
+            return
+        for node in beat.expired:
+            if node not in self._reaping and node != self.id:
+                self._reaping.add(node)
+                self._spawn(self._reap(node))
+
+    async def _reap(self, node: str) -> None:
+        try:
+            await self._tell_all(self.store.reap(node))
+        except StoreUnavailable as error:
+            ledger.count("presence_unavailable", "the members of a dead node could not be taken out: %s", error)
+        finally:
+            self._reaping.discard(node)
+
+    async def _compare(self) -> None:
+        """Look whether what we show and what we wrote is what the store has: a few commands, however many rooms."""
+        if not self.store.is_versioned:
+            for view in self._views.values():
+                view.load()
+            return
+        views = list(self._views.items())
+        if views:
+            for (_, view), version in zip(views, await self.store.versions([place for place, _ in views]), strict=True):
+                view.compare(version)
+        if self.store.is_shared:
+            await self._audit()
+
+    async def _audit(self) -> None:
+        """Compare one room: a store that failed over may have lost writes that it had taken."""
+        if not self._audited:
+            self._audited.extend(self._truth)
+        while self._audited and self.is_idle:
+            place = self._audited.popleft()
+            before = self._truth.get(place)
+            if before is None:
+                continue
+            held = await self.store.held(self.id, *place)
+            # What is on its way is no difference.
+            if self.is_idle and held != set(self._truth.get(place, ())):
+                ledger.count("presence_repairs", "the store of presence has lost writes: all are made again")
+                self._must_rebuild = True
+                self._wake.set()
+            return
+
+    def _facts(self) -> NodeFacts:
+        facts = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": self._started,
+            "version": _version(),
+            "connections": len(self._node.hub.connections),
+            "lag_ms": round(self._lag * 1000),
+            "beat": time.time(),
+        }
+        return NodeFacts(self.id, facts)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        # A context of its own: not that of the connection which happened to be first.
+        task = self._node.loop.create_task(work, context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def messages_of(changes: Iterable[Change]) -> Iterator[PresenceMessage]:
+    """Return what other nodes have to be told, by rooms: nothing where no consumer shows who is there."""
+    rooms: dict[Place, list[list[Any]]] = {}
+    for change in changes:
+        if change.room != EVERYONE and _is_shown(change.namespace):
+            told = [change.kind, change.user_id, change.connections, change.data, change.version]
+            rooms.setdefault((change.namespace, change.room), []).append(told)
+    for (namespace, room), found in rooms.items():
+        yield PresenceMessage(namespace, Room(room), found)
+
+
+async def tell(store: PresenceStore, messages: Iterable[PresenceMessage]) -> None:
+    """Tell every node that may want to know."""
+    for message in messages:
+        alias = layer_alias(message.namespace)
+        if not store.is_shared or is_local(alias):
+            # Nobody else has these rooms; all loops of this process do.
+            for node in nodes():
+                call_in_loop(node, node.take, message)
+            continue
+        try:
+            await send(Outgoing(message, message.audience.groups(message.namespace), alias, None))
+        except BackplaneUnavailable:
+            # Whoever misses it sees so by the versions.
+            ledger.count("presence_changes_untold")
+
+
+def _version() -> str:
+    from .. import __version__  # there: the package imports this module
+
+    return __version__
+
+
+def _is_shown(namespace: str) -> bool:
+    """Return whether any consumer of a namespace shows who is in its rooms."""
+    space = namespaces.get(namespace)
+    return space is not None and any(getattr(consumer, "presence", False) for consumer in space.consumers)
+
+
+# By loop (its id, with the node to see whether it is the same one).
+_trackers: dict[int, tuple[Node, Tracker | None]] = {}
+
+
+def tracker_of_loop() -> Tracker | None:
+    """Return the running loop's tracker, made at first use; None where the settings name no usable store."""
+    node = current_node()
+    known = _trackers.get(id(node.loop))
+    store = store_of_loop()
+    if known is None or known[0] is not node or (known[1] and known[1].store) is not store:
+        tracker = None if store is None else Tracker(node, store, float(option("GRACE", 5)))
+        known = _trackers[id(node.loop)] = node, tracker
+    return known[1]
+
+
+def take_lost() -> list[str]:
+    """Return the ids of nodes of this process whose loop was closed before they ended; each once."""
+    lost = [(key, tracker) for key, (node, tracker) in list(_trackers.items()) if node.loop.is_closed()]
+    for key, _ in lost:
+        _trackers.pop(key, None)
+    return [tracker.id for _, tracker in lost if tracker is not None]
+
+
+def known_tracker(node: Node) -> Tracker | None:
+    """Return the tracker of a node if it has one yet."""
+    known = _trackers.get(id(node.loop))
+    return known[1] if known is not None and known[0] is node else None
+
+
+os.register_at_fork(after_in_child=_trackers.clear)

@@ -1,0 +1,321 @@
+"""
+What a node knows of who is in a room, for the members that it holds itself.
+
+A room is loaded once for all of them and kept up to date by what other nodes tell, in the order of versions; a version
+that is missing is waited for, and then the room is loaded anew. Differences are put together for a while, encoded once,
+and sent to everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+from pydantic_core import from_json
+
+from ..delivery.connection import Connection
+from ..delivery.ledger import ledger
+from ..protocol.envelope import Frame, reserved
+from .store import Change, MemberRecord, PresenceStore, Snapshot, StoreUnavailable
+
+LISTED = 1000
+"""Members up to which a room is shown as a list; above it is shown as a count."""
+
+LISTED_AGAIN = 900
+"""Members below which a large room is shown as a list again."""
+
+WINDOWS = ((100, 0.25), (1000, 1.0))
+"""Up to so many members, for how many seconds differences are put together."""
+
+LONGEST_WINDOW = 5.0
+
+GAP_SECONDS = 1.0
+"""How long a version that is missing is waited for: the layer may bring it late."""
+
+RETRY_SECONDS = 2.0
+"""After how long a room that could not be loaded is tried again."""
+
+Arrival = tuple[Literal["joined", "left"], str | None]
+"""Who came or went, by user id; None for the first or the last of the guests."""
+
+Hook = Callable[[str, Sequence[Arrival]], None]
+"""Told who came to and who left a room."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Watcher:
+    """
+    What a connection wants to know.
+
+    Attributes:
+        wants_frames: whether its client understands ``wsrt.presence``.
+        hook: called with whole differences, if the consumer has hooks.
+    """
+
+    connection: Connection
+    wants_frames: bool
+    hook: Hook | None
+
+
+class RoomView:
+    """Who is in one room, for its watchers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, store: PresenceStore, namespace: str, room: str) -> None:
+        self._loop = loop
+        self._store = store
+        self.namespace = namespace
+        self.room = room
+        # By connection; whether it has had a snapshot.
+        self.watchers: dict[Connection, tuple[Watcher, bool]] = {}
+        # None while it was never loaded.
+        self.version: int | None = None
+        self._users = 0
+        self._guests = 0
+        # By user; None for a large room.
+        self._members: dict[str | None, MemberRecord] | None = {}
+        # What changed since the last frame.
+        self._joined: dict[str | None, MemberRecord] = {}
+        self._changed: dict[str | None, MemberRecord] = {}
+        self._left: dict[str | None, MemberRecord] = {}
+        self._is_recounted = False
+        # Changes whose turn has not come: a version before them is missing.
+        self._ahead: dict[int, Change] = {}
+        self._loading: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._gap: asyncio.TimerHandle | None = None
+        self._flushed_at = -LONGEST_WINDOW
+        self._is_closed = False
+
+    # Who wants to know.
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell a connection who is here, and from then on what changes."""
+        self.watchers[watcher.connection] = watcher, False
+        if self.version is None:
+            self.load()
+        else:
+            self._flush_soon()
+
+    def unwatch(self, connection: Connection) -> None:
+        """Tell it nothing more."""
+        self.watchers.pop(connection, None)
+
+    def close(self) -> None:
+        """Nobody wants to know any more."""
+        self._is_closed = True
+        for handle in (self._timer, self._gap):
+            if handle is not None:
+                handle.cancel()
+        if self._loading is not None:
+            self._loading.cancel()
+
+    # What changes.
+
+    def take(self, changes: Iterable[Change]) -> None:
+        """Take in what a node tells."""
+        if not self._store.is_versioned:
+            self._load_soon()
+            return
+        for change in changes:
+            if self.version is None or change.version > self.version:
+                self._ahead[change.version] = change
+        self._advance()
+
+    def compare(self, version: int) -> None:
+        """Take in the version that the store has; what differs from ours for a while is loaded anew."""
+        if self.version is not None and version != self.version:
+            self._await_missing(version)
+
+    def load(self) -> None:
+        """Load the room from the store, unless that is under way."""
+        if self._loading is None and not self._is_closed:
+            self._loading = self._loop.create_task(self._load())
+
+    def _advance(self) -> None:
+        if self.version is None:
+            return  # it is being loaded, and these wait
+        while self._ahead:
+            change = self._ahead.pop(self.version + 1, None)
+            if change is None:
+                break
+            self.version = change.version
+            self._apply(change)
+        if self._ahead:
+            self._await_missing(max(self._ahead))
+
+    def _await_missing(self, version: int) -> None:
+        if self._gap is None and not self._is_closed:
+            self._gap = self._loop.call_later(GAP_SECONDS, self._still_missing, self.version, version)
+
+    def _still_missing(self, before: int | None, wanted: int) -> None:
+        self._gap = None
+        version = self.version
+        if version is None:
+            return
+        # A room that began anew, or a store that lost writes, may have a lower version than ours.
+        if version < wanted or (version == before and version != wanted):
+            ledger.count("presence_gaps_healed")
+            self.load()
+
+    def _apply(self, change: Change) -> None:
+        user = change.user_id
+        if user is None:
+            self._guests = change.connections
+        else:
+            self._users += {"joined": 1, "left": -1, "changed": 0}[change.kind]
+        if self._members is None:
+            self._is_recounted = True
+            if self._users < LISTED_AGAIN:
+                self.load()
+        elif change.kind == "left":
+            self._record_left(user)
+        else:
+            self._record(MemberRecord(user, change.connections, change.data))
+        self._flush_soon()
+
+    def _record(self, member: MemberRecord) -> None:
+        assert self._members is not None  # noqa: S101 - asked by the caller
+        user = member.user_id
+        known = self._members.get(user)
+        self._members[user] = member
+        if user in self._joined or (known is None and user not in self._left):
+            self._joined[user] = member
+        else:
+            # Who left and came back between two frames has changed at most.
+            before = self._left.pop(user, None) or known
+            if before != member:
+                self._changed[user] = member
+        if len(self._members) > LISTED:
+            self._members = None
+            self._forget_differences()
+            self._is_recounted = True
+
+    def _record_left(self, user: str | None) -> None:
+        assert self._members is not None  # noqa: S101 - asked by the caller
+        known = self._members.pop(user, None)
+        if known is None:
+            return
+        self._changed.pop(user, None)
+        if self._joined.pop(user, None) is None:
+            self._left[user] = known
+
+    def _forget_differences(self) -> None:
+        self._joined, self._changed, self._left = {}, {}, {}
+
+    # Loading.
+
+    def _load_soon(self) -> None:
+        if self._gap is None and not self._is_closed:
+            # Spread, so that nodes that were told at once do not read at once.
+            self._gap = self._loop.call_later(random.uniform(0.05, 0.25), self._load_now)  # noqa: S311
+
+    def _load_now(self) -> None:
+        self._gap = None
+        self.load()
+
+    async def _load(self) -> None:
+        try:
+            snapshot = await self._store.snapshot(self.namespace, self.room, LISTED)
+        except StoreUnavailable as error:
+            ledger.count("presence_unavailable", "who is in a room could not be loaded: %s", error)
+            self._loading = None
+            self._gap = self._gap or self._loop.call_later(RETRY_SECONDS * random.uniform(0.5, 1), self._load_now)  # noqa: S311
+            return
+        self._loading = None
+        self._take_snapshot(snapshot)
+
+    def _take_snapshot(self, snapshot: Snapshot) -> None:
+        is_first = self.version is None
+        if self._store.is_versioned:
+            self.version = snapshot.version
+        else:
+            self.version = (self.version or 0) + 1
+        self._ahead = {number: change for number, change in self._ahead.items() if number > self.version}
+        self._users, self._guests = snapshot.count.users, snapshot.count.guests
+        if snapshot.members is None:
+            self._members = None
+            self._forget_differences()
+            self._is_recounted = True
+        elif is_first or self._members is None:
+            self._members = {member.user_id: member for member in snapshot.members}
+            self._forget_differences()
+            # Whoever saw a count sees the list again.
+            self.watchers = {connection: (watcher, False) for connection, (watcher, _) in self.watchers.items()}
+        else:
+            here = {member.user_id: member for member in snapshot.members}
+            for user in [user for user in self._members if user not in here]:
+                self._record_left(user)
+            for user, member in here.items():
+                if self._members is not None and self._members.get(user) != member:
+                    self._record(member)
+        self._advance()
+        self._flush_soon()
+
+    # Telling.
+
+    def _flush_soon(self) -> None:
+        if self._timer is not None or self.version is None or self._is_closed:
+            return
+        window = next((seconds for most, seconds in WINDOWS if self._users <= most), LONGEST_WINDOW)
+        self._timer = self._loop.call_later(max(0.0, self._flushed_at + window - self._loop.time()), self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        self._flushed_at = self._loop.time()
+        if self._members is None:
+            self._tell_count()
+        else:
+            self._tell_difference()
+            self._tell_newcomers(self._members)
+
+    def _tell_count(self) -> None:
+        if not self._is_recounted and all(has_snapshot for _, has_snapshot in self.watchers.values()):
+            return
+        self._is_recounted = False
+        frame = self._frame({"count": self._users + self._guests})
+        for connection, (watcher, _) in list(self.watchers.items()):
+            self.watchers[connection] = watcher, True
+            if watcher.wants_frames:
+                connection.outbox.put(frame)
+
+    def _tell_difference(self) -> None:
+        lists = {"joined": self._joined, "left": self._left, "changed": self._changed}
+        told = {name: [_shown(member) for member in members.values()] for name, members in lists.items() if members}
+        if not told:
+            return
+        arrivals: list[Arrival] = [
+            *(("left", user) for user in self._left),
+            *(("joined", user) for user in self._joined),
+        ]
+        self._forget_differences()
+        frame: Frame | None = None
+        for connection, (watcher, has_snapshot) in list(self.watchers.items()):
+            if not has_snapshot:
+                continue
+            if watcher.wants_frames:
+                frame = frame or self._frame(told)
+                connection.outbox.put(frame)
+            mine = [arrival for arrival in arrivals if arrival[1] != connection.user_id or arrival[1] is None]
+            if watcher.hook is not None and mine:
+                watcher.hook(self.room, mine)
+
+    def _tell_newcomers(self, members: dict[str | None, MemberRecord]) -> None:
+        frame: Frame | None = None
+        for connection, (watcher, has_snapshot) in list(self.watchers.items()):
+            if has_snapshot:
+                continue
+            self.watchers[connection] = watcher, True
+            if watcher.wants_frames:
+                frame = frame or self._frame({"members": [_shown(member) for member in members.values()]})
+                connection.outbox.put(frame)
+
+    def _frame(self, data: dict[str, Any]) -> Frame:
+        return reserved("wsrt.presence", {"room": self.room, "version": self.version, **data})
+
+
+def _shown(member: MemberRecord) -> dict[str, Any]:
+    data = None if member.data is None else from_json(member.data)
+    return {"user_id": member.user_id, "connections": member.connections, "data": data}

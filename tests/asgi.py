@@ -14,7 +14,7 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 
-from tests.chat.consumers import ChatConsumer, LayerConsumer, PlainConsumer, UnmannedConsumer
+from tests.chat.consumers import ChatConsumer, HereConsumer, LayerConsumer, PlainConsumer, UnmannedConsumer
 from wsrt.asgi import with_runtime
 
 application = ProtocolTypeRouter(
@@ -25,6 +25,7 @@ application = ProtocolTypeRouter(
                 [
                     path("chat/", ChatConsumer.as_asgi()),
                     path("chat/<str:room>/", ChatConsumer.as_asgi()),
+                    path("here/<str:room>/", HereConsumer.as_asgi()),
                     path("layer/", LayerConsumer.as_asgi()),
                     path("plain/", PlainConsumer.as_asgi()),
                     path("unmanned/", UnmannedConsumer.as_asgi()),

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from .channel import Submit
 from .close_codes import NORMAL, Closed
 from .delivery.connection import Connection
+from .delivery.ledger import ledger
 from .exceptions import UnsendableEvent
 from .presence.store import EVERYONE, Join
 from .presence.stores import option
 from .presence.tracker import Tracker
-from .presence.views import Hook, Watcher
+from .presence.views import Arrival, Watcher
+from .threads import database_care
 from .types import Scope
 
 MAX_MEMBER_BYTES = 4096
 """What one member shows to others, as JSON: every newcomer gets it of everybody."""
 
-Member = Callable[[str], Awaitable[BaseModel | None]]
+MAX_ARRIVALS = 1000
+"""Calls of hooks that may wait for the handlers of one connection."""
+
+logger = logging.getLogger("wsrt")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PresenceHooks:
+    """
+    What a consumer has to say and to hear.
+
+    Attributes:
+        member: returns what members of a room see of this one.
+        joined, left: told of a user (None for a guest) who came to a room, or left it.
+        hears: whether it wants to be told.
+    """
+
+    member: Callable[[str], Awaitable[BaseModel | None]]
+    joined: Callable[[str | None, str], Awaitable[None]]
+    left: Callable[[str | None, str], Awaitable[None]]
+    hears: bool
 
 
 class Attendance:
@@ -31,9 +57,9 @@ class Attendance:
     Args:
         tracker: of the node; None where the settings name no usable store.
         shows: what the consumer says in ``presence``.
-        member: returns what members of a room see of this one.
         wants_frames: whether its client understands ``wsrt.presence``.
-        hook: told who comes and goes, if the consumer wants to know.
+        submit: runs something in the order of the handlers.
+        on_failed: called when a hook raised; must close.
     """
 
     def __init__(
@@ -44,9 +70,10 @@ class Attendance:
         consumer: str,
         scope: Scope,
         shows: bool | type[BaseModel],
-        member: Member,
+        hooks: PresenceHooks,
         wants_frames: bool,
-        hook: Hook | None,
+        submit: Submit,
+        on_failed: Callable[[], None],
     ) -> None:
         self._tracker = tracker
         self._connection = connection
@@ -55,8 +82,13 @@ class Attendance:
         if option("DETAILS", False):
             self._details |= _personal(scope)
         self._shows = shows
-        self._member = member
-        self._watcher = Watcher(connection, wants_frames, hook)
+        self._hooks = hooks
+        self._watcher = Watcher(connection, wants_frames, self._hear if hooks.hears else None)
+        self._submit = submit
+        self._on_failed = on_failed
+        # Who came and went, for hooks that have not been called yet.
+        self._arrivals: collections.deque[tuple[str, Arrival]] = collections.deque()
+        self._is_telling = False
         self._state: Literal["before", "online", "over"] = "before"
 
     async def begin(self) -> None:
@@ -129,10 +161,33 @@ class Attendance:
         if self._shows and (self._watcher.wants_frames or self._watcher.hook is not None):
             tracker.watch((connection.namespace, room), self._watcher)
 
+    def _hear(self, room: str, arrivals: Iterable[Arrival]) -> None:
+        """Have the hooks called when their turn comes."""
+        self._arrivals.extend((room, arrival) for arrival in arrivals)
+        while len(self._arrivals) > MAX_ARRIVALS:
+            self._arrivals.popleft()
+            ledger.count("presence_hooks_dropped", "hooks of presence take longer than members come and go")
+        if not self._is_telling:
+            self._is_telling = self._submit(self._tell_hooks)
+
+    async def _tell_hooks(self) -> None:
+        try:
+            while self._arrivals and self.is_online():
+                room, (kind, user_id) = self._arrivals.popleft()
+                if room in self._connection.rooms:
+                    await (self._hooks.joined if kind == "joined" else self._hooks.left)(user_id, room)
+        except Exception:
+            ledger.count("handlers_failed")
+            logger.exception("a hook of presence failed")
+            self._on_failed()
+        finally:
+            self._is_telling = False
+            database_care.after_handler()
+
     async def _data(self, room: str) -> str | None:
         if not self._shows:
             return None
-        shown = await self._member(room)
+        shown = await self._hooks.member(room)
         if shown is None:
             return None
         expected = BaseModel if self._shows is True else self._shows

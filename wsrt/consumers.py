@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from . import close_codes, publish
 from .addresses import Audience, Connection, Everyone, Room, User, user_key
+from .attendance import PresenceHooks
 from .channel import LayerChannel
 from .close_codes import Close, Closed
 from .conf import SHAPES, conf
@@ -146,6 +147,11 @@ class TypedEventConsumer(AsyncConsumer):
             cls.catalog = Catalog(cls.handlers, sends)
         except TypeError as error:
             raise DeclarationError(f"{cls.__name__}: {error}") from error
+        shows = cls.presence
+        if not (isinstance(shows, bool) or (isinstance(shows, type) and issubclass(shows, BaseModel))):
+            raise DeclarationError(
+                f"{cls.__name__}: presence is True, False or a Pydantic model of what members show, not {shows!r}"
+            )
         for name, value in vars(cls).items():
             _check_limit(cls, name, value)
         _check_layer(cls)
@@ -418,10 +424,17 @@ class TypedEventConsumer(AsyncConsumer):
         if pump.connection.user_id != before:
             await pump.attendance.rebind()
 
-    @classmethod
-    def _has_presence_hooks(cls) -> bool:
-        hooks = ("on_presence_join", "on_presence_leave")
-        return bool(cls.presence) and any(getattr(cls, name) is not getattr(TypedEventConsumer, name) for name in hooks)
+    def _presence_hooks(self, call: Callable[..., Coroutine[Any, Any, Any]]) -> PresenceHooks:
+        """Return the hooks of presence; those of arrivals only where the class has them."""
+        base = TypedEventConsumer
+        hears = type(self).on_presence_join is not base.on_presence_join
+        hears |= type(self).on_presence_leave is not base.on_presence_leave
+        return PresenceHooks(
+            member=functools.partial(call, self.member),
+            joined=functools.partial(call, self.on_presence_join),
+            left=functools.partial(call, self.on_presence_leave),
+            hears=bool(self.presence) and hears,
+        )
 
     async def _wait_for_close(self) -> Closed:
         return await asyncio.shield(self._pump.ended)

@@ -9,7 +9,6 @@ clients. Set-up, handlers and commands run one at a time in a task that exists o
 from __future__ import annotations
 
 import asyncio
-import collections
 import inspect
 import logging
 import random
@@ -33,7 +32,6 @@ from .membership import Membership
 from .node import Node
 from .origin import check_origin
 from .presence.tracker import tracker_of_loop
-from .presence.views import Arrival
 from .protocol import envelope
 from .protocol.catalog import Received
 from .protocol.envelope import Frame, ref_of
@@ -55,9 +53,6 @@ HANDSHAKE_SECONDS = 2.0
 
 MAX_COMMANDS = 100
 """Control commands that may wait for the handlers of one connection."""
-
-MAX_ARRIVALS = 1000
-"""Calls of presence hooks that may wait for the handlers of one connection."""
 
 LINGER_SECONDS = 12.0
 """After how long a socket that we closed is cut: longer than servers take for the closing handshake."""
@@ -127,12 +122,11 @@ class Pump:
             consumer=type(consumer).__name__,
             scope=scope,
             shows=consumer.presence,
-            member=lambda room: self.call(consumer.member, room),
+            hooks=consumer._presence_hooks(self.call),
             wants_frames=self.session.extended,
-            hook=self._hear_of_arrivals if consumer._has_presence_hooks() else None,
+            submit=self.submit,
+            on_failed=lambda: self.close(close_codes.MESSAGE_HANDLING_FAILED),
         )
-        # Who came and went, for hooks that have not been called yet.
-        self._arrivals: collections.deque[tuple[str, Arrival]] = collections.deque()
         self._worker = Worker(
             node.loop,
             Inbox(limits.inbox_frames, limits.inbox_bytes),
@@ -435,30 +429,6 @@ class Pump:
             self.close(close)
             return
         self.submit(lambda: self.consumer._carry_out(name, arguments))
-
-    def _hear_of_arrivals(self, room: str, arrivals: Iterable[Arrival]) -> None:
-        """Have the hooks of presence called when their turn comes."""
-        is_under_way = bool(self._arrivals)
-        self._arrivals.extend((room, arrival) for arrival in arrivals)
-        while len(self._arrivals) > MAX_ARRIVALS:
-            self._arrivals.popleft()
-            ledger.count("presence_hooks_dropped", "hooks of presence take longer than members come and go")
-        if not is_under_way:
-            self.submit(self._tell_arrivals)
-
-    async def _tell_arrivals(self) -> None:
-        hooks = {"joined": self.consumer.on_presence_join, "left": self.consumer.on_presence_leave}
-        try:
-            while self._arrivals and self.session.is_open:
-                room, (kind, user_id) = self._arrivals.popleft()
-                if room in self.connection.rooms:
-                    await self.call(hooks[kind], user_id, room)
-        except Exception:
-            ledger.count("handlers_failed")
-            logger.exception("a hook of presence of %s failed", type(self.consumer).__name__)
-            self.close(close_codes.MESSAGE_HANDLING_FAILED)
-        finally:
-            database_care.after_handler()
 
     # The end of the process.
 

@@ -9,6 +9,7 @@ from typing import Any
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
+from pydantic import BaseModel
 
 from tests.chat.events import (
     Burst,
@@ -22,6 +23,7 @@ from tests.chat.events import (
     Leave,
     Login,
     Price,
+    Rename,
     Said,
     Say,
     Slow,
@@ -144,6 +146,52 @@ class ChatConsumer(TypedEventConsumer):
     @on
     async def price(self, event: Price) -> None:
         await self.broadcast(event)
+
+
+class Card(BaseModel):
+    """What members of a room see of each other."""
+
+    name: str
+
+
+class HereConsumer(TypedEventConsumer):
+    """Shows who is in its room."""
+
+    namespace = "here"
+    presence = Card
+    name = ""
+
+    async def on_connect(self) -> None:
+        if user := self.query.get("user"):
+            await self.set_user_id(user)
+        self.name = self.query.get("name", "")
+        await self.join(self.kwargs["room"])
+
+    async def member(self, room: str) -> Card | None:
+        return Card(name=self.name) if self.name else None
+
+    async def on_presence_join(self, user: str | None, room: str) -> None:
+        hooks.append(("on_presence_join", f"{user} {room}"))
+
+    async def on_presence_leave(self, user: str | None, room: str) -> None:
+        hooks.append(("on_presence_leave", f"{user} {room}"))
+
+    @on
+    async def rename(self, event: Rename) -> None:
+        self.name = event.name
+        await self.join(self.kwargs["room"])
+
+    @on
+    async def login(self, event: Login) -> None:
+        await self.set_user_id(event.user)
+
+    @on
+    async def join_room(self, event: Join) -> None:
+        await self.join(event.room)
+
+    @on
+    async def leave_room(self, event: Leave) -> None:
+        await self.leave(event.room)
 
 
 class UnmannedConsumer(TypedEventConsumer):

@@ -87,3 +87,7 @@ class Typing(Event, name="typing", overflow="drop"):
 class Price(Event, name="price", overflow="latest", key="symbol"):
     symbol: str
     value: int
+
+
+class Rename(Event, name="rename"):
+    name: str

@@ -250,6 +250,11 @@ class Outbox:
         return 2 * len(self) > self.limits.outbox_frames or 2 * self._size > self.limits.outbox_bytes
 
     @property
+    def is_open(self) -> bool:
+        """Whether anything can still be put."""
+        return self._closing is None and not self._is_done
+
+    @property
     def is_plain(self) -> bool:
         """Whether nothing stands between the outbox and the server: ``send`` is the server's own."""
         return self._is_plain

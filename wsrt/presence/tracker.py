@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
+import itertools
 import logging
 import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 from ..addresses import Room
 from ..delivery.ledger import ledger
+from ..delivery.transport import seen as servers_seen
 from ..exceptions import BackplaneUnavailable
 from ..layers import is_local
 from ..node import Node, call_in_loop, current_node, nodes
@@ -71,7 +73,8 @@ class Tracker:
         self._former: list[str] = []
         # Who is where: by place and number of the connection.
         self._truth: dict[Place, dict[int, Join]] = {}
-        self._pending: collections.deque[Join | Leave | asyncio.Future[None]] = collections.deque()
+        # What is to be written, and what is to be called once all before it is.
+        self._pending: collections.deque[Join | Leave | Callable[[], object]] = collections.deque()
         # Connections whose leave waits for the grace.
         self._lingering: dict[int, asyncio.TimerHandle] = {}
         # Whether everything has to be written anew.
@@ -84,6 +87,7 @@ class Tracker:
         self._lag = 0.0
         # Whose room is compared next.
         self._audited: collections.deque[Place] = collections.deque()
+        self._beats = 0
         self._reaping: set[str] = set()
         self._views: dict[Place, RoomView] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -118,20 +122,20 @@ class Tracker:
         """Wait until the store knows what was written so far; not for long, and not while it is down."""
         if self._is_down or not self._pending:
             return
-        done: asyncio.Future[None] = self._node.loop.create_future()
-        self._pending.append(done)
+        done = asyncio.Event()
+        self._pending.append(done.set)
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
-                await done
+                await done.wait()
         except TimeoutError:
             ledger.count("presence_writes_late")
 
     def watch(self, place: Place, watcher: Watcher) -> None:
-        """Tell a connection who is in a room, and what changes."""
-        view = self._views.get(place)
-        if view is None:
-            view = self._views[place] = RoomView(self._node.loop, self.store, *place)
-        view.watch(watcher)
+        """Tell a connection who is in a room, itself among them, and what changes."""
+        if self._pending:
+            self._pending.append(lambda: self._watch(place, watcher))
+        else:
+            self._watch(place, watcher)
 
     def unwatch(self, place: Place, watcher: Watcher) -> None:
         """Tell it nothing more."""
@@ -171,6 +175,15 @@ class Tracker:
         """Whether the store knows all that happened."""
         return not self._pending
 
+    def _watch(self, place: Place, watcher: Watcher) -> None:
+        namespace, room = place
+        if self._is_ended or room not in watcher.connection.rooms or not watcher.connection.outbox.is_open:
+            return  # it left meanwhile
+        view = self._views.get(place)
+        if view is None:
+            view = self._views[place] = RoomView(self._node.loop, self.store, namespace, room)
+        view.watch(watcher)
+
     # Writing.
 
     def _leave_all(self, number: int, places: tuple[Place, ...]) -> None:
@@ -193,10 +206,10 @@ class Tracker:
 
     def _let_go(self) -> None:
         """Forget what waits: all of it is written anew."""
-        for waiting in self._pending:
-            if isinstance(waiting, asyncio.Future) and not waiting.done():
-                waiting.set_result(None)
-        self._pending.clear()
+        pending, self._pending = self._pending, collections.deque()
+        for item in pending:
+            if not isinstance(item, Join | Leave):
+                item()
 
     async def _work(self) -> None:
         """Write what waits, in order; try again what the store did not take."""
@@ -233,26 +246,17 @@ class Tracker:
 
     async def _flush(self) -> None:
         while self._pending and not self._must_rebuild:
-            batch: list[Join | Leave] = []
-            waiting: list[asyncio.Future[None]] = []
-            taken = 0
-            for item in self._pending:
-                if len(batch) >= BATCH:
-                    break
-                taken += 1
-                if isinstance(item, asyncio.Future):
-                    waiting.append(item)
-                else:
-                    batch.append(item)
+            pending = self._pending
+            items = list(itertools.islice(pending, BATCH))
+            batch = [item for item in items if isinstance(item, Join | Leave)]
             if batch:
                 self._tell(await self.store.apply(self.id, batch))
-            if len(self._pending) < taken:
+            if pending is not self._pending:
                 return  # it was let go meanwhile: everything is written anew
-            for _ in range(taken):
-                self._pending.popleft()
-            for done in waiting:
-                if not done.done():
-                    done.set_result(None)
+            for item in items:
+                pending.popleft()
+                if not isinstance(item, Join | Leave):
+                    item()
 
     async def _rebuild(self) -> None:
         """Take a new id, write everything under it, and take the old one out."""
@@ -341,7 +345,8 @@ class Tracker:
         if views:
             for (_, view), version in zip(views, await self.store.versions([place for place, _ in views]), strict=True):
                 view.compare(version)
-        if self.store.is_shared:
+        self._beats += 1
+        if self.store.is_shared and self._beats % BEATS == 0:
             await self._audit()
 
     async def _audit(self) -> None:
@@ -368,6 +373,7 @@ class Tracker:
             "started": self._started,
             "version": _version(),
             "connections": len(self._node.hub.connections),
+            "servers": sorted(servers_seen),
             "lag_ms": round(self._lag * 1000),
             "beat": time.time(),
         }

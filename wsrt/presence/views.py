@@ -93,7 +93,7 @@ class RoomView:
 
     def watch(self, watcher: Watcher) -> None:
         """Tell a connection who is here, and from then on what changes."""
-        self.watchers[watcher.connection] = watcher, False
+        self.watchers.setdefault(watcher.connection, (watcher, False))
         if self.version is None:
             self.load()
         else:

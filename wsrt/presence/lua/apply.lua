@@ -11,7 +11,7 @@ if not may_write() then
 end
 
 local rooms = {}
-for n = 1, tonumber(ARGV[2]) do
+for n = 1, count do
   rooms[n] = room_of(n)
 end
 
@@ -44,7 +44,7 @@ local function leave(room, of, number)
   end
 end
 
-local at, of = HEAD + 1, 0
+local at, of = head + 1, 0
 while at <= #ARGV do
   local room, number = rooms[tonumber(ARGV[at + 1])], ARGV[at + 2]
   if ARGV[at] == 'join' then

@@ -4,10 +4,10 @@
 --
 -- Returns how many rooms are done, the cursor in the next one, how much of what it may do was done, and the changes.
 
-local most, cursor = tonumber(ARGV[HEAD + 1]), ARGV[HEAD + 2]
+local most, cursor = tonumber(ARGV[head + 1]), ARGV[head + 2]
 local budget = most
 
--- One page of the node's connections; returns the next cursor.
+-- One page of the node's connections; returns whether it was the last one.
 local function purge(room, of)
   local page = redis.call('HSCAN', room.numbers, cursor, 'COUNT', budget)
   local found, numbers, users, times = page[2], {}, {}, {}
@@ -26,17 +26,19 @@ local function purge(room, of)
   end
   -- Looking costs too: a hash may be nearly empty, a room have one connection.
   budget = budget - math.max(#numbers, math.ceil(most / 50))
-  -- What was too much for this call is found again at the same place.
-  return #found > 2 * #numbers and cursor or page[1]
+  if #found > 2 * #numbers then
+    return false -- what was too much for this call is found again at the same place
+  end
+  cursor = page[1]
+  return cursor == '0'
 end
 
-for n = 1, tonumber(ARGV[2]) do
+for n = 1, count do
   local room = room_of(n)
   repeat
     if budget <= 0 then
       return { n - 1, cursor, most, changes }
     end
-    cursor = purge(room, n - 1)
-  until cursor == '0'
+  until purge(room, n - 1)
 end
-return { tonumber(ARGV[2]), '0', most - budget, changes }
+return { count, '0', most - budget, changes }

@@ -14,11 +14,13 @@
 --   numbers               HASH     of the node: number of a connection -> user, "" for a guest
 --   details               HASH     of the node: number of a connection -> JSON
 
-local HEAD, EACH = 2 + 3 * ARGV[2], 5
+local writers, versions, namespaces = KEYS[1], KEYS[2], KEYS[3]
+local node, count = ARGV[1], tonumber(ARGV[2])
+local head = 2 + 3 * count
 local changes = {}
 
 local function room_of(n)
-  local key, argument = 3 + (n - 1) * EACH, 2 + (n - 1) * 3
+  local key, argument = 3 + 5 * (n - 1), 2 + 3 * (n - 1)
   return {
     counts = KEYS[key + 1], data = KEYS[key + 2], list = KEYS[key + 3],
     numbers = KEYS[key + 4], details = KEYS[key + 5],
@@ -27,14 +29,13 @@ local function room_of(n)
 end
 
 local function may_write()
-  return redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 1
+  return redis.call('SISMEMBER', writers, node) == 1
 end
 
 -- What members have to be told: triples of kind, user and connections, under one version each. `of` is the number of the
 -- operation or room that it came of.
 local function tell(room, of, told)
-  local count = #told / 3
-  local version = redis.call('HINCRBY', KEYS[2], room.field, count) - count
+  local version = redis.call('HINCRBY', versions, room.field, #told / 3) - #told / 3
   for i = 1, #told, 3 do
     version = version + 1
     for _, value in ipairs({ of, told[i], told[i + 1], told[i + 2], version }) do
@@ -53,25 +54,25 @@ end
 -- clock stands still in a script, and may be set back.
 local function open(room)
   local time = redis.call('TIME')
-  local highest = tonumber(redis.call('HGET', KEYS[2], '') or 0)
+  local highest = tonumber(redis.call('HGET', versions, '') or 0)
   local start = math.max(time[1] * 1000000 + time[2], highest + 1)
-  redis.call('HSET', KEYS[2], room.field, string.format('%.0f', start - 1))
-  redis.call('HINCRBY', KEYS[3], room.namespace, 1)
+  redis.call('HSET', versions, room.field, string.format('%.0f', start - 1))
+  redis.call('HINCRBY', namespaces, room.namespace, 1)
 end
 
 local function close(room)
-  local version = redis.call('HGET', KEYS[2], room.field) or '0'
-  local highest = redis.call('HGET', KEYS[2], '') or '0'
+  local version = redis.call('HGET', versions, room.field) or '0'
+  local highest = redis.call('HGET', versions, '') or '0'
   if tonumber(version) > tonumber(highest) then
-    redis.call('HSET', KEYS[2], '', version)
+    redis.call('HSET', versions, '', version)
   end
-  redis.call('HDEL', KEYS[2], room.field)
+  redis.call('HDEL', versions, room.field)
   redis.call('UNLINK', room.counts, room.data)
   if room.name ~= '' then
     redis.call('ZREM', room.list, room.name)
   end
-  if redis.call('HINCRBY', KEYS[3], room.namespace, -1) <= 0 then
-    redis.call('HDEL', KEYS[3], room.namespace)
+  if redis.call('HINCRBY', namespaces, room.namespace, -1) <= 0 then
+    redis.call('HDEL', namespaces, room.namespace)
   end
 end
 

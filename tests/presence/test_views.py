@@ -1,0 +1,317 @@
+"""What a node shows of a room, against a store and nodes that are played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from typing import Any, Literal
+
+import pytest
+
+from tests.support.waiting import aeventually
+from wsrt.delivery.connection import Connection
+from wsrt.delivery.ledger import ledger
+from wsrt.presence import views
+from wsrt.presence.store import Change, Count, MemberRecord, Snapshot, StoreUnavailable
+from wsrt.presence.views import Arrival, RoomView, Watcher
+from wsrt.protocol.envelope import Frame
+
+
+class Store:
+    """The room as the store has it, and how often it was asked."""
+
+    is_versioned = True
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.members: dict[str | None, MemberRecord] = {}
+        self.loads = 0
+        self.is_down = False
+
+    async def snapshot(self, namespace: str, room: str, limit: int) -> Snapshot:
+        self.loads += 1
+        if self.is_down:
+            raise StoreUnavailable("down")
+        guests = self.members[None].connections if None in self.members else 0
+        users = len(self.members) - (None in self.members)
+        listed = tuple(self.members.values()) if len(self.members) <= limit else None
+        return Snapshot(self.version, Count(users, guests, users + guests), listed)
+
+    def change(
+        self,
+        kind: Literal["joined", "left", "changed"],
+        user: str | None,
+        connections: int | None = None,
+        data: str | None = None,
+    ) -> Change:
+        """Change the room; return what nodes are told."""
+        self.version += 1
+        number = (0 if kind == "left" else 1) if connections is None else connections
+        if kind == "left":
+            del self.members[user]
+        else:
+            self.members[user] = MemberRecord(user, number, data)
+        return Change("n", "r", kind, user, number, data, self.version)
+
+
+class Outbox:
+    def __init__(self) -> None:
+        self.frames: list[dict[str, Any]] = []
+
+    def put(self, frame: Frame) -> None:
+        envelope = json.loads(frame.text)
+        assert envelope["event"] == "wsrt.presence"
+        assert envelope["data"].pop("room") == "r"
+        self.frames.append(envelope["data"])
+
+
+class Client:
+    """A member of the room, as a client would rebuild it from its frames."""
+
+    numbers = itertools.count()
+
+    def __init__(self, view: RoomView, user: str | None = None, *, wants_frames: bool = True) -> None:
+        self.outbox = Outbox()
+        self.connection = Connection(f"n-{next(self.numbers)}", "n", self.outbox, None)  # type: ignore[arg-type]
+        self.connection.user_id = user
+        self.arrivals: list[Arrival] = []
+        self.watcher = Watcher(self.connection, wants_frames, lambda room, arrivals: self.arrivals.extend(arrivals))
+        view.watch(self.watcher)
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        return self.outbox.frames
+
+    @property
+    def members(self) -> dict[str | None, Any] | None:
+        """The room as the frames tell it; None while they told only a count."""
+        here: dict[str | None, Any] | None = None
+        for frame in self.frames:
+            if "members" in frame:
+                here = {member["user_id"]: member["data"] for member in frame["members"]}
+            elif "count" in frame:
+                here = None
+            else:
+                assert here is not None
+                for member in frame.get("left", ()):
+                    del here[member["user_id"]]
+                for member in frame.get("joined", ()):
+                    assert member["user_id"] not in here
+                    here[member["user_id"]] = member["data"]
+                for member in frame.get("changed", ()):
+                    assert member["user_id"] in here
+                    here[member["user_id"]] = member["data"]
+        return here
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows and patience of milliseconds."""
+    monkeypatch.setattr(views, "WINDOWS", ((100, 0.02), (1000, 0.03)))
+    monkeypatch.setattr(views, "LONGEST_WINDOW", 0.05)
+    monkeypatch.setattr(views, "GAP_SECONDS", 0.05)
+    monkeypatch.setattr(views, "RETRY_SECONDS", 0.02)
+
+
+def room(store: Store) -> RoomView:
+    return RoomView(asyncio.get_running_loop(), store, "n", "r")  # type: ignore[arg-type]
+
+
+async def test_snapshot_and_differences() -> None:
+    """A member gets the room once, and what changed after that, under the versions of the store."""
+    store = Store()
+    store.change("joined", "ada", data='{"name":"Ada"}')
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    assert client.frames == [{"version": 1, "members": [{"user_id": "ada", "connections": 1, "data": {"name": "Ada"}}]}]
+    view.take([store.change("joined", "grace"), store.change("changed", "ada", data='"x"')])
+    await aeventually(lambda: len(client.frames) == 2)
+    assert client.frames[1] == {
+        "version": 3,
+        "joined": [{"user_id": "grace", "connections": 1, "data": None}],
+        "changed": [{"user_id": "ada", "connections": 1, "data": "x"}],
+    }
+    view.take([store.change("left", "ada", data='"x"')])
+    await aeventually(lambda: len(client.frames) == 3)
+    assert client.frames[2] == {"version": 4, "left": [{"user_id": "ada", "connections": 1, "data": "x"}]}
+    assert store.loads == 1
+
+
+async def test_put_together() -> None:
+    """What comes within a window is one frame; who came and went within it is not told."""
+    store = Store()
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    view.take([store.change("joined", "ada"), store.change("joined", "grace"), store.change("left", "ada")])
+    view.take([store.change("changed", "grace", data="1")])
+    await aeventually(lambda: len(client.frames) == 2)
+    assert client.frames[1]["joined"] == [{"user_id": "grace", "connections": 1, "data": 1}]
+    assert "left" not in client.frames[1]
+    view.take([store.change("left", "grace"), store.change("joined", "grace", data="1")])
+    view.take([store.change("joined", "end")])
+    await aeventually(lambda: len(client.frames) == 3)
+    assert [member["user_id"] for member in client.frames[2]["joined"]] == ["end"]
+    assert "changed" not in client.frames[2]
+
+
+async def test_one_load_for_many() -> None:
+    """Later members get the room from memory, in a frame that is encoded once."""
+    store = Store()
+    store.change("joined", "ada")
+    view = room(store)
+    clients = [Client(view) for _ in range(50)]
+    await aeventually(lambda: all(client.frames for client in clients))
+    late = Client(view)
+    await aeventually(lambda: late.frames)
+    assert store.loads == 1
+    assert late.members == {"ada": None}
+
+
+async def test_versions_out_of_order() -> None:
+    """A version that comes late is waited for; what was in the snapshot already is not told again."""
+    store = Store()
+    first = store.change("joined", "ada")
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    changes = [store.change("joined", name) for name in "abc"]
+    view.take([first, changes[2]])
+    view.take([changes[1]])
+    await asyncio.sleep(0.03)
+    assert len(client.frames) == 1
+    view.take([changes[0]])
+    await aeventually(lambda: client.members == dict.fromkeys(["ada", "a", "b", "c"]))
+    assert store.loads == 1
+
+
+async def test_lost_change() -> None:
+    """A version that never comes is healed from the store, as a difference (I42)."""
+    store = Store()
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    healed = ledger["presence_gaps_healed"]
+    store.change("joined", "lost")
+    view.take([store.change("joined", "ada")])
+    await aeventually(lambda: client.members == {"lost": None, "ada": None})
+    assert store.loads == 2
+    assert ledger["presence_gaps_healed"] == healed + 1
+    assert len(client.frames) == 2
+
+
+@pytest.mark.parametrize("version", [2, 100])
+async def test_compared_with_the_store(version: int) -> None:
+    """A store with another version than ours, and no change that explains it, is loaded anew: it lost writes."""
+    store = Store()
+    store.version = 9
+    store.change("joined", "ada")
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    store.members.clear()
+    store.version = version
+    view.compare(version)
+    await aeventually(lambda: client.members == {})
+    assert view.version == version
+
+
+async def test_change_on_its_way() -> None:
+    """A version that arrives while we wait for it needs no load."""
+    store = Store()
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    change = store.change("joined", "ada")
+    view.compare(1)
+    view.take([change])
+    await asyncio.sleep(0.1)  # longer than the patience
+    assert store.loads == 1
+    assert client.members == {"ada": None}
+
+
+async def test_large_room() -> None:
+    """Above 1,000 members a count is told; below 900 the list is, to everybody."""
+    store = Store()
+    for number in range(1000):
+        store.change("joined", str(number))
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    assert len(client.frames[0]["members"]) == 1000
+    view.take([store.change("joined", f"x{number}") for number in range(3)])
+    await aeventually(lambda: len(client.frames) == 2)
+    assert client.frames[1] == {"version": 1003, "count": 1003}
+    late = Client(view)
+    await aeventually(lambda: late.frames)
+    assert late.frames == [{"version": 1003, "count": 1003}]
+    view.take([store.change("joined", None, 1)])
+    view.take([store.change("changed", None, 7)])
+    await aeventually(lambda: client.frames[-1]["count"] == 1010)
+    view.take([store.change("left", None)])
+    view.take([store.change("left", str(number)) for number in range(104)])
+    await aeventually(lambda: late.members is not None)
+    assert late.members == client.members == dict.fromkeys(member for member in store.members)
+    assert store.loads == 2
+
+
+async def test_hooks() -> None:
+    """Hooks hear of others who come and go, not of themselves, and also where the client wants no frames."""
+    store = Store()
+    store.change("joined", "ada")
+    view = room(store)
+    client = Client(view, "ada", wants_frames=False)
+    await aeventually(lambda: view.watchers[client.connection][1])
+    view.take([store.change("joined", "grace"), store.change("left", "ada"), store.change("joined", None)])
+    await aeventually(lambda: len(client.arrivals) == 2)
+    view.take([store.change("left", "grace"), store.change("joined", "ada")])
+    await aeventually(lambda: len(client.arrivals) == 3)
+    assert client.arrivals == [("joined", "grace"), ("joined", None), ("left", "grace")]
+    assert client.frames == []
+
+
+async def test_store_that_is_down() -> None:
+    """A room that cannot be loaded is tried again; changes wait."""
+    store = Store()
+    store.is_down = True
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: store.loads > 1)
+    view.take([store.change("joined", "ada")])
+    store.is_down = False
+    await aeventually(lambda: client.members == {"ada": None})
+
+
+async def test_store_without_versions() -> None:
+    """Whatever is told, the room is loaded and compared, with versions of our own."""
+    store = Store()
+    store.is_versioned = False
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    store.change("joined", "ada")
+    view.take([store.change("joined", "grace")])
+    await aeventually(lambda: client.members == {"ada": None, "grace": None})
+    store.change("left", "ada")
+    view.load()
+    await aeventually(lambda: client.members == {"grace": None})
+    versions = [frame["version"] for frame in client.frames]
+    assert versions == sorted(set(versions))
+
+
+async def test_closed() -> None:
+    """A view that nobody watches does nothing any more."""
+    store = Store()
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    view.unwatch(client.connection)
+    view.close()
+    view.take([store.change("joined", "a"), store.change("left", "a")])
+    view.compare(99)
+    view.load()
+    await asyncio.sleep(0.1)  # longer than anything waits
+    assert len(client.frames) == 1
+    assert store.loads == 1

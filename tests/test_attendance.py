@@ -1,0 +1,336 @@
+"""Presence as a consumer has it: who counts, what members see, and what hooks hear."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from tests.support.waiting import aeventually
+from wsrt import Closed, DeclarationError, Event, TypedEventConsumer, close_codes, on, presence
+from wsrt.addresses import Connection, User
+from wsrt.control import adisconnect
+from wsrt.delivery.ledger import ledger
+from wsrt.exceptions import WrongContext
+from wsrt.testing import Client, connect
+
+EXTENDED = ["wsrt.v1"]
+
+
+class Card(BaseModel):
+    name: str
+
+
+class Rename(Event, name="rename"):
+    name: str
+
+
+class Enter(Event, name="enter"):
+    room: str
+
+
+class Exit(Event, name="exit"):
+    room: str
+
+
+class Login(Event, name="login"):
+    user: str | None
+
+
+class HallConsumer(TypedEventConsumer):
+    namespace = "hall"
+    presence = Card
+    name = ""
+
+    async def on_connect(self) -> None:
+        self.heard: list[str] = []
+        self.counted = await presence.acount("hall", namespace="hall")
+        await self.join("hall")
+
+    async def member(self, room: str) -> Card | None:
+        return Card(name=self.name) if self.name else None
+
+    async def on_presence_join(self, user: str | None, room: str) -> None:
+        self.heard.append(f"+{user} {room}")
+
+    def on_presence_leave(self, user: str | None, room: str) -> None:  # type: ignore[override]
+        self.heard.append(f"-{user} {room}")
+
+    @on
+    async def rename(self, event: Rename) -> None:
+        self.name = event.name
+        await self.join("hall")
+
+    @on
+    async def enter(self, event: Enter) -> None:
+        await self.join(event.room)
+
+    @on
+    async def leave_room(self, event: Exit) -> None:
+        await self.leave(event.room)
+
+    @on
+    async def login(self, event: Login) -> None:
+        if event.user is None:
+            await self.clear_user_id()
+        else:
+            await self.set_user_id(event.user)
+
+
+class Again(Event, name="again"):
+    pass
+
+
+class PlainConsumer(TypedEventConsumer):
+    namespace = "plain-hall"
+
+    async def on_connect(self) -> None:
+        await self.join("a")
+
+    @on
+    async def again(self, event: Again) -> None:
+        await self.leave("a")
+        await self.join("a")
+
+
+def dial(name: str | None = None, consumer: type[TypedEventConsumer] = HallConsumer, **options: Any) -> Client:
+    scope = {"user": SimpleUser(name)} if name is not None else {}
+    return connect(consumer, subprotocols=EXTENDED, scope=scope, **options)
+
+
+class SimpleUser:
+    """What Channels' middleware puts into a scope, without a database."""
+
+    is_authenticated = True
+    is_active = True
+
+    def __init__(self, pk: str) -> None:
+        self.pk = pk
+
+
+async def bind(client: Client, name: str) -> None:
+    await client.request(Login(user=name))
+
+
+def told(client: Client) -> list[dict[str, Any]]:
+    """Return the frames of presence so far, without room and version."""
+    frames = [frame["data"] for frame in client.reserved if frame["event"] == "wsrt.presence"]
+    return [{key: value for key, value in frame.items() if key not in ("room", "version")} for frame in frames]
+
+
+async def test_counted_from_the_end_of_on_connect() -> None:
+    """A connection counts in its rooms and in its namespace once on_connect has returned, and until it ends."""
+    async with dial() as client:
+        assert client.consumer.counted == 0
+        assert await presence.acount("hall", namespace="hall") == 1
+        await bind(client, "ada")
+        await client.request(Enter(room="side"))
+        assert await presence.acount("side", namespace="hall") == 1
+        assert {room.name for room in await presence.arooms(namespace="hall")} == {"hall", "side"}
+        assert await presence.amembers("side", namespace="hall") == [presence.Member("ada", 1)]
+        await client.request(Exit(room="side"))
+        assert await presence.acount("side", namespace="hall") == 0
+    assert await presence.acount("hall", namespace="hall") == 0
+    assert await presence.aconnections(namespace="hall") == []
+
+
+async def test_snapshot_and_differences() -> None:
+    """Members who speak wsrt.v1 get the room with themselves in it, then what changes; plain clients get nothing."""
+    async with connect(HallConsumer) as plain, dial() as ada:
+        await aeventually(lambda: told(ada))
+        assert told(ada) == [{"members": [{"user_id": None, "connections": 2, "data": None}]}]
+        await bind(ada, "ada")
+        await aeventually(lambda: len(told(ada)) == 2)
+        assert told(ada)[1] == {
+            "joined": [{"user_id": "ada", "connections": 1, "data": None}],
+            "changed": [{"user_id": None, "connections": 1, "data": None}],
+        }
+        await ada.request(Rename(name="Ada"))
+        await aeventually(lambda: len(told(ada)) == 3)
+        assert told(ada)[2] == {"changed": [{"user_id": "ada", "connections": 1, "data": {"name": "Ada"}}]}
+        assert plain.reserved == []
+        versions = [frame["data"]["version"] for frame in ada.reserved if frame["event"] == "wsrt.presence"]
+        assert versions == sorted(set(versions))
+
+
+async def test_second_tab_is_no_arrival() -> None:
+    """Further connections of a user are told to nobody, and their hooks hear of others only."""
+    async with dial() as first, dial() as second:
+        await bind(first, "ada")
+        await bind(second, "grace")
+        await aeventually(lambda: "+grace hall" in first.consumer.heard)
+        async with dial() as third:
+            await bind(third, "grace")
+            await asyncio.sleep(0.3)  # longer than differences are put together
+        await asyncio.sleep(0.3)
+        assert [word for word in first.consumer.heard if "grace" in word] == ["+grace hall"]
+        assert not [word for word in second.consumer.heard if "grace" in word]
+        await second.disconnect()
+        await aeventually(lambda: "-grace hall" in first.consumer.heard)
+
+
+@pytest.mark.parametrize(("code", "is_at_once"), [(1000, True), (1001, False), (1006, False)])
+async def test_grace(code: int, is_at_once: bool, settings: Any) -> None:
+    """Who says goodbye is gone at once; who is lost, or leaves the page, is for the grace still there."""
+    settings.WSRT = {"PRESENCE": {"BACKEND": "wsrt.presence.memory.MemoryPresence", "OPTIONS": {"GRACE": 0.2}}}
+    client = dial()
+    async with client:
+        await bind(client, "ada")
+        await client.disconnect(code)
+    assert await presence.ais_online("ada") is not is_at_once
+    await aeventually(lambda: _is_offline("ada"))
+
+
+async def _is_offline(user: str) -> bool:
+    return not await presence.ais_online(user)
+
+
+async def test_kicked() -> None:
+    """Whoever is disconnected by the server is offline at once."""
+    async with dial() as client:
+        await bind(client, "ada")
+        await adisconnect(User("ada"))
+        await client.assert_closed(close_codes.DISCONNECTED)
+        await client.disconnect()
+    assert not await presence.ais_online("ada")
+
+
+async def test_details(settings: Any) -> None:
+    """Address and user agent are kept only if the settings say so; the id is the connection's address."""
+    headers = {"user-agent": "Browser 1.0"}
+    async with connect(HallConsumer, headers=headers, scope={"client": ["10.0.0.1", 5]}):
+        (found,) = await presence.aconnections(namespace="hall")
+        assert (found.address, found.user_agent, found.consumer) == (None, None, "HallConsumer")
+        assert found.since is not None
+    settings.WSRT = {"PRESENCE": {"BACKEND": "wsrt.presence.memory.MemoryPresence", "OPTIONS": {"DETAILS": True}}}
+    async with connect(HallConsumer, headers=headers, scope={"client": ["10.0.0.1", 5]}) as client:
+        (found,) = await presence.aconnections(namespace="hall")
+        assert (found.address, found.user_agent) == ("10.0.0.1", "Browser 1.0")
+        await adisconnect(Connection(found.id))
+        await client.assert_closed(close_codes.DISCONNECTED)
+
+
+async def test_online_and_stats() -> None:
+    """Who of many is online is one question; of several namespaces too."""
+    async with dial() as client, connect(PlainConsumer):
+        await bind(client, "7")
+        assert await presence.aonline([7, "8"]) == {7}
+        assert await presence.aonline([7], namespace="plain-hall") == set()
+        assert await presence.ais_online(7, namespace="hall")
+        stats = await presence.astats()
+        assert (stats.namespaces["hall"].users, stats.namespaces["plain-hall"].guests) == (1, 1)
+        assert stats.connections == 2
+        assert not stats.is_shared
+        assert [(node.pid, node.lease > 20) for node in stats.nodes] == [(os.getpid(), True)]
+        assert [user.user_id for user in await presence.ausers(namespace="hall")] == ["7"]
+
+
+async def test_paged() -> None:
+    """Long lists come in pages."""
+    clients = [dial() for _ in range(5)]
+    for number, client in enumerate(clients):
+        await client.__aenter__()
+        await bind(client, f"u{number}")
+    seen: list[str | None] = []
+    page = await presence.amembers("hall", namespace="hall", limit=2)
+    while True:
+        seen += [member.user_id for member in page]
+        if page.next is None:
+            break
+        page = await presence.amembers("hall", namespace="hall", limit=2, after=page.next)
+    assert sorted(filter(None, seen)) == ["u0", "u1", "u2", "u3", "u4"]
+    assert [member.user_id for member in await presence.amembers("hall", namespace="hall", search="U3")] == ["u3"]
+    for client in clients:
+        await client.disconnect()
+
+
+def test_process_without_connections() -> None:
+    """The memory of a process that holds no connections knows nobody, and says so instead of answering."""
+    for read in (presence.stats, lambda: presence.count("a"), lambda: presence.online([1])):
+        with pytest.raises(WrongContext, match="RedisPresence"):
+            read()  # type: ignore[operator]
+
+
+async def test_sync_in_a_loop() -> None:
+    """The synchronous form would block the loop: it names its twin."""
+    with pytest.raises(WrongContext, match=r"presence\.acount"):
+        presence.count("a")
+
+
+async def test_missing_store(settings: Any) -> None:
+    """A store that cannot be made tracks nobody and disturbs nobody; whoever asks is told."""
+    settings.WSRT = {"PRESENCE": {"BACKEND": "no.such.Store"}}
+    async with dial(consumer=PlainConsumer) as client:
+        await client.request(Again())
+        with pytest.raises(presence.StoreUnavailable, match=r"manage\.py check"):
+            await presence.acount("hall")
+
+
+class WrongMember(TypedEventConsumer):
+    namespace = "wrong-member"
+    presence = Card
+
+    async def on_connect(self) -> None:
+        await self.join("a")
+
+    async def member(self, room: str) -> Any:
+        return {"text": {"name": "no model"}, "large": Card(name="x" * 5000)}[self.query["kind"]]
+
+
+@pytest.mark.parametrize("kind", ["text", "large"])
+async def test_member_that_cannot_be_shown(kind: str) -> None:
+    """What is no model of ``presence``, or over 4 KiB, is a bug of the set-up."""
+    async with connect(WrongMember, f"/?kind={kind}") as client:
+        await client.assert_closed(close_codes.CONNECTION_SETUP_FAILED)
+    assert await presence.acount("a", namespace="wrong-member") == 0
+
+
+class FailingHook(TypedEventConsumer):
+    namespace = "failing-hook"
+    presence = True
+
+    async def on_connect(self) -> None:
+        await self.join("a")
+
+    async def on_presence_join(self, user: str | None, room: str) -> None:
+        raise RuntimeError("the hook failed")
+
+
+async def test_hook_that_fails() -> None:
+    """A hook that raises is a bug: logged, and closed 1011."""
+    failed = ledger["handlers_failed"]
+    async with connect(FailingHook) as client:
+        await aeventually(lambda: client.consumer is not None)
+        await asyncio.sleep(0.1)
+        async with connect(FailingHook, scope={"user": SimpleUser("ada")}):
+            await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
+    assert ledger["handlers_failed"] > failed
+
+
+def test_declaration() -> None:
+    """What stands in ``presence`` is checked when the class is made."""
+    with pytest.raises(DeclarationError, match="presence is True, False or a Pydantic model"):
+        type("Wrong", (TypedEventConsumer,), {"presence": "yes", "__module__": __name__})
+
+
+class Ending(TypedEventConsumer):
+    namespace = "ending"
+
+    async def on_connect(self) -> None:
+        await self.join("a")
+        await self.close()
+
+    async def on_disconnect(self, closed: Closed) -> None:
+        self.count = await presence.acount("a", namespace="ending")
+
+
+async def test_closed_in_on_connect() -> None:
+    """A connection that was closed before it was set up never counts."""
+    async with connect(Ending) as client:
+        await client.assert_closed(1000)
+        await client.disconnect()
+        assert client.consumer.count == 0
+    assert await presence.aconnections(namespace="ending") == []

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
 from wsrt import TypedEventConsumer, checks
-from wsrt.checks import check_consumers, check_layers, check_runtime, check_settings
+from wsrt.checks import check_consumers, check_layers, check_runtime, check_servers, check_settings
 from wsrt.conf import DEFAULTS, SHAPES
 from wsrt.protocol.catalog import namespaces
 
@@ -383,6 +383,25 @@ def test_bare_application(settings: Any) -> None:
     assert check_runtime() == []
 
 
+# The servers
+
+
+def test_installed_servers() -> None:
+    """The servers that are tested with are as wsrt knows them."""
+    assert check_servers() == []
+
+
+def test_server_of_another_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that lacks what it is recognised by is told, with what it lacks (wsrt.W009)."""
+    monkeypatch.setattr(
+        checks, "missing_features", lambda: {"uvicorn (wsproto)": ["WSProtocol.writable"], "daphne": []}
+    )
+    warning = only(check_servers(), "wsrt.W009")
+    assert warning.msg.startswith("uvicorn (wsproto)")
+    assert "WSProtocol.writable" in warning.msg
+    assert "plain ASGI" in str(warning.hint)
+
+
 # The command
 
 
@@ -393,6 +412,15 @@ def test_check_command(settings: Any, capsys: pytest.CaptureFixture[str]) -> Non
     settings.WSRT = {"MAX_ROOM": 5}
     with pytest.raises(SystemCheckError, match=r"wsrt\.E002"):
         call_command("check")
+
+
+def test_check_command_of_a_deployment(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """``check --deploy`` looks at application and servers, ``check`` does not: it would import them."""
+    settings.ASGI_APPLICATION = "tests.asgi.application"
+    call_command("check")
+    assert "wsrt.W008" not in capsys.readouterr().err
+    call_command("check", deploy=True)
+    assert "wsrt.W008" in capsys.readouterr().err
 
 
 def test_check_command_warns(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,7 @@ from wsrt import TypedEventConsumer, close_codes, conf, testing
 from wsrt.delivery.transport import Transport
 from wsrt.exceptions import ProtocolError
 from wsrt.servers.daphne import DaphneTransport
+from wsrt.servers.granian import GranianTransport
 from wsrt.servers.hypercorn import HypercornTransport
 from wsrt.servers.uvicorn import LegacyTransport, SansIOTransport, WsprotoTransport
 from wsrt.testing import connect
@@ -500,7 +501,8 @@ def test_error_codes() -> None:
 
 
 @pytest.mark.parametrize(
-    "transport", [DaphneTransport, SansIOTransport, LegacyTransport, WsprotoTransport, HypercornTransport]
+    "transport",
+    [DaphneTransport, SansIOTransport, LegacyTransport, WsprotoTransport, HypercornTransport, GranianTransport],
 )
 def test_servers(transport: type[Transport]) -> None:
     """The deployment page says of each server what its transport does."""

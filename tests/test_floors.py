@@ -31,7 +31,7 @@ FLOORS: list[set[str]] = [
         "consumers",
         "control",
     },
-    {"servers", "apps", "checks", "testing", "asgi"},
+    {"servers", "apps", "checks", "testing", "asgi", "admin", "console", "routing", "doctor", "management"},
 ]
 """Words, protocol, delivery, processes, consumer, doors."""
 

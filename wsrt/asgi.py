@@ -50,7 +50,8 @@ class Runtime:
                     return
                 transport = transport_of(send)
                 extensions = {**(scope.get("extensions") or {}), TRANSPORT: transport}
-                await self._application({**scope, "extensions": extensions}, receive, transport.send)
+                scope = {**scope, "extensions": extensions}
+                await self._application(scope, transport.receiver(receive), transport.send)
             case "lifespan":
                 await _Lifespan(self._application).serve(scope, receive, send)
             case _:

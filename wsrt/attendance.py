@@ -57,10 +57,26 @@ class Attendance:
     Args:
         tracker: of the node; None where the settings name no usable store.
         shows: what the consumer says in ``presence``.
+        hooks: of the consumer; None where it shows nothing.
         wants_frames: whether its client understands ``wsrt.presence``.
         submit: runs something in the order of the handlers.
         on_failed: called when a hook raised; must close.
     """
+
+    __slots__ = (
+        "_arrivals",
+        "_connection",
+        "_details",
+        "_hooks",
+        "_is_telling",
+        "_number",
+        "_on_failed",
+        "_shows",
+        "_state",
+        "_submit",
+        "_tracker",
+        "_watcher",
+    )
 
     def __init__(
         self,
@@ -70,7 +86,7 @@ class Attendance:
         consumer: str,
         scope: Scope,
         shows: bool | type[BaseModel],
-        hooks: PresenceHooks,
+        hooks: PresenceHooks | None,
         wants_frames: bool,
         submit: Submit,
         on_failed: Callable[[], None],
@@ -83,11 +99,12 @@ class Attendance:
             self._details |= _personal(scope)
         self._shows = shows
         self._hooks = hooks
-        self._watcher = Watcher(connection, wants_frames, self._hear if hooks.hears else None)
+        hears = hooks is not None and hooks.hears
+        self._watcher = Watcher(connection, wants_frames, self._hear if hears else None)
         self._submit = submit
         self._on_failed = on_failed
-        # Who came and went, for hooks that have not been called yet.
-        self._arrivals: collections.deque[tuple[str, Arrival]] = collections.deque()
+        # Who came and went, for hooks that have not been called yet. None where there are no hooks.
+        self._arrivals: collections.deque[tuple[str, Arrival]] | None = collections.deque() if hears else None
         self._is_telling = False
         self._state: Literal["before", "online", "over"] = "before"
 
@@ -163,6 +180,8 @@ class Attendance:
 
     def _hear(self, room: str, arrivals: Iterable[Arrival]) -> None:
         """Have the hooks called when their turn comes."""
+        if self._arrivals is None:
+            return
         self._arrivals.extend((room, arrival) for arrival in arrivals)
         while len(self._arrivals) > MAX_ARRIVALS:
             self._arrivals.popleft()
@@ -172,7 +191,7 @@ class Attendance:
 
     async def _tell_hooks(self) -> None:
         try:
-            while self._arrivals and self.is_online():
+            while self._hooks is not None and self._arrivals and self.is_online():
                 room, (kind, user_id) = self._arrivals.popleft()
                 if room in self._connection.rooms:
                     await (self._hooks.joined if kind == "joined" else self._hooks.left)(user_id, room)
@@ -185,7 +204,7 @@ class Attendance:
             database_care.after_handler()
 
     async def _data(self, room: str) -> str | None:
-        if not self._shows:
+        if not self._shows or self._hooks is None:
             return None
         shown = await self._hooks.member(room)
         if shown is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig
@@ -16,6 +16,9 @@ from .asgi import Runtime
 from .conf import DEFAULTS, SHAPES, conf
 from .protocol.catalog import namespaces
 from .protocol.rate import parse_rate
+from .servers import missing_features
+
+Check = Callable[..., list[CheckMessage]]
 
 CORE = "channels_redis.core.RedisChannelLayer"
 MEMORY = "channels.layers.InMemoryChannelLayer"
@@ -96,6 +99,26 @@ def check_runtime(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any)
             id="wsrt.W008",
         )
     ]
+
+
+def check_servers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that wsrt recognises the servers that are installed, where the deployment is checked; imports them."""
+    return [unknown_server(server, missing) for server, missing in missing_features().items() if missing]
+
+
+def unknown_server(server: str, missing: Sequence[str]) -> CheckMessage:
+    """Return the warning of a server that lacks some features."""
+    return CheckWarning(
+        f"{server} is not as wsrt knows it: it lacks {', '.join(missing)}.",
+        hint="Its connections are served as plain ASGI, or not drained at its end: use another version of it, or "
+        "another server.",
+        id="wsrt.W009",
+    )
+
+
+ALWAYS: tuple[Check, ...] = (check_settings, check_layers, check_consumers)
+DEPLOY: tuple[Check, ...] = (check_runtime, check_servers)
+"""What ``manage.py check`` runs, and what only ``check --deploy`` does."""
 
 
 def _keys(values: dict[str, Any]) -> Iterator[CheckMessage]:

@@ -433,7 +433,7 @@ class TypedEventConsumer(AsyncConsumer):
             member=functools.partial(call, self.member),
             joined=functools.partial(call, self.on_presence_join),
             left=functools.partial(call, self.on_presence_leave),
-            hears=bool(self.presence) and hears,
+            hears=hears,
         )
 
     async def _wait_for_close(self) -> Closed:

@@ -109,12 +109,14 @@ class Handler:
         function: the method, unbound.
         events: the classes that it takes.
         replies: the classes that its return annotation declares.
+        may_return_none: whether a request may be answered with ``wsrt.ok`` instead.
     """
 
     name: str
     function: Callable[..., Any]
     events: tuple[type[Event], ...]
     replies: tuple[type[Event], ...]
+    may_return_none: bool
 
 
 def event_handlers(cls: type, base: type, local_names: Mapping[str, Any]) -> dict[type[Event], Handler]:
@@ -216,7 +218,9 @@ def _handler(
                 or f"no event type; annotate it, def {name}(self, event: SomeEvent), or give it, @on(SomeEvent)"
             )
         )
-    return Handler(name, function, events, _replies(where, hints.get("return")))
+    returned = hints.get("return")
+    replies = _replies(where, returned)
+    return Handler(name, function, events, replies, not replies or type(None) in _members(returned))
 
 
 def _hints(where: str, function: Callable[..., Any], local_names: Mapping[str, Any], module: str) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class Pump:
             consumer=type(consumer).__name__,
             scope=scope,
             shows=consumer.presence,
-            hooks=consumer._presence_hooks(self.call),
+            hooks=consumer._presence_hooks(self.call) if consumer.presence else None,
             wants_frames=self.session.extended,
             submit=self.submit,
             on_failed=lambda: self.close(close_codes.MESSAGE_HANDLING_FAILED),

@@ -9,7 +9,7 @@ import pytest_asyncio
 from tests.support import raw
 from tests.support.client import hang_up
 
-WITH_RUNTIME = ["daphne", "uvicorn-sansio", "uvicorn-websockets", "uvicorn-wsproto", "hypercorn"]
+WITH_RUNTIME = ["daphne", "uvicorn-sansio", "uvicorn-websockets", "uvicorn-wsproto", "hypercorn", "granian"]
 """The servers that the runtime knows, by their commands in tests.support.processes."""
 
 

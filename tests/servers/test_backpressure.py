@@ -33,9 +33,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.mark.parametrize("stuck", [1, 100])
 async def test_stuck_clients(server: Server, stuck: int) -> None:
-    """Sockets that join a room and never read: others get 30 MB at once, memory stays, and the sockets are cut."""
-    assert server.process is not None
-    memory = psutil.Process(server.process.pid).memory_info
+    """
+    Sockets that join a room and never read: others get 30 MB at once, memory stays, and the sockets are cut; granian
+    alone keeps them until the client reads or goes.
+    """
+    memory = server.worker.memory_info
     member, talker = await dial(server.url("/chat/flood/"), max_queue=None), await dial(server.url("/chat/"))
     await request(member, "echo")
     # A first flood without them: what the server takes for itself does not count.
@@ -47,7 +49,7 @@ async def test_stuck_clients(server: Server, stuck: int) -> None:
 
     async def are_gone() -> bool:
         stats = await asyncio.to_thread(server.stats)
-        return stats["connections"] == 2 and established(server) <= 4
+        return stats["connections"] == 2 and (server.kind == "granian" or established(server) <= 4)
 
     await aeventually(are_gone, "the stuck sockets to be gone", OUTBOX_SECONDS + 5)
     note("Memory that clients who do not read cost", f"{server.kind:20} {stuck:4} clients: {grown / 1e6:5.1f} MB")
@@ -58,8 +60,7 @@ async def test_stuck_clients(server: Server, stuck: int) -> None:
 
 def established(server: Server) -> int:
     """How many sockets the server has open."""
-    assert server.process is not None
-    connections = psutil.Process(server.process.pid).net_connections("tcp")
+    connections = server.worker.net_connections("tcp")
     return sum(one.status == psutil.CONN_ESTABLISHED for one in connections)
 
 

@@ -16,6 +16,7 @@ from tests.support.processes import Server
 from tests.support.raw import CLOSE, RawClient, RawFrame, connect
 from tests.support.report import note
 from tests.support.waiting import aeventually
+from wsrt.servers.granian import RELAY_SECONDS
 
 pytestmark = pytest.mark.servers
 
@@ -100,7 +101,34 @@ async def test_second_signal(kind: str) -> None:
         await asyncio.to_thread(server.process.wait, 4)
 
 
-@pytest.mark.parametrize("kind", ["daphne", "uvicorn-sansio"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal_that_is_passed_on(number: signal.Signals) -> None:
+    """A second signal that is the first one, passed on by granian's main process, hurries nobody."""
+    with serve("granian", measured=True) as server:
+        client = await connect(server.port, "/chat/")
+        client.event("slow", ref="slow", seconds=1)
+        await asyncio.sleep(0.3)
+        server.worker.send_signal(number)
+        server.signal(number)
+        assert (await client.receive()).json["ref"] == "slow"
+        assert (await client.until(CLOSE)).close == (1001, "Server shutting down")
+
+
+async def test_second_signal_to_a_worker() -> None:
+    """A second signal that granian's worker gets later on ends it at once."""
+    with serve("granian", measured=True) as server:
+        ws = await dial(server.url("/chat/"))
+        await send(ws, "slow", seconds=60)
+        await asyncio.sleep(0.3)
+        server.signal(signal.SIGTERM)
+        await asyncio.sleep(RELAY_SECONDS + 0.5)
+        assert server.process is not None
+        assert server.process.poll() is None
+        server.worker.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(server.process.wait, 4)
+
+
+@pytest.mark.parametrize("kind", ["daphne", "uvicorn-sansio", "granian"])
 async def test_newcomers_are_refused(kind: str) -> None:
     """While a server drains it takes nobody new: 503 where it can, else 1013."""
     with serve(kind, measured=True) as server:

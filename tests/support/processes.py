@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SERVERS: dict[str, list[str]] = {
@@ -25,6 +27,7 @@ SERVERS: dict[str, list[str]] = {
     "uvicorn-wsproto": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "wsproto"],
     "gunicorn": ["-m", "gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-b", "127.0.0.1:{port}"],
     "hypercorn": ["-m", "hypercorn", "--bind", "127.0.0.1:{port}"],
+    "granian": ["-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "{port}"],
 }
 """The command of each server, without the application."""
 
@@ -142,6 +145,13 @@ class Server(Process):
 
     def wait_until_ready(self) -> None:
         self._until(lambda: is_listening(self.port), "the server")
+
+    @property
+    def worker(self) -> psutil.Process:
+        """The process that has the sockets, which may be a child of the one that was started."""
+        assert self.process is not None
+        process = psutil.Process(self.process.pid)
+        return process.children()[0] if self.kind in {"granian", "gunicorn"} else process
 
     def url(self, path: str) -> str:
         return f"ws://127.0.0.1:{self.port}{path}"

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..protocol.envelope import Frame
-from ..types import Send
+from ..types import Receive, Send
+
+seen: set[str] = set()
+"""What served the connections of this process so far, by Transport.server."""
 
 
 class Writer(NamedTuple):
@@ -43,6 +46,10 @@ class Transport:
     def __init__(self, send: Send) -> None:
         # What the application calls in the place of the server's own.
         self.send = send
+
+    def receiver(self, receive: Receive) -> Receive:
+        """Return what the application calls in the place of the server's own receive."""
+        return receive
 
     def watch(self, on_life: Callable[[], None]) -> None:
         """

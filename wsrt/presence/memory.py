@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, ClassVar
 
-from pydantic_core import from_json, to_json
-
+from .paging import page_of
 from .store import (
     EVERYONE,
     Beat,
@@ -28,8 +26,6 @@ from .store import (
     RoomRecord,
     Snapshot,
 )
-
-T = TypeVar("T")
 
 CHUNK = 500
 """Members that are taken out at a time."""
@@ -153,7 +149,7 @@ class MemoryPresence(PresenceStore):
                 for member in self._members(self._room(namespace, room))
                 if search.lower() in (member.user_id or "").lower() and (not search or member.user_id is not None)
             ]
-        return _page(members, lambda member: [member.user_id or ""], cursor, limit)
+        return page_of(members, lambda member: [member.user_id or ""], cursor, limit)
 
     async def user_connections(self, namespace: str, room: str, users: Sequence[str]) -> list[int]:
         with self._world.lock:
@@ -169,7 +165,7 @@ class MemoryPresence(PresenceStore):
                 for (space, name), room in self._world.rooms.items()
                 if space == namespace and name != EVERYONE and search.lower() in name.lower()
             ]
-        return _page(records, lambda record: [-record.count.users - record.count.guests, record.room], cursor, limit)
+        return page_of(records, lambda record: [-record.count.users - record.count.guests, record.room], cursor, limit)
 
     async def connections(
         self,
@@ -190,7 +186,7 @@ class MemoryPresence(PresenceStore):
                 for number, user in members.items()
                 if user_id is None or user == user_id
             ]
-        return _page(records, lambda record: [record.node, int(record.id.rpartition("-")[2])], cursor, limit)
+        return page_of(records, lambda record: [record.node, int(record.id.rpartition("-")[2])], cursor, limit)
 
     async def namespaces(self) -> list[str]:
         with self._world.lock:
@@ -277,12 +273,3 @@ class MemoryPresence(PresenceStore):
         room.version = room.version + 1 if room.version else self._world.version + 1
         self._world.version = max(self._world.version, room.version)
         return Change(*place, kind, user, room.users[user], room.data.get(user), room.version)
-
-
-def _page(items: Iterable[T], key: Callable[[T], list[Any]], cursor: str | None, limit: int) -> Page[T]:
-    """Return what follows the key in ``cursor``, in the order of the keys."""
-    after = None if cursor is None else from_json(cursor)
-    found = heapq.nsmallest(limit + 1, (item for item in items if after is None or key(item) > after), key=key)
-    if len(found) <= limit:
-        return Page(tuple(found), None)
-    return Page(tuple(found[:limit]), to_json(key(found[limit - 1])).decode())

@@ -226,7 +226,6 @@ class Tracker:
             except Fenced:
                 ledger.count("presence_fenced", "the lease of this node had ended: its members are written anew")
                 self._must_rebuild = True
-                continue
             except StoreUnavailable as error:
                 ledger.count("presence_unavailable", "presence could not be written, it is tried again: %s", error)
             except Exception:

@@ -13,6 +13,17 @@ from typing import Any
 from ..delivery.transport import Transport, Writer
 from ..drain import drain, hurry, is_hurried
 from ..types import Message, Send
+from .features import Features
+
+FEATURES: dict[str, Features] = {
+    "daphne": {
+        "daphne.server:Server": "handle_reply kill_all_applications connections",
+        "daphne.ws_protocol:WebSocketFactory": "failByDrop",
+        "daphne.ws_protocol:WebSocketProtocol": "handle_reply sendCloseFrame sendPing onPing onPong _sendAutoPing "
+        "_perMessageCompress send_queue state transport STATE_OPEN",
+    },
+}
+"""What is used here of Daphne."""
 
 
 def recognise(send: Send) -> Transport | None:

@@ -9,6 +9,17 @@ from typing import Any
 from ..delivery.transport import Transport
 from ..drain import drain
 from ..types import Send
+from .features import Features
+
+FEATURES: dict[str, Features] = {
+    "hypercorn": {
+        "hypercorn.protocol.ws_stream:WSStream": "app_put app_send context config send",
+        "hypercorn.protocol.h11:H11Protocol": "stream send stream_send",
+        "hypercorn.asyncio.tcp_server:TCPServer": "writer protocol_send",
+        "hypercorn.asyncio.worker_context:WorkerContext": "terminated",
+    },
+}
+"""What is used here of hypercorn."""
 
 GRACE_SHARE = 0.8
 """The part of hypercorn's graceful_timeout that a drain may take."""

@@ -14,6 +14,29 @@ from ..delivery.transport import Transport, Writer
 from ..drain import drain, hurry
 from ..protocol.envelope import Frame
 from ..types import Send
+from .features import Features
+
+_QUEUE = "transport writable conn config scope ping_interval handle_ping handle_pong"
+
+FEATURES: dict[str, Features] = {
+    "uvicorn (websockets-sansio)": {
+        "uvicorn.server:Server": "handle_exit",
+        "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol": _QUEUE,
+        "websockets.server:ServerProtocol": "send_ping send_text data_to_send extensions state",
+    },
+    "uvicorn (websockets)": {
+        "uvicorn.server:Server": "handle_exit",
+        "uvicorn.protocols.websockets.websockets_impl:WebSocketProtocol": "asgi_send write_frame_sync pings pong "
+        "transport loop state extensions ping_interval _paused",
+    },
+    "uvicorn (wsproto)": {
+        "uvicorn.server:Server": "handle_exit",
+        "uvicorn.protocols.websockets.wsproto_impl:WSProtocol": _QUEUE,
+        "wsproto:WSConnection": "send events state",
+        "wsproto.events:": "Ping TextMessage",
+    },
+}
+"""What is used here of each implementation."""
 
 Preparation = Callable[[Frame], bytes]
 """Returns the bytes of a message as they stand on the wire."""

@@ -15,13 +15,17 @@ local function purge(room, of)
     local user = found[i + 1]
     numbers[#numbers + 1] = found[i]
     if not times[user] then
-      users[#users + 1], times[user] = user, 0
+      users[#users + 1] = user
     end
-    times[user] = times[user] + 1
+    times[user] = (times[user] or 0) + 1
   end
   if #numbers > 0 then
-    redis.call('HDEL', room.numbers, unpack(numbers))
-    redis.call('HDEL', room.details, unpack(numbers))
+    if cursor == '0' and page[1] == '0' and #found == 2 * #numbers then
+      redis.call('UNLINK', room.numbers, room.details)
+    else
+      redis.call('HDEL', room.numbers, unpack(numbers))
+      redis.call('HDEL', room.details, unpack(numbers))
+    end
     remove(room, of, users, times)
   end
   -- Looking costs too: a hash may be nearly empty, a room have one connection.

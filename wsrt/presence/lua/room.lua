@@ -32,16 +32,13 @@ local function may_write()
   return redis.call('SISMEMBER', writers, node) == 1
 end
 
--- What members have to be told: triples of kind, user and connections, under one version each. `of` is the number of the
--- operation or room that it came of.
+-- What members have to be told: triples of kind, user and connections. Each has a version; returned is that of the first.
+-- `of` is the number of the operation or room that it came of.
 local function tell(room, of, told)
-  local version = redis.call('HINCRBY', versions, room.field, #told / 3) - #told / 3
-  for i = 1, #told, 3 do
-    version = version + 1
-    for _, value in ipairs({ of, told[i], told[i + 1], told[i + 2], version }) do
-      changes[#changes + 1] = value
-    end
-  end
+  local more = #told / 3
+  local last = redis.call('HINCRBY', versions, room.field, more)
+  local at = #changes
+  changes[at + 1], changes[at + 2], changes[at + 3] = of, last - more + 1, told
 end
 
 local function rank(room, by)
@@ -115,32 +112,45 @@ end
 
 -- Fewer connections of some users: by how many is in `times`.
 local function remove(room, of, users, times)
-  local connections, gone, fields, told = 0, {}, {}, {}
-  for _, user in ipairs(users) do
+  local fields, connections = {}, 0
+  for i, user in ipairs(users) do
+    fields[i] = user == '' and 'g' or 'u' .. user
     connections = connections + times[user]
-    local field = user == '' and 'g' or 'u' .. user
-    local left = redis.call('HINCRBY', room.counts, field, -times[user])
+  end
+  local counts = redis.call('HMGET', room.counts, unpack(fields))
+  local told, gone, empty, fewer = {}, {}, {}, 0
+  for i, user in ipairs(users) do
+    local left = (counts[i] or 0) - times[user]
+    if left <= 0 then
+      empty[#empty + 1] = fields[i]
+    else
+      redis.call('HINCRBY', room.counts, fields[i], -times[user])
+    end
     if user == '' then
-      rank(room, -times[user])
+      fewer = fewer + times[user]
     elseif left <= 0 then
-      gone[#gone + 1], fields[#fields + 1] = user, field
+      fewer, gone[#gone + 1] = fewer + 1, user
     end
     if user == '' or left <= 0 then
-      for _, value in ipairs({ left > 0 and 'changed' or 'left', user, left }) do
-        told[#told + 1] = value
-      end
+      local at = #told
+      told[at + 1], told[at + 2], told[at + 3] = left > 0 and 'changed' or 'left', user, left
     end
-  end
-  if #gone > 0 then
-    redis.call('HDEL', room.counts, unpack(fields))
-    redis.call('HDEL', room.data, unpack(gone))
-    redis.call('HINCRBY', room.counts, 'n', -#gone)
-    rank(room, -#gone)
   end
   if #told > 0 then
     tell(room, of, told)
   end
   if redis.call('HINCRBY', room.counts, 'c', -connections) <= 0 then
     close(room)
+    return
+  end
+  if #empty > 0 then
+    redis.call('HDEL', room.counts, unpack(empty))
+  end
+  if #gone > 0 then
+    redis.call('HDEL', room.data, unpack(gone))
+    redis.call('HINCRBY', room.counts, 'n', -#gone)
+  end
+  if fewer > 0 then
+    rank(room, -fewer)
   end
 end

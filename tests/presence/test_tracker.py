@@ -1,0 +1,228 @@
+"""The node's side of presence, with a store that fails when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import pytest
+
+from tests.support.waiting import aeventually
+from wsrt.delivery.ledger import ledger
+from wsrt.node import Node, current_node
+from wsrt.presence import memory, tracker
+from wsrt.presence.memory import MemoryPresence
+from wsrt.presence.store import Beat, Change, Fenced, Join, Leave, NodeFacts, StoreUnavailable
+from wsrt.presence.tracker import Tracker
+
+LEASE = 0.3
+
+
+class Store(MemoryPresence):
+    """The memory, that fails as it is told, and counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__(lease=LEASE)
+        self.error: Exception | None = None
+        self.batches: list[int] = []
+        self.begun: list[str] = []
+
+    async def begin(self, node: NodeFacts) -> Beat:
+        self._fail()
+        self.begun.append(node.id)
+        return await super().begin(node)
+
+    async def beat(self, node: NodeFacts) -> Beat:
+        self._fail()
+        return await super().beat(node)
+
+    async def apply(self, node: str, operations: Sequence[Join | Leave]) -> list[Change]:
+        self._fail()
+        self.batches.append(len(operations))
+        await asyncio.sleep(0)
+        return await super().apply(node, operations)
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def lose(self) -> None:
+        """Come back empty."""
+        self._world.rooms.clear()
+        self._world.places.clear()
+        self._world.leases.clear()
+        self._world.details.clear()
+
+    async def users(self, room: str = "r") -> set[str]:
+        page = await self.members("n", room, limit=5000)
+        return {member.user_id for member in page.items if member.user_id is not None}
+
+
+@pytest.fixture(autouse=True)
+def own_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(memory, "_world", memory._World())
+    monkeypatch.setattr(tracker, "RETRY_SECONDS", 0.05)
+    yield
+
+
+@pytest.fixture
+async def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+async def node(store: Store) -> AsyncIterator[Tracker]:
+    found = Tracker(current_node(), store, grace=0.1)
+    yield found
+    store.error = None
+    await found.end()
+
+
+def join(number: int, user: str | None = None, room: str = "r") -> Join:
+    return Join("n", room, number, user or f"u{number}")
+
+
+async def test_written_in_batches(node: Tracker, store: Store) -> None:
+    """A crowd is written in few round trips, in order."""
+    for number in range(1000):
+        node.join(join(number))
+    node.leave("n", "r", 7)
+    await node.settle()
+    assert await store.users() == {f"u{number}" for number in range(1000) if number != 7}
+    assert len(store.batches) == 4
+    assert node.is_idle
+
+
+async def test_fenced(node: Tracker, store: Store) -> None:
+    """A node whose lease has ended writes everything anew under another id; what came meanwhile counts."""
+    node.join(join(1))
+    await node.settle()
+    store.lose()
+    node.join(join(2))
+    node.leave("n", "r", 1)
+    node.join(join(3))
+    await aeventually(lambda: _has(store, {"u2", "u3"}))
+    assert len(store.begun) == 2
+    assert store.begun[1].startswith(node.id.partition(".")[0] + ".")
+
+
+async def test_store_that_came_back_empty(node: Tracker, store: Store) -> None:
+    """A node that has nothing to write sees at its heartbeat that the store lost it."""
+    node.join(join(1))
+    await node.settle()
+    store.lose()
+    await aeventually(lambda: _has(store, {"u1"}))
+
+
+async def _has(store: Store, users: set[str]) -> bool:
+    return await store.users() == users
+
+
+async def test_nobody_told_of_a_new_id(node: Tracker, store: Store) -> None:
+    """Who is there under the old id and the new was never away."""
+    node.join(join(1))
+    await node.settle()
+    (before,) = await store.versions([("n", "r")])
+    node._must_rebuild = True
+    node._wake.set()
+    await aeventually(lambda: len(store.begun) == 2 and node.is_idle and not node._former)
+    assert await store.versions([("n", "r")]) == [before]
+    assert len(await store.held(node.id, "n", "r")) == 1
+    assert [found.id for found in await store.nodes()] == [node.id]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("down"), RuntimeError("a bug of the store")])
+async def test_store_that_is_down(node: Tracker, store: Store, error: Exception) -> None:
+    """What the store does not take is tried again; nobody waits for it meanwhile."""
+    failed = ledger["presence_unavailable"] + ledger["presence_failed"]
+    store.error = error
+    node.join(join(1))
+    await aeventually(lambda: ledger["presence_unavailable"] + ledger["presence_failed"] > failed)
+    node.join(join(2))
+    async with asyncio.timeout(tracker.SETTLE_SECONDS / 2):
+        await node.settle()
+    store.error = None
+    await aeventually(lambda: _has(store, {"u1", "u2"}))
+
+
+async def test_heartbeat_that_fails(node: Tracker, store: Store) -> None:
+    """A heartbeat that fails is tried again; a lease that ended meanwhile costs a new id, and nobody is lost."""
+    node.join(join(1))
+    await node.settle()
+    for error in (StoreUnavailable("down"), Fenced("gone"), RuntimeError("bug")):
+        store.error = error
+        await asyncio.sleep(1.5 * LEASE)  # the lease ends
+        store.error = None
+        await aeventually(lambda: _has(store, {"u1"}))
+        await aeventually(lambda: node.is_idle and not node._must_rebuild)
+
+
+async def test_too_much_waits(node: Tracker, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When more waits than may, it is let go, and everything is written anew."""
+    monkeypatch.setattr(tracker, "MAX_PENDING", 10)
+    node.join(join(0))
+    await node.settle()
+    store.error = StoreUnavailable("down")
+    for number in range(1, 26):
+        node.join(join(number))
+    node.leave("n", "r", 3)
+    store.error = None
+    await aeventually(lambda: _has(store, {f"u{number}" for number in range(26) if number != 3}))
+
+
+async def test_lost_writes_are_found(node: Tracker, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that lost a write which it had taken is repaired (a failover)."""
+    monkeypatch.setattr(Store, "is_shared", True)
+    repaired = ledger["presence_repairs"]
+    node.join(join(1))
+    node.join(join(2, room="other"))
+    await node.settle()
+    await MemoryPresence.apply(store, node.id, [Leave("n", "other", 2)])
+    await aeventually(lambda: ledger["presence_repairs"] > repaired)
+    await aeventually(lambda: store.users("other"))
+    assert await store.users("r") == {"u1"}
+
+
+async def test_dead_node_is_reaped(node: Tracker, store: Store) -> None:
+    """The members of a node that is heard of no more are taken out soon after its lease."""
+    dead = MemoryPresence(lease=LEASE)
+    await dead.begin(NodeFacts("dead", {}))
+    await dead.apply("dead", [join(1, "ghost"), join(2, "u1")])
+    node.join(join(1))
+    await node.settle()
+    assert await store.users() == {"ghost", "u1"}
+    await aeventually(lambda: _has(store, {"u1"}), seconds=LEASE + 2)
+
+
+async def test_grace(node: Tracker, store: Store) -> None:
+    """Who is lost counts for the grace; who said goodbye does not."""
+    for number in (1, 2):
+        node.join(join(number))
+    node.forget(1, [("n", "r")], at_once=True)
+    node.forget(2, [("n", "r")], at_once=False)
+    await node.settle()
+    assert await store.users() == {"u2"}
+    await aeventually(lambda: _has(store, set()))
+
+
+async def test_end(store: Store) -> None:
+    """A node that ends takes everything along, and does nothing after that."""
+    found = Tracker(Node(asyncio.get_running_loop()), store, grace=10)
+    found.join(join(1))
+    await found.settle()
+    found.forget(1, [("n", "r")], at_once=False)
+    await found.end()
+    await found.end()
+    assert await store.users() == set()
+    assert await store.nodes() == []
+    found.join(join(2))
+    found.forget(2, [("n", "r")], at_once=False)
+    await asyncio.sleep(2 * LEASE)
+    assert await store.users() == set()
+
+
+async def test_end_before_anything(store: Store) -> None:
+    """A node that never had a connection has no lease, and ends without a word."""
+    found = Tracker(Node(asyncio.get_running_loop()), store, grace=10)
+    await found.end()
+    assert store.begun == []

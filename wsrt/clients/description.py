@@ -1,0 +1,262 @@
+"""
+The description: all that a client has to know of the consumers of a project, as plain data.
+
+It is the only input of what is generated: AsyncAPI, JSON Schema, and the clients in TypeScript and Python.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, TypedDict
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from .. import close_codes
+from ..close_codes import Close
+from ..consumers import TypedEventConsumer
+from ..protocol.catalog import namespaces
+from ..protocol.events import Event, meta
+
+__all__ = ["CloseEntry", "ConsumerEntry", "Description", "EventEntry", "describe", "routes"]
+
+OWN = "wsrt."
+"""Namespaces that begin so are wsrt's own, and in no description unless asked for."""
+
+
+class EventEntry(TypedDict):
+    """
+    An event in one direction.
+
+    Attributes:
+        name: on the wire.
+        model: the name of its class.
+        description: its docstring, or "".
+        schema: of the data (JSON Schema 2020-12); definitions are those of the consumer.
+        is_optional: whether ``data`` may be left out.
+        replies: names of the events that answer it as a request; "wsrt.ok" where the handler may return None.
+        history: whether publications to a room are kept.
+        overflow: what happens for a client that is behind.
+    """
+
+    name: str
+    model: str
+    description: str
+    schema: dict[str, Any]
+    is_optional: bool
+    replies: list[str]
+    history: bool
+    overflow: str
+
+
+class ConsumerEntry(TypedDict):
+    """
+    A consumer class, as its clients see it.
+
+    Attributes:
+        name: the class, without "Consumer" at its end: "Chat".
+        consumer: the dotted path of the class.
+        paths: URL patterns that lead to it, such as "/ws/chat/{slug}/".
+        hash: what ``wsrt.hello`` says in ``schema``.
+        receives, sends: from the server's side.
+        presence: the schema of what members show; None where nothing is shown, {} where no model is declared.
+        definitions: ``$defs`` of all schemas.
+        limits: what the server enforces: ``max_payload`` in bytes, ``heartbeat`` and ``heartbeat_timeout`` in s.
+    """
+
+    name: str
+    consumer: str
+    namespace: str
+    description: str
+    paths: list[str]
+    hash: str
+    receives: list[EventEntry]
+    sends: list[EventEntry]
+    presence: dict[str, Any] | None
+    definitions: dict[str, Any]
+    limits: dict[str, Any]
+
+
+class CloseEntry(TypedDict):
+    """A row of the close table."""
+
+    code: int
+    fallback_code: int
+    reason: str
+    reconnect: str
+    issued: str
+
+
+class Description(TypedDict):
+    """Everything; sorted, so that the same project gives the same text."""
+
+    wsrt: str
+    subprotocol: str
+    consumers: list[ConsumerEntry]
+    closes: list[CloseEntry]
+
+
+def describe(consumers: Iterable[type[TypedEventConsumer]] | None = None) -> Description:
+    """
+    Return the description of some consumers, or of all that are known to this process.
+
+    Raises:
+        ImproperlyConfigured: two consumers would have clients of one name.
+    """
+    from .. import __version__  # there: the package imports this one's neighbours
+
+    found = list(_known() if consumers is None else consumers)
+    paths = routes()
+    entries: dict[str, ConsumerEntry] = {}
+    for consumer in found:
+        entry = _consumer(consumer, paths.get(consumer, []))
+        other = entries.setdefault(entry["name"], entry)
+        if other is not entry:
+            raise ImproperlyConfigured(
+                f"{other['consumer']} and {entry['consumer']} would both have a client {entry['name']}Client: "
+                "rename one of the classes"
+            )
+    return {
+        "wsrt": __version__,
+        "subprotocol": "wsrt.v1",
+        "consumers": [entries[name] for name in sorted(entries)],
+        "closes": [_close(close) for close in close_codes.TABLE],
+    }
+
+
+def routes() -> dict[type, list[str]]:
+    """Return the URL patterns of ``ASGI_APPLICATION`` by the consumer that they lead to; {} where there is none."""
+    from django.conf import settings
+
+    path = getattr(settings, "ASGI_APPLICATION", None)
+    if not path:
+        return {}
+    found: dict[type, list[str]] = {}
+    for pattern, consumer in _walk(import_string(path), ""):
+        found.setdefault(consumer, []).append(pattern)
+    return found
+
+
+# Private.
+
+
+def _known() -> Iterator[type[TypedEventConsumer]]:
+    for space in sorted(namespaces):
+        for consumer in namespaces[space].consumers:
+            if issubclass(consumer, TypedEventConsumer) and not space.startswith(OWN):
+                yield consumer
+
+
+def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerEntry:
+    catalog = consumer.catalog
+    models: list[tuple[type[BaseModel], Any]] = [
+        *((model, "validation") for model in catalog.receives.values()),
+        *((model, "serialization") for model in catalog.sends.values()),
+    ]
+    shown = consumer.presence
+    if isinstance(shown, type):
+        models.append((shown, "serialization"))
+    schemas, definitions = models_json_schema(models, by_alias=True, ref_template="#/$defs/{model}")
+    receives = []
+    for _, model in sorted(catalog.receives.items()):
+        handler = consumer.handlers[model]
+        entry = _event(model, schemas[model, "validation"], definitions.get("$defs", {}))
+        entry["replies"] = sorted(meta(reply).name for reply in handler.replies)
+        if handler.may_return_none:
+            entry["replies"].append("wsrt.ok")
+        receives.append(entry)
+    presence = None
+    if shown:
+        presence = schemas[shown, "serialization"] if isinstance(shown, type) else {}
+    return {
+        "name": consumer.__name__.removesuffix("Consumer") or consumer.__name__,
+        "consumer": f"{consumer.__module__}.{consumer.__qualname__}",
+        "namespace": consumer.namespace,
+        "description": _doc(consumer, TypedEventConsumer),
+        "paths": sorted(paths),
+        "hash": catalog.schema_hash,
+        "receives": receives,
+        "sends": [
+            _event(model, schemas[model, "serialization"], definitions.get("$defs", {}))
+            for _, model in sorted(catalog.sends.items())
+        ],
+        "presence": presence,
+        "definitions": dict(sorted(definitions.get("$defs", {}).items())),
+        "limits": {
+            "max_payload": consumer.max_payload,
+            "heartbeat": consumer.heartbeat,
+            "heartbeat_timeout": consumer.heartbeat_timeout,
+        },
+    }
+
+
+def _event(model: type[Event], schema: dict[str, Any], definitions: dict[str, Any]) -> EventEntry:
+    declared = meta(model)
+    whole = definitions.get(str(schema.get("$ref", "")).removeprefix("#/$defs/"), schema)
+    return {
+        "name": declared.name,
+        "model": model.__name__,
+        "description": _doc(model, Event),
+        "schema": schema,
+        "is_optional": whole.get("type") == "object" and not whole.get("required"),
+        "replies": [],
+        "history": declared.history,
+        "overflow": declared.overflow,
+    }
+
+
+def _close(close: Close) -> CloseEntry:
+    return {
+        "code": close.code,
+        "fallback_code": close.fallback_code,
+        "reason": close.reason,
+        "reconnect": close.reconnect.value,
+        "issued": close_codes.TABLE[close],
+    }
+
+
+def _doc(cls: type, base: type) -> str:
+    # Its own, not the one that it inherits.
+    own = cls.__dict__.get("__doc__")
+    return inspect.cleandoc(own) if own and own != base.__doc__ else ""
+
+
+def _walk(application: Any, prefix: str) -> Iterator[tuple[str, type]]:
+    """Find consumers in whatever Channels and its middlewares are made of."""
+    consumer = getattr(application, "consumer_class", None)
+    if isinstance(consumer, type):
+        if issubclass(consumer, TypedEventConsumer):
+            yield f"/{prefix}", consumer
+        return
+    mapping = getattr(application, "application_mapping", None)
+    if isinstance(mapping, dict):
+        if "websocket" in mapping:
+            yield from _walk(mapping["websocket"], prefix)
+        return
+    patterns = getattr(application, "routes", None)
+    if patterns is not None:
+        for route in patterns:
+            yield from _walk(route.callback, prefix + _template(route.pattern))
+        return
+    inner = getattr(application, "inner", None) or getattr(application, "application", None)
+    if inner is None:
+        inner = getattr(application, "_application", None)
+    if inner is not None:
+        yield from _walk(inner, prefix)
+
+
+PATH_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
+REGEX_PARAMETER = re.compile(r"\(\?P<(\w+)>[^()]*(?:\([^()]*\)[^()]*)*\)")
+
+
+def _template(pattern: Any) -> str:
+    """Return a Django URL pattern with its parameters as ``{name}``."""
+    text = str(pattern)
+    if type(pattern).__name__ == "RegexPattern":
+        text = REGEX_PARAMETER.sub(r"{\1}", text).removeprefix("^").removesuffix("$").removesuffix(r"\Z")
+        return text.replace("\\", "").removesuffix("/?")
+    return PATH_PARAMETER.sub(r"{\1}", text)

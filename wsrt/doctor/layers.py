@@ -1,0 +1,98 @@
+"""Channel layers: a message goes around."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from ..conf import conf
+from ..layers import Layer, drop_layer, is_local, is_pubsub, layer_of_loop
+from ..protocol.catalog import namespaces
+from .finding import Finding, ok, warning
+
+TRIPS = 5
+"""Messages that go around one after the other. Their median counts."""
+
+RESEND_SECONDS = 0.5
+"""After how long a message is sent again: the first may come before the group is joined."""
+
+SLOW_MS = 100
+"""A trip that takes longer is a warning; between machines of one place it is some ms."""
+
+
+def aliases() -> list[str]:
+    """Return the layers that the consumers use."""
+    consumers = [consumer for namespace in namespaces.values() for consumer in namespace.consumers]
+    named = {getattr(consumer, "channel_layer_alias", None) for consumer in consumers}
+    return sorted({alias for alias in named if alias} | {conf.channel_layer_alias})
+
+
+async def examine(alias: str) -> Iterator[Finding]:
+    """Return whether a layer carries messages, and how long that takes."""
+    subject = f"layer {alias!r}"
+    if is_local(alias):
+        seen = "none" if get_channel_layer(alias) is None else "in memory"
+        return iter([ok(subject, f"{seen}: reaches this process only", is_local=True)])
+    layer: Any = layer_of_loop(alias)
+    try:
+        trips = await round_trips(layer)
+    finally:
+        await drop_layer(alias, layer)
+    middle = statistics.median(trips)
+    names = () if is_pubsub(layer) else ("capacity", "expiry", "group_expiry")
+    facts = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+    kept = ", ".join(f"{name} {value}" for name, value in facts.items()) or "no capacity and no expiry"
+    seen = f"{type(layer).__qualname__}: a message through a group took {middle:.1f} ms; {kept}"
+    facts |= {"backend": f"{type(layer).__module__}.{type(layer).__qualname__}", "round_trip_ms": round(middle, 2)}
+    if middle > SLOW_MS:
+        advice = "Every publication takes that long: bring it closer, or see what keeps it busy."
+        return iter([warning(subject, seen, advice, **facts)])
+    return iter([ok(subject, seen, **facts)])
+
+
+async def round_trips(layer: Layer) -> list[float]:
+    """Send messages through a group of our own; return how many milliseconds each took."""
+    channel = await layer.new_channel("wsrt.")
+    group = f"wsrt.doctor.{secrets.token_hex(8)}"
+    arrived: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def receive() -> None:
+        while True:
+            arrived.put_nowait((await layer.receive(channel)).get("number"))
+
+    await layer.group_add(group, channel)
+    receiving = asyncio.create_task(receive())
+    try:
+        return [await _trip(layer, group, number, arrived, receiving) for number in range(TRIPS)]
+    finally:
+        receiving.cancel()
+        # Not for long: redis-py swallows cancellations on Python 3.11.
+        await asyncio.wait([receiving], timeout=0.1)
+        # What has hung once hangs again.
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(RESEND_SECONDS):
+                await layer.group_discard(group, channel)
+
+
+async def _trip(
+    layer: Layer, group: str, number: int, arrived: asyncio.Queue[Any], receiving: asyncio.Task[None]
+) -> float:
+    while True:
+        begun = time.perf_counter()
+        await layer.group_send(group, {"type": "wsrt.doctor", "number": number})
+        try:
+            async with asyncio.timeout(RESEND_SECONDS):
+                while await arrived.get() != number:
+                    pass
+        except TimeoutError:
+            if receiving.done():
+                receiving.result()
+            continue
+        return (time.perf_counter() - begun) * 1000

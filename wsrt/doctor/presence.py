@@ -1,0 +1,64 @@
+"""Presence, and the nodes that it knows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from .. import __version__
+from ..conf import conf
+from ..layers import is_local
+from ..presence.store import NodeRecord, PresenceStore
+from ..presence.stores import make_store
+from .finding import Finding, ok, told, warning
+from .layers import aliases
+
+LATE_MS = 500
+"""How late the loop of a node may be without a warning."""
+
+
+async def examine() -> Iterator[Finding]:
+    """Return whether presence can be read, and what the nodes say of themselves."""
+    try:
+        store = make_store(conf.presence)
+    except Exception as problem:
+        seen = f"{conf.presence.get('BACKEND')!r} cannot be used: {told(problem)}"
+        return iter([warning("presence", seen, "Mend WSRT['PRESENCE']: nobody is tracked until then.")])
+    try:
+        return await read(store)
+    finally:
+        await store.close()
+
+
+async def read(store: PresenceStore) -> Iterator[Finding]:
+    """Return what a store says."""
+    name = type(store).__qualname__
+    if not store.is_shared:
+        if all(is_local(alias) for alias in aliases()):
+            return iter([ok("presence", f"{name}: of this process only")])
+        advice = "Use wsrt.presence.redis.RedisPresence where more than one process serves or asks."
+        return iter([warning("presence", f"{name}: each process knows its own connections only", advice)])
+    begun = time.perf_counter()
+    nodes = await store.nodes()
+    took = (time.perf_counter() - begun) * 1000
+    seen = f"{name}: {len(nodes)} nodes are alive; read in {took:.1f} ms"
+    return iter([ok("presence", seen, nodes=len(nodes), read_ms=round(took, 2)), *map(node, nodes)])
+
+
+def node(record: NodeRecord) -> Finding:
+    """Return what a running node says of itself, and which servers with_runtime has seen there."""
+    facts = record.facts
+    servers, version, lag = list(facts.get("servers") or ()), facts.get("version", __version__), facts.get("lag_ms", 0)
+    subject = f"node {facts.get('host', record.id)}:{facts.get('pid', '?')}"
+    count = facts.get("connections", 0)
+    seen = f"{count} connections; {', '.join(servers) or 'nothing came through with_runtime'}; {lag} ms late"
+    advice = ""
+    if "asgi" in servers:
+        advice = "Its server is not known to wsrt, and is used as plain ASGI: use another, or another version of it."
+    elif count and not servers:
+        advice = "Wrap the application that it serves in wsrt.asgi.with_runtime."
+    elif version != __version__:
+        advice = f"It runs wsrt {version}, here is {__version__}: finish the deployment."
+    elif lag > LATE_MS:
+        advice = "Something blocks its event loop: look for sync code in async handlers."
+    return Finding(subject, "warning" if advice else "ok", seen, advice, facts=facts)

@@ -1,0 +1,204 @@
+"""Redis, below the layers and the stores."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import statistics
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+from channels.layers import channel_layers
+
+from ..conf import conf
+from .finding import Finding, error, ok, warning
+from .installed import numbers
+from .layers import aliases
+
+OLDEST = (6, 2)
+
+PINGS = 5
+
+SLOW_MS = 20
+"""A ping that takes longer is a warning; between machines of one place it is less than 1 ms."""
+
+SKEWED_SECONDS = 1.0
+"""Difference of clocks that is a warning."""
+
+SMALLEST_BUFFER = 8 * 2**20
+"""Bytes that Redis should keep for a node that is behind, before it cuts its connection."""
+
+DEFAULT_BUFFER = "CONFIG SET client-output-buffer-limit 'pubsub 33554432 8388608 60'"
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """
+    A Redis, and what it is used for.
+
+    Attributes:
+        options: as a layer of channels_redis takes them.
+        is_pubsub: whether nodes listen there.
+    """
+
+    subject: str
+    options: Mapping[str, Any]
+    is_pubsub: bool
+
+
+def hosts() -> list[Host]:
+    """Return each Redis that layers and presence name, once."""
+    found: dict[str, Host] = {}
+
+    def add(options: Mapping[str, Any], *, is_pubsub: bool) -> None:
+        subject = f"Redis {address(options)}"
+        before = found.get(subject)
+        found[subject] = Host(subject, options, is_pubsub or (before is not None and before.is_pubsub))
+
+    for alias in aliases():
+        config = channel_layers.configs.get(alias, {})
+        backend = str(config.get("BACKEND", ""))
+        if backend.startswith("channels_redis."):
+            for options in _decoded((config.get("CONFIG") or {}).get("hosts")):
+                add(options, is_pubsub="pubsub" in backend)
+    # What is no dict is told by the checks.
+    with contextlib.suppress(TypeError, ValueError):
+        location = str(conf.presence.get("LOCATION"))
+        if re.match(r"(rediss?|unix)://", location):
+            add({"address": location}, is_pubsub=False)
+    return list(found.values())
+
+
+def _decoded(hosts: Any) -> list[dict[str, Any]]:
+    try:
+        from channels_redis.utils import decode_hosts
+
+        decoded: list[dict[str, Any]] = decode_hosts(hosts)
+    except (ImportError, ValueError):
+        return []  # the layer says so itself
+    return decoded
+
+
+def address(options: Mapping[str, Any]) -> str:
+    """Return where a Redis is, without passwords."""
+    if "address" in options:
+        return re.sub(r"^\w+://(.*@)?", "", str(options["address"]).partition("?")[0])
+    if "master_name" in options:
+        return f"{options['master_name']} (Sentinel)"
+    return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+
+
+async def examine(host: Host) -> Iterator[Finding]:
+    """Return what is wrong with a Redis."""
+    async with _connected(host) as redis:
+        info = await redis.info()
+        pings = [await _ping(redis) for _ in range(PINGS)]
+        asked = time.time()
+        seconds, microseconds = await redis.time()
+        skew = seconds + microseconds / 1e6 - (asked + time.time()) / 2
+        limits = await _setting(redis, "client-output-buffer-limit") if host.is_pubsub else ""
+    findings = [
+        version(host.subject, info),
+        latency(host.subject, statistics.median(pings)),
+        clock(host.subject, skew),
+        memory(host.subject, info),
+    ]
+    if host.is_pubsub:
+        findings.append(buffers(host.subject, limits))
+    return iter(findings)
+
+
+@contextlib.asynccontextmanager
+async def _connected(host: Host) -> AsyncIterator[Any]:
+    from channels_redis.utils import create_pool
+    from redis import asyncio as aioredis
+
+    connection = aioredis.Redis(connection_pool=create_pool(dict(host.options)))
+    try:
+        yield connection
+    finally:
+        await connection.aclose(close_connection_pool=True)
+
+
+async def _ping(redis: Any) -> float:
+    begun = time.perf_counter()
+    await redis.ping()
+    return (time.perf_counter() - begun) * 1000
+
+
+async def _setting(redis: Any, name: str) -> str:
+    try:
+        return str((await redis.config_get(name)).get(name, ""))
+    except Exception:
+        return ""  # managed services do not allow it
+
+
+def version(subject: str, info: Mapping[str, Any]) -> Finding:
+    """Return whether this is a Redis that layers and stores work with."""
+    number, valkey = str(info.get("redis_version", "?")), info.get("valkey_version")
+    seen = f"Valkey {valkey}" if valkey else f"version {number}"
+    facts = {"version": valkey or number, "mode": info.get("redis_mode"), "role": info.get("role")}
+    if facts["mode"] == "cluster":
+        advice = "The layers of channels_redis do not know Redis Cluster: use a single server, or Sentinel."
+        return error(subject, f"{seen}, a cluster", advice, **facts)
+    if facts["role"] == "slave":
+        return error(subject, f"{seen}, a replica: nothing can be written", "Name the master.", **facts)
+    if not valkey and numbers(number) < OLDEST:
+        return error(subject, f"{seen} is too old", "Use Redis 6.2 or newer, or Valkey.", **facts)
+    return ok(subject, seen, **facts)
+
+
+def latency(subject: str, milliseconds: float) -> Finding:
+    """Return whether it is near."""
+    subject, seen = f"{subject} latency", f"a ping took {milliseconds:.1f} ms"
+    facts = {"ping_ms": round(milliseconds, 2)}
+    if milliseconds > SLOW_MS:
+        return warning(subject, seen, "Bring it closer, or see with SLOWLOG what keeps it busy.", **facts)
+    return ok(subject, seen, **facts)
+
+
+def clock(subject: str, skew: float) -> Finding:
+    """Return whether it has the time of this machine; skew in seconds."""
+    subject, facts = f"{subject} clock", {"skew_s": round(skew, 3)}
+    seen = f"{abs(skew):.2f} s {'ahead of' if skew > 0 else 'behind'} this machine"
+    if abs(skew) > SKEWED_SECONDS:
+        advice = "Let NTP set the clocks: leases, and order and expiry of the core layer, rest on them."
+        return warning(subject, seen, advice, **facts)
+    return ok(subject, seen, **facts)
+
+
+def memory(subject: str, info: Mapping[str, Any]) -> Finding:
+    """Return whether it throws away what it was given."""
+    subject = f"{subject} memory"
+    policy, limit = str(info.get("maxmemory_policy", "?")), int(info.get("maxmemory", 0))
+    facts = {"policy": policy, "maxmemory": limit, "used_memory": info.get("used_memory")}
+    seen = f"maxmemory-policy {policy}, {info.get('maxmemory_human', limit) if limit else 'no maxmemory'}"
+    if policy not in {"noeviction", "?"}:
+        advice = "CONFIG SET maxmemory-policy noeviction: else groups, presence and history vanish without an error."
+        return warning(subject, seen, advice, **facts)
+    return ok(subject, seen, **facts)
+
+
+def buffers(subject: str, limits: str) -> Finding:
+    """
+    Return when it cuts a node that reads too slowly.
+
+    Args:
+        limits: ``normal 0 0 0 slave ... pubsub 33554432 8388608 60``, as CONFIG GET has them; empty if unknown.
+    """
+    subject = f"{subject} buffers"
+    match = re.search(r"pubsub (\d+) (\d+) (\d+)", limits)
+    if match is None:
+        return ok(subject, "client-output-buffer-limit cannot be read")
+    hard, soft, seconds = map(int, match.groups())
+    facts = {"hard": hard, "soft": soft, "soft_seconds": seconds}
+    if not hard and not soft:
+        return warning(subject, "a node that stands still fills the memory of Redis", DEFAULT_BUFFER, **facts)
+    parts = [f"{hard / 2**20:g} MiB"] if hard else []
+    parts += [f"{soft / 2**20:g} MiB for {seconds} s"] if soft else []
+    seen = f"a node that is behind by {' or '.join(parts)} is cut, and misses what waited"
+    if min(limit for limit in (hard, soft) if limit) < SMALLEST_BUFFER:
+        return warning(subject, seen, f"{DEFAULT_BUFFER}, which is the default, or more", **facts)
+    return ok(subject, seen, **facts)

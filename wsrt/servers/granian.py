@@ -1,0 +1,143 @@
+"""granian, whose sockets belong to Rust."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..delivery.transport import Transport
+from ..drain import drain, hurry
+from ..types import Message, Receive, Send
+from .features import Features
+
+FEATURES: dict[str, Features] = {
+    "granian": {
+        "granian._granian:ASGIWebsocketProtocol": "send receive",
+        "granian._signals:": "set_loop_signals",
+    },
+}
+"""What is used here of granian."""
+
+RELAY_SECONDS = 1.0
+"""Within what time a second signal is the first one again, passed on by granian's main process."""
+
+
+def recognise(send: Send) -> Transport | None:
+    """Return the transport of a connection that granian serves, else None."""
+    protocol = getattr(send, "__self__", None)
+    # A built-in of Rust has no attributes to tell it by.
+    if type(protocol).__module__.partition(".")[0] != "granian" or not hasattr(protocol, "receive"):
+        return None
+    return GranianTransport(send)
+
+
+class GranianTransport(Transport):
+    """Codes, reasons and back-pressure are granian's own; nothing leads from ``send`` to the socket."""
+
+    server = "granian"
+    closes_as_told = True
+    has_back_pressure = True
+
+    def __init__(self, send: Send) -> None:
+        super().__init__(self._send)
+        self._server_send = send
+        # What granian gave for the receive() that waits. None while none does.
+        self._receiving: Any = None
+        # The one of them that our close took the socket from. None before that.
+        self._cut: Any = None
+        # Whether a close was begun, and whether it is out, or given up.
+        self._is_closing = False
+        self._closed = asyncio.Event()
+
+    def receiver(self, receive: Receive) -> Receive:
+        async def receive_until_closed() -> Message:
+            if not self._is_closing:
+                self._receiving = receiving = receive()
+                try:
+                    return await receiving
+                except asyncio.CancelledError:
+                    # Else it is somebody who wants the task to end.
+                    if self._cut is not receiving or _is_cancelled():
+                        raise
+                finally:
+                    self._receiving = None
+            await self._closed.wait()
+            return await receive()
+
+        return receive_until_closed
+
+    def _send(self, message: Message) -> Awaitable[None]:
+        if message["type"] != "websocket.close" or self._is_closing:
+            return self._server_send(message)
+        return self._close(message)
+
+    async def _close(self, message: Message) -> None:
+        self._is_closing = True
+        if self._receiving is not None:
+            # Granian keeps the socket for a receive() that waits: the close would wait for the client's next frame.
+            self._cut = self._receiving
+            self._cut.cancel()
+        try:
+            await self._server_send(message)
+        finally:
+            self._closed.set()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())
+
+
+def hook_shutdown() -> None:
+    """
+    Put a drain before granian's own handling of SIGTERM and SIGINT in its workers.
+
+    Granian lets its sockets go as soon as it is told, without a close frame, and calls lifespan.shutdown after that. It
+    is loaded before the application that it serves, and looks the function up when a worker starts to serve.
+    """
+    signals: Any = sys.modules.get("granian._signals")
+    if signals is None or hasattr(signals.set_loop_signals, "__wrapped__"):
+        return
+    set_loop_signals = signals.set_loop_signals
+
+    @functools.wraps(set_loop_signals)
+    def set_and_drain(loop: asyncio.AbstractEventLoop) -> Any:
+        told = set_loop_signals(loop)
+        handler = _Handler(loop, told.set)
+        # On Windows granian's own handlers stay.
+        with contextlib.suppress(NotImplementedError):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, handler)
+        return told
+
+    signals.set_loop_signals = set_and_drain
+
+
+class _Handler:
+    """Drains at the first signal, and lets granian go on; a second one, later on, ends the drain at once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, go_on: Callable[[], object]) -> None:
+        self._loop = loop
+        self._go_on = go_on
+        # When the first signal came; None before.
+        self._since: float | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self) -> None:
+        if self._since is None:
+            self._since = self._loop.time()
+            self._task = self._loop.create_task(self._end())
+        elif self._loop.time() - self._since > RELAY_SECONDS:
+            # Control-C, and systemd, tell every process, and the main process then tells its workers once more.
+            hurry()
+
+    async def _end(self) -> None:
+        try:
+            await drain()
+        finally:
+            self._go_on()

@@ -177,10 +177,19 @@ def test_backend(settings: Any, key: str, backend: Any) -> None:
     assert DEFAULTS[key]["BACKEND"] in str(warning.hint)
 
 
-@pytest.mark.parametrize("key", ["PRESENCE", "HISTORY"])
-def test_good_backend(settings: Any, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "backend"), [("PRESENCE", DEFAULTS["PRESENCE"]["BACKEND"]), ("HISTORY", "json.JSONDecoder")]
+)
+def test_good_backend(settings: Any, key: str, backend: str) -> None:
     """A backend that can be imported is not complained of."""
-    assert settings_ids(settings, **{key: {"BACKEND": "json.JSONDecoder", "OPTIONS": {}}}) == []
+    assert settings_ids(settings, **{key: {"BACKEND": backend, "OPTIONS": {}}}) == []
+
+
+@pytest.mark.parametrize("options", [{"LEASE": 0}, {"LEASE": "30"}, {"GRACE": -1}, {"GRACE": None}, {"COLOUR": 1}])
+def test_options_of_presence(settings: Any, options: dict[str, Any]) -> None:
+    """An option that the store does not have, or a wrong value, is named (wsrt.W002)."""
+    settings.WSRT = {"PRESENCE": {**DEFAULTS["PRESENCE"], "OPTIONS": options}}
+    assert next(iter(options)) in only(check_settings(), "wsrt.W002").msg.upper()
 
 
 def test_backend_whose_module_fails(settings: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

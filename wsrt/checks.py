@@ -13,9 +13,9 @@ from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
 from .asgi import Runtime
-from .conf import DEFAULTS, SHAPES, conf
+from .conf import DEFAULTS, SHAPES, conf, problem_of
+from .presence.stores import make_store
 from .protocol.catalog import namespaces
-from .protocol.rate import parse_rate
 from .servers import missing_features
 
 Check = Callable[..., list[CheckMessage]]
@@ -134,17 +134,13 @@ def _values(values: dict[str, Any]) -> Iterator[CheckMessage]:
         shape = SHAPES.get(key)
         if shape is None:
             continue
-        if not shape.fits(value):
+        problem = problem_of(key, value)
+        if problem is not None:
             yield Error(
-                f"WSRT[{key!r}] should be {shape.says}, not {value!r}.",
+                f"WSRT[{key!r}] {problem}, not {value!r}.",
                 hint=f"The default is {DEFAULTS[key]!r}.",
-                id="wsrt.E003",
+                id="wsrt.E003" if not shape.fits(value) else "wsrt.E004",
             )
-        elif key == "RATE":
-            try:
-                parse_rate(value)
-            except ValueError as error:
-                yield Error(f"WSRT['RATE']: {error}.", hint=f"The default is {DEFAULTS[key]!r}.", id="wsrt.E004")
     payload, inbox = (values.get(key, DEFAULTS[key]) for key in ("MAX_PAYLOAD", "INBOX_BYTES"))
     if SHAPES["MAX_PAYLOAD"].fits(payload) and SHAPES["INBOX_BYTES"].fits(inbox) and payload > inbox:
         yield CheckWarning(
@@ -159,13 +155,14 @@ def _backends(values: dict[str, Any]) -> Iterator[CheckMessage]:
         if not SHAPES[key].fits(values.get(key)):
             continue
         backend = values[key].get("BACKEND")
-        if backend == DEFAULTS[key]["BACKEND"]:
-            continue
         try:
-            import_string(backend)
+            if key == "PRESENCE":
+                make_store(values[key])
+            elif backend != DEFAULTS[key]["BACKEND"]:
+                import_string(backend)
         except Exception as error:
             yield CheckWarning(
-                f"WSRT[{key!r}]: the backend {backend!r} cannot be imported: {error}.",
+                f"WSRT[{key!r}]: the backend {backend!r} cannot be used: {error}.",
                 hint="Nothing is kept until it can; the default is " + repr(DEFAULTS[key]["BACKEND"]) + ".",
                 id="wsrt.W002",
             )

@@ -13,9 +13,10 @@ from typing import Any
 
 from django.conf import settings
 
+from .protocol.rate import parse_rate
 from .types import OnViolation
 
-__all__ = ["DEFAULTS", "SHAPES", "Shape", "conf"]
+__all__ = ["DEFAULTS", "SHAPES", "Shape", "conf", "problem_of"]
 
 DEFAULTS: dict[str, Any] = {
     "CHANNEL_LAYER_ALIAS": "default",
@@ -117,6 +118,18 @@ SHAPES: dict[str, Shape] = {
     "THREADS": _COUNT,
     "DRAIN_SECONDS": _SECONDS,
 }
+
+
+def problem_of(key: str, value: Any) -> str | None:
+    """Return what is wrong with the value of a key that there is, as a predicate; None if nothing is."""
+    if not SHAPES[key].fits(value):
+        return f"should be {SHAPES[key].says}"
+    if key == "RATE":
+        try:
+            parse_rate(value)
+        except ValueError as error:
+            return f"is wrong: {error}"
+    return None
 
 
 class Conf:

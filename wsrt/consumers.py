@@ -24,7 +24,7 @@ from .addresses import Audience, Connection, Everyone, Room, User, user_key
 from .attendance import PresenceHooks
 from .channel import LayerChannel
 from .close_codes import Close, Closed
-from .conf import SHAPES, conf
+from .conf import conf, problem_of
 from .delivery.ledger import ledger
 from .exceptions import DeclarationError, TooManyRooms, WrongContext
 from .handlers import Handler, check_habits, event_handlers, layer_handlers
@@ -32,7 +32,6 @@ from .node import current_node
 from .protocol.catalog import Catalog, namespaces
 from .protocol.envelope import encode, reserved
 from .protocol.events import Event
-from .protocol.rate import parse_rate
 from .pump import Pump
 from .refusals import REFUSALS, setup_close
 from .types import Limits, OnViolation, Publication, Receive, Scope, Send
@@ -538,13 +537,7 @@ def _check_limit(cls: type[TypedEventConsumer], name: str, value: object) -> Non
     """Check an attribute that stands for a setting, as ``manage.py check`` does. Raises DeclarationError."""
     if not isinstance(vars(TypedEventConsumer).get(name), _FromSettings):
         return
-    shape = SHAPES[name.upper()]
-    problem = None if shape.fits(value) else f"should be {shape.says}"
-    if problem is None and name == "rate":
-        try:
-            parse_rate(value)  # type: ignore[arg-type]  # its shape was checked
-        except ValueError as error:
-            problem = f"is wrong: {error}"
+    problem = problem_of(name.upper(), value)
     if problem is not None:
         raise DeclarationError(f"{cls.__name__}: {name} {problem}, not {value!r}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -220,8 +221,10 @@ class PresenceStore(abc.ABC):
     """
 
     def __init__(self, location: str | None = None, *, lease: float = 30.0, **options: Any) -> None:
+        if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease < math.inf:
+            raise ValueError(f"LEASE is a number of seconds above 0, not {lease!r}")
         self.location = location
-        self.lease = lease
+        self.lease = float(lease)
         if options:
             raise TypeError(f"{type(self).__name__} has no option {min(options)!r}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 from typing import Any
 
@@ -48,6 +49,9 @@ def make_store(settings: dict[str, Any]) -> PresenceStore:
         ImportError, TypeError, ValueError: there is no such class, or it has no such option.
     """
     options = {str(key).lower(): value for key, value in (settings.get("OPTIONS") or {}).items() if key not in OURS}
+    grace = (settings.get("OPTIONS") or {}).get("GRACE", 0)
+    if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace < math.inf:
+        raise ValueError(f"GRACE is a number of seconds from 0, not {grace!r}")
     store: PresenceStore = import_string(settings["BACKEND"])(settings.get("LOCATION"), **options)
     return store
 

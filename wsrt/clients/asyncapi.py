@@ -1,0 +1,236 @@
+"""AsyncAPI 3.0 and JSON Schema of a description."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from .description import ConsumerEntry, Description, EventEntry
+
+__all__ = ["asyncapi", "json_schema"]
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+REF = {"description": "Marks a request; its answer carries the same.", "type": ["string", "integer"], "maxLength": 64}
+
+
+def asyncapi(description: Description, *, title: str = "Realtime", version: str = "1.0.0") -> dict[str, Any]:
+    """
+    Return an AsyncAPI 3.0 document: a channel for each consumer and URL pattern.
+
+    Operations are the application's: it receives what clients send. Requests are answered by ``ref``. Close codes and
+    what clients do after them stand in ``x-wsrt-closes``.
+    """
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    messages: dict[str, Any] = {"wsrt.ok": _ok(), "wsrt.error": _error()}
+    schemas: dict[str, Any] = {}
+    for consumer in description["consumers"]:
+        prefix = consumer["name"]
+        for name, schema in consumer["definitions"].items():
+            schemas[_key(prefix, name)] = _moved(schema, prefix)
+        for direction in ("receives", "sends"):
+            for event in consumer[direction]:
+                messages[_message(prefix, direction, event["name"])] = _envelope(event, prefix)
+        for number, path in enumerate(consumer["paths"] or [None]):
+            channel = prefix if number == 0 else f"{prefix}.{number + 1}"
+            channels[channel] = _channel(consumer, path)
+            operations |= _operations(consumer, channel)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": title,
+            "version": version,
+            "description": "WebSocket endpoints. A frame is a JSON object with an event and its data.",
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {
+            "messages": messages,
+            "schemas": schemas,
+            "securitySchemes": {
+                "session": {
+                    "type": "httpApiKey",
+                    "name": "sessionid",
+                    "in": "cookie",
+                    "description": "The session of Django, as of the page that opens the socket.",
+                }
+            },
+        },
+        "x-wsrt-subprotocol": description["subprotocol"],
+        "x-wsrt-closes": description["closes"],
+    }
+
+
+def json_schema(description: Description) -> dict[str, Any]:
+    """
+    Return one JSON Schema (2020-12) in whose ``$defs`` every frame is, both ways, of each consumer.
+
+    ``#/$defs/Chat.receives`` matches what a client of ``ChatConsumer`` may send, ``#/$defs/Chat.sends`` what it gets.
+    """
+    definitions: dict[str, Any] = {"wsrt.ok": _ok()["payload"], "wsrt.error": _error()["payload"]}
+    for consumer in description["consumers"]:
+        prefix = consumer["name"]
+        for name, schema in consumer["definitions"].items():
+            definitions[_key(prefix, name)] = _moved(schema, prefix, "#/$defs/")
+        for direction in ("receives", "sends"):
+            frames = [_payload(event, prefix, "#/$defs/") for event in consumer[direction]]
+            definitions[f"{prefix}.{direction}"] = {"oneOf": frames} if frames else {"not": {}}
+    return {"$schema": DRAFT, "$id": "urn:wsrt:frames", "$defs": definitions}
+
+
+# Private.
+
+
+def _channel(consumer: ConsumerEntry, path: str | None) -> dict[str, Any]:
+    prefix = consumer["name"]
+    found: dict[str, Any] = {
+        "address": path,
+        "messages": {
+            **{
+                _message(prefix, direction, event["name"]): {
+                    "$ref": f"#/components/messages/{_message(prefix, direction, event['name'])}"
+                }
+                for direction in ("receives", "sends")
+                for event in consumer[direction]
+            },
+            "wsrt.ok": {"$ref": "#/components/messages/wsrt.ok"},
+            "wsrt.error": {"$ref": "#/components/messages/wsrt.error"},
+        },
+        "bindings": {"ws": {"method": "GET"}},
+        "x-wsrt-namespace": consumer["namespace"],
+        "x-wsrt-hash": consumer["hash"],
+        "x-wsrt-limits": consumer["limits"],
+    }
+    if consumer["description"]:
+        found["description"] = consumer["description"]
+    parameters = re.findall(r"{(\w+)}", path or "")
+    if parameters:
+        found["parameters"] = {name: {"description": "Of the URL."} for name in parameters}
+    return found
+
+
+def _operations(consumer: ConsumerEntry, channel: str) -> dict[str, Any]:
+    prefix, at = consumer["name"], {"$ref": f"#/channels/{channel}"}
+    operations: dict[str, Any] = {}
+
+    def message(direction: str, name: str) -> dict[str, str]:
+        key = name if name.startswith("wsrt.") else _message(prefix, direction, name)
+        return {"$ref": f"#/channels/{channel}/messages/{key}"}
+
+    for event in consumer["receives"]:
+        operations[f"{channel}.receive.{_word(event['name'])}"] = {
+            "action": "receive",
+            "channel": at,
+            "summary": event["description"].partition("\n")[0] or f"A client sends {event['name']}.",
+            "messages": [message("receives", event["name"])],
+            "reply": {
+                "channel": at,
+                "messages": [message("sends", name) for name in [*event["replies"], "wsrt.error"]],
+            },
+        }
+    for event in consumer["sends"]:
+        operations[f"{channel}.send.{_word(event['name'])}"] = {
+            "action": "send",
+            "channel": at,
+            "summary": event["description"].partition("\n")[0] or f"The server sends {event['name']}.",
+            "messages": [message("sends", event["name"])],
+        }
+    return operations
+
+
+def _envelope(event: EventEntry, prefix: str) -> dict[str, Any]:
+    found = {
+        "name": event["name"],
+        "title": event["model"],
+        "contentType": "application/json",
+        "correlationId": {"location": "$message.payload#/ref", "description": "Of a request and its answer."},
+        "payload": _payload(event, prefix),
+    }
+    if event["description"]:
+        found["description"] = event["description"]
+    return found
+
+
+def _payload(event: EventEntry, prefix: str, where: str = "#/components/schemas/") -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "event": {"const": event["name"]},
+            "data": _moved(event["schema"], prefix, where),
+            "ref": REF,
+            "room": {"type": "string", "description": "Of a publication to one room."},
+        },
+        "required": ["event"] if event["is_optional"] else ["event", "data"],
+    }
+
+
+def _ok() -> dict[str, Any]:
+    payload = {
+        "type": "object",
+        "properties": {"event": {"const": "wsrt.ok"}, "data": {"type": "object"}, "ref": REF},
+        "required": ["event", "data", "ref"],
+    }
+    return {"name": "wsrt.ok", "title": "Ok", "contentType": "application/json", "payload": payload}
+
+
+def _error() -> dict[str, Any]:
+    entry = {
+        "type": "object",
+        "properties": {
+            "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
+            "msg": {"type": "string"},
+            "type": {"type": "string"},
+        },
+        "required": ["loc", "msg", "type"],
+    }
+    data = {
+        "type": "object",
+        "properties": {
+            "code": {"type": "string"},
+            "message": {"type": "string"},
+            "errors": {"type": "array", "items": entry},
+        },
+        "required": ["code", "message", "errors"],
+    }
+    payload = {
+        "type": "object",
+        "properties": {"event": {"const": "wsrt.error"}, "data": data, "ref": REF},
+        "required": ["event", "data"],
+    }
+    return {"name": "wsrt.error", "title": "Error", "contentType": "application/json", "payload": payload}
+
+
+def _moved(schema: Any, prefix: str, where: str = "#/components/schemas/") -> Any:
+    """Return a schema whose references lead to where its definitions are put."""
+    if isinstance(schema, list):
+        return [_moved(item, prefix, where) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "$ref" and isinstance(value, str) and value.startswith("#/$defs/"):
+            moved[key] = where + _key(prefix, value.removeprefix("#/$defs/"))
+        elif key == "discriminator" and isinstance(value, dict):
+            # OpenAPI's object; AsyncAPI has the name of the property alone, and JSON Schema nothing of the kind.
+            if where.startswith("#/components"):
+                moved[key] = value["propertyName"]
+        elif key in ("const", "default", "enum", "examples"):
+            moved[key] = value  # data, which may look like a schema
+        else:
+            moved[key] = _moved(value, prefix, where)
+    return moved
+
+
+def _key(prefix: str, name: str) -> str:
+    return f"{prefix}.{_word(name)}"
+
+
+def _message(prefix: str, direction: str, name: str) -> str:
+    return f"{prefix}.{direction}.{_word(name)}"
+
+
+def _word(name: str) -> str:
+    """Return a name as a key of AsyncAPI may be: no two names become one."""
+    return re.sub(r"[^\w.-]", lambda match: f"_{ord(match.group()):x}_", name, flags=re.ASCII)

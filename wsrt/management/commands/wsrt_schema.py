@@ -1,0 +1,58 @@
+"""``manage.py wsrt_schema``: the schema of all consumers."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from ...clients.asyncapi import asyncapi, json_schema
+from ...clients.description import describe
+
+
+class Command(BaseCommand):
+    help = "Writes what clients may send and get, and how connections are closed, as AsyncAPI 3.0 or JSON Schema."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--format", choices=["asyncapi", "json-schema"], default="asyncapi")
+        parser.add_argument("--output", metavar="FILE", type=Path, help="YAML if it ends in .yaml or .yml, else JSON")
+        parser.add_argument("--title", default="Realtime", help="of the AsyncAPI document")
+        parser.add_argument("--version-of", metavar="VERSION", default="1.0.0", help="of the AsyncAPI document")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            description = describe()
+        except (ImproperlyConfigured, PydanticInvalidForJsonSchema) as error:
+            raise CommandError(str(error)) from error
+        if not description["consumers"]:
+            raise CommandError('No consumer is known: WSRT["CONSUMERS"] names the modules that are looked for.')
+        if options["format"] == "asyncapi":
+            document = asyncapi(description, title=options["title"], version=options["version_of"])
+        else:
+            document = json_schema(description)
+        output: Path | None = options["output"]
+        text = _yaml(document) if output is not None and output.suffix in (".yaml", ".yml") else _json(document)
+        if output is None:
+            self.stdout.write(text, ending="")
+        else:
+            output.write_text(text)
+            self.stderr.write(self.style.SUCCESS(f"{output}: {len(description['consumers'])} consumers"))
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    try:
+        import yaml
+    except ImportError as error:
+        raise CommandError('YAML needs PyYAML: pip install "wsrt[yaml]". JSON needs nothing.') from error
+    # Through JSON: lists and dicts that stand in two places become no anchors.
+    text: str = yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False, allow_unicode=True, width=120)
+    return text

@@ -20,6 +20,7 @@ LIMITS = sorted({field.name for field in dataclasses.fields(Limits)} | {"check_o
 OTHERS = {
     "CHANNEL_LAYER_ALIAS": "other",
     "CONSUMERS": ("sockets",),
+    "PRESENCE": {"BACKEND": "wsrt.presence.redis.RedisPresence"},
     "HEARTBEAT": None,
     "HEARTBEAT_TIMEOUT": 3.5,
     "SETUP_TIMEOUT": None,

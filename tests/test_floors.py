@@ -31,7 +31,7 @@ FLOORS: list[set[str]] = [
         "consumers",
         "control",
     },
-    {"servers", "apps", "checks", "testing", "asgi", "admin", "console", "routing", "doctor", "management"},
+    {"servers", "apps", "checks", "testing", "asgi", "admin", "console", "routing", "doctor", "management", "clients"},
 ]
 """Words, protocol, delivery, processes, consumer, doors."""
 

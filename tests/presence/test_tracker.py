@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import pytest
 
 from tests.support.waiting import aeventually
+from wsrt import presence
 from wsrt.delivery.ledger import ledger
 from wsrt.node import Node, current_node
 from wsrt.presence import memory, tracker
@@ -226,3 +227,36 @@ async def test_end_before_anything(store: Store) -> None:
     found = Tracker(Node(asyncio.get_running_loop()), store, grace=10)
     await found.end()
     assert store.begun == []
+
+
+def test_loops_of_one_process() -> None:
+    """Two event loops of a process are two nodes that see each other; one that was closed leaves nobody behind."""
+
+    async def enter(user: str) -> None:
+        found = tracker.tracker_of_loop()
+        assert found is not None
+        found.join(Join("loops", "r", 1, user))
+        await found.settle()
+
+    async def here() -> set[str | None]:
+        page = await presence.amembers("r", namespace="loops")
+        return {member.user_id for member in page}
+
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    try:
+        first.run_until_complete(enter("ada"))
+        second.run_until_complete(enter("grace"))
+        assert first.run_until_complete(here()) == second.run_until_complete(here()) == {"ada", "grace"}
+        close(first)
+        assert second.run_until_complete(here()) == {"grace"}
+    finally:
+        close(first)
+        close(second)
+
+
+def close(loop: asyncio.AbstractEventLoop) -> None:
+    if not loop.is_closed():
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()

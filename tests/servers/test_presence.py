@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
@@ -18,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support import report
 from tests.support.client import dial, receive, send
-from tests.support.processes import RedisServer, Server
+from tests.support.processes import ROOT, RedisServer, Server, is_listening
 from tests.support.waiting import aeventually
 from wsrt import presence
 from wsrt.presence import stores
@@ -247,6 +249,27 @@ async def test_drained_process(cluster: Cluster) -> None:
         await asyncio.to_thread(cluster.two.stop)
         await aeventually(lambda: watcher.told == ["joined ada", "left ada"])
         assert len((await presence.astats()).nodes) == 1
+
+
+async def test_reloaded_process(settings: Any) -> None:
+    """The development server that reloads itself leaves no ghost, and its watching parent is no node."""
+    with RedisServer() as redis:
+        settings.WSRT = settings_of(redis, LEASE=30.0)
+        server = Server("daphne", wsrt=settings.WSRT, environment={"WSRT_TEST_RUNSERVER": "1"})
+        server.command = [sys.executable, "-m", "django", "runserver", f"127.0.0.1:{server.port}"]
+        with server:
+            for _ in range(2):
+                await tab(server, "lobby", "ada")
+                await aeventually(lambda: is_count("lobby", 1))
+                assert len((await presence.astats()).nodes) == 1
+                assert server.process is not None
+                (child,) = psutil.Process(server.process.pid).children()
+                # As when a file was changed: the child ends, and the parent starts another one.
+                (ROOT / "tests" / "chat" / "views.py").touch()
+                await aeventually(lambda child=child: not child.is_running(), "the reload")
+                await aeventually(lambda: is_count("lobby", 0), "the ghosts")
+                assert (await presence.astats()).nodes == ()
+                await aeventually(lambda: is_listening(server.port), "the next process")
 
 
 async def asked_of(redis: RedisServer, seconds: float) -> int:

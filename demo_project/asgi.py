@@ -1,4 +1,4 @@
-"""HTTP goes to Django's views, WebSockets to the chat."""
+"""HTTP goes to Django's views, WebSockets to the chat and to the admin's pages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 
 from demo_project.chat.routing import websocket_urlpatterns
 from wsrt.asgi import with_runtime
+from wsrt.routing import admin_urlpatterns
 
 application = with_runtime(
     ProtocolTypeRouter(
         {
             "http": django_application,
-            "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
+            "websocket": AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, *admin_urlpatterns])),
         }
     )
 )

@@ -1,8 +1,10 @@
+from django.contrib import admin
 from django.urls import path
 
 from demo_project.chat import views
 
 urlpatterns = [
+    path("admin/", admin.site.urls),
     path("", views.home, name="home"),
     path("sign-in/", views.sign_in, name="sign-in"),
     path("sign-out/", views.sign_out, name="sign-out"),

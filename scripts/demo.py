@@ -49,6 +49,7 @@ def main() -> int:
             command = [*MANAGE, "runserver", "--noreload", f"127.0.0.1:{port}"]
             processes.append(subprocess.Popen(command, env=environment))
             print(f"The chat is at http://127.0.0.1:{port}", flush=True)
+        print(f"Ada sees who is connected at http://127.0.0.1:{ports[0]}/admin/wsrt/realtime/", flush=True)
         print("Ctrl-C stops it.", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.2)

@@ -1,8 +1,10 @@
+from django.contrib import admin
 from django.urls import path
 
 from tests.chat import views
 
 urlpatterns = [
+    path("admin/", admin.site.urls),
     path("publish/<str:kind>/<str:target>/", views.publish),
     path("task/<str:kind>/<str:target>/", views.enqueue),
     path("stats/", views.stats),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models.signals import post_migrate
 from django.utils.module_loading import module_has_submodule
 from django.utils.translation import gettext_lazy as _
 
@@ -23,10 +25,11 @@ class WsrtConfig(AppConfig):
         """Register the checks and import the modules of ``WSRT["CONSUMERS"]``."""
         from . import checks
 
-        register(checks.check_settings)
-        register(checks.check_layers)
-        register(checks.check_consumers)
-        register(checks.check_runtime, deploy=True)
+        for check in checks.ALWAYS:
+            register(check)
+        for check in checks.DEPLOY:
+            register(check, deploy=True)
+        self._add_permissions()
         for module in conf.consumers:
             if "." in module:
                 _import(module)
@@ -34,6 +37,28 @@ class WsrtConfig(AppConfig):
             for app in apps.get_app_configs():
                 if app.module is not None and module_has_submodule(app.module, module):
                     importlib.import_module(f"{app.name}.{module}")
+
+    def get_model(self, model_name: str, require_ready: bool = True) -> Any:
+        """
+        Return a model, as Django asks; also what stands in the place of one (see wsrt.console.realtime).
+
+        Else ``remove_stale_contenttypes`` would take its content type for a left-over, and remove it together with all
+        permissions that were given.
+        """
+        from .console.realtime import Realtime
+
+        if model_name.lower() == Realtime._meta.model_name:
+            return Realtime
+        return super().get_model(model_name, require_ready)
+
+    def _add_permissions(self) -> None:
+        """Have ``migrate`` add our permissions whenever it has added those of Django's users."""
+        from .console.realtime import add_permissions
+
+        # Not with this app as the sender: without models Django sends nothing for it.
+        for app in apps.get_app_configs():
+            if app.label == "auth":
+                post_migrate.connect(add_permissions, sender=app, dispatch_uid="wsrt.permissions")
 
 
 def _import(module: str) -> None:

@@ -10,6 +10,9 @@ from demo_project.chat.models import MEMBERS
 
 SEEDED = ("Ada", "Grace", "Linus", "Margaret")
 
+OPERATOR = "Ada"
+"""The one of them who may use the admin."""
+
 
 def make_guest(name: str) -> User:
     """Return a new user who can do what guests can; two guests may have one name."""

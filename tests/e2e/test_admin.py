@@ -1,0 +1,459 @@
+"""The admin's "Realtime" in a real browser: two server processes on one Redis, and three thousand connections."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.support import report
+from tests.support.browser import chromium
+from tests.support.client import receive
+from tests.support.crowd import Crowd
+from tests.support.processes import ROOT, RedisServer, Server
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.browser, pytest.mark.servers]
+
+CROWD = 3000
+
+DISCONNECTED = (4410, "Disconnected by the server")
+
+ODD = '<script>alert("x")</script>/../ü 房间'
+
+USERS = """
+import django; django.setup()
+from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
+
+call_command("migrate", verbosity=0)
+User.objects.create_superuser("root", password="root")
+for name, permissions in {"eve": [], "viewer": ["view_realtime"], "leaver": ["view_realtime"]}.items():
+    user = User.objects.create_user(name, password=name, is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+for name in ("ada", "grace", "linus"):
+    User.objects.create_user(name)
+"""
+
+REVOKE = """
+import django; django.setup()
+from django.contrib.auth.models import User
+from wsrt import permissions_changed
+
+user = User.objects.get(username="leaver")
+user.user_permissions.clear()
+permissions_changed(user)
+"""
+
+
+@dataclass
+class Cluster:
+    one: Server
+    two: Server
+    crowd: Crowd
+    options: dict[str, Any]
+
+    def run(self, script: str) -> None:
+        """Run a script in a process that holds no connections."""
+        server = Server("uvicorn", **self.options)
+        environment = {**os.environ, **server.environment}
+        subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, check=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    database = tmp_path_factory.mktemp("admin") / "admin.sqlite3"
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisServer())
+        store = {
+            "BACKEND": "wsrt.presence.redis.RedisPresence",
+            "LOCATION": redis.url,
+            "OPTIONS": {"GRACE": 1, "DETAILS": True},
+        }
+        options: dict[str, Any] = {
+            "application": "tests.e2e.admin_asgi:application",
+            "layer": "pubsub",
+            "redis": redis.url,
+            "wsrt": {"PRESENCE": store},
+            "environment": {"WSRT_TEST_DB": str(database)},
+        }
+        cluster = Cluster(Server("daphne", **options), Server("uvicorn", **options), Crowd(), options)
+        cluster.run(USERS)
+        for part in (cluster.one, cluster.two, cluster.crowd):
+            stack.enter_context(part)
+        cluster.crowd.come(crowd_urls(cluster.one, cluster.two))
+        yield cluster
+
+
+def crowd_urls(*servers: Server) -> dict[Any, str]:
+    """Two connections a user, on two processes; every tenth connection is a guest's."""
+    rooms = ["lobby", "engineering", "random", ODD, "garden"]
+    urls: dict[Any, str] = {}
+    for number in range(CROWD):
+        room = rooms[number % 5] if number % 3 else f"room {number % 250}"
+        user = f"?user=member-{number // 2}" if number % 10 else ""
+        urls[number] = servers[number % 2].url(f"/chat/{quote(room, safe='')}/{user}")
+    return urls
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as instance:
+        yield instance
+
+
+def enter(browser: Browser, server: Server, name: str, **options: Any) -> BrowserContext:
+    """Sign in to the admin."""
+    context = browser.new_context(base_url=f"http://127.0.0.1:{server.port}", **options)
+    page = context.new_page()
+    page.goto("/admin/login/")
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password").fill(name)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/admin/")
+    page.close()
+    return context
+
+
+def address(name: str = "", **query: str) -> str:
+    return f"/admin/wsrt/realtime/{f'{name}/' if name else ''}{f'?{urlencode(query)}' if query else ''}"
+
+
+def open_live(context: BrowserContext, url: str) -> Page:
+    """Open a page, and wait until it is live."""
+    page = context.new_page()
+    page.goto(url)
+    expect(page.locator("#wsrt-live")).to_have_text("Live")
+    return page
+
+
+def sessions(page: Page) -> Any:
+    return page.get_by_role("table", name="Connections").locator("tbody tr:not(.wsrt-gone)")
+
+
+def test_counts(browser: Browser, cluster: Cluster) -> None:
+    """Either process shows all connections of both."""
+    for server in (cluster.one, cluster.two):
+        context = enter(browser, server, "root")
+        page = open_live(context, address())
+        chat = page.get_by_role("row", name=re.compile("^chat "))
+        expect(chat.get_by_role("cell").nth(2)).to_have_text(str(CROWD), timeout=20_000)
+        expect(page.get_by_role("table", name="Nodes").locator("tbody tr")).to_have_count(2)
+        expect(page.get_by_text("This process only")).to_have_count(0)
+        context.close()
+
+
+def test_kick_user(browser: Browser, cluster: Cluster) -> None:
+    """A user who is disconnected loses the sockets on both processes, with 4410; nobody else does."""
+    context = enter(browser, cluster.one, "root")
+    page = open_live(context, address("user", user="member-8"))
+    expect(sessions(page)).to_have_count(2)
+    page.get_by_role("button", name="Disconnect this user").click()
+    expect(page.get_by_text("2 connections")).to_be_visible()
+    page.get_by_role("button", name="Yes, disconnect them").click()
+    assert cluster.crowd.closes([16, 17]) == [DISCONNECTED, DISCONNECTED]
+    expect(page.get_by_text("Disconnected: user “member-8”, 2 connections.")).to_be_visible()
+    expect(page.get_by_text("No connections.")).to_be_visible()
+    page.get_by_role("link", name="Log", exact=True).click()
+    expect(page.get_by_role("row", name=re.compile("root.*member-8"))).to_contain_text("Disconnected (4410): 2")
+    assert all(cluster.crowd.sockets[number].close_code is None for number in (14, 15, 18, 19))
+    context.close()
+
+
+def test_kick_connection(browser: Browser, cluster: Cluster) -> None:
+    """The button of a row that came by itself disconnects that connection alone."""
+    context = enter(browser, cluster.two, "root")
+    page = open_live(context, address("user", user="kick"))
+    page.evaluate("window.isTheSame = true")
+    for name in ("kick-1", "kick-2"):
+        cluster.crowd.come({name: cluster.one.url("/chat/lobby/?user=kick")})
+    expect(sessions(page)).to_have_count(2)
+    assert page.evaluate("window.isTheSame")
+    first = sessions(page).first
+    first.get_by_role("button").click()
+    expect(page.get_by_text(re.compile("^Disconnected: connection"))).to_be_visible()
+    expect(sessions(page)).to_have_count(1)
+    gone = [name for name in ("kick-1", "kick-2") if cluster.crowd.sockets[name].close_code is not None]
+    assert len(gone) == 1
+    assert cluster.crowd.closes(gone) == [DISCONNECTED]
+    cluster.crowd.leave({"kick-1", "kick-2"} - set(gone))
+    context.close()
+
+
+def test_kick_room(browser: Browser, cluster: Cluster) -> None:
+    """A room of any name is disconnected, on both processes."""
+    room = f"{ODD}?&#"
+    names = ["a", "b", "c"]
+    servers = [cluster.one, cluster.two, cluster.two]
+    cluster.crowd.come(
+        {name: server.url(f"/chat/{quote(room, safe='')}/") for name, server in zip(names, servers, strict=True)}
+    )
+    context = enter(browser, cluster.one, "root")
+    page = open_live(context, address("rooms", namespace="chat", q=room))
+    page.get_by_role("link", name=room).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Room {room}")
+    page.get_by_role("button", name="Disconnect everybody in it").click()
+    expect(page.get_by_text("3 connections")).to_be_visible()
+    page.get_by_role("button", name="Yes, disconnect them").click()
+    assert cluster.crowd.closes(names) == [DISCONNECTED] * 3
+    expect(page.get_by_text("Nobody is in this room.")).to_be_visible()
+    context.close()
+
+
+def test_announce(browser: Browser, cluster: Cluster) -> None:
+    """An announcement is written, corrected, confirmed, and heard on both processes."""
+    context = enter(browser, cluster.one, "root")
+    cluster.crowd.come(
+        {name: server.url("/chat/news/") for name, server in {1e6: cluster.one, 2e6: cluster.two}.items()}
+    )
+    page = open_live(context, address("room", namespace="chat", room="news"))
+    expect(page.locator("[data-show=connections]")).to_have_text("2")
+    page.get_by_role("link", name="Announce to this room").click()
+    page.get_by_role("link", name="said").click()
+    data = page.get_by_label("Data, as JSON")
+    expect(data).to_have_value('{\n  "text": ""\n}')
+    data.fill('{"text": 7}')
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("text Input should be a valid string")).to_be_visible()
+    data.fill('{"text": "back at <b>six</b>"}')
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("2 connections")).to_be_visible()
+    page.get_by_role("button", name="Yes, send it").click()
+    expect(page.get_by_text("“said” was sent to room “news” of chat.")).to_be_visible()
+    for name in (1e6, 2e6):
+        heard = cluster.crowd.run(receive(cluster.crowd.sockets[name]))
+        assert heard == {"event": "said", "data": {"text": "back at <b>six</b>"}, "room": "news"}
+    cluster.crowd.leave([1e6, 2e6])
+    context.close()
+
+
+def test_live(browser: Browser, cluster: Cluster) -> None:
+    """Who comes and goes is shown without a reload; focus and selection stay where they are."""
+    context = enter(browser, cluster.one, "root")
+    here = {name: cluster.two.url(f"/here/live/?user={name}&name={name.title()}") for name in ("ann", "bob", "cyd")}
+    cluster.crowd.come({"ann": here["ann"]})
+    page = open_live(context, address("room", namespace="here", room="live"))
+    members = page.get_by_role("table", name="Members").locator("tbody tr")
+    expect(members).to_have_count(1)
+    page.evaluate("window.isTheSame = true")
+    page.get_by_role("link", name="ann", exact=True).first.focus()
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('h1 bdi'))")
+    cluster.crowd.come({name: here[name] for name in ("bob", "cyd")})
+    expect(members).to_have_count(3)
+    expect(members.filter(has_text="bob")).to_contain_text('{"name":"Bob"}')
+    expect(sessions(page)).to_have_count(3)
+    expect(page.locator("[data-show=users]")).to_have_text("3")
+    assert page.evaluate("document.activeElement.textContent") == "ann"
+    assert page.evaluate("String(getSelection())") == "live"
+    # While somebody is at a table its rows stay where they are: what is gone is marked.
+    cluster.crowd.leave(["ann"])
+    expect(members.filter(has_text="ann")).to_have_class(re.compile("wsrt-gone"))
+    expect(members).to_have_count(3)
+    page.get_by_role("link", name="Overview").focus()
+    expect(members).to_have_count(2)
+    expect(sessions(page)).to_have_count(2)
+    cluster.crowd.leave(["bob", "cyd"])
+    expect(page.get_by_text("Nobody is in this room.")).to_be_visible()
+    assert page.evaluate("window.isTheSame")
+    context.close()
+
+
+def test_times_are_as_on_the_server(browser: Browser, cluster: Cluster) -> None:
+    """What the page writes is what the server wrote: a reload changes nothing."""
+    cluster.crowd.come({"tim": cluster.two.url("/here/times/?user=tim")})
+    context = enter(browser, cluster.one, "root", timezone_id="Asia/Tokyo", locale="ja-JP")
+    url = address("user", user="tim")
+    plain = enter(browser, cluster.one, "root", java_script_enabled=False).new_page()
+    plain.goto(url)
+    page = open_live(context, url)
+    expect(sessions(page)).to_have_count(1)
+    # The cells that do not change: of the connection, its namespace, node and beginning.
+    for cell in ("th", "td:nth-child(2)", "td:nth-child(3)", "td:nth-child(4)"):
+        assert sessions(page).locator(cell).inner_text() == sessions(plain).locator(cell).inner_text()
+    cluster.crowd.leave(["tim"])
+    plain.context.close()
+    context.close()
+
+
+def test_without_the_permission(browser: Browser, cluster: Cluster) -> None:
+    """Who lacks the permission sees neither the page nor the way there, and the socket refuses them."""
+    context = enter(browser, cluster.two, "eve")
+    page = context.new_page()
+    page.goto("/admin/")
+    expect(page.get_by_text("Realtime")).to_have_count(0)
+    for url in (address(), address("room", namespace="chat", room="lobby"), address("announce"), address("log")):
+        response = page.goto(url)
+        assert response is not None
+        assert response.status == 403
+    page.goto("/admin/")
+    code = page.evaluate(
+        """() => new Promise((resolve) => {
+            const socket = new WebSocket(`ws://${location.host}/ws/wsrt/admin/`);
+            socket.onclose = (event) => resolve(event.code);
+        })"""
+    )
+    assert code == 4403
+    context.close()
+
+
+def test_viewer(browser: Browser, cluster: Cluster) -> None:
+    """Who may only look has no buttons, on rows that come by themselves either."""
+    context = enter(browser, cluster.one, "viewer")
+    page = open_live(context, address("room", namespace="chat", room="looked at"))
+    cluster.crowd.come({"seen": cluster.two.url("/chat/looked%20at/?user=seen")})
+    expect(sessions(page)).to_have_count(1)
+    expect(page.get_by_text(re.compile("Disconnect|Announce"))).to_have_count(0)
+    expect(page.locator("#content-main button")).to_have_count(0)
+    cluster.crowd.leave(["seen"])
+    context.close()
+
+
+def test_revoked(browser: Browser, cluster: Cluster) -> None:
+    """A page whose permission is taken away says so, and stays away."""
+    context = enter(browser, cluster.one, "leaver")
+    page = open_live(context, address())
+    cluster.run(REVOKE)
+    expect(page.locator("#wsrt-live")).to_have_text("You may not see this any more: reload the page")
+    response = page.reload()
+    assert response is not None
+    assert response.status == 403
+    context.close()
+
+
+def test_server_restart(browser: Browser, cluster: Cluster) -> None:
+    """A page comes back to a server that was killed and started again."""
+    with Server("uvicorn", **cluster.options) as server:
+        context = enter(browser, server, "root")
+        page = open_live(context, address("user", user="late"))
+        server.kill()
+        expect(page.locator("#wsrt-live")).to_have_text("Connection lost, trying again…")
+        server.start()
+        expect(page.locator("#wsrt-live")).to_have_text("Live", timeout=30_000)
+        cluster.crowd.come({"late": cluster.one.url("/chat/lobby/?user=late")})
+        expect(sessions(page)).to_have_count(1)
+        cluster.crowd.leave(["late"])
+        context.close()
+
+
+def test_without_the_route(browser: Browser, cluster: Cluster) -> None:
+    """Where the route is missing the page tries a few times, says so, and does not try again on the next page."""
+    options = {**cluster.options, "application": "tests.e2e.admin_asgi:without_route"}
+    with Server("uvicorn", **options) as server:
+        context = enter(browser, server, "root")
+        page = context.new_page()
+        tries: list[str] = []
+        page.on("websocket", lambda socket: tries.append(socket.url))
+        page.clock.install()
+        page.goto(address("user", user="member-20"))
+        expect(sessions(page)).to_have_count(1)
+        expect(page.locator("#wsrt-live")).to_be_hidden()
+        for count in (1, 2, 3):
+            eventually(lambda count=count: len(tries) == count or page.wait_for_timeout(50))
+            page.wait_for_timeout(200)
+            page.clock.run_for(60_000)
+        expect(page.locator("#wsrt-live")).to_have_text("Not live: reload the page to see what is new")
+        page.goto(address("rooms"))
+        expect(page.locator("#wsrt-live")).to_have_text("Not live: reload the page to see what is new")
+        page.clock.run_for(120_000)
+        assert len(tries) == 3
+        context.close()
+
+
+def test_without_javascript(browser: Browser, cluster: Cluster) -> None:
+    """Everything works without the script, by reload."""
+    context = enter(browser, cluster.two, "root", java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address("users", namespace="chat", q="member-30"))
+    page.get_by_role("link", name="member-30", exact=True).click()
+    expect(page.locator("#wsrt-live")).to_be_hidden()
+    sessions(page).first.get_by_role("button").click()
+    expect(page.get_by_text(re.compile("^Disconnected: connection"))).to_be_visible()
+    context.close()
+
+
+def test_hidden_pages_are_not_kept_up_to_date(browser: Browser, cluster: Cluster) -> None:
+    """A page that is left closes its socket, and opens it when it is come back to."""
+    context = enter(browser, cluster.one, "root")
+    page = open_live(context, address())
+    with page.expect_event("websocket") as opened:
+        page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
+        page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    assert opened.value.url.endswith("/ws/wsrt/admin/")
+    expect(page.locator("#wsrt-live")).to_have_text("Live")
+    context.close()
+
+
+PAGES = {
+    "overview": address(),
+    "rooms": address("rooms", namespace="chat"),
+    "users": address("users", namespace="chat"),
+    "room": address("room", namespace="here", room="gallery"),
+    "room-odd": address("room", namespace="chat", room=ODD),
+    "user": address("user", user="2"),
+    "events": address("announce"),
+    "announce": address("announce", namespace="chat", event="said", room="lobby"),
+    "log": address("log"),
+}
+
+LABELLED = """() => [...document.querySelectorAll("#content-main :is(input:not([type=hidden]), select, textarea)")]
+    .filter((field) => field.type !== "submit" && !field.labels.length).map((field) => field.outerHTML)"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_looks(browser: Browser, cluster: Cluster, scheme: str, width: int, tmp_path_factory: Any) -> None:
+    """Each page fits its window, labels its fields, and says nothing on the console; pictures are kept to look at."""
+    folder = Path(os.environ.get("WSRT_SCREENSHOTS") or tmp_path_factory.getbasetemp() / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    people = [("2", "Ada"), ("2", "Ada"), ("3", "Grace"), ("", "")]
+    urls = {
+        f"gallery-{number}": (cluster.one, cluster.two)[number % 2].url(f"/here/gallery/?user={user}&name={name}")
+        for number, (user, name) in enumerate(people)
+    }
+    cluster.crowd.come(urls)
+    context = enter(browser, cluster.one, "root", color_scheme=scheme, viewport={"width": width, "height": 844})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+
+    def look(name: str) -> None:
+        overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        for between in (*((1025, 1000, 768) if width > 1000 else (320,)), width):
+            page.set_viewport_size({"width": between, "height": 844})
+            assert page.evaluate(overflow) <= 0, f"{name} at {between}"
+        assert page.evaluate(LABELLED) == []
+        page.screenshot(
+            path=folder / f"{name}-{scheme}-{width}.png", full_page=name not in {"rooms", "users", "room-odd"}
+        )
+
+    for name, url in PAGES.items():
+        page.goto(url)
+        if page.locator("#wsrt-live").count():
+            expect(page.locator("#wsrt-live")).to_have_text("Live")
+        look(name)
+    page.goto(PAGES["room-odd"])
+    page.get_by_role("button", name="Disconnect everybody in it").click()
+    look("confirm")
+    page.goto(PAGES["announce"])
+    page.get_by_label("Data, as JSON").fill('{"text": "hello"}')
+    page.get_by_role("button", name="Send").click()
+    look("announce-confirm")
+    assert complaints == []
+    page.get_by_role("button", name="Change it").click()
+    page.get_by_label("Data, as JSON").fill('{"text": 7}')
+    page.get_by_role("button", name="Send").click()
+    look("announce-wrong")
+    context.close()
+    cluster.crowd.leave(urls)
+    report.note("Screenshots of the admin", f"{scheme} {width}: {folder}")

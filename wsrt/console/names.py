@@ -1,0 +1,86 @@
+"""Names: what Django's users are called, for those who may see users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib.auth import get_permission_codename, get_user_model
+from django.core.exceptions import ValidationError
+
+from .pages import ConnectionRow, UserRow
+
+MATCHES = 50
+"""Users that a search by name finds."""
+
+REMEMBERED = 5000
+"""Names that are kept, before all are asked for anew."""
+
+
+class Names:
+    """
+    Names by user id, asked for once each.
+
+    An id is taken for the key of one of Django's users. Where an application gives its connections ids of another kind
+    (``set_user_id``), the names are right only if the two cannot be mistaken for each other.
+
+    Args:
+        viewer: who wants to know; nobody has a name for those who may not see Django's users.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self.model: Any = get_user_model()
+        options = self.model._meta
+        self.is_shown = any(
+            viewer.has_perm(f"{options.app_label}.{get_permission_codename(action, options)}")
+            for action in ("view", "change")
+        )
+        self._known: dict[str, str] = {}
+
+    def put(self, rows: Iterable[UserRow | ConnectionRow]) -> None:
+        """Write the names into rows. Queries the database."""
+        rows = list(rows)
+        self._look_up({row.user_id for row in rows if row.user_id is not None})
+        for row in rows:
+            row.name = self._known.get(row.user_id or "", "")
+
+    def of(self, user_id: str) -> str:
+        """Return one name; "" if there is none. Queries the database."""
+        self._look_up({user_id})
+        return self._known.get(user_id, "")
+
+    def matching(self, text: str) -> list[str]:
+        """Return ids of some users whose names contain a text. Queries the database."""
+        if not self.is_shown or not text or "\0" in text:
+            return []
+        field = self.model.USERNAME_FIELD
+        users = self.model._default_manager.filter(**{f"{field}__icontains": text}).order_by(field)
+        return [str(key) for key in users.values_list("pk", flat=True)[:MATCHES]]
+
+    def knows(self, rows: Iterable[UserRow | ConnectionRow]) -> bool:
+        """Return whether put() would ask nobody."""
+        return not self.is_shown or all(row.user_id is None or row.user_id in self._known for row in rows)
+
+    def _look_up(self, ids: set[str]) -> None:
+        missing = ids - self._known.keys()
+        if not self.is_shown or not missing:
+            return
+        if len(self._known) > REMEMBERED:
+            self._known.clear()
+            missing = ids
+        # Also those who have no name, so that they are not asked for again.
+        self._known |= dict.fromkeys(missing, "")
+        keys = [key for user_id in missing if (key := self.key(user_id)) is not None]
+        users = self.model._default_manager.filter(pk__in=keys)
+        self._known |= {str(key): str(name) for key, name in users.values_list("pk", self.model.USERNAME_FIELD)}
+
+    def key(self, user_id: str) -> Any:
+        """Return a user id as a primary key; None for what can be none."""
+        field = self.model._meta.pk
+        while field.remote_field is not None:
+            field = field.target_field
+        try:
+            # Within the limits of the database too.
+            return None if "\0" in user_id else field.clean(user_id, None)
+        except ValidationError:
+            return None

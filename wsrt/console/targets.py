@@ -1,0 +1,108 @@
+"""Targets: on whom an operator acts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Literal, get_args
+
+from django.utils.translation import gettext as _
+
+from .. import presence
+from ..addresses import Audience, Connection, Everyone, Room, User
+from ..control import disconnect
+from ..presence.store import EVERYONE
+from .pages import connections_of, count_in_room, is_hidden, known_namespaces, shown_namespaces
+
+Kind = Literal["everyone", "room", "user", "connection"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """
+    Everyone in a namespace, a room, a user, or one connection.
+
+    Attributes:
+        namespace: None, of a user alone, for all of them.
+        name: of the room, the user or the connection.
+
+    Raises:
+        ValueError: when it is made: there can be no such target.
+    """
+
+    kind: Kind
+    namespace: str | None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"no such target: {self.kind!r}")
+        if self.namespace == "" or (self.namespace is None and self.kind != "user"):
+            raise ValueError(f"a {self.kind} is in a namespace")
+        if self.namespace is not None and is_hidden(self.namespace):
+            raise ValueError(f"the namespace {self.namespace!r} is wsrt's own")
+        # These raise for names that nobody can have.
+        (self.namespace or "").encode()
+        self.audience.to_wire()
+
+    @classmethod
+    def from_token(cls, token: str) -> Target:
+        """Return what a form carried. Raises ValueError."""
+        parts: Any = json.loads(token)
+        match parts:
+            case [str() as kind, str() | None as namespace, str() as name]:
+                return cls(kind, namespace, name)  # type: ignore[arg-type]  # checked when it is made
+        raise ValueError(f"no target: {token!r}")
+
+    @property
+    def token(self) -> str:
+        """The target as a form carries it: browsers change line breaks in the fields of forms, but not these."""
+        return json.dumps([self.kind, self.namespace, self.name])
+
+    @property
+    def audience(self) -> Audience:
+        """Its address."""
+        match self.kind:
+            case "room":
+                return Room(self.name)
+            case "user":
+                return User(self.name)
+            case "connection":
+                return Connection(self.name)
+            case _:
+                return Everyone()
+
+    def __str__(self) -> str:
+        names = {"name": self.name, "namespace": self.namespace or ""}
+        match self.kind:
+            case "room":
+                return _("room “%(name)s” of %(namespace)s") % names
+            case "user" if self.namespace is None:
+                return _("user “%(name)s”") % names
+            case "user":
+                return _("user “%(name)s” of %(namespace)s") % names
+            case "connection":
+                return _("connection %(name)s of %(namespace)s") % names
+            case _:
+                return _("everyone in %(namespace)s") % names
+
+    def count(self) -> int:
+        """Return how many connections it has. Raises StoreUnavailable, WrongContext: nobody knows."""
+        number: int = presence._run(self.acount)
+        return number
+
+    async def acount(self) -> int:
+        """Return how many connections it has. See count()."""
+        if self.kind == "connection":
+            return 1
+        spaces = await shown_namespaces() if self.namespace is None else [self.namespace]
+        if self.kind == "user":
+            found = [await connections_of(space, [self.name]) for space in spaces]
+            return sum(number for numbers in found for _user, number in numbers)
+        room = self.name if self.kind == "room" else EVERYONE
+        return sum([(await count_in_room(space, room)).connections for space in spaces])
+
+    def disconnect(self) -> None:
+        """Close its connections, 4410, at once. Raises UnknownNamespace, BackplaneUnavailable."""
+        for namespace in known_namespaces() if self.namespace is None else [self.namespace]:
+            disconnect(self.audience, namespace=namespace, on_commit=False)

@@ -1,0 +1,18 @@
+"""
+Routes of wsrt's own.
+
+    from wsrt.routing import admin_urlpatterns
+
+    URLRouter([*websocket_urlpatterns, *admin_urlpatterns])     # below AuthMiddlewareStack
+"""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from .console.live import AdminConsumer
+
+__all__ = ["admin_urlpatterns"]
+
+admin_urlpatterns = [path("ws/wsrt/admin/", AdminConsumer.as_asgi(), name="wsrt-admin")]
+"""The socket that keeps the admin's pages up to date."""

@@ -20,7 +20,7 @@ from django.http import QueryDict
 from pydantic import BaseModel
 
 from . import close_codes, publish
-from .addresses import Audience, Connection, Everyone, Room, User, user_key
+from .addresses import RESERVED, Audience, Connection, Everyone, Room, User, user_key
 from .attendance import PresenceHooks
 from .channel import LayerChannel
 from .close_codes import Close, Closed
@@ -133,6 +133,8 @@ class TypedEventConsumer(AsyncConsumer):
         check_habits(cls)
         if not isinstance(cls.namespace, str) or not cls.namespace:
             raise DeclarationError(f"{cls.__name__}: namespace is a non-empty string, not {cls.namespace!r}")
+        if cls.namespace.startswith(RESERVED) and not cls.__module__.startswith("wsrt."):
+            raise DeclarationError(f"{cls.__name__}: namespaces that begin with {RESERVED!r} are reserved")
         # Events that are local to the function that makes the class can be named in annotations too.
         local_names = sys._getframe(1).f_locals
         cls.handlers = types.MappingProxyType(event_handlers(cls, TypedEventConsumer, local_names))

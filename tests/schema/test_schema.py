@@ -87,7 +87,7 @@ def project(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Namespaces:
     known = Namespaces()
     for consumer in (ChatConsumer, EveryTypeConsumer):
         known.add(consumer.namespace, consumer, consumer.catalog)
-    own = type("OwnConsumer", (TypedEventConsumer,), {"namespace": "wsrt.own", "__module__": __name__})
+    own = type("OwnConsumer", (TypedEventConsumer,), {"namespace": "wsrt.own", "__module__": "wsrt.own"})
     known.add(own.namespace, own, own.catalog)
     monkeypatch.setattr(description, "namespaces", known)
     return known

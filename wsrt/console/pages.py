@@ -18,6 +18,7 @@ from pydantic_core import to_json
 
 from .. import presence
 from ..addresses import RESERVED, Room, User
+from ..presence.access import open_store, run
 from ..presence.store import EVERYONE, Count
 from ..protocol.catalog import namespaces
 from ..protocol.events import Event
@@ -322,19 +323,19 @@ async def shown_namespaces() -> list[str]:
 def ask(question: Question) -> Answer:
     """Return the answer to a question, from code without a loop. Raises StoreUnavailable, WrongContext."""
     read: Callable[[], Coroutine[Any, Any, Answer]] = question.read
-    return presence._run(read)
+    return run(read)
 
 
 async def count_in_room(namespace: str, room: str) -> Count:
     """Return how many are in a room, or in EVERYONE. Raises StoreUnavailable."""
-    store = await presence._store()
+    store = await open_store()
     (count,) = await store.counts([(namespace, room)])
     return count
 
 
 async def connections_of(namespace: str, users: Sequence[str]) -> list[tuple[str, int]]:
     """Return how many connections users have in a namespace. Raises StoreUnavailable."""
-    store = await presence._store()
+    store = await open_store()
     numbers = await store.user_connections(namespace, EVERYONE, users) if users else []
     return list(zip(users, numbers, strict=True))
 

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 
 from django.utils.translation import gettext as _
 
-from .. import presence
 from ..addresses import Audience, Connection, Everyone, Room, User
 from ..control import disconnect
+from ..presence.access import run
 from ..presence.store import EVERYONE
 from .pages import connections_of, count_in_room, is_hidden, known_namespaces, shown_namespaces
 
@@ -88,7 +88,7 @@ class Target:
 
     def count(self) -> int:
         """Return how many connections it has. Raises StoreUnavailable, WrongContext: nobody knows."""
-        number: int = presence._run(self.acount)
+        number: int = run(self.acount)
         return number
 
     async def acount(self) -> int:

@@ -23,10 +23,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from pydantic_core import to_json
 
-from .. import presence
 from ..conf import conf
 from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
 from ..layers import is_local
+from ..presence.access import run
 from ..presence.store import StoreUnavailable
 from ..presence.stores import is_shared, make_store, option
 from ..protocol.events import meta
@@ -407,7 +407,7 @@ class RealtimeAdmin(ModelAdmin):
     def _namespace(self, request: HttpRequest) -> tuple[str, list[str]]:
         """Return the namespace that is asked for, else the first, and those that there are."""
         try:
-            spaces: list[str] = presence._run(shown_namespaces)
+            spaces: list[str] = run(shown_namespaces)
         except (StoreUnavailable, WrongContext):
             spaces = known_namespaces()
         wanted = _text(request, "namespace")

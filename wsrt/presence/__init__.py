@@ -16,20 +16,15 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
-from .. import portal
-from ..addresses import Room, user_key
-from ..exceptions import WrongContext
-from ..node import nodes
+from ..addresses import RESERVED, Room, user_key
 from ..protocol.catalog import namespaces as known_namespaces
-from ..publish import is_below_a_server, require_no_loop
-from .store import EVERYONE, ConnectionRecord, NodeRecord, PresenceStore, StoreUnavailable
-from .stores import is_shared, store_of_loop
-from .tracker import messages_of, take_lost, tell
+from .access import open_store, run
+from .store import EVERYONE, ConnectionRecord, NodeRecord, StoreUnavailable
 
 __all__ = [
     "ConnectionInfo",
@@ -188,7 +183,7 @@ async def amembers(
         StoreUnavailable: the store did not answer (a BackplaneUnavailable).
         WrongContext: presence is kept in each process, and this one holds no connections.
     """
-    store = await _store()
+    store = await open_store()
     page = await store.members(namespace, Room(room).name, cursor=after, limit=limit, search=search)
     return Page(
         (Member(member.user_id, member.connections, _plain(member.data)) for member in page.items),
@@ -200,14 +195,14 @@ async def ausers(
     *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
 ) -> Page[Member]:
     """Return who is connected to a namespace, in no order. See amembers()."""
-    store = await _store()
+    store = await open_store()
     page = await store.members(namespace, EVERYONE, cursor=after, limit=limit, search=search)
     return Page((Member(member.user_id, member.connections) for member in page.items), page.next)
 
 
 async def acount(room: str, *, namespace: str = "default") -> int:
     """Return how many are in a room: users, each once, and guests, each connection. Raises as amembers()."""
-    store = await _store()
+    store = await open_store()
     (found,) = await store.counts([(namespace, Room(room).name)])
     return found.users + found.guests
 
@@ -228,7 +223,7 @@ async def arooms(
     *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
 ) -> Page[RoomInfo]:
     """Return the rooms that anybody is in, largest first where the store can. See amembers()."""
-    store = await _store()
+    store = await open_store()
     page = await store.rooms(namespace, cursor=after, limit=limit, search=search)
     return Page(
         (
@@ -248,7 +243,7 @@ async def aconnections(
     after: str | None = None,
 ) -> Page[ConnectionInfo]:
     """Return connections of a namespace; with ``room`` or ``user``, those of them. See amembers()."""
-    store = await _store()
+    store = await open_store()
     page = await store.connections(
         namespace,
         EVERYONE if room is None else Room(room).name,
@@ -262,7 +257,7 @@ async def aconnections(
 
 async def astats() -> Stats:
     """Return nodes, and how many are connected to each namespace. Raises as amembers()."""
-    store = await _store()
+    store = await open_store()
     names = sorted(
         {*await store.namespaces(), *(name for name in known_namespaces if known_namespaces[name].consumers)}
     )
@@ -281,36 +276,36 @@ def members(
     room: str, *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
 ) -> Page[Member]:
     """Return who is in a room. See amembers(); raises WrongContext in a running event loop."""
-    return _run(amembers, room, namespace=namespace, search=search, limit=limit, after=after)
+    return run(amembers, room, namespace=namespace, search=search, limit=limit, after=after)
 
 
 def users(
     *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
 ) -> Page[Member]:
     """Return who is connected to a namespace. See ausers()."""
-    return _run(ausers, namespace=namespace, search=search, limit=limit, after=after)
+    return run(ausers, namespace=namespace, search=search, limit=limit, after=after)
 
 
 def count(room: str, *, namespace: str = "default") -> int:
     """Return how many are in a room. See acount()."""
-    return _run(acount, room, namespace=namespace)
+    return run(acount, room, namespace=namespace)
 
 
 def is_online(user: object, *, namespace: str | None = None) -> bool:
     """Return whether a user has a connection. See ais_online()."""
-    return _run(ais_online, user, namespace=namespace)
+    return run(ais_online, user, namespace=namespace)
 
 
 def online(users: Iterable[U], *, namespace: str | None = None) -> set[U]:
     """Return those of some users who have a connection. See aonline()."""
-    return _run(aonline, users, namespace=namespace)
+    return run(aonline, users, namespace=namespace)
 
 
 def rooms(
     *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
 ) -> Page[RoomInfo]:
     """Return the rooms that anybody is in. See arooms()."""
-    return _run(arooms, namespace=namespace, search=search, limit=limit, after=after)
+    return run(arooms, namespace=namespace, search=search, limit=limit, after=after)
 
 
 def connections(
@@ -322,43 +317,22 @@ def connections(
     after: str | None = None,
 ) -> Page[ConnectionInfo]:
     """Return connections of a namespace. See aconnections()."""
-    return _run(aconnections, room=room, user=user, namespace=namespace, limit=limit, after=after)
+    return run(aconnections, room=room, user=user, namespace=namespace, limit=limit, after=after)
 
 
 def stats() -> Stats:
     """Return nodes, and how many are connected to each namespace. See astats()."""
-    return _run(astats)
+    return run(astats)
 
 
 # Private.
 
 
-def _run(twin: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
-    """Call the asynchronous twin from code without a loop."""
-    require_no_loop(f"presence.{twin.__name__}")
-    if not nodes() and not is_below_a_server() and not is_shared():
-        raise WrongContext(
-            "presence is kept in each process for itself, and this process holds no connections. Set "
-            'WSRT["PRESENCE"]["BACKEND"] to wsrt.presence.redis.RedisPresence or wsrt.presence.cache.CachePresence'
-        )
-    return portal.portal.run(twin(*args, **kwargs))
-
-
-async def _store() -> PresenceStore:
-    """Return the store, once what nobody else takes out is taken out."""
-    store = store_of_loop()
-    if store is None:
-        raise StoreUnavailable("WSRT['PRESENCE'] names no store that can be used; manage.py check says why")
-    lost = take_lost() if not store.is_shared else await store.expired()
-    for node in lost:
-        async for changes in store.reap(node):
-            await tell(store, messages_of(changes))
-    return store
-
-
 async def _online(keys: Sequence[str], namespace: str | None) -> set[str]:
-    store = await _store()
-    spaces = await store.namespaces() if namespace is None else [namespace]
+    store = await open_store()
+    # Operators who look at who is connected are not connected to the application.
+    anywhere = [space for space in await store.namespaces() if not space.startswith(RESERVED)]
+    spaces = anywhere if namespace is None else [namespace]
     found: set[str] = set()
     for space in spaces:
         numbers = await store.user_connections(space, EVERYONE, keys)

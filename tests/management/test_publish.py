@@ -1,0 +1,122 @@
+"""``manage.py wsrt_publish``, to the connections of this process."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tests.chat.consumers import ChatConsumer
+from tests.chat.events import Said
+from tests.management.conftest import Run
+from tests.support.layer import FakeLayer, installed
+from wsrt import Event, TypedEventConsumer
+from wsrt import addresses as to
+from wsrt.testing import Client, capture_publications, connect
+
+
+class Kept(Event, name="kept", history=True):
+    text: str
+
+
+class KeepingConsumer(TypedEventConsumer):
+    namespace = "unit-publish"
+    out_events = (Kept,)
+
+
+def chat(user: str, room: str = "lobby") -> Client:
+    return connect(ChatConsumer, f"/?user={user}", kwargs={"room": room})
+
+
+async def test_room(run: Run) -> None:
+    """An event goes to a room."""
+    async with chat("ada") as client, chat("ada", "side") as elsewhere:
+        text = await run("wsrt_publish", "lobby", "said", '{"text": "hi"}', "--namespace", "chat")
+        assert await client.receive(Said) == Said(text="hi")
+        await elsewhere.assert_silent()
+    assert text == "Published 'said' to Room('lobby') of 'chat'.\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["said", '{"text": "hi"}', "--namespace", "chat", "--user", "ada"],
+        ["--user", "ada", "--namespace", "chat", "said", '{"text": "hi"}'],
+    ],
+)
+async def test_user(run: Run, args: list[str]) -> None:
+    """With a user the room is left out."""
+    async with chat("ada") as client, chat("ada", "side") as another, chat("grace") as other:
+        assert "to User('ada')" in await run("wsrt_publish", *args)
+        for each in (client, another):
+            assert await each.receive(Said) == Said(text="hi")
+        await other.assert_silent()
+
+
+async def test_user_in_a_room(run: Run) -> None:
+    """With both it goes to the connections of the user that are in the room."""
+    async with chat("ada") as client, chat("ada", "side") as elsewhere, chat("grace") as other:
+        args = ["lobby", "said", '{"text": "hi"}', "--namespace", "chat", "--user", "ada"]
+        assert "(Room('lobby') & User('ada'))" in await run("wsrt_publish", *args)
+        assert await client.receive(Said) == Said(text="hi")
+        await elsewhere.assert_silent()
+        await other.assert_silent()
+
+
+async def test_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data may come from the standard input."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"text": "piped"}\n'))
+    async with chat("ada") as client:
+        await run("wsrt_publish", "lobby", "said", "-", "--namespace", "chat")
+        assert await client.receive(Said) == Said(text="piped")
+
+
+def test_captured() -> None:
+    """In tests it is captured like any publication."""
+    with capture_publications() as published:
+        call_command("wsrt_publish", "lobby", "said", '{"text": "hi"}', namespace="chat", stdout=io.StringIO())
+    assert published.to_room("lobby") == [Said(text="hi")]
+    assert published[0].audience == to.Room("lobby")
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["lobby", "said", "{}"], r"no consumer has the namespace 'default'; known are: .*'chat'"),
+        (["lobby", "sayd", "{}", "--namespace", "chat"], r"no event 'sayd'; there are: 'echoed', .*'said', 'typing'"),
+        (
+            ["lobby", "said", '{"text": 5}', "--namespace", "chat"],
+            r"(?s)'said' is wrong:\n  text: Input should be a va",
+        ),
+        (["lobby", "said", '{"text": 5}', "--namespace", "chat"], r'(?s)looks like this:\n  {\n    "text": ""\n  }'),
+        (["lobby", "said", "{text", "--namespace", "chat"], r"\(the whole\): This is not JSON"),
+        (["lobby", "said", "[]", "--namespace", "chat"], r"\(the whole\): Input should be a valid dictionary"),
+        (["said", "{}", "--namespace", "chat"], "To whom"),
+        (["wsrt.a", "said", "{}", "--namespace", "chat"], "reserved"),
+        (["said", "{}", "--namespace", "chat", "--user", ""], "empty"),
+        (["kept", '{"text": "a"}', "--namespace", "unit-publish", "--user", "7"], "history belongs to rooms"),
+        (["said"], "required: json"),
+    ],
+)
+async def test_wrong(run: Run, args: list[str], says: str) -> None:
+    """What is wrong is named, with what would be right; nobody gets anything."""
+    async with chat("ada") as client:
+        with pytest.raises(CommandError, match=says):
+            await run("wsrt_publish", *args)
+        await client.assert_silent()
+
+
+async def test_layer_that_is_down(run: Run) -> None:
+    """A layer that does not take it is an error."""
+    with installed(FakeLayer()) as layer:
+        layer.is_down = True
+        with pytest.raises(CommandError, match=r"Nothing was sent: .*the layer is down"):
+            await run("wsrt_publish", "lobby", "said", '{"text": "hi"}', "--namespace", "chat")
+
+
+def test_nobody_can_hear() -> None:
+    """Where no layer leads out of the process, the error says what to configure."""
+    with pytest.raises(CommandError, match=r"(?s)Nobody would hear it: .*RedisPubSubChannelLayer"):
+        call_command("wsrt_publish", "lobby", "said", '{"text": "hi"}', namespace="chat")

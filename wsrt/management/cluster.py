@@ -1,0 +1,58 @@
+"""What the commands on a running cluster share: how they tell what went wrong, and whether anybody hears them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from django.core.management.base import CommandError
+
+from ..conf import conf
+from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
+from ..layers import is_local
+from ..node import nodes
+from ..presence.store import StoreUnavailable
+from ..protocol.catalog import namespaces
+from ..publish import is_below_a_server, layer_alias, observers
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Turn what wsrt raises, and ValueErrors about names, into a CommandError that says what to do."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise CommandError(
+            f"Presence cannot be read: {error}.\nConnections are not touched by this. See that the store runs and that "
+            "WSRT['PRESENCE'] is right; manage.py wsrt_doctor examines it."
+        ) from error
+    except BackplaneUnavailable as error:
+        raise CommandError(
+            f"Nothing was sent: {error}.\nSee that Redis runs and that CHANNEL_LAYERS is right; manage.py wsrt_doctor "
+            "examines it."
+        ) from error
+    except WrongContext as error:
+        raise CommandError(f"Nobody can be seen from here: {error}.") from error
+    except (WsrtError, ValueError) as error:
+        raise CommandError(str(error)) from error
+
+
+def require_hearers(namespace: str | None) -> None:
+    """
+    Check that what this process sends can reach a connection.
+
+    Args:
+        namespace: None for all that there are.
+
+    Raises:
+        CommandError: no layer leads out of this process, which holds no connections.
+        UnknownNamespace: no consumer has the namespace.
+    """
+    spaces = [namespace] if namespace is not None else [name for name in namespaces if namespaces[name].consumers]
+    aliases = {layer_alias(space) for space in spaces} or {conf.channel_layer_alias}
+    if all(map(is_local, aliases)) and not (nodes() or observers or is_below_a_server()):
+        raise CommandError(
+            f"Nobody would hear it: the channel layer {min(aliases)!r} reaches this process only, which holds no "
+            "connections.\nConfigure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS, here and where "
+            "the servers run."
+        )

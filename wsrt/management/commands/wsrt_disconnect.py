@@ -1,0 +1,102 @@
+"""``manage.py wsrt_disconnect``: closes connections, wherever they are."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from ...addresses import Audience, Connection, Room, User, node_of
+from ...close_codes import DISCONNECTED, Close
+from ...control import disconnect
+from ...exceptions import WrongContext
+from ...presence.access import open_store, run
+from ...presence.store import EVERYONE, StoreUnavailable
+from ..cluster import require_hearers, told
+from ..tables import counted, printable
+
+
+class Command(BaseCommand):
+    help = "Closes the connections of a user or a room, or a single one, wherever in the cluster they are."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        whom = parser.add_mutually_exclusive_group(required=True)
+        whom.add_argument("--user", help="a user id")
+        whom.add_argument("--room")
+        whom.add_argument("--connection", metavar="ID", help="as wsrt_presence --user shows it")
+        parser.add_argument("--namespace", help="whose rooms and users are meant; else those of all")
+        parser.add_argument(
+            "--code",
+            type=int,
+            default=DISCONNECTED.code,
+            help="4410 (clients stay away until they are opened anew) unless given, or your own: 4500-4749 (clients "
+            "come back) or 4750-4999 (they stay away)",
+        )
+        parser.add_argument("--reason", default=DISCONNECTED.reason, help="what clients read beside the code")
+        parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        namespace, code, reason = options["namespace"], options["code"], options["reason"]
+        with told():
+            to = audience(options)
+            close = Close(code, reason)
+            require_hearers(namespace)
+            # Before: afterwards they are gone.
+            known, why = known_connections(to, namespace)
+            disconnect(to, namespace=namespace, code=code, reason=reason, on_commit=False)
+        if options["json"]:
+            document = {
+                "to": dict([to.to_wire()]),
+                "namespace": namespace,
+                "code": close.code,
+                "reason": close.wire_reason,
+                "connections": known,
+            }
+            self.stdout.write(json.dumps(document, indent=2))
+            return
+        where = "all namespaces" if namespace is None else repr(namespace)
+        told_what = f"Told every node to close {to!r} of {where}: {close.code} {printable(close.wire_reason)}"
+        self.stdout.write(self.style.SUCCESS(told_what.rstrip()))
+        if known is None:
+            self.stdout.write(f"How many connections those were is not known: {why}.")
+        else:
+            self.stdout.write(f"Presence knew {counted(known, 'connection')}.")
+
+
+def audience(options: dict[str, Any]) -> Audience:
+    """Return who is meant. Raises ValueError for what can be nobody."""
+    if options["user"] is not None:
+        return User(options["user"])
+    if options["room"] is not None:
+        return Room(options["room"])
+    if not re.fullmatch(r"[0-9a-f]+-[0-9]{1,20}", options["connection"]):
+        raise ValueError(f"{options['connection']!r} is no id of a connection; wsrt_presence --user shows them.")
+    return Connection(options["connection"])
+
+
+def known_connections(to: Audience, namespace: str | None) -> tuple[int | None, str]:
+    """Return how many connections presence knows; None where it cannot be asked, and why."""
+    try:
+        return run(_count, to, namespace), ""
+    except (StoreUnavailable, WrongContext) as error:
+        return None, str(error)
+
+
+async def _count(to: Audience, namespace: str | None) -> int:
+    store = await open_store()
+    spaces = [namespace] if namespace is not None else await store.namespaces()
+    match to:
+        case User():
+            return sum(
+                [number for space in spaces for number in await store.user_connections(space, EVERYONE, [to.id])]
+            )
+        case Room():
+            return sum(count.connections for count in await store.counts([(space, to.name) for space in spaces]))
+        case Connection():
+            node, number = node_of(to.id), int(to.id.rpartition("-")[2])
+            # Also under the ids that the node took when it was fenced.
+            known = [record.id for record in await store.nodes() if record.id.partition(".")[0] == node]
+            return int(any([number in await store.held(one, space, EVERYONE) for one in known for space in spaces]))
+    raise TypeError(f"nobody counts {to!r}")

@@ -1,0 +1,263 @@
+"""``manage.py wsrt_presence``: who is connected."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from wsrt import presence
+
+from ...addresses import Room, user_key
+from ...doctor.presence import LATE_MS
+from ...presence import ConnectionInfo, Member, NodeInfo, Page, RoomInfo, Stats
+from ..cluster import told
+from ..tables import Column, Table, age, counted
+
+T = TypeVar("T")
+
+LARGEST = 10
+"""Rooms of the overview."""
+
+COUNTS = (Column("users", is_number=True), Column("guests", is_number=True), Column("connections", is_number=True))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """
+    What was found.
+
+    Attributes:
+        document: for programs.
+        summary, tables: the same for people.
+    """
+
+    document: dict[str, Any]
+    summary: str
+    tables: list[Table]
+
+
+class Command(BaseCommand):
+    help = "Shows who is connected: an overview, the members of a room, the connections of a user, or the nodes."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument("--room", help="shows its members")
+        what.add_argument("--user", help="shows the connections of this user id")
+        what.add_argument("--nodes", action="store_true", help="shows the processes that hold connections")
+        parser.add_argument("--namespace", help="looks into this one only; else into all that there are")
+        parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with told():
+            stats = within(presence.stats(), options["namespace"])
+            if options["room"] is not None:
+                report = of_room(stats, Room(options["room"]).name)
+            elif options["user"] is not None:
+                report = of_user(stats, user_key(options["user"]))
+            elif options["nodes"]:
+                report = of_nodes(stats)
+            else:
+                report = of_everyone(stats)
+        if options["json"]:
+            self.stdout.write(json.dumps(report.document, indent=2, default=dt.datetime.isoformat))
+        else:
+            self._show(report, is_shared=stats.is_shared)
+
+    def _show(self, report: Report, *, is_shared: bool) -> None:
+        is_terminal = self.stdout.isatty()
+        width = shutil.get_terminal_size().columns if is_terminal else None
+        if not is_shared:
+            self.stdout.write("This process only: presence is kept in its memory.")
+        self.stdout.write(report.summary)
+        for table in report.tables:
+            headings, *rows = table.lines(width)
+            self.stdout.write(f"\n{self.style.MIGRATE_HEADING(table.title)}")
+            self.stdout.write(self.style.MIGRATE_LABEL(headings))
+            for row in rows:
+                self.stdout.write(row)
+
+
+def within(stats: Stats, namespace: str | None) -> Stats:
+    """
+    Return what concerns one namespace; all of it for None.
+
+    Raises:
+        CommandError: there is none of this name.
+    """
+    if namespace is None:
+        return stats
+    if namespace not in stats.namespaces:
+        known = ", ".join(map(repr, stats.namespaces)) or "none"
+        raise CommandError(f"Nobody is in the namespace {namespace!r}, and no consumer has it; there are: {known}.")
+    return dataclasses.replace(stats, namespaces={namespace: stats.namespaces[namespace]})
+
+
+def of_everyone(stats: Stats) -> Report:
+    """Return nodes, namespaces and the largest rooms."""
+    rooms = [room for name in stats.namespaces for room in presence.rooms(namespace=name, limit=LARGEST)]
+    rooms.sort(key=lambda room: (-room.users - room.guests, room.namespace, room.name))
+    del rooms[LARGEST:]
+    document = {
+        "is_shared": stats.is_shared,
+        "connections": stats.connections,
+        "nodes": plain(stats.nodes),
+        "namespaces": [{"name": name, **_counts(found)} for name, found in stats.namespaces.items()],
+        "rooms": [{"namespace": room.namespace, "name": room.name, **_counts(room)} for room in rooms],
+    }
+    spaces = [(name, *_numbers(found)) for name, found in stats.namespaces.items()]
+    largest = [(room.namespace, room.name, *_numbers(room)) for room in rooms]
+    tables = [
+        _nodes(stats.nodes),
+        Table("Namespaces", (Column("namespace"), *COUNTS), spaces),
+        Table("Largest rooms", (Column("namespace"), Column("room"), *COUNTS), largest),
+    ]
+    summary = f"{counted(stats.connections, 'connection')}, {counted(len(stats.nodes), 'node')}"
+    return Report(document, summary, [table for table in tables if table.rows])
+
+
+def of_nodes(stats: Stats) -> Report:
+    """Return the nodes alone."""
+    document = {"is_shared": stats.is_shared, "nodes": plain(stats.nodes)}
+    return Report(document, counted(len(stats.nodes), "node"), [_nodes(stats.nodes)] if stats.nodes else [])
+
+
+def of_room(stats: Stats, name: str) -> Report:
+    """Return the members of a room, in each namespace that has one of this name."""
+    rooms: list[dict[str, Any]] = []
+    tables: list[Table] = []
+    for namespace in stats.namespaces:
+        # By user: a page may name again who was on one before.
+        found = {member.user_id: member for member in paged(presence.members, name, namespace=namespace)}
+        if not found:
+            continue
+        members = sorted(found.values(), key=_order)
+        guests = found[None].connections if None in found else 0
+        room = RoomInfo(
+            name, namespace, len(found) - (None in found), guests, sum(member.connections for member in members)
+        )
+        rooms.append({"namespace": namespace, "name": name, **_counts(room), "members": plain(members)})
+        title = f"{name!r} in {namespace!r}: {counted(room.users, 'user')}, {counted(guests, 'guest')}, "
+        tables.append(_members(f"{title}{counted(room.connections, 'connection')}", members))
+    summary = f"Room {name!r}" if rooms else f"Nobody is in the room {name!r}."
+    return Report({"rooms": rooms}, summary, tables)
+
+
+def of_user(stats: Stats, user: str) -> Report:
+    """Return the connections of a user."""
+    found = {
+        connection.id: connection
+        for namespace in stats.namespaces
+        for connection in paged(presence.connections, user=user, namespace=namespace)
+    }
+    connections = [
+        # A connection was seen when it was opened, whenever its node said so last.
+        dataclasses.replace(each, last_seen=max(filter(None, (each.since, each.last_seen)), default=None))
+        for each in found.values()
+    ]
+    document = {"user_id": user, "connections": plain(connections)}
+    summary = f"User {user!r}: {counted(len(connections), 'connection')}"
+    return Report(document, summary, [_connections(connections, stats.nodes)] if connections else [])
+
+
+def paged(read: Callable[..., Page[T]], *args: Any, **scope: Any) -> Iterator[T]:
+    """Yield the items of all pages."""
+    after = None
+    while True:
+        page = read(*args, **scope, after=after)
+        yield from page
+        after = page.next
+        if after is None:
+            return
+
+
+def plain(items: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return dataclasses as JSON has them."""
+    return [dataclasses.asdict(item) for item in items]
+
+
+def _nodes(nodes: Iterable[NodeInfo]) -> Table:
+    now = dt.datetime.now(dt.UTC)
+    columns = (
+        Column("process"),
+        Column("node", is_whole=True),
+        Column("connections", is_number=True),
+        Column("lag", is_number=True),
+        Column("lease", is_number=True),
+        Column("up", is_number=True),
+        Column("version"),
+    )
+    rows = [
+        (
+            f"{node.host}:{node.pid}",
+            node.id,
+            f"{node.connections:,}",
+            f"{node.lag_ms} ms{' (late)' if node.lag_ms > LATE_MS else ''}",
+            f"{node.lease:.0f} s",
+            age(node.started, now),
+            node.version,
+        )
+        for node in sorted(nodes, key=lambda node: (node.host, node.pid, node.id))
+    ]
+    return Table("Nodes", columns, rows)
+
+
+def _members(title: str, members: Iterable[Member]) -> Table:
+    rows = [
+        (
+            "(guests)" if member.user_id is None else member.user_id,
+            f"{member.connections:,}",
+            "" if member.data is None else json.dumps(member.data, ensure_ascii=False),
+        )
+        for member in members
+    ]
+    return Table(title, (Column("user", is_whole=True), Column("connections", is_number=True), Column("data")), rows)
+
+
+def _connections(connections: Iterable[ConnectionInfo], nodes: Iterable[NodeInfo]) -> Table:
+    now = dt.datetime.now(dt.UTC)
+    processes = {node.id: f"{node.host}:{node.pid}" for node in nodes}
+    columns = (
+        Column("connection", is_whole=True),
+        Column("namespace"),
+        Column("consumer"),
+        Column("open", is_number=True),
+        Column("seen", is_number=True),
+        Column("process"),
+        Column("address"),
+        Column("browser"),
+    )
+    rows = [
+        (
+            each.id,
+            each.namespace,
+            each.consumer,
+            age(each.since, now),
+            age(each.last_seen, now),
+            processes.get(each.node, each.node),
+            each.address or "",
+            each.user_agent or "",
+        )
+        for each in connections
+    ]
+    return Table("Connections", columns, rows)
+
+
+def _counts(found: RoomInfo) -> dict[str, int]:
+    return {"users": found.users, "guests": found.guests, "connections": found.connections}
+
+
+def _numbers(found: RoomInfo) -> tuple[str, ...]:
+    return tuple(f"{number:,}" for number in _counts(found).values())
+
+
+def _order(member: Member) -> tuple[int, int, str]:
+    """Numbers as such, then names, then the guests."""
+    if member.user_id is None:
+        return (2, 0, "")
+    return (0, len(member.user_id), member.user_id) if member.user_id.isdecimal() else (1, 0, member.user_id)

@@ -1,0 +1,56 @@
+"""``manage.py wsrt_publish``: publishes an event that is written by hand, checked like any other."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from ...addresses import Audience, Room, User
+from ...console.announcing import Wrong, events_of, read_event, skeleton
+from ...protocol.catalog import namespaces
+from ...publish import publish_to_audience
+from ..cluster import require_hearers, told
+
+
+class Command(BaseCommand):
+    help = "Publishes an event to a room, to a user, or to the connections of a user that are in a room."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("room", nargs="?", help="may be left out with --user")
+        parser.add_argument("event", help="the wire name, such as message.sent")
+        parser.add_argument("json", help="its data; - reads it from the standard input")
+        parser.add_argument("--namespace", default="default", help="'default' unless given")
+        parser.add_argument("--user", help="a user id")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        namespace, name, text = options["namespace"], options["event"], options["json"]
+        with told():
+            to = audience(options["room"], options["user"])
+            known = namespaces.of(namespace).events
+            if name not in known:
+                names = ", ".join(map(repr, sorted(known))) or "none"
+                raise CommandError(f"The namespace {namespace!r} declares no event {name!r}; there are: {names}.")
+            require_hearers(namespace)
+            try:
+                event = read_event(namespace, name, sys.stdin.read() if text == "-" else text, to)
+            except Wrong as error:
+                raise CommandError(_explanation(namespace, name, error)) from None
+            publish_to_audience(to, event, namespace=namespace, on_commit=False)
+        self.stdout.write(self.style.SUCCESS(f"Published {name!r} to {to!r} of {namespace!r}."))
+
+
+def audience(room: str | None, user: str | None) -> Audience:
+    """Return to whom it goes. Raises CommandError, ValueError."""
+    if user is None:
+        if room is None:
+            raise CommandError("To whom? Name a room before the event, or a user with --user.")
+        return Room(room)
+    return User(user) if room is None else Room(room) & User(user)
+
+
+def _explanation(namespace: str, name: str, error: Wrong) -> str:
+    problems = [f"  {problem.where or '(the whole)'}: {problem.what}" for problem in error.problems]
+    shape = skeleton(events_of(namespace)[name]).replace("\n", "\n  ")
+    return "\n".join([f"Nothing was sent, for {name!r} is wrong:", *problems, "It looks like this:", f"  {shape}"])

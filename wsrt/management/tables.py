@@ -1,0 +1,122 @@
+"""Tables in the terminal of an operator: columns in line, and within its width."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import unicodedata
+from collections.abc import Sequence
+
+GAP = "  "
+
+LEAST = 8
+"""Columns of the terminal that a cell keeps, however narrow it is."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Column:
+    """
+    A column of a table.
+
+    Attributes:
+        is_number: stands to the right.
+        is_whole: is never cut, for it is there to be copied.
+    """
+
+    heading: str
+    is_number: bool = False
+    is_whole: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """A table; each row has a text for each column."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+
+    def lines(self, width: int | None) -> list[str]:
+        """
+        Return its lines, the headings first; columns that are empty throughout are left out.
+
+        Args:
+            width: of the terminal, for which long cells are cut; None where nothing is cut.
+        """
+        rows = [[printable(text) for text in row] for row in self.rows]
+        used = [number for number in range(len(self.columns)) if not rows or any(row[number] for row in rows)]
+        columns = [self.columns[number] for number in used]
+        table = [[column.heading for column in columns], *([row[number] for number in used] for row in rows)]
+        widths = [max(map(width_of, cells)) for cells in zip(*table, strict=True)]
+        if width is not None:
+            _narrow(columns, widths, width - len(GAP) * (len(columns) - 1))
+        return [
+            GAP.join(
+                _cell(text, column, room) for text, column, room in zip(row, columns, widths, strict=True)
+            ).rstrip()
+            for row in table
+        ]
+
+
+def printable(text: str) -> str:
+    """Return a text with what a terminal would obey, or cannot show, escaped: names come from clients."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def width_of(text: str) -> int:
+    """Return how many columns a terminal needs for a text."""
+    return len(text) if text.isascii() else sum(map(_width_of_char, text))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 room", "2 rooms"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def age(then: dt.datetime | None, now: dt.datetime) -> str:
+    """Return how long ago a moment was, in its two largest units; "" if it is not known."""
+    if then is None:
+        return ""
+    seconds = max(0, round((now - then).total_seconds()))
+    units = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
+    first = next((number for number, (amount, _) in enumerate(units) if amount), len(units) - 1)
+    return " ".join(f"{amount}{unit}" for amount, unit in units[first : first + 2])
+
+
+def _narrow(columns: Sequence[Column], widths: list[int], width: int) -> None:
+    """Take from the widest columns until all fit, or nothing is left to take."""
+    least = [
+        wide if column.is_whole else max(LEAST, width_of(column.heading))
+        for column, wide in zip(columns, widths, strict=True)
+    ]
+    while sum(widths) > width:
+        spare = [number for number in range(len(widths)) if widths[number] > least[number]]
+        if not spare:
+            return
+        widths[max(spare, key=widths.__getitem__)] -= 1
+
+
+def _cell(text: str, column: Column, width: int) -> str:
+    if width_of(text) > width:
+        text = f"{_start(text, width - 1)}…"
+    blank = " " * (width - width_of(text))
+    return blank + text if column.is_number else text + blank
+
+
+def _start(text: str, width: int) -> str:
+    """Return as much of a text as fits."""
+    kept = ""
+    for char in text:
+        width -= _width_of_char(char)
+        if width < 0:
+            break
+        kept += char
+    return kept
+
+
+def _width_of_char(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -494,7 +494,9 @@ def test_reserved_events() -> None:
 
 def test_error_codes() -> None:
     """Every code of wsrt.error is on the wire page."""
-    codes = set(re.findall(r'(?:error|Refusal|__init__)\("([a-z_]+)"', source()))
+    # What the doctor calls an error is none on the wire.
+    text = "".join(path.read_text() for path in sorted((ROOT / "wsrt").rglob("*.py")) if "doctor" not in path.parts)
+    codes = set(re.findall(r'(?:error|Refusal|__init__)\("([a-z_]+)"', text))
     codes |= {kind.code for kind in ProtocolError.__subclasses__()}
     assert codes >= {"forbidden", "not_found", "internal", "rate_limited", "unavailable", "invalid_data"}
     assert {code for code in codes if f"| `{code}` |" not in page("reference/wire.md")} == set()

@@ -462,11 +462,31 @@ async def test_reaper_that_dies(make: Callable[..., RedisPresence]) -> None:
     await store.begin(NodeFacts("n1", {}))
     await store.apply("n1", [Join("chat", "a", n, f"u{n}") for n in range(6)])
     reaper = store.reap("n1")
-    first = await anext(reaper)
-    await reaper.aclose()  # type: ignore[attr-defined]
+    assert len(await anext(reaper)) == 2
+    assert await reaped(other, "n1") == []
     await asyncio.sleep(0.06)  # the claim
-    assert len(first) == 2
     assert len(await reaped(other, "n1")) == 4
+    assert await other.expired() == ()
+    assert [chunk async for chunk in reaper] == []
+
+
+async def test_reaper_that_is_cancelled(make: Callable[..., RedisPresence]) -> None:
+    """A reaper that is cancelled, or not asked any more, gives up its claim."""
+    store, other = make(chunk=2, pace=1), make()
+    await store.begin(NodeFacts("n1", {}))
+    await store.apply("n1", [Join("chat", "a", n, f"u{n}") for n in range(6)])
+    task = asyncio.create_task(reaped(store, "n1"))
+    while (await other.counts([("chat", "a")])) == [Count(6, 0, 6)]:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.01)  # what is left of the claim
+    reaper = other.reap("n1")
+    assert len(await anext(reaper)) == 4
+    await reaper.aclose()  # type: ignore[attr-defined]
+    await asyncio.sleep(0.01)  # what is left of the claim
+    assert await reaped(store, "n1") == []
     assert await other.expired() == ()
 
 

@@ -87,7 +87,7 @@ class RedisPresence(PresenceStore):
         timeout: seconds that Redis may take to answer, connecting and all.
         chunk: most members that one call takes out, of a node that is reaped; at most 4000.
         pace: such calls a second.
-        claim: seconds after which another reaper goes on with the work of one who has died.
+        claim: seconds after which another reaper goes on with the work of one who has died; None: half a lease.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class RedisPresence(PresenceStore):
         timeout: float = 5.0,
         chunk: int = 500,
         pace: float = 50.0,
-        claim: float = 15.0,
+        claim: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__(location or "redis://localhost:6379/0", lease=lease, **options)
@@ -115,7 +115,7 @@ class RedisPresence(PresenceStore):
         self._timeout = timeout
         self._chunk = chunk
         self._pace = pace
-        self._claim_ms = round(claim * 1000)
+        self._claim_ms = round(1000 * (lease / 2 if claim is None else claim))
         # Made at first use, in the loop that uses it.
         self._known_client: Any = None
         self._free = asyncio.Semaphore(CONNECTIONS)
@@ -238,25 +238,26 @@ class RedisPresence(PresenceStore):
             return
         self._nodes.pop(node, None)
         await self._ask_all([("SREM", self._keys.writers(part), node) for part in range(self._partitions)])
-        cursor = None
-        while cursor != 0:
-            cursor, index = await self._ask("HSCAN", self._keys.index(node), cursor or 0, "COUNT", BULK)
-            rooms = [self._keys.room(place_of(field)) for field in index]
-            for todo in _by_part(rooms, lambda room: room.part).values():
-                position = "0"
-                while todo:
-                    call = self._room_call(node, todo[:ROOMS], [self._chunk, position])
-                    done, position, spent, found = await self._run(_PURGE, *call)
-                    if found:
-                        yield [
-                            change
-                            for of, version, told in _tuples(found, 3)
-                            for change in _changes(todo[of].place, version, told)
-                        ]
-                    await asyncio.sleep(spent / self._chunk / self._pace)
-                    if not await self._claim(node, claimant, todo[:done]):
-                        return
-                    del todo[:done]
+        try:
+            cursor = None
+            while cursor != 0:
+                cursor, index = await self._ask("HSCAN", self._keys.index(node), cursor or 0, "COUNT", BULK)
+                rooms = [self._keys.room(place_of(field)) for field in index]
+                for todo in _by_part(rooms, lambda room: room.part).values():
+                    position = "0"
+                    while todo:
+                        done, position, spent, changes = await self._purge(node, todo[:ROOMS], position)
+                        if changes:
+                            yield changes
+                        await asyncio.sleep(spent / self._chunk / self._pace)
+                        if not await self._claim(node, claimant, todo[:done]):
+                            return
+                        del todo[:done]
+        except (GeneratorExit, asyncio.CancelledError):
+            if self._known_client is not None:
+                with contextlib.suppress(StoreUnavailable):
+                    await self._claim(node, claimant, ms=1)
+            raise
         # The lease goes last: until then, another reaper would do this again.
         await self._ask_all(
             [
@@ -267,9 +268,22 @@ class RedisPresence(PresenceStore):
             ]
         )
 
-    async def _claim(self, node: str, claimant: str, done: Iterable[RoomKeys] = ()) -> bool:
+    async def _purge(self, node: str, rooms: Sequence[RoomKeys], position: str) -> tuple[int, str, int, list[Change]]:
+        """
+        Take a dead node out of rooms of one partition, as far as one call may go.
+
+        Returns how many rooms are done, the position in the next one, how much of a chunk that was, and the changes.
+        """
+        call = self._room_call(node, rooms, [self._chunk, position])
+        done, position, spent, found = await self._run(_PURGE, *call)
+        told = (_changes(rooms[of].place, version, changes) for of, version, changes in _tuples(found, 3))
+        return done, position, spent, list(itertools.chain.from_iterable(told))
+
+    async def _claim(self, node: str, claimant: str, done: Iterable[RoomKeys] = (), *, ms: int | None = None) -> bool:
+        """Be the one who reaps a node; rooms that are done leave its index. Return False if somebody else is."""
         keys = [self._keys.claim(node), self._keys.leases, self._keys.index(node)]
-        return bool(await self._run(_CLAIM, keys, [node, claimant, self._claim_ms, *(room.field for room in done)]))
+        fields = [room.field for room in done]
+        return bool(await self._run(_CLAIM, keys, [node, claimant, ms or self._claim_ms, *fields]))
 
     async def held(self, node: str, namespace: str, room: str) -> set[int]:
         numbers: set[int] = set()

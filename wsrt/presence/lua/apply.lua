@@ -16,21 +16,21 @@ for n = 1, count do
 end
 
 local function join(room, of, number, user, data, details)
-  local before = redis.call('HGET', room.numbers, number)
-  if before == user then
-    if user ~= '' and say(room, user, data) then
+  if redis.call('HSETNX', room.numbers, number, user) == 1 then
+    add(room, of, user, data)
+  else
+    local before = redis.call('HGET', room.numbers, number)
+    if before ~= user then
+      redis.call('HSET', room.numbers, number, user)
+      add(room, of, user, data)
+      remove(room, of, { before }, { [before] = 1 })
+    elseif user ~= '' and say(room, user, data) then
       tell(room, of, { 'changed', user, tonumber(redis.call('HGET', room.counts, 'u' .. user)) })
     end
-  else
-    redis.call('HSET', room.numbers, number, user)
-    add(room, of, user, data)
-    if before then
-      remove(room, of, { before }, { [before] = 1 })
-    end
   end
-  if details ~= '' then
+  if room.is_everyone and details ~= '' then
     redis.call('HSET', room.details, number, details)
-  elseif before then
+  elseif room.is_everyone then
     redis.call('HDEL', room.details, number)
   end
 end
@@ -39,7 +39,9 @@ local function leave(room, of, number)
   local user = redis.call('HGET', room.numbers, number)
   if user then
     redis.call('HDEL', room.numbers, number)
-    redis.call('HDEL', room.details, number)
+    if room.is_everyone then
+      redis.call('HDEL', room.details, number)
+    end
     remove(room, of, { user }, { [user] = 1 })
   end
 end

@@ -24,7 +24,9 @@ local function purge(room, of)
       redis.call('UNLINK', room.numbers, room.details)
     else
       redis.call('HDEL', room.numbers, unpack(numbers))
-      redis.call('HDEL', room.details, unpack(numbers))
+      if room.is_everyone then
+        redis.call('HDEL', room.details, unpack(numbers))
+      end
     end
     remove(room, of, users, times)
   end

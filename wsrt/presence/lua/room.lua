@@ -1,7 +1,7 @@
 -- Rooms, and how they change. Stands before the scripts that write them.
 --
 -- KEYS: 1 nodes that may write, 2 versions, 3 namespaces; then for each room: counts, data, list, numbers, details.
--- ARGV: 1 node, 2 number of rooms; then for each room: its field, its namespace, its name in the list ("" if in none).
+-- ARGV: 1 node, 2 number of rooms; then for each room: its field, its namespace, its name ("" for that of everyone).
 --
 -- Of one slot:
 --   nodes that may write  SET      ids
@@ -10,9 +10,9 @@
 -- Of one room:
 --   counts                HASH     "c" connections, "n" users, "g" guests, "u" .. user -> connections of the user
 --   data                  HASH     user -> JSON
---   list                  ZSET     of the namespace: room -> users and guests
+--   list                  ZSET     of the namespace: room -> users and guests; without that of everyone
 --   numbers               HASH     of the node: number of a connection -> user, "" for a guest
---   details               HASH     of the node: number of a connection -> JSON
+--   details               HASH     of the node: number of a connection -> JSON; of the room of everyone only
 
 local writers, versions, namespaces = KEYS[1], KEYS[2], KEYS[3]
 local node, count = ARGV[1], tonumber(ARGV[2])
@@ -25,6 +25,7 @@ local function room_of(n)
     counts = KEYS[key + 1], data = KEYS[key + 2], list = KEYS[key + 3],
     numbers = KEYS[key + 4], details = KEYS[key + 5],
     field = ARGV[argument + 1], namespace = ARGV[argument + 2], name = ARGV[argument + 3],
+    is_everyone = ARGV[argument + 3] == '',
   }
 end
 
@@ -42,7 +43,7 @@ local function tell(room, of, told)
 end
 
 local function rank(room, by)
-  if room.name ~= '' then
+  if not room.is_everyone then
     redis.call('ZINCRBY', room.list, by, room.name)
   end
 end
@@ -65,7 +66,7 @@ local function close(room)
   end
   redis.call('HDEL', versions, room.field)
   redis.call('UNLINK', room.counts, room.data)
-  if room.name ~= '' then
+  if not room.is_everyone then
     redis.call('ZREM', room.list, room.name)
   end
   if redis.call('HINCRBY', namespaces, room.namespace, -1) <= 0 then

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import http.cookiejar
+import inspect
 import json
 import os
 import re
@@ -22,15 +24,22 @@ from asgiref.sync import sync_to_async
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
+from django.core.management import BaseCommand, find_commands, load_command_class
+from django.test import RequestFactory
 from playwright.sync_api import expect
 
 import wsrt
 from tests.support.browser import chromium
 from tests.support.client import dial, hang_up, receive, send
 from tests.support.processes import ROOT, Process, RedisServer, free_port, is_listening
-from wsrt import TypedEventConsumer, close_codes, conf, testing
+from tests.support.waiting import aeventually
+from wsrt import TypedEventConsumer, close_codes, conf, presence, testing
 from wsrt.delivery.transport import Transport
 from wsrt.exceptions import ProtocolError
+from wsrt.presence import stores
+from wsrt.presence.cache import CachePresence
+from wsrt.presence.redis import RedisPresence
+from wsrt.presence.store import PresenceStore
 from wsrt.servers.daphne import DaphneTransport
 from wsrt.servers.granian import GranianTransport
 from wsrt.servers.hypercorn import HypercornTransport
@@ -402,6 +411,25 @@ async def test_migration() -> None:
         assert get_channel_layer().groups.get("chat_lobby", {}) == {}
 
 
+async def test_presence() -> None:
+    """The tests on the page about presence pass, and its hooks and views do what it says."""
+    with modules_of("howto/presence.md") as made:
+        await made.test_lounge.test_members()
+        ada, grace = [User(pk=key, username=name) for key, name in ((7, "ada"), (8, "grace"))]
+        tea = {"kwargs": {"room": "tea"}}
+        async with connect(made.consumers.LoungeConsumer, user=ada, subprotocols=["wsrt.v1"], **tea) as client:
+            await aeventually(lambda: client.reserved[-1]["event"] == "wsrt.presence")
+            assert json.dumps(client.reserved[-1]["data"]["members"]) in page("howto/presence.md")
+            request = RequestFactory().get("/", {"user": [7, 9]})
+            room = await asyncio.to_thread(made.views.room, request, "tea")
+            assert json.loads(room.content) == {"count": 1, "people": [{"name": "ada", "away": False}]}
+            assert json.loads((await made.views.friends(request)).content) == {"online": [7]}
+        async with connect(made.greeting.GreetingConsumer, user=ada, **tea) as client:
+            await aeventually(lambda: presence.acount("tea", namespace="greeting"))
+            async with connect(made.greeting.GreetingConsumer, user=grace, **tea):
+                assert await client.receive(made.greeting.Arrived) == made.greeting.Arrived(user="8")
+
+
 async def test_migration_done() -> None:
     """The consumer that is left in the end works without the group."""
     with modules_of("howto/migration.md") as made:
@@ -445,6 +473,50 @@ def test_check_ids() -> None:
     source = (ROOT / "wsrt/checks.py").read_text()
     ids = re.compile(r"wsrt\.[EW]\d{3}")
     assert set(ids.findall(source)) == set(ids.findall(page("reference/settings.md")))
+
+
+@pytest.mark.parametrize("name", presence.__all__)
+def test_presence_names(name: str) -> None:
+    """Every function and class of presence is on its page."""
+    assert re.search(rf"`[^`\n]*\b{name}\b", page("reference/presence.md"))
+
+
+@pytest.mark.parametrize("shown", ["Member", "RoomInfo", "ConnectionInfo", "NodeInfo", "Stats"])
+def test_presence_attributes(shown: str) -> None:
+    """Every attribute of what presence returns is in its row."""
+    row = re.search(rf"^\| `{shown}` \| (.*) \|$", page("reference/presence.md"), re.MULTILINE)
+    assert row
+    names = {field.name for field in dataclasses.fields(getattr(presence, shown))}
+    assert {name for name in names if f"`{name}`" not in row[1]} == set()
+
+
+@pytest.mark.parametrize("store", [PresenceStore, CachePresence, RedisPresence])
+def test_presence_options(store: type[PresenceStore]) -> None:
+    """Every option of a store is in its table with its default, and no other."""
+    tables = page("reference/presence.md").partition("## Options")[2].split("| --- | --- | --- |\n")[1:]
+    table = tables[[PresenceStore, RedisPresence, CachePresence].index(store)].partition("\n\n")[0]
+    told = {cells[1].strip("`"): cells[3].strip("`") for cells in map(str.split, table.splitlines())}
+    parameters = inspect.signature(store).parameters.values()
+    found = {each.name.upper(): each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    if store is PresenceStore:
+        found |= {name: stores.option(name, False) for name in stores.OURS}
+    else:
+        del found["LEASE"]
+    assert told.keys() == found.keys()
+    for name, default in found.items():
+        assert default is None or told[name] == repr(default) or float(told[name]) == default
+
+
+@pytest.mark.parametrize("name", find_commands(str(ROOT / "wsrt/management")))
+def test_commands(name: str) -> None:
+    """Every command is on its page, with every option of its own."""
+    text = page("reference/commands.md")
+    section = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    section = section or next(line for line in text.splitlines() if line.startswith(f"| [`{name}`]"))
+    parser = load_command_class("wsrt", name).create_parser("manage.py", name)
+    common = {option for action in BaseCommand().create_parser("", "")._actions for option in action.option_strings}
+    own = {option for action in parser._actions for option in action.option_strings} - common
+    assert {option for option in own if option not in section} == set()
 
 
 @pytest.mark.parametrize("name", wsrt.__all__)

@@ -97,7 +97,7 @@ def test_captured() -> None:
         (["wsrt.a", "said", "{}", "--namespace", "chat"], "reserved"),
         (["said", "{}", "--namespace", "chat", "--user", ""], "empty"),
         (["kept", '{"text": "a"}', "--namespace", "unit-publish", "--user", "7"], "history belongs to rooms"),
-        (["said"], "required: json"),
+        (["said"], "required: JSON"),
     ],
 )
 async def test_wrong(run: Run, args: list[str], says: str) -> None:

@@ -41,7 +41,8 @@ class TestLocMemCache(PresenceStoreContract):
 
     @pytest.fixture(autouse=True)
     def use(self, settings: Any) -> None:
-        settings.CACHES = {"presence": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "p"}}
+        backend = "django.core.cache.backends.locmem.LocMemCache"
+        settings.CACHES = {"presence": {"BACKEND": backend, "LOCATION": "p", "OPTIONS": {"MAX_ENTRIES": 100_000}}}
 
     async def make_store(self, lease: float = 30.0) -> PresenceStore:
         return CachePresence("presence", lease=lease)

@@ -1,27 +1,33 @@
 """
 Presence in any cache of Django that processes share.
 
-A cache has neither sets nor scripts, so no key is ever read, changed and written by two: each node owns documents that
-it alone writes, and readers merge those of the nodes that are alive. A node is alive while it holds a numbered slot,
-which it claims with ``add`` and renews; all else follows from that.
+A cache has neither sets nor scripts, so nothing in it is read, changed and written by two. Each node owns books: who is
+in each of its rooms, what operators see of each namespace, and an index. It alone writes them, and readers merge those
+of all nodes whose lease holds. Nodes are found by numbered slots, which they claim with ``add``; who has claimed one
+puts a new word under one key, so that readers look through all slots only then.
+
+What the cache loses comes back: with each heartbeat a node looks whether all of it is still there.
 """
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import dataclasses
-import hashlib
+import functools
+import json
+import math
+import random
+import secrets
 import time
-import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from django.core.cache import caches
-from django.db import close_old_connections
-from pydantic_core import from_json, to_json
 
-from .paging import page_of
+from .cache_books import WHOLE
+from .cache_keys import Keys, Place
+from .cache_reader import Books, Lease, Reader, Scan
+from .cache_shelf import Access, Shelf
+from .cache_writer import Writer
 from .store import (
     EVERYONE,
     Beat,
@@ -41,87 +47,50 @@ from .store import (
     StoreUnavailable,
 )
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-Place = tuple[str, str]
+LIFE = 4
+"""Leases for which what a node writes stays in the cache; it is written again after half of that."""
 
-Entry = tuple[str | None, str | None, float, str | None]
-"""Of a connection: user, data, when that was said (UNIX time in s), details."""
+CLAIM_SECONDS = 15
+"""After which another reaper goes on with the work of one who has died."""
 
-INLINE = 500
-"""Connections of a room on a node that fit one document; more are spread over CHUNKS."""
+TOLD = 16
+"""Dead nodes that are named at a time."""
 
-CHUNKS = 64
-"""Documents of a large room: below the 1 MB of memcached up to some 500,000 connections a node."""
+WRITE = 200
+"""Documents that are written in one hop."""
 
-INDEX_CHUNKS = 16
-"""Documents that list the rooms of a node."""
+LOOK = 1000
+"""Documents that are looked at in one hop."""
 
-KEPT = 20
-"""Leases for which a document outlives its node, unless it is written again."""
-
-THREADS = 4
-"""For calls of the cache, which blocks."""
-
-
-class _OwnRoom:
-    """Who is in a room on one node, also by user."""
-
-    __slots__ = ("entries", "is_large", "numbers")
-
-    def __init__(self) -> None:
-        self.entries: dict[int, Entry] = {}
-        self.numbers: dict[str | None, set[int]] = {}
-        # Whether it is in chunks.
-        self.is_large = False
-
-    def put(self, number: int, entry: Entry) -> None:
-        self.pop(number)
-        self.entries[number] = entry
-        self.numbers.setdefault(entry[0], set()).add(number)
-
-    def pop(self, number: int) -> None:
-        entry = self.entries.pop(number, None)
-        if entry is not None:
-            numbers = self.numbers[entry[0]]
-            numbers.discard(number)
-            if not numbers:
-                del self.numbers[entry[0]]
-
-    def member(self, user: str | None) -> MemberRecord | None:
-        """Return what is said of a user; of the guests only how many they are."""
-        numbers = self.numbers.get(user)
-        if numbers is None:
-            return None
-        said = (
-            None if user is None else max((self.entries[number] for number in numbers), key=lambda entry: entry[2])[1]
-        )
-        return MemberRecord(user, len(numbers), said)
-
-
-@dataclasses.dataclass(slots=True)
-class _Own:
-    """A node of this process: its slot, until when it holds, and who is where."""
-
-    slot: int
-    end: float
-    facts: dict[str, Any]
-    rooms: dict[Place, _OwnRoom] = dataclasses.field(default_factory=dict)
-    # Rooms that were in chunks when they were emptied: their chunks are to be deleted.
-    emptied: set[Place] = dataclasses.field(default_factory=set)
-    written: float = 0.0
+ROOMS = 64
+"""Rooms that are taken out in one hop."""
 
 
 class CachePresence(PresenceStore):
     """
-    Eventual: what is read is right within one lease. Counts and lists are exact while nodes neither die nor write.
+    Presence in a cache that all processes share: in Redis, memcached, the database.
 
-    Leases are measured by the clocks of the machines: keep them within a second of each other.
+    What is read is right at once, as a rule, and within one lease of any crash or loss in the cache. Changes have no
+    versions: whoever shows a room compares snapshots.
+
+    Leases end by the clocks of the machines: keep these within a tenth of a lease of each other. ``LocMemCache`` is of
+    one process, and ``DummyCache`` keeps nothing. ``LocMemCache``, ``DatabaseCache`` and ``FileBasedCache`` throw
+    entries away above ``MAX_ENTRIES``, which is 300 unless set: set it to ten times the number of connections.
+
+    Documents have about 8 kB, but what members see of one user is never cut, nor what operators see of one user's
+    connections to a node: each must fit what the cache takes (memcached: 1 MB). Whoever counts a room that is on
+    several nodes reads the names of all users in it. That does for some ten thousand connections; take RedisPresence
+    for more.
 
     Args:
-        location: the alias in ``CACHES``, "default" if None.
-        prefix: of all keys.
-        slots: how many nodes there can be at a time.
+        location: the alias in ``CACHES``; None for "default".
+        lease: seconds.
+        prefix: of all keys; of characters that keys may have.
+        slots: how many nodes there can be at a time; the same for all nodes and readers.
+        timeout: seconds that the cache may take to answer.
     """
 
     is_versioned: ClassVar[bool] = False
@@ -132,115 +101,242 @@ class CachePresence(PresenceStore):
         *,
         lease: float = 30.0,
         prefix: str = "wsrt",
-        slots: int = 64,
+        slots: int = 256,
+        timeout: float = 5.0,
         **options: Any,
     ) -> None:
         super().__init__(location, lease=lease, **options)
-        self._alias = location or "default"
-        caches[self._alias]  # raises for an alias that is not there
-        self._prefix = prefix
-        self._slots = slots
-        self._own: dict[str, _Own] = {}
-        self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, "wsrt-presence")
-        # Writes of one instance are made in their order.
-        self._writing = asyncio.Lock()
+        alias = location or "default"
+        caches[alias]  # raises for an alias that is not there
+        self._keys = Keys(prefix, slots)
+        self._shelf = Shelf(alias, timeout)
+        # Caches take whole seconds, and some cut off what is begun.
+        self._life = math.ceil(LIFE * self.lease) + 1
+        # The nodes that write through this instance: one, and its former ids until they are reaped.
+        self._writers: dict[str, Writer] = {}
+        # What was found in the slots last.
+        self._scan: Scan | None = None
 
-    # For nodes.
+    # Leases.
 
     async def begin(self, node: NodeFacts) -> Beat:
-        slot, end = await self._call(self._claim, node)
-        self._own[node.id] = _Own(slot, end, node.facts)
-        return Beat(is_alive=True)
+        return await self._renew(self._writers.setdefault(node.id, Writer(self._keys, node.id)), node)
 
     async def beat(self, node: NodeFacts) -> Beat:
-        own = self._own.get(node.id)
-        if own is None or own.end <= time.time():
-            self._own.pop(node.id, None)
+        try:
+            writer = self._writer(node.id)
+            beat = await self._renew(writer, node)
+            if beat.is_alive:
+                await self._mend(writer)
+        except Fenced:
             return Beat(is_alive=False)
-        own.facts = node.facts
-        async with self._writing:
-            if not await self._call(self._renew, node, own):
-                # Evicted, or the cache was cleared: whatever stood beside it is gone too, for all we know.
-                own.slot, own.end = await self._call(self._claim, node)
-                own.written = 0.0
-            if own.written < time.time() - self.lease * KEPT / 4:
-                own.written = time.time()
-                await self._write(node.id, own, dict.fromkeys(own.rooms))
-        return Beat(is_alive=True)
+        return beat
+
+    async def nodes(self) -> list[NodeRecord]:
+        now = time.time()
+        leases = await self._read(Reader.leases)
+        return [NodeRecord(lease.node, lease.ends - now, lease.facts) for lease in leases]
+
+    def _writer(self, node: str) -> Writer:
+        """Return what writes for a node. Raises Fenced if its lease has ended."""
+        writer = self._writers.get(node)
+        if writer is None or writer.ends <= time.time():
+            self._writers.pop(node, None)
+            raise Fenced(f"the lease of node {node} has ended")
+        return writer
+
+    async def _renew(self, writer: Writer, node: NodeFacts) -> Beat:
+        async with writer.leasing:
+            renewed = await self._shelf.run(lambda access: self._renew_in_thread(access, node), writer.lease_turn)
+            if renewed is None:
+                self._writers.pop(node.id, None)
+                return Beat(is_alive=False)
+            writer.ends, beat = renewed
+        return beat
+
+    def _renew_in_thread(self, access: Access, node: NodeFacts) -> tuple[float, Beat] | None:
+        if access.get([self._keys.dead(node.id)]):
+            return None
+        slots = access.get(self._keys.slots)
+        mine = next((slot for slot, holder in slots.items() if holder == node.id), None)
+        is_claimed = mine is None
+        if mine is None:
+            # Also if the cache lost it, or somebody else has it now.
+            mine = self._claim_slot(access, node.id, slots)
+        lease = Lease(node.id, time.time() + self.lease, node.facts)
+        access.set({self._keys.lease(node.id): lease.text(), mine: node.id}, self._life)
+        if is_claimed:
+            access.set({self._keys.word: secrets.token_hex(8)}, self._life)
+        leases = access.get(self._keys.lease(holder) for holder in {*slots.values()} - {node.id})
+        now = time.time()
+        ends = {other.node: other.ends - now for other in map(Lease.parse, leases.values())}
+        expired = [other for other, seconds in ends.items() if seconds <= 0]
+        next_expiry = min((seconds for seconds in ends.values() if seconds > 0), default=None)
+        return lease.ends, Beat(True, tuple(expired[:TOLD]), next_expiry)
+
+    def _claim_slot(self, access: Access, node: str, taken: Collection[str]) -> str:
+        free = [slot for slot in self._keys.slots if slot not in taken]
+        # Any of them: nodes that begin at once want different ones.
+        random.shuffle(free)
+        for slot in free:
+            if access.add(slot, node, self._life):
+                return slot
+        raise StoreUnavailable(
+            f"no slot could be claimed, {len(taken)} of {len(self._keys.slots)} are taken: raise "
+            "WSRT['PRESENCE']['OPTIONS']['SLOTS'], in all processes alike"
+        )
+
+    # Writing.
 
     async def apply(self, node: str, operations: Sequence[Join | Leave]) -> list[Change]:
-        async with self._writing:
-            own = self._own.get(node)
-            if own is None or own.end <= time.time():
-                raise Fenced(node)
-            changes: list[Change] = []
-            touched: dict[Place, set[str]] = {}
+        writer = self._writer(node)
+        async with writer.writing:
+            self._writer(node)  # it may have been fenced meanwhile
             for operation in operations:
-                place = operation.namespace, operation.room
-                keys = touched.setdefault(place, set())
-                changes += _carry_out(own, place, operation, keys)
-            await self._write(node, own, touched)
+                writer.untold += writer.carry_out(operation)
+            writer.make_documents()
+            # Of calls before, too, which failed: it does not matter to what is written that they are said again.
+            await self._write(writer, writer.unwritten)
+            changes, writer.untold = writer.untold, []
         return changes
 
+    async def _write(self, writer: Writer, keys: Iterable[str]) -> None:
+        """Write documents, and delete what is unwanted; as far as it comes. Raises Fenced, StoreUnavailable."""
+        # Heads after their pages, so that readers who see the head find them.
+        todo = sorted(keys, key=lambda key: "/" not in key)
+        while todo or writer.unwanted:
+            batch, todo = todo[:WRITE], todo[WRITE:]
+            documents = {key: writer.documents[key] for key in batch}
+            unwanted = [] if todo else list(writer.unwanted)
+            now = time.time()
+            if not await self._shelf.run(self._writing(writer.id, documents, unwanted), writer.turn):
+                self._writers.pop(writer.id, None)
+                raise Fenced(f"node {writer.id} was taken out")
+            writer.written |= dict.fromkeys(documents, now)
+            writer.unwritten -= documents.keys()
+            writer.unwanted -= set(unwanted)
+
+    def _writing(self, node: str, documents: dict[str, str], unwanted: list[str]) -> Callable[[Access], bool]:
+        def write(access: Access) -> bool:
+            """Return whether the node may write."""
+            if access.get([self._keys.dead(node)]):
+                return False
+            access.set(documents, self._life)
+            access.delete(unwanted)
+            return True
+
+        return write
+
+    async def _mend(self, writer: Writer) -> None:
+        """Write again what the cache has lost, and what would expire before long; for a part of the lease at most."""
+        until = time.monotonic() + self.lease / 4
+        async with writer.writing:
+            keys = [*writer.documents]
+            # Where the last time ended.
+            keys = keys[writer.looked_at :] + keys[: writer.looked_at]
+            seen = 0
+            while seen < len(keys) and time.monotonic() < until:
+                part = keys[seen : seen + LOOK]
+                found = await self._shelf.run(functools.partial(Access.get, keys=part), writer.turn)
+                old = time.time() - self._life / 2
+                lost = [key for key in part if found.get(key) != writer.documents[key]]
+                lost += [key for key in part if writer.written.get(key, 0) < old]
+                await self._write(writer, set(lost))
+                seen += len(part)
+            writer.looked_at = (writer.looked_at + seen) % max(1, len(keys))
+
     async def reap(self, node: str) -> AsyncIterator[list[Change]]:
-        async with self._writing:
-            own = self._own.pop(node, None)
-            found = await self._call(self._take_out, node, own)
-        changes = [
-            Change(*place, "left", member.user_id, 0, member.data, 0)
-            for place, entries in found.items()
-            for member in _members(entries.values()).values()
-        ]
-        if changes:
-            yield changes
+        writer = self._writers.get(node)
+        if writer is not None:
+            # What it is writing comes to an end first.
+            async with writer.leasing, writer.writing:
+                self._writers.pop(node, None)
+        turn = writer.turn if writer is not None else None
+        claimant = secrets.token_hex(8)
+        places = await self._shelf.run(lambda access: self._begin_reaping(access, node, claimant), turn)
+        if places is None:
+            return
+        done: list[str] = []
+        while places:
+            batch, places = places[:ROOMS], places[ROOMS:]
+            read = functools.partial(self._go_on_reaping, node=node, claimant=claimant, done=done, places=batch)
+            books = await self._shelf.run(read)
+            if books is None:
+                return
+            changes = [
+                Change(*place, "left", user, 0, None, 0)
+                for place in batch
+                for user in books.users_of(self._keys.room(node, place))
+            ]
+            if changes:
+                yield changes
+            # Deleted only now: if nobody is told, another reaper tells it.
+            done = books.keys()
+        await self._shelf.run(lambda access: self._end_reaping(access, node, done))
+
+    def _begin_reaping(self, access: Access, node: str, claimant: str) -> list[Place] | None:
+        """Fence a node, and show it to nobody any more; return its rooms, None if somebody else reaps it."""
+        if not access.add(self._keys.claim(node), claimant, CLAIM_SECONDS):
+            return None
+        access.set({self._keys.dead(node): claimant}, self._life)
+        lease = self._keys.lease(node)
+        for text in access.get([lease]).values():
+            access.set({lease: dataclasses.replace(Lease.parse(text), ends=0).text()}, self._life)
+        index = self._keys.index(node)
+        rooms = Books.read(access, {index: WHOLE}).entries.get(index, {})
+        return [(namespace, room) for namespace, room in map(json.loads, rooms)]
+
+    def _go_on_reaping(
+        self, access: Access, *, node: str, claimant: str, done: list[str], places: list[Place]
+    ) -> Books | None:
+        """Delete what is done, and return what is to be done next; None if somebody else does it."""
+        claim = self._keys.claim(node)
+        if access.get([claim]).get(claim) != claimant:
+            return None
+        access.set({claim: claimant}, CLAIM_SECONDS)
+        access.delete(done)
+        names = [self._keys.room(node, place) for place in places]
+        names += [self._keys.details(node, namespace) for namespace, room in places if room == EVERYONE]
+        return Books.read(access, dict.fromkeys(names, WHOLE))
+
+    def _end_reaping(self, access: Access, node: str, done: list[str]) -> None:
+        index = self._keys.index(node)
+        slots = access.get(self._keys.slots)
+        access.delete([*done, *Books.read(access, {index: WHOLE}).keys()])
+        access.delete(
+            [
+                self._keys.lease(node),
+                *(slot for slot, holder in slots.items() if holder == node),
+                self._keys.claim(node),
+            ]
+        )
 
     async def held(self, node: str, namespace: str, room: str) -> set[int]:
-        entries = await self._call(self._read_rooms, [node], [(namespace, room)])
-        return set(entries.get((node, (namespace, room)), ()))
+        return await self._read(Reader.held, node, (namespace, room))
 
     async def versions(self, rooms: Sequence[Place]) -> list[int]:
         return [0] * len(rooms)
 
-    # For readers.
+    # Reading.
 
     async def snapshot(self, namespace: str, room: str, limit: int) -> Snapshot:
-        entries = await self._entries(namespace, room)
-        members = _members(entries)
-        listed = tuple(members.values()) if len(members) <= limit else None
-        return Snapshot(0, _count(entries), listed)
+        return await self._read(Reader.snapshot, (namespace, room), limit)
 
     async def counts(self, rooms: Sequence[Place]) -> list[Count]:
-        found = await self._call(self._read_alive, rooms)
-        return [
-            _count([entry for (_, at), entries in found.items() if at == place for entry in entries.values()])
-            for place in rooms
-        ]
+        return await self._read(Reader.counts, rooms) if rooms else []
 
     async def members(
         self, namespace: str, room: str, *, cursor: str | None = None, limit: int = 500, search: str = ""
     ) -> Page[MemberRecord]:
-        members = _members(await self._entries(namespace, room)).values()
-        wanted = (member for member in members if not search or search.lower() in (member.user_id or "").lower())
-        return page_of(wanted, lambda member: [member.user_id is not None, member.user_id or ""], cursor, limit)
+        return await self._read(Reader.members, (namespace, room), cursor, limit, search)
 
     async def user_connections(self, namespace: str, room: str, users: Sequence[str]) -> list[int]:
-        found = await self._call(self._read_alive, [(namespace, room)], {_chunk_of(user) for user in users})
-        here: dict[str | None, int] = {}
-        for entries in found.values():
-            for user, _, _, _ in entries.values():
-                here[user] = here.get(user, 0) + 1
-        return [here.get(user, 0) for user in users]
+        return await self._read(Reader.user_connections, (namespace, room), users) if users else []
 
     async def rooms(
         self, namespace: str, *, cursor: str | None = None, limit: int = 500, search: str = ""
     ) -> Page[RoomRecord]:
-        index = await self._call(self._read_indexes)
-        names = {room for space, room in index if space == namespace and room != EVERYONE}
-        page = page_of((name for name in names if search.lower() in name.lower()), lambda name: [name], cursor, limit)
-        counts = await self.counts([(namespace, name) for name in page.items])
-        records = [RoomRecord(namespace, name, count) for name, count in zip(page.items, counts, strict=True)]
-        # One that was emptied since the index was read is no room any more.
-        return Page(tuple(record for record in records if record.count.connections), page.next)
+        return await self._read(Reader.rooms, namespace, cursor, limit, search)
 
     async def connections(
         self,
@@ -251,268 +347,22 @@ class CachePresence(PresenceStore):
         cursor: str | None = None,
         limit: int = 500,
     ) -> Page[ConnectionRecord]:
-        chunks = None if user_id is None else {_chunk_of(user_id)}
-        found = await self._call(self._read_alive, [(namespace, room)], chunks)
-        keys = [
-            (node, number)
-            for (node, _), entries in found.items()
-            for number, entry in entries.items()
-            if user_id is None or entry[0] == user_id
-        ]
-        page = page_of(keys, list, cursor, limit)
-        everyone = found if room == EVERYONE else await self._call(self._read_alive, [(namespace, EVERYONE)], chunks)
-        records = []
-        for node, number in page.items:
-            entry = found[node, (namespace, room)][number]
-            known = everyone.get((node, (namespace, EVERYONE)), {}).get(number, entry)
-            records.append(ConnectionRecord(f"{node}-{number}", namespace, entry[0], node, known[3]))
-        return Page(tuple(records), page.next)
+        return await self._read(Reader.connections, (namespace, room), user_id, cursor, limit)
 
     async def namespaces(self) -> list[str]:
-        return sorted({namespace for namespace, _ in await self._call(self._read_indexes)})
-
-    async def nodes(self) -> list[NodeRecord]:
-        now = time.time()
-        alive: list[dict[str, Any]] = await self._call(self._read_slots)
-        return [NodeRecord(found["node"], found["end"] - now, found["facts"]) for found in alive]
+        return await self._read(Reader.namespaces)
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False)
+        self._shelf.close()
 
-    # Private: in a thread, where the cache may block.
+    async def _read(self, read: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of a reader in a thread."""
 
-    async def _call(self, function: Callable[..., T], *args: Any) -> T:
-        def work() -> T:
-            # The database cache has a connection for each thread, which may have died since it was used last.
-            close_old_connections()
+        def work(access: Access) -> T:
+            reader = Reader(access, self._keys, self._scan)
             try:
-                return function(*args)
+                return read(reader, *args, **kwargs)
             finally:
-                close_old_connections()
+                self._scan = reader.scan
 
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            raise StoreUnavailable(f"the cache {self._alias!r} failed: {type(error).__name__}: {error}") from error
-
-    def _claim(self, node: NodeFacts) -> tuple[int, float]:
-        for slot in range(self._slots):
-            end = time.time() + self.lease
-            if caches[self._alias].add(self._slot_key(slot), self._slot(node, end), self.lease):
-                return slot, end
-        raise StoreUnavailable(
-            f"all {self._slots} slots of nodes are taken: raise WSRT['PRESENCE']['OPTIONS']['SLOTS'] in all processes"
-        )
-
-    def _renew(self, node: NodeFacts, own: _Own) -> bool:
-        cache, key = caches[self._alias], self._slot_key(own.slot)
-        found = cache.get(key)
-        if found is None or from_json(found)["node"] != node.id:
-            return False
-        end = time.time() + self.lease
-        cache.set(key, self._slot(node, end), self.lease)
-        own.end = end
-        return True
-
-    def _slot(self, node: NodeFacts, end: float) -> bytes:
-        return to_json({"node": node.id, "end": end, "facts": node.facts})
-
-    async def _write(self, node: str, own: _Own, places: Mapping[Place, set[str] | None]) -> None:
-        """
-        Write the documents of some rooms.
-
-        Args:
-            places: with what was touched in them (see _shard_key): of a large room only those chunks; None for all.
-        """
-        documents: dict[str, bytes] = {}
-        stale: list[str] = []
-        for place, keys in places.items():
-            head = self._room_key(node, place)
-            room = own.rooms.get(place)
-            was_large = room.is_large if room is not None else place in own.emptied
-            own.emptied.discard(place)
-            is_large = room is not None and len(room.entries) > (INLINE / 2 if was_large else INLINE)
-            if room is None:
-                stale.append(head)
-            elif is_large:
-                room.is_large = True
-                documents[head] = to_json({"place": place, "chunks": CHUNKS})
-                wanted = {_chunk_of(key) for key in keys} if was_large and keys is not None else set(range(CHUNKS))
-                for chunk, found in _chunked(room.entries, wanted).items():
-                    documents[f"{head}.{chunk}"] = to_json(found)
-            else:
-                room.is_large = False
-                documents[head] = to_json({"place": place, "entries": room.entries})
-            if was_large and not is_large:
-                stale += [f"{head}.{chunk}" for chunk in range(CHUNKS)]
-        for number in {_index_chunk(place) for place in places}:
-            listed = [place for place in own.rooms if _index_chunk(place) == number]
-            documents[self._index_key(node, number)] = to_json(listed)
-        await self._call(self._put, documents, stale)
-
-    def _put(self, documents: dict[str, bytes], stale: list[str]) -> None:
-        cache = caches[self._alias]
-        if stale:
-            cache.delete_many(stale)
-        failed = cache.set_many(documents, self.lease * KEPT)
-        if failed:
-            raise StoreUnavailable(f"the cache {self._alias!r} did not take {len(failed)} documents")
-
-    def _take_out(self, node: str, own: _Own | None) -> dict[Place, dict[int, Entry]]:
-        cache = caches[self._alias]
-        for slot, found in self._read_slots_by_number().items():
-            if found["node"] == node:
-                cache.delete(self._slot_key(slot))
-        indexes = [self._index_key(node, number) for number in range(INDEX_CHUNKS)]
-        listed = cache.get_many(indexes)
-        places: list[Place] = [(space, room) for value in listed.values() for space, room in from_json(value)]
-        entries = {place: found for (_, place), found in self._read_rooms([node], places).items()}
-        heads = [self._room_key(node, place) for place in places]
-        large = [
-            f"{self._room_key(node, place)}.{chunk}"
-            for place, found in entries.items()
-            if len(found) > INLINE / 2
-            for chunk in range(CHUNKS)
-        ]
-        cache.delete_many([*indexes, *heads, *large])
-        return entries
-
-    def _read_slots_by_number(self) -> dict[int, dict[str, Any]]:
-        keys = {self._slot_key(slot): slot for slot in range(self._slots)}
-        found = {keys[key]: from_json(value) for key, value in caches[self._alias].get_many(list(keys)).items()}
-        now = time.time()
-        return {slot: value for slot, value in found.items() if value["end"] > now}
-
-    def _read_slots(self) -> list[dict[str, Any]]:
-        return list(self._read_slots_by_number().values())
-
-    def _read_indexes(self) -> set[Place]:
-        keys = [self._index_key(found["node"], n) for found in self._read_slots() for n in range(INDEX_CHUNKS)]
-        values = caches[self._alias].get_many(keys).values()
-        return {(space, room) for value in values for space, room in from_json(value)}
-
-    def _read_alive(
-        self, places: Sequence[Place], chunks: set[int] | None = None
-    ) -> dict[tuple[str, Place], dict[int, Entry]]:
-        return self._read_rooms([found["node"] for found in self._read_slots()], places, chunks)
-
-    def _read_rooms(
-        self, nodes: Sequence[str], places: Sequence[Place], chunks: set[int] | None = None
-    ) -> dict[tuple[str, Place], dict[int, Entry]]:
-        """Return the connections by node and place; with ``chunks``, perhaps only those of large rooms."""
-        cache = caches[self._alias]
-        keys = {self._room_key(node, place): (node, place) for node in nodes for place in places}
-        found: dict[tuple[str, Place], dict[int, Entry]] = {}
-        parts: dict[str, tuple[str, Place]] = {}
-        for key, value in cache.get_many(list(keys)).items():
-            document = from_json(value)
-            if "entries" in document:
-                found[keys[key]] = _entries(document["entries"])
-            else:
-                wanted = range(document["chunks"]) if chunks is None else chunks
-                parts |= {f"{key}.{chunk}": keys[key] for chunk in wanted}
-        if parts:
-            for key, value in cache.get_many(list(parts)).items():
-                found.setdefault(parts[key], {}).update(_entries(from_json(value)))
-        return found
-
-    async def _entries(self, namespace: str, room: str) -> list[Entry]:
-        found = await self._call(self._read_alive, [(namespace, room)])
-        return [entry for entries in found.values() for entry in entries.values()]
-
-    # Keys: names are hashed, as memcached refuses spaces, control characters and more than 250 bytes.
-
-    def _slot_key(self, slot: int) -> str:
-        return f"{self._prefix}.presence.slot.{slot}"
-
-    def _room_key(self, node: str, place: Place) -> str:
-        return f"{self._prefix}.presence.{_hash(node)}.{_hash(place)}"
-
-    def _index_key(self, node: str, number: int) -> str:
-        return f"{self._prefix}.presence.{_hash(node)}.index.{number}"
-
-
-def _hash(name: Any) -> str:
-    return hashlib.blake2b(to_json(name), digest_size=16).hexdigest()
-
-
-def _index_chunk(place: Place) -> int:
-    return zlib.crc32(to_json(place)) % INDEX_CHUNKS
-
-
-def _shard_key(user: str | None, number: int) -> str:
-    """Return by what a connection is put into a chunk: its user, so that a user is found in one; guests are spread."""
-    return f"\0{number}" if user is None else user
-
-
-def _chunk_of(key: str) -> int:
-    return zlib.crc32(key.encode("utf-8", "surrogatepass")) % CHUNKS
-
-
-def _chunked(entries: dict[int, Entry], wanted: set[int]) -> dict[int, dict[int, Entry]]:
-    chunks: dict[int, dict[int, Entry]] = {chunk: {} for chunk in wanted}
-    for number, entry in entries.items():
-        chunk = _chunk_of(_shard_key(entry[0], number))
-        if chunk in chunks:
-            chunks[chunk][number] = entry
-    return chunks
-
-
-def _entries(document: dict[str, list[Any]]) -> dict[int, Entry]:
-    return {int(number): (entry[0], entry[1], entry[2], entry[3]) for number, entry in document.items()}
-
-
-def _carry_out(own: _Own, place: Place, operation: Join | Leave, keys: set[str]) -> Iterator[Change]:
-    """Do one operation; return what it changed on this node, and add to ``keys`` what it touched."""
-    number = operation.connection
-    room = own.rooms.get(place)
-    if room is None:
-        if isinstance(operation, Leave):
-            return
-        room = own.rooms[place] = _OwnRoom()
-    known = room.entries.get(number)
-    users = [known[0]] if known is not None else []
-    if isinstance(operation, Join) and operation.user_id not in users:
-        users.append(operation.user_id)
-    keys.update(_shard_key(user, number) for user in users)
-    before = [room.member(user) for user in users]
-    if isinstance(operation, Leave):
-        room.pop(number)
-    else:
-        data = None if operation.user_id is None else operation.data
-        if known is None or (known[0], known[1], known[3]) != (operation.user_id, data, operation.details):
-            room.put(number, (operation.user_id, data, time.time(), operation.details))
-    for user, old in zip(users, before, strict=True):
-        yield from _compare(place, user, old, room.member(user))
-    if not room.entries:
-        del own.rooms[place]
-        if room.is_large:
-            own.emptied.add(place)
-
-
-def _compare(place: Place, user: str | None, old: MemberRecord | None, new: MemberRecord | None) -> Iterator[Change]:
-    if new is None and old is not None:
-        yield Change(*place, "left", user, 0, old.data, 0)
-    elif old is None and new is not None:
-        yield Change(*place, "joined", user, new.connections, new.data, 0)
-    elif old is not None and new is not None and (old.data != new.data or (user is None and old != new)):
-        yield Change(*place, "changed", user, new.connections, new.data, 0)
-
-
-def _members(entries: Iterable[Entry]) -> dict[str | None, MemberRecord]:
-    """Count connections by user; of data the latest word counts."""
-    numbers: dict[str | None, int] = {}
-    words: dict[str | None, tuple[float, str | None]] = {}
-    for user, data, said, _ in entries:
-        numbers[user] = numbers.get(user, 0) + 1
-        if user not in words or said >= words[user][0]:
-            words[user] = said, data
-    return {user: MemberRecord(user, number, words[user][1]) for user, number in numbers.items()}
-
-
-def _count(entries: Sequence[Entry]) -> Count:
-    users = {entry[0] for entry in entries}
-    guests = sum(entry[0] is None for entry in entries)
-    return Count(len(users) - bool(guests), guests, len(entries))
+        return await self._shelf.run(work)

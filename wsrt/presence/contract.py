@@ -1,25 +1,32 @@
 # ruff: noqa: S101 - these are tests
 """
-The contract of a presence store, as tests: for ours, and for authors of others.
+The contract of presence stores, as tests: for ours, and for authors of others.
 
     class TestMyStore(PresenceStoreContract):
         async def make_store(self, lease: float = 30.0) -> PresenceStore:
             return MyStore("...", lease=lease)
 
-Run with pytest and pytest-asyncio in its auto mode. Nothing is asserted of how a store does it.
+Run it with pytest and pytest-asyncio in its auto mode; ``pytest.register_assert_rewrite("wsrt.presence.contract")`` in
+``conftest.py`` shows what was compared. Or mix it into ``unittest.IsolatedAsyncioTestCase``. What only a store with
+versions promises is skipped for others. Nothing is asserted of how a store does it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import secrets
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, ClassVar, TypeVar
+from unittest import SkipTest
 
 from .store import (
     EVERYONE,
     Change,
+    ConnectionRecord,
     Count,
     Fenced,
     Join,
@@ -28,40 +35,949 @@ from .store import (
     NodeFacts,
     Page,
     PresenceStore,
+    RoomRecord,
 )
 
-__all__ = ["PresenceStoreContract"]
+__all__ = ["NASTY_NAMES", "PresenceStoreContract"]
+
+T = TypeVar("T")
 
 NASTY_NAMES = (
+    "a",
+    "A",
+    "b",
+    "ab",
     "a:b",
+    "b:a",
+    "1.a",
     "a{b}",
+    "}{",
     "{}",
     "a b",
+    " ",
+    "%",
     "%20",
+    "%s",
+    "_",
+    "*?[x]",
     "a/../b",
+    "\\",
     "<b>&\"'",
     "line\nbreak",
-    "\x00\x1f",
-    "*?[x]",
-    "Zoë",
-    "😀",
+    "\r\n\t",
+    "\0\x1f\x7f",
+    "Zo\u00eb",
+    "Zoe\u0308",
+    "\U0001f600",
+    "\ud800",
     "x" * 500,
+    "x" * 501,
     "1",
     "01",
+    "-1",
+    "None",
+    "null",
+    "guests",
 )
+"""Names that meet, or break, where keys are put together without care."""
 
-SHORT_LEASE = 0.6
-"""Seconds: long enough to write under it on a busy machine, short enough to wait for its end."""
+SECONDS = 30.0
+"""How long a test waits for what should happen soon."""
 
 
 class PresenceStoreContract:
-    """What every store promises; subclass it, and say how a store is made."""
+    """What every store promises. Subclass it and say how a store is made; nobody else uses that place meanwhile."""
+
+    short_lease: ClassVar[float] = 1.0
+    """Seconds of a lease whose end is waited for: enough to write a little on a busy machine."""
+
+    sorts_rooms: ClassVar[bool] = True
+    """Whether rooms with most users come first."""
 
     async def make_store(self, lease: float = 30.0) -> PresenceStore:
-        """Return another instance for the same place, as another process would make it. It is closed by the tests."""
+        """Return another instance for the same place, as another process would make it. The tests close it."""
         raise NotImplementedError("say how a store is made")
 
-    # A node and what it says.
+    async def expire(self, store: PresenceStore, node: str) -> None:
+        """Return once the lease of a node has ended: it was begun with ``short_lease``."""
+        await self.until(lambda: self.is_gone(store, node), "the lease to end")
+
+    # Joining and leaving.
+
+    async def test_join(self) -> None:
+        """A user comes with the first connection; the change says all that members have to know."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            (change,) = await store.apply(node, [Join(space, "r", 7, "ada", '{"a":1}')])
+            expected = Change(space, "r", "joined", "ada", 1, '{"a":1}', change.version)
+            assert change == expected
+            assert bool(change.version) is store.is_versioned
+            assert await self.records(store, space) == {MemberRecord("ada", 1, '{"a":1}')}
+            assert await store.held(node, space, "r") == {7}
+
+    async def test_leave(self) -> None:
+        """A user leaves with the last connection, data and all."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", 7, "ada", '"x"')])
+            (change,) = await store.apply(node, [Leave(space, "r", 7)])
+            assert (change.namespace, change.room) == (space, "r")
+            assert self.told([change]) == [("left", "ada", 0)]
+            assert await self.records(store, space) == set()
+            assert await store.held(node, space, "r") == set()
+
+    async def test_nothing_to_do(self) -> None:
+        """No operations are no change."""
+        async with self.opened() as store:
+            assert await store.apply(await self.begin(store), []) == []
+
+    async def test_tabs_of_a_user(self) -> None:
+        """Several connections are one member; further ones, and all but the last to leave, are no change."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            changes = await store.apply(node, [Join(space, "r", number, "ada") for number in (1, 2, 3)])
+            assert self.told(changes) == [("joined", "ada", 1)]
+            assert await self.members(store, space) == {"ada": 3}
+            assert await self.count(store, space) == Count(1, 0, 3)
+            assert await store.apply(node, [Leave(space, "r", 1), Leave(space, "r", 2)]) == []
+            assert await self.members(store, space) == {"ada": 1}
+            assert self.told(await store.apply(node, [Leave(space, "r", 3)])) == [("left", "ada", 0)]
+
+    async def test_join_said_again(self) -> None:
+        """A Join that is said again changes nothing."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            joins = [Join(space, "r", 1, "ada", '"x"', '{"a":1}'), Join(space, "r", 2), Join(space, EVERYONE, 1, "ada")]
+            await store.apply(node, joins)
+            versions = await store.versions([(space, "r"), (space, EVERYONE)])
+            assert await store.apply(node, joins + joins) == []
+            assert await self.members(store, space) == {"ada": 1, None: 1}
+            assert await self.count(store, space) == Count(1, 1, 2)
+            assert await store.versions([(space, "r"), (space, EVERYONE)]) == versions
+
+    async def test_leave_said_again(self) -> None:
+        """A Leave of what is not there changes nothing: said again, of another number, of an unknown room."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", 1, "ada"), Join(space, "r", 2, "grace")])
+            changes = await store.apply(node, [Leave(space, "r", 1), Leave(space, "r", 1), Leave(space, "r", 99)])
+            assert self.told(changes) == [("left", "ada", 0)]
+            assert await store.apply(node, [Leave(space, "r", 1), Leave(space, "s", 2), Leave("other", "r", 2)]) == []
+            assert await self.members(store, space) == {"grace": 1}
+
+    async def test_guests(self) -> None:
+        """All guests are one member, and each of them is told."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            changes = await store.apply(node, [Join(space, "r", 1), Join(space, "r", 2), Join(space, "r", 3, "ada")])
+            assert self.told(changes) == [("joined", None, 1), ("changed", None, 2), ("joined", "ada", 1)]
+            assert await self.members(store, space) == {None: 2, "ada": 1}
+            assert await self.count(store, space) == Count(1, 2, 3)
+            changes = await store.apply(node, [Leave(space, "r", 1), Leave(space, "r", 2)])
+            assert self.told(changes) == [("changed", None, 1), ("left", None, 0)]
+            assert await self.count(store, space) == Count(1, 0, 1)
+
+    async def test_guests_have_no_data(self) -> None:
+        """What is said about a guest is not shown."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            changes = await store.apply(node, [Join(space, "r", 1, None, '"x"'), Join(space, "r", 1, None, '"y"')])
+            assert [(*told, change.data) for told, change in zip(self.told(changes), changes, strict=True)] == [
+                ("joined", None, 1, None)
+            ]
+            assert await self.records(store, space) == {MemberRecord(None, 1, None)}
+
+    async def test_data_changes(self) -> None:
+        """The last word of any connection of a user counts, and is told; the same word again is no change."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", 1, "ada", '"one"')])
+            assert await store.apply(node, [Join(space, "r", 2, "ada", '"one"')]) == []
+            changes = await store.apply(node, [Join(space, "r", 2, "ada", '"two"')])
+            expected = Change(space, "r", "changed", "ada", 2, '"two"', changes[0].version)
+            assert changes == [expected]
+            assert await self.records(store, space) == {MemberRecord("ada", 2, '"two"')}
+            changes = await store.apply(node, [Join(space, "r", 1, "ada")])
+            assert [(change.kind, change.data) for change in changes] == [("changed", None)]
+            assert await self.records(store, space) == {MemberRecord("ada", 2, None)}
+
+    async def test_data_of_two_nodes(self) -> None:
+        """The last word counts whichever node said it."""
+        async with self.opened() as one, self.opened() as two:
+            first, second, space = await self.begin(one), await self.begin(two), self.namespace()
+            await one.apply(first, [Join(space, "r", 1, "ada", '"one"')])
+            changes = await two.apply(second, [Join(space, "r", 1, "ada", '"two"')])
+            if two.is_versioned:
+                assert [(*told, changes[0].data) for told in self.told(changes)] == [("changed", "ada", 2, '"two"')]
+            assert await self.records(one, space) == {MemberRecord("ada", 2, '"two"')}
+            await one.apply(first, [Join(space, "r", 1, "ada", '"three"')])
+            assert await self.records(two, space) == {MemberRecord("ada", 2, '"three"')}
+
+    async def test_data_of_rooms(self) -> None:
+        """A user has other data in another room, and none after coming back without."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", 1, "ada", '"r"'), Join(space, "s", 1, "ada", '"s"')])
+            assert await self.records(store, space, "s") == {MemberRecord("ada", 1, '"s"')}
+            await store.apply(node, [Leave(space, "r", 1)])
+            await store.apply(node, [Join(space, "r", 2, "ada")])
+            assert await self.records(store, space, "r") == {MemberRecord("ada", 1, None)}
+
+    async def test_another_user_on_a_connection(self) -> None:
+        """A connection that belongs to somebody else now counts for that one alone."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", 1, "ada", '"x"')])
+            changes = await store.apply(node, [Join(space, "r", 1, "grace")])
+            assert set(self.told(changes)) == {("left", "ada", 0), ("joined", "grace", 1)}
+            assert await self.members(store, space) == {"grace": 1}
+            changes = await store.apply(node, [Join(space, "r", 1)])
+            assert set(self.told(changes)) == {("left", "grace", 0), ("joined", None, 1)}
+            assert await self.count(store, space) == Count(0, 1, 1)
+            assert await store.user_connections(space, "r", ["ada", "grace"]) == [0, 0]
+
+    async def test_order(self) -> None:
+        """Operations count in their order, also within one call."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            changes = await store.apply(
+                node,
+                [
+                    Join(space, "r", 1, "ada"),
+                    Leave(space, "r", 1),
+                    Join(space, "s", 1, "ada"),
+                    Join(space, "r", 2, "grace"),
+                    Leave(space, "s", 1),
+                    Join(space, "r", 1, "ada", '"x"'),
+                    Join(space, "r", 1, "ada", '"y"'),
+                ],
+            )
+            assert [(change.room, *told) for change, told in zip(changes, self.told(changes), strict=True)] == [
+                ("r", "joined", "ada", 1),
+                ("r", "left", "ada", 0),
+                ("s", "joined", "ada", 1),
+                ("r", "joined", "grace", 1),
+                ("s", "left", "ada", 0),
+                ("r", "joined", "ada", 1),
+                ("r", "changed", "ada", 1),
+            ]
+            assert await self.records(store, space) == {MemberRecord("ada", 1, '"y"'), MemberRecord("grace", 1, None)}
+            assert await self.members(store, space, "s") == {}
+
+    async def test_crowd(self) -> None:
+        """A crowd is written in one call, and leaves in one."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            users = [f"u{number}" for number in range(700)]
+            changes = await store.apply(node, [Join(space, f"r{n % 7}", n, user) for n, user in enumerate(users)])
+            assert [change.user_id for change in changes] == users
+            assert await store.counts([(space, f"r{n}") for n in range(7)]) == [Count(100, 0, 100)] * 7
+            assert await store.held(node, space, "r3") == set(range(3, 700, 7))
+            changes = await store.apply(node, [Leave(space, f"r{n % 7}", n) for n in range(700)])
+            assert [change.user_id for change in changes] == users
+            assert await store.counts([(space, f"r{n}") for n in range(7)]) == [Count(0, 0, 0)] * 7
+
+    async def test_crowd_in_one_room(self) -> None:
+        """A room may be large; everybody in it is found."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            data = '"' + 200 * "x" + '"'
+            await store.apply(node, [Join(space, "r", n, f"u{n % 2000}", data) for n in range(2200)])
+            await store.apply(node, [Join(space, "r", 5000 + n) for n in range(300)])
+            await store.apply(node, [Leave(space, "r", n) for n in range(100)])
+            assert await self.count(store, space) == Count(2000, 300, 2400)
+            users = [f"u{n}" for n in (0, 99, 100, 199, 200, 1999, 2000)]
+            assert await store.user_connections(space, "r", users) == [1, 1, 2, 2, 1, 1, 0]
+            snapshot = await store.snapshot(space, "r", 2001)
+            assert snapshot.members is not None
+            assert len(snapshot.members) == 2001
+            assert {member.data for member in snapshot.members if member.user_id is not None} == {data}
+            await store.apply(node, [Leave(space, "r", n) for n in range(2190)])
+            await store.apply(node, [Leave(space, "r", 5000 + n) for n in range(300)])
+            assert await self.members(store, space) == {f"u{n}": 1 for n in range(190, 200)}
+
+    # Nodes beside each other.
+
+    async def test_nodes_count_together(self) -> None:
+        """A user who is there through two nodes is there once, and leaves with the last of all connections."""
+        async with self.opened() as one, self.opened() as two:
+            first, second, space = await self.begin(one), await self.begin(two), self.namespace()
+            await one.apply(first, [Join(space, "r", 1, "ada"), Join(space, "r", 2)])
+            changes = await two.apply(second, [Join(space, "r", 1, "ada"), Join(space, "r", 2), Join(space, "r", 3)])
+            for store in (one, two):
+                assert await self.count(store, space) == Count(1, 3, 5)
+                assert await self.members(store, space) == {"ada": 2, None: 3}
+                assert await store.user_connections(space, "r", ["ada"]) == [2]
+            changes += await one.apply(first, [Leave(space, "r", 1), Leave(space, "r", 2)])
+            assert await self.count(two, space) == Count(1, 2, 3)
+            changes += await two.apply(second, [Leave(space, "r", number) for number in (1, 2, 3)])
+            assert await self.count(one, space) == Count(0, 0, 0)
+            if one.is_versioned:
+                assert self.told(changes) == [
+                    ("changed", None, 2),
+                    ("changed", None, 3),
+                    ("changed", None, 2),
+                    ("left", "ada", 0),
+                    ("changed", None, 1),
+                    ("left", None, 0),
+                ]
+
+    async def test_numbers_are_of_a_node(self) -> None:
+        """Connections of two nodes may have the same number."""
+        async with self.opened() as store:
+            one, two, space = await self.begin(store), await self.begin(store), self.namespace()
+            await store.apply(one, [Join(space, "r", 1, "ada"), Join(space, "r", 2, "ada")])
+            await store.apply(two, [Join(space, "r", 1, "grace")])
+            assert await store.held(one, space, "r") == {1, 2}
+            assert await store.held(two, space, "r") == {1}
+            await store.apply(two, [Leave(space, "r", 1), Leave(space, "r", 2)])
+            assert await self.members(store, space) == {"ada": 2}
+
+    async def test_another_instance(self) -> None:
+        """What one instance writes another one sees, and still does when the first is closed."""
+        async with self.opened() as reader:
+            async with self.opened(ends_nodes=False) as writer:
+                node, space = await self.begin(writer, {"host": "h"}), self.namespace()
+                await writer.apply(node, [Join(space, "r", 1, "ada", '"x"'), Join(space, EVERYONE, 1, "ada")])
+            assert await self.members(reader, space) == {"ada": 1}
+            assert (await reader.snapshot(space, "r", 5)).members == (MemberRecord("ada", 1, '"x"'),)
+            assert [record.room for record in (await reader.rooms(space)).items] == ["r"]
+            assert [record.id for record in (await reader.connections(space)).items] == [f"{node}-1"]
+            assert await reader.held(node, space, "r") == {1}
+            assert space in await reader.namespaces()
+            assert [record.facts for record in await reader.nodes() if record.id == node] == [{"host": "h"}]
+            await self.take_out(reader, node)
+
+    async def test_writers_beside_each_other(self) -> None:
+        """Whatever nodes write at once: counts are right in the end, and changes by version tell the same story."""
+        async with self.opened() as one, self.opened() as two:
+            space = self.namespace()
+            nodes = [(store, await self.begin(store)) for store in (one, two, one)]
+            there: dict[str, dict[int, str | None]] = {}
+            changes: list[Change] = []
+
+            async def write(store: PresenceStore, node: str, dice: random.Random) -> None:
+                mine = there.setdefault(node, {})
+                for _ in range(12):
+                    operations: list[Join | Leave] = []
+                    for number in dice.sample(range(8), 3):
+                        user = dice.choice(["ada", "grace", None])
+                        if number in mine:
+                            del mine[number]
+                            operations.append(Leave(space, "r", number))
+                        else:
+                            mine[number] = user
+                            operations.append(Join(space, "r", number, user))
+                    changes.extend(await store.apply(node, operations))
+
+            await asyncio.gather(*(write(*node, random.Random(seed)) for seed, node in enumerate(nodes)))  # noqa: S311
+            truth = Counter(user for mine in there.values() for user in mine.values())
+            assert await self.members(two, space) == truth
+            if one.is_versioned:
+                self.assert_story(changes, set(truth))
+
+    # Versions.
+
+    async def test_versions(self) -> None:
+        """Each change of a room has the version after the one before; an empty room has none."""
+        async with self.opened() as store:
+            self.needs_versions(store)
+            node, space = await self.begin(store), self.namespace()
+            changes: list[Change] = []
+            for number in range(5):
+                changes += await store.apply(node, [Join(space, "r", number, f"u{number}"), Join(space, "s", number)])
+            versions = [change.version for change in changes if change.room == "r"]
+            assert versions == list(range(versions[0], versions[0] + 5))
+            assert versions[0] > 0
+            assert await store.versions([(space, "r"), (space, "empty"), ("nobody", "r")]) == [versions[-1], 0, 0]
+            assert (await store.snapshot(space, "r", 10)).version == versions[-1]
+            assert (await store.snapshot(space, "r", 1)).version == versions[-1]
+            await store.apply(node, [Leave(space, "r", number) for number in range(5)])
+            assert await store.versions([(space, "r")]) == [0]
+
+    async def test_versions_of_a_room_that_was_empty(self) -> None:
+        """A room that begins anew does not use a version again: who missed all of it must see that."""
+        async with self.opened() as store:
+            self.needs_versions(store)
+            node, space = await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", 1, "ada")])
+            (left,) = await store.apply(node, [Leave(space, "r", 1)])
+            (joined,) = await store.apply(node, [Join(space, "r", 1, "ada")])
+            assert joined.version > left.version
+
+    async def test_no_versions(self) -> None:
+        """A store without versions says 0 everywhere."""
+        async with self.opened() as store:
+            if store.is_versioned:
+                raise SkipTest("this store has versions")
+            node, space = await self.begin(store), self.namespace()
+            changes = await store.apply(node, [Join(space, "r", 1, "ada"), Join(space, "r", 2), Leave(space, "r", 2)])
+            assert {change.version for change in changes} == {0}
+            assert await store.versions([(space, "r"), (space, "s")]) == [0, 0]
+            assert (await store.snapshot(space, "r", 5)).version == 0
+
+    # Names.
+
+    async def test_nasty_names(self) -> None:
+        """Any strings are names of rooms and users, in all lists."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            names = list(NASTY_NAMES)
+            await store.apply(node, [Join(space, name, number, name) for number, name in enumerate(names)])
+            await store.apply(node, [Join(space, "r", number, name, '"x"') for number, name in enumerate(names)])
+            for number, name in enumerate(names):
+                assert await self.members(store, space, name) == {name: 1}
+                assert await store.held(node, space, name) == {number}
+                connections = await store.connections(space, "r", user_id=name)
+                assert [(record.id, record.user_id) for record in connections.items] == [(f"{node}-{number}", name)]
+            assert await store.counts([(space, name) for name in names]) == [Count(1, 0, 1)] * len(names)
+            assert await store.user_connections(space, "r", names) == [1] * len(names)
+            assert await self.members(store, space, "r") == dict.fromkeys(names, 1)
+            assert Counter(record.room for record in await self.rooms(store, space, limit=3)) == Counter([*names, "r"])
+            assert {member.user_id for member in await self.pages(store.members, space, "r", limit=3)} == set(names)
+            changes = await store.apply(node, [Leave(space, "r", number) for number in range(len(names))])
+            assert [change.user_id for change in changes] == names
+
+    async def test_namespaces_are_apart(self) -> None:
+        """No two pairs of namespace and room meet, whatever is in their names."""
+        async with self.opened() as store:
+            node, start = await self.begin(store), self.namespace()
+            places = [(start + space, room) for space in NASTY_NAMES[:18] for room in NASTY_NAMES[:18]]
+            places += [(start + name, name) for name in NASTY_NAMES[18:]]
+            # Further ways to cut one string in two.
+            places += [(start + ":", "x"), (start, ":x"), (start, "x"), (start + "x", "y"), (start + "xy", "z")]
+            joins = [Join(*place, number, f"u{number}") for number, place in enumerate(places)]
+            changes = await store.apply(node, joins)
+            assert [(change.namespace, change.room) for change in changes] == places
+            assert await store.counts(places) == [Count(1, 0, 1)] * len(places)
+            for number, place in list(enumerate(places))[::7]:
+                assert await self.members(store, *place) == {f"u{number}": 1}
+            spaces = {space for space, _ in places}
+            assert spaces <= set(await store.namespaces())
+            for space in spaces:
+                assert {record.room for record in await self.rooms(store, space)} == {
+                    room for other, room in places if other == space
+                }
+            await store.apply(node, [Leave(*place, number) for number, place in list(enumerate(places))[1:]])
+            assert [space for space in await store.namespaces() if space in spaces] == [places[0][0]]
+
+    async def test_users_are_no_guests(self) -> None:
+        """No name of a user means a guest."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            names: list[str | None] = ["None", "null", "guest", "guests", "g", "u", "c", "n", "0", " "]
+            await store.apply(node, [Join(space, "r", number, name) for number, name in enumerate(names)])
+            assert await self.count(store, space) == Count(len(names), 0, len(names))
+            await store.apply(node, [Join(space, "r", 50)])
+            assert await self.members(store, space) == {**dict.fromkeys(names, 1), None: 1}
+
+    # Reading.
+
+    async def test_empty(self) -> None:
+        """What nobody is in is empty."""
+        async with self.opened() as store:
+            space = self.namespace()
+            snapshot = await store.snapshot(space, "r", 3)
+            assert (snapshot.version, snapshot.count, snapshot.members) == (0, Count(0, 0, 0), ())
+            assert await store.members(space, "r") == Page((), None)
+            assert await store.rooms(space) == Page((), None)
+            assert await store.connections(space) == Page((), None)
+            assert await store.connections(space, "r", user_id="ada") == Page((), None)
+            assert await store.counts([(space, "r")]) == [Count(0, 0, 0)]
+            assert await store.user_connections(space, "r", ["ada"]) == [0]
+            assert await store.held(self.node(), space, "r") == set()
+            assert space not in await store.namespaces()
+
+    async def test_nothing_asked(self) -> None:
+        """Whoever asks for nothing gets nothing."""
+        async with self.opened() as store:
+            assert await store.counts([]) == []
+            assert await store.versions([]) == []
+            assert await store.user_connections(self.namespace(), "r", []) == []
+
+    async def test_snapshot(self) -> None:
+        """A room comes whole where it has at most so many members, else as a count."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", number, f"u{number}", f'"{number}"') for number in range(4)])
+            whole = await store.snapshot(space, "r", 4)
+            assert set(whole.members or ()) == {MemberRecord(f"u{number}", 1, f'"{number}"') for number in range(4)}
+            assert len(whole.members or ()) == 4
+            large = await store.snapshot(space, "r", 3)
+            assert large.members is None
+            assert whole.count == large.count == Count(4, 0, 4)
+            await store.apply(node, [Join(space, "r", 8), Join(space, "r", 9)])
+            whole = await store.snapshot(space, "r", 5)
+            assert MemberRecord(None, 2, None) in (whole.members or ())
+            assert whole.count == Count(4, 2, 6)
+
+    async def test_counts_of_many_rooms(self) -> None:
+        """Many rooms are counted at once, in the order asked for, each as often as asked for."""
+        async with self.opened() as store:
+            node, space, other = await self.begin(store), self.namespace(), self.namespace()
+            joins = [Join(space, f"r{room}", n, f"u{n}") for room in range(60) for n in range(room % 5)]
+            await store.apply(node, [*joins, Join(other, "r1", 1), Join(other, EVERYONE, 1)])
+            asked = [(space, f"r{room}") for room in range(60)]
+            expected = [Count(room % 5, 0, room % 5) for room in range(60)]
+            assert await store.counts(asked[::-1]) == expected[::-1]
+            asked = [(other, "r1"), (space, "r1"), (other, EVERYONE), (space, "r1"), (other, "r2")]
+            one, guest = Count(1, 0, 1), Count(0, 1, 1)
+            assert await store.counts(asked) == [guest, one, guest, one, Count(0, 0, 0)]
+
+    async def test_user_connections(self) -> None:
+        """How many connections each of some users has, in the order asked for; 0 for who is not there."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            joins = [Join(space, "r", 10 * n + tab, f"u{n}") for n in range(20) for tab in range(n % 4)]
+            await store.apply(node, [*joins, Join(space, "s", 500, "u0")])
+            users = [f"u{n}" for n in reversed(range(25))]
+            expected = [n % 4 if n < 20 else 0 for n in reversed(range(25))]
+            assert await store.user_connections(space, "r", users) == expected
+
+    async def test_pages_of_members(self) -> None:
+        """Pages have about as many as were asked for, and together everybody."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", n, f"u{n}", f'"{n}"') for n in range(1500)])
+            await store.apply(node, [Join(space, "r", 2000 + n) for n in range(3)])
+            page = await store.members(space, "r", limit=100)
+            assert 0 < len(page.items) < 500
+            found = await self.pages(store.members, space, "r", limit=100)
+            assert set(found) == {
+                *(MemberRecord(f"u{n}", 1, f'"{n}"') for n in range(1500)),
+                MemberRecord(None, 3, None),
+            }
+
+    async def test_pages_of_members_while_others_come_and_go(self) -> None:
+        """Everybody who stays is on one page at least."""
+        async with self.opened() as one, self.opened() as two:
+            node, other, space = await self.begin(one), await self.begin(two), self.namespace()
+            stay = {f"stay{n}" for n in range(600)}
+            await one.apply(node, [Join(space, "r", n, user) for n, user in enumerate(sorted(stay))])
+            await two.apply(other, [Join(space, "r", n, f"go{n}") for n in range(600)])
+
+            async def shuffle(step: int) -> None:
+                start = 30 * step
+                await two.apply(other, [Leave(space, "r", n) for n in range(start, start + 30)])
+                await one.apply(node, [Join(space, "r", 1000 + n, f"new{n}") for n in range(start, start + 30)])
+
+            found = await self.pages(one.members, space, "r", limit=50, between=shuffle)
+            assert stay <= {member.user_id for member in found}
+
+    async def test_search_of_members(self) -> None:
+        """Only users whose id contains it, whatever the case; all of them, in pages."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            users = [*(f"User{n}" for n in range(600)), "ADA", "\u00c9mile", "100%", "a_b", "a*b", "[x]"]
+            await store.apply(node, [Join(space, "r", n, user) for n, user in enumerate(users)])
+            await store.apply(node, [Join(space, "r", 9000)])
+            for search, expected in {
+                "aDa": {"ADA"},
+                "\u00e9MILE": {"\u00c9mile"},
+                "uSER59": {"User59", *(f"User{n}" for n in range(590, 600))},
+                "%": {"100%"},
+                "_": {"a_b"},
+                "*": {"a*b"},
+                "[x]": {"[x]"},
+                "nobody": set(),
+            }.items():
+                found = await self.pages(store.members, space, "r", limit=4, search=search)
+                assert {member.user_id for member in found} == expected, search
+
+    async def test_rooms(self) -> None:
+        """All rooms that somebody is in, with their counts, without EVERYONE; one that is empty is gone."""
+        async with self.opened() as one, self.opened() as two:
+            first, second, space = await self.begin(one), await self.begin(two), self.namespace()
+            await one.apply(first, [Join(space, EVERYONE, 1, "ada"), Join(space, "a", 1, "ada"), Join(space, "b", 1)])
+            await two.apply(second, [Join(space, "a", 1, "ada"), Join(space, "a", 2, "grace"), Join(space, "c", 1)])
+            assert set(await self.rooms(one, space)) == {
+                RoomRecord(space, "a", Count(2, 0, 3)),
+                RoomRecord(space, "b", Count(0, 1, 1)),
+                RoomRecord(space, "c", Count(0, 1, 1)),
+            }
+            await one.apply(first, [Leave(space, "a", 1), Leave(space, "b", 1)])
+            assert set(await self.rooms(one, space)) == {
+                RoomRecord(space, "a", Count(2, 0, 2)),
+                RoomRecord(space, "c", Count(0, 1, 1)),
+            }
+            await two.apply(second, [Leave(space, "a", 1), Leave(space, "a", 2), Leave(space, "c", 1)])
+            assert await self.rooms(one, space) == []
+
+    async def test_rooms_by_size(self) -> None:
+        """Rooms with most users come first, over all pages."""
+        if not self.sorts_rooms:
+            raise SkipTest("this store cannot sort rooms")
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            sizes = random.Random(1).sample(range(1, 31), 30)  # noqa: S311
+            await store.apply(node, [Join(space, f"r{size}", n, f"u{n}") for size in sizes for n in range(size)])
+            found = await self.pages(store.rooms, space, limit=7)
+            assert [record.room for record in found] == [f"r{size}" for size in range(30, 0, -1)]
+
+    async def test_pages_of_rooms(self) -> None:
+        """Pages have about as many as were asked for, and together all; also while others come and go."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            rooms = {f"stay{n}" for n in range(300)}
+            await store.apply(node, [Join(space, room, 1, "ada") for room in rooms])
+            await store.apply(node, [Join(space, f"go{n}", 1, "ada") for n in range(100)])
+
+            async def shuffle(step: int) -> None:
+                await store.apply(node, [Leave(space, f"go{5 * step + n}", 1) for n in range(5)])
+                await store.apply(node, [Join(space, f"new{5 * step + n}", 1, "ada") for n in range(5)])
+
+            assert 0 < len((await store.rooms(space, limit=20)).items) <= 40
+            found = await self.pages(store.rooms, space, limit=20, between=shuffle)
+            assert rooms <= {record.room for record in found}
+
+    async def test_search_of_rooms(self) -> None:
+        """Only rooms whose name contains it, whatever the case; all of them, in pages."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            names = [*(f"Room {n}" for n in range(80)), "LOBBY", "100%", "a_b", "[x]"]
+            await store.apply(node, [Join(space, name, 1) for name in names])
+            for search, expected in {
+                "lobby": {"LOBBY"},
+                "rOOM 7": {"Room 7", *(f"Room {n}" for n in range(70, 80))},
+                "%": {"100%"},
+                "_": {"a_b"},
+                "[x]": {"[x]"},
+                "nothing": set(),
+            }.items():
+                found = await self.pages(store.rooms, space, limit=4, search=search)
+                assert {record.room for record in found} == expected, search
+
+    async def test_connections(self) -> None:
+        """The connections of a namespace, of a room, of a user; details are those of EVERYONE."""
+        async with self.opened() as store:
+            one, two, space = await self.begin(store), await self.begin(store), self.namespace()
+            await store.apply(one, [Join(space, EVERYONE, 1, "ada", None, '{"a":1}'), Join(space, EVERYONE, 2, "ada")])
+            await store.apply(two, [Join(space, EVERYONE, 1, None, None, '{"a":2}')])
+            await store.apply(one, [Join(space, "r", 1, "ada", '"data"'), Join(space, "r", 2, "ada")])
+            ada, tab, guest = (
+                ConnectionRecord(f"{one}-1", space, "ada", one, '{"a":1}'),
+                ConnectionRecord(f"{one}-2", space, "ada", one, None),
+                ConnectionRecord(f"{two}-1", space, None, two, '{"a":2}'),
+            )
+            assert set((await store.connections(space)).items) == {ada, tab, guest}
+            assert set((await store.connections(space, "r")).items) == {ada, tab}
+            assert set((await store.connections(space, user_id="ada")).items) == {ada, tab}
+            assert (await store.connections(space, user_id="grace")).items == ()
+            await store.apply(one, [Join(space, "s", 1, "ada"), Leave(space, "s", 1)])
+            assert set((await store.connections(space, "r")).items) == {ada, tab}
+            await store.apply(one, [Join(space, EVERYONE, 1, "ada", None, '{"a":3}'), Leave(space, "r", 2)])
+            (found,) = (await store.connections(space, "r")).items
+            assert found == ConnectionRecord(f"{one}-1", space, "ada", one, '{"a":3}')
+
+    async def test_pages_of_connections(self) -> None:
+        """Pages have about as many as were asked for, and together all that stay, while others come and go."""
+        async with self.opened() as one, self.opened() as two:
+            nodes, space = {one: await self.begin(one), two: await self.begin(two)}, self.namespace()
+            for store, node in nodes.items():
+                joins = [Join(space, EVERYONE, n, f"u{n % 3}" if n % 3 else None, None, f"{n}") for n in range(600)]
+                await store.apply(node, joins)
+                await store.apply(node, [Join(space, EVERYONE, 1000 + n, f"go{n}") for n in range(100)])
+            stay = {(f"{node}-{n}", f"{n}") for node in nodes.values() for n in range(600)}
+
+            async def shuffle(step: int) -> None:
+                for store, node in nodes.items():
+                    await store.apply(node, [Leave(space, EVERYONE, 1000 + step)])
+                    await store.apply(node, [Join(space, EVERYONE, 2000 + step, f"new{step}")])
+
+            assert 0 < len((await one.connections(space, limit=50)).items) < 500
+            found = await self.pages(one.connections, space, limit=50, between=shuffle)
+            assert stay <= {(record.id, record.details) for record in found}
+            found = await self.pages(one.connections, space, user_id="u2", limit=50)
+            assert {record.id for record in found} == {
+                f"{node}-{n}" for node in nodes.values() for n in range(2, 600, 3)
+            }
+
+    async def test_namespaces(self) -> None:
+        """The namespaces in which anybody is, each once."""
+        async with self.opened() as store:
+            one, two = await self.begin(store), await self.begin(store)
+            spaces = [self.namespace() for _ in range(3)]
+            await store.apply(one, [Join(spaces[0], "r", 1), Join(spaces[0], "s", 1), Join(spaces[1], EVERYONE, 1)])
+            await store.apply(two, [Join(spaces[1], "r", 1), Join(spaces[2], "r", 1)])
+            assert Counter(space for space in await store.namespaces() if space in spaces) == Counter(spaces)
+            await store.apply(one, [Leave(spaces[0], "r", 1), Leave(spaces[0], "s", 1), Leave(spaces[1], EVERYONE, 1)])
+            assert {space for space in await store.namespaces() if space in spaces} == set(spaces[1:])
+
+    # Leases.
+
+    async def test_nodes(self) -> None:
+        """Nodes are listed with what they said last, and for how long it holds."""
+        async with self.opened(lease=20) as store:
+            node = await self.begin(store, {"host": "h", "pid": 1, "lag_ms": 0.5})
+            (found,) = [record for record in await store.nodes() if record.id == node]
+            assert found.facts == {"host": "h", "pid": 1, "lag_ms": 0.5}
+            beat = await store.beat(NodeFacts(node, {"host": "other"}))
+            assert beat.is_alive
+            (found,) = [record for record in await store.nodes() if record.id == node]
+            assert found.facts == {"host": "other"}
+            assert 10 < found.lease <= 20.5
+
+    async def test_beats_renew(self) -> None:
+        """A node that beats lives on, whatever its lease."""
+        async with self.opened(self.short_lease) as store:
+            node, space = await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", 1, "ada")])
+            until = time.monotonic() + 2 * self.short_lease
+            while time.monotonic() < until:
+                assert (await store.beat(NodeFacts(node, {}))).is_alive
+                await asyncio.sleep(self.short_lease / 10)
+            assert await store.apply(node, [Join(space, "r", 1, "ada")]) == []
+            assert await self.members(store, space) == {"ada": 1}
+
+    async def test_unknown_node(self) -> None:
+        """A node that never began is fenced."""
+        async with self.opened() as store:
+            node = self.node()
+            assert not (await store.beat(NodeFacts(node, {}))).is_alive
+            await self.assert_fenced(store, node)
+            assert not (await store.beat(NodeFacts(node, {}))).is_alive
+            assert await self.is_gone(store, node)
+
+    async def test_lease_that_ended(self) -> None:
+        """A node whose lease has ended is fenced for good, and not listed."""
+        async with self.opened(self.short_lease) as store:
+            node, space = await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", 1, "ada")])
+            await self.expire(store, node)
+            await self.assert_fenced(store, node)
+            assert not (await store.beat(NodeFacts(node, {}))).is_alive
+            await self.assert_fenced(store, node)
+            assert await self.is_gone(store, node)
+
+    async def test_connections_after_the_lease(self) -> None:
+        """Connections of a node whose lease has ended are not listed, though nobody has reaped it."""
+        async with self.opened() as alive, self.opened(self.short_lease) as dying:
+            dead, space = await self.begin(dying), self.namespace()
+            await dying.apply(dead, [Join(space, EVERYONE, 1, "ada"), Join(space, "r", 1, "ada")])
+            node = await self.begin(alive)
+            await alive.apply(node, [Join(space, EVERYONE, 1, "ada"), Join(space, "r", 1, "ada")])
+            await self.expire(alive, dead)
+            for user in (None, "ada"):
+                for room in (EVERYONE, "r"):
+                    found = await alive.connections(space, room, user_id=user)
+                    assert [record.node for record in found.items] == [node]
+
+    async def test_dead_nodes_are_told(self) -> None:
+        """Beats tell the others who died, and when the next one will; not the node itself, nor once it is reaped."""
+        async with self.opened() as alive, self.opened(self.short_lease) as dying:
+            node = await self.begin(alive)
+            dead = await self.begin(dying)
+            beat = await alive.beat(NodeFacts(node, {}))
+            assert beat.next_expiry is not None
+            assert 0 < beat.next_expiry <= self.short_lease
+            assert dead not in beat.expired
+            await self.expire(alive, dead)
+            beat = await alive.beat(NodeFacts(node, {}))
+            assert dead in beat.expired
+            assert node not in beat.expired
+            another = self.node()
+            beat = await alive.begin(NodeFacts(another, {}))
+            assert beat.is_alive
+            assert dead in beat.expired
+            assert beat.next_expiry is not None
+            assert beat.next_expiry > self.short_lease
+            await self.take_out(alive, another)
+            await self.take_out(alive, dead)
+            beat = await alive.beat(NodeFacts(node, {}))
+            assert dead not in beat.expired
+            assert beat.next_expiry is None
+
+    async def test_many_dead_nodes(self) -> None:
+        """A beat names at most 16 dead nodes; who reaps those is told the others."""
+        async with self.opened() as alive, self.opened(self.short_lease) as dying:
+            node = await self.begin(alive)
+            dead = {await self.begin(dying) for _ in range(18)}
+            for one in dead:
+                await self.expire(alive, one)
+            beat = await alive.beat(NodeFacts(node, {}))
+            assert len(set(beat.expired)) == len(beat.expired) == 16
+            assert len(await alive.expired()) <= 16
+            for one in beat.expired:
+                await self.take_out(alive, one)
+            beat = await alive.beat(NodeFacts(node, {}))
+            assert set(beat.expired) < dead
+            assert len(beat.expired) == 2
+
+    async def test_ghosts(self) -> None:
+        """After a lease readers see nothing of a dead node, once they have reaped what expired() names."""
+        async with self.opened() as reader, self.opened(self.short_lease) as dying:
+            node, space = await self.begin(dying), self.namespace()
+            await dying.apply(node, [Join(space, "r", 1, "ada"), Join(space, EVERYONE, 1, "ada"), Join(space, "r", 2)])
+            await self.expire(reader, node)
+            for dead in await reader.expired():
+                await self.take_out(reader, dead)
+            assert await reader.counts([(space, "r"), (space, EVERYONE)]) == [Count(0, 0, 0)] * 2
+            assert (await reader.snapshot(space, "r", 5)).members == ()
+            assert await self.members(reader, space) == {}
+            assert await reader.user_connections(space, "r", ["ada"]) == [0]
+            assert await self.rooms(reader, space) == []
+            assert (await reader.connections(space)).items == ()
+            assert space not in await reader.namespaces()
+
+    # Reaping.
+
+    async def test_reap(self) -> None:
+        """All that a node has is taken out, and nothing of others; it is fenced, and no more there."""
+        async with self.opened() as one, self.opened() as two:
+            first, second, space = await self.begin(one), await self.begin(two), self.namespace()
+            await one.apply(first, [Join(space, f"r{n}", n, "ada") for n in range(40)])
+            await one.apply(first, [Join(space, "r1", 50, "grace"), Join(space, "r1", 51), Join(space, "r1", 52)])
+            await two.apply(second, [Join(space, "r1", 1, "ada", '"x"'), Join(space, "r1", 2)])
+            changes = await self.take_out(one, first)
+            for store in (one, two):
+                assert await self.members(store, space, "r1") == {"ada": 1, None: 1}
+                assert await self.rooms(store, space) == [RoomRecord(space, "r1", Count(1, 1, 2))]
+                assert await store.held(first, space, "r1") == set()
+                assert await store.held(second, space, "r1") == {1, 2}
+            if one.is_versioned:
+                told = {(change.room, *what) for change, what in zip(changes, self.told(changes), strict=True)}
+                assert {what for what in told if what[0] != "r1"} == {
+                    (f"r{n}", "left", "ada", 0) for n in range(40) if n != 1
+                }
+                assert ("r1", "left", "grace", 0) in told
+                guests = [what for what in self.told(changes) if what[1] is None]
+                assert guests[-1] == ("changed", None, 1)
+                assert not [what for what in told if what[0] == "r1" and what[2] == "ada"]
+            await self.assert_fenced(one, first)
+            assert not (await one.beat(NodeFacts(first, {}))).is_alive
+            assert await self.is_gone(two, first)
+            assert not await self.is_gone(two, second)
+
+    async def test_reap_of_a_dead_node(self) -> None:
+        """Anybody reaps a node whose lease has ended, and is told who left for good."""
+        async with self.opened() as alive, self.opened(self.short_lease) as dying:
+            dead, space = await self.begin(dying), self.namespace()
+            joins = [Join(space, "r", 1, "ghost"), Join(space, "r", 2, "ada"), Join(space, "r", 3)]
+            changes = await dying.apply(dead, joins)
+            node = await self.begin(alive)
+            changes += await alive.apply(node, [Join(space, "r", 1, "ada")])
+            await self.expire(alive, dead)
+            told = await self.take_out(alive, dead)
+            assert await self.members(alive, space) == {"ada": 1}
+            assert dead not in await alive.expired()
+            await self.assert_fenced(dying, dead)
+            if alive.is_versioned:
+                assert set(self.told(told)) == {("left", "ghost", 0), ("left", None, 0)}
+                self.assert_story(changes + told, {"ada"})
+
+    async def test_reap_again(self) -> None:
+        """A node that was reaped, or never was, is reaped without effect."""
+        async with self.opened() as store:
+            node, other, space = await self.begin(store), await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", 1, "ada")])
+            await store.apply(other, [Join(space, "r", 1, "grace")])
+            await self.take_out(store, node)
+            version = await store.versions([(space, "r")])
+            assert await self.take_out(store, node) == []
+            assert await self.take_out(store, self.node()) == []
+            assert await self.members(store, space) == {"grace": 1}
+            assert await store.versions([(space, "r")]) == version
+
+    async def test_reap_of_a_crowd(self) -> None:
+        """A node with many connections is taken out whole, and everybody who left is told once."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", n, f"u{n}") for n in range(1200)])
+            await store.apply(node, [Join(space, f"own{n}", n, f"u{n}") for n in range(200)])
+            changes = await self.take_out(store, node)
+            assert await self.count(store, space) == Count(0, 0, 0)
+            assert await self.rooms(store, space) == []
+            assert space not in await store.namespaces()
+            if store.is_versioned:
+                left = Counter((change.kind, change.room, change.user_id) for change in changes)
+                assert left == Counter(
+                    [("left", "r", f"u{n}") for n in range(1200)] + [("left", f"own{n}", f"u{n}") for n in range(200)]
+                )
+
+    async def test_reaper_that_dies(self) -> None:
+        """What a reaper leaves behind that dies on its way another one takes out."""
+        async with self.opened() as one, self.opened() as two:
+            node, space = await self.begin(one), self.namespace()
+            changes = await one.apply(node, [Join(space, f"r{n % 50}", n, f"u{n}") for n in range(1300)])
+            reaper = one.reap(node)
+            changes += await anext(reaper)
+            await reaper.aclose()  # type: ignore[attr-defined]
+            await self.assert_fenced(one, node)
+
+            async def is_reaped() -> bool:
+                changes.extend(await self.take_out(two, node))
+                return not await self.rooms(two, space)
+
+            # Until the claim of the first one ends.
+            await self.until(is_reaped, "another reaper")
+            assert space not in await two.namespaces()
+            assert await self.is_gone(two, node)
+            if two.is_versioned:
+                self.assert_stories(changes)
+
+    async def test_reapers_at_once(self) -> None:
+        """Of two reapers one does the work, or each a part: what left is told once."""
+        async with self.opened() as one, self.opened() as two:
+            node, space = await self.begin(one), self.namespace()
+            changes = await one.apply(node, [Join(space, "r", n, f"u{n}") for n in range(1200)])
+            for told in await asyncio.gather(self.take_out(one, node), self.take_out(two, node)):
+                changes += told
+            assert await self.count(two, space) == Count(0, 0, 0)
+            if two.is_versioned:
+                self.assert_story(changes, set())
+
+    async def test_new_id_of_a_node(self) -> None:
+        """A node that writes all under a new id, and takes the old one out, was never away."""
+        async with self.opened() as store:
+            old, space = await self.begin(store), self.namespace()
+            joins = [Join(space, "r", n, f"u{n}", f'"{n}"') for n in range(5)]
+            await store.apply(old, [*joins, Join(space, EVERYONE, 1, "u1", None, '{"a":1}')])
+            version = await store.versions([(space, "r")])
+            new = await self.begin(store, id=f"{old}.1")
+            changes = await store.apply(new, [*joins, Join(space, EVERYONE, 1, "u1", None, '{"a":1}')])
+            changes += await self.take_out(store, old)
+            if store.is_versioned:
+                assert changes == []
+                assert await store.versions([(space, "r")]) == version
+            assert await self.records(store, space) == {MemberRecord(f"u{n}", 1, f'"{n}"') for n in range(5)}
+            assert await self.count(store, space) == Count(5, 0, 5)
+            (found,) = (await store.connections(space)).items
+            assert found == ConnectionRecord(f"{new}-1", space, "u1", new, '{"a":1}')
+
+    async def test_late_writes_of_a_dead_node(self) -> None:
+        """A node that was reaped changes nothing, whatever it says, and nothing that is its successor's."""
+        async with self.opened() as one, self.opened() as two:
+            old, space = await self.begin(one), self.namespace()
+            await one.apply(old, [Join(space, "r", 1, "ada"), Join(space, "r", 2, "grace")])
+            new = await self.begin(two)
+            await two.apply(new, [Join(space, "r", 1, "ada")])
+            await self.take_out(two, old)
+            for operations in ([Leave(space, "r", 1)], [Join(space, "r", 1, "eve")], [Join(space, "s", 3)]):
+                await self.assert_fenced(one, old, operations)
+            assert await self.members(two, space) == {"ada": 1}
+            assert await two.held(new, space, "r") == {1}
+            assert [record.room for record in await self.rooms(two, space)] == ["r"]
+
+    # For the tests.
+
+    @contextlib.asynccontextmanager
+    async def opened(self, lease: float = 30.0, *, ends_nodes: bool = True) -> AsyncIterator[PresenceStore]:
+        """Yield a store; in the end the nodes that began through it are taken out, and it is closed."""
+        store = await self.make_store(lease)
+        begun = self._begun()[store] = []
+        try:
+            yield store
+        finally:
+            try:
+                for node in begun if ends_nodes else ():
+                    await self.take_out(store, node)
+            finally:
+                await store.close()
+
+    def _begun(self) -> dict[PresenceStore, list[str]]:
+        """Return the ids of nodes by the stores that they use."""
+        known: dict[PresenceStore, list[str]] = self.__dict__.setdefault("_nodes_of_stores", {})
+        return known
 
     def node(self) -> str:
         """Return the id of a new node."""
@@ -71,346 +987,108 @@ class PresenceStoreContract:
         """Return a namespace that no other test uses."""
         return f"n-{secrets.token_hex(6)}"
 
-    async def begin(self, store: PresenceStore, node: str | None = None) -> str:
-        node = node or self.node()
-        beat = await store.begin(NodeFacts(node, {"host": "h", "pid": 1}))
+    async def begin(self, store: PresenceStore, facts: dict[str, Any] | None = None, id: str | None = None) -> str:
+        """Begin a node; return its id."""
+        node = id or self.node()
+        beat = await store.begin(NodeFacts(node, facts or {}))
         assert beat.is_alive
+        assert node not in beat.expired
+        self._begun()[store].append(node)
         return node
 
-    async def members(self, store: PresenceStore, namespace: str, room: str = "r") -> dict[str | None, int]:
-        page = await store.members(namespace, room)
-        assert page.next is None
-        return {member.user_id: member.connections for member in page.items}
+    def needs_versions(self, store: PresenceStore) -> None:
+        if not store.is_versioned:
+            raise SkipTest("only stores with versions promise that")
 
-    async def all_of(self, read: Any, *args: Any, limit: int, **kwargs: Any) -> list[Any]:
-        """Read all pages."""
-        found: list[Any] = []
-        page: Page[Any] = await read(*args, limit=limit, **kwargs)
-        for _ in range(1000):
+    def told(self, changes: Iterable[Change]) -> list[tuple[str, str | None, int]]:
+        """Return changes without place, data and version."""
+        return [(change.kind, change.user_id, change.connections) for change in changes]
+
+    async def count(self, store: PresenceStore, namespace: str, room: str = "r") -> Count:
+        (found,) = await store.counts([(namespace, room)])
+        return found
+
+    async def records(self, store: PresenceStore, namespace: str, room: str = "r") -> set[MemberRecord]:
+        """Return the members of a small room, as all that lists them says."""
+        page = await store.members(namespace, room)
+        snapshot = await store.snapshot(namespace, room, len(page.items))
+        assert page.next is None
+        assert Counter(page.items) == Counter(snapshot.members)
+        return set(page.items)
+
+    async def members(self, store: PresenceStore, namespace: str, room: str = "r") -> dict[str | None, int]:
+        """Return how many connections each member of a small room has."""
+        return {member.user_id: member.connections for member in await self.records(store, namespace, room)}
+
+    async def rooms(self, store: PresenceStore, namespace: str, *, limit: int = 500) -> list[RoomRecord]:
+        """Return all rooms, each once; their counts are what is counted."""
+        found = await self.pages(store.rooms, namespace, limit=limit)
+        assert await store.counts([(namespace, record.room) for record in found]) == [record.count for record in found]
+        return found
+
+    async def pages(
+        self,
+        read: Callable[..., Awaitable[Page[T]]],
+        *args: Any,
+        between: Callable[[int], Awaitable[None]] | None = None,
+        **options: Any,
+    ) -> list[T]:
+        """Read all pages; ``between`` is called with their numbers."""
+        found: list[T] = []
+        cursor: str | None = None
+        for step in range(1000):
+            page = await read(*args, cursor=cursor, **options)
             found += page.items
-            if page.next is None:
+            cursor = page.next
+            if cursor is None:
                 return found
-            page = await read(*args, limit=limit, cursor=page.next, **kwargs)
+            if between is not None and step < 20:
+                await between(step)
         raise AssertionError("the pages never end")
 
-    # Joining and leaving.
+    async def take_out(self, store: PresenceStore, node: str) -> list[Change]:
+        """Reap a node; return what that changed."""
+        return [change async for changes in store.reap(node) for change in changes]
 
-    async def test_tabs_of_a_user(self) -> None:
-        """Several connections are one member, who comes with the first and goes with the last; a Leave twice is one."""
-        store, space = await self.make_store(), self.namespace()
-        node = await self.begin(store)
-        changes = await store.apply(node, [Join(space, "r", number, "ada") for number in (1, 2, 3)])
-        assert [(change.kind, change.user_id, change.connections) for change in changes] == [("joined", "ada", 1)]
-        assert await self.members(store, space) == {"ada": 3}
-        assert await store.counts([(space, "r"), (space, "empty")]) == [Count(1, 0, 3), Count(0, 0, 0)]
-        assert await store.apply(node, [Leave(space, "r", 1), Leave(space, "r", 1), Leave(space, "r", 2)]) == []
-        assert await self.members(store, space) == {"ada": 1}
-        changes = await store.apply(node, [Leave(space, "r", 3), Leave(space, "r", 3), Leave(space, "r", 99)])
-        assert [(change.kind, change.user_id, change.connections) for change in changes] == [("left", "ada", 0)]
-        assert await self.members(store, space) == {}
-        await store.close()
+    async def is_gone(self, store: PresenceStore, node: str) -> bool:
+        return node not in {record.id for record in await store.nodes()}
 
-    async def test_said_again(self) -> None:
-        """A Join that is said again changes nothing."""
-        store, space = await self.make_store(), self.namespace()
-        node = await self.begin(store)
-        join = Join(space, "r", 1, "ada", '"x"', '{"a":1}')
-        await store.apply(node, [join])
-        assert await store.apply(node, [join, join]) == []
-        assert await self.members(store, space) == {"ada": 1}
-        await store.close()
+    async def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        """Poll until the condition holds."""
+        deadline = time.monotonic() + SECONDS
+        while not await condition():
+            assert time.monotonic() < deadline, f"waited {SECONDS:g} s for {what}"
+            await asyncio.sleep(0.05)
 
-    async def test_guests(self) -> None:
-        """Guests are one member whose connections are told, each time."""
-        store, space = await self.make_store(), self.namespace()
-        node = await self.begin(store)
-        changes = await store.apply(node, [Join(space, "r", number) for number in (1, 2)])
-        assert [(change.kind, change.user_id, change.connections) for change in changes] == [
-            ("joined", None, 1),
-            ("changed", None, 2),
-        ]
-        await store.apply(node, [Join(space, "r", 3, "ada")])
-        assert await store.counts([(space, "r")]) == [Count(1, 2, 3)]
-        changes = await store.apply(node, [Leave(space, "r", 1), Leave(space, "r", 2)])
-        assert [(change.kind, change.connections) for change in changes] == [("changed", 1), ("left", 0)]
-        await store.close()
-
-    async def test_data(self) -> None:
-        """The last word about a user counts; the same word again is no change; it goes with the user."""
-        store, space = await self.make_store(), self.namespace()
-        node = await self.begin(store)
-        await store.apply(node, [Join(space, "r", 1, "ada", '"one"')])
-        assert await store.apply(node, [Join(space, "r", 2, "ada", '"one"')]) == []
-        changes = await store.apply(node, [Join(space, "r", 2, "ada", '"two"')])
-        assert [(change.kind, change.data, change.connections) for change in changes] == [("changed", '"two"', 2)]
-        page = await store.members(space, "r")
-        assert page.items == (MemberRecord("ada", 2, '"two"'),)
-        await store.apply(node, [Leave(space, "r", 1), Leave(space, "r", 2), Join(space, "r", 3, "ada")])
-        page = await store.members(space, "r")
-        assert page.items == (MemberRecord("ada", 1, None),)
-        await store.close()
-
-    async def test_another_user_on_a_connection(self) -> None:
-        """A connection that belongs to another user now counts for that one."""
-        store, space = await self.make_store(), self.namespace()
-        node = await self.begin(store)
-        await store.apply(node, [Join(space, "r", 1, "ada")])
-        changes = await store.apply(node, [Join(space, "r", 1, "grace")])
-        assert {(change.kind, change.user_id) for change in changes} == {("left", "ada"), ("joined", "grace")}
-        assert await self.members(store, space) == {"grace": 1}
-        await store.close()
-
-    async def test_versions(self) -> None:
-        """Each change has the version after the one before; an empty room has none, and never goes back."""
-        store, space = await self.make_store(), self.namespace()
-        node = await self.begin(store)
-        changes: list[Change] = []
-        for number in range(5):
-            changes += await store.apply(node, [Join(space, "r", number, f"u{number}"), Join(space, "s", number)])
-        changes = [change for change in changes if change.room == "r"]
-        if not store.is_versioned:
-            assert {change.version for change in changes} == {0}
-            assert await store.versions([(space, "r")]) == [0]
-            await store.close()
-            return
-        first = changes[0].version
-        assert [change.version for change in changes] == list(range(first, first + 5))
-        assert await store.versions([(space, "r"), (space, "empty")]) == [first + 4, 0]
-        assert (await store.snapshot(space, "r", 10)).version == first + 4
-        last = (await store.apply(node, [Leave(space, "r", number) for number in range(5)]))[-1].version
-        assert await store.versions([(space, "r")]) == [0]
-        (again,) = await store.apply(node, [Join(space, "r", 9, "u9")])
-        assert again.version > last
-        await store.close()
-
-    async def test_order(self) -> None:
-        """Operations count in their order, also within one call."""
-        store, space = await self.make_store(), self.namespace()
-        node = await self.begin(store)
-        changes = await store.apply(
-            node,
-            [
-                Join(space, "r", 1, "ada"),
-                Leave(space, "r", 1),
-                Join(space, "r", 2, "grace"),
-                Join(space, "r", 1, "ada"),
-            ],
-        )
-        kinds = [(change.kind, change.user_id) for change in changes]
-        assert kinds == [("joined", "ada"), ("left", "ada"), ("joined", "grace"), ("joined", "ada")]
-        assert await self.members(store, space) == {"ada": 1, "grace": 1}
-        await store.close()
-
-    async def test_many_at_once(self) -> None:
-        """A crowd is written in one call."""
-        store, space = await self.make_store(), self.namespace()
-        node = await self.begin(store)
-        await store.apply(node, [Join(space, f"r{number % 7}", number, f"u{number}") for number in range(700)])
-        assert await store.counts([(space, f"r{number}") for number in range(7)]) == [Count(100, 0, 100)] * 7
-        assert await store.held(node, space, "r3") == set(range(3, 700, 7))
-        assert await store.held(node, space, "empty") == set()
-        await store.close()
-
-    # Names.
-
-    async def test_nasty_names(self) -> None:
-        """Any string is a name, and no two meet."""
-        store, spaces = await self.make_store(), [self.namespace() + name for name in NASTY_NAMES]
-        node = await self.begin(store)
-        for space in spaces[:4]:
-            await store.apply(node, [Join(space, room, number, room) for number, room in enumerate(NASTY_NAMES)])
-        for space in spaces[:4]:
-            for name in NASTY_NAMES:
-                assert await self.members(store, space, name) == {name: 1}
-            rooms = await store.rooms(space)
-            assert {record.room for record in rooms.items} == set(NASTY_NAMES)
-        await store.apply(node, [Join(space, "r", 1) for space in spaces])
-        assert set(spaces) <= set(await store.namespaces())
-        assert await store.user_connections(spaces[0], NASTY_NAMES[0], NASTY_NAMES) == [1] + [0] * (
-            len(NASTY_NAMES) - 1
-        )
-        await store.close()
-
-    # Reading.
-
-    async def test_snapshot(self) -> None:
-        """A room comes whole where it has at most so many members, else as a count."""
-        store, space = await self.make_store(), self.namespace()
-        node = await self.begin(store)
-        await store.apply(node, [Join(space, "r", number, f"u{number}") for number in range(4)])
-        await store.apply(node, [Join(space, "r", 9)])
-        whole = await store.snapshot(space, "r", 5)
-        assert whole.members is not None
-        assert {member.user_id for member in whole.members} == {"u0", "u1", "u2", "u3", None}
-        large = await store.snapshot(space, "r", 3)
-        assert large.members is None
-        assert whole.count == large.count == Count(4, 1, 5)
-        empty = await store.snapshot(space, "empty", 3)
-        assert (empty.members, empty.count, empty.version) == ((), Count(0, 0, 0), 0)
-        await store.close()
-
-    async def test_pages_of_members(self) -> None:
-        """All pages together have everybody who stays, also while others come and go."""
-        store, space = await self.make_store(), self.namespace()
-        node = await self.begin(store)
-        stay = {f"stay{number}" for number in range(60)}
-        await store.apply(node, [Join(space, "r", number, user) for number, user in enumerate(sorted(stay))])
-        await store.apply(node, [Join(space, "r", 100 + number, f"go{number}") for number in range(20)])
-        page = await store.members(space, "r", limit=10)
-        seen = {member.user_id for member in page.items}
-        step = 0
-        while page.next is not None:
-            await store.apply(node, [Leave(space, "r", 100 + step), Join(space, "r", 200 + step, f"new{step}")])
-            step += 1
-            page = await store.members(space, "r", cursor=page.next, limit=10)
-            seen |= {member.user_id for member in page.items}
-        assert stay <= seen
-        found = await self.all_of(store.members, space, "r", limit=10, search="STAY5")
-        assert {member.user_id for member in found} == {"stay5", *(f"stay{number}" for number in range(50, 60))}
-        await store.close()
-
-    async def test_pages_of_rooms(self) -> None:
-        """All rooms with their counts, without EVERYONE; a room that is empty is gone."""
-        store, space = await self.make_store(), self.namespace()
-        node = await self.begin(store)
-        joins = [Join(space, EVERYONE, 1, "ada")]
-        joins += [Join(space, f"Room {number}", n, f"u{n}") for number in range(1, 31) for n in range(number % 4 + 1)]
-        await store.apply(node, joins)
-        found = await self.all_of(store.rooms, space, limit=7)
-        assert {record.room: record.count.users for record in found} == {
-            f"Room {number}": number % 4 + 1 for number in range(1, 31)
-        }
-        found = await self.all_of(store.rooms, space, limit=7, search="room 3")
-        assert {record.room for record in found} == {"Room 3", "Room 30"}
-        await store.apply(node, [Leave(space, "Room 4", 0)])
-        assert "Room 4" not in {record.room for record in await self.all_of(store.rooms, space, limit=7)}
-        assert await self.all_of(store.rooms, self.namespace(), limit=7) == []
-        await store.close()
-
-    async def test_pages_of_connections(self) -> None:
-        """The connections of a room, of a user, with the details that EVERYONE has."""
-        store, space = await self.make_store(), self.namespace()
-        one, two = await self.begin(store), await self.begin(store)
-        for node in (one, two):
-            await store.apply(node, [Join(space, EVERYONE, n, f"u{n % 2}", None, f'{{"n":{n}}}') for n in range(10)])
-            await store.apply(node, [Join(space, "r", n, f"u{n % 2}") for n in range(5)])
-        found = await self.all_of(store.connections, space, limit=3)
-        assert {(record.id, record.node, record.user_id, record.details) for record in found} == {
-            (f"{node}-{n}", node, f"u{n % 2}", f'{{"n":{n}}}') for node in (one, two) for n in range(10)
-        }
-        found = await self.all_of(store.connections, space, "r", limit=3)
-        assert {record.id: record.details for record in found} == {
-            f"{node}-{n}": f'{{"n":{n}}}' for node in (one, two) for n in range(5)
-        }
-        found = await self.all_of(store.connections, space, limit=3, user_id="u1")
-        assert {record.id for record in found} == {f"{node}-{n}" for node in (one, two) for n in range(1, 10, 2)}
-        await store.close()
-
-    # Nodes and their leases.
-
-    async def test_nodes(self) -> None:
-        """Nodes are listed with what they said last, and for how long it holds."""
-        store = await self.make_store(lease=20)
-        node = await self.begin(store)
-        beat = await store.beat(NodeFacts(node, {"host": "other", "lag_ms": 3}))
-        assert beat.is_alive
-        (found,) = [record for record in await store.nodes() if record.id == node]
-        assert found.facts == {"host": "other", "lag_ms": 3}
-        assert 15 < found.lease <= 20
-        await self.take_out(store, [node])
-        assert node not in {record.id for record in await store.nodes()}
-        await store.close()
-
-    async def test_unknown_node(self) -> None:
-        """A node that never began, or was taken out, is fenced."""
-        store, space = await self.make_store(), self.namespace()
-        assert not (await store.beat(NodeFacts(self.node(), {}))).is_alive
-        await self.assert_fenced(store, self.node(), space)
-        node = await self.begin(store)
-        await self.take_out(store, [node])
-        assert not (await store.beat(NodeFacts(node, {}))).is_alive
-        await self.assert_fenced(store, node, space)
-        await store.close()
-
-    async def test_lease_that_ended(self) -> None:
-        """After its lease a node is fenced, its connections are not shown, and once reaped, nothing is left of them."""
-        store, space = await self.make_store(lease=SHORT_LEASE), self.namespace()
-        dead = await self.begin(store)
-        begun = time.monotonic()
-        await store.apply(
-            dead, [Join(space, "r", 1, "ghost"), Join(space, EVERYONE, 1, "ghost"), Join(space, "r", 2, "ada")]
-        )
-        alive_store = await self.make_store(lease=30)
-        alive = await self.begin(alive_store)
-        await alive_store.apply(alive, [Join(space, "r", 1, "ada"), Join(space, EVERYONE, 1, "ada")])
-        await asyncio.sleep(max(0.0, begun + 1.5 * SHORT_LEASE - time.monotonic()))
-        await self.assert_fenced(store, dead, space)
-        assert not (await store.beat(NodeFacts(dead, {}))).is_alive
-        assert dead not in {record.id for record in await alive_store.nodes()}
-        shown = await alive_store.connections(space)
-        assert {record.node for record in shown.items} == {alive}
-        beat = await alive_store.beat(NodeFacts(alive, {}))
-        told = await self.take_out(alive_store, {*beat.expired, *await alive_store.expired(), dead})
-        assert await self.members(alive_store, space) == {"ada": 1}
-        if alive_store.is_versioned:
-            assert [(change.kind, change.user_id) for change in told if change.room == "r"] == [("left", "ghost")]
-        assert await self.take_out(alive_store, [dead]) == []
-        await store.close()
-        await alive_store.close()
-
-    async def test_new_id_of_a_node(self) -> None:
-        """A node that writes everything under a new id, and takes the old one out, tells nobody of it."""
-        store, space = await self.make_store(), self.namespace()
-        old = await self.begin(store)
-        joins = [Join(space, "r", number, f"u{number}", '"x"') for number in range(5)]
-        await store.apply(old, joins)
-        new = await self.begin(store)
-        changes = await store.apply(new, joins)
-        changes += await self.take_out(store, [old])
-        if store.is_versioned:
-            assert changes == []
-        assert await self.members(store, space) == {f"u{number}": 1 for number in range(5)}
-        await store.close()
-
-    async def test_taken_out_by_itself(self) -> None:
-        """A node that ends takes everything along; what others hold stays."""
-        store, space = await self.make_store(), self.namespace()
-        one, two = await self.begin(store), await self.begin(store)
-        await store.apply(one, [Join(space, f"r{number}", number, "ada") for number in range(40)])
-        await store.apply(two, [Join(space, "r1", 1, "ada")])
-        await self.take_out(store, [one])
-        rooms = await store.rooms(space)
-        assert [(record.room, record.count.connections) for record in rooms.items] == [("r1", 1)]
-        await self.take_out(store, [two])
-        assert space not in await store.namespaces()
-        await store.close()
-
-    async def test_another_instance(self) -> None:
-        """What one process writes another one sees, where the store is shared."""
-        writer, space = await self.make_store(), self.namespace()
-        reader = await self.make_store()
-        node = await self.begin(writer)
-        await writer.apply(node, [Join(space, "r", 1, "ada", '"x"')])
-        assert await self.members(reader, space) == {"ada": 1}
-        assert (await reader.snapshot(space, "r", 5)).members == (MemberRecord("ada", 1, '"x"'),)
-        assert node in {record.id for record in await reader.nodes()}
-        await writer.close()
-        await reader.close()
-
-    # For the tests.
-
-    async def assert_fenced(self, store: PresenceStore, node: str, space: str) -> None:
+    async def assert_fenced(
+        self, store: PresenceStore, node: str, operations: list[Join] | list[Leave] | None = None
+    ) -> None:
+        """A node may not write, and what it says has no effect."""
+        space = self.namespace()
         try:
-            await store.apply(node, [Join(space, "late", 1, "zombie")])
+            await store.apply(node, operations or [Join(space, "late", 1, "zombie")])
         except Fenced:
-            assert await store.counts([(space, "late")]) == [Count(0, 0, 0)]
+            assert await self.count(store, space, "late") == Count(0, 0, 0)
         else:
             raise AssertionError(f"{node} was allowed to write")
 
-    async def take_out(self, store: PresenceStore, nodes: Iterable[str]) -> list[Change]:
-        """Reap nodes; return what that changed."""
-        changes: list[Change] = []
-        for node in nodes:
-            async for chunk in store.reap(node):
-                changes += chunk
-        return changes
+    def assert_stories(self, changes: list[Change]) -> None:
+        """Changes by version leave every room empty."""
+        for room in {change.room for change in changes}:
+            self.assert_story([change for change in changes if change.room == room], set())
+
+    def assert_story(self, changes: list[Change], members: set[str | None]) -> None:
+        """Changes of one room, by version: none missing, none twice, and who came and went is who is there now."""
+        there: set[str | None] = set()
+        version = 0
+        for change in sorted(changes, key=lambda change: change.version):
+            if there:
+                assert change.version == version + 1, f"{change} after version {version}"
+            assert change.version > version
+            version = change.version
+            assert (change.user_id in there) == (change.kind != "joined"), f"{change}, where {there} are there"
+            if change.kind == "left":
+                there.remove(change.user_id)
+            else:
+                there.add(change.user_id)
+        assert there == members

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, ClassVar
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Literal
 
 from .paging import page_of
 from .store import (
@@ -27,37 +29,181 @@ from .store import (
     Snapshot,
 )
 
+Place = tuple[str, str]
+"""Namespace and room."""
+
 CHUNK = 500
-"""Members that are taken out at a time."""
+"""Connections that are taken out at a time."""
+
+TOLD = 16
+"""Dead nodes that are named at a time."""
 
 
 @dataclasses.dataclass(slots=True)
 class _Room:
-    """Who is in a room: by node and number, and counted by user."""
+    """
+    Who is in a room.
 
-    version: int = 0
+    Attributes:
+        nodes: by node and number of the connection, the user.
+        users: how many connections each has.
+        data: of users of whom something is said.
+    """
+
+    version: int
     nodes: dict[str, dict[int, str | None]] = dataclasses.field(default_factory=dict)
     users: dict[str | None, int] = dataclasses.field(default_factory=dict)
     data: dict[str | None, str] = dataclasses.field(default_factory=dict)
+    connections: int = 0
 
     @property
     def count(self) -> Count:
         guests = self.users.get(None, 0)
-        return Count(len(self.users) - bool(guests), guests, sum(map(len, self.nodes.values())))
+        return Count(len(self.users) - bool(guests), guests, self.connections)
+
+    def members(self) -> Iterator[MemberRecord]:
+        for user, connections in self.users.items():
+            yield MemberRecord(user, connections, self.data.get(user))
+
+
+_NOBODY = _Room(0)
+"""Every room that is not there; never changed."""
 
 
 class _World:
-    """All that the process knows: what loops of several threads share."""
+    """All that the process knows: what the loops of its threads share."""
 
     def __init__(self) -> None:
+        # Held while anything else is read or written, for microseconds but for long lists.
         self.lock = threading.Lock()
-        self.rooms: dict[tuple[str, str], _Room] = {}
-        # By node: when the lease ends, in s of the monotonic clock, and its facts.
+        # By namespace and name; the empty ones are not there.
+        self.rooms: dict[str, dict[str, _Room]] = {}
+        # By node: when the lease ends, in s of the monotonic clock, and what it said of itself.
         self.leases: dict[str, tuple[float, dict[str, Any]]] = {}
-        self.places: dict[str, set[tuple[str, str]]] = {}
+        # By node: where it has connections.
+        self.places: dict[str, set[Place]] = {}
+        # By node, namespace and number of the connection.
         self.details: dict[tuple[str, str, int], str] = {}
-        # Never lower than any version before it, also of rooms that were empty meanwhile.
+        # The highest of all rooms, also of those that are gone: one that begins anew uses none again.
         self.version = 0
+
+    def room(self, place: Place) -> _Room:
+        namespace, name = place
+        return self.rooms.get(namespace, {}).get(name, _NOBODY)
+
+    # Leases.
+
+    def is_alive(self, node: str) -> bool:
+        lease = self.leases.get(node)
+        return lease is not None and lease[0] > time.monotonic()
+
+    def expired(self, now: float) -> tuple[str, ...]:
+        dead = (node for node, (end, _) in self.leases.items() if end <= now)
+        return tuple(itertools.islice(dead, TOLD))
+
+    def renew(self, node: NodeFacts, lease: float) -> Beat:
+        now = time.monotonic()
+        self.leases[node.id] = now + lease, node.facts
+        ends = (end - now for other, (end, _) in self.leases.items() if end > now and other != node.id)
+        return Beat(True, self.expired(now), min(ends, default=None))
+
+    # Writing.
+
+    def join(self, node: str, join: Join) -> Iterator[Change]:
+        place, number, user = (join.namespace, join.room), join.connection, join.user_id
+        room = self.rooms.get(join.namespace, {}).get(join.room)
+        if room is None:
+            room = self.rooms.setdefault(join.namespace, {})[join.room] = _Room(self.version)
+        self.places.setdefault(node, set()).add(place)
+        self._note_details(node, join)
+        members = room.nodes.setdefault(node, {})
+        is_new = number not in members
+        before, members[number] = members.get(number), user
+        data = None if user is None else join.data
+        if not is_new and before == user:
+            if self._say(room, user, data):
+                yield self._change(place, room, "changed", user)
+            return
+        room.connections += 1
+        room.users[user] = room.users.get(user, 0) + 1
+        is_said = self._say(room, user, data)
+        if room.users[user] == 1:
+            yield self._change(place, room, "joined", user)
+        elif is_said or user is None:
+            yield self._change(place, room, "changed", user)
+        if not is_new:
+            # The connection belonged to somebody else until now.
+            yield from self._less(place, room, before)
+
+    def leave(self, node: str, place: Place, number: int) -> Iterator[Change]:
+        room = self.room(place)
+        members = room.nodes.get(node, {})
+        if number not in members:
+            return
+        user = members.pop(number)
+        if not members:
+            del room.nodes[node]
+            self.places[node].discard(place)
+        if place[1] == EVERYONE:
+            self.details.pop((node, place[0], number), None)
+        yield from self._less(place, room, user)
+
+    def take_out(self, node: str, most: int) -> tuple[list[Change], bool]:
+        """Take connections of a node out; return what that changed, and whether there may be more."""
+        changes: list[Change] = []
+        places = self.places.get(node, set())
+        while places and most > 0:
+            place = places.pop()
+            numbers = list(itertools.islice(self.room(place).nodes.get(node, {}), most))
+            places.add(place)  # the last leave takes it out
+            for number in numbers:
+                changes += self.leave(node, place, number)
+            most -= max(1, len(numbers))
+        if not places:
+            self.places.pop(node, None)
+        return changes, bool(places)
+
+    def _less(self, place: Place, room: _Room, user: str | None) -> Iterator[Change]:
+        room.connections -= 1
+        room.users[user] -= 1
+        if room.users[user]:
+            if user is None:
+                yield self._change(place, room, "changed", user)
+            return
+        room.data.pop(user, None)
+        change = self._change(place, room, "left", user)
+        del room.users[user]
+        if not room.connections:
+            namespace, name = place
+            del self.rooms[namespace][name]
+            if not self.rooms[namespace]:
+                del self.rooms[namespace]
+        yield change
+
+    def _say(self, room: _Room, user: str | None, data: str | None) -> bool:
+        """Note the last word about a user; return whether it is another one."""
+        if room.data.get(user) == data:
+            return False
+        if data is None:
+            del room.data[user]
+        else:
+            room.data[user] = data
+        return True
+
+    def _note_details(self, node: str, join: Join) -> None:
+        if join.room == EVERYONE:
+            key = node, join.namespace, join.connection
+            if join.details is None:
+                self.details.pop(key, None)
+            else:
+                self.details[key] = join.details
+
+    def _change(
+        self, place: Place, room: _Room, kind: Literal["joined", "left", "changed"], user: str | None
+    ) -> Change:
+        room.version += 1
+        self.version = max(self.version, room.version)
+        return Change(*place, kind, user, room.users[user], room.data.get(user), room.version)
 
 
 _world = _World()
@@ -65,7 +211,7 @@ _world = _World()
 
 class MemoryPresence(PresenceStore):
     """
-    The default: exact, at no cost, for the loops of one process. Other processes see nothing of it.
+    The default: exact, and at no cost, for the loops of one process. Other processes see nothing of it.
 
     Args:
         location: ignored.
@@ -81,89 +227,90 @@ class MemoryPresence(PresenceStore):
 
     async def begin(self, node: NodeFacts) -> Beat:
         with self._world.lock:
-            self._world.leases[node.id] = time.monotonic() + self.lease, node.facts
-            return self._others(node.id)
+            return self._world.renew(node, self.lease)
 
     async def beat(self, node: NodeFacts) -> Beat:
         with self._world.lock:
-            if not self._is_alive(node.id):
+            if not self._world.is_alive(node.id):
                 return Beat(is_alive=False)
-            self._world.leases[node.id] = time.monotonic() + self.lease, node.facts
-            return self._others(node.id)
+            return self._world.renew(node, self.lease)
 
     async def apply(self, node: str, operations: Sequence[Join | Leave]) -> list[Change]:
         changes: list[Change] = []
         with self._world.lock:
-            if not self._is_alive(node):
-                raise Fenced(node)
+            if not self._world.is_alive(node):
+                raise Fenced(f"the lease of node {node} has ended")
             for operation in operations:
                 if isinstance(operation, Join):
-                    changes += self._join(node, operation)
+                    changes += self._world.join(node, operation)
                 else:
-                    changes += self._leave(node, operation.namespace, operation.room, operation.connection)
+                    place = operation.namespace, operation.room
+                    changes += self._world.leave(node, place, operation.connection)
         return changes
 
     async def reap(self, node: str) -> AsyncIterator[list[Change]]:
         with self._world.lock:
-            self._world.leases.pop(node, None)
-        while True:
-            changes: list[Change] = []
+            # For good, so that nothing comes in any more; what is there is found by its places.
+            _, facts = self._world.leases.pop(node, (0, {}))
+            if node in self._world.places:
+                self._world.leases[node] = 0, facts
+        is_more = True
+        while is_more:
             with self._world.lock:
-                places = self._world.places.get(node)
-                if not places:
-                    self._world.places.pop(node, None)
-                    return
-                namespace, room = next(iter(places))
-                members = self._world.rooms[namespace, room].nodes[node]
-                for number in list(members)[:CHUNK]:
-                    changes += self._leave(node, namespace, room, number)
-            yield changes
+                changes, is_more = self._world.take_out(node, CHUNK)
+                if not is_more:
+                    self._world.leases.pop(node, None)
+            if changes:
+                yield changes
+
+    async def expired(self) -> tuple[str, ...]:
+        with self._world.lock:
+            return self._world.expired(time.monotonic())
 
     async def held(self, node: str, namespace: str, room: str) -> set[int]:
         with self._world.lock:
-            found = self._world.rooms.get((namespace, room))
-            return set(found.nodes.get(node, ())) if found is not None else set()
+            return set(self._world.room((namespace, room)).nodes.get(node, ()))
 
-    async def versions(self, rooms: Sequence[tuple[str, str]]) -> list[int]:
+    async def versions(self, rooms: Sequence[Place]) -> list[int]:
         with self._world.lock:
-            return [self._room(*place).version for place in rooms]
+            return [self._world.room(place).version for place in rooms]
 
     # For readers.
 
     async def snapshot(self, namespace: str, room: str, limit: int) -> Snapshot:
         with self._world.lock:
-            found = self._room(namespace, room)
-            listed = tuple(self._members(found)) if len(found.users) <= limit else None
-            return Snapshot(found.version, found.count, listed)
+            found = self._world.room((namespace, room))
+            members = tuple(found.members()) if len(found.users) <= limit else None
+            return Snapshot(found.version, found.count, members)
 
-    async def counts(self, rooms: Sequence[tuple[str, str]]) -> list[Count]:
+    async def counts(self, rooms: Sequence[Place]) -> list[Count]:
         with self._world.lock:
-            return [self._room(*place).count for place in rooms]
+            return [self._world.room(place).count for place in rooms]
 
     async def members(
         self, namespace: str, room: str, *, cursor: str | None = None, limit: int = 500, search: str = ""
     ) -> Page[MemberRecord]:
         with self._world.lock:
-            members = [
-                member
-                for member in self._members(self._room(namespace, room))
-                if search.lower() in (member.user_id or "").lower() and (not search or member.user_id is not None)
-            ]
+            members: Iterable[MemberRecord] = list(self._world.room((namespace, room)).members())
+        if search:
+            wanted = search.casefold()
+            members = (member for member in members if member.user_id and wanted in member.user_id.casefold())
         return page_of(members, lambda member: [member.user_id or ""], cursor, limit)
 
     async def user_connections(self, namespace: str, room: str, users: Sequence[str]) -> list[int]:
         with self._world.lock:
-            found = self._room(namespace, room)
-            return [found.users.get(user, 0) for user in users]
+            found = self._world.room((namespace, room)).users
+            return [found.get(user, 0) for user in users]
 
     async def rooms(
         self, namespace: str, *, cursor: str | None = None, limit: int = 500, search: str = ""
     ) -> Page[RoomRecord]:
+        wanted = search.casefold()
         with self._world.lock:
             records = [
-                RoomRecord(space, name, room.count)
-                for (space, name), room in self._world.rooms.items()
-                if space == namespace and name != EVERYONE and search.lower() in name.lower()
+                RoomRecord(namespace, name, room.count)
+                for name, room in self._world.rooms.get(namespace, {}).items()
+                if name != EVERYONE and wanted in name.casefold()
             ]
         return page_of(records, lambda record: [-record.count.users - record.count.guests, record.room], cursor, limit)
 
@@ -177,20 +324,27 @@ class MemoryPresence(PresenceStore):
         limit: int = 500,
     ) -> Page[ConnectionRecord]:
         with self._world.lock:
-            records = [
-                ConnectionRecord(
-                    f"{node}-{number}", namespace, user, node, self._world.details.get((node, namespace, number))
-                )
-                for node, members in self._room(namespace, room).nodes.items()
-                if self._is_alive(node)
+            found = self._world.room((namespace, room))
+            is_there = user_id is None or user_id in found.users
+            keys = [
+                (node, number, user)
+                for node, members in (found.nodes.items() if is_there else ())
+                if self._world.is_alive(node)
                 for number, user in members.items()
                 if user_id is None or user == user_id
             ]
-        return page_of(records, lambda record: [record.node, int(record.id.rpartition("-")[2])], cursor, limit)
+            page = page_of(keys, lambda key: [key[0], key[1]], cursor, limit)
+            records = (
+                ConnectionRecord(
+                    f"{node}-{number}", namespace, user, node, self._world.details.get((node, namespace, number))
+                )
+                for node, number, user in page.items
+            )
+            return Page(tuple(records), page.next)
 
     async def namespaces(self) -> list[str]:
         with self._world.lock:
-            return sorted({namespace for namespace, _ in self._world.rooms})
+            return sorted(self._world.rooms)
 
     async def nodes(self) -> list[NodeRecord]:
         now = time.monotonic()
@@ -202,74 +356,11 @@ class MemoryPresence(PresenceStore):
     async def close(self) -> None:
         """Nothing is held."""
 
-    # Private. The lock is held.
 
-    def _is_alive(self, node: str) -> bool:
-        lease = self._world.leases.get(node)
-        return lease is not None and lease[0] > time.monotonic()
+def _forget() -> None:
+    """A forked child holds no connections, and nobody in it will give the lock back."""
+    global _world
+    _world = _World()
 
-    def _others(self, me: str) -> Beat:
-        now = time.monotonic()
-        ends = {node: end for node, (end, _) in self._world.leases.items() if node != me}
-        expired = [node for node, end in ends.items() if end <= now]
-        return Beat(True, tuple(expired[:16]), min((end - now for end in ends.values() if end > now), default=None))
 
-    def _room(self, namespace: str, room: str) -> _Room:
-        return self._world.rooms.get((namespace, room)) or _Room()
-
-    def _members(self, room: _Room) -> Iterable[MemberRecord]:
-        return (MemberRecord(user, number, room.data.get(user)) for user, number in room.users.items())
-
-    def _join(self, node: str, join: Join) -> Iterable[Change]:
-        place = join.namespace, join.room
-        room = self._world.rooms.get(place)
-        known = {} if room is None else room.nodes.get(node, {})
-        if join.connection in known and known[join.connection] != join.user_id:
-            yield from self._leave(node, *place, join.connection)
-        room = self._world.rooms.setdefault(place, _Room())
-        self._world.places.setdefault(node, set()).add(place)
-        if join.details is not None:
-            self._world.details[node, join.namespace, join.connection] = join.details
-        members = room.nodes.setdefault(node, {})
-        user = join.user_id
-        is_new = join.connection not in members
-        was_there = user in room.users
-        members[join.connection] = user
-        room.users[user] = room.users.get(user, 0) + is_new
-        data = None if user is None else join.data
-        has_other_data = user is not None and room.data.get(user) != data
-        if data is None:
-            room.data.pop(user, None)
-        else:
-            room.data[user] = data
-        if not was_there:
-            yield self._changed(place, room, "joined", user)
-        elif has_other_data or (user is None and is_new):
-            yield self._changed(place, room, "changed", user)
-
-    def _leave(self, node: str, namespace: str, name: str, number: int) -> Iterable[Change]:
-        place = namespace, name
-        room = self._world.rooms.get(place)
-        if room is None or number not in room.nodes.get(node, ()):
-            return
-        user = room.nodes[node].pop(number)
-        if not room.nodes[node]:
-            del room.nodes[node]
-            self._world.places[node].discard(place)
-        if name == EVERYONE:
-            self._world.details.pop((node, namespace, number), None)
-        room.users[user] -= 1
-        if not room.users[user]:
-            change = self._changed(place, room, "left", user)
-            del room.users[user]
-            room.data.pop(user, None)
-            if not room.users:
-                del self._world.rooms[place]
-            yield change
-        elif user is None:
-            yield self._changed(place, room, "changed", user)
-
-    def _changed(self, place: tuple[str, str], room: _Room, kind: Any, user: str | None) -> Change:
-        room.version = room.version + 1 if room.version else self._world.version + 1
-        self._world.version = max(self._world.version, room.version)
-        return Change(*place, kind, user, room.users[user], room.data.get(user), room.version)
+os.register_at_fork(after_in_child=_forget)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import json
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
-
-from pydantic_core import from_json, to_json
 
 from .store import Page
 
@@ -20,8 +19,9 @@ def page_of(items: Iterable[T], key: Callable[[T], list[Any]], cursor: str | Non
     Args:
         key: different for each item; of strings, numbers and booleans.
     """
-    after = None if cursor is None else from_json(cursor)
+    after = None if cursor is None else json.loads(cursor)
     found = heapq.nsmallest(limit + 1, (item for item in items if after is None or key(item) > after), key=key)
     if len(found) <= limit:
         return Page(tuple(found), None)
-    return Page(tuple(found[:limit]), to_json(key(found[limit - 1])).decode())
+    # Not pydantic_core: names may be any strings, also such as UTF-8 cannot tell.
+    return Page(tuple(found[:limit]), json.dumps(key(found[limit - 1])))

@@ -18,9 +18,9 @@ class Command(BaseCommand):
     help = "Publishes an event to a room, to a user, or to the connections of a user that are in a room."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("room", nargs="?", help="may be left out with --user")
-        parser.add_argument("event", help="the wire name, such as message.sent")
-        parser.add_argument("json", help="its data; - reads it from the standard input")
+        parser.add_argument("room", metavar="ROOM", nargs="?", help="may be left out with --user")
+        parser.add_argument("event", metavar="EVENT", help="the wire name, such as message.sent")
+        parser.add_argument("json", metavar="JSON", help="its data; - reads it from the standard input")
         parser.add_argument("--namespace", default="default", help="'default' unless given")
         parser.add_argument("--user", help="a user id")
 

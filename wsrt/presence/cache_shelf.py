@@ -1,0 +1,167 @@
+"""
+The shelf: a cache of Django as the cache store uses it.
+
+Backends block, whatever their asynchronous methods say, so everything that a caller wants is done in a thread, at once:
+one hop, with few round trips in it. The hop is not asgiref's, which would carry the caller's context along and with it
+a backend, and connections, for each task; here they belong to the thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from django.core.cache import caches
+from django.core.cache.backends.db import BaseDatabaseCache
+from django.db import close_old_connections
+
+from .store import StoreUnavailable
+
+T = TypeVar("T")
+
+THREADS = 4
+"""For each event loop; what finds them busy waits."""
+
+GET = 500
+"""Keys that are asked for at a time: databases limit what one query may name."""
+
+SET = 100
+"""Documents that are written at a time."""
+
+TRIES = 4
+"""Attempts to write to a database that loses writes."""
+
+
+class Turn:
+    """Makes writes that must not overtake each other wait for their turn."""
+
+    def __init__(self) -> None:
+        self.last: concurrent.futures.Future[Any] | None = None
+
+
+class Shelf:
+    """
+    Django's cache, for one event loop.
+
+    Args:
+        alias: in ``CACHES``.
+        timeout: seconds that a caller waits. The thread goes on, as nothing can stop it.
+    """
+
+    def __init__(self, alias: str, timeout: float) -> None:
+        self._alias = alias
+        self._timeout = timeout
+        self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="wsrt-presence")
+        self._is_closed = False
+
+    async def run(self, work: Callable[[Access], T], turn: Turn | None = None) -> T:
+        """
+        Call a function in a thread.
+
+        Args:
+            turn: work of the same turn is done in order, also what was given up.
+
+        Raises:
+            StoreUnavailable: the cache failed, or did not answer in time.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                if turn is not None and turn.last is not None and not turn.last.done():
+                    await asyncio.wrap_future(turn.last)
+                if self._is_closed:
+                    raise StoreUnavailable(f"presence in the cache {self._alias!r} was closed")
+                future = self._threads.submit(self._work, work)
+                if turn is not None:
+                    turn.last = future
+                outcome = await asyncio.wrap_future(future)
+        except TimeoutError as late:
+            raise StoreUnavailable(f"the cache {self._alias!r} did not answer in {self._timeout:g} s") from late
+        return outcome()
+
+    def close(self) -> None:
+        """Let the threads go, and with them their connections."""
+        self._is_closed = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _work(self, work: Callable[[Access], T]) -> Callable[[], T]:
+        """Return what returns the result, or raises: nobody may be there any more to take an error."""
+        try:
+            # The cache may be in a database, whose connections are looked after here as at both ends of a request.
+            close_old_connections()
+            try:
+                result = work(Access(self._alias))
+            finally:
+                close_old_connections()
+        except Exception as error:
+            return functools.partial(self._fail, error)
+        return lambda: result
+
+    def _fail(self, error: Exception) -> NoReturn:
+        if isinstance(error, StoreUnavailable):
+            raise error
+        raise StoreUnavailable(f"the cache {self._alias!r} failed: {type(error).__name__}: {error}") from error
+
+
+class Access:
+    """The cache, within a thread. All values are strings."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._cache: Any = caches[alias]
+
+    def get(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return what there is, by key."""
+        found: dict[str, str] = {}
+        for batch in _batches(list(keys), GET):
+            found |= self._cache.get_many(batch)
+        return found
+
+    def set(self, documents: Mapping[str, str], seconds: int) -> None:
+        """
+        Write values in the order in which they are given.
+
+        Raises:
+            StoreUnavailable: not all were taken.
+        """
+        for batch in _batches(list(documents), SET):
+            part = {key: documents[key] for key in batch}
+            failed = self._cache.set_many(part, seconds)
+            if isinstance(self._cache, BaseDatabaseCache):
+                failed = self._make_sure(part, seconds)
+            if failed:
+                longest = max(map(len, part.values()))
+                raise StoreUnavailable(
+                    f"the cache {self._alias!r} did not take {len(failed)} of {len(part)} documents, which have up to "
+                    f"{longest} characters"
+                )
+
+    def add(self, key: str, value: str, seconds: int) -> bool:
+        """Write a value unless there is one; return whether it is there now, and was not there before."""
+        # The database cache lets two of them in, where the row of one before has expired.
+        return bool(self._cache.add(key, value, seconds)) and self._cache.get(key, value) == value
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for batch in _batches(list(keys), GET):
+            self._cache.delete_many(batch)
+
+    def _make_sure(self, documents: Mapping[str, str], seconds: int) -> list[str]:
+        """Return the keys of what was not written: the database cache keeps its errors for itself."""
+        missing = dict(documents)
+        for _ in range(TRIES):
+            found = self.get(missing)
+            missing = {key: text for key, text in missing.items() if found.get(key) != text}
+            if not missing:
+                break
+            time.sleep(random.uniform(0, 0.05))  # noqa: S311 - writers who met meet no more
+            self._cache.set_many(missing, seconds)
+        return list(missing)
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -96,7 +96,7 @@ async def test_rooms(operator: MakeOperator) -> None:
         assert f"{page('room')}?namespace=chat&room=lobby" in links(text, "room")
         assert rows(await root.see("rooms", namespace="chat", q="ARD"), "rooms") == [["garden", "0", "1", "1"]]
         assert "No room of that name" in await root.see("rooms", namespace="chat", q="nowhere")
-        # Without a namespace: the first there is.
+        # Without a namespace: the one with most connections.
         assert '<option value="chat" selected>' in await root.see("rooms")
 
 

@@ -315,9 +315,15 @@ def known_namespaces() -> list[str]:
 
 
 async def shown_namespaces() -> list[str]:
-    """Return the namespaces that anybody is in, or that are known here. Raises StoreUnavailable, WrongContext."""
-    stats = await presence.astats()
-    return sorted(name for name in stats.namespaces if not is_hidden(name))
+    """
+    Return the namespaces that anybody is in, or that are known here, those with most connections first.
+
+    Raises:
+        StoreUnavailable, WrongContext: as wsrt.presence.
+    """
+    found = (await presence.astats()).namespaces
+    shown = [name for name in found if not is_hidden(name)]
+    return sorted(shown, key=lambda name: (-found[name].connections, name))
 
 
 def ask(question: Question) -> Answer:

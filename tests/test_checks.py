@@ -192,6 +192,15 @@ def test_options_of_presence(settings: Any, options: dict[str, Any]) -> None:
     assert next(iter(options)) in only(check_settings(), "wsrt.W002").msg.upper()
 
 
+def test_cache_of_one_process(settings: Any) -> None:
+    """Presence in a cache that no other process sees is warned of (wsrt.W010)."""
+    settings.WSRT = {"PRESENCE": {"BACKEND": "wsrt.presence.cache.CachePresence"}}
+    assert "LocMemCache" in only(check_settings(), "wsrt.W010").msg
+    redis = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://localhost"}
+    settings.CACHES = {"default": redis}
+    assert check_settings() == []
+
+
 def test_backend_whose_module_fails(settings: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend whose module raises is a warning too, and does not stop the other checks (wsrt.W002)."""
     (tmp_path / "failing_backend.py").write_text("raise RuntimeError('no driver')")

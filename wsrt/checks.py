@@ -8,12 +8,15 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.core.cache import DEFAULT_CACHE_ALIAS
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
 from .asgi import Runtime
 from .conf import DEFAULTS, SHAPES, conf, problem_of
+from .presence.cache import CachePresence
+from .presence.store import PresenceStore
 from .presence.stores import make_store
 from .protocol.catalog import namespaces
 from .servers import missing_features
@@ -22,6 +25,8 @@ Check = Callable[..., list[CheckMessage]]
 
 CORE = "channels_redis.core.RedisChannelLayer"
 MEMORY = "channels.layers.InMemoryChannelLayer"
+
+PRIVATE_CACHES = {"django.core.cache.backends.locmem.LocMemCache", "django.core.cache.backends.dummy.DummyCache"}
 
 STALE_GROUPS_SECONDS = 60
 
@@ -157,7 +162,8 @@ def _backends(values: dict[str, Any]) -> Iterator[CheckMessage]:
         backend = values[key].get("BACKEND")
         try:
             if key == "PRESENCE":
-                make_store(values[key])
+                store = make_store(values[key])
+                yield from _cache_of_presence(store)
             elif backend != DEFAULTS[key]["BACKEND"]:
                 import_string(backend)
         except Exception as error:
@@ -166,6 +172,19 @@ def _backends(values: dict[str, Any]) -> Iterator[CheckMessage]:
                 hint="Nothing is kept until it can; the default is " + repr(DEFAULTS[key]["BACKEND"]) + ".",
                 id="wsrt.W002",
             )
+
+
+def _cache_of_presence(store: PresenceStore) -> Iterator[CheckMessage]:
+    if not isinstance(store, CachePresence):
+        return
+    alias = store.location or DEFAULT_CACHE_ALIAS
+    backend = settings.CACHES[alias]["BACKEND"]
+    if backend in PRIVATE_CACHES:
+        yield CheckWarning(
+            f"WSRT['PRESENCE']: in the cache {alias!r} ({backend.rpartition('.')[2]}) each process sees itself only.",
+            hint="Name a cache that processes share in LOCATION, or use wsrt.presence.redis.RedisPresence.",
+            id="wsrt.W010",
+        )
 
 
 def _alias(values: dict[str, Any]) -> Iterator[CheckMessage]:

@@ -222,7 +222,8 @@ class TypedEventConsumer(AsyncConsumer):
         """
         Hear that a user came to a room of this connection: their first connection, wherever in the cluster.
 
-        Called in turn with the handlers, with ``presence`` set, in rooms of up to 1,000 members. None is a guest.
+        Called in turn with the handlers, with ``presence`` set, in rooms of up to 1,000 members. None stands for the
+        first of the guests.
         """
 
     async def on_presence_leave(self, user: str | None, room: str) -> None:

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from wsrt.presence import memory, stores
+
 Run = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture(autouse=True)
+def own_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is there whom other tests left behind."""
+    monkeypatch.setattr(memory, "_world", memory._World())
+    monkeypatch.setattr(stores, "_stores", {})
 
 
 @pytest.fixture

@@ -521,6 +521,27 @@ async def test_many_documents_to_look_at(make: Callable[..., CachePresence], mon
     assert len((await reader.rooms("n")).items) == 95
 
 
+async def test_pages_are_exact(make: Callable[..., CachePresence], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is on two pages, and the last page knows that it is."""
+    monkeypatch.setattr(cache_books, "PAGE", 200)
+    store, other = make(), make()
+    for presence, name in ((store, "a"), (other, "b")):
+        await begin(presence, name)
+        await presence.apply(name, [Join("n", "r", number, f"u{name}{number % 25}") for number in range(50)])
+        await presence.apply(name, [Join("n", f"r{number}", 1) for number in range(49)])
+    reads: list[tuple[Any, ...]] = [(store.members, "n", "r"), (store.rooms, "n"), (store.connections, "n", "r")]
+    for size, (read, *args) in zip((50, 50, 100), reads, strict=True):
+        found: list[Any] = []
+        cursor, pages = None, 0
+        while pages == 0 or cursor is not None:
+            page = await read(*args, cursor=cursor, limit=10)
+            assert len(page.items) == 10
+            found += page.items
+            cursor, pages = page.next, pages + 1
+        assert len(found) == len(set(found)) == size
+        assert pages == size // 10
+
+
 async def test_random_life(
     make: Callable[..., CachePresence], locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -315,3 +315,24 @@ async def test_closed() -> None:
     await asyncio.sleep(0.1)  # longer than anything waits
     assert len(client.frames) == 1
     assert store.loads == 1
+
+
+async def test_patience() -> None:
+    """After the store lost what it had, nobody is told to have left who comes back with their node in time."""
+    store = Store()
+    for name in ("ada", "grace", "edsger"):
+        store.change("joined", name)
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    store.members.clear()
+    store.change("joined", "ada")
+    view.be_patient(asyncio.get_running_loop().time() + 0.3)
+    view.load()
+    await asyncio.sleep(0.1)
+    view.take([store.change("joined", "grace")])
+    await aeventually(lambda: client.members == {"ada": None, "grace": None})
+    assert [frame.get("left") for frame in client.frames[1:]] == [
+        [{"user_id": "edsger", "connections": 1, "data": None}]
+    ]
+    assert not [frame for frame in client.frames[1:] if "joined" in frame]

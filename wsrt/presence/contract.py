@@ -692,6 +692,21 @@ class PresenceStoreContract:
                 f"{node}-{n}" for node in nodes.values() for n in range(2, 600, 3)
             }
 
+    async def test_smallest_pages(self) -> None:
+        """Pages end, however small they are."""
+        async with self.opened() as store:
+            one, two, space = await self.begin(store), await self.begin(store), self.namespace()
+            for node in (one, two):
+                await store.apply(node, [Join(space, "r", number, f"u{number // 2}") for number in range(6)])
+                await store.apply(node, [Join(space, room, 1) for room in ("s", "t")])
+            members = await self.pages(store.members, space, "r", limit=1)
+            assert {member.user_id for member in members} == {"u0", "u1", "u2"}
+            assert {record.room for record in await self.pages(store.rooms, space, limit=1)} == {"r", "s", "t"}
+            found = await self.pages(store.connections, space, "r", limit=1)
+            assert {record.id for record in found} == {f"{node}-{number}" for node in (one, two) for number in range(6)}
+            found = await self.pages(store.connections, space, "r", user_id="u1", limit=1)
+            assert {record.id for record in found} == {f"{node}-{number}" for node in (one, two) for number in (2, 3)}
+
     async def test_namespaces(self) -> None:
         """The namespaces in which anybody is, each once."""
         async with self.opened() as store:

@@ -49,6 +49,9 @@ MAX_PENDING = 20_000
 RETRY_SECONDS = 5.0
 """The longest pause after an error of the store."""
 
+PATIENCE_SECONDS = 1.0
+"""Beyond a heartbeat's time, after an outage of the store, before those who have not come back are missed."""
+
 SETTLE_SECONDS = 1.0
 """How long a join waits for the store, so that whoever joined can see itself."""
 
@@ -83,6 +86,8 @@ class Tracker:
         self._is_begun = False
         self._is_ended = False
         self._is_down = False
+        # Until when nobody is taken for gone: other nodes may not have come back yet.
+        self._patient_until = 0.0
         self._wake = asyncio.Event()
         self._started = time.time()
         self._lag = 0.0
@@ -183,6 +188,8 @@ class Tracker:
         view = self._views.get(place)
         if view is None:
             view = self._views[place] = RoomView(self._node.loop, self.store, namespace, room)
+            if self._patient_until > self._node.loop.time():
+                view.be_patient(self._patient_until)
         view.watch(watcher)
 
     # Writing.
@@ -235,6 +242,7 @@ class Tracker:
             else:
                 if self._is_down:
                     logger.warning("the store of presence is back")
+                    self._be_patient()
                 pause, self._is_down = 0.1, False
                 if not self._pending and not self._must_rebuild:
                     self._wake.clear()
@@ -260,6 +268,7 @@ class Tracker:
 
     async def _rebuild(self) -> None:
         """Take a new id, write everything under it, and take the old one out."""
+        self._be_patient()
         self._former.append(self.id)
         self._incarnation += 1
         self.id = f"{self._node.id}.{self._incarnation}"
@@ -293,6 +302,7 @@ class Tracker:
     async def _beat_on(self) -> None:
         loop = self._node.loop
         pause = self._pause()
+        has_failed = False
         while True:
             due = loop.time() + pause
             await asyncio.sleep(pause)
@@ -300,6 +310,9 @@ class Tracker:
             pause = self._pause()
             try:
                 beat = await self.store.beat(self._facts())
+                if has_failed:
+                    has_failed = False
+                    self._be_patient()
                 self._heed(beat)
                 if beat.next_expiry is not None and beat.next_expiry < pause:
                     # Just after the lease of one that was silent for long: the first who looks takes it out.
@@ -309,6 +322,7 @@ class Tracker:
                 self._heed(Beat(is_alive=False))
             except StoreUnavailable as error:
                 ledger.count("presence_unavailable", "the lease of this node could not be renewed: %s", error)
+                has_failed = True
                 pause = min(pause, RETRY_SECONDS * random.uniform(0.5, 1))  # noqa: S311
             except Exception:
                 ledger.count("presence_failed")
@@ -322,10 +336,18 @@ class Tracker:
             self._must_rebuild = True
             self._wake.set()
             return
+        if self._node.loop.time() < self._patient_until:
+            return
         for node in beat.expired:
             if node not in self._reaping and node != self.id:
                 self._reaping.add(node)
                 self._spawn(self._reap(node))
+
+    def _be_patient(self) -> None:
+        """The store was away, or lost what it had: give the other nodes a heartbeat's time before they are missed."""
+        self._patient_until = self._node.loop.time() + self.store.lease / BEATS + PATIENCE_SECONDS
+        for view in self._views.values():
+            view.be_patient(self._patient_until)
 
     async def _reap(self, node: str) -> None:
         try:

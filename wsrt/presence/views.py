@@ -87,6 +87,8 @@ class RoomView:
         self._timer: asyncio.TimerHandle | None = None
         self._gap: asyncio.TimerHandle | None = None
         self._flushed_at = -LONGEST_WINDOW
+        # Until when nobody is taken to have left because the store does not have them.
+        self._patient_until = 0.0
         self._is_closed = False
 
     # Who wants to know.
@@ -128,6 +130,16 @@ class RoomView:
         """Take in the version that the store has; what differs from ours for a while is loaded anew."""
         if self.version is not None and version != self.version:
             self._await_missing(version)
+
+    def be_patient(self, until: float) -> None:
+        """
+        Believe no absence until then (time of the loop): the store lost what it had, and nodes write it anew.
+
+        The room is loaded once more after that.
+        """
+        self._patient_until = until
+        if not self._is_closed:
+            self._loop.call_at(until + 0.01, self.load)
 
     def load(self) -> None:
         """Load the room from the store, unless that is under way."""
@@ -246,8 +258,9 @@ class RoomView:
             self.watchers = {connection: (watcher, False) for connection, (watcher, _) in self.watchers.items()}
         else:
             here = {member.user_id: member for member in snapshot.members}
-            for user in [user for user in self._members if user not in here]:
-                self._record_left(user)
+            if self._loop.time() >= self._patient_until:
+                for user in [user for user in self._members if user not in here]:
+                    self._record_left(user)
             for user, member in here.items():
                 if self._members is not None and self._members.get(user) != member:
                     self._record(member)

@@ -58,19 +58,29 @@ DATABASE = {
 }
 
 
+class CacheRouter:
+    """Sends the database's cache to a database of its own."""
+
+    alias = "presence-cache"
+
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        return self.alias if model._meta.app_label == "django_cache" else None
+
+    db_for_write = db_for_read
+
+
 @pytest.fixture
 def database(tmp_path: Path, django_db_blocker: Any) -> Iterator[Path]:
-    """A database in a file, with the table of a cache, as the default one."""
+    """A database in a file, with the table of a cache; the one of the other tests stays as it is."""
     path = tmp_path / "cache.sqlite3"
+    routers = [f"{__name__}.CacheRouter"]
     with django_db_blocker.unblock():
-        before = connections.settings["default"]["NAME"]
-        connections["default"].close()
-        connections.settings["default"]["NAME"] = connections["default"].settings_dict["NAME"] = str(path)
-        with override_settings(CACHES={"default": LOCMEM, "presence": DATABASE}):
-            call_command("createcachetable", verbosity=0)
+        connections.settings[CacheRouter.alias] = {**connections.settings["default"], "NAME": str(path)}
+        with override_settings(CACHES={"default": LOCMEM, "presence": DATABASE}, DATABASE_ROUTERS=routers):
+            call_command("createcachetable", database=CacheRouter.alias, verbosity=0)
             yield path
-        connections["default"].close()
-        connections.settings["default"]["NAME"] = connections["default"].settings_dict["NAME"] = before
+        connections[CacheRouter.alias].close()
+        del connections[CacheRouter.alias], connections.settings[CacheRouter.alias]
 
 
 @pytest.fixture
@@ -291,8 +301,10 @@ async def test_what_waited_too_long_is_not_done(shelf: Shelf) -> None:
     assert done == []
 
 
-async def test_closed_shelf(locmem: LocMemCache) -> None:
-    """A store that was closed is unavailable, and its threads are gone."""
+async def test_closed_store(locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that was closed is unavailable; its threads are gone, and have closed their backends."""
+    closed: list[object] = []
+    monkeypatch.setattr(LocMemCache, "close", closed.append)
     before = {*threading.enumerate()}
     store = CachePresence()
     await begin(store)
@@ -300,6 +312,8 @@ async def test_closed_shelf(locmem: LocMemCache) -> None:
     with pytest.raises(StoreUnavailable, match="closed"):
         await store.nodes()
     eventually(lambda: not {thread for thread in threading.enumerate() if "presence" in thread.name} - before)
+    eventually(lambda: closed)
+    assert locmem not in closed
 
 
 async def test_one_backend_a_thread(shelf: Shelf) -> None:

@@ -10,6 +10,7 @@ from django.core.cache import caches
 
 from tests.presence.servers import ClusterServer
 from tests.support.processes import RedisServer
+from wsrt.presence import memory
 from wsrt.presence.cache import CachePresence
 from wsrt.presence.contract import PresenceStoreContract
 from wsrt.presence.memory import MemoryPresence
@@ -19,6 +20,11 @@ from wsrt.presence.store import PresenceStore
 
 class TestMemory(PresenceStoreContract):
     """One process."""
+
+    @pytest.fixture(autouse=True)
+    def forget(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nodes of other tests of this process are none of these."""
+        monkeypatch.setattr(memory, "_world", memory._World())
 
     async def make_store(self, lease: float = 30.0) -> PresenceStore:
         return MemoryPresence(lease=lease)

@@ -304,7 +304,7 @@ async def test_what_waited_too_long_is_not_done(shelf: Shelf) -> None:
 async def test_closed_store(locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that was closed is unavailable; its threads are gone, and have closed their backends."""
     closed: list[object] = []
-    monkeypatch.setattr(LocMemCache, "close", closed.append)
+    monkeypatch.setattr(LocMemCache, "close", lambda self: closed.append(self))
     before = {*threading.enumerate()}
     store = CachePresence()
     await begin(store)

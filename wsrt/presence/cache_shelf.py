@@ -12,6 +12,7 @@ import asyncio
 import concurrent.futures
 import functools
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -58,6 +59,8 @@ class Shelf:
         self._timeout = timeout
         self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="wsrt-presence")
         self._is_closed = False
+        # Of each thread.
+        self._local = threading.local()
 
     async def run(self, work: Callable[[Access], T], turn: Turn | None = None) -> T:
         """
@@ -94,12 +97,19 @@ class Shelf:
             # The cache may be in a database, whose connections are looked after here as at both ends of a request.
             close_old_connections()
             try:
-                result = work(Access(self._alias))
+                result = work(Access(self._alias, self._cache()))
             finally:
                 close_old_connections()
         except Exception as error:
             return functools.partial(self._fail, error)
         return lambda: result
+
+    def _cache(self) -> Any:
+        """Return the thread's backend."""
+        cache = caches[self._alias]
+        if getattr(self._local, "cache", None) is not cache:
+            self._local.cache, self._local.closing = cache, _Closing(cache)
+        return cache
 
     def _fail(self, error: Exception) -> NoReturn:
         if isinstance(error, StoreUnavailable):
@@ -107,12 +117,22 @@ class Shelf:
         raise StoreUnavailable(f"the cache {self._alias!r} failed: {type(error).__name__}: {error}") from error
 
 
+class _Closing:
+    """Closes a backend at the end of its thread: nobody else knows when that is, and clients of memcached need it."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __del__(self) -> None:
+        self._cache.close()
+
+
 class Access:
     """The cache, within a thread. All values are strings."""
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, cache: Any) -> None:
         self._alias = alias
-        self._cache: Any = caches[alias]
+        self._cache = cache
 
     def get(self, keys: Iterable[str]) -> dict[str, str]:
         """Return what there is, by key."""

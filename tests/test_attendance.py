@@ -334,3 +334,75 @@ async def test_closed_in_on_connect() -> None:
         await client.disconnect()
         assert client.consumer.count == 0
     assert await presence.aconnections(namespace="ending") == []
+
+
+class SlowMember(TypedEventConsumer):
+    """Takes its time to say what it shows, and does other things meanwhile."""
+
+    namespace = "slow-member"
+    presence = Card
+
+    async def on_connect(self) -> None:
+        await self.join("a")
+        if self.query.get("kind") == "connect":
+            self.task = asyncio.create_task(self.move())
+
+    async def member(self, room: str) -> Card:
+        await asyncio.sleep(0.2)
+        return Card(name="slow")
+
+    async def move(self) -> None:
+        await asyncio.sleep(0.1)
+        await self.leave("a")
+        await self.join("b")
+
+    @on
+    async def login(self, event: Login) -> None:
+        await asyncio.gather(self.set_user_id(event.user), self.move())
+
+
+@pytest.mark.parametrize("kind", ["connect", "rebind"])
+async def test_moved_while_asked(kind: str) -> None:
+    """Rooms that are joined and left while the consumer says what it shows count as they are in the end."""
+    async with connect(SlowMember, f"/?kind={kind}") as client:
+        if kind == "rebind":
+            await client.request(Login(user="ada"))
+        await aeventually(lambda: _is_in("b", 1))
+        assert await presence.acount("a", namespace="slow-member") == 0
+    assert await presence.arooms(namespace="slow-member") == []
+
+
+async def _is_in(room: str, number: int) -> bool:
+    return await presence.acount(room, namespace="slow-member") == number
+
+
+class Banning(TypedEventConsumer):
+    namespace = "banning"
+    presence = True
+
+    async def on_connect(self) -> None:
+        self.heard: list[str] = []
+        await self.join("a")
+        if self.query.get("banned"):
+            await self.close(4800)
+
+    async def on_presence_join(self, user: str | None, room: str) -> None:
+        self.heard.append(f"+{user}")
+
+
+async def test_sent_away_in_on_connect() -> None:
+    """Whoever is sent away in on_connect is announced to nobody."""
+    async with connect(Banning, scope={"user": SimpleUser("ada")}) as member:
+        async with connect(Banning, "/?banned=1", scope={"user": SimpleUser("eve")}) as banned:
+            await banned.assert_closed(4800)
+        async with connect(Banning, scope={"user": SimpleUser("grace")}):
+            await aeventually(lambda: member.consumer.heard)
+        assert member.consumer.heard == ["+grace"]
+
+
+async def test_wrong_cursor() -> None:
+    """What is no end of a page is a ValueError, whatever the store."""
+    async with dial():
+        for read in (presence.ausers, presence.arooms, presence.aconnections):
+            with pytest.raises(ValueError, match="after"):
+                await read(namespace="hall", after="zz")

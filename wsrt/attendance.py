@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import dataclasses
 import logging
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from .channel import Submit
-from .close_codes import NORMAL, Closed
+from .close_codes import NORMAL, Closed, Reconnect, reconnect_for
 from .delivery.connection import Connection
 from .delivery.ledger import ledger
 from .exceptions import UnsendableEvent
@@ -69,6 +70,7 @@ class Attendance:
         "_details",
         "_hooks",
         "_is_telling",
+        "_lock",
         "_number",
         "_on_failed",
         "_shows",
@@ -107,25 +109,31 @@ class Attendance:
         self._arrivals: collections.deque[tuple[str, Arrival]] | None = collections.deque() if hears else None
         self._is_telling = False
         self._state: Literal["before", "online", "over"] = "before"
+        # What is said last counts, also where the consumer takes its time to say what it shows.
+        self._lock = asyncio.Lock()
 
     async def begin(self) -> None:
         """Be online, in the rooms that were joined so far. Raises what ``member`` raises, and TypeError."""
-        data = {room: await self._data(room) for room in list(self._connection.rooms)}
-        if self._tracker is None or self._state == "over":
-            return
-        self._state = "online"
-        self._enter_everyone(self._tracker)
-        for room, shown in data.items():
-            self._enter(self._tracker, room, shown)
+        async with self._lock:
+            shown: dict[str, str | None] = {}
+            # Rooms may be joined and left while the consumer is asked what it shows.
+            while missing := [room for room in self._connection.rooms if room not in shown]:
+                shown[missing[0]] = await self._data(missing[0])
+            if self._tracker is None or self._state == "over" or not self._connection.outbox.is_open:
+                return
+            self._state = "online"
+            self._enter_all(self._tracker, shown)
 
     async def join(self, room: str) -> None:
         """Be in a room; said again, show anew what members see. Raises as begin()."""
         if not self.is_online() or self._tracker is None:
             return
-        shown = await self._data(room)
-        if self.is_online() and room in self._connection.rooms:
+        async with self._lock:
+            shown = await self._data(room)
+            if not self.is_online() or room not in self._connection.rooms:
+                return
             self._enter(self._tracker, room, shown)
-            await self._tracker.settle()
+        await self._tracker.settle()
 
     def leave(self, room: str) -> None:
         """Be in a room no more."""
@@ -138,32 +146,39 @@ class Attendance:
         """Belong to another user than before."""
         if not self.is_online() or self._tracker is None:
             return
-        data = {room: await self._data(room) for room in list(self._connection.rooms)}
-        if not self.is_online():
-            return
-        for room in (EVERYONE, *data):
-            self._tracker.leave(self._connection.namespace, room, self._number)
-        self._enter_everyone(self._tracker)
-        for room, shown in data.items():
-            self._enter(self._tracker, room, shown)
+        async with self._lock:
+            shown = {room: await self._data(room) for room in list(self._connection.rooms)}
+            if not self.is_online():
+                return
+            for room in (EVERYONE, *self._connection.rooms):
+                self._tracker.leave(self._connection.namespace, room, self._number)
+            self._enter_all(self._tracker, shown)
 
     def end(self, closed: Closed) -> None:
-        """Be offline: at once for whoever said goodbye or was sent away, else after the grace."""
+        """Be offline: at once for whoever said goodbye or was sent away for good, else after the grace."""
         was_online, self._state = self.is_online(), "over"
         if not was_online or self._tracker is None:
             return
-        places = [(self._connection.namespace, room) for room in (EVERYONE, *self._connection.rooms)]
-        for place in places[1:]:
-            self._tracker.unwatch(place, self._watcher)
-        # 1001 by the client is a page that is left, perhaps for itself; ours are for those who come back.
-        is_final = closed.code == NORMAL.code or (closed.by == "server" and closed.code >= 4000)
-        self._tracker.forget(self._number, places, at_once=is_final)
+        for room in self._connection.rooms:
+            self._tracker.unwatch((self._connection.namespace, room), self._watcher)
+        # 1001 by the client is a page that is left, perhaps for itself.
+        if closed.by == "server":
+            is_final = reconnect_for(closed.code, closed.reason) in (Reconnect.NEVER, Reconnect.AUTH)
+        else:
+            is_final = closed.by == "client" and closed.code == NORMAL.code
+        self._tracker.forget(self._number, at_once=is_final)
 
     def is_online(self) -> bool:
         """Whether the connection counts."""
         return self._state == "online"
 
     # Private.
+
+    def _enter_all(self, tracker: Tracker, shown: dict[str, str | None]) -> None:
+        self._enter_everyone(tracker)
+        for room, data in shown.items():
+            if room in self._connection.rooms:
+                self._enter(tracker, room, data)
 
     def _enter_everyone(self, tracker: Tracker) -> None:
         connection = self._connection

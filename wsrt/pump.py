@@ -338,7 +338,8 @@ class Pump:
                 await self._register()
                 self._is_connected = True
                 await self.call(consumer.on_connect)
-                await self.attendance.begin()
+                if self.session.is_open:
+                    await self.attendance.begin()
         except REFUSALS as error:
             if isinstance(error, BackplaneUnavailable):
                 ledger.count("setups_unavailable", "a connection could not be set up: %s", error)

@@ -361,3 +361,11 @@ def test_trouble_and_actions(settings: Any) -> None:
     data = {"to": "everyone", "data": '{"text": "hi"}'}
     text = client.post(page("announce", namespace="chat", event="said"), data).content.decode()
     assert "How many get it is not known" in text
+
+
+async def test_page_that_is_none(operator: MakeOperator) -> None:
+    """A page of a list that does not exist is not found."""
+    root = await operator(VIEW)
+    async with everybody(visitor("lobby", "ada")):
+        for name in ("users", "rooms"):
+            await root.see(name, namespace="chat", after="zz", status=404)

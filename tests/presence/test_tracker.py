@@ -199,8 +199,8 @@ async def test_grace(node: Tracker, store: Store) -> None:
     """Who is lost counts for the grace; who said goodbye does not."""
     for number in (1, 2):
         node.join(join(number))
-    node.forget(1, [("n", "r")], at_once=True)
-    node.forget(2, [("n", "r")], at_once=False)
+    node.forget(1, at_once=True)
+    node.forget(2, at_once=False)
     await node.settle()
     assert await store.users() == {"u2"}
     await aeventually(lambda: _has(store, set()))
@@ -211,13 +211,13 @@ async def test_end(store: Store) -> None:
     found = Tracker(Node(asyncio.get_running_loop()), store, grace=10)
     found.join(join(1))
     await found.settle()
-    found.forget(1, [("n", "r")], at_once=False)
+    found.forget(1, at_once=False)
     await found.end()
     await found.end()
     assert await store.users() == set()
     assert await store.nodes() == []
     found.join(join(2))
-    found.forget(2, [("n", "r")], at_once=False)
+    found.forget(2, at_once=False)
     await asyncio.sleep(2 * LEASE)
     assert await store.users() == set()
 

@@ -336,3 +336,46 @@ async def test_patience() -> None:
         [{"user_id": "edsger", "connections": 1, "data": None}]
     ]
     assert not [frame for frame in client.frames[1:] if "joined" in frame]
+
+
+async def test_answer_that_is_late() -> None:
+    """A room that is loaded while changes go on is not set back by an answer that is older than they are."""
+    store = Store()
+    store.change("joined", "ada")
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    gate = asyncio.Event()
+    snapshot = store.snapshot
+
+    async def late(namespace: str, room: str, limit: int) -> Snapshot:
+        answer = await snapshot(namespace, room, limit)
+        await gate.wait()
+        return answer
+
+    store.snapshot = late  # type: ignore[method-assign]
+    store.change("joined", "grace")
+    missing = Change("n", "r", "joined", "grace", 1, None, store.version)
+    view.load()
+    await asyncio.sleep(0.01)
+    view.take([missing, store.change("joined", "edsger")])
+    gate.set()
+    await aeventually(lambda: client.members == dict.fromkeys(["ada", "grace", "edsger"]))
+    await asyncio.sleep(0.1)  # longer than anything waits
+    assert view.version == store.version
+    assert not [frame for frame in client.frames if "left" in frame]
+    versions = [frame["version"] for frame in client.frames]
+    assert versions == sorted(versions)
+
+
+async def test_changed_and_back_within_a_frame() -> None:
+    """Whoever changed, left and came back between two frames is told with the new data."""
+    store = Store()
+    store.change("joined", "ada", data='"x"')
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    view.take([store.change("changed", "ada", data='"y"'), store.change("left", "ada")])
+    view.take([store.change("joined", "ada", data='"y"')])
+    await aeventually(lambda: client.members == {"ada": "y"})
+    assert list(client.frames[1]) == ["version", "changed"]

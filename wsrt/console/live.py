@@ -10,6 +10,7 @@ from ..consumers import TypedEventConsumer
 from ..delivery.ledger import ledger
 from ..exceptions import UnsendableEvent, WrongContext
 from ..handlers import on
+from ..presence.access import BadCursor
 from ..presence.store import StoreUnavailable
 from ..threads import run_in_thread
 from .names import Names
@@ -99,7 +100,7 @@ class AdminConsumer(TypedEventConsumer):
                     self._names.put(rows)
                 else:
                     await run_in_thread(self._names.put, rows)
-        except (StoreUnavailable, WrongContext):
+        except (StoreUnavailable, WrongContext, BadCursor):
             return Unavailable()
         except Exception:
             # A store or a database in trouble; the page waits, and hears of it when it is over.

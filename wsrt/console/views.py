@@ -26,7 +26,7 @@ from pydantic_core import to_json
 from ..conf import conf
 from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
 from ..layers import is_local
-from ..presence.access import run
+from ..presence.access import BadCursor, run
 from ..presence.store import StoreUnavailable
 from ..presence.stores import is_shared, make_store, option
 from ..protocol.events import meta
@@ -352,6 +352,8 @@ class RealtimeAdmin(ModelAdmin):
         """Render a page that shows the answer to a question, and keeps it up to date where there is a route."""
         try:
             answer: Answer | None = ask(question)
+        except BadCursor as error:
+            raise Http404("There is no such page of the list: begin with the first.") from error
         except (StoreUnavailable, WrongContext) as error:
             return self._render(request, name, title, {**context, "trouble": _trouble(error), "question": question})
         assert answer is not None  # noqa: S101

@@ -14,16 +14,17 @@ members to each other (``presence = True``) or not. What is read is right within
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
 from ..addresses import RESERVED, Room, user_key
 from ..protocol.catalog import namespaces as known_namespaces
-from .access import open_store, run
+from .access import BadCursor, open_store, run
 from .store import EVERYONE, ConnectionRecord, NodeRecord, StoreUnavailable
 
 __all__ = [
@@ -180,11 +181,13 @@ async def amembers(
         after: ``next`` of the page before.
 
     Raises:
+        ValueError: ``after`` is not what a page of this store had in ``next``.
         StoreUnavailable: the store did not answer (a BackplaneUnavailable).
         WrongContext: presence is kept in each process, and this one holds no connections.
     """
-    store = await open_store()
-    page = await store.members(namespace, Room(room).name, cursor=after, limit=limit, search=search)
+    store, name = await open_store(), Room(room).name
+    with _cursor(after):
+        page = await store.members(namespace, name, cursor=after, limit=limit, search=search)
     return Page(
         (Member(member.user_id, member.connections, _plain(member.data)) for member in page.items),
         page.next,
@@ -196,7 +199,8 @@ async def ausers(
 ) -> Page[Member]:
     """Return who is connected to a namespace, in no order. See amembers()."""
     store = await open_store()
-    page = await store.members(namespace, EVERYONE, cursor=after, limit=limit, search=search)
+    with _cursor(after):
+        page = await store.members(namespace, EVERYONE, cursor=after, limit=limit, search=search)
     return Page((Member(member.user_id, member.connections) for member in page.items), page.next)
 
 
@@ -224,7 +228,8 @@ async def arooms(
 ) -> Page[RoomInfo]:
     """Return the rooms that anybody is in, largest first where the store can. See amembers()."""
     store = await open_store()
-    page = await store.rooms(namespace, cursor=after, limit=limit, search=search)
+    with _cursor(after):
+        page = await store.rooms(namespace, cursor=after, limit=limit, search=search)
     return Page(
         (
             RoomInfo(record.room, namespace, record.count.users, record.count.guests, record.count.connections)
@@ -244,13 +249,10 @@ async def aconnections(
 ) -> Page[ConnectionInfo]:
     """Return connections of a namespace; with ``room`` or ``user``, those of them. See amembers()."""
     store = await open_store()
-    page = await store.connections(
-        namespace,
-        EVERYONE if room is None else Room(room).name,
-        user_id=None if user is None else user_key(user),
-        cursor=after,
-        limit=limit,
-    )
+    name = EVERYONE if room is None else Room(room).name
+    user_id = None if user is None else user_key(user)
+    with _cursor(after):
+        page = await store.connections(namespace, name, user_id=user_id, cursor=after, limit=limit)
     seen = {record.id: record.facts.get("beat") for record in await store.nodes()} if page.items else {}
     return Page((_connection(record, seen.get(record.node)) for record in page.items), page.next)
 
@@ -326,6 +328,17 @@ def stats() -> Stats:
 
 
 # Private.
+
+
+@contextlib.contextmanager
+def _cursor(after: str | None) -> Iterator[None]:
+    """Tell whoever brings a cursor that is none, or one of another store."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError) as error:
+        if after is None:
+            raise
+        raise BadCursor(f"after={after!r} is not what a page of this store had in next") from error
 
 
 async def _online(keys: Sequence[str], namespace: str | None) -> set[str]:

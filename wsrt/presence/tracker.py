@@ -77,6 +77,7 @@ class Tracker:
         self._former: list[str] = []
         # Who is where: by place and number of the connection.
         self._truth: dict[Place, dict[int, Join]] = {}
+        self._places: dict[int, set[Place]] = {}
         # What is to be written, and what is to be called once all before it is.
         self._pending: collections.deque[Join | Leave | Callable[[], object]] = collections.deque()
         # Connections whose leave waits for the grace.
@@ -84,6 +85,8 @@ class Tracker:
         # Whether everything has to be written anew.
         self._must_rebuild = False
         self._is_begun = False
+        # Whether the store has heard of the id.
+        self._is_known = False
         self._is_ended = False
         self._is_down = False
         # Until when nobody is taken for gone: other nodes may not have come back yet.
@@ -103,6 +106,7 @@ class Tracker:
 
     def join(self, join: Join) -> None:
         """A connection is in a room, or its data changed."""
+        self._places.setdefault(join.connection, set()).add((join.namespace, join.room))
         self._truth.setdefault((join.namespace, join.room), {})[join.connection] = join
         self._write(join)
 
@@ -113,16 +117,20 @@ class Tracker:
             return
         if not members:
             del self._truth[namespace, room]
+        places = self._places[number]
+        places.discard((namespace, room))
+        if not places:
+            del self._places[number]
         self._write(Leave(namespace, room, number))
 
-    def forget(self, number: int, places: Iterable[Place], *, at_once: bool) -> None:
+    def forget(self, number: int, *, at_once: bool) -> None:
         """A connection is over; its user may come right back."""
         if at_once or self._is_ended or not self._grace:
-            self._leave_all(number, tuple(places))
+            self._leave_all(number)
         else:
             # Jittered, so that a crowd that was lost at once is not written at once.
             grace = self._grace * random.uniform(1.0, 1.2)  # noqa: S311
-            self._lingering[number] = self._node.loop.call_later(grace, self._leave_all, number, tuple(places))
+            self._lingering[number] = self._node.loop.call_later(grace, self._leave_all, number)
 
     async def settle(self) -> None:
         """Wait until the store knows what was written so far; not for long, and not while it is down."""
@@ -194,9 +202,9 @@ class Tracker:
 
     # Writing.
 
-    def _leave_all(self, number: int, places: tuple[Place, ...]) -> None:
+    def _leave_all(self, number: int) -> None:
         self._lingering.pop(number, None)
-        for namespace, room in places:
+        for namespace, room in list(self._places.get(number, ())):
             self.leave(namespace, room, number)
 
     def _write(self, operation: Join | Leave) -> None:
@@ -222,14 +230,12 @@ class Tracker:
     async def _work(self) -> None:
         """Write what waits, in order; try again what the store did not take."""
         pause = 0.1
-        is_known = False
         while True:
             try:
-                if not is_known:
-                    self._heed(await self.store.begin(self._facts()))
-                    is_known = True
                 if self._must_rebuild:
                     await self._rebuild()
+                elif not self._is_known:
+                    await self._begin()
                 await self._flush()
             except Fenced:
                 ledger.count("presence_fenced", "the lease of this node had ended: its members are written anew")
@@ -266,14 +272,20 @@ class Tracker:
                 if not isinstance(item, Join | Leave):
                     item()
 
-    async def _rebuild(self) -> None:
-        """Take a new id, write everything under it, and take the old one out."""
-        self._be_patient()
-        self._former.append(self.id)
-        self._incarnation += 1
-        self.id = f"{self._node.id}.{self._incarnation}"
-        self._let_go()
+    async def _begin(self) -> None:
         self._heed(await self.store.begin(self._facts()))
+        self._is_known = True
+
+    async def _rebuild(self) -> None:
+        """Take a new id, write everything under it, and have the old one taken out."""
+        self._be_patient()
+        if self._is_known:
+            self._former.append(self.id)
+            self._incarnation += 1
+            self.id = f"{self._node.id}.{self._incarnation}"
+            self._is_known = False
+        await self._begin()
+        self._let_go()
         self._must_rebuild = False
         ledger.count("presence_rebuilds")
         # What changes from here on waits behind, in order.
@@ -281,12 +293,15 @@ class Tracker:
         try:
             for start in range(0, len(joins), BATCH):
                 self._tell(await self.store.apply(self.id, joins[start : start + BATCH]))
-            while self._former:
-                await self._tell_all(self.store.reap(self._former[0]))
-                self._former.pop(0)
         except BaseException:
             self._must_rebuild = True
             raise
+        former, self._former = self._former, []
+        self._spawn(self._reap_all(former))
+
+    async def _reap_all(self, ids: list[str]) -> None:
+        for former in ids:
+            await self._reap(former)
 
     def _tell(self, changes: list[Change]) -> None:
         messages = list(messages_of(changes))

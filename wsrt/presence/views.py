@@ -76,13 +76,14 @@ class RoomView:
         self._guests = 0
         # By user; None for a large room.
         self._members: dict[str | None, MemberRecord] | None = {}
-        # What changed since the last frame.
-        self._joined: dict[str | None, MemberRecord] = {}
-        self._changed: dict[str | None, MemberRecord] = {}
-        self._left: dict[str | None, MemberRecord] = {}
+        # Of whom something changed since the last frame: what was told of them; None for nothing.
+        self._told: dict[str | None, MemberRecord | None] = {}
         self._is_recounted = False
         # Changes whose turn has not come: a version before them is missing.
         self._ahead: dict[int, Change] = {}
+        # Changes that came while the room was being loaded: the answer may be older than they are.
+        self._since_load: dict[int, Change] = {}
+        self._version_asked: int | None = None
         self._loading: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._gap: asyncio.TimerHandle | None = None
@@ -144,6 +145,7 @@ class RoomView:
     def load(self) -> None:
         """Load the room from the store, unless that is under way."""
         if self._loading is None and not self._is_closed:
+            self._since_load, self._version_asked = {}, self.version
             self._loading = self._loop.create_task(self._load())
 
     def _advance(self) -> None:
@@ -154,6 +156,8 @@ class RoomView:
             if change is None:
                 break
             self.version = change.version
+            if self._loading is not None:
+                self._since_load[change.version] = change
             self._apply(change)
         if self._ahead:
             self._await_missing(max(self._ahead))
@@ -191,31 +195,18 @@ class RoomView:
     def _record(self, member: MemberRecord) -> None:
         assert self._members is not None  # noqa: S101 - asked by the caller
         user = member.user_id
-        known = self._members.get(user)
+        self._told.setdefault(user, self._members.get(user))
         self._members[user] = member
-        if user in self._joined or (known is None and user not in self._left):
-            self._joined[user] = member
-        else:
-            # Who left and came back between two frames has changed at most.
-            before = self._left.pop(user, None) or known
-            if before != member:
-                self._changed[user] = member
         if len(self._members) > LISTED:
             self._members = None
-            self._forget_differences()
+            self._told = {}
             self._is_recounted = True
 
     def _record_left(self, user: str | None) -> None:
         assert self._members is not None  # noqa: S101 - asked by the caller
         known = self._members.pop(user, None)
-        if known is None:
-            return
-        self._changed.pop(user, None)
-        if self._joined.pop(user, None) is None:
-            self._left[user] = known
-
-    def _forget_differences(self) -> None:
-        self._joined, self._changed, self._left = {}, {}, {}
+        if known is not None:
+            self._told.setdefault(user, known)
 
     # Loading.
 
@@ -242,6 +233,11 @@ class RoomView:
     def _take_snapshot(self, snapshot: Snapshot) -> None:
         is_first = self.version is None
         if self._store.is_versioned:
+            if self._version_asked is None or snapshot.version >= self._version_asked:
+                self._ahead |= self._since_load
+            else:
+                # The store began anew: what was before says nothing of it.
+                self._ahead = {}
             self.version = snapshot.version
         else:
             self.version = (self.version or 0) + 1
@@ -249,11 +245,11 @@ class RoomView:
         self._users, self._guests = snapshot.count.users, snapshot.count.guests
         if snapshot.members is None:
             self._members = None
-            self._forget_differences()
+            self._told = {}
             self._is_recounted = True
         elif is_first or self._members is None:
             self._members = {member.user_id: member for member in snapshot.members}
-            self._forget_differences()
+            self._told = {}
             # Whoever saw a count sees the list again.
             self.watchers = {connection: (watcher, False) for connection, (watcher, _) in self.watchers.items()}
         else:
@@ -281,7 +277,7 @@ class RoomView:
         if self._members is None:
             self._tell_count()
         else:
-            self._tell_difference()
+            self._tell_difference(self._members)
             self._tell_newcomers(self._members)
 
     def _tell_count(self) -> None:
@@ -294,22 +290,30 @@ class RoomView:
             if watcher.wants_frames:
                 connection.outbox.put(frame)
 
-    def _tell_difference(self) -> None:
-        lists = {"joined": self._joined, "left": self._left, "changed": self._changed}
-        told = {name: [_shown(member) for member in members.values()] for name, members in lists.items() if members}
-        if not told:
+    def _tell_difference(self, members: dict[str | None, MemberRecord]) -> None:
+        told, self._told = self._told, {}
+        lists: dict[str, list[MemberRecord]] = {"joined": [], "left": [], "changed": []}
+        for user, before in told.items():
+            now = members.get(user)
+            if now is None and before is not None:
+                lists["left"].append(before)
+            elif before is None and now is not None:
+                lists["joined"].append(now)
+            elif now is not None and now != before:
+                lists["changed"].append(now)
+        shown = {name: list(map(_shown, found)) for name, found in lists.items() if found}
+        if not shown:
             return
         arrivals: list[Arrival] = [
-            *(("left", user) for user in self._left),
-            *(("joined", user) for user in self._joined),
+            *(("left", member.user_id) for member in lists["left"]),
+            *(("joined", member.user_id) for member in lists["joined"]),
         ]
-        self._forget_differences()
         frame: Frame | None = None
         for connection, (watcher, has_snapshot) in list(self.watchers.items()):
             if not has_snapshot:
                 continue
             if watcher.wants_frames:
-                frame = frame or self._frame(told)
+                frame = frame or self._frame(shown)
                 connection.outbox.put(frame)
             mine = [arrival for arrival in arrivals if arrival[1] != connection.user_id or arrival[1] is None]
             if watcher.hook is not None and mine:

@@ -1,4 +1,4 @@
-"""Install Debian's packages that tests and demo need, or say how. Usage: system.py redis-server chromium."""
+"""Install Debian's packages that tests and demo need, or say how. Usage: system.py redis-server chromium nodejs npm."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import sys
 
+COMMANDS = {"nodejs": "node"}
+"""Packages whose command has another name."""
+
 
 def main(packages: list[str]) -> int:
-    missing = [package for package in packages if shutil.which(package) is None]
+    missing = [package for package in packages if shutil.which(COMMANDS.get(package, package)) is None]
     if not missing:
         return 0
     names = " ".join(missing)

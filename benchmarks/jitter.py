@@ -1,0 +1,137 @@
+"""
+Jitter: when 10,000 clients come back that have been away for long.
+
+    python -m benchmarks.jitter
+
+Writes docs/assets/jitter.svg. Both clients are asked for the delay of their twelfth attempt, which is over the cap;
+beside them stands what happens where jitter is applied before the cap, as in several libraries. The choices are seeded:
+the same code gives the same picture. The TypeScript client must have been built, which its tests do.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from wsrt.clients.python.policy import Backoff, Ending, Reconnect, Timings
+from wsrt.clients.python.state import Reason
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURE = ROOT / "docs/assets/jitter.svg"
+TYPESCRIPT = ROOT / "tests/clients/typescript/build/wsrt/clients/typescript/backoff.js"
+
+CLIENTS = 10_000
+ATTEMPTS = 12
+BUCKETS = 20
+SEED = 5
+
+NODE = """
+const [path, clients, attempts, seed, timings] = JSON.parse(process.argv[1]);
+const { Backoff } = await import(path);
+let state = seed;
+function random() {
+  state = (state + 0x6d2b79f5) | 0;
+  let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+  mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+  return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+}
+const delays = [];
+for (let client = 0; client < clients; client += 1) {
+  const backoff = new Backoff(timings, random);
+  let delay = 0;
+  for (let attempt = 0; attempt < attempts; attempt += 1) delay = backoff.next("backoff");
+  delays.push(delay / 1000);
+}
+console.log(JSON.stringify(delays));
+"""
+
+
+def python() -> list[float]:
+    """Return the delays of clients in Python."""
+    choose = random.Random(SEED).random
+    delays = []
+    for _ in range(CLIENTS):
+        backoff = Backoff(Timings(), choose)
+        for _ in range(ATTEMPTS):
+            delay = backoff.after(Ending(Reason("network")), Reconnect.BACKOFF)
+        delays.append(delay)
+    return delays
+
+
+def typescript() -> list[float]:
+    """Return the delays of clients in TypeScript."""
+    timings = Timings()
+    milliseconds = {
+        "minMs": timings.minimum * 1000,
+        "baseMs": timings.base * 1000,
+        "capMs": timings.cap * 1000,
+        "spreadMs": timings.spread * 1000,
+        "laterMs": timings.later * 1000,
+        "jumpMs": timings.jump * 1000,
+    }
+    argument = json.dumps([TYPESCRIPT.as_uri(), CLIENTS, ATTEMPTS, SEED, milliseconds])
+    command = ["node", "--input-type=module", "-e", NODE, argument]
+    return list(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+
+
+def before_the_cap() -> list[float]:
+    """Return the delays where jitter comes first, and the cap after it."""
+    choose = random.Random(SEED).random
+    timings = Timings()
+    return [min(timings.cap, timings.base * 2 ** (ATTEMPTS - 1) * (0.5 + choose())) for _ in range(CLIENTS)]
+
+
+DELAYS_OF: dict[str, Callable[[], list[float]]] = {
+    "python": python,
+    "typescript": typescript,
+    "jitter before the cap": before_the_cap,
+}
+
+
+def at_the_cap(client: str) -> list[float]:
+    """Return the delays of 10,000 clients of a kind at their twelfth attempt, in seconds."""
+    return DELAYS_OF[client]()
+
+
+def spread(delays: list[float]) -> list[int]:
+    """Return how many come in each of 20 equal parts of the window."""
+    timings = Timings()
+    counts = [0] * BUCKETS
+    for delay in delays:
+        counts[max(0, min(BUCKETS - 1, int((delay - timings.minimum) / timings.cap * BUCKETS)))] += 1
+    return counts
+
+
+def plot() -> None:
+    """Draw the picture of the documentation."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    # The same text for the same data.
+    mpl.rcParams["svg.hashsalt"] = "wsrt"
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    for name, style in (("jitter before the cap", ":"), ("python", "-"), ("typescript", "--")):
+        counts = spread(at_the_cap(name))
+        axes.stairs(counts, [0.2 + number for number in range(BUCKETS + 1)], label=name, linestyle=style, linewidth=1.8)
+    axes.set_yscale("log")
+    axes.set_ylim(10, 20_000)
+    axes.set_xlabel("seconds until the twelfth attempt")
+    axes.set_ylabel("clients a second")
+    axes.set_title("10,000 clients that have been away for long", fontsize=11)
+    axes.legend(frameon=False, loc="upper left")
+    axes.spines[["top", "right"]].set_visible(False)
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    if not TYPESCRIPT.exists():
+        sys.exit("build the TypeScript client first: python -m pytest tests/clients")
+    plot()
+    print(f"wrote {PICTURE.relative_to(ROOT)}")

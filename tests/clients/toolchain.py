@@ -1,0 +1,141 @@
+"""
+What turns TypeScript into something that runs: npm, tsc and esbuild, in tests/clients/typescript.
+
+``python -m tests.clients.toolchain`` writes ``wsrt/static/wsrt/client.js`` anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import gzip
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from wsrt import close_codes
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIME = ROOT / "wsrt/clients/typescript"
+FOLDER = ROOT / "tests/clients/typescript"
+BUILD = FOLDER / "build"
+COMPILED = BUILD / "tests/clients/typescript"
+STATIC = ROOT / "wsrt/static/wsrt/client.js"
+
+BANNER = (
+    "/* wsrt: client for browsers, from wsrt/clients/typescript. Made by tests/clients/toolchain.py: do not edit. */"
+)
+
+PLAIN = 'export * from "./index.js"; export * from "./store.js";'
+"""What projects without a bundler get; hooks for React are of no use to them."""
+
+NODE = 18
+"""The oldest major version that runs the tests."""
+
+CORE = 'export * from "./index.js";'
+
+
+class ToolFailed(AssertionError):
+    """A tool found something; its words are the message."""
+
+
+def run(*command: str, text: str = "") -> str:
+    """Return what a command says, run where package.json is."""
+    done = subprocess.run(
+        ["nice", "-n", "10", *command], cwd=FOLDER, input=text, capture_output=True, text=True, timeout=600
+    )
+    if done.returncode:
+        raise ToolFailed(f"{' '.join(command)}\n{done.stdout[-20_000:]}\n{done.stderr[-5_000:]}")
+    return done.stdout
+
+
+@functools.cache
+def install() -> None:
+    """Install what the lock file names, unless that was done."""
+    if _node() < NODE:
+        raise ToolFailed(f"Node {NODE} or newer is needed, this is {_node()}")
+    wanted = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
+    stamp = FOLDER / "node_modules/.wsrt-stamp"
+    with _alone():
+        if not stamp.exists() or stamp.read_text() != wanted:
+            run("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error")
+            stamp.write_text(wanted)
+
+
+@functools.cache
+def build() -> None:
+    """Compile runtime, tests and driver, as strictly as the compiler can."""
+    install()
+    with _alone():
+        run("node_modules/.bin/tsc", "--project", "tsconfig.json")
+
+
+def driver_command() -> list[str]:
+    """Return the command of the driver; with Node's own WebSocket where there is one."""
+    build()
+    flags = ["--experimental-websocket", "--no-warnings"] if _node() >= 20 else []
+    return ["node", *flags, str(COMPILED / "driver.js")]
+
+
+def bundle(entry: str, *options: str) -> str:
+    """Return a program and what it imports as one ES module; imports are relative to the runtime."""
+    install()
+    return run(
+        "node_modules/.bin/esbuild",
+        "--bundle",
+        "--format=esm",
+        "--target=es2022",
+        "--log-level=warning",
+        f"--tsconfig-raw={json.dumps({'compilerOptions': {'target': 'ES2022'}})}",
+        *options,
+        text=entry,
+    )
+
+
+def plain_file() -> str:
+    """Return the text of the static file."""
+    return f"{BANNER}\n{bundle(_absolute(PLAIN), '--minify')}"
+
+
+def sizes(entry: str) -> tuple[int, int]:
+    """Return the bytes of an entry and what it imports: minified, and gzipped."""
+    text = bundle(_absolute(entry), "--minify").encode()
+    return len(text), len(gzip.compress(text, 9))
+
+
+def close_rows() -> list[tuple[int, int, str, str]]:
+    """Return the rows of closes.ts."""
+    rows = re.findall(r'\[(\d+), (\d+), "([^"]*)", "(\w+)"\]', (RUNTIME / "closes.ts").read_text())
+    return [(int(code), int(fallback), reason, reconnect) for code, fallback, reason, reconnect in rows]
+
+
+def expected_rows() -> list[tuple[int, int, str, str]]:
+    """Return the rows that closes.ts should have."""
+    return [(row.code, row.fallback_code, row.reason, row.reconnect.value) for row in close_codes.TABLE]
+
+
+def _node() -> int:
+    return int(run("node", "--version").removeprefix("v").partition(".")[0])
+
+
+def _absolute(entry: str) -> str:
+    # esbuild resolves what comes from stdin against the current folder.
+    return entry.replace('"./', f'"{RUNTIME}/').replace(".js", ".ts")
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let nobody else write to the folder meanwhile, in whatever process."""
+    with (FOLDER / "package.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    STATIC.write_text(plain_file())
+    sys.stdout.write(f"{STATIC.relative_to(ROOT)}: {sizes(PLAIN)} bytes, the core {sizes(CORE)}\n")

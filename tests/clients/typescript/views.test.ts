@@ -1,0 +1,117 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import type * as React from "react";
+
+import { hooks, type ReactLike } from "../../../wsrt/clients/typescript/react.js";
+import { eventStore, presenceStore, roomsStore, statusStore } from "../../../wsrt/clients/typescript/store.js";
+import { World } from "./support.js";
+
+test("a store tells at once, then every change, until it is left", () => {
+  const world = new World();
+  const states: string[] = [];
+  const stop = statusStore(world.client).subscribe(({ state }) => states.push(state));
+  world.open();
+  stop();
+  world.client.close();
+  assert.deepEqual(states, ["closed", "connecting", "open"]);
+});
+
+test("stores of rooms and presence", () => {
+  const world = new World();
+  const seen: unknown[] = [];
+  roomsStore(world.client).subscribe((rooms) => seen.push([...rooms.keys()]));
+  presenceStore(world.client, "lobby").subscribe((presence) => seen.push(presence?.count ?? null));
+  const socket = world.open();
+  socket.receive("wsrt.joined", { room: "lobby" });
+  socket.receive("wsrt.presence", { room: "other", version: 1, members: [] });
+  socket.receive("wsrt.presence", { room: "lobby", version: 1, members: [] });
+  assert.deepEqual(seen, [[], null, ["lobby"], 0]);
+});
+
+test("a store of events collects while somebody looks", () => {
+  const world = new World();
+  const store = eventStore(world.client, "said", [] as string[], (list, text: string) => [...list, text]);
+  const socket = world.open();
+  const [one, two]: [string[][], string[][]] = [[], []];
+  const stops = [store.subscribe((value) => one.push(value)), store.subscribe((value) => two.push(value))];
+  socket.receive("said", "a");
+  for (const stop of stops) stop();
+  socket.receive("said", "b");
+  assert.deepEqual(one, [[], ["a"]]);
+  assert.deepEqual(two, one);
+});
+
+/** As much of React as hooks of one component need. */
+class FakeReact implements ReactLike {
+  #cells: any[] = [];
+  #next = 0;
+  #effects: (() => void)[] = [];
+
+  render<Value>(component: () => Value): Value {
+    this.#next = 0;
+    const value = component();
+    for (const run of this.#effects.splice(0)) run();
+    return value;
+  }
+
+  unmount(): void {
+    for (const cell of this.#cells) cell.stop?.();
+  }
+
+  useMemo = <Value>(make: () => Value, dependencies: readonly unknown[]): Value => {
+    const cell = this.#cell();
+    if (isChanged(cell, dependencies)) cell.value = make();
+    return cell.value;
+  };
+
+  useRef = <Value>(initial: Value): { current: Value } => (this.#cell().ref ??= { current: initial });
+
+  useEffect = (effect: () => void | (() => void), dependencies?: readonly unknown[]): void => {
+    const cell = this.#cell();
+    if (!isChanged(cell, dependencies)) return;
+    this.#effects.push(() => {
+      cell.stop?.();
+      cell.stop = effect();
+    });
+  };
+
+  useSyncExternalStore = <Value>(subscribe: (tell: () => void) => () => void, read: () => Value): Value => {
+    this.useEffect(() => subscribe(() => {}), [subscribe]);
+    return read();
+  };
+
+  #cell(): any {
+    return (this.#cells[this.#next++] ??= {});
+  }
+}
+
+function isChanged(cell: any, dependencies: readonly unknown[] | undefined): boolean {
+  const before = cell.dependencies;
+  cell.dependencies = dependencies;
+  return !before || !dependencies || dependencies.some((value, index) => value !== before[index]);
+}
+
+// Compiles: the real React is what hooks() takes.
+export const accepts = (react: typeof React) => hooks(react);
+
+test("hooks connect a client while a component is mounted", () => {
+  const react = new FakeReact();
+  const { useClient, useStatus, useEvent, usePresence } = hooks(react);
+  const world = new World();
+  const heard: string[] = [];
+  const component = (prefix: string) => () => {
+    const client = useClient(() => world.client, []);
+    useEvent(client, "said", (text) => heard.push(prefix + text));
+    return [useStatus(client).state, usePresence(client, "lobby")?.count ?? null];
+  };
+  assert.deepEqual(react.render(component("a")), ["closed", null]);
+  const socket = world.welcome();
+  socket.receive("said", "1");
+  socket.receive("wsrt.presence", { room: "lobby", version: 1, members: [] });
+  assert.deepEqual(react.render(component("b")), ["open", 0]);
+  socket.receive("said", "2");
+  assert.deepEqual(heard, ["a1", "b2"]);
+  react.unmount();
+  assert.equal(world.client.state, "closed");
+});

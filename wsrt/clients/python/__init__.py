@@ -1,0 +1,54 @@
+"""A client for wsrt: typed events over a WebSocket that comes back by itself."""
+
+from __future__ import annotations
+
+from .client import Client, Unsubscribe
+from .errors import (
+    ClientError,
+    ConnectionLost,
+    Disconnected,
+    FieldError,
+    InvalidFrame,
+    PayloadTooLarge,
+    QueueExpired,
+    QueueFull,
+    RequestError,
+    RequestTimeout,
+    Unauthorized,
+)
+from .events import Delivery, Incoming, Model, Outgoing, Sends
+from .outbox import Limits
+from .policy import Reconnect, Timings, reconnect_for
+from .rooms import Member, Room, RoomChange
+from .state import Reason, State, Status
+
+__all__ = [
+    "Client",
+    "ClientError",
+    "ConnectionLost",
+    "Delivery",
+    "Disconnected",
+    "FieldError",
+    "Incoming",
+    "InvalidFrame",
+    "Limits",
+    "Member",
+    "Model",
+    "Outgoing",
+    "PayloadTooLarge",
+    "QueueExpired",
+    "QueueFull",
+    "Reason",
+    "Reconnect",
+    "RequestError",
+    "RequestTimeout",
+    "Room",
+    "RoomChange",
+    "Sends",
+    "State",
+    "Status",
+    "Timings",
+    "Unauthorized",
+    "Unsubscribe",
+    "reconnect_for",
+]

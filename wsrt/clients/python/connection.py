@@ -1,0 +1,292 @@
+"""The connection: one socket, from its handshake to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, InvalidURI, WebSocketException
+from websockets.protocol import State as SocketState
+from websockets.typing import Origin, Subprotocol
+
+from .envelope import SUBPROTOCOL, encode
+from .errors import PayloadTooLarge
+from .outbox import Limits
+from .policy import Timings
+from .state import Reason
+
+PING = encode("wsrt.ping")
+
+LATE = 1.0
+"""A timer that comes this many seconds late tells of our own standstill, not of the server's."""
+
+TICK = 5.0
+"""Seconds between two looks at the clock. Timers stand still while a computer sleeps, the clock does not."""
+
+MAX_SIZE = 16 * 1024 * 1024
+"""Bytes of the largest frame that is taken; events have at most 1 MiB, who is in a large room may be more."""
+
+
+def clock() -> float:
+    """Return seconds of a clock that goes on while the computer sleeps, where there is one."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+class Failed(Exception):
+    """There is no connection, or no longer."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Offer:
+    """What a handshake consists of."""
+
+    url: str
+    subprotocols: Sequence[str] = ()
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    origin: str | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+async def dial(offer: Offer, timings: Timings, limits: Limits) -> ClientConnection:
+    """
+    Open a socket.
+
+    Raises:
+        Failed: it could not be opened.
+    """
+    options: dict[str, Any] = {
+        # Frames that are not compressed take the server's shortest way.
+        "compression": None,
+        "max_size": MAX_SIZE,
+        **offer.options,
+    }
+    try:
+        async with asyncio.timeout(timings.connect):
+            ws = await connect(
+                offer.url,
+                subprotocols=[Subprotocol(name) for name in (SUBPROTOCOL, *offer.subprotocols)],
+                additional_headers=dict(offer.headers),
+                origin=None if offer.origin is None else Origin(offer.origin),
+                open_timeout=None,
+                # The heartbeat is wsrt's.
+                ping_interval=None,
+                close_timeout=timings.close,
+                write_limit=limits.buffer_bytes,
+                **options,
+            )
+    except TimeoutError:
+        raise Failed(Reason("timeout", None, f"no answer within {timings.connect:g} s")) from None
+    except InvalidStatus as error:
+        raise Failed(Reason("network", None, f"HTTP {error.response.status_code}")) from None
+    except OSError as error:  # before ValueError: a certificate that does not fit is both
+        raise Failed(Reason("network", None, str(error) or repr(error))) from error
+    except (InvalidURI, InvalidProxy, ValueError, TypeError) as error:
+        raise Failed(Reason("invalid", None, str(error))) from error
+    except (EOFError, WebSocketException) as error:
+        raise Failed(Reason("network", None, str(error) or repr(error))) from error
+    if ws.subprotocol != SUBPROTOCOL:
+        ws.transport.abort()
+        await ws.wait_closed()
+        raise Failed(Reason("network", None, f"the server did not choose {SUBPROTOCOL}"))
+    return ws
+
+
+class Connection:
+    """
+    Reads and writes frames, and finds out when nobody is there any more.
+
+    Args:
+        ws: the socket, open.
+        now: the clock.
+    """
+
+    def __init__(self, ws: ClientConnection, timings: Timings, now: Callable[[], float] = clock) -> None:
+        self._ws = ws
+        self._timings = timings
+        self._now = now
+        self._opened_at = self._received_at = now()
+        self._is_reading = True
+        # Set by the server's hello.
+        self.hello_at: float | None = None
+        self.max_payload: int | None = None
+        self._heartbeat: float | None = None
+        self._dead_after: float | None = None
+        self._is_greeted = asyncio.Event()
+        # When a ping of ours is given up. None while there is none.
+        self._probe_until: float | None = None
+        # Set by whoever ends the connection from this side.
+        self._reason: Reason | None = None
+        # One frame at a time; who holds it may write several in a row.
+        self.turn = asyncio.Lock()
+        # Frames of which only the latest counts, by key, while the socket takes no more.
+        self._latest: dict[str, str] = {}
+
+    @property
+    def open_for(self) -> float | None:
+        """Seconds since the server's hello; None if it has not come."""
+        return None if self.hello_at is None else self._now() - self.hello_at
+
+    def take_hello(self, data: Mapping[str, Any]) -> None:
+        """Note what the server said of itself."""
+        self.hello_at = self._now()
+        heartbeat, timeout = data.get("heartbeat"), data.get("heartbeat_timeout")
+        if isinstance(heartbeat, int | float) and isinstance(timeout, int | float):
+            self._heartbeat, self._dead_after = heartbeat, heartbeat + timeout
+        if self._timings.dead_after is not None:
+            self._dead_after = self._timings.dead_after
+        largest = data.get("max_payload")
+        self.max_payload = largest if isinstance(largest, int) else None
+        self._is_greeted.set()
+
+    # Reading.
+
+    async def read(self) -> str:
+        """
+        Return the next frame.
+
+        Raises:
+            Failed: the connection has ended.
+        """
+        try:
+            text = await self._ws.recv(decode=True)
+        except ConnectionClosed as error:
+            raise Failed(self._reason or _reason_of(error)) from None
+        self._received_at = self._now()
+        self._probe_until = None
+        return text
+
+    @contextlib.contextmanager
+    def not_reading(self) -> Iterator[None]:
+        """Within, silence is our own."""
+        self._is_reading = False
+        try:
+            yield
+        finally:
+            self._is_reading = True
+            self._received_at = self._now()
+
+    # Writing.
+
+    def check(self, size: int) -> None:
+        """Raise PayloadTooLarge for a frame of more bytes than the server takes."""
+        if self.max_payload is not None and size > self.max_payload:
+            raise PayloadTooLarge(f"the frame has {size} bytes, the server takes {self.max_payload}")
+
+    async def write(self, text: str) -> None:
+        """
+        Write a frame, once the socket takes it.
+
+        Raises:
+            Failed: the connection has ended; the frame may have been sent, or not.
+        """
+        async with self.turn:
+            await self.write_in_turn(text)
+            while self._latest:
+                await self.write_in_turn(self._latest.pop(next(iter(self._latest))))
+
+    async def write_latest(self, key: str, text: str) -> bool:
+        """Write a frame; where the socket takes no more, keep it in place of the one with its key. Return which."""
+        if self.turn.locked():
+            self._latest[key] = text
+            return False
+        await self.write(text)
+        return True
+
+    async def write_in_turn(self, text: str) -> None:
+        """Write a frame; the caller holds ``turn``."""
+        try:
+            await self._ws.send(text)
+        except ConnectionClosed as error:
+            raise Failed(self._reason or _reason_of(error)) from None
+
+    # Ending.
+
+    def drop(self, reason: Reason) -> None:
+        """End the connection without a word: nobody would hear it."""
+        self._reason = self._reason or reason
+        self._ws.transport.abort()
+
+    async def close(self) -> None:
+        """End it as it should be ended; returns when the socket is gone."""
+        try:
+            await self._ws.close()
+        finally:
+            await self.abort()
+
+    async def abort(self) -> None:
+        """Return when the socket is gone."""
+        self._ws.transport.abort()
+        await self._ws.wait_closed()
+
+    async def watch(self) -> None:
+        """
+        Drop the connection when nobody is there any more; run it beside ``read()``.
+
+        Silence is told from times, not from timers. Where this process stood still itself, silence proves nothing:
+        what the server sent meanwhile waits in the socket. Then it is asked first.
+        """
+        while True:
+            due, _ = self._due()
+            wait = max(0.0, min(due - self._now(), TICK))
+            until = self._now() + wait
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._is_greeted.wait()
+                self._is_greeted.clear()
+                continue  # the server has said what to wait for
+            late = self._now() - until
+            if late > LATE or (self._dead_after is not None and late > self._dead_after / 2):
+                await self._ask()
+                continue
+            due, reason = self._due()
+            if self._now() >= due:
+                self.drop(reason)
+                return
+
+    def _due(self) -> tuple[float, Reason]:
+        """Return when the connection is given up unless something comes, and why."""
+        timings = self._timings
+        if self._ws.state is not SocketState.OPEN:
+            # A close frame came, and the end of the stream did not.
+            return self._received_at + timings.close, Reason("network", 1006, "")
+        if self.hello_at is None:
+            return self._opened_at + timings.hello, Reason("timeout", None, f"no hello within {timings.hello:g} s")
+        if not self._is_reading:
+            return self._now() + TICK, Reason("dead")
+        if self._probe_until is not None:
+            return self._probe_until, Reason("dead", None, "our ping was not answered")
+        if self._dead_after is None:
+            return self._now() + TICK, Reason("dead")
+        return self._received_at + self._dead_after, Reason("dead", None, f"silent for {self._dead_after:g} s")
+
+    async def _ask(self) -> None:
+        silence = self._now() - self._received_at
+        if self.hello_at is None:
+            return
+        patience = self._heartbeat if self._heartbeat is not None else self._dead_after
+        if patience is None or silence < min(patience, self._dead_after or patience):
+            return
+        self._probe_until = self._now() + self._timings.probe
+        # A socket that takes nothing for so long is as good as dead: the next look at the clock says so.
+        with contextlib.suppress(Failed, TimeoutError):
+            async with asyncio.timeout(self._timings.probe):
+                await self.write(PING)
+
+
+def _reason_of(error: ConnectionClosed) -> Reason:
+    if error.rcvd is None:
+        return Reason("network", 1006, "" if error.__cause__ is None else str(error.__cause__))
+    if error.rcvd.code in {1005, 1006, 1015}:
+        return Reason("network", error.rcvd.code, "")
+    return Reason("server", error.rcvd.code, error.rcvd.reason)

@@ -1,0 +1,106 @@
+"""The outbox: what waits for a connection, within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+from collections.abc import Callable
+
+from .envelope import size_of
+from .errors import QueueExpired, QueueFull
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    Limits of a client.
+
+    Attributes:
+        queue_items, queue_bytes, queue_age: frames, bytes of UTF-8, and seconds that may wait for a connection.
+        request_timeout: seconds that an answer may take, where a request names none.
+        buffer_bytes: unsent bytes in the socket from which on nothing more is written.
+        inbox: events that may wait for slow handlers; then the socket is not read.
+    """
+
+    queue_items: int = 100
+    queue_bytes: int = 65_536
+    queue_age: float = 30.0
+    request_timeout: float = 10.0
+    buffer_bytes: int = 1_048_576
+    inbox: int = 1000
+
+
+class Item:
+    """
+    A frame that waits.
+
+    Attributes:
+        on_lost: called if it is never going to be sent.
+        ref: of the request that it is, if it is one.
+    """
+
+    __slots__ = ("expiry", "on_lost", "ref", "size", "text")
+
+    def __init__(self, text: str, on_lost: Callable[[Exception], None], ref: str | None) -> None:
+        self.text = text
+        self.size = size_of(text)
+        self.on_lost = on_lost
+        self.ref = ref
+        self.expiry: asyncio.TimerHandle | None = None
+
+
+class Outbox:
+    """Frames in the order of the calls, each for a limited time."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._items: collections.deque[Item] = collections.deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, text: str, on_lost: Callable[[Exception], None], ref: str | None = None) -> Item:
+        """
+        Let a frame wait.
+
+        Raises:
+            QueueFull: it would be one too many, or too many bytes.
+        """
+        item = Item(text, on_lost, ref)
+        limits = self._limits
+        if len(self._items) >= limits.queue_items or self._bytes + item.size > limits.queue_bytes:
+            raise QueueFull(
+                f"{len(self._items)} frames with {self._bytes} bytes wait for a connection; "
+                f"the limits are {limits.queue_items} and {limits.queue_bytes}"
+            )
+        item.expiry = asyncio.get_running_loop().call_later(limits.queue_age, self._expire, item)
+        self._items.append(item)
+        self._bytes += item.size
+        return item
+
+    def take(self) -> Item | None:
+        """Take out the next one; None if there is none."""
+        if not self._items:
+            return None
+        item = self._items[0]
+        self.discard(item)
+        return item
+
+    def discard(self, item: Item) -> None:
+        """Take one out, if it still waits."""
+        if item in self._items:
+            self._items.remove(item)
+            self._bytes -= item.size
+        if item.expiry is not None:
+            item.expiry.cancel()
+
+    def clear(self, error: Exception) -> None:
+        """Give up all that waits."""
+        while (item := self.take()) is not None:
+            item.on_lost(error)
+
+    def _expire(self, item: Item) -> None:
+        self.discard(item)
+        item.on_lost(QueueExpired(f"waited for a connection for {self._limits.queue_age:g} s"))

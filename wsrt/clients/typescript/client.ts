@@ -1,0 +1,374 @@
+/** The client: typed events over a connection that comes back by itself. */
+
+import { Connection } from "./connection.js";
+import { byteLength, environment, logError, type Environment, type Timer } from "./environment.js";
+import {
+  ConnectionError,
+  PayloadTooLargeError,
+  QueueExpiredError,
+  RequestError,
+  TimeoutError,
+  type ErrorListener,
+  type FieldError,
+} from "./errors.js";
+import { encode, fields, type Frame } from "./frame.js";
+import { Listeners } from "./listeners.js";
+import { Attendance } from "./presence.js";
+import { Queue, type Item } from "./queue.js";
+import { Requests } from "./requests.js";
+import { Rooms } from "./rooms.js";
+import type {
+  Address,
+  AnyEvents,
+  ClientOptions,
+  Context,
+  Membership,
+  Name,
+  Presence,
+  RequestOptions,
+  Rest,
+  SendOptions,
+  SendResult,
+  State,
+  Status,
+  Timings,
+} from "./types.js";
+
+const TIMINGS: Timings = {
+  minMs: 200,
+  baseMs: 500,
+  capMs: 20_000,
+  jumpMs: 500,
+  laterMs: 5_000,
+  spreadMs: 5_000,
+  stableMs: 10_000,
+  connectTimeoutMs: 5_000,
+  helloTimeoutMs: 15_000,
+  deadAfterMs: null,
+  probeMs: 3_000,
+  hiddenAfterMs: 300_000,
+  requestTimeoutMs: 10_000,
+  bufferBytes: 1_048_576,
+};
+
+const QUEUE = { items: 100, bytes: 65_536, ageMs: 30_000 };
+
+/** How often a congested socket is looked at: it does not tell when it has room. */
+const FLUSH_MS = 50;
+
+/**
+ * A client of one consumer.
+ *
+ * @typeParam Receives data of the events that it receives, by name
+ * @typeParam Sends data of the events that it sends, by name
+ * @typeParam Replies data of the answers, by the name of the request
+ * @typeParam Shown what members of a room show of themselves
+ */
+export class Client<
+  Receives extends object = AnyEvents,
+  Sends extends object = AnyEvents,
+  Replies extends object = AnyEvents,
+  Shown = unknown,
+> {
+  readonly #environment: Environment;
+  readonly #timings: Timings;
+  readonly #connection: Connection;
+  readonly #requests: Requests;
+  readonly #queue: Queue;
+  readonly #rooms = new Rooms();
+  readonly #attendance = new Attendance<Shown>();
+  readonly #report: ErrorListener;
+
+  // A map: names of events are anything, __proto__ too.
+  readonly #events = new Map<string, Listeners<[data: any, context: Context]>>();
+  readonly #anyEvent: Listeners<[event: string, data: unknown, context: Context]>;
+  readonly #states: Listeners<[status: Status]>;
+  readonly #memberships: Listeners<[room: string, membership: Membership | null]>;
+  readonly #presences: Listeners<[room: string, presence: Presence<Shown> | null]>;
+  #timer: Timer | null = null;
+
+  /** It connects when connect() is called. */
+  constructor(url: Address, options: ClientOptions = {}) {
+    this.#environment = environment({
+      ...(options.WebSocket && { WebSocket: options.WebSocket }),
+      ...options.environment,
+    });
+    this.#timings = { ...TIMINGS, ...options.timings };
+    const onError = options.onError ?? logError;
+    this.#report = (error, where) => {
+      try {
+        onError(error, where);
+      } catch (failure) {
+        logError(failure, "onError");
+      }
+    };
+    this.#requests = new Requests(this.#environment);
+    this.#queue = new Queue({ ...QUEUE, ...options.queue });
+    this.#anyEvent = new Listeners("a listener of any event", this.#report);
+    this.#states = new Listeners("a listener of the state", this.#report);
+    this.#memberships = new Listeners("a listener of rooms", this.#report);
+    this.#presences = new Listeners("a listener of presence", this.#report);
+    this.#connection = new Connection(
+      url,
+      options,
+      this.#timings,
+      this.#environment,
+      {
+        claims: () => this.#rooms.claims(),
+        opened: () => this.#flush(),
+        received: (frame) => this.#received(frame),
+        lost: () => this.#lost(),
+        closed: (error) => this.#closed(error),
+        changed: (status) => this.#states.tell(status),
+      },
+      this.#report,
+    );
+  }
+
+  // The connection.
+
+  /**
+   * Connect, and stay connected. While waiting for a retry, retry at once.
+   *
+   * Resolves when it is open; rejects with ConnectionError or UnauthorizedError when it is closed for good.
+   */
+  connect(): Promise<void> {
+    return this.#connection.connect();
+  }
+
+  /** End the connection. What waits is dropped, requests are rejected; connect() begins anew. */
+  close(): void {
+    this.#connection.close();
+  }
+
+  get state(): State {
+    return this.#connection.status.state;
+  }
+
+  /** The state, why it is so, when it is tried again. */
+  get status(): Status {
+    return this.#connection.status;
+  }
+
+  /** Whether the server's events are others than those that this client was generated from: reload the page. */
+  get outdated(): boolean {
+    return this.#connection.status.outdated;
+  }
+
+  /** Be told of every change of `status`. Returns the function that ends it, as all that begin with `on` do. */
+  onState(listener: (status: Status) => unknown): () => void {
+    return this.#states.add(listener);
+  }
+
+  // Events in.
+
+  /** Be told of an event. What the listener throws, or rejects with, goes to `onError`. */
+  on<K extends Name<Receives>>(event: K, listener: (data: Receives[K], context: Context) => unknown): () => void {
+    let listeners = this.#events.get(event);
+    if (!listeners) this.#events.set(event, (listeners = new Listeners(`a listener of ${event}`, this.#report)));
+    return listeners.add(listener);
+  }
+
+  /** Be told of all events, those too that are younger than this client. */
+  onAny(listener: (event: string, data: unknown, context: Context) => unknown): () => void {
+    return this.#anyEvent.add(listener);
+  }
+
+  // Events out.
+
+  /**
+   * Send an event; nothing says whether it was handled.
+   *
+   * Throws QueueFullError where it is to wait and cannot, and PayloadTooLargeError.
+   */
+  send<K extends Name<Sends>>(event: K, ...rest: Rest<Sends[K], SendOptions>): SendResult {
+    const [data, options = {}] = rest as [unknown, SendOptions?];
+    const text = this.#encode(event, data, null);
+    if (this.#isWritable()) {
+      this.#connection.write(text);
+      return "sent";
+    }
+    if (!this.#connection.isOpen && !options.queue) return "dropped";
+    this.#enqueue({ event, text, ref: null, key: options.volatile ?? null });
+    return "queued";
+  }
+
+  /**
+   * Send an event, and return the data of its answer: undefined where the server has nothing to say.
+   *
+   * Rejects with RequestError where the server refused, TimeoutError, ConnectionError, QueueFullError,
+   * QueueExpiredError or PayloadTooLargeError. After a time-out, and where the connection was lost, it may have been
+   * carried out nonetheless.
+   */
+  request<K extends Name<Sends> & Name<Replies>>(
+    event: K,
+    ...rest: Rest<Sends[K], RequestOptions>
+  ): Promise<Replies[K]> {
+    const [data, options = {}] = rest as [unknown, RequestOptions?];
+    const ref = this.#requests.newRef();
+    try {
+      const text = this.#encode(event, data, ref);
+      const isWritable = this.#isWritable();
+      if (!isWritable && !this.#connection.isOpen && !options.queue) {
+        throw new ConnectionError(`${event} was not sent: there is no connection`);
+      }
+      if (!isWritable) this.#enqueue({ event, text, ref, key: null });
+      const answer = this.#requests.add(ref, options.timeout ?? this.#timings.requestTimeoutMs, () => {
+        this.#queue.forget(ref);
+        return new TimeoutError(`${event} was not answered in time`);
+      });
+      if (isWritable) this.#write(text, ref);
+      return answer as Promise<Replies[K]>;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  // Rooms.
+
+  /** The rooms that the server has put this client into, with their positions. */
+  get rooms(): ReadonlyMap<string, Membership> {
+    return this.#rooms.view;
+  }
+
+  /** Be told of rooms that were joined or, with null, left. `recovered: false` says: load the room's state anew. */
+  onRoom(listener: (room: string, membership: Membership | null) => unknown): () => void {
+    return this.#memberships.add(listener);
+  }
+
+  /** Who is in the rooms of this client, where the consumer shows it. */
+  get presence(): ReadonlyMap<string, Presence<Shown>> {
+    return this.#attendance.view;
+  }
+
+  /** Be told who is in a room, whenever that changes; null after it was left. */
+  onPresence(listener: (room: string, presence: Presence<Shown> | null) => unknown): () => void {
+    return this.#presences.add(listener);
+  }
+
+  // Private: in.
+
+  #received(frame: Frame): void {
+    const { event, ref, room } = frame;
+    if (event === "wsrt.error") {
+      const { code, message, errors } = fields(frame.data);
+      const list = Array.isArray(errors) ? (errors as FieldError[]) : [];
+      const error = new RequestError(String(code), String(message), list);
+      if (ref === null) this.#report(error, "the server did not take an event");
+      else this.#requests.fail(String(ref), error);
+    } else if (ref !== null) {
+      this.#requests.answer(String(ref), event === "wsrt.ok" ? undefined : frame.data);
+    } else if (event.startsWith("wsrt.")) {
+      this.#receivedReserved(event, fields(frame.data));
+    } else {
+      const { epoch, offset } = frame;
+      const isKept = room !== null && epoch !== null && offset !== null;
+      if (isKept && !this.#rooms.advance(room, epoch, offset)) return; // a duplicate
+      const context: Context = { room, offset };
+      this.#events.get(event)?.tell(frame.data, context);
+      this.#anyEvent.tell(event, frame.data, context);
+    }
+  }
+
+  #receivedReserved(event: string, data: Record<string, unknown>): void {
+    const { room } = data;
+    if (typeof room !== "string") return;
+    if (event === "wsrt.joined") {
+      this.#memberships.tell(room, this.#rooms.joined(room, data));
+    } else if (event === "wsrt.left") {
+      this.#rooms.left(room);
+      this.#attendance.left(room);
+      this.#memberships.tell(room, null);
+      this.#presences.tell(room, null);
+    } else if (event === "wsrt.presence") {
+      const presence = this.#attendance.take(room, data);
+      if (presence) this.#presences.tell(room, presence);
+    }
+  }
+
+  #lost(): void {
+    this.#rooms.lost();
+    this.#requests.failWritten(() => new ConnectionError("the connection was lost before an answer came"));
+    this.#keepTime();
+  }
+
+  #closed(error: Error): void {
+    for (const { ref } of this.#queue.clear()) if (ref !== null) this.#requests.fail(ref, error);
+    this.#keepTime();
+  }
+
+  // Private: out.
+
+  #encode(event: string, data: unknown, ref: string | null): string {
+    const text = encode(event, data, ref);
+    this.#checkSize(event, text);
+    return text;
+  }
+
+  #checkSize(event: string, text: string): void {
+    const { maxPayload } = this.#connection;
+    // A character has at most three bytes: most texts need not be counted.
+    if (text.length * 3 > maxPayload && byteLength(text) > maxPayload) {
+      throw new PayloadTooLargeError(`${event} is larger than the ${maxPayload} bytes that the server takes`);
+    }
+  }
+
+  #isWritable(): boolean {
+    return this.#connection.isOpen && this.#queue.length === 0 && this.#hasRoom();
+  }
+
+  #hasRoom(): boolean {
+    return this.#connection.buffered <= this.#timings.bufferBytes;
+  }
+
+  #write(text: string, ref: string | null): void {
+    if (ref !== null) this.#requests.written(ref);
+    this.#connection.write(text);
+  }
+
+  #enqueue(item: Item): void {
+    this.#expire();
+    this.#queue.put(item, this.#environment.now());
+    this.#keepTime();
+  }
+
+  /** Write what waits, as far as the socket has room. */
+  #flush(): void {
+    this.#expire();
+    while (this.#connection.isOpen && this.#hasRoom()) {
+      const item = this.#queue.take();
+      if (!item) break;
+      try {
+        this.#checkSize(item.event, item.text);
+        this.#write(item.text, item.ref);
+      } catch (error) {
+        this.#drop(item, error as Error);
+      }
+    }
+    this.#keepTime();
+  }
+
+  #expire(): void {
+    for (const item of this.#queue.expire(this.#environment.now())) {
+      this.#drop(item, new QueueExpiredError(`${item.event} waited for a connection for too long`));
+    }
+  }
+
+  #drop({ event, ref }: Item, error: Error): void {
+    if (ref === null) this.#report(error, `sending ${event}`);
+    else this.#requests.fail(ref, error);
+  }
+
+  /** Come back to what waits: when there may be room, or when the oldest item is too old. */
+  #keepTime(): void {
+    if (this.#timer !== null) this.#environment.clearTimeout(this.#timer);
+    const { due } = this.#queue;
+    if (due === null) {
+      this.#timer = null;
+      return;
+    }
+    const leftMs = Math.max(0, due - this.#environment.now());
+    const waitMs = this.#connection.isOpen ? Math.min(FLUSH_MS, leftMs) : leftMs;
+    this.#timer = this.#environment.setTimeout(() => this.#flush(), waitMs);
+  }
+}

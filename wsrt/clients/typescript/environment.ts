@@ -1,0 +1,73 @@
+/** What a client takes from its surroundings: sockets, time, chance. No types of browsers or Node are needed. */
+
+import { browserPage, type Page } from "./page.js";
+
+/** What is used of a WebSocket. */
+export interface Socket {
+  readonly protocol: string;
+  readonly bufferedAmount: number;
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  send(text: string): void;
+  close(code?: number, reason?: string): void;
+}
+
+export type SocketClass = new (url: string, protocols: string[]) => Socket;
+
+export type Timer = unknown;
+
+export interface Environment {
+  WebSocket: SocketClass | undefined;
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** From 0 to 1. */
+  random(): number;
+  setTimeout(run: () => void, ms: number): Timer;
+  clearTimeout(timer: Timer): void;
+  /** Null where there is none, as in Node. */
+  page: Page | null;
+}
+
+interface Globals {
+  WebSocket?: SocketClass;
+  setTimeout(run: () => void, ms: number): Timer;
+  clearTimeout(timer: Timer): void;
+  TextEncoder: new () => { encode(text: string): { length: number } };
+  URL: new (url: string, base?: string) => { protocol: string; hash: string; href: string };
+  location?: { href: string };
+  console: { error(...values: unknown[]): void };
+}
+
+const globals = globalThis as unknown as Globals;
+
+export function environment(given: Partial<Environment> = {}): Environment {
+  return {
+    WebSocket: globals.WebSocket,
+    now: () => Date.now(),
+    random: () => Math.random(),
+    // Not the functions themselves: browsers want them called on their own global.
+    setTimeout: (run, ms) => globals.setTimeout(run, ms),
+    clearTimeout: (timer) => globals.clearTimeout(timer),
+    page: "page" in given ? null : browserPage(),
+    ...given,
+  };
+}
+
+/** Return an address as browsers of any age take it: ws or wss, absolute, without a fragment. */
+export function socketUrl(address: string): string {
+  const url = new globals.URL(address, globals.location?.href);
+  url.protocol = url.protocol.replace(/^http/, "ws");
+  url.hash = "";
+  return url.href;
+}
+
+/** Return how many bytes of UTF-8 a text has. */
+export function byteLength(text: string): number {
+  return new globals.TextEncoder().encode(text).length;
+}
+
+export function logError(error: unknown, where: string): void {
+  globals.console.error(`wsrt: ${where}:`, error);
+}

@@ -1,0 +1,41 @@
+/** The runtime of all clients. */
+
+export { Client } from "./client.js";
+export { reconnectFor, type CloseRow, type Reconnect } from "./close.js";
+export { CLOSES } from "./closes.js";
+export type { Environment, Socket, SocketClass, Timer } from "./environment.js";
+export {
+  ConnectionError,
+  PayloadTooLargeError,
+  ProtocolError,
+  QueueExpiredError,
+  QueueFullError,
+  RequestError,
+  TimeoutError,
+  UnauthorizedError,
+  WsrtError,
+  type ErrorListener,
+  type FieldError,
+} from "./errors.js";
+export type { Page, PageSignal } from "./page.js";
+export type {
+  Address,
+  AnyEvents,
+  ClientOptions,
+  Context,
+  Member,
+  Membership,
+  Name,
+  Presence,
+  QueueLimits,
+  Reason,
+  ReasonKind,
+  RequestOptions,
+  Rest,
+  Retry,
+  SendOptions,
+  SendResult,
+  State,
+  Status,
+  Timings,
+} from "./types.js";

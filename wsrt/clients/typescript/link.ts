@@ -1,0 +1,59 @@
+/** One socket, from its dial to its end. What a dropped one still says is heard by nobody. */
+
+import type { Socket, SocketClass } from "./environment.js";
+
+export interface LinkListener {
+  opened(): void;
+  received(text: string): void;
+  ended(code: number, reason: string): void;
+}
+
+export class Link {
+  readonly #socket: Socket;
+  #isDropped = false;
+
+  /** Throws what the class throws: bad URLs and bad subprotocols. */
+  constructor(WebSocket: SocketClass, url: string, protocols: string[], listener: LinkListener) {
+    const socket = (this.#socket = new WebSocket(url, protocols));
+    // Asked at each call: an event may be on its way when the socket is dropped.
+    const unlessDropped = (run: (event: any) => void) => (event: unknown) => {
+      if (!this.#isDropped) run(event);
+    };
+    let isOpen = false;
+    socket.onopen = unlessDropped(() => {
+      isOpen = true;
+      listener.opened();
+    });
+    socket.onmessage = unlessDropped(({ data }) => {
+      if (typeof data === "string") listener.received(data);
+    });
+    // Node 20 says no more of a dial that failed. Everywhere else a close follows, and says as little.
+    socket.onerror = unlessDropped(() => {
+      if (!isOpen) listener.ended(1006, "");
+    });
+    socket.onclose = unlessDropped(({ code, reason }) => listener.ended(code, reason ?? ""));
+  }
+
+  get protocol(): string {
+    return this.#socket.protocol;
+  }
+
+  get buffered(): number {
+    return this.#socket.bufferedAmount;
+  }
+
+  send(text: string): void {
+    this.#socket.send(text);
+  }
+
+  /** Give it up; it need not answer. */
+  drop(code?: number): void {
+    this.#isDropped = true;
+    try {
+      if (code === undefined) this.#socket.close();
+      else this.#socket.close(code);
+    } catch {
+      // Nothing is left to be done with it.
+    }
+  }
+}

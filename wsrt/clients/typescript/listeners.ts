@@ -1,0 +1,39 @@
+/** Functions that want to be told. What one throws is reported, and does not keep the others from being told. */
+
+import type { ErrorListener } from "./errors.js";
+
+export class Listeners<Args extends unknown[]> {
+  // Wrapped, so that a function that was added twice is told twice, and removed once.
+  readonly #listeners = new Set<{ run: (...args: Args) => unknown }>();
+  readonly #what: string;
+  readonly #report: ErrorListener;
+
+  constructor(what: string, report: ErrorListener) {
+    this.#what = what;
+    this.#report = report;
+  }
+
+  get size(): number {
+    return this.#listeners.size;
+  }
+
+  /** Return the function that removes it again. */
+  add(run: (...args: Args) => unknown): () => void {
+    const listener = { run };
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  tell(...args: Args): void {
+    for (const listener of [...this.#listeners]) {
+      // Another one may have removed it meanwhile.
+      if (!this.#listeners.has(listener)) continue;
+      try {
+        const result = listener.run(...args);
+        if (result instanceof Promise) result.catch((error: unknown) => this.#report(error, this.#what));
+      } catch (error) {
+        this.#report(error, this.#what);
+      }
+    }
+  }
+}

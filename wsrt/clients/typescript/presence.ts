@@ -1,0 +1,43 @@
+/** Who is in which room, from wsrt.presence: snapshots, differences, counts. */
+
+import type { Member, Presence } from "./types.js";
+
+export class Attendance<Data> {
+  // Maps: names of rooms and ids of users are anything, __proto__ too.
+  readonly #rooms = new Map<string, Presence<Data>>();
+
+  get view(): ReadonlyMap<string, Presence<Data>> {
+    return this.#rooms;
+  }
+
+  /** Take in a frame; return what is known now, or null where it tells nothing. */
+  take(room: string, data: Record<string, unknown>): Presence<Data> | null {
+    const presence = this.#next(room, data);
+    if (presence) this.#rooms.set(room, presence);
+    return presence;
+  }
+
+  left(room: string): void {
+    this.#rooms.delete(room);
+  }
+
+  #next(room: string, data: Record<string, unknown>): Presence<Data> | null {
+    const version = Number(data["version"]);
+    if (typeof data["count"] === "number") return { version, members: null, count: data["count"] };
+    // A difference to what we have not: the list follows.
+    const before = data["members"] ? new Map<string | null, Member<Data>>() : this.#rooms.get(room)?.members;
+    if (!before) return null;
+    const members = new Map(before);
+    for (const member of listOf<Data>(data["left"])) members.delete(member.user_id);
+    for (const key of ["members", "joined", "changed"]) {
+      for (const member of listOf<Data>(data[key])) members.set(member.user_id, member);
+    }
+    let guests = members.get(null)?.connections ?? 0;
+    if (members.has(null)) guests -= 1;
+    return { version, members, count: members.size + guests };
+  }
+}
+
+function listOf<Data>(value: unknown): Member<Data>[] {
+  return Array.isArray(value) ? value : [];
+}

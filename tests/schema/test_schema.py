@@ -116,7 +116,7 @@ def test_described() -> None:
     assert {event["name"] for event in entry["sends"]} == {"everything", "numbers", "answer / with: odd name"}
     optional = {event["name"] for event in entry["receives"] if event["is_optional"]}
     assert optional == {"ask"}
-    assert entry["presence"] == {"$ref": "#/$defs/Cat"}
+    assert entry["presence"] == {"$ref": "#/$defs/Cat-Output"}
     assert entry["limits"] == {"max_payload": 65536, "heartbeat": 25, "heartbeat_timeout": 10}
 
 

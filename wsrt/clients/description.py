@@ -14,7 +14,8 @@ from typing import Any, TypedDict
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
 
 from .. import close_codes
 from ..close_codes import Close
@@ -141,6 +142,28 @@ def routes() -> dict[type, list[str]]:
     return found
 
 
+class Schema(GenerateJsonSchema):
+    """JSON Schema as Pydantic writes it, but for what it leaves open though the wire does not."""
+
+    def field_is_required(
+        self,
+        field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
+        total: bool,
+    ) -> bool:
+        """Say of what the server sends that fields with defaults are always there: events are sent whole."""
+        if self.mode == "serialization" and field["type"] != "typed-dict-field":
+            return not field.get("serialization_exclude")
+        return super().field_is_required(field, total)
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+        """Mark decimals among strings."""
+        written = super().decimal_schema(schema)
+        for each in (written, *written.get("anyOf", ())):
+            if each.get("type") == "string":
+                each["format"] = "decimal"
+        return written
+
+
 # Private.
 
 
@@ -160,7 +183,9 @@ def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerE
     shown = consumer.presence
     if isinstance(shown, type):
         models.append((shown, "serialization"))
-    schemas, definitions = models_json_schema(models, by_alias=True, ref_template="#/$defs/{model}")
+    schemas, definitions = models_json_schema(
+        models, by_alias=True, ref_template="#/$defs/{model}", schema_generator=Schema
+    )
     receives = []
     for _, model in sorted(catalog.receives.items()):
         handler = consumer.handlers[model]

@@ -1,0 +1,1 @@
+"""Generators: from the description to the source of clients."""

@@ -1,0 +1,76 @@
+"""``manage.py wsrt_client``: typed clients of all consumers."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from ...clients.description import Description, describe
+from ...clients.generate.files import Changes, ForeignFile, compare, write
+
+LANGUAGES = ("typescript", "javascript", "python")
+
+
+class Command(BaseCommand):
+    help = "Writes a typed client a consumer, with all that it needs, into a folder; or checks that one is up to date."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("language", choices=LANGUAGES)
+        parser.add_argument("folder", type=Path, help="made where it does not exist; your own files in it stay")
+        parser.add_argument(
+            "--consumer",
+            action="append",
+            metavar="NAME",
+            default=[],
+            help='only this one, such as "Chat" or "ChatConsumer"; may be repeated',
+        )
+        parser.add_argument(
+            "--check", action="store_true", help="write nothing; exit with 1 where the folder is not up to date"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        folder: Path = options["folder"]
+        if folder.exists() and not folder.is_dir():
+            raise CommandError(f"{folder} is a file: name a folder")
+        try:
+            description = _chosen(describe(), options["consumer"])
+            generate: Callable[[Description], dict[str, str]] = import_module(
+                f"wsrt.clients.generate.{options['language']}"
+            ).generate
+            files = generate(description)
+            changes = (compare if options["check"] else write)(folder, files)
+        except (ImproperlyConfigured, PydanticInvalidForJsonSchema, ForeignFile) as error:
+            raise CommandError(str(error)) from error
+        self._report(changes, folder, len(description["consumers"]), is_check=options["check"])
+
+    def _report(self, changes: Changes, folder: Path, consumers: int, *, is_check: bool) -> None:
+        style = self.style
+        for sign, names, paint in (
+            ("+", changes.added, style.SUCCESS),
+            ("~", changes.changed, style.WARNING),
+            ("-", changes.removed, style.ERROR),
+        ):
+            for name in names:
+                self.stdout.write(paint(f"{sign} {folder / name}"))
+        if is_check and changes:
+            raise CommandError(f"{folder} is not up to date: run the same command without --check", returncode=1)
+        what = f"{consumers} client{'s'[: consumers != 1]}"
+        self.stdout.write(f"{folder}: {what}, {'up to date' if not changes or is_check else 'written'}")
+
+
+def _chosen(description: Description, names: list[str]) -> Description:
+    found = {entry["name"]: entry for entry in description["consumers"]}
+    if not found:
+        raise CommandError('No consumer is known: WSRT["CONSUMERS"] names the modules that are looked for.')
+    wanted = {name.removesuffix("Consumer").removesuffix("Client") for name in names}
+    if unknown := sorted(wanted - set(found)):
+        raise CommandError(f"No consumer {', '.join(unknown)}; there are {', '.join(found)}.")
+    consumers = [entry for name, entry in found.items() if not wanted or name in wanted]
+    return {**description, "consumers": consumers}

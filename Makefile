@@ -6,6 +6,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	then echo $$python; break; fi; done)
 BIN := .venv/bin
 PORT ?= 8000
+# A file's tests stay together, for they share servers. Those of servers wait more than they work.
+PARALLEL := --dist loadfile --numprocesses
 
 .PHONY: demo test check bench docs clean
 
@@ -16,8 +18,8 @@ test: .venv/test.stamp
 	@$(BIN)/python scripts/system.py redis-server chromium nodejs npm
 	$(MAKE) --no-print-directory check
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest --cov --cov-report= --cov-fail-under=0 -m "not servers and not browser"
-	WSRT_COVERAGE=1 $(BIN)/python -m pytest --cov --cov-append --cov-report=term -m "servers or browser"
+	$(BIN)/python -m pytest $(PARALLEL) auto --cov --cov-report= --cov-fail-under=0 -m "not servers and not browser"
+	WSRT_COVERAGE=1 $(BIN)/python -m pytest $(PARALLEL) 3 --cov --cov-append --cov-report=term -m "servers or browser"
 
 check: .venv/test.stamp
 	$(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,21 @@ def redis_server() -> Iterator[RedisServer]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the tests measured and saw."""
-    for title, lines in report.sections.items():
+    for title, lines in report.lines().items():
         terminalreporter.section(title)
-        for line in lines():
+        for line in lines:
             terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send what was seen here to the process that prints it, where tests run in several."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["report"] = report.lines()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take in what a process of pytest-xdist saw."""
+    report.add(getattr(node, "workeroutput", {}).get("report", {}))

@@ -489,7 +489,7 @@ class Callable_:
 @pytest.mark.parametrize(
     "target",
     [None, 7, "unit-handlers.ask", Ask(), Callable_(), functools.partial(print), print, staticmethod(no_event), [Ask]],
-    ids=repr,
+    ids=lambda target: type(target).__name__,
 )
 def test_on_something_else(target: Any) -> None:
     """``@on`` on what is neither a function nor an event is an error that shows both uses."""

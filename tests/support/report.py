@@ -16,6 +16,18 @@ def note(title: str, line: str) -> None:
     notes.setdefault(title, []).append(line)
 
 
+def lines() -> dict[str, list[str]]:
+    """Return all sections as plain data, for the process that prints them."""
+    return {title: make() for title, make in sections.items()}
+
+
+def add(others: dict[str, list[str]]) -> None:
+    """Take in what another process saw."""
+    for title, texts in others.items():
+        for text in texts:
+            note(title, text)
+
+
 class Matrix:
     """A table that tests fill cell by cell."""
 

@@ -29,6 +29,7 @@ check: .venv/test.stamp
 bench: .venv/bench.stamp
 	@$(BIN)/python scripts/system.py redis-server
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.presence
 
 docs: .venv/docs.stamp
 	$(BIN)/mkdocs build --strict

@@ -156,6 +156,37 @@ async def test_snapshot_and_differences() -> None:
         assert versions == sorted(set(versions))
 
 
+class SilentConsumer(TypedEventConsumer):
+    """Shares namespace and room with HallConsumer, and shows nothing."""
+
+    namespace = "hall"
+    presence = False
+
+    async def on_connect(self) -> None:
+        await self.set_user_id("ada")
+        await self.join("hall")
+
+
+class ListeningConsumer(SilentConsumer):
+    """Wants to know who is there, and has nothing to say of its users."""
+
+    presence = True
+
+
+@pytest.mark.parametrize("silent", [SilentConsumer, ListeningConsumer])
+async def test_connection_that_says_nothing(silent: type[TypedEventConsumer]) -> None:
+    """A consumer without presence, or without member(), leaves what its user shows as it is."""
+    async with dial("ada") as ada:
+        await ada.request(Rename(name="Ada"))
+        async with dial(consumer=silent) as other:
+            await other.settle()
+            assert await presence.amembers("hall", namespace="hall") == [presence.Member("ada", 2, {"name": "Ada"})]
+            await ada.request(Rename(name=""))
+            assert await presence.amembers("hall", namespace="hall") == [presence.Member("ada", 2, None)]
+            await ada.request(Rename(name="Countess"))
+        assert await presence.amembers("hall", namespace="hall") == [presence.Member("ada", 1, {"name": "Countess"})]
+
+
 async def test_second_tab_is_no_arrival() -> None:
     """Further connections of a user are told to nobody, and their hooks hear of others only."""
     async with dial() as first, dial() as second:

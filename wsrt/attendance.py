@@ -18,7 +18,7 @@ from .close_codes import NORMAL, Closed, Reconnect, reconnect_for
 from .delivery.connection import Connection
 from .delivery.ledger import ledger
 from .exceptions import UnsendableEvent
-from .presence.store import EVERYONE, Join
+from .presence.store import EVERYONE, UNSAID, Join, Word
 from .presence.stores import option
 from .presence.tracker import Tracker
 from .presence.views import Arrival, Watcher
@@ -40,12 +40,12 @@ class PresenceHooks:
     What a consumer has to say and to hear.
 
     Attributes:
-        member: returns what members of a room see of this one.
+        member: returns what members of a room see of this one; None where the consumer has nothing to say of its users.
         joined, left: told of a user (None for a guest) who came to a room, or left it.
         hears: whether it wants to be told.
     """
 
-    member: Callable[[str], Awaitable[BaseModel | None]]
+    member: Callable[[str], Awaitable[BaseModel | None]] | None
     joined: Callable[[str | None, str], Awaitable[None]]
     left: Callable[[str | None, str], Awaitable[None]]
     hears: bool
@@ -115,7 +115,7 @@ class Attendance:
     async def begin(self) -> None:
         """Be online, in the rooms that were joined so far. Raises what ``member`` raises, and TypeError."""
         async with self._lock:
-            shown: dict[str, str | None] = {}
+            shown: dict[str, Word] = {}
             # Rooms may be joined and left while the consumer is asked what it shows.
             while missing := [room for room in self._connection.rooms if room not in shown]:
                 shown[missing[0]] = await self._data(missing[0])
@@ -174,7 +174,7 @@ class Attendance:
 
     # Private.
 
-    def _enter_all(self, tracker: Tracker, shown: dict[str, str | None]) -> None:
+    def _enter_all(self, tracker: Tracker, shown: dict[str, Word]) -> None:
         self._enter_everyone(tracker)
         for room, data in shown.items():
             if room in self._connection.rooms:
@@ -182,14 +182,13 @@ class Attendance:
 
     def _enter_everyone(self, tracker: Tracker) -> None:
         connection = self._connection
-        tracker.join(
-            Join(connection.namespace, EVERYONE, self._number, connection.user_id, None, _json(self._details)),
-        )
+        details = _json(self._details)
+        tracker.join(Join(connection.namespace, EVERYONE, self._number, connection.user_id, details=details))
 
-    def _enter(self, tracker: Tracker, room: str, data: str | None) -> None:
+    def _enter(self, tracker: Tracker, room: str, data: Word) -> None:
         connection = self._connection
         user_id = connection.user_id
-        tracker.join(Join(connection.namespace, room, self._number, user_id, data if user_id is not None else None))
+        tracker.join(Join(connection.namespace, room, self._number, user_id, UNSAID if user_id is None else data))
         if self._shows and (self._watcher.wants_frames or self._watcher.hook is not None):
             tracker.watch((connection.namespace, room), self._watcher)
 
@@ -218,9 +217,9 @@ class Attendance:
             self._is_telling = False
             database_care.after_handler()
 
-    async def _data(self, room: str) -> str | None:
-        if not self._shows or self._hooks is None:
-            return None
+    async def _data(self, room: str) -> Word:
+        if not self._shows or self._hooks is None or self._hooks.member is None:
+            return UNSAID
         shown = await self._hooks.member(room)
         if shown is None:
             return None

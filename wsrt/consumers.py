@@ -214,7 +214,8 @@ class TypedEventConsumer(AsyncConsumer):
         """
         Return what the members of a room see of this one, of the model in ``presence``; 4 KiB at most.
 
-        Asked when the connection joins, and again when it joins a room that it is in.
+        Asked when the connection joins, and again when it joins a room that it is in. None shows nothing from then on;
+        a class without this method says nothing, and what other connections of the user said stays.
         """
         return None
 
@@ -427,12 +428,12 @@ class TypedEventConsumer(AsyncConsumer):
             await pump.attendance.rebind()
 
     def _presence_hooks(self, call: Callable[..., Coroutine[Any, Any, Any]]) -> PresenceHooks:
-        """Return the hooks of presence; those of arrivals only where the class has them."""
+        """Return the hooks of presence; member, and those of arrivals, only where the class has them."""
         base = TypedEventConsumer
         hears = type(self).on_presence_join is not base.on_presence_join
         hears |= type(self).on_presence_leave is not base.on_presence_leave
         return PresenceHooks(
-            member=functools.partial(call, self.member),
+            member=functools.partial(call, self.member) if type(self).member is not base.member else None,
             joined=functools.partial(call, self.on_presence_join),
             left=functools.partial(call, self.on_presence_leave),
             hears=hears,

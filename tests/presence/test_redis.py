@@ -182,7 +182,7 @@ async def test_prefixes_and_partitions(make: Callable[..., RedisPresence]) -> No
         ({"chunks": 5}, TypeError),
         ({"prefix": "a{b}"}, ValueError),
         ({"chunk": 0}, ValueError),
-        ({"chunk": 5000}, ValueError),
+        ({"chunk": 251}, ValueError),
     ],
 )
 def test_bad_options(options: dict[str, Any], error: type[Exception]) -> None:
@@ -588,6 +588,7 @@ async def test_search_among_members(store: RedisPresence, monkeypatch: pytest.Mo
 async def test_search_that_finds_little(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search looks at so many members a page, and goes on with the next one."""
     monkeypatch.setattr(redis, "BULK", 10)
+    monkeypatch.setattr(redis, "PAGE", 10)
     monkeypatch.setattr(redis, "SCANS", 2)
     await store.apply("n1", [Join("chat", "a", n, f"u{n}") for n in range(600)])
     await store.apply("n1", [Join("chat", f"{n:03}", n, f"u{n}") for n in range(100)])
@@ -638,7 +639,7 @@ async def test_pages_of_rooms(store: RedisPresence) -> None:
 
 async def test_search_among_rooms(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rooms are found by any part of their name, whatever the case, in pages of the size that was asked for."""
-    monkeypatch.setattr(redis, "BULK", 20)
+    monkeypatch.setattr(redis, "PAGE", 20)
     await store.apply("n1", [Join("chat", f"Room-{n:03}", 1, "ada") for n in range(100)])
     assert [room.room for room in (await store.rooms("chat", search="OM-042")).items] == ["Room-042"]
     first = await store.rooms("chat", search="-01", limit=4)

@@ -31,7 +31,7 @@ from tests.support.processes import RedisServer
 from tests.support.report import note
 from wsrt.presence import redis
 from wsrt.presence.redis import RedisPresence
-from wsrt.presence.store import EVERYONE, Change, Count, Fenced, Join, Leave, MemberRecord, NodeFacts
+from wsrt.presence.store import EVERYONE, UNSAID, Change, Count, Fenced, Join, Leave, MemberRecord, NodeFacts, Word
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ Told = tuple[str, str | None, int, str | None]
 
 PLACES: list[Place] = [("chat", "a"), ("chat", "b"), ("chat", "ab"), ("chata", "b"), ("chat", EVERYONE)]
 USERS = ["ada", None, "bob", "eve", None, "3.c:{}\0"]
-DATA = [None, '{"name": "x"}', '{"name": "y"}']
+DATA: list[Word] = [None, '{"name": "x"}', UNSAID, '{"name": "y"}']
 NUMBERS = 14
 
 LEAST_CHANGES = 10_000
@@ -60,17 +60,17 @@ class Room:
     def connections(self, user: str | None) -> int:
         return sum(1 for member in self.members.values() if member == user)
 
-    def join(self, key: tuple[str, int], user: str | None, data: str | None) -> Iterator[Told]:
+    def join(self, key: tuple[str, int], user: str | None, data: Word) -> Iterator[Told]:
         is_known, before = key in self.members, self.members.get(key)
         self.members[key] = user
         connections = self.connections(user)
         if not is_known or before != user:
             if connections == 1:
-                self.data[user] = data if user is not None else None
+                self.data[user] = data if user is not None and data is not UNSAID else None
                 yield "joined", user, 1, self.data[user]
             elif user is None:
                 yield "changed", None, connections, None
-        if user is not None and self.data[user] != data:
+        if user is not None and data is not UNSAID and self.data[user] != data:
             self.data[user] = data
             yield "changed", user, connections, data
         if is_known and before != user:
@@ -125,7 +125,7 @@ class View:
         self.version = change.version if self.members else 0
 
 
-def decode(number: int) -> tuple[bool, Place, int, str | None, str | None]:
+def decode(number: int) -> tuple[bool, Place, int, str | None, Word]:
     """Return what an integer says: whether to join, where, which connection, which user, which data."""
     number, leaves = divmod(number, 3)
     number, place = divmod(number, len(PLACES))

@@ -13,7 +13,7 @@ from wsrt.delivery.ledger import ledger
 from wsrt.node import Node, current_node
 from wsrt.presence import memory, tracker
 from wsrt.presence.memory import MemoryPresence
-from wsrt.presence.store import Beat, Change, Fenced, Join, Leave, NodeFacts, StoreUnavailable
+from wsrt.presence.store import Beat, Change, Fenced, Join, Leave, MemberRecord, NodeFacts, StoreUnavailable
 from wsrt.presence.tracker import Tracker
 
 LEASE = 0.3
@@ -130,6 +130,18 @@ async def test_nobody_told_of_a_new_id(node: Tracker, store: Store) -> None:
     assert await store.versions([("n", "r")]) == [before]
     assert len(await store.held(node.id, "n", "r")) == 1
     assert [found.id for found in await store.nodes()] == [node.id]
+
+
+async def test_last_word_after_a_rebuild(node: Tracker, store: Store) -> None:
+    """Where everything is written anew, what a user's connections said last is said last."""
+    for number, word in [(1, '"one"'), (2, '"two"'), (1, '"three"')]:
+        node.join(Join("n", "r", number, "ada", word))
+    node.join(Join("n", "r", 3, "ada"))
+    await node.settle()
+    store.lose()
+    await aeventually(lambda: len(store.begun) == 2 and node.is_idle)
+    page = await store.members("n", "r")
+    assert page.items == (MemberRecord("ada", 3, '"three"'),)
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("down"), RuntimeError("a bug of the store")])

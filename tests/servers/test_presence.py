@@ -154,6 +154,20 @@ async def test_tabs_over_two_processes(cluster: Cluster) -> None:
         assert hooks == ["ada lobby", "ada lobby"]
 
 
+async def test_connection_that_says_nothing(cluster: Cluster) -> None:
+    """A consumer without presence in the same room leaves what a user shows as it is, and counts as ever."""
+    async with watching(cluster.one, "lobby") as watcher:
+        await tab(cluster.one, "lobby", "ada", name="Ada")
+        await aeventually(lambda: watcher.told == ["joined ada"])
+        for server in (cluster.one, cluster.two):
+            await dial(server.url("/quiet/lobby/?user=ada"))
+        await dial(cluster.two.url("/quiet/lobby/?user=grace"))
+        await aeventually(lambda: watcher.told == ["joined ada", "joined grace"])
+        assert watcher.members == {"watcher": None, "ada": {"name": "Ada"}, "grace": None}
+        members = {member.user_id: member for member in await presence.amembers("lobby", namespace="here")}
+        assert members["ada"] == presence.Member("ada", 3, {"name": "Ada"})
+
+
 async def test_reload_shows_nothing(cluster: Cluster) -> None:
     """A page that is left and comes back within the grace was never away; one that says goodbye is gone at once."""
     async with watching(cluster.one, "lobby") as watcher:

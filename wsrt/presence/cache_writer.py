@@ -18,7 +18,7 @@ from typing import Literal
 from .cache_books import Book
 from .cache_keys import Keys, Place
 from .cache_shelf import Turn
-from .store import EVERYONE, Change, Count, Join, Leave
+from .store import EVERYONE, UNSAID, Change, Count, Join, Leave
 
 
 class Writer:
@@ -121,7 +121,7 @@ class Writer:
 
 
 class _User:
-    """A user in a room on this node: connections, the last word, and when that was said (UNIX time in s)."""
+    """A user in a room on this node: connections, the last word, and when that was said (UNIX time in s; 0: never)."""
 
     __slots__ = ("data", "numbers", "said")
 
@@ -163,14 +163,15 @@ class _Room:
             return
         known = self._users.setdefault(user, _User())
         known.numbers.add(number)
-        has_changed, known.data = known.data != join.data, join.data
-        # Said again, it is the last word again, also if another node said something else meanwhile.
-        known.said = time.time()
+        has_changed = join.data is not UNSAID and join.data != known.data
+        if join.data is not UNSAID:
+            # Said again, it is the last word again, also if another node said something else meanwhile.
+            known.data, known.said = join.data, time.time()
         self._put(user, known)
         if is_new and len(known.numbers) == 1:
-            yield self._change("joined", user, 1, join.data)
+            yield self._change("joined", user, 1, known.data)
         elif has_changed:
-            yield self._change("changed", user, len(known.numbers), join.data)
+            yield self._change("changed", user, len(known.numbers), known.data)
 
     def leave(self, number: int) -> Iterator[Change]:
         if number not in self._connections:

@@ -25,6 +25,7 @@ from unittest import SkipTest
 
 from .store import (
     EVERYONE,
+    UNSAID,
     Change,
     ConnectionRecord,
     Count,
@@ -197,9 +198,73 @@ class PresenceStoreContract:
             expected = Change(space, "r", "changed", "ada", 2, '"two"', changes[0].version)
             assert changes == [expected]
             assert await self.records(store, space) == {MemberRecord("ada", 2, '"two"')}
-            changes = await store.apply(node, [Join(space, "r", 1, "ada")])
+            changes = await store.apply(node, [Join(space, "r", 1, "ada", None)])
             assert [(change.kind, change.data) for change in changes] == [("changed", None)]
             assert await self.records(store, space) == {MemberRecord("ada", 2, None)}
+
+    async def test_unsaid(self) -> None:
+        """A connection that says nothing of its user changes nothing of what others said, before it and after it."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            (joined,) = await store.apply(node, [Join(space, "r", 1, "ada", UNSAID)])
+            assert (joined.kind, joined.data) == ("joined", None)
+            changes = await store.apply(node, [Join(space, "r", 2, "ada", '"two"')])
+            assert [(change.kind, change.data) for change in changes] == [("changed", '"two"')]
+            again = [Join(space, "r", number, "ada", UNSAID) for number in (1, 2, 3)]
+            assert await store.apply(node, again) == []
+            assert await self.records(store, space) == {MemberRecord("ada", 3, '"two"')}
+            # Also when another user was on that connection.
+            changes = await store.apply(node, [Join(space, "r", 4, "eve", '"eve"'), Join(space, "r", 4, "ada", UNSAID)])
+            assert set(self.told(changes)) == {("joined", "eve", 1), ("left", "eve", 0)}
+            assert await self.records(store, space) == {MemberRecord("ada", 4, '"two"')}
+
+    async def test_unsaid_of_guests(self) -> None:
+        """Nothing is said of guests either way."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            changes = await store.apply(node, [Join(space, "r", n, None, UNSAID) for n in (1, 1, 2)])
+            assert [(*told, change.data) for told, change in zip(self.told(changes), changes, strict=True)] == [
+                ("joined", None, 1, None),
+                ("changed", None, 2, None),
+            ]
+
+    async def test_unsaid_on_another_node(self) -> None:
+        """A node that says nothing of a user changes nothing of what another one said, whichever was first."""
+        async with self.opened() as one, self.opened() as two:
+            first, second, space = await self.begin(one), await self.begin(two), self.namespace()
+            await one.apply(first, [Join(space, "r", 1, "ada", '"one"'), Join(space, "s", 1, "ada", UNSAID)])
+            changes = await two.apply(second, [Join(space, "r", 1, "ada", UNSAID)])
+            assert changes == [] or not two.is_versioned
+            changes = await two.apply(second, [Join(space, "s", 1, "ada", '"two"')])
+            if two.is_versioned:
+                assert [(*told, changes[0].data) for told in self.told(changes)] == [("changed", "ada", 2, '"two"')]
+            for store in (one, two):
+                assert await self.records(store, space, "r") == {MemberRecord("ada", 2, '"one"')}
+                assert await self.records(store, space, "s") == {MemberRecord("ada", 2, '"two"')}
+
+    async def test_word_of_a_connection_that_is_gone(self) -> None:
+        """What was said last stays until the user has left, also when the connection that said it is gone."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            joins = [Join(space, "r", 1, "ada"), Join(space, "r", 2, "ada", '"two"'), Join(space, "r", 3, "ada", '"3"')]
+            await store.apply(node, joins)
+            assert await store.apply(node, [Leave(space, "r", 3)]) == []
+            assert await self.records(store, space) == {MemberRecord("ada", 2, '"3"')}
+            assert await store.apply(node, [Leave(space, "r", 2)]) == []
+            assert await self.records(store, space) == {MemberRecord("ada", 1, '"3"')}
+            await store.apply(node, [Leave(space, "r", 1), Join(space, "r", 4, "ada")])
+            assert await self.records(store, space) == {MemberRecord("ada", 1, None)}
+
+    async def test_word_of_a_node_that_is_gone(self) -> None:
+        """What was said last stays when its node is gone; without versions, what the other nodes said is shown."""
+        async with self.opened() as one, self.opened() as two:
+            first, second, space = await self.begin(one), await self.begin(two), self.namespace()
+            await one.apply(first, [Join(space, "r", 1, "ada", '"one"'), Join(space, "s", 1, "ada")])
+            await two.apply(second, [Join(space, room, 1, "ada", '"two"') for room in ("r", "s")])
+            await self.take_out(two, second)
+            for room, other in (("r", '"one"'), ("s", None)):
+                shown = '"two"' if one.is_versioned else other
+                assert await self.records(one, space, room) == {MemberRecord("ada", 1, shown)}
 
     async def test_data_of_two_nodes(self) -> None:
         """The last word counts whichever node said it."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from .paging import page_of
 from .store import (
     EVERYONE,
+    UNSAID,
     Beat,
     Change,
     ConnectionRecord,
@@ -27,6 +28,7 @@ from .store import (
     PresenceStore,
     RoomRecord,
     Snapshot,
+    Word,
 )
 
 Place = tuple[str, str]
@@ -119,7 +121,7 @@ class _World:
         members = room.nodes.setdefault(node, {})
         is_new = number not in members
         before, members[number] = members.get(number), user
-        data = None if user is None else join.data
+        data = UNSAID if user is None else join.data
         if not is_new and before == user:
             if self._say(room, user, data):
                 yield self._change(place, room, "changed", user)
@@ -180,9 +182,9 @@ class _World:
                 del self.rooms[namespace]
         yield change
 
-    def _say(self, room: _Room, user: str | None, data: str | None) -> bool:
+    def _say(self, room: _Room, user: str | None, data: Word) -> bool:
         """Note the last word about a user; return whether it is another one."""
-        if room.data.get(user) == data:
+        if data is UNSAID or room.data.get(user) == data:
             return False
         if data is None:
             del room.data[user]

@@ -32,6 +32,7 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 from .redis_keys import Keys, Place, RoomKeys, as_bytes, place_of
 from .store import (
     EVERYONE,
+    UNSAID,
     Beat,
     Change,
     ConnectionRecord,
@@ -51,14 +52,28 @@ from .store import (
 
 T = TypeVar("T")
 
-OPERATIONS = 64
-"""Operations a call; they take Redis about 1 ms."""
+# No command may keep Redis busy for more than some 2 ms, whatever the names and data: it does nothing else meanwhile.
 
-ROOMS = 50
+OPERATIONS = 32
+"""Operations a call."""
+
+ROOMS = 25
 """Rooms that a call of a purge may come to."""
 
+LISTED = 250
+"""Rooms that a call puts into an index, or takes out of it."""
+
+PAGE = 500
+"""Rooms that a command lists, and connections that it looks at for those of one user."""
+
+FIELDS = 250
+"""Fields whose values a command reads."""
+
 BULK = 1000
-"""Fields, members or rooms a command, and commands a pipeline."""
+"""Names that a command looks through, and commands a pipeline."""
+
+MOST_CHUNK = 250
+"""Members that a call may take out, if the option says so: they take up to 4 ms."""
 
 SCANS = 100
 """Commands a page: a search that has found little by then goes on with the next page."""
@@ -85,7 +100,7 @@ class RedisPresence(PresenceStore):
         partitions: over how many slots rooms are spread; 16 in a cluster, else 1. Nodes with different ones do not see
             each other.
         timeout: seconds that Redis may take to answer, connecting and all.
-        chunk: most members that one call takes out, of a node that is reaped; at most 4000.
+        chunk: most members that one call takes out, of a node that is reaped; at most 250.
         pace: such calls a second.
         claim: seconds after which another reaper goes on with the work of one who has died; None: half a lease.
     """
@@ -99,16 +114,18 @@ class RedisPresence(PresenceStore):
         cluster: bool = False,
         partitions: int | None = None,
         timeout: float = 5.0,
-        chunk: int = 500,
-        pace: float = 50.0,
+        chunk: int = 100,
+        pace: float = 200.0,
         claim: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__(location or "redis://localhost:6379/0", lease=lease, **options)
         if set(prefix) & set("{}"):
             raise ValueError(f"the prefix {prefix!r} has braces, which say in which slot a key is")
-        if not 1 <= chunk <= 4000:
-            raise ValueError(f"chunk is 1 to 4000, not {chunk!r}")
+        if not 1 <= chunk <= MOST_CHUNK:
+            raise ValueError(
+                f"CHUNK is 1 to {MOST_CHUNK}, not {chunk!r}: a call would keep Redis from all else too long"
+            )
         self._partitions = partitions or (16 if cluster else 1)
         self._keys = Keys(prefix, self._partitions)
         self._is_cluster = cluster
@@ -209,8 +226,8 @@ class RedisPresence(PresenceStore):
                 rooms[room.field] = room
                 number = numbers.setdefault(room.field, len(rooms))
                 if isinstance(op, Join):
-                    words = (op.user_id or "", op.data or "", op.details or "")
-                    arguments += ("join", number, op.connection, *words)
+                    how, said = ("enter", ()) if op.data is UNSAID else ("join", (op.data or "",))
+                    arguments += (how, number, op.connection, op.user_id or "", op.details or "", *said)
                 else:
                     arguments += ("leave", number, op.connection)
             reply = await self._run(_APPLY, *self._room_call(node, list(rooms.values()), arguments))
@@ -225,7 +242,7 @@ class RedisPresence(PresenceStore):
 
     async def _put_down(self, node: str, known: _Node, rooms: list[str]) -> None:
         """Put rooms into the index, before the node is in them."""
-        for batch in _batches(rooms, BULK):
+        for batch in _batches(rooms, LISTED):
             mark = secrets.token_hex(6)
             keys = [self._keys.leases, self._keys.index(node)]
             if not await self._run(_INDEX, keys, [node, mark, *batch]):
@@ -262,7 +279,7 @@ class RedisPresence(PresenceStore):
         await self._ask_all(
             [
                 ("HDEL", self._keys.facts, node),
-                ("DEL", self._keys.index(node)),
+                ("UNLINK", self._keys.index(node)),
                 ("ZREM", self._keys.leases, node),
                 ("DEL", self._keys.claim(node)),
             ]
@@ -308,12 +325,11 @@ class RedisPresence(PresenceStore):
 
     async def snapshot(self, namespace: str, room: str, limit: int) -> Snapshot:
         here = self._keys.room((namespace, room))
-        keys = [here.counts, here.data, self._keys.versions(here.part)]
+        keys = [here.counts, self._keys.versions(here.part)]
         version, counts, *found = await self._run(_SNAPSHOT, keys, [here.field, limit])
         members = None
         if found:
-            connections, data = (dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found)
-            members = tuple(_members(connections, data))
+            members = tuple(await self._with_data(here, dict(zip(found[0][::2], found[0][1::2], strict=True))))
         return Snapshot(int(version or 0), _count(counts), members)
 
     async def counts(self, rooms: Sequence[Place]) -> list[Count]:
@@ -331,12 +347,16 @@ class RedisPresence(PresenceStore):
             position, found = await self._ask("HSCAN", here.counts, position, "COUNT", count)
             if search:
                 found = {field: value for field, value in found.items() if wanted in field[1:].casefold()}
-            users = [field[1:] for field in found if len(field) > 1]
-            data = await self._fields(here.data, users)
-            members += _members(found, dict(zip(users, data, strict=True)))
+            members += await self._with_data(here, found)
             if not position or len(members) >= limit:
                 break
         return Page(tuple(members), str(position) if position else None)
+
+    async def _with_data(self, room: RoomKeys, connections: dict[str, str]) -> Iterator[MemberRecord]:
+        """Return the members that some counts of a room tell of, with what is shown of them now."""
+        users = [field[1:] for field in connections if len(field) > 1]
+        data = await self._fields(room.data, users)
+        return _members(connections, dict(zip(users, data, strict=True)))
 
     async def user_connections(self, namespace: str, room: str, users: Sequence[str]) -> list[int]:
         found = await self._fields(self._keys.room((namespace, room)).counts, [f"u{user}" for user in users])
@@ -348,7 +368,7 @@ class RedisPresence(PresenceStore):
         wanted = search.casefold()
         rooms: list[str] = []
         for _ in range(SCANS):
-            count = BULK if search else min(limit - len(rooms), BULK)
+            count = PAGE if search else min(limit - len(rooms), PAGE)
             page, cursor = await self._list(namespace, cursor, count)
             for users, room in page:
                 if wanted in room.casefold():
@@ -400,7 +420,7 @@ class RedisPresence(PresenceStore):
         for _ in range(SCANS):
             if not nodes or len(records) >= limit:
                 break
-            node, count = nodes[0], BULK // 2 if user_id is not None else min(limit - len(records), BULK)
+            node, count = nodes[0], PAGE if user_id is not None else min(limit - len(records), BULK)
             position, users = await self._page_of_node(here.numbers(node), position, count, user_id)
             details = await self._fields(everyone.details(node), list(users))
             for (number, user), detail in zip(users.items(), details, strict=True):
@@ -488,7 +508,7 @@ class RedisPresence(PresenceStore):
         return answers
 
     async def _fields(self, key: str, fields: Sequence[str]) -> list[str | None]:
-        found = await self._ask_all([("HMGET", key, *batch) for batch in _batches(fields, BULK)])
+        found = await self._ask_all([("HMGET", key, *batch) for batch in _batches(fields, FIELDS)])
         return list(itertools.chain.from_iterable(found))
 
     async def _scan(self, key: str) -> AsyncIterator[dict[str, str]]:
@@ -542,7 +562,7 @@ class _Node:
 
         Returns how many rooms are left, and the forgotten ones with their marks.
         """
-        idle = [room for room, since in itertools.islice(self._idle.items(), BULK) if since < before]
+        idle = [room for room, since in itertools.islice(self._idle.items(), LISTED) if since < before]
         marks = []
         for room in idle:
             del self._idle[room]
@@ -552,23 +572,27 @@ class _Node:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Script:
-    """A script, and the name under which Redis keeps it."""
+    """A script, its name, and that under which Redis keeps it."""
 
+    name: str
     text: str
     sha: str
 
 
 def _script(*names: str) -> _Script:
-    """Return the script that some files make, one after the other."""
+    """Return the script that some files make, one after the other; it is named after the last one."""
     folder = importlib.resources.files(__package__) / "lua"
     text = "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in names)
-    return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return _Script(names[-1], text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 _APPLY = _script("room", "apply")
 _PURGE = _script("room", "purge")
 _BEAT, _INDEX, _CLAIM, _NODES = map(_script, ("beat", "index", "claim", "nodes"))
 _SNAPSHOT, _ROOMS, _FIND = map(_script, ("snapshot", "rooms", "find"))
+
+SCRIPTS = (_APPLY, _PURGE, _BEAT, _INDEX, _CLAIM, _NODES, _SNAPSHOT, _ROOMS, _FIND)
+"""All of them."""
 
 
 def _count(found: Sequence[str | None]) -> Count:
@@ -587,9 +611,9 @@ def _members(connections: dict[str, str], data: dict[str, str | None]) -> Iterat
 def _changes(place: Place, version: int, told: Sequence[Any], op: Join | Leave | None = None) -> Iterator[Change]:
     """Return what a script tells of a room: kind, user and connections of each change, the first with this version."""
     for kind, user, connections in _tuples(told, 3):
-        # Only a join has data: that of the user who joins.
-        data = op.data if isinstance(op, Join) and user and user == op.user_id else None
-        yield Change(*place, kind, user or None, connections, data or None, version)
+        # What is told of the user who joins is what the join says: where that is nothing, there was nothing before.
+        said = op.data if isinstance(op, Join) and user and user == op.user_id else None
+        yield Change(*place, kind, user or None, connections, None if said is UNSAID else said, version)
         version += 1
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import enum
 import math
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from ..exceptions import BackplaneUnavailable
 
@@ -32,6 +33,19 @@ class StoreUnavailable(BackplaneUnavailable):
 # What nodes write.
 
 
+class Unsaid(enum.Enum):
+    """The type of UNSAID."""
+
+    UNSAID = enum.auto()
+
+
+UNSAID: Final = Unsaid.UNSAID
+"""In place of data: the connection says nothing of its user. None says something: that there is nothing to show."""
+
+Word = str | None | Literal[Unsaid.UNSAID]
+"""What a connection says of its user: JSON, None for nothing to show, UNSAID for nothing at all."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Join:
     """
@@ -40,8 +54,9 @@ class Join:
     Attributes:
         connection: its number on its node.
         user_id: None for a guest.
-        data: what members see of the user, as JSON; None for nothing. The last word of any of the user's connections
-            counts; guests have none.
+        data: what members see of the user. What any of the user's connections said last counts, also when that
+            connection is gone, until the user has left the room (in a store without versions: the room on its node).
+            Guests have none.
         details: what operators see of the connection, as JSON; None for nothing.
     """
 
@@ -49,7 +64,7 @@ class Join:
     room: str
     connection: int
     user_id: str | None = None
-    data: str | None = None
+    data: Word = UNSAID
     details: str | None = None
 
 
@@ -72,7 +87,7 @@ class Change:
             changes with each of them: "joined" the first, "changed", "left" the last.
         user_id: None for the guests.
         connections: how many the user has in the room after this.
-        data: JSON, as in Join.
+        data: what is shown of the user now, as JSON; None for nothing.
         version: of the room after this change: one more than before. 0 from a store that has no versions.
     """
 
@@ -143,7 +158,8 @@ class Snapshot:
 
     Attributes:
         version: 0 for an empty room, and from a store that has no versions.
-        members: None where there are more than was asked for.
+        members: None where there are more than was asked for. Their data may be of a moment later: what changed them
+            has a later version.
     """
 
     version: int

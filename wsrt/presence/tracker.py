@@ -107,7 +107,10 @@ class Tracker:
     def join(self, join: Join) -> None:
         """A connection is in a room, or its data changed."""
         self._places.setdefault(join.connection, set()).add((join.namespace, join.room))
-        self._truth.setdefault((join.namespace, join.room), {})[join.connection] = join
+        members = self._truth.setdefault((join.namespace, join.room), {})
+        # In the order in which they spoke, so that the last word is the last one when all is written anew.
+        members.pop(join.connection, None)
+        members[join.connection] = join
         self._write(join)
 
     def leave(self, namespace: str, room: str, number: int) -> None:

@@ -1,7 +1,8 @@
 -- Joins and leaves of one node, in order.
 --
 -- KEYS, ARGV: see room.lua; then the operations:
---   "join", number of the room, number of the connection, user, data, details; "" for none of the last three
+--   "enter", number of the room, number of the connection, user, details; "" for none of the last two
+--   "join", the same and data, "" for none: what is shown of the user from here on
 --   "leave", number of the room, number of the connection
 --
 -- Returns nothing if the node may not write; else how many connections the node has in each room, and the changes.
@@ -15,7 +16,8 @@ for n = 1, count do
   rooms[n] = room_of(n)
 end
 
-local function join(room, of, number, user, data, details)
+-- Without data, nothing is said of the user.
+local function join(room, of, number, user, details, data)
   if redis.call('HSETNX', room.numbers, number, user) == 1 then
     add(room, of, user, data)
   else
@@ -24,7 +26,7 @@ local function join(room, of, number, user, data, details)
       redis.call('HSET', room.numbers, number, user)
       add(room, of, user, data)
       remove(room, of, { before }, { [before] = 1 })
-    elseif user ~= '' and say(room, user, data) then
+    elseif user ~= '' and data and say(room, user, data) then
       tell(room, of, { 'changed', user, tonumber(redis.call('HGET', room.counts, 'u' .. user)) })
     end
   end
@@ -52,6 +54,9 @@ while at <= #ARGV do
   if ARGV[at] == 'join' then
     join(room, of, number, ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
     at = at + 6
+  elseif ARGV[at] == 'enter' then
+    join(room, of, number, ARGV[at + 3], ARGV[at + 4])
+    at = at + 5
   else
     leave(room, of, number)
     at = at + 3

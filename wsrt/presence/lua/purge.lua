@@ -31,7 +31,7 @@ local function purge(room, of)
     remove(room, of, users, times)
   end
   -- Looking costs too: a hash may be nearly empty, a room have one connection.
-  budget = budget - math.max(#numbers, math.ceil(most / 50))
+  budget = budget - math.max(#numbers, math.ceil(most / 25))
   if #found > 2 * #numbers then
     return false -- what was too much for this call is found again at the same place
   end

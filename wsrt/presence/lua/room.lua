@@ -87,7 +87,7 @@ local function say(room, user, data)
   return true
 end
 
--- One connection more.
+-- One connection more; without data, it says nothing of its user.
 local function add(room, of, user, data)
   if redis.call('HINCRBY', room.counts, 'c', 1) == 1 then
     open(room)
@@ -102,11 +102,11 @@ local function add(room, of, user, data)
   if connections == 1 then
     redis.call('HINCRBY', room.counts, 'n', 1)
     rank(room, 1)
-    if data ~= '' then
+    if data and data ~= '' then
       redis.call('HSET', room.data, user, data)
     end
     tell(room, of, { 'joined', user, 1 })
-  elseif say(room, user, data) then
+  elseif data and say(room, user, data) then
     tell(room, of, { 'changed', user, connections })
   end
 end

@@ -14,7 +14,14 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 
-from tests.chat.consumers import ChatConsumer, HereConsumer, LayerConsumer, PlainConsumer, UnmannedConsumer
+from tests.chat.consumers import (
+    ChatConsumer,
+    HereConsumer,
+    LayerConsumer,
+    PlainConsumer,
+    QuietConsumer,
+    UnmannedConsumer,
+)
 from wsrt.asgi import with_runtime
 
 application = ProtocolTypeRouter(
@@ -28,6 +35,7 @@ application = ProtocolTypeRouter(
                     path("here/<str:room>/", HereConsumer.as_asgi()),
                     path("layer/", LayerConsumer.as_asgi()),
                     path("plain/", PlainConsumer.as_asgi()),
+                    path("quiet/<str:room>/", QuietConsumer.as_asgi()),
                     path("unmanned/", UnmannedConsumer.as_asgi()),
                 ]
             )

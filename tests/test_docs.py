@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -25,6 +26,7 @@ from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 from django.core.management import BaseCommand, find_commands, load_command_class
+from django.template import engines
 from django.test import RequestFactory
 from playwright.sync_api import expect
 
@@ -285,7 +287,7 @@ def test_tutorial_in_a_browser(project: Path) -> None:
         pages = [browser.new_page(), browser.new_page()]
         for each in pages:
             each.goto(f"http://127.0.0.1:{site.port}/lobby/")
-            expect(each.locator("#state")).to_have_text("live")
+            expect(each.locator("#state")).to_have_text("open")
         pages[0].get_by_label("Message").fill("hello <b>")
         pages[0].get_by_role("button", name="Send").click()
         for each in pages:
@@ -295,7 +297,39 @@ def test_tutorial_in_a_browser(project: Path) -> None:
         site.stop()
         expect(pages[1].locator("#state")).to_have_text(re.compile("^back in"))
         site.start()
-        expect(pages[1].locator("#state")).to_have_text("live", timeout=30_000)
+        expect(pages[1].locator("#state")).to_have_text("open", timeout=30_000)
+
+
+@pytest.mark.browser
+def test_without_a_bundler(project: Path, tmp_path: Path) -> None:
+    """The page of the page on JavaScript shows messages, and errors beside the field."""
+    root = tmp_path / "site"
+    shutil.copytree(project, root)
+    (root / "chat/templates/chat/room.html").unlink()
+    write_files(page("howto/javascript.md"), root)
+    with Site(root) as site, chromium() as browser:
+        one = browser.new_page()
+        one.goto(f"http://127.0.0.1:{site.port}/lobby/")
+        expect(one.locator("#state")).to_have_text("open")
+        message = one.get_by_label("Message")
+        one.get_by_role("button", name="Send").click()
+        expect(message).to_have_accessible_description("String should have at least 1 character")
+        expect(message).to_be_focused()
+        message.fill("hello")
+        one.get_by_role("button", name="Send").click()
+        expect(one.locator("#messages li")).to_have_text(["guest: hello"])
+        expect(message).not_to_have_attribute("aria-invalid", "true")
+        expect(message).to_have_value("")
+        site.stop()
+        expect(one.locator("#state")).to_have_text(re.compile("^back in"))
+        one.get_by_role("button", name="Send").click()
+        expect(one.get_by_role("alert")).to_contain_text("there is no connection")
+
+
+def test_tags() -> None:
+    """What the page on JavaScript says that the tag writes is what it writes."""
+    template = engines["django"].from_string("{% load wsrt %}{% wsrt_client %}")
+    assert template.render({}, RequestFactory().get("/")) in page("howto/javascript.md")
 
 
 # How to

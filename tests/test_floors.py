@@ -31,7 +31,20 @@ FLOORS: list[set[str]] = [
         "consumers",
         "control",
     },
-    {"servers", "apps", "checks", "testing", "asgi", "admin", "console", "routing", "doctor", "management", "clients"},
+    {
+        "servers",
+        "apps",
+        "checks",
+        "testing",
+        "asgi",
+        "admin",
+        "console",
+        "routing",
+        "doctor",
+        "management",
+        "clients",
+        "templatetags",
+    },
 ]
 """Words, protocol, delivery, processes, consumer, doors."""
 

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from asgiref.sync import sync_to_async
+from django.core.exceptions import ValidationError
 from django.shortcuts import aget_object_or_404
 
-from demo_project.chat.events import MessageSent, SendMessage, StartTyping, Typing
+from demo_project.chat.events import MessageSent, OpenRoom, RoomOpened, SendMessage, StartTyping, Typing, Visitor
 from demo_project.chat.models import Message, Room
 from demo_project.chat.people import is_member
-from wsrt import TypedEventConsumer, on
+from wsrt import TypedEventConsumer, broadcast, on
 
 
 class ChatConsumer(TypedEventConsumer):
     """One visitor in one room."""
 
     namespace = "chat"
-    out_events = (MessageSent, Typing)
+    out_events = (MessageSent, Typing, RoomOpened)
+    presence = Visitor
 
     async def authorize(self) -> bool:
         return bool(self.user.is_authenticated)
 
     async def authorize_room(self, room: str) -> bool:
-        return not self.room.members_only or await is_member(self.user)
+        return not self.room.members_only or await sync_to_async(is_member)(self.user)
 
     async def on_connect(self) -> None:
         self.room = await aget_object_or_404(Room, slug=self.kwargs["slug"])
         await self.join(self.room.slug)
+
+    async def member(self, room: str) -> Visitor:
+        return Visitor(name=self.user.first_name)
 
     @on
     async def send_message(self, event: SendMessage) -> None:
@@ -36,3 +42,15 @@ class ChatConsumer(TypedEventConsumer):
     @on
     async def start_typing(self, event: StartTyping) -> None:
         await self.publish_to_others(self.room.slug, Typing(author=self.user.first_name))
+
+    @on
+    def open_room(self, event: OpenRoom) -> RoomOpened:
+        # Django's ValidationError answers the request: its fields are those of the form.
+        if event.members_only and not is_member(self.user):
+            raise ValidationError({"members_only": "You are no member, and would not get in."})
+        room = Room(**event.model_dump())
+        room.full_clean()
+        room.save()
+        opened = RoomOpened.model_validate(room)
+        broadcast(opened, namespace="chat")
+        return opened

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from wsrt import Event
 
@@ -33,3 +33,27 @@ class Typing(Event, name="typing", overflow="drop"):
     """Somebody is writing. Whoever is behind can do without."""
 
     author: str
+
+
+class OpenRoom(Event, name="room.open"):
+    """A client opens a room, by a form."""
+
+    name: str = Field(min_length=2, max_length=50)
+    slug: str
+    topic: str = Field(max_length=100)
+    members_only: bool = False
+
+
+class RoomOpened(Event, name="room.opened"):
+    """There is a new room."""
+
+    name: str
+    slug: str
+    topic: str
+    members_only: bool
+
+
+class Visitor(BaseModel):
+    """What those in a room see of each other."""
+
+    name: str

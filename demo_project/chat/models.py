@@ -10,7 +10,11 @@ MEMBERS = "members"
 
 
 class Room(models.Model):
-    slug = models.SlugField(unique=True)
+    slug = models.SlugField(
+        "address",
+        unique=True,
+        error_messages={"unique": "There is a room at this address already."},
+    )
     name = models.CharField(max_length=50)
     topic = models.CharField(max_length=100)
     members_only = models.BooleanField(default=False)

@@ -22,6 +22,6 @@ def make_guest(name: str) -> User:
     return user
 
 
-async def is_member(user: User | AnonymousUser) -> bool:
+def is_member(user: User | AnonymousUser) -> bool:
     """Return whether a user may enter rooms that are for members only."""
-    return isinstance(user, User) and await user.groups.filter(name=MEMBERS).aexists()
+    return isinstance(user, User) and user.groups.filter(name=MEMBERS).exists()

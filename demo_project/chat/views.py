@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asgiref.sync import async_to_sync
 from django.contrib import messages
 from django.contrib.auth import login, logout
 from django.contrib.auth.decorators import login_required
@@ -91,7 +90,7 @@ def announce(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _may_read(request: HttpRequest, room: Room) -> bool:
-    return not room.members_only or async_to_sync(is_member)(request.user)
+    return not room.members_only or is_member(request.user)
 
 
 def _as_json(message: Message) -> dict[str, object]:

@@ -29,6 +29,7 @@ PAGES = {
     "users": {},
     "room": {"namespace": "chat", "room": "lobby"},
     "user": {"user": "7"},
+    "schema": {},
     "log": {},
     "announce": {},
 }

@@ -194,6 +194,16 @@ class HereConsumer(TypedEventConsumer):
         await self.leave(event.room)
 
 
+class QuietConsumer(TypedEventConsumer):
+    """Is in the rooms of HereConsumer, and says nothing of its users."""
+
+    namespace = "here"
+
+    async def on_connect(self) -> None:
+        await self.set_user_id(self.query["user"])
+        await self.join(self.kwargs["room"])
+
+
 class UnmannedConsumer(TypedEventConsumer):
     """Refuses, in a scope that may have no user."""
 

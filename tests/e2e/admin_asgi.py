@@ -36,16 +36,19 @@ def with_policy(application: Any) -> Any:
     return wrapped
 
 
-def application_with(urlpatterns: list[Any]) -> Any:
+def application_with(urlpatterns: list[Any], pages: Any) -> Any:
     return with_runtime(
         ProtocolTypeRouter(
             {
-                "http": with_policy(ASGIStaticFilesHandler(http)),
+                "http": with_policy(pages),
                 "websocket": AuthMiddlewareStack(URLRouter(urlpatterns)),
             }
         )
     )
 
 
-application = application_with([*own_urlpatterns, *admin_urlpatterns])
-without_route = application_with([*own_urlpatterns])
+with_static_files = ASGIStaticFilesHandler(http)
+application = application_with([*own_urlpatterns, *admin_urlpatterns], with_static_files)
+without_route = application_with([*own_urlpatterns], with_static_files)
+collected = application_with([*own_urlpatterns, *admin_urlpatterns], http)
+"""Serves static files by hashed_urls alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, WebSocket, expect
 
 from tests.support import report
 from tests.support.browser import chromium
@@ -133,7 +134,7 @@ def open_live(context: BrowserContext, url: str) -> Page:
     """Open a page, and wait until it is live."""
     page = context.new_page()
     page.goto(url)
-    expect(page.locator("#wsrt-live")).to_have_text("Live")
+    expect(page.locator("#wsrt-live")).to_have_text("Live", timeout=20_000)
     return page
 
 
@@ -357,16 +358,100 @@ def test_without_the_route(browser: Browser, cluster: Cluster) -> None:
         page.goto(address("user", user="member-20"))
         expect(sessions(page)).to_have_count(1)
         expect(page.locator("#wsrt-live")).to_be_hidden()
-        for count in (1, 2, 3):
-            eventually(lambda count=count: len(tries) == count or page.wait_for_timeout(50))
-            page.wait_for_timeout(200)
-            page.clock.run_for(60_000)
+        # Time passes in steps: a try is to fail by the server's answer, not for want of one.
+        eventually(lambda: len(tries) == 3 or page.clock.run_for(500) or page.wait_for_timeout(50))
+        eventually(lambda: page.clock.run_for(500) or page.locator("#wsrt-live").is_visible())
         expect(page.locator("#wsrt-live")).to_have_text("Not live: reload the page to see what is new")
         page.goto(address("rooms"))
         expect(page.locator("#wsrt-live")).to_have_text("Not live: reload the page to see what is new")
         page.clock.run_for(120_000)
         assert len(tries) == 3
         context.close()
+
+
+def test_schema(browser: Browser, cluster: Cluster) -> None:
+    """The schema is filtered while one types; a link to an event that is hidden shows it."""
+    context = enter(browser, cluster.one, "viewer")
+    page = context.new_page()
+    page.goto(address("schema"))
+    page.evaluate("window.isTheSame = true")
+    price = page.get_by_role("article", name="price")
+    everything = page.get_by_role("article").count()
+    page.get_by_label("Event, model or field contains").fill("PRICE")
+    expect(price).to_have_count(2)
+    expect(page.get_by_role("article")).to_have_count(2)
+    expect(page.get_by_role("navigation", name="Events of Chat").get_by_role("link")).to_have_text(["price", "price"])
+    page.get_by_label("Event, model or field contains").fill("no such thing")
+    expect(page.get_by_text("No event matches.")).to_be_visible()
+    expect(page.get_by_role("article")).to_have_count(0)
+    page.evaluate("location.hash = 'Chat.sends.price'")
+    expect(page.get_by_role("article")).to_have_count(everything)
+    expect(price.last).to_be_in_viewport()
+    assert page.evaluate("window.isTheSame")
+    with page.expect_download() as begun:
+        page.get_by_role("link", name="JSON Schema").click()
+    assert "Chat.sends" in json.loads(Path(begun.value.path()).read_text())["$defs"]
+    context.close()
+
+
+def test_schema_without_javascript(browser: Browser, cluster: Cluster) -> None:
+    """Without the script the filter works by reload."""
+    context = enter(browser, cluster.one, "viewer", java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address("schema"))
+    page.get_by_label("Event, model or field contains").fill("price")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("article")).to_have_count(2)
+    context.close()
+
+
+def test_hashed_names(browser: Browser, cluster: Cluster, tmp_path: Path) -> None:
+    """The pages are live where static files have hashes in their names, and no others are there."""
+    settings = {"DJANGO_SETTINGS_MODULE": "tests.e2e.hashed_settings", "WSRT_TEST_STATIC": str(tmp_path)}
+    environment = {**cluster.options["environment"], **settings}
+    options = {**cluster.options, "application": "tests.e2e.admin_asgi:collected", "environment": environment}
+    with Server("uvicorn", **options) as server:
+        collect = [sys.executable, "-m", "django", "collectstatic", "--no-input", "--verbosity", "0"]
+        subprocess.run(collect, env={**os.environ, **server.environment}, cwd=ROOT, check=True)
+        for name in ("admin", "client"):
+            (tmp_path / f"wsrt/{name}.js").unlink()
+        context = enter(browser, server, "root")
+        open_live(context, address())
+        context.close()
+
+
+def test_pages_that_nobody_looks_at(browser: Browser, cluster: Cluster) -> None:
+    """A page that was hidden for a minute closes its socket, and opens one when somebody looks at it."""
+    context = enter(browser, cluster.one, "root")
+    page = context.new_page()
+    page.clock.install()
+    sockets: list[WebSocket] = []
+    page.on("websocket", lambda socket: sockets.append(socket))
+    page.goto(address())
+    expect(page.locator("#wsrt-live")).to_have_text("Live")
+
+    def turn(state: str) -> None:
+        page.evaluate(
+            """(state) => {
+                Object.defineProperty(document, "visibilityState", {value: state, configurable: true});
+                document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            state,
+        )
+
+    turn("hidden")
+    # The server's pings do not come faster: on the way the link is taken for dead, and dialed again.
+    page.clock.run_for(65_000)
+    eventually(lambda: all(socket.is_closed() for socket in sockets) or page.wait_for_timeout(50))
+    count = len(sockets)
+    for _ in range(10):
+        page.clock.run_for(15_000)
+        page.wait_for_timeout(20)
+    assert len(sockets) == count
+    turn("visible")
+    eventually(lambda: len(sockets) == count + 1 or page.wait_for_timeout(50))
+    expect(page.locator("#wsrt-live")).to_have_text("Live")
+    context.close()
 
 
 def test_without_javascript(browser: Browser, cluster: Cluster) -> None:
@@ -402,6 +487,7 @@ PAGES = {
     "user": address("user", user="2"),
     "events": address("announce"),
     "announce": address("announce", namespace="chat", event="said", room="lobby"),
+    "schema": address("schema"),
     "log": address("log"),
 }
 

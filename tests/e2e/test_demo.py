@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.support import report
 from tests.support.browser import chromium
+from tests.support.frames import Frames, Seen
 from tests.support.processes import ROOT, Process, free_port, is_listening
+from wsrt.clients.asyncapi import json_schema
+from wsrt.clients.description import describe
+from wsrt.console.live import AdminConsumer
 
 pytestmark = pytest.mark.browser
 
@@ -66,17 +74,48 @@ def browser() -> Iterator[Browser]:
         yield instance
 
 
-def enter(browser: Browser, demo: Demo, *, user: str | None = None, guest: str | None = None) -> Page:
-    """Sign in, in a window of one's own, and wait until the room is live."""
-    page = browser.new_context().new_page()
-    page.goto(demo.url)
-    if user:
-        page.get_by_role("button", name=user).click()
-    else:
-        page.get_by_label("Or come as a guest").fill(guest or "")
-        page.get_by_role("button", name="Enter").click()
-    expect(page.locator("#state")).to_have_text("Live")
-    return page
+@pytest.fixture(scope="module")
+def schemas(database: Path) -> dict[str, tuple[dict[str, Any], str]]:
+    """What frames are to be, by the path of their socket: of the demo as its command writes it, and of the admin."""
+    return {
+        "/ws/rooms/": (json.loads(manage(database, "wsrt_schema", "--format", "json-schema")), "Chat"),
+        "/ws/wsrt/admin/": (json_schema(describe([AdminConsumer])), "Admin"),
+    }
+
+
+@pytest.fixture
+def frames(schemas: dict[str, tuple[dict[str, Any], str]]) -> Iterator[Frames]:
+    """Every frame of the pages of a test; it fails where one is not as the schema says."""
+    frames = Frames(schemas)
+    yield frames
+    assert frames.seen
+    assert frames.problems() == []
+
+
+Enter = Callable[..., Page]
+
+
+@pytest.fixture
+def enter(browser: Browser, demo: Demo, frames: Frames) -> Iterator[Enter]:
+    """Signs in, in a window of one's own, and waits until the room is live."""
+    contexts = []
+
+    def enter(*, user: str | None = None, guest: str | None = None, **options: Any) -> Page:
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        frames.watch(page)
+        page.goto(demo.url)
+        if user:
+            page.get_by_role("button", name=user).click()
+        else:
+            page.get_by_label("Or come as a guest").fill(guest or "")
+            page.get_by_role("button", name="Enter").click()
+        expect(page.locator("#state")).to_have_text("Live")
+        return page
+
+    yield enter
+    for context in contexts:
+        context.close()
 
 
 def say(page: Page, text: str) -> None:
@@ -84,9 +123,9 @@ def say(page: Page, text: str) -> None:
     page.get_by_role("button", name="Send").click()
 
 
-def test_two_people(browser: Browser, demo: Demo) -> None:
+def test_two_people(enter: Enter) -> None:
     """A message and a typing mark reach the other; an announcement made by a view reaches both."""
-    ada, guest = enter(browser, demo, user="Ada"), enter(browser, demo, guest="Bo")
+    ada, guest = enter(user="Ada"), enter(guest="Bo")
     ada.get_by_label("Message to Lobby").press_sequentially("he")
     expect(guest.locator("#typing")).to_have_text("Ada is typing…")
     say(ada, "hello <b>Bo</b>")
@@ -103,40 +142,48 @@ def test_two_people(browser: Browser, demo: Demo) -> None:
         expect(page.locator(".announcement .text", has_text="The coffee is ready")).to_have_count(1)
 
 
-def test_members_only(browser: Browser, demo: Demo) -> None:
+def test_members_only(enter: Enter) -> None:
     """A guest is refused by the room of the members, and told so; a member is not."""
-    guest = enter(browser, demo, guest="Eve")
+    guest = enter(guest="Eve")
     guest.get_by_role("link", name=re.compile("^Members")).click()
     expect(guest.locator("#state")).to_have_text("Not allowed here")
     expect(guest.get_by_text("This room is for members.")).to_be_visible()
-    ada = enter(browser, demo, user="Grace")
+    ada = enter(user="Grace")
     ada.get_by_role("link", name=re.compile("^Members")).click()
     expect(ada.locator("#state")).to_have_text("Live")
 
 
-def test_server_restart(browser: Browser, demo: Demo, database: Path) -> None:
+def test_server_restart(enter: Enter, demo: Demo, database: Path) -> None:
     """The server is killed and started again: both pages come back, and miss nothing that was stored meanwhile."""
-    first, second = enter(browser, demo, user="Linus"), enter(browser, demo, user="Margaret")
+    first, second = enter(user="Linus"), enter(user="Margaret")
     say(first, "before the restart")
     expect(second.locator(".message .text", has_text="before the restart")).to_have_count(1)
     demo.kill()
     for page in (first, second):
-        expect(page.locator("#state")).not_to_have_text("Live")
+        expect(page.locator("#state")).to_have_text(re.compile(r"^Back in \d+ s$"))
+    # What is said meanwhile waits, and is sent once.
+    say(first, "while the server was down")
+    say(first, "and one more")
+    expect(first.get_by_role("list", name="Not sent yet").get_by_text("Waiting to be sent")).to_have_count(2)
     said = manage(database, "announce", "lobby", "while you were away")
     assert "make demo REDIS=1" in said
     demo.start()
     for page in (first, second):
         expect(page.locator("#state")).to_have_text("Live", timeout=30_000)
         expect(page.locator(".announcement .text", has_text="while you were away")).to_have_count(1)
+    for page in (first, second):
+        expect(page.locator(".message .text", has_text="while the server was down")).to_have_count(1)
+    expect(first.locator(".message .text")).to_contain_text(["while the server was down", "and one more"])
+    expect(first.get_by_role("list", name="Not sent yet").get_by_role("listitem")).to_have_count(0)
     say(second, "after the restart")
     for page in (first, second):
         expect(page.locator(".message .text", has_text="after the restart")).to_have_count(1)
         expect(page.locator(".message .text", has_text="before the restart")).to_have_count(1)
 
 
-def test_operator(browser: Browser, demo: Demo, database: Path) -> None:
+def test_operator(enter: Enter, database: Path) -> None:
     """Ada sees in the admin who is in the lobby, and sends a guest away; others have no way there."""
-    guest, ada = enter(browser, demo, guest="Mallory"), enter(browser, demo, user="Ada")
+    guest, ada = enter(guest="Mallory"), enter(user="Ada")
     expect(guest.get_by_role("link", name="Who is connected")).to_have_count(0)
     ada.get_by_role("link", name="Who is connected").click()
     expect(ada.locator("#wsrt-live")).to_have_text("Live")
@@ -149,3 +196,217 @@ def test_operator(browser: Browser, demo: Demo, database: Path) -> None:
     ada.get_by_role("button", name="Disconnect this user").click()
     expect(ada.get_by_text(re.compile("^Disconnected: user"))).to_be_visible()
     expect(guest.locator("#state")).not_to_have_text("Live")
+
+
+def test_who_is_here(enter: Enter, demo: Demo) -> None:
+    """Everybody in the room is shown to everybody, each once, and goes when the last window is closed."""
+    ada = enter(user="Ada")
+    here = ada.get_by_role("list", name="Who is here").get_by_role("listitem")
+    # Those of the tests before are shown until their grace is over.
+    expect(here).to_have_text(["AAda"], timeout=20_000)
+    bo = enter(guest="Bo")
+    expect(here.filter(has_text="Bo")).to_have_count(1)
+    expect(bo.get_by_role("list", name="Who is here").get_by_role("listitem")).to_have_count(2)
+    second = bo.context.new_page()
+    second.goto(f"{demo.url}/rooms/lobby/")
+    expect(second.locator("#state")).to_have_text("Live")
+    expect(bo.get_by_role("list", name="Who is here").get_by_role("listitem")).to_have_count(2)
+    bo.get_by_role("link", name=re.compile("^Random")).click()
+    second.close()
+    expect(here).to_have_count(1, timeout=20_000)
+
+
+def test_offline(enter: Enter) -> None:
+    """A page without a network says so at once, counts down, and comes back by itself when there is one."""
+    page = enter(user="Grace")
+    page.context.set_offline(True)
+    expect(page.locator("#state")).to_have_text(re.compile(r"^(Back in \d+ s|Reconnecting|Connecting)$"))
+    say(page, "from the tunnel")
+    expect(page.get_by_role("list", name="Not sent yet")).to_contain_text("from the tunnel")
+    page.context.set_offline(False)
+    expect(page.locator("#state")).to_have_text("Live", timeout=30_000)
+    expect(page.locator(".message .text", has_text="from the tunnel")).to_have_count(1)
+
+
+def test_refused_message(enter: Enter) -> None:
+    """A message that the server does not take stays, with what is wrong with it, until it is dropped."""
+    page = enter(user="Grace")
+    page.evaluate("document.getElementById('text').removeAttribute('maxlength')")
+    say(page, "x" * 2001)
+    outbox = page.get_by_role("list", name="Not sent yet")
+    expect(outbox).to_contain_text("Not sent: String should have at most 2000 characters")
+    outbox.get_by_role("button", name="Send again").click()
+    expect(outbox).to_contain_text("Not sent: String should have at most 2000 characters")
+    outbox.get_by_role("button", name="Drop it").click()
+    expect(outbox.get_by_role("listitem")).to_have_count(0)
+
+
+def test_open_a_room(enter: Enter) -> None:
+    """What the server says of a form stands beside its fields; once it is right the room is there, for everybody."""
+    guest, ada = enter(guest="Bo"), enter(user="Ada")
+    guest.get_by_role("button", name="Open a room").click()
+    name, slug, topic, members = (guest.get_by_label(label) for label in ("Name", "Address", "Topic", "For members"))
+    # What Pydantic says of the event.
+    topic.fill("x" * 101)
+    guest.get_by_role("button", name="Open it").click()
+    expect(name).to_have_accessible_description("String should have at least 2 characters")
+    expect(topic).to_have_accessible_description("String should have at most 100 characters")
+    expect(name).to_have_attribute("aria-invalid", "true")
+    expect(slug).not_to_have_attribute("aria-invalid", "true")
+    expect(name).to_be_focused()
+    # What Django says of the model.
+    name.fill("Lobby again")
+    slug.fill("lobby")
+    topic.fill("")
+    guest.get_by_role("button", name="Open it").click()
+    expect(slug).to_have_accessible_description("There is a room at this address already.")
+    expect(topic).to_have_accessible_description("This field cannot be blank.")
+    expect(name).not_to_have_attribute("aria-invalid", "true")
+    expect(slug).to_be_focused()
+    # What the handler says.
+    slug.fill("book-club")
+    topic.fill("One a <b>month</b>")
+    members.check()
+    guest.get_by_role("button", name="Open it").click()
+    expect(members).to_have_accessible_description("You are no member, and would not get in.")
+    expect(members).to_be_focused()
+    members.uncheck()
+    name.fill("Book club")
+    guest.get_by_role("button", name="Open it").click()
+    expect(guest.get_by_role("heading", name="Book club")).to_be_visible()
+    expect(guest.locator("#state")).to_have_text("Live")
+    room = ada.get_by_role("link", name="Book club")
+    expect(room).to_have_text("Book club One a <b>month</b>")
+    room.click()
+    expect(ada.locator("#state")).to_have_text("Live")
+    say(ada, "chapter one")
+    expect(guest.locator(".message .text", has_text="chapter one")).to_have_count(1)
+
+
+def test_form_without_a_connection(enter: Enter) -> None:
+    """A form that cannot be sent says so, and keeps what was written."""
+    page = enter(user="Grace")
+    page.context.set_offline(True)
+    expect(page.locator("#state")).not_to_have_text("Live")
+    page.get_by_role("button", name="Open a room").click()
+    page.get_by_label("Name").fill("Nowhere")
+    page.get_by_role("button", name="Open it").click()
+    expect(page.get_by_role("alert")).to_contain_text("there is no connection")
+    expect(page.get_by_label("Name")).to_have_value("Nowhere")
+
+
+def test_outdated(enter: Enter, demo: Demo) -> None:
+    """A page with the client of another schema says that it is old, and works on."""
+    page = enter(user="Linus")
+    hint = page.get_by_text("There is a newer version of this page.")
+    expect(hint).to_be_hidden()
+
+    def older(route: Any) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=re.sub(r'schemaHash: "\w+"', 'schemaHash: "older"', response.text()))
+
+    page.route("**/clients/index.js", older)
+    page.goto(f"{demo.url}/rooms/random/")
+    expect(page.locator("#state")).to_have_text("Live")
+    expect(hint).to_be_visible()
+    say(page, "still here")
+    expect(page.locator(".message .text", has_text="still here")).to_have_count(1)
+
+
+def test_frames(enter: Enter, frames: Frames) -> None:
+    """Every event of the demo was seen by the comparison with the schema, and so were reserved ones."""
+    ada, bo = enter(user="Ada"), enter(guest="Bo")
+    ada.get_by_label("Message to Lobby").press_sequentially("he")
+    expect(bo.locator("#typing")).to_have_text("Ada is typing…")
+    say(ada, "hello")
+    expect(bo.locator(".message .text", has_text=re.compile("^hello$"))).to_have_count(1)
+    ada.get_by_role("button", name="Open a room").click()
+    ada.get_by_role("button", name="Open it").click()
+    expect(ada.get_by_label("Name")).to_be_focused()
+    for label, text in (("Name", "Frames"), ("Address", "frames"), ("Topic", "What went over the wire")):
+        ada.get_by_label(label).fill(text)
+    ada.get_by_role("button", name="Open it").click()
+    expect(bo.get_by_role("link", name="Frames")).to_be_visible()
+    expect(ada.locator("#state")).to_have_text("Live")
+    sent, received = frames.events(is_sent=True), frames.events(is_sent=False)
+    assert sent >= {"message.send", "typing.start", "room.open", "wsrt.resume"}
+    answers = {"wsrt.ok", "wsrt.error"}
+    assert received >= {"message.sent", "typing", "room.opened", "wsrt.hello", "wsrt.joined", "wsrt.presence", *answers}
+    report.note("Frames of the demo", f"{len(frames.seen)} of one test, {len(sent | received)} events, all valid")
+
+
+def test_frames_that_break_the_schema_are_found(enter: Enter, frames: Frames) -> None:
+    """The comparison finds a wrong frame that a page sent, and each one that is spoilt, whichever it is."""
+    page = enter(user="Margaret")
+    say(page, "all is well")
+    expect(page.locator(".message .text", has_text="all is well")).to_have_count(1)
+    assert frames.problems() == []
+    good = list(frames.seen)
+    page.evaluate(
+        """() => new Promise((resolve) => {
+            const socket = new WebSocket(document.getElementById("chat").dataset.url);
+            socket.onopen = () => socket.send('{"event": "message.send", "data": {"text": ""}}');
+            socket.onclose = resolve;
+        })"""
+    )
+    (problem,) = frames.problems()
+    assert problem.startswith('sent at /ws/rooms/lobby/: {"event": "message.send", "data": {"text": ""}}')
+    spoilt = [dataclasses.replace(seen, text=text) for seen in good if (text := spoil(seen))]
+    events = {json.loads(seen.text)["event"] for seen in spoilt}
+    assert events >= {"wsrt.hello", "wsrt.joined", "wsrt.presence", "message.send", "message.sent"}
+    for seen in spoilt:
+        frames.seen = [seen]
+        assert frames.problems(), seen
+    frames.seen = good
+
+
+def spoil(seen: Seen) -> str:
+    """Return the frame with data that its event cannot have; "" for one that may have any."""
+    frame = json.loads(seen.text)
+    if frame["event"] in {"typing.start", "wsrt.ok", "wsrt.resume"}:
+        return ""
+    frame["data"] = [] if frame["event"] in {"wsrt.ping", "wsrt.pong"} else {"room": 7}
+    return json.dumps(frame)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_looks(enter: Enter, demo: Demo, scheme: str, width: int, tmp_path_factory: Any) -> None:
+    """The page fits its window, says nothing on the console, and is kept as a picture to look at."""
+    folder = Path(os.environ.get("WSRT_SCREENSHOTS") or tmp_path_factory.getbasetemp() / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": width, "height": 844}}
+    bo, ada = enter(guest="Bo", **options), enter(user="Ada", **options)
+    complaints: list[str] = []
+    ada.on("console", lambda message: complaints.append(message.text) if message.type in {"error", "warning"} else None)
+    ada.on("pageerror", lambda error: complaints.append(str(error)))
+    ada.reload()
+    expect(ada.locator("#state")).to_have_text("Live")
+
+    def look(page: Page, name: str) -> None:
+        overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(overflow) <= 0, name
+        page.screenshot(path=folder / f"demo-{name}-{scheme}-{width}.png")
+
+    say(bo, "Is anybody here?")
+    expect(ada.locator(".message .text", has_text="Is anybody here?").last).to_be_visible()
+    say(ada, "I am, and so is everybody who is named above.")
+    bo.get_by_label("Message to Lobby").press_sequentially("He")
+    expect(ada.locator("#typing")).to_have_text("Bo is typing…")
+    look(ada, "room")
+    ada.get_by_role("button", name="Open a room").click()
+    ada.get_by_label("Topic").fill("x" * 101)
+    ada.get_by_label("Address").fill("lobby")
+    ada.get_by_role("button", name="Open it").click()
+    expect(ada.get_by_label("Name")).to_be_focused()
+    look(ada, "form")
+    assert complaints == []
+    ada.get_by_role("button", name="Cancel").click()
+    ada.context.set_offline(True)
+    expect(ada.locator("#state")).not_to_have_text("Live")
+    say(ada, "Written in a tunnel")
+    expect(ada.get_by_text("Waiting to be sent")).to_be_visible()
+    ada.evaluate("document.getElementById('outdated').hidden = false")
+    look(ada, "offline")
+    ada.goto("about:blank")
+    report.note("Screenshots of the demo", f"{scheme} {width}: {folder}")

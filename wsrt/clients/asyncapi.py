@@ -7,7 +7,7 @@ from typing import Any
 
 from .description import ConsumerEntry, Description, EventEntry
 
-__all__ = ["asyncapi", "json_schema"]
+__all__ = ["asyncapi", "json_schema", "message_key"]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -31,7 +31,7 @@ def asyncapi(description: Description, *, title: str = "Realtime", version: str 
             schemas[_key(prefix, name)] = _moved(schema, prefix)
         for direction in ("receives", "sends"):
             for event in consumer[direction]:
-                messages[_message(prefix, direction, event["name"])] = _envelope(event, prefix)
+                messages[message_key(prefix, direction, event["name"])] = _envelope(event, prefix)
         for number, path in enumerate(consumer["paths"] or [None]):
             channel = prefix if number == 0 else f"{prefix}.{number + 1}"
             channels[channel] = _channel(consumer, path)
@@ -80,6 +80,11 @@ def json_schema(description: Description) -> dict[str, Any]:
     return {"$schema": DRAFT, "$id": "urn:wsrt:frames", "$defs": definitions}
 
 
+def message_key(prefix: str, direction: str, name: str) -> str:
+    """Return by what an event is known in these documents: "Chat.receives.message.send"; no two have the same."""
+    return f"{prefix}.{direction}.{_word(name)}"
+
+
 # Private.
 
 
@@ -89,8 +94,8 @@ def _channel(consumer: ConsumerEntry, path: str | None) -> dict[str, Any]:
         "address": path,
         "messages": {
             **{
-                _message(prefix, direction, event["name"]): {
-                    "$ref": f"#/components/messages/{_message(prefix, direction, event['name'])}"
+                message_key(prefix, direction, event["name"]): {
+                    "$ref": f"#/components/messages/{message_key(prefix, direction, event['name'])}"
                 }
                 for direction in ("receives", "sends")
                 for event in consumer[direction]
@@ -116,7 +121,7 @@ def _operations(consumer: ConsumerEntry, channel: str) -> dict[str, Any]:
     operations: dict[str, Any] = {}
 
     def message(direction: str, name: str) -> dict[str, str]:
-        key = name if name.startswith("wsrt.") else _message(prefix, direction, name)
+        key = name if name.startswith("wsrt.") else message_key(prefix, direction, name)
         return {"$ref": f"#/channels/{channel}/messages/{key}"}
 
     for event in consumer["receives"]:
@@ -225,10 +230,6 @@ def _moved(schema: Any, prefix: str, where: str = "#/components/schemas/") -> An
 
 def _key(prefix: str, name: str) -> str:
     return f"{prefix}.{_word(name)}"
-
-
-def _message(prefix: str, direction: str, name: str) -> str:
-    return f"{prefix}.{direction}.{_word(name)}"
 
 
 def _word(name: str) -> str:

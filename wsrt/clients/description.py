@@ -7,12 +7,10 @@ It is the only input of what is generated: AsyncAPI, JSON Schema, and the client
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypedDict
 
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
@@ -22,8 +20,9 @@ from ..close_codes import Close
 from ..consumers import TypedEventConsumer
 from ..protocol.catalog import namespaces
 from ..protocol.events import Event, meta
+from .routes import client_name, routes
 
-__all__ = ["CloseEntry", "ConsumerEntry", "Description", "EventEntry", "describe", "routes"]
+__all__ = ["CloseEntry", "ConsumerEntry", "Description", "EventEntry", "describe"]
 
 OWN = "wsrt."
 """Namespaces that begin so are wsrt's own, and in no description unless asked for."""
@@ -129,19 +128,6 @@ def describe(consumers: Iterable[type[TypedEventConsumer]] | None = None) -> Des
     }
 
 
-def routes() -> dict[type, list[str]]:
-    """Return the URL patterns of ``ASGI_APPLICATION`` by the consumer that they lead to; {} where there is none."""
-    from django.conf import settings
-
-    path = getattr(settings, "ASGI_APPLICATION", None)
-    if not path:
-        return {}
-    found: dict[type, list[str]] = {}
-    for pattern, consumer in _walk(import_string(path), ""):
-        found.setdefault(consumer, []).append(pattern)
-    return found
-
-
 class Schema(GenerateJsonSchema):
     """JSON Schema as Pydantic writes it, but for what it leaves open though the wire does not."""
 
@@ -198,7 +184,7 @@ def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerE
     if shown:
         presence = schemas[shown, "serialization"] if isinstance(shown, type) else {}
     return {
-        "name": consumer.__name__.removesuffix("Consumer") or consumer.__name__,
+        "name": client_name(consumer),
         "consumer": f"{consumer.__module__}.{consumer.__qualname__}",
         "namespace": consumer.namespace,
         "description": _doc(consumer, TypedEventConsumer),
@@ -248,40 +234,3 @@ def _doc(cls: type, base: type) -> str:
     # Its own, not the one that it inherits.
     own = cls.__dict__.get("__doc__")
     return inspect.cleandoc(own) if own and own != base.__doc__ else ""
-
-
-def _walk(application: Any, prefix: str) -> Iterator[tuple[str, type]]:
-    """Find consumers in whatever Channels and its middlewares are made of."""
-    consumer = getattr(application, "consumer_class", None)
-    if isinstance(consumer, type):
-        if issubclass(consumer, TypedEventConsumer):
-            yield f"/{prefix}", consumer
-        return
-    mapping = getattr(application, "application_mapping", None)
-    if isinstance(mapping, dict):
-        if "websocket" in mapping:
-            yield from _walk(mapping["websocket"], prefix)
-        return
-    patterns = getattr(application, "routes", None)
-    if patterns is not None:
-        for route in patterns:
-            yield from _walk(route.callback, prefix + _template(route.pattern))
-        return
-    inner = getattr(application, "inner", None) or getattr(application, "application", None)
-    if inner is None:
-        inner = getattr(application, "_application", None)
-    if inner is not None:
-        yield from _walk(inner, prefix)
-
-
-PATH_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
-REGEX_PARAMETER = re.compile(r"\(\?P<(\w+)>[^()]*(?:\([^()]*\)[^()]*)*\)")
-
-
-def _template(pattern: Any) -> str:
-    """Return a Django URL pattern with its parameters as ``{name}``."""
-    text = str(pattern)
-    if type(pattern).__name__ == "RegexPattern":
-        text = REGEX_PARAMETER.sub(r"{\1}", text).removeprefix("^").removesuffix("$").removesuffix(r"\Z")
-        return text.replace("\\", "").removesuffix("/?")
-    return PATH_PARAMETER.sub(r"{\1}", text)

@@ -23,6 +23,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from pydantic_core import to_json
 
+from ..clients.description import describe
 from ..conf import conf
 from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
 from ..layers import is_local
@@ -48,6 +49,7 @@ from .pages import (
     shown_namespaces,
 )
 from .realtime import ANNOUNCE, DISCONNECT, VIEW, Realtime
+from .schema import FILES, UNDESCRIBABLE, available_files, closes, consumers, file_text
 from .targets import Target
 
 if TYPE_CHECKING:
@@ -114,9 +116,10 @@ class RealtimeAdmin(ModelAdmin):
             "user": self.user,
             "disconnect": self.disconnect,
             "announce": self.announce,
+            "schema": self.schema,
             "log": self.log,
         }
-        return [
+        pages = [
             path(
                 "" if name == "changelist" else f"{name}/",
                 self.admin_site.admin_view(view),
@@ -124,6 +127,8 @@ class RealtimeAdmin(ModelAdmin):
             )
             for name, view in views.items()
         ]
+        download = self.admin_site.admin_view(self.schema_file)
+        return [*pages, path("schema/<str:name>", download, name="wsrt_realtime_schema_file")]
 
     # Pages.
 
@@ -202,6 +207,36 @@ class RealtimeAdmin(ModelAdmin):
         pages = Paginator(entries.order_by("-action_time", "-pk"), ENTRIES)
         page = pages.get_page(request.GET.get("page"))
         return self._render(request, "log", _("Log"), {"page": page, "pages": pages.get_elided_page_range(page.number)})
+
+    def schema(self, request: HttpRequest) -> HttpResponse:
+        """What clients may send and get."""
+        self._require(request, VIEW)
+        search = _text(request, "q").strip()
+        context: dict[str, Any] = {"search": search}
+        try:
+            description = describe()
+        except UNDESCRIBABLE as error:
+            return self._render(request, "schema", _("Schema"), {**context, "schema_trouble": str(error)})
+        rows = consumers(description, search)
+        context |= {
+            "consumers": rows,
+            "is_empty": bool(search) and all(row.is_hidden for row in rows),
+            "closes": closes(description),
+            "files": [{"label": label, "url": self._file_url(name)} for name, label in available_files().items()],
+        }
+        return self._render(request, "schema", _("Schema"), context)
+
+    def schema_file(self, request: HttpRequest, name: str) -> HttpResponse:
+        """The schema as a document, to download."""
+        self._require(request, VIEW)
+        if name not in available_files():
+            raise Http404("There is no such document, or what writes it is not installed.")
+        try:
+            text = file_text(name)
+        except UNDESCRIBABLE:
+            return HttpResponseRedirect(self._url("schema"))  # which says why
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return HttpResponse(text, content_type=FILES[name], headers=headers)
 
     # Actions.
 
@@ -405,6 +440,9 @@ class RealtimeAdmin(ModelAdmin):
     def _url(self, name: str, **query: str) -> str:
         url = reverse(f"admin:wsrt_realtime_{name}", current_app=self.admin_site.name)
         return f"{url}?{urlencode(query)}" if query else url
+
+    def _file_url(self, name: str) -> str:
+        return reverse("admin:wsrt_realtime_schema_file", args=[name], current_app=self.admin_site.name)
 
     def _namespace(self, request: HttpRequest) -> tuple[str, list[str]]:
         """Return the namespace that is asked for, else the first, and those that there are."""

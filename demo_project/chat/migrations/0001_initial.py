@@ -17,7 +17,14 @@ class Migration(migrations.Migration):
             name="Room",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("slug", models.SlugField(unique=True)),
+                (
+                    "slug",
+                    models.SlugField(
+                        error_messages={"unique": "There is a room at this address already."},
+                        unique=True,
+                        verbose_name="address",
+                    ),
+                ),
                 ("name", models.CharField(max_length=50)),
                 ("topic", models.CharField(max_length=100)),
                 ("members_only", models.BooleanField(default=False)),

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { environment } from "../../../wsrt/clients/typescript/environment.js";
 import {
   ConnectionError,
   PayloadTooLargeError,
@@ -164,4 +165,11 @@ test("refs are strings, unique over connections and clients", async () => {
   }
   assert.equal(new Set(refs).size, 450);
   assert.ok(refs.every((ref) => typeof ref === "string" && ref.length <= 64));
+});
+
+test("a request that may take for ever does not time out at once", async () => {
+  const { setTimeout, clearTimeout } = environment();
+  const timer = setTimeout(() => assert.fail(), Infinity);
+  await new Promise((resolve) => setTimeout(() => resolve(null), 10));
+  clearTimeout(timer);
 });

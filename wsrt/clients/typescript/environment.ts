@@ -42,13 +42,16 @@ interface Globals {
 
 const globals = globalThis as unknown as Globals;
 
+/** Timers of more than 24 days, infinite ones too, would run at once. */
+const LONGEST_MS = 2 ** 31 - 1;
+
 export function environment(given: Partial<Environment> = {}): Environment {
   return {
     WebSocket: globals.WebSocket,
     now: () => Date.now(),
     random: () => Math.random(),
     // Not the functions themselves: browsers want them called on their own global.
-    setTimeout: (run, ms) => globals.setTimeout(run, ms),
+    setTimeout: (run, ms) => globals.setTimeout(run, Math.min(ms, LONGEST_MS)),
     clearTimeout: (timer) => globals.clearTimeout(timer),
     page: "page" in given ? null : browserPage(),
     ...given,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 
 from ...clients.asyncapi import asyncapi, json_schema
 from ...clients.description import describe
+from ...clients.text import to_json, to_yaml
 
 
 class Command(BaseCommand):
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         else:
             document = json_schema(description)
         output: Path | None = options["output"]
-        text = _yaml(document) if output is not None and output.suffix in (".yaml", ".yml") else _json(document)
+        text = _yaml(document) if output is not None and output.suffix in (".yaml", ".yml") else to_json(document)
         if output is None:
             self.stdout.write(text, ending="")
         else:
@@ -44,15 +44,8 @@ class Command(BaseCommand):
             self.stderr.write(self.style.SUCCESS(f"{output}: {len(description['consumers'])} consumers"))
 
 
-def _json(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
 def _yaml(document: dict[str, Any]) -> str:
     try:
-        import yaml
+        return to_yaml(document)
     except ImportError as error:
         raise CommandError('YAML needs PyYAML: pip install "wsrt[yaml]". JSON needs nothing.') from error
-    # Through JSON: lists and dicts that stand in two places become no anchors.
-    text: str = yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False, allow_unicode=True, width=120)
-    return text

@@ -7,16 +7,10 @@
 
 const FIRST_TRIES_MS = [5_000, 30_000];
 const MISSING_MS = 5 * 60_000;
-const BASE_MS = 500;
-const CAP_MS = 20_000;
-const LATER_MS = 5_000;
-const STABLE_MS = 10_000;
 const HIDDEN_MS = 60_000;
 
-/** Codes after which the page would only be refused again. Stock Daphne adds 3000 to the protocol's own. */
-const REFUSED = new Set([4401, 4403]);
-const NEVER = new Set([1000, 1002, 1003, 1007, 1008, 1009, 1010, 4007, 4008, 4009, 4404, 4409, 4410]);
-const RATE_LIMITED = 4429;
+/** Codes after which this user may not see the page. */
+const REFUSED = [4401, 4403];
 
 // What the page shows.
 
@@ -159,21 +153,28 @@ class Live {
   constructor(status) {
     this.status = status;
     this.texts = status.dataset;
-    this.url = new URL(this.texts.url, location.href);
-    this.url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     this.show = new Show(this.texts.timeZone);
-    this.attempts = 0;
     this.wasOpen = false;
-    this.heard = 0;
-    this.patience = 60_000;
-    this.spread = 0;
-    addEventListener("online", () => this.retry());
-    addEventListener("pageshow", (event) => event.persisted && this.retry());
-    addEventListener("pagehide", () => this.pause());
-    document.addEventListener("visibilitychange", () => this.turn());
-    setInterval(() => this.watch(), 5_000);
-    if (isKnownToBeMissing()) this.say("off");
-    else this.open();
+    this.tries = 0;
+  }
+
+  async start() {
+    if (isKnownToBeMissing()) {
+      this.say("off");
+      return;
+    }
+    try {
+      // The page knows what the file is called: its name may have a hash.
+      const { Client } = await import(this.texts.client);
+      this.client = new Client(this.texts.url);
+    } catch (error) {
+      this.say("off");
+      throw error;
+    }
+    this.client.onState((status) => this.turned(status));
+    this.client.onAny((event, data) => this.answered(event, data));
+    document.addEventListener("visibilitychange", () => this.lookedAt());
+    this.client.connect();
   }
 
   say(state) {
@@ -183,104 +184,56 @@ class Live {
     write(this.status, this.texts[state]);
   }
 
-  open() {
-    clearTimeout(this.timer);
-    this.timer = undefined;
-    this.say("connecting");
-    const socket = new WebSocket(this.url, ["wsrt.v1"]);
-    this.socket = socket;
-    // What a socket says that was replaced counts no more.
-    const ifCurrent = (handle) => (event) => socket === this.socket && handle(event);
-    socket.onopen = ifCurrent(() => {
-      this.heard = Date.now();
-      socket.send('{"event":"wsrt.resume","data":{}}');
-      socket.send(this.texts.watch);
-    });
-    socket.onmessage = ifCurrent((event) => this.receive(JSON.parse(event.data)));
-    socket.onclose = ifCurrent((event) => this.closed(event.code));
-  }
-
-  receive({ event, data }) {
-    this.heard = Date.now();
-    switch (event) {
-      case "wsrt.hello":
-        this.wasOpen = true;
-        this.patience = ((data.heartbeat ?? 3600) + (data.heartbeat_timeout ?? 10)) * 1000 + 5_000;
-        this.stable = setTimeout(() => (this.attempts = 0), STABLE_MS);
-        break;
-      case "wsrt.ping":
-        this.socket.send('{"event":"wsrt.pong","data":{}}');
-        break;
-      case "wsrt.closing":
-        this.spread = data.retry_after_ms;
-        break;
-      case "unavailable":
-        this.say("unavailable");
-        break;
-      default:
-        if (event.startsWith("wsrt.")) break;
-        this.say("live");
-        this.show.show(data);
+  turned({ state, reason }) {
+    if (state === "open") {
+      this.wasOpen = true;
+      const { event, data } = JSON.parse(this.texts.watch);
+      this.client.send(event, data);
+    } else if (state === "closed") {
+      if (reason.kind !== "client") this.say(REFUSED.includes(reason.code) ? "refused" : "off");
+    } else if (state === "waiting" && !this.wasOpen && reason.kind !== "page") {
+      this.tryOnceMore();
+    } else {
+      this.say(state);
     }
   }
 
-  closed(code) {
-    this.socket = undefined;
-    clearTimeout(this.stable);
-    if (REFUSED.has(code)) this.say("refused");
-    else if (NEVER.has(code)) this.say("off");
-    else if (this.wasOpen) this.retryLater(code);
-    else this.tryOnceMore();
-  }
-
-  retryLater(code) {
-    const backoff = Math.random() * Math.min(CAP_MS, BASE_MS * 2 ** this.attempts++);
-    const least = code === RATE_LIMITED ? LATER_MS : 200 + Math.random() * this.spread;
-    this.spread = 0;
-    this.say("waiting");
-    this.timer = setTimeout(() => this.open(), least + backoff);
+  answered(event, answer) {
+    if (event === "unavailable") {
+      this.say("unavailable");
+      return;
+    }
+    this.say("live");
+    this.show.show(answer);
   }
 
   /** Where there never was a connection there may be no route, and each try is an error in the server's log. */
   tryOnceMore() {
-    const wait = FIRST_TRIES_MS[this.attempts++];
+    this.client.close();
+    const wait = FIRST_TRIES_MS[this.tries++];
     if (wait !== undefined) {
-      this.timer = setTimeout(() => this.open(), wait * (0.5 + Math.random()));
+      setTimeout(() => this.client.connect(), wait * (0.5 + Math.random()));
       return;
     }
     rememberMissing();
     this.say("off");
   }
 
-  retry() {
-    if (this.timer !== undefined || this.isPaused) {
-      this.isPaused = false;
-      this.open();
-    } else this.watch();
-  }
-
   /** Nobody looks at a page that is hidden for long: it is not kept up to date, and the store is not asked. */
-  turn() {
+  lookedAt() {
     clearTimeout(this.hiding);
-    if (document.visibilityState === "visible") this.retry();
-    else this.hiding = setTimeout(() => this.pause(), HIDDEN_MS);
+    if (document.visibilityState === "hidden") {
+      this.hiding = setTimeout(() => this.pause(), HIDDEN_MS);
+    } else if (this.isPaused) {
+      this.isPaused = false;
+      this.client.connect();
+    }
   }
 
   pause() {
-    if (this.socket === undefined) return;
-    const socket = this.socket;
-    this.socket = undefined;
+    if (this.client.state === "closed") return;
     this.isPaused = true;
-    clearTimeout(this.stable);
-    socket.close(1000);
-  }
-
-  /** A dead link closes no socket: silence for too long is the only sign. */
-  watch() {
-    if (this.socket?.readyState !== WebSocket.OPEN || Date.now() - this.heard <= this.patience) return;
-    const socket = this.socket;
-    this.closed(1006);
-    socket.close();
+    this.client.close();
   }
 }
 
@@ -302,4 +255,4 @@ function rememberMissing() {
   }
 }
 
-new Live(document.getElementById("wsrt-live"));
+await new Live(document.getElementById("wsrt-live")).start();

@@ -1,156 +1,68 @@
-import { Connection } from "./connection.js";
-import { hue } from "./people.js";
+/** One room: what is said in it, who is here, who types. */
 
-const TYPING_MS = 3_000;
+import { ChatClient } from "./clients/index.js";
+import { avatar, hue, make } from "./dom.js";
+import { Messages } from "./messages.js";
+import { Outbox, QUEUE } from "./outbox.js";
+import { watchRooms } from "./rooms.js";
+import { watchStatus } from "./status.js";
+import { Typists } from "./typists.js";
+
 const TYPING_EVERY_MS = 1_500;
 
-const chat = document.getElementById("chat");
+const { url, room, self } = document.getElementById("chat").dataset;
 const list = document.getElementById("messages");
-const stateLine = document.getElementById("state");
-const typingLine = document.getElementById("typing");
-const composer = document.getElementById("composer");
 const input = document.getElementById("text");
-const problem = document.getElementById("problem");
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
-for (const avatar of document.querySelectorAll(".avatar[data-name]")) avatar.style.setProperty("--hue", hue(avatar.dataset.name));
+const client = new ChatClient(url, { queue: QUEUE });
+const messages = new Messages(list, self);
+const outbox = new Outbox(client, document.getElementById("outbox"));
+const typists = new Typists(document.getElementById("typing"));
 
-// Messages, by id: whatever way one comes, it is shown once and in order.
+for (const mark of document.querySelectorAll(".avatar[data-name]")) mark.style.setProperty("--hue", hue(mark.dataset.name));
+for (const message of JSON.parse(document.getElementById("shown").textContent)) messages.show(message);
+list.scrollTop = list.scrollHeight;
 
-const shown = new Map();
+watchStatus(client, room, document.getElementById("state"));
+watchRooms(client);
 
-function show(message) {
-  if (shown.has(message.id)) return;
-  const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
-  const item = document.createElement("li");
-  item.className = message.is_announcement ? "announcement" : message.author === chat.dataset.self ? "message mine" : "message";
-  item.append(avatar(message.author), body(message));
-  const later = [...shown.keys()].filter((id) => id > message.id);
-  list.insertBefore(item, later.length ? shown.get(Math.min(...later)) : null);
-  shown.set(message.id, item);
-  if (isAtEnd) list.scrollTop = list.scrollHeight;
-}
+client.on("message.sent", (message) => {
+  typists.remove(message.author);
+  messages.show(message);
+});
 
-function avatar(name) {
-  const mark = document.createElement("span");
-  mark.className = "avatar";
-  mark.textContent = [...name][0] ?? "?";
-  mark.style.setProperty("--hue", hue(name));
-  mark.ariaHidden = "true";
-  return mark;
-}
+client.on("typing", ({ author }) => typists.add(author));
 
-function body(message) {
-  const box = document.createElement("div");
-  const head = document.createElement("p");
-  head.className = "head";
-  const author = document.createElement("b");
-  author.textContent = message.author;
-  const time = document.createElement("time");
-  time.dateTime = message.sent_at;
-  time.textContent = clock.format(new Date(message.sent_at));
-  head.append(author, message.is_announcement ? " announces " : " ", time);
-  const text = document.createElement("p");
-  text.className = "text";
-  text.textContent = message.text;
-  box.append(head, text);
-  return box;
-}
+// Only once the server has put us into the room is nothing missed: what was said before is fetched.
+client.onRoom(async (_, membership) => {
+  if (!membership?.joined) return;
+  const response = await fetch(`messages/?after=${messages.last}`);
+  if (response.ok) for (const message of (await response.json()).messages) messages.show(message);
+});
 
-async function fetchMissed() {
-  const last = Math.max(0, ...shown.keys());
-  const response = await fetch(`messages/?after=${last}`);
-  if (!response.ok) return;
-  for (const message of (await response.json()).messages) show(message);
-}
-
-// Typing marks.
-
-const typists = new Map();
-
-function markTyping(author) {
-  clearTimeout(typists.get(author));
-  typists.set(author, setTimeout(() => unmarkTyping(author), TYPING_MS));
-  sayWhoTypes();
-}
-
-function unmarkTyping(author) {
-  clearTimeout(typists.get(author));
-  typists.delete(author);
-  sayWhoTypes();
-}
-
-function sayWhoTypes() {
-  const names = [...typists.keys()];
-  typingLine.textContent = names.length ? `${names.join(", ")} ${names.length > 1 ? "are" : "is"} typing…` : "";
-}
-
-// The connection.
-
-const SAYS = {
-  connecting: "Connecting",
-  live: "Live",
-  "signed-out": "Signed out",
-  refused: "Not allowed here",
-};
-let countdown;
-
-function onState(state, detail) {
-  clearInterval(countdown);
-  stateLine.dataset.state = state;
-  stateLine.textContent = SAYS[state] ?? "";
-  if (state === "waiting") {
-    const tick = () => {
-      const seconds = Math.max(0, Math.ceil((detail.until - Date.now()) / 1000));
-      stateLine.textContent = seconds ? `Back in ${seconds} s` : "Reconnecting";
-    };
-    tick();
-    countdown = setInterval(tick, 250);
-  }
-  if (state === "live") fetchMissed();
-}
-
-function onEvent(event, data) {
-  if (event === "message.sent") {
-    unmarkTyping(data.author);
-    show(data);
-  } else if (event === "typing") {
-    markTyping(data.author);
-  }
-}
-
-const scheme = location.protocol === "https:" ? "wss" : "ws";
-const connection = new Connection(`${scheme}://${location.host}/ws/rooms/${chat.dataset.room}/`, { onEvent, onState });
-
-// The composer.
+client.onPresence((_, presence) => {
+  const names = [...(presence?.members?.values() ?? [])].map(({ data }) => data?.name ?? "Guest");
+  const people = names.map((name) => make("li", "", avatar(name), make("span", "", name)));
+  document.getElementById("here").replaceChildren(...people);
+});
 
 let lastTyping = 0;
 
 input.addEventListener("input", () => {
-  problem.textContent = "";
-  if (input.value && Date.now() - lastTyping > TYPING_EVERY_MS) {
-    lastTyping = Date.now();
-    connection.send("typing.start");
-  }
+  if (!input.value || Date.now() - lastTyping < TYPING_EVERY_MS) return;
+  lastTyping = Date.now();
+  // Nobody needs to know later that somebody was typing: on a slow line only the latest of these waits.
+  client.send("typing.start", {}, { volatile: "typing" });
 });
 
-composer.addEventListener("submit", async (event) => {
+document.getElementById("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = input.value.trim();
   if (!text) return;
   input.value = "";
-  composer.classList.add("pending");
-  try {
-    await connection.request("message.send", { text });
-    lastTyping = 0;
-  } catch (error) {
-    problem.textContent = error.errors?.[0]?.msg ?? error.message;
-    if (!input.value) input.value = text;
-  } finally {
-    composer.classList.remove("pending");
-    input.focus();
-  }
+  lastTyping = 0;
+  outbox.send(text);
+  list.scrollTop = list.scrollHeight;
 });
 
-for (const message of JSON.parse(document.getElementById("shown").textContent)) show(message);
-list.scrollTop = list.scrollHeight;
+client.connect();

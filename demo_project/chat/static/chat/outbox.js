@@ -1,0 +1,38 @@
+import { make } from "./dom.js";
+
+/** How long a message waits for a connection. */
+const PATIENCE_MS = 5 * 60_000;
+
+export const QUEUE = { ageMs: PATIENCE_MS };
+
+/** Messages that the server has not taken yet: they wait while there is no connection, and are sent when it is back. */
+export class Outbox {
+  #client;
+  #list;
+
+  constructor(client, list) {
+    this.#client = client;
+    this.#list = list;
+  }
+
+  async send(text) {
+    const note = make("p", "note", "Waiting to be sent");
+    const item = make("li", "waiting", make("p", "text", text), note);
+    this.#list.append(item);
+    try {
+      await this.#client.request("message.send", { text }, { queue: true, timeout: PATIENCE_MS });
+      item.remove();
+    } catch (error) {
+      item.className = "failed";
+      note.textContent = `Not sent: ${error.errors?.[0]?.msg ?? error.message}`;
+      const again = make("button", "quiet", "Send again");
+      again.onclick = () => {
+        item.remove();
+        this.send(text);
+      };
+      const drop = make("button", "quiet", "Drop it");
+      drop.onclick = () => item.remove();
+      item.append(again, drop);
+    }
+  }
+}

@@ -1,0 +1,28 @@
+const TYPING_MS = 3_000;
+
+/** Who is typing: each for some seconds, until they say something. */
+export class Typists {
+  #line;
+  #timers = new Map();
+
+  constructor(line) {
+    this.#line = line;
+  }
+
+  add(name) {
+    clearTimeout(this.#timers.get(name));
+    this.#timers.set(name, setTimeout(() => this.remove(name), TYPING_MS));
+    this.#render();
+  }
+
+  remove(name) {
+    clearTimeout(this.#timers.get(name));
+    this.#timers.delete(name);
+    this.#render();
+  }
+
+  #render() {
+    const names = [...this.#timers.keys()];
+    this.#line.textContent = names.length ? `${names.join(", ")} ${names.length > 1 ? "are" : "is"} typing…` : "";
+  }
+}

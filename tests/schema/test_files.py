@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chat.consumers import ChatConsumer
 from wsrt.clients.description import describe
 from wsrt.clients.generate.files import MARK, Changes, ForeignFile, compare, header, write
 
@@ -54,7 +55,7 @@ def test_file_in_the_way(tmp_path: Path) -> None:
 
 def test_header() -> None:
     """A header names the schema by a hash that changes with it, and marks the file as generated."""
-    description = describe()
+    description = describe([ChatConsumer])
     first = header(description, "//")
     assert first == header(description, "//")
     assert MARK in first

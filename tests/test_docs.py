@@ -31,6 +31,8 @@ from django.test import RequestFactory
 from playwright.sync_api import expect
 
 import wsrt
+from tests.clients import toolchain
+from tests.clients.generate.compiler import errors
 from tests.support.browser import chromium
 from tests.support.client import dial, hang_up, receive, send
 from tests.support.processes import ROOT, Process, RedisServer, free_port, is_listening
@@ -324,6 +326,56 @@ def test_without_a_bundler(project: Path, tmp_path: Path) -> None:
         expect(one.locator("#state")).to_have_text(re.compile("^back in"))
         one.get_by_role("button", name="Send").click()
         expect(one.get_by_role("alert")).to_contain_text("there is no connection")
+
+
+@pytest.mark.browser
+def test_typescript(project: Path, tmp_path: Path) -> None:
+    """The page on TypeScript compiles, hooks and stores too; its page shows messages, errors and the state."""
+    root = tmp_path / "site"
+    shutil.copytree(project, root)
+    (root / "chat/templates/chat/room.html").unlink()
+    command = ["manage.py", "wsrt_client", "typescript", "--output", "frontend/realtime"]
+    said = run(root, *command)
+    assert {line for line in said.splitlines() if line in page("howto/typescript.md")} >= {
+        *(f"+ frontend/realtime/{name}" for name in ("chat.ts", "index.ts", "runtime/backoff.ts")),
+        "frontend/realtime: 1 client, written",
+    }
+    write_files(page("howto/typescript.md"), root)
+    assert "up to date" in run(root, *command, "--check")
+    assert errors(root / "frontend", jsx="react-jsx") == {}
+    entry, output = root / "frontend/room.ts", root / "chat/static/chat/room.js"
+    toolchain.run("node_modules/.bin/esbuild", str(entry), "--bundle", "--format=esm", f"--outfile={output}")
+    with Site(root) as site, chromium() as browser:
+        one = browser.new_page()
+        one.goto(f"http://127.0.0.1:{site.port}/lobby/")
+        expect(one.get_by_role("status")).to_have_text("open")
+        one.get_by_label("Message").fill("hello")
+        one.get_by_role("button", name="Send").click()
+        expect(one.locator("#messages li")).to_have_text(["guest: hello"])
+        one.get_by_role("button", name="Send").click()
+        expect(one.get_by_role("alert")).to_have_text("String should have at least 1 character")
+
+
+@pytest.mark.servers
+def test_python(project: Path, tmp_path: Path) -> None:
+    """The bot of the page on Python is right by the type checker, and says what the page says that it says."""
+    root = tmp_path / "site"
+    shutil.copytree(project, root)
+    text = page("howto/python.md")
+    command = ["manage.py", "wsrt_client", "python", "--output", "bot/realtime"]
+    said = run(root, *command)
+    assert {line for line in said.splitlines() if line in text} >= {
+        *(f"+ bot/realtime/{name}" for name in ("chat.py", "__init__.py", "runtime/__init__.py")),
+        "bot/realtime: 1 client, written",
+    }
+    write_files(text, root)
+    assert "up to date" in run(root, *command, "--check")
+    assert "Success" in run(root / "bot", "-m", "mypy", "--strict", "__main__.py", "realtime")
+    with Site(root) as site:
+        bot = root / "bot/__main__.py"
+        bot.write_text(bot.read_text().replace(":8000", f":{site.port}"))
+        printed = run(root, "bot")
+    assert f"$ python bot\n{printed}```" in text
 
 
 def test_tags() -> None:

@@ -15,12 +15,14 @@ from tests.clients.toolchain import (
     FOLDER,
     PLAIN,
     STATIC,
+    STATIC_TYPES,
     build,
     bundle,
     close_rows,
     expected_rows,
     install,
     plain_file,
+    plain_types,
     run,
     sizes,
 )
@@ -58,8 +60,9 @@ def test_size(record_property: Any) -> None:
 
 
 def test_static_file_is_up_to_date() -> None:
-    """The file for projects without a bundler is what the sources give: python -m tests.clients.toolchain."""
+    """The files for projects without a bundler are what the sources give: python -m tests.clients.toolchain."""
     assert STATIC.read_text() == plain_file()
+    assert STATIC_TYPES.read_text() == plain_types()
 
 
 def test_close_table() -> None:

@@ -1,7 +1,7 @@
 """
 What turns TypeScript into something that runs: npm, tsc and esbuild, in tests/clients/typescript.
 
-``python -m tests.clients.toolchain`` writes ``wsrt/static/wsrt/client.js`` anew.
+``python -m tests.clients.toolchain`` writes ``wsrt/static/wsrt/client.js`` and its types anew.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ FOLDER = ROOT / "tests/clients/typescript"
 BUILD = FOLDER / "build"
 COMPILED = BUILD / "tests/clients/typescript"
 STATIC = ROOT / "wsrt/static/wsrt/client.js"
+STATIC_TYPES = ROOT / "wsrt/clients/javascript/wsrt.d.ts"
 
 BANNER = (
     "/* wsrt: client for browsers, from wsrt/clients/typescript. Made by tests/clients/toolchain.py: do not edit. */"
@@ -36,6 +37,8 @@ PLAIN = 'export * from "./index.js"; export * from "./store.js";'
 
 NODE = 18
 """The oldest major version that runs the tests."""
+
+MODULE = re.compile(r'^declare module "(\w+)" \{\n.*?^\}\n', re.MULTILINE | re.DOTALL)
 
 CORE = 'export * from "./index.js";'
 
@@ -102,6 +105,28 @@ def plain_file() -> str:
     return f"{BANNER}\n{bundle(_absolute(PLAIN), '--minify')}"
 
 
+def plain_types() -> str:
+    """Return the text of the types of the static file: a declaration of the module "wsrt"."""
+    install()
+    with _alone():
+        run("node_modules/.bin/tsc", "--project", "tsconfig.types.json")
+        text = (BUILD / "wsrt.d.ts").read_text()
+    modules = {
+        match[1]: match[0]
+        for match in re.finditer(r'^declare module "(\w+)" \{\n.*?^\}\n', text, re.MULTILINE | re.DOTALL)
+    }
+    needed: list[str] = []
+    waiting = ["index", "store"]
+    while waiting:
+        name = waiting.pop(0)
+        if name not in needed:
+            needed.append(name)
+            waiting += re.findall(r'from "(\w+)";', modules[name])
+    # Names that no package has; other modules of the page may have any.
+    inner = "".join(re.sub(r'(declare module|from) "(\w+)"', r'\1 "wsrt/\2"', modules[name]) for name in needed)
+    return f'declare module "wsrt" {{\n    export * from "wsrt/index";\n    export * from "wsrt/store";\n}}\n{inner}'
+
+
 def sizes(entry: str) -> tuple[int, int]:
     """Return the bytes of an entry and what it imports: minified, and gzipped."""
     text = bundle(_absolute(entry), "--minify").encode()
@@ -138,4 +163,5 @@ def _alone() -> Iterator[None]:
 
 if __name__ == "__main__":
     STATIC.write_text(plain_file())
+    STATIC_TYPES.write_text(plain_types())
     sys.stdout.write(f"{STATIC.relative_to(ROOT)}: {sizes(PLAIN)} bytes, the core {sizes(CORE)}\n")

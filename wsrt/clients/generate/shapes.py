@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from ..description import ConsumerEntry, EventEntry
@@ -31,6 +31,7 @@ __all__ = [
     "Vocabulary",
     "camel",
     "pascal",
+    "references",
     "snake",
     "vocabulary",
 ]
@@ -217,6 +218,26 @@ def vocabulary(consumer: ConsumerEntry) -> Vocabulary:
     receives = tuple(Message(event, reader.read(event["schema"])) for event in consumer["sends"])
     shown = None if consumer["presence"] is None else reader.read(consumer["presence"])
     return Vocabulary(tuple(reader.named()), sends, receives, shown)
+
+
+def references(shape: Shape) -> Iterator[str]:
+    """Yield the names that a shape refers to; those within what it refers to are not looked for."""
+    match shape:
+        case Reference(name):
+            yield name
+        case ListOf(inner) | MapOf(inner):
+            yield from references(inner)
+        case TupleOf(items, rest):
+            for item in (*items, *([] if rest is None else [rest])):
+                yield from references(item)
+        case Choice(members):
+            for member in members:
+                yield from references(member)
+        case Struct(fields, rest):
+            for field in fields:
+                yield from references(field.shape)
+            if rest is not None:
+                yield from references(rest)
 
 
 def words(text: str) -> list[str]:

@@ -17,12 +17,15 @@ from .errors import (
     Unauthorized,
 )
 from .events import Delivery, Incoming, Model, Outgoing, Sends
+from .omittable import UNSET, Omittable, Unset
 from .outbox import Limits
+from .paths import Segment, path_of
 from .policy import Reconnect, Timings, reconnect_for
 from .rooms import Member, Room, RoomChange
 from .state import Reason, State, Status
 
 __all__ = [
+    "UNSET",
     "Client",
     "ClientError",
     "ConnectionLost",
@@ -34,6 +37,7 @@ __all__ = [
     "Limits",
     "Member",
     "Model",
+    "Omittable",
     "Outgoing",
     "PayloadTooLarge",
     "QueueExpired",
@@ -44,11 +48,14 @@ __all__ = [
     "RequestTimeout",
     "Room",
     "RoomChange",
+    "Segment",
     "Sends",
     "State",
     "Status",
     "Timings",
     "Unauthorized",
+    "Unset",
     "Unsubscribe",
+    "path_of",
     "reconnect_for",
 ]

@@ -70,6 +70,9 @@ export class Client<
   Replies extends object = AnyEvents,
   Shown = unknown,
 > {
+  /** For the compiler alone, and never there: of a subclass it tells the types, which hooks and stores ask for. */
+  declare protected readonly types?: { readonly receives: Receives; readonly shown: Shown };
+
   readonly #environment: Environment;
   readonly #timings: Timings;
   readonly #connection: Connection;

@@ -18,6 +18,7 @@ export {
   type FieldError,
 } from "./errors.js";
 export type { Page, PageSignal } from "./page.js";
+export { pathOf, type PathParameter, type PathParameters } from "./paths.js";
 export type {
   Address,
   AnyEvents,

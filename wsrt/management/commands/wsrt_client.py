@@ -23,7 +23,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("language", choices=LANGUAGES)
-        parser.add_argument("folder", type=Path, help="made where it does not exist; your own files in it stay")
+        parser.add_argument(
+            "--output",
+            type=Path,
+            metavar="DIR",
+            required=True,
+            help="the folder; made where it does not exist; your own files in it stay",
+        )
         parser.add_argument(
             "--consumer",
             action="append",
@@ -36,7 +42,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        folder: Path = options["folder"]
+        folder: Path = options["output"]
         if folder.exists() and not folder.is_dir():
             raise CommandError(f"{folder} is a file: name a folder")
         try:

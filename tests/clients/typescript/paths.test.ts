@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { pathOf } from "../../../wsrt/clients/typescript/index.js";
+
+const refusal = (name: string, text: string) => (error: Error) => error.name === name && error.message.includes(text);
+
+test("a path has its parameters percent-encoded", () => {
+  assert.equal(pathOf(["/ws/{room}/{id}/"], { id: 7, room: "a/b ?#%ü." }), "/ws/a%2Fb%20%3F%23%25%C3%BC./7/");
+  assert.equal(pathOf(["/ws/"]), "/ws/");
+  // What stands for a parameter is no pattern, and no replacement.
+  assert.equal(pathOf(["/{a}/{b}/"], { a: "{b}", b: "$&$1" }), "/%7Bb%7D/%24%26%241/");
+});
+
+test("of several patterns the one with just these parameters is taken", () => {
+  const patterns = ["/ws/", "/ws/{room}/", "/ws/{room}/{größe}/"];
+  assert.equal(pathOf(patterns), "/ws/");
+  assert.equal(pathOf(patterns, { room: "a" }), "/ws/a/");
+  assert.equal(pathOf(patterns, { größe: 1, room: "a" }), "/ws/a/1/");
+  assert.throws(() => pathOf(patterns, { id: 1 }), refusal("TypeError", "the parameters are: id"));
+  assert.throws(() => pathOf(["/{room}/"]), refusal("TypeError", "the parameters are: none"));
+});
+
+test("what would lead elsewhere is refused", () => {
+  for (const room of ["", ".", ".."]) assert.throws(() => pathOf(["/{room}/"], { room }), refusal("RangeError", `room can not be "${room}"`));
+  for (const room of [null, undefined, {}, true]) {
+    assert.throws(() => pathOf(["/{room}/"], { room } as never), refusal("TypeError", "room is to be text"));
+  }
+  assert.equal(pathOf(["/{room}/"], { room: "..." }), "/.../");
+});

@@ -1,0 +1,79 @@
+"""Notes: what types do not say of data, in sentences for comments and docstrings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from .shapes import Choice, Field, ListOf, MapOf, Scalar, Shape, TupleOf
+
+__all__ = ["notes"]
+
+AMOUNTS = {"minLength": "character", "maxLength": "character", "minItems": "item", "maxItems": "item"} | {
+    "minProperties": "key",
+    "maxProperties": "key",
+}
+
+
+def notes(field: Field, formats: Mapping[str, str], show: Callable[[Any], str]) -> str:
+    """
+    Return what is to be known of a field: formats, limits, the default.
+
+    Args:
+        formats: a sentence for each format, "" where the type says it; of others the name is told.
+        show: returns a default as source.
+    """
+    sentences = [each for each in _of_shape(field.shape, formats) if each]
+    if not field.is_required:
+        # What a factory makes is not known, nor whether there is one.
+        sentences.append(f"Default: {show(field.default)}." if field.has_default else "May be left out.")
+    return "\n".join(dict.fromkeys(sentences))
+
+
+def _of_shape(shape: Shape, formats: Mapping[str, str]) -> Iterator[str]:
+    match shape:
+        case Scalar(_, format_, limits):
+            if format_ is not None:
+                yield formats.get(format_, f"Format: {format_}.")
+            yield from _of_limits(dict(limits))
+        case ListOf(item, is_unique, limits):
+            if is_unique:
+                yield "No two items are equal."
+            yield from _of_limits(dict(limits))
+            yield from _inside("Items", [item], formats)
+        case MapOf(value, limits):
+            yield from _of_limits(dict(limits))
+            yield from _inside("Values", [value], formats)
+        case TupleOf(items, rest, _):
+            yield from _inside("Items", [*items, *([] if rest is None else [rest])], formats)
+        case Choice(members):
+            for member in members:
+                yield from _of_shape(member, formats)
+
+
+def _inside(what: str, shapes: list[Shape], formats: Mapping[str, str]) -> Iterator[str]:
+    for shape in shapes:
+        for sentence in filter(None, _of_shape(shape, formats)):
+            yield f"{what}: {sentence}"
+
+
+def _of_limits(limits: Mapping[str, Any]) -> Iterator[str]:
+    bounds = [_bound(key, value) for key, value in limits.items() if key != "pattern"]
+    if bounds:
+        text = ", ".join(bounds)
+        yield f"{text[0].upper()}{text[1:]}."
+    if "pattern" in limits:
+        yield f"Matches `{limits['pattern']}`."
+
+
+def _bound(key: str, value: Any) -> str:
+    match key:
+        case "exclusiveMinimum":
+            return f"more than {value}"
+        case "exclusiveMaximum":
+            return f"less than {value}"
+        case "multipleOf":
+            return f"a multiple of {value}"
+    word = "at least" if key.startswith("min") else "at most"
+    unit = AMOUNTS.get(key)
+    return f"{word} {value}" if unit is None else f"{word} {value} {unit}{'s'[: value != 1]}"

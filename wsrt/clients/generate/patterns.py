@@ -1,0 +1,34 @@
+"""Patterns: the URL patterns of a consumer of which a client can make paths."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+__all__ = ["parameters", "patterns"]
+
+PARAMETER = re.compile(r"\{(\w+)\}")
+NO_PATH = re.compile(r"[()\[\]|*+?^$\\]")
+"""What is left of a regular expression in a pattern: no path can be made of that."""
+
+
+def patterns(paths: list[str]) -> list[str]:
+    """Return the patterns of which paths can be made, percent-encoded but for their parameters."""
+    seen: set[frozenset[str]] = set()
+    found = []
+    for path in paths:
+        names = frozenset(parameters(path))
+        # Of patterns with the same parameters the first is taken.
+        if NO_PATH.search(path) or names in seen:
+            continue
+        seen.add(names)
+        parts = re.split(r"(\{\w+\})", path)
+        text = "".join(part if PARAMETER.fullmatch(part) else quote(part, safe="/~:@!&',;=") for part in parts)
+        # "//" at the start would name another host.
+        found.append(f"/%2F{text[2:]}" if text.startswith("//") else text)
+    return found
+
+
+def parameters(pattern: str) -> list[str]:
+    """Return the names of its parameters, in their order."""
+    return PARAMETER.findall(pattern)

@@ -1,0 +1,38 @@
+"""The index: all clients, and what the runtime has for those who use them, in one place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from . import literals
+from .imports import import_from
+from .layout import listing, statement
+from .names import RUNTIME, by_kind
+
+__all__ = ["FOLDER", "index", "runtime_names"]
+
+FOLDER = Path(__file__).resolve().parents[2] / "python"
+"""The sources of the runtime. They are read, not imported: who generates needs nothing of what they need."""
+
+
+@cache
+def runtime_names() -> tuple[str, ...]:
+    """Return what the runtime exports."""
+    exported = (FOLDER / "__init__.py").read_text(encoding="utf-8").partition("__all__ = [")[2].partition("]")[0]
+    return tuple(re.findall(r'"(\w+)"', exported))
+
+
+def index(clients: Mapping[str, str]) -> str:
+    """Return the text of ``__init__.py``, from the modules of clients by their names."""
+    modules = sorted(clients.items(), key=lambda item: item[1])
+    lines = [import_from(f".{module}", [client]) for client, module in modules if module < RUNTIME[1:]]
+    lines.append(import_from(RUNTIME, runtime_names()))
+    lines += [import_from(f".{module}", [client]) for client, module in modules if module > RUNTIME[1:]]
+    exported = [literals.string(name) for name in sorted((*clients, *runtime_names()), key=by_kind)]
+    return (
+        f'"""Clients of the consumers of this project."""\n\nfrom __future__ import annotations\n\n{"".join(lines)}\n'
+        f"{statement(0, '__all__', None, listing(exported))}\n"
+    )

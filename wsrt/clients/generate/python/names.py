@@ -1,0 +1,103 @@
+"""Names: identifiers for what has other names on the wire."""
+
+from __future__ import annotations
+
+import keyword
+import unicodedata
+from collections.abc import Iterable
+
+from pydantic import RootModel
+
+from ..shapes import Named, snake
+
+__all__ = ["ORIGINS", "attributes", "by_kind", "classes", "modules", "parameters", "unique"]
+
+RUNTIME = ".runtime"
+
+ORIGINS = {
+    "dt": "datetime",
+    "Mapping": "collections.abc",
+    "Decimal": "decimal",
+    "UUID": "uuid",
+    **dict.fromkeys(("Annotated", "Any", "ClassVar", "Literal", "Never", "TypeAlias", "overload"), "typing"),
+    **dict.fromkeys(("AnyUrl", "BaseModel", "ConfigDict", "Field", "RootModel"), "pydantic"),
+    "TypeAliasType": "typing_extensions",
+    **dict.fromkeys(("UNSET", "Client", "Incoming", "Model", "Omittable", "Outgoing"), RUNTIME),
+    **dict.fromkeys(("Segment", "Sends", "path_of"), RUNTIME),
+}
+"""What generated modules import, and from where; models of these names get others."""
+
+TAKEN = frozenset(
+    {
+        *(name for name in dir(RootModel) if not name.startswith("_")),
+        # Words of annotations: in the body of a class, a field hides them from the fields below.
+        *("bool", "bytes", "dict", "dt", "float", "int", "list", "set", "str", "tuple"),
+        # What type checkers call the first parameter of the method that takes the fields.
+        "self",
+    }
+)
+"""No field is called so: it would hide what Pydantic or an annotation needs."""
+
+
+def attributes(names: Iterable[str]) -> dict[str, str]:
+    """Return the attributes for fields of these names: the names themselves, where they are identifiers in style."""
+    wanted = list(names)
+    found = {name: name for name in wanted if _is_plain(name)}
+    for name in wanted:
+        if name not in found:
+            found[name] = unique(_usable(snake(name)), found.values())
+    return {name: found[name] for name in wanted}
+
+
+def classes(named: Iterable[Named], client: str) -> dict[str, str]:
+    """Return the names of classes and aliases, by those of the vocabulary; none is imported, or the client's."""
+    taken = {*ORIGINS, *keyword.kwlist, client}
+    wanted = [each.name for each in named]
+    found = {name: name for name in wanted if name not in taken}
+    for name in wanted:
+        if name not in found:
+            found[name] = unique(f"{name}Model", {*taken, *found.values()}, "")
+    return found
+
+
+def modules(names: Iterable[str]) -> dict[str, str]:
+    """Return the names of modules, by those of consumers."""
+    found: dict[str, str] = {}
+    for name in names:
+        wanted = snake(name)
+        if keyword.iskeyword(wanted) or wanted == "runtime":
+            wanted += "_"
+        found[name] = unique(wanted, found.values())
+    return found
+
+
+def parameters(names: Iterable[str]) -> dict[str, str]:
+    """Return the names of a function's parameters, by those of a URL pattern."""
+    taken = {*keyword.kwlist, "path_of"}
+    return {name: f"{name}_" if name in taken else name for name in names}
+
+
+def unique(name: str, taken: Iterable[str], joint: str = "_") -> str:
+    """Return a name that is not taken: this one, or one with a number."""
+    others = set(taken)
+    found, number = name, 2
+    while found in others:
+        found, number = f"{name.removesuffix(joint)}{joint}{number}", number + 1
+    return found
+
+
+def by_kind(name: str) -> tuple[int, str]:
+    """Return by what linters sort names: constants, then classes, then functions."""
+    return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2), name
+
+
+def _is_plain(name: str) -> bool:
+    is_identifier = name.isidentifier() and unicodedata.normalize("NFKC", name) == name
+    return is_identifier and name == name.lower() and not name.startswith("_") and _usable(name) == name
+
+
+def _usable(name: str) -> str:
+    text = unicodedata.normalize("NFKC", name)
+    if not text.isidentifier():
+        return "field"
+    return f"{text}_" if keyword.iskeyword(text) or text in TAKEN else text

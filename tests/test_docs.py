@@ -8,10 +8,8 @@ import dataclasses
 import http.cookiejar
 import inspect
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import types
 import urllib.parse
@@ -35,6 +33,7 @@ from tests.clients import toolchain
 from tests.clients.generate.compiler import errors
 from tests.support.browser import chromium
 from tests.support.client import dial, hang_up, receive, send
+from tests.support.commands import run
 from tests.support.processes import ROOT, Process, RedisServer, free_port, is_listening
 from tests.support.waiting import aeventually
 from wsrt import TypedEventConsumer, close_codes, conf, presence, testing
@@ -195,20 +194,6 @@ def start_project(root: Path, app: str, name: str) -> Path:
     run(root, "manage.py", "startapp", app)
     write_files(page(name), root)
     return root
-
-
-def run(root: Path, *command: str, **environment: str) -> str:
-    inherited = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=root,
-        env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def shell_command(text: str) -> str:

@@ -11,7 +11,7 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
-from tests.clients.toolchain import driver_command
+from tests.clients.toolchain import compiled
 from tests.support.processes import COVERAGE, ROOT
 
 SECONDS = 15.0
@@ -22,7 +22,7 @@ KINDS = ("python", "typescript")
 def command_of(kind: str) -> list[str]:
     """Return the command of a driver; build it where that is needed."""
     if kind == "typescript":
-        return driver_command()
+        return compiled("driver")
     return [sys.executable, "-W", "error", "-X", "dev", *COVERAGE, str(ROOT / "tests/clients/driver.py")]
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
+import json
 import time
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import pytest
 
+from tests.clients.toolchain import compiled
 from tests.support.processes import Server
 from tests.support.report import note
-from tests.support.waiting import aeventually
 from wsrt.clients.python import Client, ClientError, Incoming, Outgoing, Sends, State, Timings
 
 pytestmark = pytest.mark.servers
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.servers
 CLIENTS = 25
 RESTARTS = 20
 TIMEOUT = 5.0
+SECONDS = 60
 
 
 class Ask(Outgoing["Answer"]):
@@ -70,40 +73,118 @@ class Asking:
             await asyncio.sleep(0.02)
 
 
+@dataclasses.dataclass
+class Crowd:
+    """What a crowd of clients tells: how many are open, the answers of each, how requests ended."""
+
+    open: int
+    answers: list[int]
+    ended: dict[str, int]
+    asked: int
+    longest: float
+
+
+class PythonCrowd:
+    """Clients in Python, in this process."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for each in self.everybody:
+            await each.client.close()
+
+    async def connect(self, url: str) -> None:
+        self.everybody = [Asking(f"{url}?client={number}") for number in range(CLIENTS)]
+        for each in self.everybody:
+            await each.client.connect()
+        self.tasks = [asyncio.create_task(each.run()) for each in self.everybody]
+
+    async def look(self) -> Crowd:
+        ended: collections.Counter[str] = collections.Counter()
+        for each in self.everybody:
+            ended.update(each.ended)
+        return Crowd(
+            open=sum(each.client.state is State.OPEN for each in self.everybody),
+            answers=[each.ended["answered"] for each in self.everybody],
+            ended=dict(ended),
+            asked=sum(each.asked for each in self.everybody),
+            longest=max(each.longest for each in self.everybody),
+        )
+
+    async def finish(self) -> Crowd:
+        for each in self.everybody:
+            each.is_done = True
+        await asyncio.gather(*self.tasks)
+        return await self.look()
+
+
+class TypeScriptCrowd:
+    """Clients in TypeScript, in a process of Node: typescript/restarts.ts."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+
+    async def connect(self, url: str) -> None:
+        pipe = asyncio.subprocess.PIPE
+        command = [*compiled("restarts"), url, str(CLIENTS)]
+        self.process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+
+    async def look(self) -> Crowd:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        return await self._read()
+
+    async def finish(self) -> Crowd:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        last = await self._read()
+        assert await self.process.wait() == 0
+        return last
+
+    async def _read(self) -> Crowd:
+        assert self.process.stdout is not None
+        return Crowd(**json.loads(await self.process.stdout.readline()))
+
+
+@pytest.mark.parametrize("crowd", [PythonCrowd, TypeScriptCrowd])
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
-async def test_restarts(kind: str) -> None:
+async def test_restarts(kind: str, crowd: type[PythonCrowd] | type[TypeScriptCrowd]) -> None:
     """Every client comes back after each restart, none twice, and each request is answered or rejected."""
     with Server(kind, application="tests.clients.asgi:application") as server:
-        everybody = [Asking(server.url(f"/ask/?client={number}")) for number in range(CLIENTS)]
-        for each in everybody:
-            await each.client.connect()
-        tasks = [asyncio.create_task(each.run()) for each in everybody]
-        for restart in range(RESTARTS):
-            before = [each.ended["answered"] for each in everybody]
-            # Most die without a word; every fifth drains.
-            await asyncio.to_thread(server.stop if restart % 5 == 4 else server.kill)
-            await asyncio.to_thread(server.start)
-            await aeventually(lambda: all(each.client.state is State.OPEN for each in everybody), "all to come back")
-            await aeventually(
-                lambda before=before: all(
-                    each.ended["answered"] > count for each, count in zip(everybody, before, strict=True)
-                ),
-                "an answer for everybody",
-            )
-            counted = await everybody[0].client.request(Count())
-            assert counted.now == counted.most == {str(number): 1 for number in range(CLIENTS)}
-        for each in everybody:
-            each.is_done = True
-        await asyncio.gather(*tasks)
-        for each in everybody:
-            await each.client.close()
-    total: collections.Counter[str] = collections.Counter()
-    for each in everybody:
-        assert sum(each.ended.values()) == each.asked
-        assert each.longest < TIMEOUT + 1
-        total.update(each.ended)
-    assert set(total) <= {"answered", "ConnectionLost", "RequestTimeout"}
+        async with crowd() as clients:
+            await clients.connect(server.url("/ask/"))
+            await everybody(clients, server, [0] * CLIENTS)
+            for restart in range(RESTARTS):
+                before = await clients.look()
+                # Most die without a word; every fifth drains.
+                await asyncio.to_thread(server.stop if restart % 5 == 4 else server.kill)
+                await asyncio.to_thread(server.start)
+                await everybody(clients, server, before.answers)
+            last = await clients.finish()
+    assert sum(last.ended.values()) == last.asked
+    assert last.longest < TIMEOUT + 1
+    assert set(last.ended) <= {"answered", "ConnectionLost", "RequestTimeout", "ConnectionError", "TimeoutError"}
     assert len(asyncio.all_tasks()) == 1
     note(
-        "Requests of 25 clients over 20 restarts", f"{kind}: " + ", ".join(f"{n} {k}" for k, n in sorted(total.items()))
+        f"Requests of {CLIENTS} clients over {RESTARTS} restarts",
+        f"{kind}, {crowd.__name__}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(last.ended.items())),
     )
+
+
+async def everybody(clients: PythonCrowd | TypeScriptCrowd, server: Server, before: list[int]) -> None:
+    """Wait until everybody is connected, once, and had a further answer."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            found = await clients.look()
+            if found.open == CLIENTS and all(now > then for now, then in zip(found.answers, before, strict=True)):
+                break
+            await asyncio.sleep(0.05)
+    async with RestartingClient(server.url("/ask/?client=observer")) as observer:
+        counted = await observer.request(Count())
+    assert counted.now == counted.most == {str(number): 1 for number in [*range(CLIENTS), "observer"]}

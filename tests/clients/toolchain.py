@@ -78,11 +78,15 @@ def build() -> None:
         run("node_modules/.bin/tsc", "--project", "tsconfig.json")
 
 
-def driver_command() -> list[str]:
-    """Return the command of the driver; with Node's own WebSocket where there is one."""
+def node_command() -> list[str]:
+    """Return the command of Node, with its own WebSocket where there is one."""
+    return ["node", *(["--experimental-websocket", "--no-warnings"] if _node() >= 20 else [])]
+
+
+def compiled(name: str) -> list[str]:
+    """Return the command of a program of this folder."""
     build()
-    flags = ["--experimental-websocket", "--no-warnings"] if _node() >= 20 else []
-    return ["node", *flags, str(COMPILED / "driver.js")]
+    return [*node_command(), str(COMPILED / f"{name}.js")]
 
 
 def bundle(entry: str, *options: str) -> str:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support import report
+from tests.support import commands, report
 from tests.support.browser import chromium
 from tests.support.frames import Frames, Seen
 from tests.support.processes import ROOT, Process, free_port, is_listening
@@ -46,12 +45,9 @@ def environment(database: Path) -> dict[str, str]:
     return {"DEMO_DB": str(database), "DJANGO_SETTINGS_MODULE": "demo_project.settings"}
 
 
-def manage(database: Path, *args: str) -> str:
-    command = [sys.executable, str(ROOT / "manage.py"), *args]
-    done = subprocess.run(
-        command, env={**os.environ, **environment(database)}, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return done.stdout + done.stderr
+def manage(database: Path, *arguments: str) -> str:
+    """Return what a command of the demo with this database prints."""
+    return commands.manage(*arguments, **environment(database))
 
 
 @pytest.fixture(scope="module")

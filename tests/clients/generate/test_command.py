@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from django.core.management import CommandError, call_command
 
 from tests.chat.consumers import ChatConsumer
 from tests.schema.consumers import EveryTypeConsumer
+from tests.support.commands import manage
 from tests.support.processes import ROOT
 from wsrt import TypedEventConsumer
 from wsrt.clients.description import describe
@@ -131,21 +129,6 @@ def test_foreign_file_in_the_way(language: str, arguments: list[str], tmp_path: 
     with pytest.raises(CommandError, match="was not generated: remove it, or choose another folder"):
         command(language, tmp_path, *arguments)
     assert contents(tmp_path) == {name: "mine"}
-
-
-def manage(*arguments: str, **environment: str) -> str:
-    """Run a command of the demo in a process of its own."""
-    inherited = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
-    done = subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
-        env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_clients_of_the_demo() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.toolchain import driver_command, install, run
+from tests.clients.toolchain import install, node_command, run
 from tests.support.processes import ROOT, Server
 
 from .compiler import PROGRAMS, errors
@@ -160,9 +160,8 @@ def test_outdated(program: Path, server: Server) -> None:
 
 def talk(program: Path, server: Server, everything: dict[str, Any]) -> dict[str, Any]:
     """Return what the program prints."""
-    node, *flags = driver_command()[:-1]
     arguments = [server.url("/"), ROOM, json.dumps(everything), json.dumps(ODD)]
-    answer: dict[str, Any] = json.loads(run(node, *flags, str(program), *arguments))
+    answer: dict[str, Any] = json.loads(run(*node_command(), str(program), *arguments))
     return answer
 
 

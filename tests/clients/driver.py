@@ -77,6 +77,7 @@ TIMINGS = {
     "connect_timeout_ms": "connect",
     "hello_timeout_ms": "hello",
     "dead_after_ms": "dead_after",
+    "idle_ms": "idle",
     "probe_ms": "probe",
 }
 

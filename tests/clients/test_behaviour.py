@@ -206,7 +206,7 @@ async def test_any_frame_is_life(driver: Driver, server: ScriptedServer) -> None
 
 
 async def test_no_heartbeat(driver: Driver, server: ScriptedServer) -> None:
-    """Where the server has no heartbeat, silence means nothing."""
+    """Where the server has no heartbeat, silence alone ends nothing."""
     driver.connect(server.url, **FAST)
     await server.greet(heartbeat=None, heartbeat_timeout=None)
     await driver.state("open")
@@ -240,6 +240,20 @@ async def test_standstill_unanswered(driver: Driver, server: ScriptedServer) -> 
     driver.signal(signal.SIGSTOP)
     await asyncio.sleep(2.5)
     driver.signal(signal.SIGCONT)
+    assert (await driver.state("waiting"))["reason"]["kind"] == "dead"
+    await server.greet()
+
+
+async def test_server_without_pings(driver: Driver, server: ScriptedServer) -> None:
+    """A server that sends no pings is asked after a while of silence, and given up where it does not answer."""
+    driver.connect(server.url, **FAST, idle_ms=400, probe_ms=300)
+    peer = await server.greet(heartbeat=None, heartbeat_timeout=None)
+    await driver.state("open")
+    for _ in range(3):
+        await peer.receive("wsrt.ping")
+        await peer.send("wsrt.pong")
+    assert len(server.handshakes) == 1
+    peer.freeze()
     assert (await driver.state("waiting"))["reason"]["kind"] == "dead"
     await server.greet()
 

@@ -15,6 +15,7 @@ const TIMINGS = {
   connectTimeoutMs: 5_000,
   helloTimeoutMs: 15_000,
   deadAfterMs: null,
+  idleMs: 25_000,
   probeMs: 3_000,
   hiddenAfterMs: 300_000,
   requestTimeoutMs: 10_000,

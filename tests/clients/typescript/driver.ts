@@ -28,6 +28,7 @@ const TIMINGS: Record<string, keyof Timings> = {
   connect_timeout_ms: "connectTimeoutMs",
   hello_timeout_ms: "helloTimeoutMs",
   dead_after_ms: "deadAfterMs",
+  idle_ms: "idleMs",
   probe_ms: "probeMs",
   hidden_after_ms: "hiddenAfterMs",
   request_timeout_ms: "requestTimeoutMs",

@@ -250,9 +250,18 @@ class Connection:
                 await self._ask()
                 continue
             due, reason = self._due()
-            if self._now() >= due:
-                self.drop(reason)
-                return
+            if self._now() < due:
+                continue
+            if self._is_up_to_us and self._probe_until is None:
+                await self._ask()
+                continue
+            self.drop(reason)
+            return
+
+    @property
+    def _is_up_to_us(self) -> bool:
+        """Whether nobody but us would find out that an open link is dead: the server sends no pings."""
+        return self._ws.state is SocketState.OPEN and self.hello_at is not None and self._dead_after is None
 
     def _due(self) -> tuple[float, Reason]:
         """Return when the connection is given up unless something comes, and why."""
@@ -266,16 +275,16 @@ class Connection:
             return self._now() + TICK, Reason("dead")
         if self._probe_until is not None:
             return self._probe_until, Reason("dead", None, "our ping was not answered")
-        if self._dead_after is None:
-            return self._now() + TICK, Reason("dead")
-        return self._received_at + self._dead_after, Reason("dead", None, f"silent for {self._dead_after:g} s")
+        after = timings.idle if self._dead_after is None else self._dead_after
+        return self._received_at + after, Reason("dead", None, f"silent for {after:g} s")
 
     async def _ask(self) -> None:
-        silence = self._now() - self._received_at
         if self.hello_at is None:
             return
-        patience = self._heartbeat if self._heartbeat is not None else self._dead_after
-        if patience is None or silence < min(patience, self._dead_after or patience):
+        patience = self._timings.idle if self._dead_after is None else self._dead_after
+        if self._heartbeat is not None:
+            patience = min(patience, self._heartbeat)
+        if self._now() - self._received_at < patience:
             return
         self._probe_until = self._now() + self._timings.probe
         # A socket that takes nothing for so long is as good as dead: the next look at the clock says so.

@@ -38,6 +38,7 @@ class Timings:
         connect: from dialing to an open socket.
         hello: from an open socket to the server's hello.
         dead_after: silence after which a link is dead; None for what the server's hello says.
+        idle: silence after which a server that sends no pings of its own gets one.
         probe: how long a ping of ours may stay unanswered.
         close: how long a server may take to answer a close.
     """
@@ -52,6 +53,7 @@ class Timings:
     connect: float = 5.0
     hello: float = 15.0
     dead_after: float | None = None
+    idle: float = 25.0
     probe: float = 3.0
     close: float = 2.0
 

@@ -45,6 +45,7 @@ const TIMINGS: Timings = {
   connectTimeoutMs: 5_000,
   helloTimeoutMs: 15_000,
   deadAfterMs: null,
+  idleMs: 25_000,
   probeMs: 3_000,
   hiddenAfterMs: 300_000,
   requestTimeoutMs: 10_000,

@@ -8,10 +8,6 @@ import type { Timings } from "./types.js";
 /** A check that comes this late tells of our own standstill: what the server sent meanwhile is still to be read. */
 const LATE_MS = 1000;
 
-/** Silence before we ask, and then until we give up, where the server sends no pings of its own. */
-const ASK_AFTER_MS = 25_000;
-const ANSWER_WITHIN_MS = 10_000;
-
 export type Verdict = "alive" | "ask" | "dead";
 
 export class Liveness {
@@ -31,10 +27,10 @@ export class Liveness {
    */
   constructor(heartbeat: number | null, timeout: number | null, timings: Timings, now: number) {
     const pings = heartbeat !== null && timeout !== null;
-    this.#silenceMs = timings.deadAfterMs ?? (pings ? (heartbeat + timeout) * 1000 : ASK_AFTER_MS);
+    this.#silenceMs = timings.deadAfterMs ?? (pings ? (heartbeat + timeout) * 1000 : timings.idleMs);
     this.#idleMs = pings ? Math.min(heartbeat * 1000, this.#silenceMs) : this.#silenceMs;
     this.#isAsking = !pings && timings.deadAfterMs === null;
-    this.#probeMs = this.#isAsking ? ANSWER_WITHIN_MS : timings.probeMs;
+    this.#probeMs = timings.probeMs;
     this.#heardAt = now;
     this.due = now + this.#silenceMs;
   }

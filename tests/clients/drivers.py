@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,14 +18,31 @@ from tests.support.processes import COVERAGE, ROOT
 
 SECONDS = 15.0
 
-KINDS = ("python", "typescript")
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """
+    A client.
+
+    Attributes:
+        command: returns the command of its driver; builds it where that is needed.
+        has_page: whether it lives in a page.
+    """
+
+    name: str
+    command: Callable[[], list[str]]
+    has_page: bool
 
 
-def command_of(kind: str) -> list[str]:
-    """Return the command of a driver; build it where that is needed."""
-    if kind == "typescript":
-        return compiled("driver")
+def python_driver() -> list[str]:
     return [sys.executable, "-W", "error", "-X", "dev", *COVERAGE, str(ROOT / "tests/clients/driver.py")]
+
+
+def typescript_driver() -> list[str]:
+    return compiled("driver")
+
+
+OURS = (Kind("python", python_driver, has_page=False), Kind("typescript", typescript_driver, has_page=True))
 
 
 class Driver:
@@ -32,19 +51,17 @@ class Driver:
 
     Attributes:
         lines: everything that it said.
-        has_page: whether it lives in a page.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: Kind) -> None:
         self.kind = kind
-        self.has_page = kind == "typescript"
         self.lines: list[dict[str, Any]] = []
         self._unread: dict[str, collections.deque[dict[str, Any]]] = collections.defaultdict(collections.deque)
         self._said = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self.process = await asyncio.create_subprocess_exec(
-            *command_of(self.kind),
+            *self.kind.command(),
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=asyncio.subprocess.PIPE,

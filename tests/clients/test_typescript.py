@@ -13,7 +13,6 @@ from tests.clients.toolchain import (
     COMPILED,
     CORE,
     FOLDER,
-    PLAIN,
     STATIC,
     STATIC_TYPES,
     build,
@@ -28,6 +27,7 @@ from tests.clients.toolchain import (
 )
 from tests.support.browser import chromium
 from tests.support.processes import Server
+from tests.support.report import note
 from tests.support.waiting import eventually
 
 KB = 1024
@@ -50,12 +50,10 @@ def test_units_in_node() -> None:
     run("node", "--test", "--test-reporter=spec", *map(str, sorted(COMPILED.glob("*.test.js"))))
 
 
-def test_size(record_property: Any) -> None:
+def test_size() -> None:
     """The runtime is below 8 KB, gzipped."""
     minified, zipped = sizes(CORE)
-    record_property("minified", minified)
-    record_property("gzipped", zipped)
-    print(f"the core of the client: {minified} bytes minified, {zipped} gzipped; plain file: {sizes(PLAIN)}")  # noqa: T201
+    note("Sizes of the client", f"{minified} bytes minified, {zipped} gzipped")
     assert zipped < 8 * KB
 
 

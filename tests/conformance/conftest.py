@@ -1,10 +1,11 @@
 """
 Checks a server against docs/reference/wire.md.
 
-    python -m pytest tests/conformance                                     # the test application of this repository
-    python -m pytest tests/conformance --wsrt-url ws://127.0.0.1:8000/ws/  # any other
+    python -m pytest tests/conformance                               # the test application of this repository
+    python -m pytest conformance --wsrt-url ws://127.0.0.1:8000/ws/  # any other, from a copy of this folder
 
-What depends on the events of the application is skipped unless ``--wsrt-profile`` names a file that tells them:
+A copy needs pytest, pytest-asyncio and websockets. What depends on the events of the application is skipped unless
+``--wsrt-profile`` names a file that tells them:
 
     {
       "request": {"event": "echo", "data": {"value": 1}},     a request that is carried out
@@ -25,14 +26,21 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.conformance.peer import Peer
+from .peer import Peer
+
+SECONDS = 15.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("wsrt")
     group.addoption("--wsrt-url", help="the server to check; default: one of this repository is started")
     group.addoption("--wsrt-profile", type=Path, help="a JSON file with events of the application")
+    group.addoption("--wsrt-seconds", type=float, default=SECONDS, help=f"for each answer; default: {SECONDS}")
     group.addoption("--wsrt-header", action="append", default=[], help="of each handshake, as 'Cookie: sessionid=1'")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "servers: starts real server processes")
 
 
 @dataclasses.dataclass
@@ -42,6 +50,7 @@ class Endpoint:
     url: str
     profile: dict[str, Any]
     headers: dict[str, str]
+    seconds: float = SECONDS
 
     def of(self, key: str) -> Any:
         """Return what the profile says, or skip the test."""
@@ -58,7 +67,8 @@ def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     if url is not None:
         path = config.getoption("--wsrt-profile")
         headers = dict(header.split(": ", 1) for header in config.getoption("--wsrt-header"))
-        yield Endpoint(url, json.loads(path.read_text()) if path else {}, headers)
+        profile = json.loads(path.read_text()) if path else {}
+        yield Endpoint(url, profile, headers, config.getoption("--wsrt-seconds"))
         return
     # There: whoever checks a server of their own needs nothing of this repository but this folder.
     from tests.support.processes import Server
@@ -81,7 +91,8 @@ class Dial:
         self._peers: list[Peer] = []
 
     async def __call__(self, *subprotocols: str, url: str | None = None) -> Peer:
-        peer = await Peer.dial(url or self._endpoint.url, list(subprotocols), self._endpoint.headers)
+        endpoint = self._endpoint
+        peer = await Peer.dial(url or endpoint.url, list(subprotocols), endpoint.headers, endpoint.seconds)
         self._peers.append(peer)
         return peer
 

@@ -10,8 +10,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-SECONDS = 15.0
-
 QUIET = 0.5
 """Seconds after which nothing more is expected."""
 
@@ -22,14 +20,16 @@ class Peer:
 
     Attributes:
         hello: the data of the server's hello, where the fixture has read it.
+        seconds: how long the server may take for whatever it does.
     """
 
-    def __init__(self, ws: ClientConnection) -> None:
+    def __init__(self, ws: ClientConnection, seconds: float) -> None:
         self.ws = ws
+        self.seconds = seconds
         self.hello: dict[str, Any] = {}
 
     @classmethod
-    async def dial(cls, url: str, subprotocols: list[str], headers: dict[str, str]) -> Self:
+    async def dial(cls, url: str, subprotocols: list[str], headers: dict[str, str], seconds: float) -> Self:
         ws = await connect(
             url,
             subprotocols=[Subprotocol(name) for name in subprotocols] or None,
@@ -37,7 +37,7 @@ class Peer:
             max_size=None,
             ping_interval=None,
         )
-        return cls(ws)
+        return cls(ws, seconds)
 
     async def send(self, event: str, data: Any = None, **beside: Any) -> None:
         """Send an envelope."""
@@ -47,9 +47,9 @@ class Peer:
         """Send anything."""
         await self.ws.send(frame)
 
-    async def receive(self, seconds: float = SECONDS) -> dict[str, Any]:
+    async def receive(self, seconds: float | None = None) -> dict[str, Any]:
         """Return the next frame, which has to be an envelope in a text message."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds or self.seconds):
             text = await self.ws.recv()
         assert isinstance(text, str), "the server sends text"
         frame = json.loads(text, parse_constant=lambda name: (_ for _ in ()).throw(AssertionError(name)))
@@ -59,14 +59,14 @@ class Peer:
 
     async def until(self, event: str) -> dict[str, Any]:
         """Return the next frame with an event; others are passed over, and pings answered."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(self.seconds):
             while (frame := await self._next())["event"] != event:
                 pass
         return frame
 
     async def answer(self, ref: Any) -> dict[str, Any]:
         """Return the frame that carries a ref."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(self.seconds):
             while (frame := await self._next()).get("ref") != ref:
                 pass
         return frame
@@ -89,9 +89,9 @@ class Peer:
         except TimeoutError:
             return frames
 
-    async def closed(self, seconds: float = SECONDS) -> tuple[int, str]:
+    async def closed(self, seconds: float | None = None) -> tuple[int, str]:
         """Wait for the close; return its code and reason. Stock Daphne's numbers are given as what they stand for."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds or self.seconds):
             try:
                 while True:
                     await self.ws.recv()

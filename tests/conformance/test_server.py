@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.conftest import Dial, Endpoint
-from tests.conformance.peer import Peer
+from .conftest import Dial, Endpoint
+from .peer import Peer
 
-pytestmark = pytest.mark.servers
+# Whoever copies this folder has no configuration that says how its tests run.
+pytestmark = [pytest.mark.servers, pytest.mark.asyncio]
 
 CODES = {"invalid_frame", "unknown_event", "invalid_data"}
 

@@ -114,8 +114,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "RETRY_SECONDS", 0.02)
 
 
-def room(store: Store) -> RoomView:
-    return RoomView(asyncio.get_running_loop(), store, "n", "r")  # type: ignore[arg-type]
+def room(store: Store, *here: str | None) -> RoomView:
+    """A room of which these have connections on this node."""
+    return RoomView(asyncio.get_running_loop(), store, "n", "r", set(here).__contains__)  # type: ignore[arg-type]
 
 
 async def test_snapshot_and_differences() -> None:
@@ -379,3 +380,67 @@ async def test_changed_and_back_within_a_frame() -> None:
     view.take([store.change("joined", "ada", data='"y"')])
     await aeventually(lambda: client.members == {"ada": "y"})
     assert list(client.frames[1]) == ["version", "changed"]
+
+
+@pytest.mark.parametrize("is_versioned", [True, False])
+async def test_further_tabs(is_versioned: bool) -> None:
+    """A user's further tabs are told to nobody, also where a room is loaded anew; of guests each is told."""
+    store = Store()
+    store.is_versioned = is_versioned
+    store.change("joined", "ada", data='"x"')
+    store.change("joined", None, 1)
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    store.change("changed", "ada", 2, data='"x"')
+    view.load()
+    await asyncio.sleep(0.1)  # longer than anything waits
+    assert len(client.frames) == 1
+    late = Client(view)
+    await aeventually(lambda: late.frames)
+    assert late.frames[0]["members"][0]["connections"] == 2
+    store.change("changed", None, 2)
+    view.load()
+    await aeventually(lambda: len(client.frames) == 2)
+    assert client.frames[1]["changed"] == [{"user_id": None, "connections": 2, "data": None}]
+
+
+@pytest.mark.parametrize("size", [3, 2000])
+async def test_whoever_is_here_did_not_leave(size: int) -> None:
+    """Of a node that stood still others tell that its members left; it knows better, in small rooms and large ones."""
+    store = Store()
+    for number in range(size):
+        store.change("joined", str(number))
+    store.change("joined", None, 1)
+    view = room(store, "0", "1", None)
+    client = Client(view, "0")
+    await aeventually(lambda: client.frames)
+    view.take([store.change("left", name) for name in ("0", "1", "2", None)])
+    await aeventually(lambda: len(client.frames) == 2)
+    view.take([store.change("joined", name) for name in ("0", "1", None)])
+    view.take([store.change("joined", "new")])
+    await aeventually(lambda: len(client.frames) == 3)
+    if size == 3:
+        assert [frame["user_id"] for frame in client.frames[1]["left"]] == ["2"]
+        assert [frame["user_id"] for frame in client.frames[2]["joined"]] == ["new"]
+        assert client.arrivals == [("left", "2"), ("joined", "new")]
+    else:
+        assert [frame["count"] for frame in client.frames] == [size + 1, size, size + 1]
+
+
+async def test_whoever_is_here_is_missing() -> None:
+    """Whoever is here and is missing in a room that is loaded anew is about to be written."""
+    store = Store()
+    for name in ("ada", "grace"):
+        store.change("joined", name)
+    view = room(store, "ada")
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    store.change("left", "ada")
+    store.change("left", "grace")
+    view.load()
+    await aeventually(lambda: len(client.frames) == 2)
+    assert client.members == {"ada": None}
+    view.take([store.change("joined", "ada")])
+    await asyncio.sleep(0.1)  # longer than anything waits
+    assert len(client.frames) == 2

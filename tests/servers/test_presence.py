@@ -217,8 +217,12 @@ async def test_nobody_left_to_tell(cluster: Cluster) -> None:
 
 
 async def test_stopped_process(cluster: Cluster) -> None:
-    """A process that was stopped for longer than its lease comes back whole, under a new lease; clients stay."""
-    async with watching(cluster.one, "lobby") as watcher:
+    """
+    A process that was stopped for longer than its lease comes back whole, under a new lease.
+
+    Its clients stay, and are told nothing of it: they were there all the time.
+    """
+    async with watching(cluster.one, "lobby") as watcher, watching(cluster.two, "lobby") as inside:
         tabs = [await tab(cluster.two, "lobby", name) for name in ("ada", "grace")]
         await aeventually(lambda: len(watcher.told) == 2)
         cluster.two.signal(signal.SIGSTOP)
@@ -231,11 +235,13 @@ async def test_stopped_process(cluster: Cluster) -> None:
         for ws in tabs:
             await send(ws, "rename", name="still here")
         await aeventually(lambda: watcher.told.count("changed ada") == watcher.told.count("changed grace") == 1)
+        await aeventually(lambda: len(inside.told) >= 4)
+        assert set(inside.told) == {"joined ada", "joined grace", "changed ada", "changed grace"}
         for ws in tabs:
             await ws.close()
         await aeventually(lambda: is_count("lobby", 1))
         await aeventually(lambda: watcher.members == {"watcher": None})
-        assert len(await presence.aconnections(namespace="here")) == 1
+        assert len(await presence.aconnections(namespace="here")) == 2
 
 
 async def test_store_restarted_empty(cluster: Cluster) -> None:

@@ -198,10 +198,14 @@ class Tracker:
             return  # it left meanwhile
         view = self._views.get(place)
         if view is None:
-            view = self._views[place] = RoomView(self._node.loop, self.store, namespace, room)
+            view = RoomView(self._node.loop, self.store, namespace, room, functools.partial(self._is_here, place))
+            self._views[place] = view
             if self._patient_until > self._node.loop.time():
                 view.be_patient(self._patient_until)
         view.watch(watcher)
+
+    def _is_here(self, place: Place, user: str | None) -> bool:
+        return any(join.user_id == user for join in self._truth.get(place, {}).values())
 
     # Writing.
 

@@ -61,11 +61,25 @@ class Watcher:
 
 
 class RoomView:
-    """Who is in one room, for its watchers."""
+    """
+    Who is in one room, for its watchers.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, store: PresenceStore, namespace: str, room: str) -> None:
+    Args:
+        is_here: whether a user has a connection in the room on this very node. Of these no absence is believed: other
+            nodes tell it of a node that stood still for longer than its lease, which then writes them anew.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        store: PresenceStore,
+        namespace: str,
+        room: str,
+        is_here: Callable[[str | None], bool],
+    ) -> None:
         self._loop = loop
         self._store = store
+        self._is_here = is_here
         self.namespace = namespace
         self.room = room
         # By connection; whether it has had a snapshot.
@@ -79,6 +93,8 @@ class RoomView:
         # Of whom something changed since the last frame: what was told of them; None for nothing.
         self._told: dict[str | None, MemberRecord | None] = {}
         self._is_recounted = False
+        # Of whom it was told that they left, while they are here: they are still counted.
+        self._kept: set[str | None] = set()
         # Changes whose turn has not come: a version before them is missing.
         self._ahead: dict[int, Change] = {}
         # Changes that came while the room was being loaded: the answer may be older than they are.
@@ -178,10 +194,14 @@ class RoomView:
 
     def _apply(self, change: Change) -> None:
         user = change.user_id
+        if change.kind == "left" and self._is_here(user):
+            self._kept.add(user)
+            return
         if user is None:
             self._guests = change.connections
-        else:
+        elif user not in self._kept:
             self._users += {"joined": 1, "left": -1, "changed": 0}[change.kind]
+        self._kept.discard(user)
         if self._members is None:
             self._is_recounted = True
             if self._users < LISTED_AGAIN:
@@ -243,6 +263,7 @@ class RoomView:
             self.version = (self.version or 0) + 1
         self._ahead = {number: change for number, change in self._ahead.items() if number > self.version}
         self._users, self._guests = snapshot.count.users, snapshot.count.guests
+        self._kept.clear()
         if snapshot.members is None:
             self._members = None
             self._told = {}
@@ -255,7 +276,7 @@ class RoomView:
         else:
             here = {member.user_id: member for member in snapshot.members}
             if self._loop.time() >= self._patient_until:
-                for user in [user for user in self._members if user not in here]:
+                for user in [user for user in self._members if user not in here and not self._is_here(user)]:
                     self._record_left(user)
             for user, member in here.items():
                 if self._members is not None and self._members.get(user) != member:
@@ -299,7 +320,7 @@ class RoomView:
                 lists["left"].append(before)
             elif before is None and now is not None:
                 lists["joined"].append(now)
-            elif now is not None and now != before:
+            elif before is not None and now is not None and _is_told(before, now):
                 lists["changed"].append(now)
         shown = {name: list(map(_shown, found)) for name, found in lists.items() if found}
         if not shown:
@@ -331,6 +352,11 @@ class RoomView:
 
     def _frame(self, data: dict[str, Any]) -> Frame:
         return reserved("wsrt.presence", {"room": self.room, "version": self.version, **data})
+
+
+def _is_told(before: MemberRecord, now: MemberRecord) -> bool:
+    """Whether members are told of a change: a user's further tabs are nobody's business, each guest is one more."""
+    return before.data != now.data or (now.user_id is None and before.connections != now.connections)
 
 
 def _shown(member: MemberRecord) -> dict[str, Any]:

@@ -221,6 +221,14 @@ def user_key(user: object) -> str:
     )
 
 
+def parts_of(connection_id: str) -> tuple[str, int]:
+    """Return node and number of a connection id. Raises ValueError for what is none."""
+    parts = re.fullmatch(r"([0-9a-f]+)-([0-9]{1,20})", connection_id)
+    if parts is None:
+        raise ValueError(f"{connection_id!r} is no id of a connection; wsrt_presence --user shows them.")
+    return parts[1], int(parts[2])
+
+
 def node_of(connection_id: str) -> str:
     """Return the node that a connection id names."""
     return connection_id.partition("-")[0]

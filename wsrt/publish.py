@@ -256,6 +256,26 @@ def send_locally(outgoing: Outgoing) -> None:
         )
 
 
+def deaf_layer(namespace: str | None) -> str | None:
+    """
+    Return the channel layer by which nothing leaves this process, which holds no connections.
+
+    Args:
+        namespace: None for all that there are.
+
+    Returns:
+        its alias; None where what is sent to the namespace may be heard by somebody.
+
+    Raises:
+        UnknownNamespace: no consumer has the namespace.
+    """
+    spaces = [namespace] if namespace is not None else [name for name in namespaces if namespaces[name].consumers]
+    aliases = {layer_alias(space) for space in spaces} or {conf.channel_layer_alias}
+    if nodes() or observers or is_below_a_server() or not all(map(is_local, aliases)):
+        return None
+    return min(aliases)
+
+
 def is_below_a_server() -> bool:
     """Return whether an event loop serves this code: that of an ASGI server, which may come to hold connections."""
     try:

@@ -100,6 +100,18 @@ async def test_disconnect_one(operator: MakeOperator) -> None:
         await ada.assert_closed(close_codes.DISCONNECTED)
 
 
+async def test_disconnect_connection_that_is_gone(operator: MakeOperator) -> None:
+    """A connection that has ended meanwhile is not said to be disconnected, and nothing is noted."""
+    root = await operator()
+    gone = visitor("lobby", "ada")
+    async with everybody(visitor("lobby", "eve")):
+        async with everybody(gone):
+            target = Target("connection", "chat", gone.consumer.id).token
+        text = await root.post("disconnect", {"target": target})
+        assert "Nobody is connected there any more." in text
+        assert await entries() == []
+
+
 async def test_disconnect_nobody(operator: MakeOperator) -> None:
     """Where nobody is nothing is done, and nothing is noted."""
     root = await operator()
@@ -128,6 +140,7 @@ async def test_disconnect_where_the_layer_is_down(operator: MakeOperator) -> Non
         "7",
         "{}",
         '["room", "chat"]',
+        '["connection", "chat", "<b>zz"]',
         '["room", "chat", ""]',
         '["room", null, "lobby"]',
         '["room", "", "lobby"]',
@@ -331,6 +344,7 @@ async def test_wrong_data(operator: MakeOperator, data: str, says: str) -> None:
         {"to": "room", "name": "wsrt.x"},
         {"to": "user", "name": ""},
         {"to": "connection", "name": "x"},
+        {"to": "[" * 100_000},
         {"to": Target("room", "here", "lobby").token},
         {"to": "[", "name": "x"},
     ],

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
+from django.test import AsyncClient
 
 from tests.admin.conftest import amake_user
 from tests.admin.test_pages import everybody, visitor
@@ -92,6 +94,66 @@ async def test_permission_revoked() -> None:
             await client.settle()
             client._frames.clear()
         await client.assert_closed(close_codes.FORBIDDEN)
+
+
+async def test_revoked_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may no longer see it is closed soon, though nobody says so: Django's own pages do not."""
+    monkeypatch.setattr(live, "ASK_SECONDS", 0.1)
+    user = await amake_user("eve", VIEW)
+    async with connect(AdminConsumer, user=user) as client:
+        await client.request(WatchOverview())
+        await client.receive(Overview)
+        await user.user_permissions.aclear()
+        await client.assert_closed(close_codes.FORBIDDEN)
+
+
+@pytest.mark.parametrize("end", ["delete", "deactivate"])
+async def test_user_is_gone(end: str) -> None:
+    """A user who was deleted or deactivated is told nothing more, and asked to sign in."""
+    user = await amake_user("eve", VIEW)
+    async with connect(AdminConsumer, user=user) as client:
+        await client.request(WatchOverview())
+        await client.receive(Overview)
+        if end == "delete":
+            await User.objects.filter(pk=user.pk).adelete()
+        else:
+            await User.objects.filter(pk=user.pk).aupdate(is_active=False)
+        await client.send(WatchRoom(namespace="chat", room="secret"))
+        await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)
+
+
+@pytest.mark.parametrize("end", ["sign out", "change the password"])
+async def test_session_is_over(end: str) -> None:
+    """Who signed out elsewhere, or whose password was changed, is asked to sign in."""
+    user = await amake_user("eve", VIEW)
+    browser = AsyncClient()
+    await browser.aforce_login(user)
+    session = SessionStore(browser.cookies["sessionid"].value)
+    async with connect(AdminConsumer, user=user, scope={"session": session}) as client:
+        await client.request(WatchOverview())
+        await client.receive(Overview)
+        if end == "sign out":
+            await browser.alogout()
+        else:
+            user.set_password("another")
+            await user.asave()
+        await client.send(WatchRooms(namespace="chat"))
+        await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)
+
+
+async def test_database_in_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who cannot be asked for stays, and is asked for again."""
+    monkeypatch.setattr(live, "ASK_SECONDS", 0.05)
+    user = await amake_user("eve", VIEW)
+    async with connect(AdminConsumer, user=user) as client:
+        await client.request(WatchRooms(namespace="chat"))
+        await client.receive(Rooms)
+        before = ledger.snapshot().get("admin_looks_failed", 0)
+        with monkeypatch.context() as patched:
+            patched.setattr(live, "current_user", None)  # calling it raises
+            await aeventually(lambda: ledger.snapshot().get("admin_looks_failed", 0) > before + 1)
+        async with everybody(visitor("lobby")):
+            await until(client, Rooms, lambda answer: answer.rooms)
 
 
 async def test_names_are_asked_for_again() -> None:

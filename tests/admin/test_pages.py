@@ -12,14 +12,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client as Browser
 
 from tests.admin.conftest import MakeOperator, make_user, page
 from tests.chat.consumers import ChatConsumer, HereConsumer
-from wsrt.console import pages
+from wsrt.console import names, pages
 from wsrt.console.realtime import PERMISSIONS, VIEW
-from wsrt.testing import Client, connect
+from wsrt.testing import Client, capture_publications, connect
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -354,13 +355,27 @@ def test_trouble_and_actions(settings: Any) -> None:
     """Presence that is down keeps nobody from disconnecting and announcing: how many it hits is not known."""
     settings.WSRT = {"PRESENCE": {"BACKEND": "nowhere.Nothing"}}
     client = signed_in()
-    text = client.post(page("disconnect"), {"target": '["room", "chat", "lobby"]'}).content.decode()
-    assert "How many they are is not known" in text
-    done = client.post(page("disconnect"), {"target": '["room", "chat", "lobby"]', "confirm": "1"}, follow=True)
-    assert "Disconnected: room “lobby” of chat." in done.content.decode()
-    data = {"to": "everyone", "data": '{"text": "hi"}'}
-    text = client.post(page("announce", namespace="chat", event="said"), data).content.decode()
-    assert "How many get it is not known" in text
+    with capture_publications():  # somebody hears it
+        text = client.post(page("disconnect"), {"target": '["room", "chat", "lobby"]'}).content.decode()
+        assert "How many they are is not known" in text
+        done = client.post(page("disconnect"), {"target": '["room", "chat", "lobby"]', "confirm": "1"}, follow=True)
+        assert "Disconnected: room “lobby” of chat." in done.content.decode()
+        data = {"to": "everyone", "data": '{"text": "hi"}'}
+        text = client.post(page("announce", namespace="chat", event="said"), data).content.decode()
+        assert "How many get it is not known" in text
+
+
+def test_nobody_hears(settings: Any) -> None:
+    """In a process that holds no connections, without a layer, nothing is done, noted or said to be done."""
+    client = signed_in()
+    data = {"target": '["room", "chat", "lobby"]', "confirm": "1"}
+    done = client.post(page("disconnect"), data, follow=True).content.decode()
+    assert "Not disconnected: nobody would hear it" in done
+    announcement = {"to": "everyone", "data": '{"text": "hi"}', "confirm": "1"}
+    response = client.post(page("announce", namespace="chat", event="said"), announcement)
+    assert response.status_code == 400
+    assert "nobody would hear it" in response.content.decode()
+    assert not LogEntry.objects.exists()
 
 
 async def test_page_that_is_none(operator: MakeOperator) -> None:
@@ -369,3 +384,19 @@ async def test_page_that_is_none(operator: MakeOperator) -> None:
     async with everybody(visitor("lobby", "ada")):
         for name in ("users", "rooms"):
             await root.see(name, namespace="chat", after="zz", status=404)
+
+
+async def test_search_among_many_accounts(operator: MakeOperator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search by name finds whoever is connected, however many accounts have such a name; if not, the page says so."""
+    root = await operator()
+    users = await User.objects.abulk_create(User(username=f"smith{number:04}") for number in range(120))
+    note = re.compile(r'<p class="wsrt-note" data-if="is_cut"( hidden)?>')
+    async with everybody(*(visitor("lobby", str(users[number].pk)) for number in (3, 119))):
+        text = await root.see("users", namespace="chat", q="smith")
+        assert [row[0] for row in rows(text, "users")] == [f"{users[n].pk} smith{n:04}" for n in (3, 119)]
+        assert note.findall(text) == [" hidden"]
+        monkeypatch.setattr(names, "MATCHES", 10)
+        monkeypatch.setattr(pages, "MATCHES", 10)
+        text = await root.see("users", namespace="chat", q="smith")
+        assert len(rows(text, "users")) == 1
+        assert note.findall(text) == [""]

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
+from typing import Any
 
-from ..close_codes import Closed
+from channels.auth import get_user
+from django.conf import settings
+from django.contrib.auth import get_user_model
+
+from ..close_codes import CREDENTIALS_EXPIRED, FORBIDDEN, Closed
 from ..consumers import TypedEventConsumer
 from ..delivery.ledger import ledger
 from ..exceptions import UnsendableEvent, WrongContext
@@ -38,6 +44,9 @@ SECONDS = 2.0
 SHARE = 10
 """A look is followed by a pause of so many times what it took: a store that is slow is asked less."""
 
+ASK_SECONDS = 10.0
+"""How long a page is served before its user is asked for anew: nobody calls ``permissions_changed`` for the admin."""
+
 logger = logging.getLogger("wsrt")
 
 
@@ -45,7 +54,8 @@ class AdminConsumer(TypedEventConsumer):
     """
     Keeps one page of the admin up to date, for users of the staff who may see who is connected.
 
-    A page says what it shows by one of the questions; the last one counts.
+    A page says what it shows by one of the questions; the last one counts. With every question, and every ten seconds,
+    session, user and permissions are read anew: whoever may not load the page any more is sent away.
     """
 
     namespace = "wsrt.admin"
@@ -66,9 +76,23 @@ class AdminConsumer(TypedEventConsumer):
     async def watch(self, question: WatchOverview | WatchRooms | WatchUsers | WatchRoom | WatchUser) -> None:
         if self._looking is not None:
             self._looking.cancel()
+        if not await self._may_stay_here():
+            return
         if isinstance(question, WatchUsers) and self._names is not None:
             question.also(await run_in_thread(self._names.matching, question.search))
         self._looking = asyncio.create_task(self._look(question))
+
+    async def _may_stay_here(self) -> bool:
+        """Ask anew who this is and what they may see; close where it is not enough."""
+        user = await current_user(self.scope)
+        if user is None:
+            await self.close(CREDENTIALS_EXPIRED.code, CREDENTIALS_EXPIRED.reason)
+            return False
+        self.scope["user"] = user
+        if not await run_in_thread(self._may_watch):
+            await self.close(FORBIDDEN.code, FORBIDDEN.reason)
+            return False
+        return True
 
     def _may_watch(self) -> bool:
         is_allowed = may(self.user, VIEW)
@@ -79,8 +103,18 @@ class AdminConsumer(TypedEventConsumer):
     async def _look(self, question: Question) -> None:
         loop = asyncio.get_running_loop()
         sent: Answer | Unavailable | None = None
+        asked = loop.time()
         while True:
             began = loop.time()
+            if began - asked >= ASK_SECONDS:
+                asked = began
+                try:
+                    if not await self._may_stay_here():
+                        return
+                except Exception:
+                    # A database in trouble: the pages do not work either, and this one asks again.
+                    ledger.count("admin_looks_failed")
+                    logger.exception("the admin could not ask who is looking")
             answer = await self._answer(question)
             if answer != sent:
                 try:
@@ -108,3 +142,15 @@ class AdminConsumer(TypedEventConsumer):
             logger.exception("the admin could not see who is connected")
             return Unavailable()
         return answer
+
+
+async def current_user(scope: Any) -> Any:
+    """Return the user of a handshake as they are now; None where the session is over, or the user gone or inactive."""
+    session = scope.get("session")
+    if session is not None and session.session_key is not None:
+        # A new object: that of the handshake remembers what was in it.
+        store = importlib.import_module(settings.SESSION_ENGINE).SessionStore
+        user = await get_user({**scope, "session": store(session.session_key)})
+    else:
+        user = await get_user_model()._default_manager.filter(pk=scope["user"].pk).afirst()
+    return user if user is not None and user.is_active else None

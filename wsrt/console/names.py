@@ -8,10 +8,7 @@ from typing import Any
 from django.contrib.auth import get_permission_codename, get_user_model
 from django.core.exceptions import ValidationError
 
-from .pages import ConnectionRow, UserRow
-
-MATCHES = 50
-"""Users that a search by name finds."""
+from .pages import MATCHES, ConnectionRow, UserRow
 
 REMEMBERED = 5000
 """Names that are kept, before all are asked for anew."""
@@ -50,12 +47,12 @@ class Names:
         return self._known.get(user_id, "")
 
     def matching(self, text: str) -> list[str]:
-        """Return ids of some users whose names contain a text. Queries the database."""
+        """Return ids of the users whose names contain a text, of the first MATCHES + 1. Queries the database."""
         if not self.is_shown or not text or "\0" in text:
             return []
         field = self.model.USERNAME_FIELD
         users = self.model._default_manager.filter(**{f"{field}__icontains": text}).order_by(field)
-        return [str(key) for key in users.values_list("pk", flat=True)[:MATCHES]]
+        return [str(key) for key in users.values_list("pk", flat=True)[: MATCHES + 1]]
 
     def knows(self, rows: Iterable[UserRow | ConnectionRow]) -> bool:
         """Return whether put() would ask nobody."""

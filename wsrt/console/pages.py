@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, PrivateAttr, field_validator
@@ -25,6 +25,9 @@ from ..protocol.events import Event
 
 SHOWN = 100
 """Rows of a page, about."""
+
+MATCHES = 2000
+"""Accounts of which a search by name finds those that are connected."""
 
 DATA_CHARACTERS = 500
 """What is shown of a member's data: a page of members must fit into one frame."""
@@ -126,10 +129,11 @@ class Rooms(Event, name="rooms"):
 
 
 class Users(Event, name="users"):
-    """Who is connected to a namespace."""
+    """Who is connected to a namespace; ``is_cut`` where a name is so common that some may be missing."""
 
     users: list[UserRow]
     next: str | None
+    is_cut: bool = False
 
 
 class RoomShown(Event, name="room"):
@@ -216,10 +220,12 @@ class WatchUsers(Event, name="users.watch"):
 
     # Ids that belong to the name that is searched; found once, by whoever may see names.
     _named: tuple[str, ...] = PrivateAttr(default=())
+    _is_cut: bool = PrivateAttr(default=False)
 
-    def also(self, ids: Iterable[str]) -> None:
-        """Search for these users too, whatever their ids contain."""
-        self._named = tuple(ids)
+    def also(self, ids: Sequence[str]) -> None:
+        """Search for these users too, whatever their ids contain; for no more than MATCHES of them."""
+        self._named = tuple(ids[:MATCHES])
+        self._is_cut = len(ids) > MATCHES
 
     async def read(self) -> Users:
         """Return the answer. Raises StoreUnavailable, WrongContext."""
@@ -232,7 +238,8 @@ class WatchUsers(Event, name="users.watch"):
             wanted = [user for user in self._named if user not in known]
             numbers = await connections_of(self.namespace, wanted)
             found = [UserRow(user_id=user, connections=number) for user, number in numbers if number]
-            rows = [*found, *rows]
+            rows = [*found[:SHOWN], *rows]
+            return Users(users=rows, next=page.next, is_cut=self._is_cut or len(found) > SHOWN)
         return Users(users=rows, next=page.next)
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 
 from django.utils.translation import gettext as _
 
-from ..addresses import Audience, Connection, Everyone, Room, User
+from ..addresses import Audience, Connection, Everyone, Room, User, parts_of
 from ..control import disconnect
-from ..presence.access import run
+from ..presence.access import is_connected, run
 from ..presence.store import EVERYONE
 from .pages import connections_of, count_in_room, is_hidden, known_namespaces, shown_namespaces
 
@@ -44,11 +44,16 @@ class Target:
         # These raise for names that nobody can have.
         (self.namespace or "").encode()
         self.audience.to_wire()
+        if self.kind == "connection":
+            parts_of(self.name)
 
     @classmethod
     def from_token(cls, token: str) -> Target:
         """Return what a form carried. Raises ValueError."""
-        parts: Any = json.loads(token)
+        try:
+            parts: Any = json.loads(token)
+        except RecursionError:
+            raise ValueError("no target: it is nested too deeply") from None
         match parts:
             case [str() as kind, str() | None as namespace, str() as name]:
                 return cls(kind, namespace, name)  # type: ignore[arg-type]  # checked when it is made
@@ -94,7 +99,7 @@ class Target:
     async def acount(self) -> int:
         """Return how many connections it has. See count()."""
         if self.kind == "connection":
-            return 1
+            return int(await is_connected(self.namespace or "", self.name))
         spaces = await shown_namespaces() if self.namespace is None else [self.namespace]
         if self.kind == "user":
             found = [await connections_of(space, [self.name]) for space in spaces]

@@ -15,7 +15,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import router, transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, get_script_prefix, path, reverse
 from django.utils import timezone
@@ -31,7 +31,7 @@ from ..presence.access import BadCursor, run
 from ..presence.store import StoreUnavailable
 from ..presence.stores import is_shared, make_store, option
 from ..protocol.events import meta
-from ..publish import publish_to_audience
+from ..publish import deaf_layer, publish_to_audience
 from .announcing import Problem, Wrong, events_of, is_kept, json_schema, purpose, read_event, skeleton
 from .names import Names
 from .pages import (
@@ -244,11 +244,15 @@ class RealtimeAdmin(ModelAdmin):
         """Close the connections of a target; more than one only once that is confirmed."""
         self._require(request, DISCONNECT)
         if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+            # Who had to sign in first is led to what they had posted to: nothing is done, and they see where they are.
+            return HttpResponseRedirect(self._url("changelist"))
         target = _posted(request)
         count = _count(target)
         back = self._back(request, target)
-        if count == 0:
+        unheard = _unheard(target)
+        if unheard is not None:
+            self.message_user(request, _("Not disconnected: %s") % unheard, messages.ERROR)
+        elif count == 0:
             self.message_user(request, _("Nobody is connected there any more."), messages.WARNING)
         elif count == 1 or "confirm" in request.POST:
             self._disconnect(request, target, count)
@@ -320,6 +324,10 @@ class RealtimeAdmin(ModelAdmin):
             event = read_event(namespace, name, data, target.audience)
         except Wrong as error:
             context["problems"] = error.problems
+            return None
+        unheard = _unheard(target)
+        if unheard is not None:
+            context["problems"] = [Problem(unheard)]
             return None
         count = _count(target)
         if count != 1 and "confirm" not in request.POST:
@@ -514,7 +522,7 @@ def _target(request: HttpRequest, kind: Any) -> Target:
 def _posted(request: HttpRequest) -> Target:
     try:
         return Target.from_token(request.POST.get("target", ""))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Http404(str(error)) from None
 
 
@@ -546,6 +554,17 @@ def _count(target: Target) -> int | None:
         return target.count()
     except (StoreUnavailable, WrongContext):
         return None
+
+
+def _unheard(target: Target) -> str | None:
+    """Return why nobody would hear what is sent to a target from here; None where somebody may."""
+    alias = deaf_layer(target.namespace)
+    if alias is None:
+        return None
+    return _(
+        "nobody would hear it: the channel layer “%s” reaches this process only, which holds no connections. Set "
+        "CHANNEL_LAYERS to channels_redis.pubsub.RedisPubSubChannelLayer, here and where the servers run."
+    ) % (alias,)
 
 
 def _content_type() -> ContentType:

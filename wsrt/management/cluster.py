@@ -7,13 +7,9 @@ from collections.abc import Iterator
 
 from django.core.management.base import CommandError
 
-from ..conf import conf
 from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
-from ..layers import is_local
-from ..node import nodes
 from ..presence.store import StoreUnavailable
-from ..protocol.catalog import namespaces
-from ..publish import is_below_a_server, layer_alias, observers
+from ..publish import deaf_layer
 
 
 @contextlib.contextmanager
@@ -48,11 +44,10 @@ def require_hearers(namespace: str | None) -> None:
         CommandError: no layer leads out of this process, which holds no connections.
         UnknownNamespace: no consumer has the namespace.
     """
-    spaces = [namespace] if namespace is not None else [name for name in namespaces if namespaces[name].consumers]
-    aliases = {layer_alias(space) for space in spaces} or {conf.channel_layer_alias}
-    if all(map(is_local, aliases)) and not (nodes() or observers or is_below_a_server()):
+    alias = deaf_layer(namespace)
+    if alias is not None:
         raise CommandError(
-            f"Nobody would hear it: the channel layer {min(aliases)!r} reaches this process only, which holds no "
+            f"Nobody would hear it: the channel layer {alias!r} reaches this process only, which holds no "
             "connections.\nConfigure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS, here and where "
             "the servers run."
         )

@@ -6,10 +6,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from .. import portal
+from ..addresses import parts_of
 from ..exceptions import WrongContext
 from ..node import nodes
 from ..publish import is_below_a_server, require_no_loop
-from .store import PresenceStore, StoreUnavailable
+from .store import EVERYONE, PresenceStore, StoreUnavailable
 from .stores import is_shared, store_of_loop
 from .tracker import messages_of, take_lost, tell
 
@@ -51,3 +52,18 @@ async def open_store() -> PresenceStore:
         async for changes in store.reap(node):
             await tell(store, messages_of(changes))
     return store
+
+
+async def is_connected(namespace: str, connection_id: str) -> bool:
+    """
+    Return whether a connection counts in a namespace.
+
+    Raises:
+        StoreUnavailable: nobody knows.
+        ValueError: it is no id of a connection.
+    """
+    node, number = parts_of(connection_id)
+    store = await open_store()
+    # Also under the ids that the node took when it was fenced.
+    known = [record.id for record in await store.nodes() if record.id.partition(".")[0] == node]
+    return any([number in await store.held(one, namespace, EVERYONE) for one in known])

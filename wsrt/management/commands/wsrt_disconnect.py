@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from ...addresses import Audience, Connection, Room, User, node_of
+from ...addresses import Audience, Connection, Room, User, parts_of
 from ...close_codes import DISCONNECTED, Close
 from ...control import disconnect
 from ...exceptions import WrongContext
-from ...presence.access import open_store, run
+from ...presence.access import is_connected, open_store, run
 from ...presence.store import EVERYONE, StoreUnavailable
 from ..cluster import require_hearers, told
 from ..tables import counted, printable
@@ -71,8 +70,7 @@ def audience(options: dict[str, Any]) -> Audience:
         return User(options["user"])
     if options["room"] is not None:
         return Room(options["room"])
-    if not re.fullmatch(r"[0-9a-f]+-[0-9]{1,20}", options["connection"]):
-        raise ValueError(f"{options['connection']!r} is no id of a connection; wsrt_presence --user shows them.")
+    parts_of(options["connection"])
     return Connection(options["connection"])
 
 
@@ -95,8 +93,5 @@ async def _count(to: Audience, namespace: str | None) -> int:
         case Room():
             return sum(count.connections for count in await store.counts([(space, to.name) for space in spaces]))
         case Connection():
-            node, number = node_of(to.id), int(to.id.rpartition("-")[2])
-            # Also under the ids that the node took when it was fenced.
-            known = [record.id for record in await store.nodes() if record.id.partition(".")[0] == node]
-            return int(any([number in await store.held(one, space, EVERYONE) for one in known for space in spaces]))
+            return int(any([await is_connected(space, to.id) for space in spaces]))
     raise TypeError(f"nobody counts {to!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,3 +153,9 @@ def test_no_cycles() -> None:
     for path in MODULES:
         if path.name != "__init__.py":
             visit(path, ())
+
+
+def test_the_table() -> None:
+    """Contributors read of the same floors."""
+    rows = re.findall(r"^\| \d \w+ \| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)/?`", row)) for row in reversed(rows)] == FLOORS

@@ -113,12 +113,16 @@ def plot() -> None:
     mpl.use("svg")
     # The same text for the same data.
     mpl.rcParams["svg.hashsalt"] = "wsrt"
+    # The page is light or dark: a grey that can be read on both.
+    for part in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"):
+        mpl.rcParams[part] = "#7a7a7a"
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    for name, style in (("jitter before the cap", ":"), ("python", "-"), ("typescript", "--")):
-        counts = spread(at_the_cap(name))
-        axes.stairs(counts, [0.2 + number for number in range(BUCKETS + 1)], label=name, linestyle=style, linewidth=1.8)
+    lines = (("jitter before the cap", "Jitter before the cap", ":"), ("python", "Python", "-"))
+    for name, label, style in (*lines, ("typescript", "TypeScript", "--")):
+        edges = [0.2 + number for number in range(BUCKETS + 1)]
+        axes.stairs(spread(at_the_cap(name)), edges, label=label, linestyle=style, linewidth=1.8)
     axes.set_yscale("log")
     axes.set_ylim(10, 20_000)
     axes.set_xlabel("seconds until the twelfth attempt")
@@ -127,7 +131,7 @@ def plot() -> None:
     axes.legend(frameon=False, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
     PICTURE.parent.mkdir(exist_ok=True)
-    figure.savefig(PICTURE, metadata={"Date": None})
+    figure.savefig(PICTURE, metadata={"Date": None}, transparent=True)
 
 
 if __name__ == "__main__":

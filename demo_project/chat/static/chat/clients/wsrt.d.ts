@@ -370,6 +370,8 @@ declare module "wsrt/types" {
         readonly helloTimeoutMs: number;
         /** Silence after which a link is dead; null: what the server's greeting says. */
         readonly deadAfterMs: number | null;
+        /** Silence after which a server that sends no pings of its own gets one. */
+        readonly idleMs: number;
         /** How long a ping of ours may stay unanswered. */
         readonly probeMs: number;
         /** A page that is hidden for longer dials no more. */

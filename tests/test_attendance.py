@@ -437,3 +437,31 @@ async def test_wrong_cursor() -> None:
         for read in (presence.ausers, presence.arooms, presence.aconnections):
             with pytest.raises(ValueError, match="after"):
                 await read(namespace="hall", after="zz")
+
+
+@pytest.mark.parametrize("limit", [0, -1, 100_001, 2.5, "x", None, True])
+async def test_wrong_limit(limit: Any) -> None:
+    """A page of no size is refused before the store is asked: whoever follows ``next`` would never come to an end."""
+    expected = ValueError if type(limit) is int else TypeError
+    async with dial():
+        for read in (presence.ausers, presence.arooms, presence.aconnections):
+            with pytest.raises(expected, match="limit is"):
+                await read(namespace="hall", limit=limit)
+        with pytest.raises(expected, match="limit is"):
+            await presence.amembers("hall", namespace="hall", limit=limit)
+        with pytest.raises(expected, match="limit is"):
+            await asyncio.to_thread(presence.members, "hall", namespace="hall", limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"), [({"namespace": None}, "namespace"), ({"search": 5}, "search"), ({"after": 5}, "after")]
+)
+async def test_wrong_types(wrong: dict[str, Any], says: str) -> None:
+    """An argument of another type is named."""
+    for read in (presence.ausers, presence.arooms):
+        with pytest.raises(TypeError, match=f"{says} is"):
+            await read(**{"namespace": "hall", **wrong})
+    with pytest.raises(TypeError, match="a namespace is"):
+        await presence.acount("hall", namespace=5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a namespace is"):
+        await presence.ais_online("ada", namespace=5)  # type: ignore[arg-type]

@@ -185,11 +185,78 @@ def test_good_backend(settings: Any, key: str, backend: str) -> None:
     assert settings_ids(settings, **{key: {"BACKEND": backend, "OPTIONS": {}}}) == []
 
 
-@pytest.mark.parametrize("options", [{"LEASE": 0}, {"LEASE": "30"}, {"GRACE": -1}, {"GRACE": None}, {"COLOUR": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"LEASE": 0},
+        {"LEASE": 0.001},
+        {"LEASE": "30"},
+        {"LEASE": float("inf")},
+        {"LEASE": float("nan")},
+        {"LEASE": True},
+        {"GRACE": -1},
+        {"GRACE": None},
+        {"DETAILS": "no"},
+        {"DETAILS": 1},
+        {"COLOUR": 1},
+    ],
+)
 def test_options_of_presence(settings: Any, options: dict[str, Any]) -> None:
     """An option that the store does not have, or a wrong value, is named (wsrt.W002)."""
     settings.WSRT = {"PRESENCE": {**DEFAULTS["PRESENCE"], "OPTIONS": options}}
     assert next(iter(options)) in only(check_settings(), "wsrt.W002").msg.upper()
+
+
+@pytest.mark.parametrize(
+    ("store", "option", "values"),
+    [
+        ("redis.RedisPresence", "PARTITIONS", (0, -1, 100_000, "x", 1.5, True)),
+        ("redis.RedisPresence", "TIMEOUT", (0, -1, "5", None)),
+        ("redis.RedisPresence", "CHUNK", (0, 251, "x", 1.5)),
+        ("redis.RedisPresence", "PACE", (0, -1, "x", float("inf"))),
+        ("redis.RedisPresence", "CLAIM", (0, -1, "x")),
+        ("redis.RedisPresence", "CLUSTER", ("no", 1)),
+        ("redis.RedisPresence", "PREFIX", (5, "", "{a}")),
+        ("cache.CachePresence", "SLOTS", (0, -1, "x", 1.5, 100_000)),
+        ("cache.CachePresence", "TIMEOUT", (0, "x")),
+        ("cache.CachePresence", "PREFIX", (5, "")),
+    ],
+)
+def test_options_of_stores(settings: Any, store: str, option: str, values: tuple[Any, ...]) -> None:
+    """A value that a store could not work with is named, with those that it takes (wsrt.W002)."""
+    for value in values:
+        settings.WSRT = {"PRESENCE": {"BACKEND": f"wsrt.presence.{store}", "OPTIONS": {option: value}}}
+        message = only(check_settings(), "wsrt.W002").msg
+        assert f"cannot be used: {option} " in message
+        assert f"{value!r}" in message
+
+
+@pytest.mark.parametrize(
+    ("presence", "says"),
+    [
+        ({}, "BACKEND is a string"),
+        ({"BACKEND": 5}, "BACKEND is a string"),
+        ({"OPTION": {}}, "PRESENCE has no 'OPTION'; it has 'BACKEND', 'LOCATION', 'OPTIONS'"),
+        ({**DEFAULTS["PRESENCE"], "OPTIONS": []}, "OPTIONS is a dict"),
+        ({**DEFAULTS["PRESENCE"], "OPTIONS": [1]}, "OPTIONS is a dict"),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "localhost:6379"}, "LOCATION is a URL such as"),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": ["redis://x"]}, "LOCATION is a URL such as"),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://x:y/0"}, "LOCATION is a URL such as"),
+        ({"BACKEND": "wsrt.presence.cache.CachePresence", "LOCATION": 5}, "LOCATION is a string"),
+        ({"BACKEND": "wsrt.presence.cache.CachePresence", "LOCATION": "nowhere"}, "nowhere"),
+    ],
+)
+def test_shape_of_presence(settings: Any, presence: dict[str, Any], says: str) -> None:
+    """A setting of another shape, or a place that is none, is named before anybody connects (wsrt.W002)."""
+    settings.WSRT = {"PRESENCE": {**presence}}
+    assert says in only(check_settings(), "wsrt.W002").msg
+
+
+def test_password_in_a_location(settings: Any) -> None:
+    """A location that is wrong is not repeated: there may be a password in it (wsrt.W002)."""
+    location = "http://:secret@localhost"
+    settings.WSRT = {"PRESENCE": {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": location}}
+    assert "secret" not in only(check_settings(), "wsrt.W002").msg
 
 
 def test_cache_of_one_process(settings: Any) -> None:

@@ -97,7 +97,8 @@ class Attendance:
         self._connection = connection
         self._number = int(connection.id.rpartition("-")[2])
         self._details = {"since": round(time.time(), 3), "consumer": consumer}
-        if option("DETAILS", False):
+        # Nothing but True: what somebody meant by "no" must not collect personal data.
+        if option("DETAILS", False) is True:
             self._details |= _personal(scope)
         self._shows = shows
         self._hooks = hooks

@@ -16,8 +16,7 @@ from ..consumers import TypedEventConsumer
 from ..delivery.ledger import ledger
 from ..exceptions import UnsendableEvent, WrongContext
 from ..handlers import on
-from ..presence.access import BadCursor
-from ..presence.store import StoreUnavailable
+from ..presence.store import BadCursor, StoreUnavailable
 from ..threads import run_in_thread
 from .names import Names
 from .pages import (

@@ -27,8 +27,8 @@ from ..clients.description import describe
 from ..conf import conf
 from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
 from ..layers import is_local
-from ..presence.access import BadCursor, run
-from ..presence.store import StoreUnavailable
+from ..presence.access import run
+from ..presence.store import BadCursor, StoreUnavailable
 from ..presence.stores import is_shared, make_store, option
 from ..protocol.events import meta
 from ..publish import deaf_layer, publish_to_audience
@@ -425,7 +425,7 @@ class RealtimeAdmin(ModelAdmin):
             "is_shared": is_shared(),
             # Where presence is of the whole cluster, actions should be too.
             "reaches_all": not is_shared() or not is_local(conf.channel_layer_alias),
-            "has_details": bool(option("DETAILS", False)),
+            "has_details": option("DETAILS", False) is True,
             "may_view": self._may(request, VIEW),
             "may_disconnect": self._may(request, DISCONNECT),
             "may_announce": self._may(request, ANNOUNCE),

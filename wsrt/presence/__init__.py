@@ -24,10 +24,11 @@ from pydantic_core import from_json
 
 from ..addresses import RESERVED, Room, user_key
 from ..protocol.catalog import namespaces as known_namespaces
-from .access import BadCursor, open_store, run
-from .store import EVERYONE, ConnectionRecord, NodeRecord, StoreUnavailable
+from .access import open_store, run
+from .store import EVERYONE, BadCursor, ConnectionRecord, NodeRecord, StoreUnavailable
 
 __all__ = [
+    "BadCursor",
     "ConnectionInfo",
     "Member",
     "NodeInfo",
@@ -58,6 +59,9 @@ U = TypeVar("U", bound=Hashable)
 
 LIMIT = 1000
 """Items of a page, about, unless asked for otherwise."""
+
+MOST = 100_000
+"""Items of a page at most."""
 
 
 class Page(list[T]):
@@ -177,15 +181,18 @@ async def amembers(
 
     Args:
         search: only users whose id contains this.
-        limit: about how many; a small room comes whole.
+        limit: about how many, from 1 to 100,000; a small room comes whole.
         after: ``next`` of the page before.
 
     Raises:
-        ValueError: ``after`` is not what a page of this store had in ``next``.
+        BadCursor: ``after`` is not what a page of this store had in ``next`` (a ValueError).
+        TypeError, ValueError: an argument cannot be one.
         StoreUnavailable: the store did not answer (a BackplaneUnavailable).
         WrongContext: presence is kept in each process, and this one holds no connections.
     """
-    store, name = await open_store(), Room(room).name
+    name = Room(room).name
+    _check(namespace, search, limit, after)
+    store = await open_store()
     with _cursor(after):
         page = await store.members(namespace, name, cursor=after, limit=limit, search=search)
     return Page(
@@ -198,6 +205,7 @@ async def ausers(
     *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
 ) -> Page[Member]:
     """Return who is connected to a namespace, in no order. See amembers()."""
+    _check(namespace, search, limit, after)
     store = await open_store()
     with _cursor(after):
         page = await store.members(namespace, EVERYONE, cursor=after, limit=limit, search=search)
@@ -206,8 +214,10 @@ async def ausers(
 
 async def acount(room: str, *, namespace: str = "default") -> int:
     """Return how many are in a room: users, each once, and guests, each connection. Raises as amembers()."""
+    name = Room(room).name
+    _check(namespace)
     store = await open_store()
-    (found,) = await store.counts([(namespace, Room(room).name)])
+    (found,) = await store.counts([(namespace, name)])
     return found.users + found.guests
 
 
@@ -227,6 +237,7 @@ async def arooms(
     *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
 ) -> Page[RoomInfo]:
     """Return the rooms that anybody is in, largest first where the store can. See amembers()."""
+    _check(namespace, search, limit, after)
     store = await open_store()
     with _cursor(after):
         page = await store.rooms(namespace, cursor=after, limit=limit, search=search)
@@ -248,9 +259,10 @@ async def aconnections(
     after: str | None = None,
 ) -> Page[ConnectionInfo]:
     """Return connections of a namespace; with ``room`` or ``user``, those of them. See amembers()."""
-    store = await open_store()
     name = EVERYONE if room is None else Room(room).name
     user_id = None if user is None else user_key(user)
+    _check(namespace, "", limit, after)
+    store = await open_store()
     with _cursor(after):
         page = await store.connections(namespace, name, user_id=user_id, cursor=after, limit=limit)
     seen = {record.id: record.facts.get("beat") for record in await store.nodes()} if page.items else {}
@@ -330,18 +342,31 @@ def stats() -> Stats:
 # Private.
 
 
+def _check(namespace: object, search: object = "", limit: object = LIMIT, after: object = None) -> None:
+    """Check what every reader takes, before a store is asked. Raises TypeError, ValueError."""
+    if not isinstance(namespace, str):
+        raise TypeError(f"a namespace is a string, not {type(namespace).__name__}")
+    if not isinstance(search, str):
+        raise TypeError(f"search is a string, not {type(search).__name__}")
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise TypeError(f"limit is an integer, not {type(limit).__name__}")
+    if not 1 <= limit <= MOST:
+        raise ValueError(f"limit is from 1 to {MOST}, not {limit}")
+    if not isinstance(after, str | None):
+        raise TypeError(f"after is the next of a page, a string, not {type(after).__name__}")
+
+
 @contextlib.contextmanager
 def _cursor(after: str | None) -> Iterator[None]:
-    """Tell whoever brings a cursor that is none, or one of another store."""
+    """Tell whoever brings a cursor that is none, or one of another store, in the words of this interface."""
     try:
         yield
-    except (ValueError, TypeError, LookupError) as error:
-        if after is None:
-            raise
+    except BadCursor as error:
         raise BadCursor(f"after={after!r} is not what a page of this store had in next") from error
 
 
 async def _online(keys: Sequence[str], namespace: str | None) -> set[str]:
+    _check("" if namespace is None else namespace)
     store = await open_store()
     # Operators who look at who is connected are not connected to the application.
     anywhere = [space for space in await store.namespaces() if not space.startswith(RESERVED)]

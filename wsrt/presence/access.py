@@ -17,10 +17,6 @@ from .tracker import messages_of, take_lost, tell
 T = TypeVar("T")
 
 
-class BadCursor(ValueError):
-    """Where a page was to begin is not what a page of this store had in ``next``."""
-
-
 def run(twin: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
     """
     Call the asynchronous twin from code without a loop.

@@ -28,6 +28,7 @@ from .cache_keys import Keys, Place
 from .cache_reader import Books, Lease, Reader, Scan
 from .cache_shelf import Access, Shelf
 from .cache_writer import Writer
+from .options import require_number, require_seconds, require_text
 from .store import (
     EVERYONE,
     Beat,
@@ -65,6 +66,9 @@ WRITE = 200
 LOOK = 1000
 """Documents that are looked at in one hop."""
 
+MOST_SLOTS = 65_536
+"""Whoever looks for nodes may have to look into each of them."""
+
 ROOMS = 64
 """Rooms that are taken out in one hop."""
 
@@ -89,7 +93,7 @@ class CachePresence(PresenceStore):
         location: the alias in ``CACHES``; None for "default".
         lease: seconds.
         prefix: of all keys; of characters that keys may have.
-        slots: how many nodes there can be at a time; the same for all nodes and readers.
+        slots: how many nodes there can be at a time, at most 65,536; the same for all nodes and readers.
         timeout: seconds that the cache may take to answer.
     """
 
@@ -106,8 +110,12 @@ class CachePresence(PresenceStore):
         **options: Any,
     ) -> None:
         super().__init__(location, lease=lease, **options)
-        alias = location or "default"
+        alias = "default" if location is None else location
+        require_text("LOCATION", alias)
         caches[alias]  # raises for an alias that is not there
+        require_text("PREFIX", prefix)
+        require_number("SLOTS", slots, f"an integer from 1 to {MOST_SLOTS}", least=1, most=MOST_SLOTS, whole=True)
+        require_seconds("TIMEOUT", timeout)
         self._keys = Keys(prefix, slots)
         self._shelf = Shelf(alias, timeout)
         # Caches take whole seconds, and some cut off what is begun.

@@ -15,7 +15,7 @@ from .cache_books import POSITIONS, WHOLE, Entries, Head, Points, Span, page_key
 from .cache_keys import Keys, Place
 from .cache_shelf import Access
 from .cache_writer import member_key
-from .paging import page_of
+from .paging import key_in, page_of, position_in
 from .store import EVERYONE, ConnectionRecord, Count, MemberRecord, Page, RoomRecord, Snapshot
 
 SCAN_SECONDS = 5.0
@@ -205,7 +205,7 @@ class Reader:
         """Return members in the order of their positions, from one position on."""
         names = self._names(place)
         heads = [Head.parse(text) for text in self._access.get(names).values()]
-        start, wanted = int(cursor or 0), search.casefold()
+        start, wanted = 0 if cursor is None else position_in(cursor, POSITIONS), search.casefold()
         found: list[tuple[int, MemberRecord]] = []
         for span in _spans(heads, start, POSITIONS if search else limit):
             books = Books.read(self._access, dict.fromkeys(names, span))
@@ -242,7 +242,7 @@ class Reader:
                 space, room = json.loads(key)
                 if space == namespace and room != EVERYONE and wanted in room.casefold():
                     sizes[room] = sizes.get(room, 0) + users + guests
-        page = page_of(sizes.items(), lambda item: [-item[1], item[0]], cursor, limit)
+        page = page_of(sizes.items(), lambda item: [-item[1], item[0]], [int, str], cursor, limit)
         counts = self.counts([(namespace, room) for room, _ in page.items])
         records = (RoomRecord(namespace, room, count) for (room, _), count in zip(page.items, counts, strict=True))
         # Who left meanwhile is not shown.
@@ -256,7 +256,7 @@ class Reader:
 
     def connections(self, place: Place, user: str | None, cursor: str | None, limit: int) -> Page[ConnectionRecord]:
         """Return connections in the order of nodes, of positions, and of their numbers."""
-        after: Spot = tuple(json.loads(cursor)) if cursor else ("", 0, -1)
+        after: Spot = ("", 0, -1) if cursor is None else tuple(key_in(cursor, [str, int, int]))
         found: dict[Spot, str | None] = {}
         for node, span, entries in self._entries(place, user, after, limit):
             for key, value in entries.items():

@@ -21,7 +21,7 @@ from django.core.cache import caches
 from django.core.cache.backends.db import BaseDatabaseCache
 from django.db import close_old_connections
 
-from .store import StoreUnavailable
+from .store import BadCursor, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ class Shelf:
         return cache
 
     def _fail(self, error: Exception) -> NoReturn:
-        if isinstance(error, StoreUnavailable):
+        if isinstance(error, StoreUnavailable | BadCursor):
             raise error
         raise StoreUnavailable(f"the cache {self._alias!r} failed: {type(error).__name__}: {error}") from error
 

@@ -26,6 +26,7 @@ from unittest import SkipTest
 from .store import (
     EVERYONE,
     UNSAID,
+    BadCursor,
     Change,
     ConnectionRecord,
     Count,
@@ -771,6 +772,29 @@ class PresenceStoreContract:
             assert {record.id for record in found} == {f"{node}-{number}" for node in (one, two) for number in range(6)}
             found = await self.pages(store.connections, space, "r", user_id="u1", limit=1)
             assert {record.id for record in found} == {f"{node}-{number}" for node in (one, two) for number in (2, 3)}
+
+    async def test_cursors_that_are_none(self) -> None:
+        """What no page had as its next is no failure of the store: it is told as such, or taken for a place."""
+        words = ["", "1:", "abc:x", "nan:x", "-1", "[]", "[1]", "{}", "[" * 10_000, "9" * 40, "x:" + "9" * 40]
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            await store.apply(node, [Join(space, "r", 1, "ada"), Join(space, EVERYONE, 1, "ada")])
+            for cursor in words:
+                await self.is_told(store.members(space, "r", cursor=cursor))
+                await self.is_told(store.rooms(space, cursor=cursor))
+                await self.is_told(store.connections(space, cursor=cursor))
+            assert await self.is_told(store.members(space, "r", cursor="abc"))
+            assert await self.is_told(store.rooms(space, cursor="abc"))
+            assert await self.is_told(store.connections(space, cursor="abc"))
+
+    @staticmethod
+    async def is_told(page: Awaitable[object]) -> bool:
+        """Return whether asking for a page raises BadCursor; nothing else may be raised."""
+        try:
+            await page
+        except BadCursor:
+            return True
+        return False
 
     async def test_namespaces(self) -> None:
         """The namespaces in which anybody is, each once."""

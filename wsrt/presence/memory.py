@@ -297,7 +297,7 @@ class MemoryPresence(PresenceStore):
         if search:
             wanted = search.casefold()
             members = (member for member in members if member.user_id and wanted in member.user_id.casefold())
-        return page_of(members, lambda member: [member.user_id or ""], cursor, limit)
+        return page_of(members, lambda member: [member.user_id or ""], [str], cursor, limit)
 
     async def user_connections(self, namespace: str, room: str, users: Sequence[str]) -> list[int]:
         with self._world.lock:
@@ -314,7 +314,13 @@ class MemoryPresence(PresenceStore):
                 for name, room in self._world.rooms.get(namespace, {}).items()
                 if name != EVERYONE and wanted in name.casefold()
             ]
-        return page_of(records, lambda record: [-record.count.users - record.count.guests, record.room], cursor, limit)
+        return page_of(
+            records,
+            lambda record: [-record.count.users - record.count.guests, record.room],
+            [int, str],
+            cursor,
+            limit,
+        )
 
     async def connections(
         self,
@@ -335,7 +341,7 @@ class MemoryPresence(PresenceStore):
                 for number, user in members.items()
                 if user_id is None or user == user_id
             ]
-            page = page_of(keys, lambda key: [key[0], key[1]], cursor, limit)
+            page = page_of(keys, lambda key: [key[0], key[1]], [str, int], cursor, limit)
             records = (
                 ConnectionRecord(
                     f"{node}-{number}", namespace, user, node, self._world.details.get((node, namespace, number))

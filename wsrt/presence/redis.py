@@ -25,14 +25,18 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from typing import Any, TypeVar
 
 import redis.asyncio as redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
+from .options import require_number, require_seconds, require_text, require_truth
+from .paging import position_in
 from .redis_keys import Keys, Place, RoomKeys, as_bytes, place_of
 from .store import (
     EVERYONE,
     UNSAID,
+    BadCursor,
     Beat,
     Change,
     ConnectionRecord,
@@ -75,6 +79,12 @@ BULK = 1000
 MOST_CHUNK = 250
 """Members that a call may take out, if the option says so: they take up to 4 ms."""
 
+MOST_PARTITIONS = 1024
+"""Whoever lists rooms asks each of them."""
+
+CURSORS = 2**64
+"""Cursors of HSCAN are below."""
+
 SCANS = 100
 """Commands a page: a search that has found little by then goes on with the next page."""
 
@@ -97,8 +107,8 @@ class RedisPresence(PresenceStore):
         lease: seconds.
         prefix: of all keys; without braces.
         cluster: whether Redis is one.
-        partitions: over how many slots rooms are spread; 16 in a cluster, else 1. Nodes with different ones do not see
-            each other.
+        partitions: over how many slots rooms are spread, at most 1024; 16 in a cluster, else 1. Nodes with different
+            ones do not see each other.
         timeout: seconds that Redis may take to answer, connecting and all.
         chunk: most members that one call takes out, of a node that is reaped; at most 250.
         pace: such calls a second.
@@ -119,14 +129,24 @@ class RedisPresence(PresenceStore):
         claim: float | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(location or "redis://localhost:6379/0", lease=lease, **options)
+        location = "redis://localhost:6379/0" if location is None else location
+        super().__init__(location, lease=lease, **options)
+        _require_url(location)
+        require_text("PREFIX", prefix)
         if set(prefix) & set("{}"):
-            raise ValueError(f"the prefix {prefix!r} has braces, which say in which slot a key is")
-        if not 1 <= chunk <= MOST_CHUNK:
-            raise ValueError(
-                f"CHUNK is 1 to {MOST_CHUNK}, not {chunk!r}: a call would keep Redis from all else too long"
-            )
-        self._partitions = partitions or (16 if cluster else 1)
+            raise ValueError(f"PREFIX has no braces, which say in which slot a key is; {prefix!r} has")
+        require_truth("CLUSTER", cluster)
+        if partitions is None:
+            partitions = 16 if cluster else 1
+        most = MOST_PARTITIONS
+        require_number("PARTITIONS", partitions, f"an integer from 1 to {most}", least=1, most=most, whole=True)
+        require_seconds("TIMEOUT", timeout)
+        # More in a call would keep Redis from all else too long.
+        require_number("CHUNK", chunk, f"an integer from 1 to {MOST_CHUNK}", least=1, most=MOST_CHUNK, whole=True)
+        require_number("PACE", pace, "a number of calls a second, from 0.1", least=0.1)
+        if claim is not None:
+            require_seconds("CLAIM", claim)
+        self._partitions = partitions
         self._keys = Keys(prefix, self._partitions)
         self._is_cluster = cluster
         self._timeout = timeout
@@ -341,7 +361,7 @@ class RedisPresence(PresenceStore):
     ) -> Page[MemberRecord]:
         here, wanted = self._keys.room((namespace, room)), search.casefold()
         members: list[MemberRecord] = []
-        position = int(cursor or 0)
+        position = 0 if cursor is None else position_in(cursor, CURSORS)
         for _ in range(SCANS):
             count = BULK if search else min(limit - len(members), BULK)
             position, found = await self._ask("HSCAN", here.counts, position, "COUNT", count)
@@ -385,7 +405,7 @@ class RedisPresence(PresenceStore):
 
     async def _list(self, namespace: str, cursor: str | None, limit: int) -> tuple[list[tuple[int, str]], str | None]:
         """Return rooms with how many are in them, those with most first, and where the next ones begin."""
-        position = cursor.split(":", 1) if cursor else []
+        position = [] if cursor is None else _place_in_list(cursor)
         pages = await asyncio.gather(
             *(
                 self._run(_ROOMS, [self._keys.list(part, namespace)], [limit, *position])
@@ -408,14 +428,15 @@ class RedisPresence(PresenceStore):
         cursor: str | None = None,
         limit: int = 500,
     ) -> Page[ConnectionRecord]:
+        first, _, at = (":0" if cursor is None else cursor).rpartition(":")
+        position_there = position_in(at, CURSORS)
         if user_id is not None and not sum(await self.user_connections(namespace, room, [user_id])):
             return Page((), None)
         here, everyone = self._keys.room((namespace, room)), self._keys.room((namespace, EVERYONE))
-        first, _, at = (cursor or "").rpartition(":")
         nodes = sorted(record.id for record in await self.nodes() if record.id >= first)
         sizes = await self._ask_all([("HLEN", here.numbers(node)) for node in nodes])
         nodes = [node for node, size in zip(nodes, sizes, strict=True) if size]
-        position = int(at) if nodes and nodes[0] == first else 0
+        position = position_there if nodes and nodes[0] == first else 0
         records: list[ConnectionRecord] = []
         for _ in range(SCANS):
             if not nodes or len(records) >= limit:
@@ -593,6 +614,27 @@ _SNAPSHOT, _ROOMS, _FIND = map(_script, ("snapshot", "rooms", "find"))
 
 SCRIPTS = (_APPLY, _PURGE, _BEAT, _INDEX, _CLAIM, _NODES, _SNAPSHOT, _ROOMS, _FIND)
 """All of them."""
+
+
+def _require_url(location: object) -> None:
+    """Check a URL of Redis. Raises ValueError, without what may be a password in it."""
+    try:
+        if not isinstance(location, str):
+            raise ValueError(f"not {type(location).__name__}")
+        parse_url(location)
+    except ValueError as error:
+        raise ValueError(
+            f"LOCATION is a URL such as redis://localhost:6379/0, rediss://... or unix://...: {error}"
+        ) from None
+
+
+def _place_in_list(cursor: str) -> list[str]:
+    """Return how many users the room has with which a page ends, and its name. Raises BadCursor."""
+    users, colon, room = cursor.partition(":")
+    position_in(users, CURSORS)
+    if not colon:
+        raise BadCursor(f"{cursor!r} names no room")
+    return [users, room]
 
 
 def _count(found: Sequence[str | None]) -> Count:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import abc
 import dataclasses
 import enum
-import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from ..exceptions import BackplaneUnavailable
+from .options import require_seconds
 
 T = TypeVar("T")
 
@@ -214,17 +214,33 @@ class Page(Generic[T]):
     next: str | None
 
 
+class BadCursor(ValueError):
+    """
+    Where a page was to begin is not what a page of this store had in ``next``.
+
+    Raised by stores before they ask anybody: what somebody typed into an address is no failure of theirs.
+    """
+
+
+LEAST_LEASE = 0.1
+"""Seconds. Heartbeats come three times a lease."""
+
+
 class PresenceStore(abc.ABC):
     """
     Where presence is kept.
 
-    Every method may raise StoreUnavailable. Names of namespaces, rooms and users are any non-empty strings; no two of
-    them may ever meet in one key.
+    Every method may raise StoreUnavailable, and those with a ``cursor`` BadCursor. Names of namespaces, rooms and users
+    are any non-empty strings; no two of them may ever meet in one key.
 
     Args:
         location: where it is: a URL, the alias of a cache. None for the store's default.
         lease: seconds for which the connections of a node count after its last heartbeat.
         options: what else the setting ``PRESENCE["OPTIONS"]`` holds.
+
+    Raises:
+        TypeError: there is no such option.
+        ValueError: an option, or the location, is not what it should be.
     """
 
     is_shared: ClassVar[bool] = True
@@ -237,8 +253,7 @@ class PresenceStore(abc.ABC):
     """
 
     def __init__(self, location: str | None = None, *, lease: float = 30.0, **options: Any) -> None:
-        if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease < math.inf:
-            raise ValueError(f"LEASE is a number of seconds above 0, not {lease!r}")
+        require_seconds("LEASE", lease, least=LEAST_LEASE)
         self.location = location
         self.lease = float(lease)
         if options:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from django.utils.module_loading import import_string
 
 from ..conf import conf
 from ..delivery.ledger import ledger
+from .options import require_number, require_text, require_truth
 from .store import PresenceStore
+
+KEYS = ("BACKEND", "LOCATION", "OPTIONS")
+"""Of the setting."""
 
 OURS = {"GRACE", "DETAILS"}
 """Options that are the nodes' and not the store's."""
@@ -48,17 +52,24 @@ def make_store(settings: dict[str, Any]) -> PresenceStore:
     Raises:
         ImportError, TypeError, ValueError: there is no such class, or it has no such option.
     """
-    options = {str(key).lower(): value for key, value in (settings.get("OPTIONS") or {}).items() if key not in OURS}
-    grace = (settings.get("OPTIONS") or {}).get("GRACE", 0)
-    if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace < math.inf:
-        raise ValueError(f"GRACE is a number of seconds from 0, not {grace!r}")
-    store: PresenceStore = import_string(settings["BACKEND"])(settings.get("LOCATION"), **options)
+    unknown = settings.keys() - KEYS
+    if unknown:
+        raise ValueError(f"PRESENCE has no {min(unknown, key=str)!r}; it has {', '.join(map(repr, KEYS))}")
+    backend, options = settings.get("BACKEND", ""), settings.get("OPTIONS", {})
+    require_text("BACKEND", backend)
+    if not isinstance(options, Mapping):
+        raise ValueError(f"OPTIONS is a dict, not {options!r}")
+    require_number("GRACE", options.get("GRACE", 0), "a number of seconds from 0", least=0)
+    require_truth("DETAILS", options.get("DETAILS", False))
+    theirs = {str(key).lower(): value for key, value in options.items() if key not in OURS}
+    store: PresenceStore = import_string(backend)(settings.get("LOCATION"), **theirs)
     return store
 
 
 def option(name: str, default: Any) -> Any:
     """Return one of OURS: GRACE in seconds, DETAILS to keep address and user agent of connections."""
-    return (conf.presence.get("OPTIONS") or {}).get(name, default)
+    options = conf.presence.get("OPTIONS")
+    return options.get(name, default) if isinstance(options, Mapping) else default
 
 
 def is_shared() -> bool:

@@ -15,7 +15,7 @@ demo: .venv/demo.stamp
 	@$(BIN)/python scripts/demo.py --port $(PORT) $(if $(filter 1,$(REDIS)),--redis)
 
 test: .venv/test.stamp
-	@$(BIN)/python scripts/system.py redis-server chromium nodejs npm
+	@$(BIN)/python scripts/system.py redis-server chromium nodejs npm gettext
 	$(MAKE) --no-print-directory check
 	rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest $(PARALLEL) auto --cov --cov-report= --cov-fail-under=0 -m "not servers and not browser"

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 
-COMMANDS = {"nodejs": "node"}
+COMMANDS = {"nodejs": "node", "gettext": "msgfmt"}
 """Packages whose command has another name."""
 
 

@@ -1,0 +1,75 @@
+"""
+Catalogs of the admin's strings.
+
+    python scripts/translations.py            # after a string was changed: brings all catalogs up to date
+    python scripts/translations.py fr de      # adds languages
+
+What is to be translated then is empty or fuzzy in ``wsrt/locale/<language>/LC_MESSAGES/django.po``; run it again when
+that is done, for it compiles too. Needs GNU gettext (Debian: gettext).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "wsrt"
+CATALOGS = PACKAGE / "locale"
+
+PASSING = re.compile(
+    r'^"(POT-Creation-Date|PO-Revision-Date|Last-Translator|Language-Team|Report-Msgid-Bugs-To): .*\n', re.MULTILINE
+)
+"""Lines of a header that say nothing, and change."""
+
+
+def languages() -> list[str]:
+    """Return the languages that there are catalogs of."""
+    return sorted(path.parents[1].name for path in CATALOGS.glob("*/LC_MESSAGES/django.po"))
+
+
+def source(language: str) -> Path:
+    """Return the catalog of a language, which people write."""
+    return CATALOGS / language / "LC_MESSAGES/django.po"
+
+
+def up_to_date(language: str) -> tuple[str, bytes]:
+    """Return what the two files of a language should be: the strings as the package has them now, and compiled."""
+    with tempfile.TemporaryDirectory() as name:
+        package = Path(name) / "wsrt"
+        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "static", "*.mo"))
+        (package / "locale").mkdir(exist_ok=True)
+        options = ("--no-location", "--no-obsolete", "--verbosity", "0")
+        command = [sys.executable, "-P", "-m", "django", "makemessages", "--locale", language, *options]
+        subprocess.run(command, cwd=package, check=True, capture_output=True)
+        path = package / "locale" / language / "LC_MESSAGES/django.po"
+        text = PASSING.sub("", path.read_text("utf-8"))
+        path.write_text(text, "utf-8")
+        compiled = path.with_suffix(".mo")
+        # Without the table of hashes, which depends on the machine.
+        subprocess.run(["msgfmt", "--no-hash", "--output-file", compiled, path], check=True)
+        return text, compiled.read_bytes()
+
+
+def examine(text: str) -> str:
+    """Return what gettext says of a catalog: how many are translated, and what is wrong."""
+    command = ["msgfmt", "--check-format", "--check-domain", "--statistics", "--output-file", "/dev/null", "-"]
+    return subprocess.run(command, input=text, capture_output=True, text=True).stderr
+
+
+def main(wanted: list[str]) -> None:
+    for language in wanted or languages():
+        text, compiled = up_to_date(language)
+        path = source(language)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        path.with_suffix(".mo").write_bytes(compiled)
+        sys.stdout.write(f"{path.relative_to(ROOT)}: {examine(text)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -192,10 +192,13 @@ def test_good_backend(settings: Any, key: str, backend: str) -> None:
         {"LEASE": 0.001},
         {"LEASE": "30"},
         {"LEASE": float("inf")},
+        {"LEASE": 1e300},
+        {"LEASE": 10**400},
         {"LEASE": float("nan")},
         {"LEASE": True},
         {"GRACE": -1},
         {"GRACE": None},
+        {"GRACE": 1e300},
         {"DETAILS": "no"},
         {"DETAILS": 1},
         {"COLOUR": 1},
@@ -211,15 +214,15 @@ def test_options_of_presence(settings: Any, options: dict[str, Any]) -> None:
     ("store", "option", "values"),
     [
         ("redis.RedisPresence", "PARTITIONS", (0, -1, 100_000, "x", 1.5, True)),
-        ("redis.RedisPresence", "TIMEOUT", (0, -1, "5", None)),
+        ("redis.RedisPresence", "TIMEOUT", (0, -1, "5", None, 1e300)),
         ("redis.RedisPresence", "CHUNK", (0, 251, "x", 1.5)),
         ("redis.RedisPresence", "PACE", (0, -1, "x", float("inf"))),
-        ("redis.RedisPresence", "CLAIM", (0, -1, "x")),
+        ("redis.RedisPresence", "CLAIM", (0, 0.0001, -1, "x", 1e300)),
         ("redis.RedisPresence", "CLUSTER", ("no", 1)),
         ("redis.RedisPresence", "PREFIX", (5, "", "{a}")),
         ("cache.CachePresence", "SLOTS", (0, -1, "x", 1.5, 100_000)),
-        ("cache.CachePresence", "TIMEOUT", (0, "x")),
-        ("cache.CachePresence", "PREFIX", (5, "")),
+        ("cache.CachePresence", "TIMEOUT", (0, "x", 1e300)),
+        ("cache.CachePresence", "PREFIX", (5, "", "my app", "line\n", "\x7f", "é", 101 * "x")),
     ],
 )
 def test_options_of_stores(settings: Any, store: str, option: str, values: tuple[Any, ...]) -> None:
@@ -242,8 +245,35 @@ def test_options_of_stores(settings: Any, store: str, option: str, values: tuple
         ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "localhost:6379"}, "LOCATION is a URL such as"),
         ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": ["redis://x"]}, "LOCATION is a URL such as"),
         ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://x:y/0"}, "LOCATION is a URL such as"),
-        ({"BACKEND": "wsrt.presence.cache.CachePresence", "LOCATION": 5}, "LOCATION is a string"),
-        ({"BACKEND": "wsrt.presence.cache.CachePresence", "LOCATION": "nowhere"}, "nowhere"),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis:/x:6379/0"}, "LOCATION is a URL such as"),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": ""}, "LOCATION is a URL such as"),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://[::1/0"}, "LOCATION is a URL such as"),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://x?tiemout=5"}, "'tiemout'"),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://x?db=x"}, "'db'"),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://x?retry=5"}, "redis-py"),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://x?max_connections=-1"}, "redis-py"),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "rediss://x?ssl_cert_reqs=x"}, "redis-py"),
+        (
+            {
+                "BACKEND": "wsrt.presence.redis.RedisPresence",
+                "LOCATION": "redis://x/1",
+                "OPTIONS": {"CLUSTER": True},
+            },
+            "cluster",
+        ),
+        (
+            {
+                "BACKEND": "wsrt.presence.redis.RedisPresence",
+                "LOCATION": "unix:///x",
+                "OPTIONS": {"CLUSTER": True},
+            },
+            "cluster",
+        ),
+        ({"BACKEND": "wsrt.presence.cache.CachePresence", "LOCATION": 5}, "LOCATION is an alias of CACHES"),
+        (
+            {"BACKEND": "wsrt.presence.cache.CachePresence", "LOCATION": "nowhere"},
+            "LOCATION is an alias of CACHES, which has 'default'",
+        ),
     ],
 )
 def test_shape_of_presence(settings: Any, presence: dict[str, Any], says: str) -> None:
@@ -252,9 +282,12 @@ def test_shape_of_presence(settings: Any, presence: dict[str, Any], says: str) -
     assert says in only(check_settings(), "wsrt.W002").msg
 
 
-def test_password_in_a_location(settings: Any) -> None:
+@pytest.mark.parametrize(
+    "location",
+    ["http://:secret@localhost", ":secret@localhost", "redis://:secret/word@localhost", ["redis://:secret@x"]],
+)
+def test_password_in_a_location(settings: Any, location: Any) -> None:
     """A location that is wrong is not repeated: there may be a password in it (wsrt.W002)."""
-    location = "http://:secret@localhost"
     settings.WSRT = {"PRESENCE": {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": location}}
     assert "secret" not in only(check_settings(), "wsrt.W002").msg
 

@@ -21,6 +21,7 @@ from wsrt import TypedEventConsumer, __version__, doctor
 from wsrt.doctor import Finding, layers, live, presence, redis
 from wsrt.doctor.finding import told
 from wsrt.doctor.installed import application, bad_versions, examine, numbers, servers, versions
+from wsrt.presence.memory import MemoryPresence
 from wsrt.presence.store import NodeRecord, StoreUnavailable
 from wsrt.protocol.catalog import namespaces
 
@@ -368,16 +369,13 @@ def test_redis_buffers(limits: str, status: str) -> None:
 # Presence
 
 
-class FakeStore:
+class FakeStore(MemoryPresence):
     """A presence store, as far as the doctor asks it."""
 
     is_shared = True
     nodes_there: list[NodeRecord] = []
     error: Exception | None = None
     closed = 0
-
-    def __init__(self, location: str | None = None, **options: Any) -> None:
-        self.location = location
 
     async def nodes(self) -> list[NodeRecord]:
         if self.error is not None:

@@ -226,7 +226,9 @@ class Conf:
 
     @property
     def presence(self) -> dict[str, Any]:
-        return dict(self._get("PRESENCE"))
+        settings = self._get("PRESENCE")
+        # Where it is no dict the checks say so; {} names no store, and nothing is kept.
+        return dict(settings) if SHAPES["PRESENCE"].fits(settings) else {}
 
     @property
     def fast_path(self) -> bool:

@@ -35,6 +35,7 @@ from wsrt.presence.cache_shelf import Access, Shelf, Turn
 from wsrt.presence.contract import PresenceStoreContract
 from wsrt.presence.store import (
     EVERYONE,
+    BadCursor,
     Change,
     Count,
     Fenced,
@@ -762,10 +763,27 @@ async def test_reaper_that_is_late(
     assert locmem.get(store._keys.claim(node)) == "another one"
 
 
+async def test_cursors_that_are_none(make: Callable[..., CachePresence]) -> None:
+    """What is no cursor, or of no place that there can be, is no failure of the cache, and keeps no thread busy."""
+    store = make()
+    node = await begin(store)
+    await store.apply(node, [Join("n", room, 1, "ada") for room in ("r", EVERYONE)])
+    far = [f'["{node}",{position},0]' for position in (-1, -(10**30), 1 << 64)]
+    for cursor in ("", "abc", "[]", "[1]", "-1", "5\n", str(1 << 64), '["a"]', '["a",true,0]', 100_000 * "[", *far):
+        for page in (
+            store.members("n", "r", cursor=cursor),
+            store.rooms("n", cursor=cursor),
+            store.connections("n", cursor=cursor),
+            store.connections("n", user_id="nobody", cursor=cursor),
+        ):
+            with pytest.raises(BadCursor):
+                await page
+
+
 async def test_unknown_alias(settings: Any) -> None:
     """An alias that is not in CACHES is an error at once."""
     settings.CACHES = {"default": LOCMEM}
-    with pytest.raises(Exception, match="no-such-cache"):
+    with pytest.raises(ValueError, match="LOCATION is an alias of CACHES, which has 'default'"):
         CachePresence("no-such-cache")
 
 

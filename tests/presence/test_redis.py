@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from redis.exceptions import DataError
 
 from tests.presence.servers import ClusterServer
 from tests.support.processes import RedisServer
@@ -18,6 +19,7 @@ from wsrt.presence.redis import RedisPresence
 from wsrt.presence.redis_keys import Keys, place_of
 from wsrt.presence.store import (
     EVERYONE,
+    BadCursor,
     Change,
     Count,
     Fenced,
@@ -649,6 +651,20 @@ async def test_search_among_rooms(store: RedisPresence, monkeypatch: pytest.Monk
     assert second.next is None
 
 
+async def test_cursors_that_are_none(store: RedisPresence) -> None:
+    """What Redis would refuse as a cursor is not said to it."""
+    await store.apply("n1", [Join("chat", room, 1, "ada") for room in ("a", EVERYONE)])
+    for cursor in ("", "abc", "abc:x", "nan:x", "-1", "-1:x", "5\n", "[1]", 40 * "9", "n1:", f"n1:{40 * '9'}", "n1:-1"):
+        for page in (
+            store.members("chat", "a", cursor=cursor),
+            store.rooms("chat", cursor=cursor),
+            store.connections("chat", cursor=cursor),
+            store.connections("chat", user_id="nobody", cursor=cursor),
+        ):
+            with pytest.raises(BadCursor):
+                await page
+
+
 async def test_snapshot_of_a_large_room(store: RedisPresence) -> None:
     """The members are given while they are at most so many; all guests are one."""
     await store.apply("n1", [Join("chat", "a", n, f"u{n}", f'"{n}"') for n in range(9)])
@@ -698,6 +714,14 @@ async def test_errors_of_redis(store: RedisPresence) -> None:
         await store.counts([("chat", "a"), ("chat", "b")])
     with pytest.raises(StoreUnavailable):
         await store.apply("n1", [Join("chat", "a", 1, "ada")])
+
+
+async def test_answers_that_are_errors(store: RedisPresence) -> None:
+    """An error that Redis answers is not told as one that does not answer; what cannot be asked is no trouble of it."""
+    with pytest.raises(StoreUnavailable, match=r"^Redis refused a command: ResponseError"):
+        await store._ask("HSCAN", "key", "abc")
+    with pytest.raises(DataError):
+        await store._ask("SET", "key", None)
 
 
 @pytest.mark.parametrize("kind", [RedisServer, ClusterServer])

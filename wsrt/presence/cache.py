@@ -16,6 +16,7 @@ import functools
 import json
 import math
 import random
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
@@ -92,7 +93,7 @@ class CachePresence(PresenceStore):
     Args:
         location: the alias in ``CACHES``; None for "default".
         lease: seconds.
-        prefix: of all keys; of characters that keys may have.
+        prefix: of all keys; 1 to 100 printable characters of ASCII, without spaces.
         slots: how many nodes there can be at a time, at most 65,536; the same for all nodes and readers.
         timeout: seconds that the cache may take to answer.
     """
@@ -111,9 +112,14 @@ class CachePresence(PresenceStore):
     ) -> None:
         super().__init__(location, lease=lease, **options)
         alias = "default" if location is None else location
-        require_text("LOCATION", alias)
-        caches[alias]  # raises for an alias that is not there
+        if alias not in [*caches]:
+            # It is not repeated: somebody may have put a URL there, with a password in it.
+            raise ValueError(f"LOCATION is an alias of CACHES, which has {', '.join(map(repr, caches))}")
+        caches[alias]  # raises where its backend cannot be used
         require_text("PREFIX", prefix)
+        # What memcached takes as a key, with what comes after it.
+        if not re.fullmatch("[!-~]{1,100}", prefix):
+            raise ValueError(f"PREFIX is 1 to 100 printable characters of ASCII without spaces, not {prefix!r}")
         require_number("SLOTS", slots, f"an integer from 1 to {MOST_SLOTS}", least=1, most=MOST_SLOTS, whole=True)
         require_seconds("TIMEOUT", timeout)
         self._keys = Keys(prefix, slots)

@@ -16,7 +16,7 @@ from .cache_keys import Keys, Place
 from .cache_shelf import Access
 from .cache_writer import member_key
 from .paging import key_in, page_of, position_in
-from .store import EVERYONE, ConnectionRecord, Count, MemberRecord, Page, RoomRecord, Snapshot
+from .store import EVERYONE, BadCursor, ConnectionRecord, Count, MemberRecord, Page, RoomRecord, Snapshot
 
 SCAN_SECONDS = 5.0
 """How long the nodes that were found are all there are, unless the word says that others came."""
@@ -256,7 +256,7 @@ class Reader:
 
     def connections(self, place: Place, user: str | None, cursor: str | None, limit: int) -> Page[ConnectionRecord]:
         """Return connections in the order of nodes, of positions, and of their numbers."""
-        after: Spot = ("", 0, -1) if cursor is None else tuple(key_in(cursor, [str, int, int]))
+        after = ("", 0, -1) if cursor is None else _spot_in(cursor)
         found: dict[Spot, str | None] = {}
         for node, span, entries in self._entries(place, user, after, limit):
             for key, value in entries.items():
@@ -324,6 +324,15 @@ def _spans(heads: Collection[Head], start: int, limit: int) -> Iterator[Span]:
         end = min(POSITIONS, (start // width + 1) * width)
         yield Span(start, end - 1)
         start = end
+
+
+def _spot_in(cursor: str) -> Spot:
+    """Return the spot that a cursor holds. Raises BadCursor."""
+    node, position, number = key_in(cursor, [str, int, int])
+    # All positions from there on are gone through: from far below the first one, that would not end.
+    if not 0 <= position < POSITIONS:
+        raise BadCursor(f"{cursor!r} is no position of a page")
+    return node, position, number
 
 
 def _numbers(key: str, value: Any) -> list[int]:

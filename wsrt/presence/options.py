@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+DAY = 86_400
+"""Seconds. Nothing here waits for longer, and stores can tell it in milliseconds."""
+
 
 def require_number(
     name: str, value: object, says: str, *, least: float, most: float = math.inf, whole: bool = False
@@ -13,7 +16,7 @@ def require_number(
 
     Args:
         name: of the option, as the setting has it.
-        says: what it is, such as "a number of seconds above 0".
+        says: what it is, such as "an integer from 1 to 250".
         whole: whether it is an integer.
 
     Raises:
@@ -26,9 +29,8 @@ def require_number(
 
 
 def require_seconds(name: str, value: object, *, least: float = 0.001) -> None:
-    """Check a number of seconds. Raises ValueError."""
-    says = "a number of seconds above 0" if least < 0.1 else f"a number of seconds from {least:g}"
-    require_number(name, value, says, least=least)
+    """Check a number of seconds, of at most a day. Raises ValueError."""
+    require_number(name, value, f"a number of seconds from {least:g} to {DAY}", least=least, most=DAY)
 
 
 def require_text(name: str, value: object) -> None:

@@ -20,15 +20,16 @@ import importlib.resources
 import itertools
 import json
 import math
+import re
 import secrets
+import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import redis.asyncio as redis
-from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.exceptions import DataError, NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from .options import require_number, require_seconds, require_text, require_truth
 from .paging import position_in
@@ -153,6 +154,7 @@ class RedisPresence(PresenceStore):
         self._chunk = chunk
         self._pace = pace
         self._claim_ms = round(1000 * (lease / 2 if claim is None else claim))
+        self._try_url()
         # Made at first use, in the loop that uses it.
         self._known_client: Any = None
         self._free = asyncio.Semaphore(CONNECTIONS)
@@ -488,19 +490,32 @@ class RedisPresence(PresenceStore):
     @property
     def _client(self) -> Any:
         if self._known_client is None:
-            options: dict[str, Any] = {
-                "socket_timeout": self._timeout,
-                "socket_connect_timeout": self._timeout,
-                # A connection that went stale; everything here may be said twice.
-                "retry": Retry(NoBackoff(), 1, (redis.ConnectionError,)),
-                "protocol": 2,
-                "decode_responses": True,
-                # Names may be any strings, also such as UTF-8 cannot tell.
-                "encoding_errors": "surrogatepass",
-            }
-            kind: Any = redis.RedisCluster if self._is_cluster else redis.Redis
-            self._known_client = kind.from_url(self.location, **options)
+            self._known_client = self._make_client()
         return self._known_client
+
+    def _make_client(self) -> Any:
+        """Return a client that has not connected yet."""
+        options: dict[str, Any] = {
+            "socket_timeout": self._timeout,
+            "socket_connect_timeout": self._timeout,
+            # A connection that went stale; everything here may be said twice.
+            "retry": Retry(NoBackoff(), 1, (redis.ConnectionError,)),
+            "protocol": 2,
+            "decode_responses": True,
+            # Names may be any strings, also such as UTF-8 cannot tell.
+            "encoding_errors": "surrogatepass",
+        }
+        kind: Any = redis.RedisCluster if self._is_cluster else redis.Redis
+        return kind.from_url(self.location, **options)
+
+    def _try_url(self) -> None:
+        """See whether redis-py can do what the URL asks for; it looks into some of it when it connects. ValueError."""
+        try:
+            client = self._make_client()
+            if not self._is_cluster:
+                client.connection_pool.make_connection()
+        except Exception as error:
+            raise ValueError(f"LOCATION is a URL that redis-py cannot use: {error}") from None
 
     @contextlib.asynccontextmanager
     async def _answer(self) -> AsyncIterator[Any]:
@@ -508,6 +523,10 @@ class RedisPresence(PresenceStore):
         try:
             async with asyncio.timeout(self._timeout), self._free:
                 yield self._client
+        except DataError:
+            raise  # of what cannot be asked: Redis has heard nothing of it
+        except ResponseError as error:
+            raise StoreUnavailable(f"Redis refused a command: {type(error).__name__}: {error}") from error
         except (RedisError, RedisClusterException, OSError) as error:
             raise StoreUnavailable(f"Redis did not answer: {type(error).__name__}: {error}") from error
 
@@ -617,15 +636,16 @@ SCRIPTS = (_APPLY, _PURGE, _BEAT, _INDEX, _CLAIM, _NODES, _SNAPSHOT, _ROOMS, _FI
 
 
 def _require_url(location: object) -> None:
-    """Check a URL of Redis. Raises ValueError, without what may be a password in it."""
+    """Check the shape of a URL of Redis. Raises ValueError, without any of it: there may be a password in it."""
+    says = "LOCATION is a URL such as redis://localhost:6379/0, rediss://... or unix://..."
+    if not isinstance(location, str):
+        raise ValueError(f"{says}, not a {type(location).__name__}")
+    if not re.match("(redis|rediss|unix)://", location):
+        raise ValueError(says)
     try:
-        if not isinstance(location, str):
-            raise ValueError(f"not {type(location).__name__}")
-        parse_url(location)
-    except ValueError as error:
-        raise ValueError(
-            f"LOCATION is a URL such as redis://localhost:6379/0, rediss://... or unix://...: {error}"
-        ) from None
+        _ = urllib.parse.urlsplit(location).port
+    except ValueError:
+        raise ValueError(f"{says}; its host or port is none, perhaps for want of %-codes in the password") from None
 
 
 def _place_in_list(cursor: str) -> list[str]:

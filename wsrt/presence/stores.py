@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from django.utils.module_loading import import_string
 
 from ..conf import conf
 from ..delivery.ledger import ledger
-from .options import require_number, require_text, require_truth
+from .options import require_seconds, require_text, require_truth
 from .store import PresenceStore
 
 KEYS = ("BACKEND", "LOCATION", "OPTIONS")
@@ -33,7 +32,7 @@ def store_of_loop() -> PresenceStore | None:
     """
     loop = asyncio.get_running_loop()
     settings = conf.presence
-    print_of_settings = json.dumps(settings, sort_keys=True, default=repr)
+    print_of_settings = repr(settings)
     known = _stores.get(id(loop))
     if known is None or known[0] is not loop or known[1] != print_of_settings:
         for key in [key for key, (other, _, _) in _stores.items() if other.is_closed()]:
@@ -50,7 +49,8 @@ def make_store(settings: dict[str, Any]) -> PresenceStore:
         settings: as ``WSRT["PRESENCE"]``.
 
     Raises:
-        ImportError, TypeError, ValueError: there is no such class, or it has no such option.
+        ImportError: there is no such class.
+        TypeError, ValueError: the setting, or one of the options, is not what it may be; the text says what it may be.
     """
     unknown = settings.keys() - KEYS
     if unknown:
@@ -59,10 +59,12 @@ def make_store(settings: dict[str, Any]) -> PresenceStore:
     require_text("BACKEND", backend)
     if not isinstance(options, Mapping):
         raise ValueError(f"OPTIONS is a dict, not {options!r}")
-    require_number("GRACE", options.get("GRACE", 0), "a number of seconds from 0", least=0)
+    require_seconds("GRACE", options.get("GRACE", 0), least=0)
     require_truth("DETAILS", options.get("DETAILS", False))
     theirs = {str(key).lower(): value for key, value in options.items() if key not in OURS}
-    store: PresenceStore = import_string(backend)(settings.get("LOCATION"), **theirs)
+    store = import_string(backend)(settings.get("LOCATION"), **theirs)
+    if not isinstance(store, PresenceStore):
+        raise TypeError(f"{backend} is no PresenceStore")
     return store
 
 
@@ -76,7 +78,7 @@ def is_shared() -> bool:
     """Return whether presence is the same in all processes; also where it is kept nowhere, for want of a store."""
     try:
         return bool(import_string(conf.presence["BACKEND"]).is_shared)
-    except (ImportError, AttributeError, KeyError):
+    except Exception:  # whatever a module raises that cannot be imported
         return True
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, WebSocket, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, WebSocket, expect
 
 from tests.support import report
 from tests.support.browser import chromium
@@ -367,6 +367,24 @@ def test_without_the_route(browser: Browser, cluster: Cluster) -> None:
         page.clock.run_for(120_000)
         assert len(tries) == 3
         context.close()
+
+
+def test_another_version(browser: Browser, cluster: Cluster) -> None:
+    """A page that another version of the server has rendered says that it is to be loaded anew, and asks nothing."""
+    context = enter(browser, cluster.one, "viewer")
+    page = context.new_page()
+    asked: list[Any] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: asked.append(frame)))
+
+    def before_the_deploy(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=re.sub('data-schema="[0-9a-f]+"', 'data-schema="0123"', answer.text()))
+
+    page.route("**/realtime/", before_the_deploy)
+    page.goto(address())
+    expect(page.locator("#wsrt-live")).to_have_text("Not live: reload the page to see what is new", timeout=20_000)
+    assert [json.loads(frame)["event"] for frame in asked] == ["wsrt.resume"]
+    context.close()
 
 
 def test_schema(browser: Browser, cluster: Cluster) -> None:

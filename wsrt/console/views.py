@@ -33,6 +33,7 @@ from ..presence.stores import is_shared, make_store, option
 from ..protocol.events import meta
 from ..publish import deaf_layer, publish_to_audience
 from .announcing import Problem, Wrong, events_of, is_kept, json_schema, purpose, read_event, skeleton
+from .live import AdminConsumer
 from .names import Names
 from .pages import (
     Answer,
@@ -430,6 +431,7 @@ class RealtimeAdmin(ModelAdmin):
             "may_disconnect": self._may(request, DISCONNECT),
             "may_announce": self._may(request, ANNOUNCE),
             "live_url": get_script_prefix() + self.live_path,
+            "live_schema": AdminConsumer.catalog.schema_hash,
             "zone": zone,
             "zone_name": str(zone),
             "this_page": request.get_full_path(),

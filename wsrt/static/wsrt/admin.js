@@ -166,7 +166,7 @@ class Live {
     try {
       // The page knows what the file is called: its name may have a hash.
       const { Client } = await import(this.texts.client);
-      this.client = new Client(this.texts.url);
+      this.client = new Client(this.texts.url, { schemaHash: this.texts.schema });
     } catch (error) {
       this.say("off");
       throw error;
@@ -184,8 +184,12 @@ class Live {
     write(this.status, this.texts[state]);
   }
 
-  turned({ state, reason }) {
-    if (state === "open") {
+  turned({ state, reason, outdated }) {
+    if (state === "open" && outdated) {
+      // The server is another version than the one that rendered the page: what it says may not fit.
+      this.client.close();
+      this.say("off");
+    } else if (state === "open") {
       this.wasOpen = true;
       const { event, data } = JSON.parse(this.texts.watch);
       this.client.send(event, data);

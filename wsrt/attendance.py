@@ -227,7 +227,7 @@ class Attendance:
         expected = BaseModel if self._shows is True else self._shows
         if not isinstance(shown, expected):
             raise TypeError(f"member() returns {expected.__name__} or None, not {type(shown).__name__}")
-        data = shown.model_dump_json()
+        data = shown.model_dump_json(by_alias=True)
         if len(data.encode()) > MAX_MEMBER_BYTES:
             raise UnsendableEvent(f"member({room!r}) is over {MAX_MEMBER_BYTES} bytes; show a reference to large data")
         return data

@@ -31,7 +31,7 @@ from .handlers import Handler, check_habits, event_handlers, layer_handlers
 from .node import current_node
 from .protocol.catalog import Catalog, namespaces
 from .protocol.envelope import encode, reserved
-from .protocol.events import Event
+from .protocol.events import Event, meta
 from .pump import Pump
 from .refusals import REFUSALS, setup_close
 from .types import Limits, OnViolation, Publication, Receive, Scope, Send
@@ -145,7 +145,15 @@ class TypedEventConsumer(AsyncConsumer):
             )
         try:
             sends = [*cls.out_events, *(reply for handler in cls.handlers.values() for reply in handler.replies)]
-            cls.catalog = Catalog(cls.handlers, sends)
+            replies = {
+                meta(event).name: [
+                    *(meta(reply).name for reply in handler.replies),
+                    *(["wsrt.ok"] if handler.may_return_none else []),
+                ]
+                for event, handler in cls.handlers.items()
+            }
+            shown = cls.presence if isinstance(cls.presence, type) else None
+            cls.catalog = Catalog(cls.handlers, sends, replies, shown)
         except TypeError as error:
             raise DeclarationError(f"{cls.__name__}: {error}") from error
         shows = cls.presence

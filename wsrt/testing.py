@@ -158,7 +158,7 @@ class Client:
         """Send an event, as a request if it has a ref."""
         head = meta(event).head
         tail = "" if ref is None else f',"ref":{to_json(ref).decode()}'
-        await self.send_text(f"{head}{event.model_dump_json()}{tail}}}")
+        await self.send_text(f"{head}{event.model_dump_json(by_alias=True)}{tail}}}")
 
     async def send_text(self, text: str) -> None:
         """Send a text frame as it is."""

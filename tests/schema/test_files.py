@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.chat.consumers import ChatConsumer
 from wsrt.clients.description import describe
 from wsrt.clients.generate.files import MARK, Changes, ForeignFile, compare, header, write
 
-TEXT = f"// {MARK}\n"
+TEXT = header(describe([ChatConsumer]), "//")
 FILES = {"index.ts": TEXT, "runtime/client.ts": TEXT}
 
 
@@ -37,11 +38,23 @@ def test_own_files(tmp_path: Path) -> None:
     """Files that nobody generated stay, beside the generated ones and in folders below."""
     own = tmp_path / "own.ts"
     own.write_text("mine")
+    others = {
+        tmp_path / "helpers.ts": f"// Helpers for the clients beside this file, which are {MARK}.\n".encode(),
+        tmp_path / "latin.ts": b"// caf\xe9\n",
+        tmp_path / "types.d.ts": TEXT.encode(),  # of a client in JavaScript
+    }
+    for path, text in others.items():
+        path.write_bytes(text)
+    (tmp_path / "folder.ts").mkdir()
+    (tmp_path / "link.ts").symlink_to("nowhere")
     below = tmp_path / "below/other.ts"
     below.parent.mkdir()
     below.write_text(TEXT)
     write(tmp_path, FILES)
     assert own.read_text() == "mine"
+    assert {path: path.read_bytes() for path in others} == others
+    assert (tmp_path / "folder.ts").is_dir()
+    assert (tmp_path / "link.ts").is_symlink()
     assert below.exists()
 
 
@@ -51,6 +64,23 @@ def test_file_in_the_way(tmp_path: Path) -> None:
     with pytest.raises(ForeignFile, match="remove it, or choose another folder"):
         write(tmp_path, FILES)
     assert [path.name for path in tmp_path.iterdir()] == ["index.ts"]
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("index.ts", Path.mkdir),
+        ("index.ts", lambda path: path.symlink_to("nowhere")),
+        ("runtime", lambda path: path.symlink_to("nowhere")),
+        ("runtime", lambda path: path.write_text("mine")),
+    ],
+)
+def test_something_else_in_the_way(tmp_path: Path, name: str, make: Callable[[Path], object]) -> None:
+    """A folder, a link or a file where another kind is to be: nothing at all is written."""
+    make(tmp_path / name)
+    with pytest.raises(ForeignFile, match="remove it, or choose another folder"):
+        write(tmp_path, FILES)
+    assert [found.name for found in tmp_path.iterdir()] == [name]
 
 
 def test_header() -> None:

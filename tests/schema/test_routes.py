@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.chat.consumers import ChatConsumer, HereConsumer
 from tests.schema.consumers import EveryTypeConsumer
 from wsrt import TypedEventConsumer
 from wsrt.asgi import with_runtime
+from wsrt.clients.generate.patterns import parameters, patterns
 from wsrt.clients.routes import path_of, routes
 
 TwinConsumer = type("ChatConsumer", (TypedEventConsumer,), {"namespace": "twin", "__module__": "twins"})
@@ -56,6 +58,32 @@ def test_path(parameters: dict[str, Any], expected: str) -> None:
     """The pattern that has just these parameters is taken, and they are percent-encoded."""
     assert path_of("EveryType", parameters) == expected
     assert path_of("tests.schema.consumers.EveryTypeConsumer", parameters) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "template", "parts"),
+    [
+        (r"^ws/(?P<room>\w+)/\.x/?$", "/ws/{room}/.x", ["room"]),
+        (r"\Aws/\Z", "/ws/", []),
+        (r"^ws/(\d+)/$", r"/ws/(\d+)/", None),
+        (r"^ws/\d{4}/$", r"/ws/\d{4}/", None),
+        (r"^ws/x{4}/$", "/ws/x{4}/", None),
+        (r"^ws/(?:page-(?P<n>\d+)/)?$", "/ws/(?:page-{n}/)?", None),
+        (r"^ws/(?P<q>(?:a|(?:b|(?:c))))/$", "/ws/{q}/", ["q"]),
+    ],
+)
+def test_regular_expressions(
+    monkeypatch: pytest.MonkeyPatch, pattern: str, template: str, parts: list[str] | None
+) -> None:
+    """Named groups are parameters; what is left of an expression stays as it is, and no path is made of that."""
+    monkeypatch.setattr(
+        sys.modules[__name__],
+        "application",
+        ProtocolTypeRouter({"websocket": URLRouter([re_path(pattern, EveryTypeConsumer.as_asgi())])}),
+    )
+    assert routes() == {EveryTypeConsumer: [template]}
+    found = patterns([template])
+    assert [parameters(each) for each in found] == ([] if parts is None else [parts])
 
 
 def test_path_converter() -> None:

@@ -81,6 +81,7 @@ def read(schema: dict[str, Any]) -> Vocabulary:
         (Literal["a"], Literals(("a",))),
         (int | None, Choice((INTEGER, NULL))),
         (int | (str | None), Choice((INTEGER, STRING, NULL))),
+        (Literal[1] | Literal[True], Choice((Literals((1,)), Literals((True,))))),
         (list[int], ListOf(INTEGER)),
         (list[Any], ListOf(Anything())),
         (set[str], ListOf(STRING, is_unique=True)),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from django.conf import settings
+
+from ..protocol.schema import BY_NAME, GIVEN
 from .description import ConsumerEntry, Description, EventEntry
 
 __all__ = ["asyncapi", "json_schema", "message_key"]
@@ -52,7 +55,7 @@ def asyncapi(description: Description, *, title: str = "Realtime", version: str 
             "securitySchemes": {
                 "session": {
                     "type": "httpApiKey",
-                    "name": "sessionid",
+                    "name": settings.SESSION_COOKIE_NAME,
                     "in": "cookie",
                     "description": "The session of Django, as of the page that opens the socket.",
                 }
@@ -110,7 +113,7 @@ def _channel(consumer: ConsumerEntry, path: str | None) -> dict[str, Any]:
     }
     if consumer["description"]:
         found["description"] = consumer["description"]
-    parameters = re.findall(r"{(\w+)}", path or "")
+    parameters = re.findall(r"{([^\W\d]\w*)}", path or "")
     if parameters:
         found["parameters"] = {name: {"description": "Of the URL."} for name in parameters}
     return found
@@ -215,13 +218,15 @@ def _moved(schema: Any, prefix: str, where: str = "#/components/schemas/") -> An
         return schema
     moved: dict[str, Any] = {}
     for key, value in schema.items():
-        if key == "$ref" and isinstance(value, str) and value.startswith("#/$defs/"):
+        if key in BY_NAME and isinstance(value, dict):
+            moved[key] = {name: _moved(inner, prefix, where) for name, inner in value.items()}
+        elif key == "$ref" and isinstance(value, str) and value.startswith("#/$defs/"):
             moved[key] = where + _key(prefix, value.removeprefix("#/$defs/"))
         elif key == "discriminator" and isinstance(value, dict):
             # OpenAPI's object; AsyncAPI has the name of the property alone, and JSON Schema nothing of the kind.
             if where.startswith("#/components"):
                 moved[key] = value["propertyName"]
-        elif key in ("const", "default", "enum", "examples"):
+        elif key in GIVEN:
             moved[key] = value  # data, which may look like a schema
         else:
             moved[key] = _moved(value, prefix, where)

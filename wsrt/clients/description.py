@@ -11,18 +11,20 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypedDict
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils import translation
 from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
-from pydantic_core import core_schema
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import models_json_schema
 
 from .. import close_codes
 from ..close_codes import Close
 from ..consumers import TypedEventConsumer
 from ..protocol.catalog import namespaces
 from ..protocol.events import Event, meta
+from ..protocol.schema import Schema, as_plain
 from .routes import client_name, routes
 
-__all__ = ["CloseEntry", "ConsumerEntry", "Description", "EventEntry", "describe"]
+__all__ = ["CloseEntry", "ConsumerEntry", "Description", "EventEntry", "describe", "known_consumers"]
 
 OWN = "wsrt."
 """Namespaces that begin so are wsrt's own, and in no description unless asked for."""
@@ -105,12 +107,13 @@ def describe(consumers: Iterable[type[TypedEventConsumer]] | None = None) -> Des
     Return the description of some consumers, or of all that are known to this process.
 
     Raises:
-        ImproperlyConfigured: two consumers would have clients of one name.
+        ImproperlyConfigured: two consumers would have clients of one name, or an event has no JSON Schema.
     """
     from .. import __version__  # there: the package imports this one's neighbours
 
-    found = list(_known() if consumers is None else consumers)
+    # First: what the application imports declares consumers.
     paths = routes()
+    found = list(known_consumers() if consumers is None else consumers)
     entries: dict[str, ConsumerEntry] = {}
     for consumer in found:
         entry = _consumer(consumer, paths.get(consumer, []))
@@ -128,36 +131,16 @@ def describe(consumers: Iterable[type[TypedEventConsumer]] | None = None) -> Des
     }
 
 
-class Schema(GenerateJsonSchema):
-    """JSON Schema as Pydantic writes it, but for what it leaves open though the wire does not."""
-
-    def field_is_required(
-        self,
-        field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
-        total: bool,
-    ) -> bool:
-        """Say of what the server sends that fields with defaults are always there: events are sent whole."""
-        if self.mode == "serialization" and field["type"] != "typed-dict-field":
-            return not field.get("serialization_exclude")
-        return super().field_is_required(field, total)
-
-    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
-        """Mark decimals among strings."""
-        written = super().decimal_schema(schema)
-        for each in (written, *written.get("anyOf", ())):
-            if each.get("type") == "string":
-                each["format"] = "decimal"
-        return written
-
-
-# Private.
-
-
-def _known() -> Iterator[type[TypedEventConsumer]]:
+def known_consumers() -> Iterator[type[TypedEventConsumer]]:
+    """Yield the consumers that are known to this process, but for wsrt's own."""
+    routes()
     for space in sorted(namespaces):
         for consumer in namespaces[space].consumers:
             if issubclass(consumer, TypedEventConsumer) and not space.startswith(OWN):
                 yield consumer
+
+
+# Private.
 
 
 def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerEntry:
@@ -169,9 +152,7 @@ def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerE
     shown = consumer.presence
     if isinstance(shown, type):
         models.append((shown, "serialization"))
-    schemas, definitions = models_json_schema(
-        models, by_alias=True, ref_template="#/$defs/{model}", schema_generator=Schema
-    )
+    schemas, definitions = _schemas(consumer, models)
     receives = []
     for _, model in sorted(catalog.receives.items()):
         handler = consumer.handlers[model]
@@ -203,6 +184,30 @@ def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerE
             "heartbeat_timeout": consumer.heartbeat_timeout,
         },
     }
+
+
+def _schemas(
+    consumer: type[TypedEventConsumer], models: list[tuple[type[BaseModel], Any]]
+) -> tuple[dict[Any, Any], dict[str, Any]]:
+    try:
+        schemas, definitions = models_json_schema(
+            models, by_alias=True, ref_template="#/$defs/{model}", schema_generator=Schema
+        )
+    except PydanticInvalidForJsonSchema as error:
+        raise ImproperlyConfigured(f"{consumer.__qualname__}: {_indescribable(models)}{error.message}") from error
+    # In no language: the same project gives the same text, whoever runs the command.
+    with translation.override(None):
+        return {key: as_plain(schema) for key, schema in schemas.items()}, as_plain(definitions)
+
+
+def _indescribable(models: list[tuple[type[BaseModel], Any]]) -> str:
+    """Return which of some models has no schema."""
+    for model, mode in models:
+        try:
+            model.model_json_schema(by_alias=True, mode=mode, schema_generator=Schema)
+        except PydanticInvalidForJsonSchema:
+            return f"{model.__qualname__}: "
+    return ""
 
 
 def _event(model: type[Event], schema: dict[str, Any], definitions: dict[str, Any]) -> EventEntry:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
+from django.contrib.admindocs.utils import replace_named_groups
 from django.urls import NoReverseMatch, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 from django.utils.http import escape_leading_slashes
@@ -141,9 +142,10 @@ def _no_match(name: str, parameters: dict[str, Any], ours: list[Patterns]) -> st
     return f"{shown} leads to {name}; of its parameters: {'; '.join(problems)}"
 
 
-PARAMETER = re.compile(r"{(\w+)}")
+PARAMETER = re.compile(r"{([^\W\d]\w*)}")
+REGEX_NAME = re.compile(r"<(\w+)>")
+ESCAPED = re.compile(r"\\([^\w\s{}])")
 PATH_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
-REGEX_PARAMETER = re.compile(r"\(\?P<(\w+)>[^()]*(?:\([^()]*\)[^()]*)*\)")
 
 
 def _template(patterns: Patterns) -> str:
@@ -154,6 +156,11 @@ def _template(patterns: Patterns) -> str:
 def _part(pattern: Any) -> str:
     text = str(pattern)
     if isinstance(pattern, RegexPattern):
-        text = REGEX_PARAMETER.sub(r"{\1}", text).removeprefix("^").removesuffix("$").removesuffix(r"\Z")
-        return text.replace("\\", "").removesuffix("/?")
+        text = REGEX_NAME.sub(r"{\1}", replace_named_groups(text))
+        for start in ("^", r"\A"):
+            text = text.removeprefix(start)
+        for end in ("$", r"\Z", "/?"):
+            text = text.removesuffix(end)
+        # Of what is left of a regular expression only escaped punctuation is text.
+        return ESCAPED.sub(r"\1", text)
     return PATH_PARAMETER.sub(r"{\1}", text)

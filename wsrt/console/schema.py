@@ -10,14 +10,13 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from pydantic.errors import PydanticInvalidForJsonSchema
 
 from ..clients.asyncapi import asyncapi, json_schema, message_key
 from ..clients.description import ConsumerEntry, Description, EventEntry, describe
 from ..clients.text import has_yaml, to_json, to_yaml
 from ..close_codes import Reconnect
 
-UNDESCRIBABLE = (ImproperlyConfigured, PydanticInvalidForJsonSchema)
+UNDESCRIBABLE = (ImproperlyConfigured, ImportError)
 """What describe() raises of a project."""
 
 DEFS = "#/$defs/"

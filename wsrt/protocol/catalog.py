@@ -10,21 +10,24 @@ from __future__ import annotations
 import functools
 import gc
 import hashlib
+import json
 import math
 import re
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic import BaseModel, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic_core import core_schema, from_json, to_json
+from pydantic.json_schema import JsonSchemaMode
+from pydantic_core import core_schema, from_json
 
 from ..exceptions import DeclarationError, InvalidData, InvalidFrame, UndeclaredEvent, UnknownEvent, UnknownNamespace
 from ..types import Ref
 from .envelope import as_text, peek, ref_of, ref_schema
 from .errors import field_errors
 from .events import Event, RootEvent, is_finite, meta, require_instance
+from .schema import Schema, as_plain, without_words
 
 __all__ = ["Catalog", "Namespace", "Received", "namespaces"]
 
@@ -47,11 +50,23 @@ class Catalog:
     Attributes:
         receives: what its clients may send, by name.
         sends: what it may send to them, by name; replies included.
+
+    Args:
+        replies: names of the answers to an event, by its own name.
+        shown: what members of a room show of themselves; None where they show nothing.
     """
 
-    def __init__(self, receives: Iterable[type[Event]], sends: Iterable[type[Event]]) -> None:
+    def __init__(
+        self,
+        receives: Iterable[type[Event]],
+        sends: Iterable[type[Event]],
+        replies: Mapping[str, Sequence[str]] | None = None,
+        shown: type[BaseModel] | None = None,
+    ) -> None:
         self.receives = by_name(receives)
         self.sends = by_name(sends)
+        self._replies = replies or {}
+        self._shown = shown
 
     def decode(self, frame: str | bytes) -> Received:
         """
@@ -81,8 +96,18 @@ class Catalog:
 
     @functools.cached_property
     def schema_hash(self) -> str:
-        """A hash of all models, by which a client sees that it was generated from others."""
-        text = to_json([_schemas(self.receives), _schemas(self.sends)])
+        """
+        A hash of all that a client is generated from, by which it sees that the server has become another.
+
+        What goes in: models in both directions, answers, and what members show. Not descriptions, which change nothing.
+        """
+        facts = [
+            [[name, _schema(model, "validation")] for name, model in sorted(self.receives.items())],
+            [[name, _schema(model, "serialization")] for name, model in sorted(self.sends.items())],
+            [[name, sorted(found)] for name, found in sorted(self._replies.items())],
+            None if self._shown is None else _schema(self._shown, "serialization"),
+        ]
+        text = json.dumps(without_words(as_plain(facts)), sort_keys=True).encode()
         return hashlib.sha256(text).hexdigest()[:16]
 
     def check_sends(self, event: Event) -> None:
@@ -281,14 +306,11 @@ def _same_definition(one: type, other: type) -> bool:
     return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
-def _schemas(events: Mapping[str, type[Event]]) -> dict[str, Any]:
-    schemas: dict[str, Any] = {}
-    for name in sorted(events):
-        try:
-            schemas[name] = events[name].model_json_schema(by_alias=True)
-        except PydanticInvalidForJsonSchema:
-            schemas[name] = sorted(events[name].model_fields)
-    return schemas
+def _schema(model: type[BaseModel], mode: JsonSchemaMode) -> Any:
+    try:
+        return model.model_json_schema(by_alias=True, mode=mode, schema_generator=Schema)
+    except PydanticInvalidForJsonSchema:
+        return sorted(model.model_fields)
 
 
 def _parsed(text: str) -> Any:

@@ -7,6 +7,7 @@ the model's own serializer, the tail (``ref`` or ``room``) from the occasion.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -115,7 +116,8 @@ def encode(
     declared = meta(event)
     try:
         # warnings="error": a value of another type than the field's was put in past validation.
-        data = event.__pydantic_serializer__.to_json(event, warnings="error").decode()
+        # By alias, as the schema says; models within an event do not inherit how it is configured.
+        data = event.__pydantic_serializer__.to_json(event, warnings="error", by_alias=True).decode()
     except (PydanticSerializationError, UnicodeError) as error:
         raise UnsendableEvent(f"{declared.name}: cannot be encoded: {error}") from error
     if ("NaN" in data or "Infinity" in data) and not _is_standard_json(data):
@@ -168,10 +170,17 @@ def peek(frame: str | bytes) -> tuple[str, Ref | None]:
     return envelope["event"], envelope.get("ref")
 
 
+_HALF = re.compile(
+    r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f][0-9a-f]{2}", re.IGNORECASE
+)
+"""The escape of half a character."""
+
+
 def ref_of(frame: str | bytes) -> Ref | None:
     """Return the ref of whatever is an object of JSON; None where there is none to be read."""
     try:
-        found = from_json(as_text(frame))
+        # JavaScript cuts text between the halves of a character, and writes what is left as an escape that is no text.
+        found = from_json(_HALF.sub(r"\\ufffd", as_text(frame)))
         return _REF.validate_python(found.get("ref")) if isinstance(found, dict) else None
     except (InvalidFrame, ValueError):
         return None

@@ -13,7 +13,6 @@ from tests.schema.consumers import EveryTypeConsumer
 from tests.support.commands import manage
 from tests.support.processes import ROOT
 from wsrt import TypedEventConsumer
-from wsrt.clients.description import describe
 from wsrt.management.commands import wsrt_client
 
 CLIENTS = ROOT / "demo_project/chat/static/chat/clients"
@@ -29,7 +28,7 @@ LANGUAGES = {
 def consumers(monkeypatch: pytest.MonkeyPatch) -> list[type[TypedEventConsumer]]:
     """Two consumers, whatever else the process knows."""
     found = [ChatConsumer, EveryTypeConsumer]
-    monkeypatch.setattr(wsrt_client, "describe", lambda: describe(found))
+    monkeypatch.setattr(wsrt_client, "known_consumers", lambda: iter(found))
     return found
 
 

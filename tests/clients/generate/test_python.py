@@ -154,6 +154,24 @@ def test_left_out(package: ModuleType) -> None:
         )
 
 
+def test_defaults_of_literals() -> None:
+    """Constants and what tells models apart are sent; another literal with a default is left to the server."""
+    named = {
+        "Dog": Named("Dog", Struct((TAG, SIZE, CONSTANT))),
+        "Cow": Named("Cow", Struct((Field("kind", Literals(("cow",)), is_required=True),))),
+        "Farm": Named("Farm", Struct((Field("animal", Choice((Reference("Dog"), Reference("Cow")), "kind"), True),))),
+    }
+    text = Types(named, {name: name for name in named}, lambda _: None).model(named["Dog"], ["Model"])
+    assert 'kind: Literal["dog", "puppy"] = "dog"' in text
+    assert 'size: Omittable[Literal["small", "large"]] = UNSET' in text
+    assert "version: Literal[1] = 1" in text
+
+
+TAG = Field("kind", Literals(("dog", "puppy")), is_required=False, has_default=True, default="dog")
+SIZE = Field("size", Literals(("small", "large")), is_required=False, has_default=True, default="small")
+CONSTANT = Field("version", Literals((1,)), is_required=False, has_default=True, default=1)
+
+
 def test_extra_keys(package: ModuleType) -> None:
     """Where a model takes any key, so does its class; elsewhere what a newer server adds is ignored."""
     cafe = importlib.import_module("client.cafe")

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 __all__ = ["parameters", "patterns"]
 
-PARAMETER = re.compile(r"\{(\w+)\}")
-NO_PATH = re.compile(r"[()\[\]|*+?^$\\]")
+PARAMETER = re.compile(r"\{([^\W\d]\w*)\}")
+NO_PATH = re.compile(r"[()\[\]{}|*+?^$\\]")
 """What is left of a regular expression in a pattern: no path can be made of that."""
 
 
@@ -19,10 +19,10 @@ def patterns(paths: list[str]) -> list[str]:
     for path in paths:
         names = frozenset(parameters(path))
         # Of patterns with the same parameters the first is taken.
-        if NO_PATH.search(path) or names in seen:
+        if NO_PATH.search(PARAMETER.sub("", path)) or names in seen:
             continue
         seen.add(names)
-        parts = re.split(r"(\{\w+\})", path)
+        parts = re.split(r"(\{[^\W\d]\w*\})", path)
         text = "".join(part if PARAMETER.fullmatch(part) else quote(part, safe="/~:@!&',;=") for part in parts)
         # "//" at the start would name another host.
         found.append(f"/%2F{text[2:]}" if text.startswith("//") else text)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+from ...protocol.schema import BY_NAME, GIVEN
 from ..description import ConsumerEntry, EventEntry
 
 __all__ = [
@@ -240,6 +241,25 @@ def references(shape: Shape) -> Iterator[str]:
                 yield from references(rest)
 
 
+def choices(shape: Shape) -> Iterator[Choice]:
+    """Yield the choices within a shape; those within what it refers to are not looked for."""
+    match shape:
+        case ListOf(inner) | MapOf(inner):
+            yield from choices(inner)
+        case TupleOf(items, rest):
+            for item in (*items, *([] if rest is None else [rest])):
+                yield from choices(item)
+        case Choice(members):
+            yield shape
+            for member in members:
+                yield from choices(member)
+        case Struct(fields, rest):
+            for field in fields:
+                yield from choices(field.shape)
+            if rest is not None:
+                yield from choices(rest)
+
+
 def words(text: str) -> list[str]:
     """Return the words of a name, however they are joined: "message.sent" and "messageSent" are the same two."""
     parted = re.sub(r"([a-z0-9])([A-Z])|([A-Z]+)([A-Z][a-z])", r"\1\3 \2\4", text)
@@ -347,7 +367,8 @@ class _Reader:
             shape = self.read(schema)
             # A choice that is not told apart by a field of its own dissolves in the one around it.
             inner = shape.members if isinstance(shape, Choice) and shape.tag is None else (shape,)
-            members.extend(each for each in inner if each not in members)
+            # By their text: 1 and True are two values of JSON, and equal in Python.
+            members.extend(each for each in inner if repr(each) not in map(repr, members))
         if len(members) == 1:
             return members[0]
         tag = discriminator.get("propertyName") if isinstance(discriminator, dict) else None
@@ -406,8 +427,9 @@ def _references(schema: Any) -> Iterable[str]:
         if isinstance(reference, str):
             yield reference.removeprefix(PREFIX)
         for key, value in schema.items():
-            # What stands there is data, not a schema.
-            if key not in ("default", "const", "enum", "examples", "mapping"):
+            if key in BY_NAME and isinstance(value, dict):
+                yield from _references(list(value.values()))
+            elif key not in GIVEN and key != "mapping":
                 yield from _references(value)
     elif isinstance(schema, list):
         for value in schema:

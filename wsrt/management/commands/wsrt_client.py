@@ -10,10 +10,11 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
-from pydantic.errors import PydanticInvalidForJsonSchema
 
-from ...clients.description import Description, describe
+from ...clients.description import Description, describe, known_consumers
 from ...clients.generate.files import Changes, ForeignFile, compare, write
+from ...clients.routes import client_name
+from ...consumers import TypedEventConsumer
 
 LANGUAGES = ("typescript", "javascript", "python")
 
@@ -43,17 +44,21 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         folder: Path = options["output"]
+        if not folder.name:
+            raise CommandError("--output is empty, or this very folder: name a folder of its own")
         if folder.exists() and not folder.is_dir():
             raise CommandError(f"{folder} is a file: name a folder")
         try:
-            description = _chosen(describe(), options["consumer"])
+            description = describe(_chosen(options["consumer"]))
             generate: Callable[[Description], dict[str, str]] = import_module(
                 f"wsrt.clients.generate.{options['language']}"
             ).generate
             files = generate(description)
             changes = (compare if options["check"] else write)(folder, files)
-        except (ImproperlyConfigured, PydanticInvalidForJsonSchema, ForeignFile) as error:
+        except (ImproperlyConfigured, ForeignFile) as error:
             raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(f"{folder} cannot be written: {error}") from error
         self._report(changes, folder, len(description["consumers"]), is_check=options["check"])
 
     def _report(self, changes: Changes, folder: Path, consumers: int, *, is_check: bool) -> None:
@@ -71,12 +76,13 @@ class Command(BaseCommand):
         self.stdout.write(f"{folder}: {what}, {'up to date' if not changes or is_check else 'written'}")
 
 
-def _chosen(description: Description, names: list[str]) -> Description:
-    found = {entry["name"]: entry for entry in description["consumers"]}
-    if not found:
+def _chosen(names: list[str]) -> list[type[TypedEventConsumer]]:
+    """Return the consumers of these names; all, if there are none."""
+    known = list(known_consumers())
+    if not known:
         raise CommandError('No consumer is known: WSRT["CONSUMERS"] names the modules that are looked for.')
+    found = {client_name(consumer) for consumer in known}
     wanted = {name.removesuffix("Consumer").removesuffix("Client") for name in names}
-    if unknown := sorted(wanted - set(found)):
-        raise CommandError(f"No consumer {', '.join(unknown)}; there are {', '.join(found)}.")
-    consumers = [entry for name, entry in found.items() if not wanted or name in wanted]
-    return {**description, "consumers": consumers}
+    if unknown := sorted(wanted - found):
+        raise CommandError(f"No consumer {', '.join(unknown)}; there are {', '.join(sorted(found))}.")
+    return [consumer for consumer in known if not wanted or client_name(consumer) in wanted]

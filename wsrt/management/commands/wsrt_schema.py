@@ -8,7 +8,6 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
-from pydantic.errors import PydanticInvalidForJsonSchema
 
 from ...clients.asyncapi import asyncapi, json_schema
 from ...clients.description import describe
@@ -27,7 +26,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             description = describe()
-        except (ImproperlyConfigured, PydanticInvalidForJsonSchema) as error:
+        except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         if not description["consumers"]:
             raise CommandError('No consumer is known: WSRT["CONSUMERS"] names the modules that are looked for.')
@@ -36,12 +35,17 @@ class Command(BaseCommand):
         else:
             document = json_schema(description)
         output: Path | None = options["output"]
-        text = _yaml(document) if output is not None and output.suffix in (".yaml", ".yml") else to_json(document)
+        is_yaml = output is not None and output.suffix.lower() in (".yaml", ".yml")
+        text = _yaml(document) if is_yaml else to_json(document)
         if output is None:
             self.stdout.write(text, ending="")
-        else:
-            output.write_text(text)
-            self.stderr.write(self.style.SUCCESS(f"{output}: {len(description['consumers'])} consumers"))
+            return
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise CommandError(f"{output} cannot be written: {error}") from error
+        number = len(description["consumers"])
+        self.stderr.write(self.style.SUCCESS(f"{output}: {number} consumer{'s'[: number != 1]}"))
 
 
 def _yaml(document: dict[str, Any]) -> str:

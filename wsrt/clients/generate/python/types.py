@@ -21,6 +21,7 @@ from ..shapes import (
     Shape,
     Struct,
     TupleOf,
+    choices,
     references,
 )
 from . import literals
@@ -62,6 +63,14 @@ class Types:
         self._named = named
         self._names = names
         self._use = use
+        # Models and fields by which one of several is told from the others.
+        self._tags = {
+            (member.name, choice.tag)
+            for each in named.values()
+            for choice in choices(each.shape)
+            for member in choice.members
+            if choice.tag is not None and isinstance(member, Reference)
+        }
         # What is written already: of other names Python knows nothing yet when it runs a line.
         self._written: set[str] = set()
 
@@ -90,7 +99,7 @@ class Types:
         head = f"{layout(call(f'class {self._names[named.name]}', *parents), 0, 0, 1)}:\n"
         body = literals.docstring(named.description, STEP)
         if isinstance(shape, Struct):
-            fields = self._config(shape) + self._fields(shape)
+            fields = self._config(shape) + self._fields(shape, named.name)
             body += "\n" * bool(body and fields) + fields
         return head + (body or f"{' ' * STEP}pass\n")
 
@@ -123,15 +132,15 @@ class Types:
             case Struct(_, rest):
                 return subscript("dict", "str", self._import("Any") if rest is None else self.annotation(rest))
 
-    def _fields(self, struct: Struct) -> str:
+    def _fields(self, struct: Struct, model: str) -> str:
         names = attributes(field.name for field in struct.fields)
-        texts = [self._field(field, names[field.name]) for field in struct.fields]
+        texts = [self._field(field, names[field.name], (model, field.name) in self._tags) for field in struct.fields]
         # A docstring needs air below it.
         air = [f"{text}\n" if '"""' in text else text for text in texts[:-1]]
         return "".join([*air, *texts[-1:]])
 
-    def _field(self, field: Field, name: str) -> str:
-        type_, default = self.annotation(field.shape), self._default(field)
+    def _field(self, field: Field, name: str, is_tag: bool) -> str:
+        type_, default = self.annotation(field.shape), self._default(field, is_tag)
         known = notes(field if default is None else dataclasses.replace(field, is_required=True), SAID, _shown)
         if not field.is_required and default is None:
             type_, default = subscript(self._import("Omittable"), type_), self._import("UNSET")
@@ -145,14 +154,14 @@ class Types:
         about = "\n".join(filter(None, [field.description.strip(), known]))
         return f"{statement(STEP, name, type_, default)}\n{literals.docstring(about, STEP)}"
 
-    def _default(self, field: Field) -> Expression | None:
-        """Return the default of a field that tells one model from another: it is always sent."""
+    def _default(self, field: Field, is_tag: bool) -> Expression | None:
+        """Return the default of a field that tells one model from another, or can have no other value: it is sent."""
         shape = field.shape
         if isinstance(shape, Reference):
             shape = self._named[shape.name].shape
         if field.is_required or not field.has_default or not isinstance(shape, Literals):
             return None
-        return _literal(field.default) if field.default in shape.values else None
+        return _literal(field.default) if field.default in shape.values and (is_tag or len(shape.values) == 1) else None
 
     def _config(self, struct: Struct) -> str:
         if struct.rest is None:

@@ -1,0 +1,260 @@
+"""What the hash of a catalog sees, and that the wire is as the schema says."""
+
+from __future__ import annotations
+
+import json
+import math
+from enum import IntFlag
+from typing import Any
+
+import pytest
+from django.utils.translation import gettext_lazy
+from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer
+from pydantic.alias_generators import to_camel
+
+from wsrt import Event, TypedEventConsumer, on
+from wsrt.clients.description import describe
+from wsrt.exceptions import InvalidFrame
+from wsrt.protocol.catalog import Catalog
+from wsrt.protocol.envelope import encode
+from wsrt.protocol.schema import without_words
+from wsrt.testing import connect
+
+
+class Inner(BaseModel):
+    first_name: str = Field(alias="firstName")
+
+
+class Camel(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    last_seen: int = 0
+
+
+class Aliased(Event, name="aliased"):
+    who: Inner
+    several: list[Inner] = Field(default_factory=list)
+    camel: Camel | None = None
+    re_named: int = Field(1, alias="re-named")
+
+
+def test_aliases() -> None:
+    """Models within an event are written by their aliases too, as the schema says."""
+    event = Aliased(who=Inner(firstName="Ada"), several=[Inner(firstName="Bob")], camel=Camel(last_seen=7))
+    assert json.loads(encode(event).text)["data"] == {
+        "who": {"firstName": "Ada"},
+        "several": [{"firstName": "Bob"}],
+        "camel": {"lastSeen": 7},
+        "re-named": 1,
+    }
+    # What is written is read again.
+    assert Catalog([Aliased], []).decode(encode(event).text).event == event
+
+
+def plain() -> type[Event]:
+    class Told(Event, name="told"):
+        a: int
+        b: str = ""
+
+    return Told
+
+
+def computed() -> type[Event]:
+    class Told(Event, name="told"):
+        a: int
+        b: str = ""
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def double(self) -> int:
+            return 2 * self.a
+
+    return Told
+
+
+def renamed() -> type[Event]:
+    class Told(Event, name="told"):
+        a: int
+        b: str = Field("", serialization_alias="z")
+
+    return Told
+
+
+def excluded() -> type[Event]:
+    class Told(Event, name="told"):
+        a: int
+        b: str = Field("", exclude=True)
+
+    return Told
+
+
+def excluded_at_times() -> type[Event]:
+    class Told(Event, name="told"):
+        a: int
+        b: str = Field("", exclude_if=lambda value: not value)
+
+    return Told
+
+
+def serialized() -> type[Event]:
+    class Told(Event, name="told"):
+        a: int
+        b: str = ""
+
+        @field_serializer("a")
+        def as_text(self, value: int) -> str:
+            return str(value)
+
+    return Told
+
+
+class Shown(BaseModel):
+    name: str
+
+
+class OtherShown(BaseModel):
+    name: str
+    away: bool = False
+
+
+def test_the_hash_sees_what_clients_get() -> None:
+    """Whatever changes what a client sends, gets or may expect changes the hash: each of these is another."""
+    told, other = plain(), computed()
+    catalogs = [
+        Catalog([], [told]),
+        *(Catalog([], [make()]) for make in (computed, renamed, excluded, excluded_at_times, serialized)),
+        Catalog([told], []),
+        Catalog([told], [told]),
+        Catalog([told], [told], {"told": ["told"]}),
+        Catalog([told], [told], {"told": ["told", "wsrt.ok"]}),
+        Catalog([], [told], shown=Shown),
+        Catalog([], [told], shown=OtherShown),
+    ]
+    hashes = [catalog.schema_hash for catalog in catalogs]
+    assert len(set(hashes)) == len(hashes)
+    assert Catalog([], [plain()]).schema_hash == hashes[0]
+    assert Catalog([], [other]).schema_hash == hashes[1]
+
+
+def test_the_hash_sees_no_words() -> None:
+    """Descriptions are for people: they may be in any language, and ``python -OO`` leaves docstrings out."""
+
+    class One(Event, name="one"):
+        """Said."""
+
+        description: str = Field("", description="What was said", title="Text")
+        title: int = 0
+
+    described = One
+
+    class One(Event, name="one"):  # type: ignore[no-redef]  # the same but for words
+        description: str = Field("", description=gettext_lazy("Name"))
+        title: int = 0
+
+    assert Catalog([One], []).schema_hash == Catalog([described], []).schema_hash
+
+    class One(Event, name="one"):  # type: ignore[no-redef]  # without a property that is called so
+        title: int = 0
+
+    assert Catalog([One], []).schema_hash != Catalog([described], []).schema_hash
+
+
+def test_words() -> None:
+    """Words are left out where they are keywords, and stay where they are data or names of properties."""
+    schema = {
+        "title": "T",
+        "description": "D",
+        "properties": {"title": {"type": "string", "title": "Title", "default": {"description": "data"}}},
+        "const": {"title": "data"},
+    }
+    assert without_words(schema) == {
+        "properties": {"title": {"type": "string", "default": {"description": "data"}}},
+        "const": {"title": "data"},
+    }
+
+
+class Greeted(Event, name="greeted"):
+    name: str = Field(description=gettext_lazy("Name"))
+
+
+class LazyWordsConsumer(TypedEventConsumer):
+    namespace = "lazy-words"
+    out_events = (Greeted,)
+
+    @on
+    async def greet(self, event: Greeted) -> Greeted:
+        return event
+
+
+async def test_descriptions_that_are_translated_late() -> None:
+    """A description in the language of whoever reads it keeps no client out, and is text in the schema."""
+    async with connect(LazyWordsConsumer, subprotocols=["wsrt.v1"]) as client:
+        assert await client.request(Greeted(name="Ada")) == Greeted(name="Ada")
+    (entry,) = describe([LazyWordsConsumer])["consumers"]
+    assert '"description": "Name"' in json.dumps(entry)
+
+
+class Permission(IntFlag):
+    READ = 4
+    WRITE = 2
+
+
+class Odd(Event, name="odd"):
+    limit: float = math.inf
+    permission: Permission = Permission.READ
+    note: str | None = Field(None, exclude_if=lambda value: value is None)
+    discriminator: int = 0
+    default: Inner | None = None
+    const: list[Inner] = Field(default_factory=list)
+
+
+class OddWordsConsumer(TypedEventConsumer):
+    namespace = "odd-words"
+    out_events = (Odd,)
+
+
+def odd() -> Any:
+    (entry,) = describe([OddWordsConsumer])["consumers"]
+    json.dumps(entry, allow_nan=False)
+    return entry["definitions"].get("Odd") or entry["sends"][0]["schema"]
+
+
+def test_what_json_does_not_have() -> None:
+    """A default that JSON cannot say is left out of the schema; the field still has one."""
+    schema = odd()
+    assert "default" not in schema["properties"]["limit"]
+
+
+def test_flags() -> None:
+    """Flags are numbers: all combinations are values, not the members alone."""
+    (entry,) = describe([OddWordsConsumer])["consumers"]
+    assert entry["definitions"]["Permission"]["type"] == "integer"
+    assert "enum" not in entry["definitions"]["Permission"]
+
+
+def test_fields_that_are_left_out_at_times() -> None:
+    """A field with ``exclude_if`` is not always there."""
+    assert "note" not in odd()["required"]
+    assert "limit" in odd()["required"]
+
+
+@pytest.mark.parametrize("name", ["discriminator", "default", "const"])
+def test_properties_with_names_of_keywords(name: str) -> None:
+    """A property may be called as a keyword is."""
+    from wsrt.clients.asyncapi import asyncapi, json_schema
+
+    description = describe([OddWordsConsumer])
+    for document in (asyncapi(description, title="T", version="1"), json_schema(description)):
+        text = json.dumps(document)
+        assert f'"{name}": {{' in text
+        assert "#/$defs/Inner" not in text
+
+
+@pytest.mark.parametrize("text", [r"\ud800", r"\uDC00", r"party \ud83c", r"\ud83c\ud83c\udf89"])
+@pytest.mark.parametrize("ref", ["1", "\N{PARTY POPPER}", r"\ud83c\udf89"])
+def test_half_a_character(text: str, ref: str) -> None:
+    """A request with half a character in it, as JavaScript cuts text, is an invalid one that is answered."""
+    frame = f'{{"event":"odd","data":{{"text":"{text}"}},"ref":"{ref}"}}'
+    with pytest.raises(InvalidFrame) as caught:
+        Catalog([Odd], []).decode(frame)
+    assert caught.value.ref == json.loads(f'"{ref}"')

@@ -192,6 +192,14 @@ test("another schema makes it outdated, the same again does not", async () => {
   assert.ok(!world.client.outdated);
 });
 
+test("a server that names no schema makes nothing outdated", () => {
+  for (const schema of [undefined, null]) {
+    const world = new World({ schemaHash: "a" });
+    world.open({ schema });
+    assert.ok(!world.client.outdated);
+  }
+});
+
 test("without a hash nothing is outdated", () => {
   const world = new World();
   world.open({ schema: "b" });
@@ -233,6 +241,15 @@ test("what is no frame is reported, and harms nothing", () => {
   assert.equal(world.client.state, "open");
 });
 
+test("a frame that cannot be handled is reported, and harms nothing", () => {
+  const world = new World();
+  const socket = world.open();
+  // No text can be made of it.
+  socket.receive("wsrt.error", { code: { toString: 1, valueOf: 1 } });
+  assert.match(world.errors[0]!.join(), /ProtocolError.*wsrt.error.*receiving/);
+  assert.equal(world.client.state, "open");
+});
+
 test("a function gives the URL of each dial", async () => {
   let ticket = 0;
   const world = new World({ url: async () => `ws://test/?ticket=${(ticket += 1)}` });
@@ -255,6 +272,30 @@ test("a function that fails is reported and tried again", () => {
   void world.client.connect();
   assert.equal(world.client.status.reason?.kind, "token");
   assert.match(world.errors[0]![0], /no ticket/);
+});
+
+test("a path is one on the host of a page, or of what made a worker out of a Blob", () => {
+  assert.equal(socketUrl("/chat/", "https://example.com/a/b?c#d"), "wss://example.com/chat/");
+  assert.equal(socketUrl("chat/", "https://example.com/a/b?c#d"), "wss://example.com/a/chat/");
+  assert.equal(socketUrl("/chat/", "blob:https://example.com:81/0-0-0"), "wss://example.com:81/chat/");
+  for (const here of ["blob:null/0-0-0", "about:blank", "data:text/html,"]) {
+    assert.throws(() => socketUrl("/chat/", here), /pass an absolute URL/);
+    assert.equal(socketUrl("wss://example.com/", here), "wss://example.com/");
+  }
+});
+
+test("a worker out of a Blob finds the host of its page", { skip: !("document" in globalThis) }, async () => {
+  const worker = new Worker(URL.createObjectURL(new Blob(["postMessage(location.href)"])));
+  const href = await new Promise<string>((resolve) => (worker.onmessage = ({ data }) => resolve(data)));
+  worker.terminate();
+  assert.match(href, /^blob:/);
+  assert.equal(socketUrl("/chat/", href), location.origin.replace("http", "ws") + "/chat/");
+});
+
+test("where a path leads nowhere it is closed, and says what to pass", { skip: "document" in globalThis }, async () => {
+  const world = new World({ url: "/chat/" });
+  await assert.rejects(world.client.connect(), /pass an absolute URL/);
+  assert.equal(world.client.status.reason?.kind, "invalid");
 });
 
 test("http becomes ws, and fragments go", () => {

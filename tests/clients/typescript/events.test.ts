@@ -58,6 +58,14 @@ test("an error of one listener is reported, and keeps nothing from the others", 
   assert.equal(world.client.state, "open");
 });
 
+test("what a promise of another realm rejects with is reported", async () => {
+  const world = new World();
+  world.client.on("said", () => ({ then: (_: unknown, onError: (error: Error) => void) => onError(new Error("there")) }));
+  world.open().receive("said");
+  await settle();
+  assert.deepEqual(world.errors, [["Error: there", "a listener of said"]]);
+});
+
 test("errors of listeners of the state, and of onError itself, harm nothing", (context) => {
   const logged = context.mock.method(console, "error", () => {});
   const world = new World({

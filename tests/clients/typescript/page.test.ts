@@ -79,6 +79,63 @@ test("a page out of the back/forward cache connects again", async () => {
   assert.equal(world.client.state, "open");
 });
 
+for (const [what, end] of [
+  ["LATER", (world: World) => world.socket.end(4429, "Rate limited")],
+  ["a hint", (world: World) => hinted(world).end(1001, "Server shutting down")],
+  ["a hint before it was left", (world: World) => void hinted(world)],
+] as const) {
+  test(`a page that is back waits for what is left of ${what}`, async () => {
+    const world = new World();
+    world.open();
+    end(world);
+    world.page.signal("pagehide");
+    await world.clock.freeze(1_700);
+    world.page.signal("pageshow");
+    assert.deepEqual([world.retry.attempt, world.retry.delayMs], [1, 4_000]);
+    for (const signal of ["visible", "online", "resume"] as const) world.page.signal(signal);
+    await world.clock.advance(3_999);
+    assert.equal(world.sockets.length, 1);
+    await world.clock.advance(1);
+    assert.equal(world.sockets.length, 2);
+  });
+
+  test(`a page that is back after ${what} dials soon`, async () => {
+    const world = new World();
+    world.open();
+    end(world);
+    world.page.signal("pagehide");
+    await world.clock.freeze(5_700);
+    world.page.signal("pageshow");
+    assert.deepEqual([world.retry.attempt, world.retry.delayMs], [1, 500]);
+  });
+}
+
+test("a clock that was set back makes no page wait for longer than the server said", () => {
+  const world = new World();
+  world.open();
+  hinted(world).end(1001, "Server shutting down");
+  world.page.signal("pagehide");
+  world.clock.now -= 3_600_000;
+  world.page.signal("pageshow");
+  assert.equal(world.retry.delayMs, 5_700);
+});
+
+test("connect dials at once, whatever time the server named before the page was left", () => {
+  const world = new World();
+  world.open().end(4429, "Rate limited");
+  world.page.signal("pagehide");
+  void world.client.connect();
+  assert.equal(world.sockets.length, 2);
+  world.socket.end(1006);
+  world.page.signal("visible");
+  assert.equal(world.retry.delayMs, 500);
+});
+
+function hinted(world: World): World["socket"] {
+  world.socket.receive("wsrt.closing", { retry_after_ms: 5_700 });
+  return world.socket;
+}
+
 test("a page that is hidden for five minutes dials no more until it is visible", async () => {
   const world = new World();
   world.open();

@@ -1,10 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { PayloadTooLargeError, QueueFullError } from "../../../wsrt/clients/typescript/errors.js";
+import { ConnectionError, PayloadTooLargeError, QueueFullError } from "../../../wsrt/clients/typescript/errors.js";
 import { World } from "./support.js";
 
 const QUEUE = { queue: true };
+
+/** A client that dials, and for long. */
+function dialing(): World {
+  const world = new World({ timings: { connectTimeoutMs: 100_000 } });
+  void world.client.connect();
+  return world;
+}
 
 test("without a connection an event is dropped, and says so", () => {
   const world = new World();
@@ -13,9 +20,8 @@ test("without a connection an event is dropped, and says so", () => {
 });
 
 test("what was queued leaves after the greeting, in order, once", async () => {
-  const world = new World();
+  const world = dialing();
   for (const text of ["a", "b"]) assert.equal(world.client.send("say", { text }, QUEUE), "queued");
-  void world.client.connect();
   world.socket.accept();
   assert.deepEqual(world.socket.named("say"), []);
   world.client.send("say", { text: "c" }, QUEUE);
@@ -40,15 +46,15 @@ test("data may be left out", () => {
 });
 
 test("a hundred events wait, not one more", () => {
-  const world = new World();
+  const world = dialing();
   for (let number = 0; number < 100; number += 1) world.client.send("say", { number }, QUEUE);
   assert.throws(() => world.client.send("say", {}, QUEUE), QueueFullError);
-  assert.equal(world.open().named("say").length, 100);
+  assert.equal(world.welcome().named("say").length, 100);
   assert.equal(world.client.send("say", {}), "sent");
 });
 
 test("64 KB wait, counted in bytes, not one more", () => {
-  const world = new World();
+  const world = dialing();
   world.client.send("say", "ä".repeat(16_000), QUEUE);
   world.client.send("say", "x".repeat(32_000), QUEUE);
   assert.throws(() => world.client.send("say", "ä".repeat(1_000), QUEUE), QueueFullError);
@@ -56,22 +62,22 @@ test("64 KB wait, counted in bytes, not one more", () => {
 });
 
 test("after thirty seconds what waits is dropped, and reported", async () => {
-  const world = new World();
+  const world = dialing();
   world.client.send("say", { text: "a" }, QUEUE);
   await world.clock.advance(15_000);
   world.client.send("say", { text: "b" }, QUEUE);
   await world.clock.advance(15_000);
   assert.equal(world.errors.length, 1);
   assert.match(world.errors[0]!.join(), /QueueExpiredError.*sending say/);
-  world.open();
+  world.welcome();
   assert.deepEqual(texts(world), ["b"]);
 });
 
 test("what grew too old while everything stood still is not sent", async () => {
-  const world = new World();
+  const world = dialing();
   world.client.send("say", { text: "a" }, QUEUE);
   world.clock.now += 31_000;
-  world.open();
+  world.welcome();
   assert.deepEqual(texts(world), []);
 });
 
@@ -111,14 +117,29 @@ test("a congested socket gets only the latest of a key, in the place of the firs
 });
 
 test("a volatile event is dropped without a connection, unless it may wait", () => {
-  const world = new World();
+  const world = dialing();
   assert.equal(world.client.send("cursor", { x: 1 }, { volatile: "mine" }), "dropped");
   world.client.send("cursor", { x: 2 }, { volatile: "mine", queue: true });
   world.client.send("cursor", { x: 3 }, { volatile: "mine", queue: true });
   assert.deepEqual(
-    world.open().named("cursor").map(({ data }) => data.x),
+    world.welcome().named("cursor").map(({ data }) => data.x),
     [3],
   );
+});
+
+test("what waits for room in a connection is not sent over the next", async () => {
+  const world = new World();
+  const socket = world.open();
+  socket.bufferedAmount = 2_000_000;
+  assert.equal(world.client.send("say", { text: "once" }), "queued");
+  assert.equal(world.client.send("say", { text: "patient" }, QUEUE), "queued");
+  const answer = world.client.request("pay");
+  socket.end(1006);
+  await assert.rejects(answer, ConnectionError);
+  assert.deepEqual(world.errors, [["ConnectionError: say was not sent: the connection was lost", "sending say"]]);
+  await world.retried();
+  world.welcome();
+  assert.deepEqual(texts(world), ["patient"]);
 });
 
 test("congestion that lasts is bounded", async () => {
@@ -140,12 +161,24 @@ test("what is larger than the server takes is refused here", () => {
 });
 
 test("what waited and turns out too large is reported, and the rest leaves", () => {
-  const world = new World();
+  const world = dialing();
   world.client.send("say", { text: "x".repeat(100) }, QUEUE);
   world.client.send("say", { text: "b" }, QUEUE);
-  world.open({ max_payload: 60 });
+  world.welcome({ max_payload: 60 });
   assert.deepEqual(texts(world), ["b"]);
   assert.match(world.errors[0]!.join(), /PayloadTooLargeError/);
+});
+
+test("while it is closed nothing waits, for nobody knows whether it ever connects", () => {
+  const world = new World();
+  assert.equal(world.client.send("say", { text: "a" }, QUEUE), "dropped");
+  world.open();
+  world.client.onState(({ state }) => state === "closed" && world.client.send("say", { text: "b" }, QUEUE));
+  world.client.close();
+  assert.equal(world.client.send("say", { text: "c" }, QUEUE), "dropped");
+  assert.equal(world.clock.timers, 0);
+  world.open();
+  assert.deepEqual(texts(world), []);
 });
 
 test("close forgets what waits", () => {

@@ -86,6 +86,7 @@ test("a lost connection rejects at once what was not answered", async () => {
 test("without a connection a request rejects at once", async () => {
   const world = new World();
   await assert.rejects(world.client.request("echo"), ConnectionError);
+  await assert.rejects(world.client.request("echo", {}, { queue: true }), ConnectionError);
   void world.client.connect();
   await assert.rejects(world.client.request("echo"), ConnectionError);
   assert.equal(world.clock.timers, 1); // the dial
@@ -93,8 +94,9 @@ test("without a connection a request rejects at once", async () => {
 
 test("a request that may wait leaves once it is open, and is answered", async () => {
   const world = new World();
+  void world.client.connect();
   const answer = world.client.request("echo", { value: 1 }, { queue: true });
-  const socket = world.open();
+  const socket = world.welcome();
   socket.receive("echoed", { value: 1 }, { ref: socket.named("echo")[0].ref });
   assert.deepEqual(await answer, { value: 1 });
 });
@@ -116,19 +118,21 @@ test("a request that waits survives a connection that fails, and is sent once", 
 
 test("a request that times out while it waits is never sent", async () => {
   const world = new World();
+  void world.client.connect();
   const answer = assert.rejects(world.client.request("echo", {}, { queue: true, timeout: 100 }), TimeoutError);
   await world.clock.advance(100);
   await answer;
-  assert.equal(world.open().named("echo").length, 0);
+  assert.equal(world.welcome().named("echo").length, 0);
 });
 
 test("a request that waits too long rejects", async () => {
-  const world = new World();
+  const world = new World({ timings: { connectTimeoutMs: 100_000 } });
+  void world.client.connect();
   const answer = world.client.request("echo", {}, { queue: true, timeout: 60_000 });
   const rejected = assert.rejects(answer, QueueExpiredError);
   await world.clock.advance(30_000);
   await rejected;
-  assert.equal(world.clock.timers, 0);
+  assert.equal(world.clock.timers, 1); // the dial
 });
 
 test("close rejects what waits", async () => {
@@ -142,8 +146,9 @@ test("close rejects what waits", async () => {
 
 test("what cannot be said, or is too large, or has no place to wait, rejects", async () => {
   const world = new World({ queue: { items: 0 } });
+  void world.client.connect();
   await assert.rejects(world.client.request("echo", {}, { queue: true }), QueueFullError);
-  world.open({ max_payload: 100 });
+  world.welcome({ max_payload: 100 });
   await assert.rejects(world.client.request("echo", { value: "ä".repeat(50) }), PayloadTooLargeError);
   await assert.rejects(world.client.request("echo", { value: 1n }), TypeError);
   assert.equal(world.socket.named("echo").length, 0);

@@ -194,3 +194,72 @@ test("a room that is left has no presence", () => {
   socket.receive("wsrt.left", { room: "lobby" });
   assert.equal(world.client.presence.size, 0);
 });
+
+for (const [how, end] of [
+  ["the loss of a connection", (world: World) => world.socket.end(1006)],
+  ["close", (world: World) => world.client.close()],
+] as const) {
+  test(`${how} is the end of all memberships and all presence, and listeners are told`, () => {
+    const world = new World();
+    const told: unknown[] = [];
+    const socket = world.open();
+    joined(socket, { recovered: false, reason: "trimmed" });
+    for (const room of ["lobby", "tea"]) socket.receive("wsrt.presence", { room, version: 1, members: [ada] });
+    world.client.onRoom((room, membership) => told.push([room, membership]));
+    world.client.onPresence((room, view) => told.push([room, view, world.client.presence.size]));
+    end(world);
+    const membership = { joined: false, epoch: "e1", offset: 5, recovered: null, reason: null };
+    assert.deepEqual(told, [
+      ["lobby", membership],
+      ["lobby", null, 0],
+      ["tea", null, 0],
+    ]);
+    assert.deepEqual([...world.client.rooms], [["lobby", membership]]);
+    world.client.close();
+    assert.equal(told.length, 3);
+  });
+}
+
+test("a listener of the loss may close and connect", () => {
+  const world = new World();
+  joined(world.open());
+  world.client.onRoom((_, membership) => {
+    if (membership?.joined) return;
+    assert.equal(world.client.state, "waiting");
+    world.client.close();
+    void world.client.connect();
+  });
+  world.socket.end(1006);
+  assert.equal(world.client.state, "connecting");
+  assert.equal(world.clock.timers, 1); // the dial
+});
+
+test("after a loss a difference is one to what is not known", async () => {
+  const world = new World();
+  presence(world.open(), 1, { members: [ada] });
+  world.socket.end(1006);
+  await world.retried();
+  presence(world.welcome(), 2, { joined: [bob] });
+  assert.equal(world.client.presence.size, 0);
+});
+
+test("a presence that is none is reported, and changes nothing", () => {
+  const world = new World();
+  const socket = world.open();
+  presence(socket, 1, { members: [ada] });
+  world.client.onPresence(() => assert.fail());
+  const wrong = [
+    { members: [null, 1] },
+    { members: [{ x: 1 }] },
+    { members: [bob, { user_id: 1, connections: 1, data: null }] },
+    { members: [{ user_id: "bob", data: null }] },
+    { members: 5 },
+    { joined: [bob], left: "ada" },
+    { joined: [bob], version: "2" },
+    { count: 3, version: null },
+  ];
+  for (const data of wrong) presence(socket, 2, data);
+  assert.deepEqual([...world.client.presence.get("lobby")!.members!.values()], [ada]);
+  assert.equal(world.errors.length, wrong.length);
+  assert.ok(world.errors.every(([error, where]) => error.startsWith("ProtocolError") && where === "receiving"));
+});

@@ -69,10 +69,13 @@ export class FakeSocket {
   /** The code of our close; null where none was named. */
   closedWith: number | null | undefined;
 
-  constructor(
-    readonly url: string,
-    readonly protocols: string[],
-  ) {}
+  readonly url: string;
+  readonly protocols: string[];
+
+  constructor(url: string, protocols: string[]) {
+    this.url = url;
+    this.protocols = protocols;
+  }
 
   send(text: string): void {
     this.sent.push(JSON.parse(text));

@@ -26,6 +26,17 @@ test("a token is asked for before the first dial, and kept", async () => {
   assert.equal(calls.length, 1);
 });
 
+test("a token that no subprotocol can have is told without it", async () => {
+  for (const token of ["eyJh.SECRET==", "SECRET:x", "a SECRET", "SECRET/x"]) {
+    const world = new World({ token });
+    await assert.rejects(world.client.connect(), (error: Error) => !error.message.includes("SECRET"));
+    assert.equal(world.client.status.reason?.kind, "invalid");
+    assert.match(world.client.status.reason?.text ?? "", /^the token has characters/);
+    assert.ok(world.errors.length > 0 && !world.errors.some(([text]) => text.includes("SECRET")));
+    assert.equal(world.sockets.length, 0);
+  }
+});
+
 test("4401 asks for a new token before the next dial", async () => {
   const { calls, getToken } = teller();
   const world = new World({ token: "t1", getToken });
@@ -42,13 +53,133 @@ test("calls that meet are merged, and the older dial is forgotten", async () => 
   const { calls, getToken } = teller();
   const world = new World({ getToken });
   void world.client.connect();
-  world.client.close();
+  world.page.signal("pagehide");
   void world.client.connect();
   void world.client.connect();
   assert.equal(calls.length, 1);
   calls[0]!.resolve("t1");
   await world.clock.advance(0);
   assert.equal(world.sockets.length, 1);
+});
+
+test("after close another token is asked for, and the older one is nobody's", async () => {
+  const { calls, getToken } = teller();
+  const world = new World({ getToken });
+  void world.client.connect();
+  world.client.close();
+  void world.client.connect();
+  assert.equal(calls.length, 2);
+  calls[0]!.resolve("t1");
+  await world.clock.advance(0);
+  assert.equal(world.sockets.length, 0);
+  void world.client.connect();
+  assert.equal(calls.length, 2);
+  calls[1]!.resolve("t2");
+  await world.clock.advance(0);
+  assert.deepEqual(world.socket.protocols, ["wsrt.v1", "bearer.t2"]);
+  world.socket.end(1006);
+  await world.retried();
+  assert.equal(calls.length, 2);
+});
+
+test("a token that fails after close disturbs nobody", async () => {
+  const { calls, getToken } = teller();
+  const world = new World({ getToken });
+  void world.client.connect();
+  world.client.close();
+  void world.client.connect();
+  calls[0]!.reject(new UnauthorizedError("signed out"));
+  await world.clock.advance(0);
+  assert.equal(world.client.state, "connecting");
+  assert.equal(calls.length, 2);
+});
+
+test("a token that never comes is given up after the connect time-out, and asked for anew", async () => {
+  const { calls, getToken } = teller();
+  const world = new World({ getToken });
+  void world.client.connect();
+  await world.clock.advance(4_999);
+  assert.equal(world.client.state, "connecting");
+  await world.clock.advance(1);
+  assert.deepEqual(world.client.status.reason?.kind, "token");
+  assert.equal(world.retry.delayMs, 700);
+  assert.match(world.errors[0]!.join(), /TimeoutError.*getToken/);
+  await world.clock.advance(700);
+  assert.equal(calls.length, 2);
+  calls[0]!.resolve("late");
+  await world.clock.advance(0);
+  assert.equal(world.sockets.length, 0);
+  calls[1]!.resolve("t2");
+  await world.clock.advance(0);
+  assert.deepEqual(world.socket.protocols, ["wsrt.v1", "bearer.t2"]);
+});
+
+test("a token that came late leaves the socket its time", async () => {
+  const { calls, getToken } = teller();
+  const world = new World({ getToken });
+  void world.client.connect();
+  await world.clock.advance(4_000);
+  calls[0]!.resolve("t1");
+  await world.clock.advance(4_000);
+  world.welcome();
+  assert.equal(world.client.state, "open");
+});
+
+test("a URL that never comes is given up too", async () => {
+  const world = new World({ url: () => new Promise<string>(() => {}) });
+  void world.client.connect();
+  await world.clock.advance(5_000);
+  assert.equal(world.client.status.reason?.kind, "token");
+});
+
+test("a getToken that closes leaves nothing behind", async () => {
+  const world: World = new World({
+    getToken: () => {
+      world.client.close();
+      return "t1";
+    },
+  });
+  void world.client.connect();
+  await world.clock.advance(10_000);
+  assert.equal(world.clock.timers + world.sockets.length, 0);
+});
+
+test("null, undefined and an empty text are no token", async () => {
+  for (const token of [null, undefined, ""]) {
+    for (const options of [{ token }, { getToken: () => token }, { getToken: async () => token }]) {
+      const world = new World(options);
+      void world.client.connect();
+      await world.clock.advance(0);
+      assert.deepEqual(world.socket.protocols, ["wsrt.v1"]);
+    }
+  }
+});
+
+test("who has no token yet is asked again after 4401", async () => {
+  const tokens = [null, "t1"];
+  const world = new World({ getToken: () => tokens.shift() });
+  void world.client.connect();
+  await world.clock.advance(0);
+  world.welcome().end(4401, "Unauthenticated");
+  await world.clock.advance(world.retry.delayMs);
+  assert.deepEqual(world.socket.protocols, ["wsrt.v1", "bearer.t1"]);
+});
+
+test("promises that are not of this realm are waited for", async () => {
+  const thenable = <Value>(value: Value): PromiseLike<Value> => ({
+    then: (onValue, onError) => Promise.resolve(value).then(onValue, onError),
+  });
+  const world = new World({ getToken: () => thenable("t1"), url: () => thenable("ws://test/then/") });
+  void world.client.connect();
+  await world.clock.advance(0);
+  assert.deepEqual([world.socket.url, world.socket.protocols], ["ws://test/then/", ["wsrt.v1", "bearer.t1"]]);
+});
+
+test("a URL that is promised elsewhere is waited for where there is no getToken", async () => {
+  const world = new World({ url: () => ({ then: (onValue: any) => onValue("ws://test/then/") }) as PromiseLike<string> });
+  void world.client.connect();
+  await world.clock.advance(0);
+  assert.equal(world.socket.url, "ws://test/then/");
 });
 
 test("a token that comes after close is not used", async () => {

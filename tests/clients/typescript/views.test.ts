@@ -29,6 +29,19 @@ test("stores of rooms and presence", () => {
   assert.deepEqual(seen, [[], null, ["lobby"], 0]);
 });
 
+test("stores follow the loss of a connection", () => {
+  const world = new World();
+  const seen: unknown[] = [];
+  const socket = world.open();
+  socket.receive("wsrt.joined", { room: "lobby" });
+  socket.receive("wsrt.presence", { room: "lobby", version: 1, members: [] });
+  roomsStore(world.client).subscribe((rooms) => seen.push(rooms.get("lobby")?.joined));
+  presenceStore(world.client, "lobby").subscribe((presence) => seen.push(presence));
+  seen.length = 0;
+  socket.end(1006);
+  assert.deepEqual(seen, [false, null]);
+});
+
 test("a store of events collects while somebody looks", () => {
   const world = new World();
   const store = eventStore(world.client, "said", [] as string[], (list, text: string) => [...list, text]);
@@ -40,6 +53,20 @@ test("a store of events collects while somebody looks", () => {
   socket.receive("said", "b");
   assert.deepEqual(one, [[], ["a"]]);
   assert.deepEqual(two, one);
+});
+
+test("a subscriber that throws keeps no other from the value", () => {
+  const world = new World();
+  const store = eventStore(world.client, "said", 0, (count) => count + 1);
+  const seen: number[] = [];
+  const socket = world.open();
+  store.subscribe((count) => {
+    if (count > 0) throw new Error("broken");
+  });
+  store.subscribe((count) => seen.push(count));
+  socket.receive("said", "a");
+  assert.deepEqual(seen, [0, 1]);
+  assert.deepEqual(world.errors.map(([text]) => text), ["Error: broken"]);
 });
 
 /** As much of React as hooks of one component need. */

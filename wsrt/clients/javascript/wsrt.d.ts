@@ -58,7 +58,7 @@ declare module "wsrt/client" {
          * Resolves when it is open; rejects with ConnectionError or UnauthorizedError when it is closed for good.
          */
         connect(): Promise<void>;
-        /** End the connection. What waits is dropped, requests are rejected; connect() begins anew. */
+        /** End the connection. What waits is dropped, requests are rejected; nothing waits until connect() begins anew. */
         close(): void;
         get state(): State;
         /** The state, why it is so, when it is tried again. */
@@ -87,11 +87,14 @@ declare module "wsrt/client" {
         request<K extends Name<Sends> & Name<Replies>>(event: K, ...rest: Rest<Sends[K], RequestOptions>): Promise<Replies[K]>;
         /** The rooms that the server has put this client into, with their positions. */
         get rooms(): ReadonlyMap<string, Membership>;
-        /** Be told of rooms that were joined or, with null, left. `recovered: false` says: load the room's state anew. */
+        /**
+         * Be told of rooms that were joined or, with null, left; and, with `joined: false`, of those that the loss of the
+         * connection leaves for now. `recovered: false` says: load the room's state anew.
+         */
         onRoom(listener: (room: string, membership: Membership | null) => unknown): () => void;
         /** Who is in the rooms of this client, where the consumer shows it. */
         get presence(): ReadonlyMap<string, Presence<Shown>>;
-        /** Be told who is in a room, whenever that changes; null after it was left. */
+        /** Be told who is in a room, whenever that changes; null after it was left, and when the connection is lost. */
         onPresence(listener: (room: string, presence: Presence<Shown> | null) => unknown): () => void;
     }
 }
@@ -148,8 +151,8 @@ declare module "wsrt/environment" {
         page: Page | null;
     }
     export function environment(given?: Partial<Environment>): Environment;
-    /** Return an address as browsers of any age take it: ws or wss, absolute, without a fragment. */
-    export function socketUrl(address: string): string;
+    /** Return an address as browsers of any age take it: ws or wss, absolute, without a fragment. Throws TypeError. */
+    export function socketUrl(address: string, here?: string | undefined): string;
     /** Return how many bytes of UTF-8 a text has. */
     export function byteLength(text: string): number;
     export function logError(error: unknown, where: string): void;
@@ -180,9 +183,9 @@ declare module "wsrt/errors" {
         readonly name: string;
     }
     export class RequestError extends WsrtError {
+        readonly name = "RequestError";
         readonly code: string;
         readonly errors: readonly FieldError[];
-        readonly name = "RequestError";
         constructor(code: string, message: string, errors?: readonly FieldError[]);
     }
     export class TimeoutError extends WsrtError {
@@ -272,7 +275,7 @@ declare module "wsrt/types" {
      * - `dead`: silence for too long
      * - `offline`: the page says so
      * - `page`: the page is left, or was hidden for too long
-     * - `token`: getToken failed, and is tried again
+     * - `token`: getToken, or the function of the URL, failed or took too long; it is tried again
      * - `unauthorized`: there are no credentials that the server takes; for good
      * - `invalid`: it cannot work, such as a bad URL; for good
      */
@@ -302,7 +305,7 @@ declare module "wsrt/types" {
     }
     /** What is known of a room that the server has put this client into. */
     export interface Membership {
-        /** False between the loss of a connection and the server's joining anew. */
+        /** False between the loss of a connection and the server's joining anew; then `recovered` and `reason` are null. */
         readonly joined: boolean;
         /** The position in the room's history; null where none is kept. */
         readonly epoch: string | null;
@@ -329,18 +332,18 @@ declare module "wsrt/types" {
         readonly count: number;
     }
     export interface SendOptions {
-        /** Keep it while not connected, within the limits of the queue. */
+        /** Keep it while not connected, within the limits of the queue. While `closed` it is dropped all the same. */
         readonly queue?: boolean;
         /** A key: while the connection is congested, only the latest event of the key waits. Without `queue` it is dropped
          * while not connected. */
         readonly volatile?: string;
     }
-    /** `dropped`: not connected, and not to be queued. */
+    /** `dropped`: not connected, and not to be queued; or closed. */
     export type SendResult = "sent" | "queued" | "dropped";
     export interface RequestOptions {
         /** Milliseconds until it rejects with TimeoutError. */
         readonly timeout?: number;
-        /** Wait for a connection. Without it a request rejects at once while there is none. */
+        /** Wait for a connection. Without it, and while `closed`, a request rejects at once where there is none. */
         readonly queue?: boolean;
     }
     /** Limits of what waits. */
@@ -363,6 +366,7 @@ declare module "wsrt/types" {
         readonly spreadMs: number;
         /** How long a connection is open until attempts count anew. */
         readonly stableMs: number;
+        /** How long a socket may take to open; and, before that, the functions that give token and URL. */
         readonly connectTimeoutMs: number;
         readonly helloTimeoutMs: number;
         /** Silence after which a link is dead; null: what the server's greeting says. */
@@ -378,16 +382,21 @@ declare module "wsrt/types" {
         readonly bufferBytes: number;
     }
     /** An absolute URL, or a path on this page's host; a function is called for each dial. */
-    export type Address = string | URL_ | (() => string | URL_ | Promise<string | URL_>);
+    export type Address = string | URL_ | (() => string | URL_ | PromiseLike<string | URL_>);
+    /** Null, undefined and an empty text: there is none. */
+    export type Token = string | null | undefined;
     /** A URL object, without the need for the types of a browser. */
     interface URL_ {
         readonly href: string;
     }
     export interface ClientOptions {
         /** The first token; offered as the subprotocol `bearer.<token>`. */
-        readonly token?: string;
-        /** Called where there is no token, and after the server refused the last. Throw UnauthorizedError to give up. */
-        readonly getToken?: () => string | Promise<string>;
+        readonly token?: Token;
+        /**
+         * Called where there is no token, and after the server refused the last. Throw UnauthorizedError to give up. What takes
+         * longer than `connectTimeoutMs` is asked for anew.
+         */
+        readonly getToken?: () => Token | PromiseLike<Token>;
         /** Further subprotocols. */
         readonly protocols?: readonly string[];
         /** Hash of the events that this client was generated from. */

@@ -90,6 +90,8 @@ export class Client<
   readonly #memberships: Listeners<[room: string, membership: Membership | null]>;
   readonly #presences: Listeners<[room: string, presence: Presence<Shown> | null]>;
   #timer: Timer | null = null;
+  // Told after the state, so that what a listener then does is done to that.
+  #losses: (() => void)[] = [];
 
   /** It connects when connect() is called. */
   constructor(url: Address, options: ClientOptions = {}) {
@@ -123,7 +125,7 @@ export class Client<
         received: (frame) => this.#received(frame),
         lost: () => this.#lost(),
         closed: (error) => this.#closed(error),
-        changed: (status) => this.#states.tell(status),
+        changed: (status) => this.#changed(status),
       },
       this.#report,
     );
@@ -140,7 +142,7 @@ export class Client<
     return this.#connection.connect();
   }
 
-  /** End the connection. What waits is dropped, requests are rejected; connect() begins anew. */
+  /** End the connection. What waits is dropped, requests are rejected; nothing waits until connect() begins anew. */
   close(): void {
     this.#connection.close();
   }
@@ -192,8 +194,8 @@ export class Client<
       this.#connection.write(text);
       return "sent";
     }
-    if (!this.#connection.isOpen && !options.queue) return "dropped";
-    this.#enqueue({ event, text, ref: null, key: options.volatile ?? null });
+    if (!this.#mayWait(options)) return "dropped";
+    this.#enqueue({ event, text, ref: null, key: options.volatile ?? null, isPatient: !!options.queue });
     return "queued";
   }
 
@@ -213,10 +215,10 @@ export class Client<
     try {
       const text = this.#encode(event, data, ref);
       const isWritable = this.#isWritable();
-      if (!isWritable && !this.#connection.isOpen && !options.queue) {
+      if (!isWritable && !this.#mayWait(options)) {
         throw new ConnectionError(`${event} was not sent: there is no connection`);
       }
-      if (!isWritable) this.#enqueue({ event, text, ref, key: null });
+      if (!isWritable) this.#enqueue({ event, text, ref, key: null, isPatient: !!options.queue });
       const answer = this.#requests.add(ref, options.timeout ?? this.#timings.requestTimeoutMs, () => {
         this.#queue.forget(ref);
         return new TimeoutError(`${event} was not answered in time`);
@@ -235,7 +237,10 @@ export class Client<
     return this.#rooms.view;
   }
 
-  /** Be told of rooms that were joined or, with null, left. `recovered: false` says: load the room's state anew. */
+  /**
+   * Be told of rooms that were joined or, with null, left; and, with `joined: false`, of those that the loss of the
+   * connection leaves for now. `recovered: false` says: load the room's state anew.
+   */
   onRoom(listener: (room: string, membership: Membership | null) => unknown): () => void {
     return this.#memberships.add(listener);
   }
@@ -245,7 +250,7 @@ export class Client<
     return this.#attendance.view;
   }
 
-  /** Be told who is in a room, whenever that changes; null after it was left. */
+  /** Be told who is in a room, whenever that changes; null after it was left, and when the connection is lost. */
   onPresence(listener: (room: string, presence: Presence<Shown> | null) => unknown): () => void {
     return this.#presences.add(listener);
   }
@@ -291,9 +296,20 @@ export class Client<
   }
 
   #lost(): void {
-    this.#rooms.lost();
+    for (const [room, membership] of this.#rooms.lost()) {
+      this.#losses.push(() => this.#memberships.tell(room, membership));
+    }
+    for (const room of this.#attendance.lost()) this.#losses.push(() => this.#presences.tell(room, null));
     this.#requests.failWritten(() => new ConnectionError("the connection was lost before an answer came"));
+    for (const item of this.#queue.lost()) {
+      this.#drop(item, new ConnectionError(`${item.event} was not sent: the connection was lost`));
+    }
     this.#keepTime();
+  }
+
+  #changed(status: Status): void {
+    this.#states.tell(status);
+    for (const tell of this.#losses.splice(0)) tell();
   }
 
   #closed(error: Error): void {
@@ -319,6 +335,11 @@ export class Client<
 
   #isWritable(): boolean {
     return this.#connection.isOpen && this.#queue.length === 0 && this.#hasRoom();
+  }
+
+  /** Whether an event may be queued: for a connection that is or will be, where `queue` says so. */
+  #mayWait({ queue }: { queue?: boolean }): boolean {
+    return this.#connection.isOpen || (!!queue && this.state !== "closed");
   }
 
   #hasRoom(): boolean {

@@ -3,15 +3,19 @@
 import { Backoff } from "./backoff.js";
 import { isNetwork, reconnectFor } from "./close.js";
 import { socketUrl, type Environment, type Timer } from "./environment.js";
-import { ConnectionError, ProtocolError, UnauthorizedError, type ErrorListener } from "./errors.js";
+import { ConnectionError, ProtocolError, TimeoutError, UnauthorizedError, type ErrorListener } from "./errors.js";
 import { decode, encode, fields, type Frame } from "./frame.js";
 import { Link } from "./link.js";
+import { isPromise } from "./listeners.js";
 import { Liveness, type Verdict } from "./liveness.js";
 import type { PageSignal } from "./page.js";
 import { Credentials } from "./token.js";
-import type { Address, ClientOptions, Reason, ReasonKind, State, Status, Timings } from "./types.js";
+import type { Address, ClientOptions, Reason, ReasonKind, Retry, State, Status, Timings } from "./types.js";
 
 export const SUBPROTOCOL = "wsrt.v1";
+
+/** RFC 9110, 5.6.2: what a subprotocol consists of. */
+const SENDABLE = /^[\w!#$%&'*+.^`|~-]+$/;
 
 /** Whoever uses a connection. */
 export interface ConnectionListener {
@@ -19,9 +23,9 @@ export interface ConnectionListener {
   claims(): unknown;
   /** The server has greeted: write now. */
   opened(): void;
-  /** A frame that is not the connection's own business. */
+  /** A frame that is not the connection's own business. What it throws is the server's fault. */
   received(frame: Frame): void;
-  /** What was written and not answered will not be. */
+  /** What was written and not answered will not be. The state that follows from it is told next. */
   lost(): void;
   /** It will not come back by itself. */
   closed(error: Error): void;
@@ -58,8 +62,8 @@ export class Connection {
   #openedAt = 0;
   // What the server asked for before it closed, in milliseconds.
   #hint: number | null = null;
-  // The server named a time: no page event makes it earlier.
-  #isPatient = false;
+  // The time that the server named: no page event makes it earlier.
+  #named: Omit<Retry, "attempt"> | null = null;
   // Nothing is dialed until the page is back.
   #isParked = false;
   #hiddenSince: number | null = null;
@@ -125,7 +129,8 @@ export class Connection {
 
   #dial(): void {
     this.#stopTimer();
-    this.#isParked = this.#isPatient = false;
+    this.#isParked = false;
+    this.#named = null;
     const dial = (this.#dials += 1);
     this.#change("connecting");
     if (dial !== this.#dials) return; // a listener thought better of it
@@ -135,10 +140,15 @@ export class Connection {
     const fail = (error: unknown) => {
       if (dial === this.#dials) this.#failed(error);
     };
+    // Before they are called: they may think better of it too.
+    this.#setTimer(this.#timings.connectTimeoutMs, () => {
+      this.#credentials.forget();
+      fail(new TimeoutError("no token or no URL in time"));
+    });
     try {
       const token = this.#credentials.get();
       const address = typeof this.#address === "function" ? this.#address() : this.#address;
-      if (token instanceof Promise || address instanceof Promise) {
+      if (isPromise(token) || isPromise(address)) {
         Promise.all([token, address]).then(([token, address]) => open(token, address), fail);
       } else {
         open(token, address);
@@ -165,6 +175,10 @@ export class Connection {
     if (token !== null) protocols.push(`bearer.${token}`);
     const { WebSocket } = this.#environment;
     try {
+      // Looked at here: what a browser says of it repeats the token.
+      if (token !== null && !SENDABLE.test(token)) {
+        throw new TypeError("the token has characters that no subprotocol has: encode it, as base64url without padding");
+      }
       if (!WebSocket) throw new TypeError("there is no global WebSocket: pass a class as the option WebSocket");
       this.#link = new Link(WebSocket, socketUrl(address), protocols, {
         opened: () => this.#opened(),
@@ -194,13 +208,16 @@ export class Connection {
 
   #received(text: string): void {
     this.#liveness?.heard(this.#environment.now());
-    let frame: Frame;
     try {
-      frame = decode(text);
+      this.#take(decode(text));
     } catch (error) {
-      this.#report(error, "receiving");
-      return;
+      // Whatever a server sends, nothing is thrown into the socket: Node would end.
+      const what = `the server sent what cannot be handled: ${text.slice(0, 100)} (${error})`;
+      this.#report(error instanceof ProtocolError ? error : new ProtocolError(what), "receiving");
     }
+  }
+
+  #take(frame: Frame): void {
     switch (frame.event) {
       case "wsrt.ping":
         this.write(encode("wsrt.pong", {}, frame.ref));
@@ -212,7 +229,7 @@ export class Connection {
         return;
       case "wsrt.closing": {
         const hint = fields(frame.data)["retry_after_ms"];
-        if (typeof hint === "number" && hint >= 0) this.#hint = hint;
+        if (Number.isFinite(hint) && (hint as number) >= 0) this.#hint = hint as number;
         return;
       }
       default:
@@ -232,7 +249,9 @@ export class Connection {
     const opening = this.#opening;
     this.#opening = null;
     opening?.resolve();
-    this.#change("open", { outdated: schemaHash !== undefined && hello["schema"] !== schemaHash });
+    // A server that names none is of no other.
+    const schema = hello["schema"] ?? schemaHash;
+    this.#change("open", { outdated: schemaHash !== undefined && schema !== schemaHash });
   }
 
   // Life.
@@ -270,15 +289,21 @@ export class Connection {
     } else if (reconnect === "auth" && !this.#credentials.isRefreshable) {
       this.#close({ ...reason, kind: "unauthorized" });
     } else if (kind === "page") {
+      if (hint !== null) this.#name(hint);
       this.#park();
     } else {
       if (reconnect === "auth") this.#credentials.refuse();
       const kept = reconnect === "auth" ? null : hint;
       const isLost = wasOpen && ["network", "dead", "offline"].includes(kind);
       const delayMs = this.#backoff.next(reconnect, kept, isLost);
-      this.#isPatient = kept !== null || reconnect === "later";
+      if (kept !== null || reconnect === "later") this.#name(delayMs);
       this.#schedule(reason, delayMs);
     }
+  }
+
+  /** The server does not want us back before. */
+  #name(delayMs: number): void {
+    this.#named = { delayMs, at: this.#environment.now() + delayMs };
   }
 
   /** Forget the socket and everything about it. */
@@ -313,6 +338,7 @@ export class Connection {
 
   #close(reason: Reason): void {
     this.#drop();
+    this.#credentials.forget();
     this.#leavePage?.();
     this.#leavePage = null;
     const text = `the connection is closed: ${reason.text || reason.kind}${reason.code === null ? "" : ` (${reason.code})`}`;
@@ -358,14 +384,19 @@ export class Connection {
 
   #wake(signal: PageSignal): void {
     const { state, reason, retry } = this.#status;
+    const now = this.#environment.now();
+    const named = this.#named;
     if (this.#liveness) {
-      this.#judge(this.#liveness.wake(this.#environment.now()));
-    } else if (state === "waiting" && (this.#isParked ? signal !== "online" : !this.#isPatient)) {
+      this.#judge(this.#liveness.wake(now));
+    } else if (state === "waiting" && (this.#isParked ? signal !== "online" : !named)) {
       this.#isParked = false;
-      const jumpMs = this.#backoff.jump();
-      const leftMs = retry ? retry.at - this.#environment.now() : Infinity;
       this.#backoff.attempt = Math.max(1, this.#backoff.attempt);
-      if (jumpMs < leftMs) this.#schedule(reason, jumpMs);
+      // Not for longer than it was: the clock may have been set back.
+      const namedMs = named ? Math.min(named.at - now, named.delayMs) : 0;
+      if (namedMs > 0) return this.#schedule(reason, namedMs);
+      this.#named = null;
+      const jumpMs = this.#backoff.jump();
+      if (!retry || jumpMs < retry.at - now) this.#schedule(reason, jumpMs);
     }
   }
 

@@ -58,9 +58,15 @@ export function environment(given: Partial<Environment> = {}): Environment {
   };
 }
 
-/** Return an address as browsers of any age take it: ws or wss, absolute, without a fragment. */
-export function socketUrl(address: string): string {
-  const url = new globals.URL(address, globals.location?.href);
+/** Return an address as browsers of any age take it: ws or wss, absolute, without a fragment. Throws TypeError. */
+export function socketUrl(address: string, here: string | undefined = globals.location?.href): string {
+  let url;
+  try {
+    // What was made out of a Blob has no paths, but an origin in its name, or null.
+    url = new globals.URL(address, here?.replace(/^blob:(?!null)/, ""));
+  } catch {
+    throw new TypeError(`"${address}" leads nowhere from here: pass an absolute URL`);
+  }
   url.protocol = url.protocol.replace(/^http/, "ws");
   url.hash = "";
   return url.href;

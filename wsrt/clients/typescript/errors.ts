@@ -29,13 +29,13 @@ export class WsrtError extends Error {
 
 export class RequestError extends WsrtError {
   override readonly name = "RequestError";
+  readonly code: string;
+  readonly errors: readonly FieldError[];
 
-  constructor(
-    readonly code: string,
-    message: string,
-    readonly errors: readonly FieldError[] = [],
-  ) {
+  constructor(code: string, message: string, errors: readonly FieldError[] = []) {
     super(message);
+    this.code = code;
+    this.errors = errors;
   }
 }
 

@@ -2,6 +2,11 @@
 
 import type { ErrorListener } from "./errors.js";
 
+/** Return whether this is a promise; those of other realms and libraries are no instances of ours. */
+export function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
+}
+
 export class Listeners<Args extends unknown[]> {
   // Wrapped, so that a function that was added twice is told twice, and removed once.
   readonly #listeners = new Set<{ run: (...args: Args) => unknown }>();
@@ -30,7 +35,7 @@ export class Listeners<Args extends unknown[]> {
       if (!this.#listeners.has(listener)) continue;
       try {
         const result = listener.run(...args);
-        if (result instanceof Promise) result.catch((error: unknown) => this.#report(error, this.#what));
+        if (isPromise(result)) result.then(undefined, (error: unknown) => this.#report(error, this.#what));
       } catch (error) {
         this.#report(error, this.#what);
       }

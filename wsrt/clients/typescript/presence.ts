@@ -1,5 +1,7 @@
 /** Who is in which room, from wsrt.presence: snapshots, differences, counts. */
 
+import { ProtocolError } from "./errors.js";
+import { fields } from "./frame.js";
 import type { Member, Presence } from "./types.js";
 
 export class Attendance<Data> {
@@ -10,7 +12,7 @@ export class Attendance<Data> {
     return this.#rooms;
   }
 
-  /** Take in a frame; return what is known now, or null where it tells nothing. */
+  /** Take in a frame; return what is known now, or null where it tells nothing. Throws ProtocolError. */
   take(room: string, data: Record<string, unknown>): Presence<Data> | null {
     const presence = this.#next(room, data);
     if (presence) this.#rooms.set(room, presence);
@@ -21,8 +23,16 @@ export class Attendance<Data> {
     this.#rooms.delete(room);
   }
 
+  /** The connection is gone, and with it all that was known; return of which rooms. */
+  lost(): string[] {
+    const rooms = [...this.#rooms.keys()];
+    this.#rooms.clear();
+    return rooms;
+  }
+
   #next(room: string, data: Record<string, unknown>): Presence<Data> | null {
-    const version = Number(data["version"]);
+    const { version } = data;
+    if (typeof version !== "number") throw new ProtocolError(`the presence in ${room} has no version`);
     if (typeof data["count"] === "number") return { version, members: null, count: data["count"] };
     // A difference to what we have not: the list follows.
     const before = data["members"] ? new Map<string | null, Member<Data>>() : this.#rooms.get(room)?.members;
@@ -38,6 +48,14 @@ export class Attendance<Data> {
   }
 }
 
+/** All of a list or nothing: half of a difference would be a presence that never was. */
 function listOf<Data>(value: unknown): Member<Data>[] {
-  return Array.isArray(value) ? value : [];
+  const list = value ?? [];
+  if (Array.isArray(list) && list.every(isMember)) return list;
+  throw new ProtocolError("the server sent members that are none");
+}
+
+function isMember(value: unknown): boolean {
+  const { user_id: user, connections } = fields(value);
+  return (user === null || typeof user === "string") && typeof connections === "number";
 }

@@ -11,6 +11,8 @@ export interface Item {
   readonly ref: string | null;
   /** Only the latest of a key waits. */
   readonly key: string | null;
+  /** Whether it may wait for a connection; else for room in this one alone. */
+  readonly isPatient: boolean;
 }
 
 interface Waiting extends Item {
@@ -64,6 +66,11 @@ export class Queue {
   /** Take out what is too old. */
   expire(now: number): Item[] {
     return this.#remove((item) => now - item.since >= this.#limits.ageMs);
+  }
+
+  /** Take out what waited for room in a connection that is lost. */
+  lost(): Item[] {
+    return this.#remove((item) => !item.isPatient);
   }
 
   /** Forget a request. */

@@ -39,9 +39,14 @@ export class Rooms {
     this.#rooms.delete(room);
   }
 
-  /** The connection is gone: the positions stay, the server joins anew. */
-  lost(): void {
-    for (const [room, membership] of this.#rooms) this.#rooms.set(room, { ...membership, joined: false });
+  /** The connection is gone: the positions stay, the server joins anew. Return what changed. */
+  lost(): [string, Membership][] {
+    const joined = [...this.#rooms].filter(([, membership]) => membership.joined);
+    // What came of the last claim is past: nobody shall load a room that is not joined.
+    const gone = { joined: false, recovered: null, reason: null };
+    const changed = joined.map(([room, membership]): [string, Membership] => [room, { ...membership, ...gone }]);
+    for (const [room, membership] of changed) this.#rooms.set(room, membership);
+    return changed;
   }
 
   /** Move the position; return false for a publication that was had before. */

@@ -52,7 +52,15 @@ export function eventStore<Receives extends object, K extends Name<Receives>, Va
       runs.add(tell);
       stop ??= client.on(event, (data, context) => {
         value = reduce(value, data, context);
-        for (const run of [...runs]) run();
+        const failures: unknown[] = [];
+        for (const run of [...runs]) {
+          try {
+            run();
+          } catch (error) {
+            failures.push(error); // the others get the value all the same
+          }
+        }
+        if (failures.length > 0) throw failures[0];
       });
       return () => {
         runs.delete(tell);

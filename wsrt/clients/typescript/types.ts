@@ -40,7 +40,7 @@ export type State = "connecting" | "open" | "waiting" | "closed";
  * - `dead`: silence for too long
  * - `offline`: the page says so
  * - `page`: the page is left, or was hidden for too long
- * - `token`: getToken failed, and is tried again
+ * - `token`: getToken, or the function of the URL, failed or took too long; it is tried again
  * - `unauthorized`: there are no credentials that the server takes; for good
  * - `invalid`: it cannot work, such as a bad URL; for good
  */
@@ -84,7 +84,7 @@ export interface Status {
 
 /** What is known of a room that the server has put this client into. */
 export interface Membership {
-  /** False between the loss of a connection and the server's joining anew. */
+  /** False between the loss of a connection and the server's joining anew; then `recovered` and `reason` are null. */
   readonly joined: boolean;
   /** The position in the room's history; null where none is kept. */
   readonly epoch: string | null;
@@ -114,20 +114,20 @@ export interface Presence<Data = unknown> {
 }
 
 export interface SendOptions {
-  /** Keep it while not connected, within the limits of the queue. */
+  /** Keep it while not connected, within the limits of the queue. While `closed` it is dropped all the same. */
   readonly queue?: boolean;
   /** A key: while the connection is congested, only the latest event of the key waits. Without `queue` it is dropped
    * while not connected. */
   readonly volatile?: string;
 }
 
-/** `dropped`: not connected, and not to be queued. */
+/** `dropped`: not connected, and not to be queued; or closed. */
 export type SendResult = "sent" | "queued" | "dropped";
 
 export interface RequestOptions {
   /** Milliseconds until it rejects with TimeoutError. */
   readonly timeout?: number;
-  /** Wait for a connection. Without it a request rejects at once while there is none. */
+  /** Wait for a connection. Without it, and while `closed`, a request rejects at once where there is none. */
   readonly queue?: boolean;
 }
 
@@ -152,6 +152,7 @@ export interface Timings {
   readonly spreadMs: number;
   /** How long a connection is open until attempts count anew. */
   readonly stableMs: number;
+  /** How long a socket may take to open; and, before that, the functions that give token and URL. */
   readonly connectTimeoutMs: number;
   readonly helloTimeoutMs: number;
   /** Silence after which a link is dead; null: what the server's greeting says. */
@@ -168,7 +169,10 @@ export interface Timings {
 }
 
 /** An absolute URL, or a path on this page's host; a function is called for each dial. */
-export type Address = string | URL_ | (() => string | URL_ | Promise<string | URL_>);
+export type Address = string | URL_ | (() => string | URL_ | PromiseLike<string | URL_>);
+
+/** Null, undefined and an empty text: there is none. */
+export type Token = string | null | undefined;
 
 /** A URL object, without the need for the types of a browser. */
 interface URL_ {
@@ -177,9 +181,12 @@ interface URL_ {
 
 export interface ClientOptions {
   /** The first token; offered as the subprotocol `bearer.<token>`. */
-  readonly token?: string;
-  /** Called where there is no token, and after the server refused the last. Throw UnauthorizedError to give up. */
-  readonly getToken?: () => string | Promise<string>;
+  readonly token?: Token;
+  /**
+   * Called where there is no token, and after the server refused the last. Throw UnauthorizedError to give up. What takes
+   * longer than `connectTimeoutMs` is asked for anew.
+   */
+  readonly getToken?: () => Token | PromiseLike<Token>;
   /** Further subprotocols. */
   readonly protocols?: readonly string[];
   /** Hash of the events that this client was generated from. */

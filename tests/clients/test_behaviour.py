@@ -699,6 +699,29 @@ async def test_queue_ends_with_the_client(driver: Driver, server: ScriptedServer
     assert (await driver.reply("waits"))["error"]["type"] == "ConnectionError"
 
 
+async def closed_sends(driver: Driver) -> None:
+    """Check that nothing waits for a connection that nobody makes."""
+    driver.send("one", queue=True)
+    assert (await driver.until("sent", event="one"))["result"] == "dropped"
+    driver.request("2", "two", queue=True)
+    assert (await driver.reply("2"))["error"]["type"] == "ConnectionError"
+
+
+async def test_queue_of_a_closed_client(driver: Driver, server: ScriptedServer) -> None:
+    """Where no connection is being made nothing waits for one, after close() and after a refusal."""
+    await opened(driver, server)
+    driver.do("close")
+    await driver.state("closed")
+    await closed_sends(driver)
+    driver.do("connect")
+    peer = await server.greet()
+    await driver.state("open")
+    await peer.receive_nothing()
+    await peer.close(4403, "Forbidden")
+    await driver.state("closed")
+    await closed_sends(driver)
+
+
 async def test_volatile(driver: Driver, server: ScriptedServer) -> None:
     """While the socket takes no more, only the latest volatile event of a key waits."""
     peer = await opened(driver, server, buffer_bytes=100_000)
@@ -767,6 +790,17 @@ async def test_outdated(driver: Driver, server: ScriptedServer) -> None:
         await peer.close(code)
     await server.greet(schema="of another day")
     assert (await driver.state("open"))["outdated"] is False
+
+
+async def test_hello_without_schema(driver: Driver, server: ScriptedServer) -> None:
+    """A server that says nothing of its schema makes no client outdated."""
+    driver.connect(server.url, **FAST, schema_hash="of another day")
+    peer = await server.accept()
+    await peer.receive("wsrt.resume")
+    await peer.send("wsrt.hello", {key: value for key, value in HELLO.items() if key != "schema"})
+    assert (await driver.state("open"))["outdated"] is False
+    await peer.close(1008, "Unknown event")
+    await driver.state("closed")
 
 
 async def test_not_outdated(driver: Driver, server: ScriptedServer) -> None:

@@ -136,32 +136,43 @@ class Client:
         """
         Connect, and return when the server has said hello; it is tried until then.
 
-        Where it does not return (it raises, or is cancelled by ``asyncio.timeout``) nothing is left behind.
+        Where it does not return (it raises, or is cancelled by ``asyncio.timeout``) nothing is left behind: the client
+        is closed, unless somebody else has called ``start()`` or waits in ``connect()`` too. A client that is being
+        closed ends before it connects again.
 
         Raises:
             Disconnected: there will be no connection: the server refuses for good.
+            RuntimeError: called by a handler of a client that is closed, which ends only after the handler. Do it in
+                a task of its own.
         """
-        try:
-            await self._link.open()
-        except BaseException:
-            await self._link.close()
-            raise
+        await self._link.open()
 
     def start(self) -> None:
-        """Begin to connect, and return at once."""
+        """
+        Begin to connect, and return at once; does nothing where that is under way.
+
+        Raises:
+            RuntimeError: the client is closed, and has not ended: see ``wait_closed()``.
+        """
         self._link.start()
 
     async def close(self) -> None:
         """
         End the connection with 1000; the server answers within 2 s, or not.
 
-        Requests that wait raise ConnectionLost. A handler that runs gets a second. Called by a handler it returns at
-        once, and the end comes after the handler.
+        The client is closed from now on: handlers are told of that, and of nothing else that waits. Requests that wait
+        raise ConnectionLost. A handler that runs gets a second. Called by a handler it returns at once, and the end
+        comes after the handler.
         """
         await self._link.close()
 
     async def wait_closed(self) -> Reason:
-        """Wait until the client is closed, by ``close()`` or because the server refuses for good; return why."""
+        """
+        Wait until the client is closed, by ``close()`` or because the server refuses for good; return why.
+
+        By then the socket is gone, and handlers were told of what came. Not for handlers, which would wait for
+        themselves.
+        """
         return await self._link.until_closed()
 
     # What it knows.
@@ -206,7 +217,8 @@ class Client:
         """
         wrapped = with_delivery(handler)
         removals = [
-            self._handlers.setdefault(name, Listeners(self._report)).add(wrapped) for name in self._names_of(event)
+            self._handlers.setdefault(name, Listeners(self._report, self._link.era)).add(wrapped)
+            for name in self._names_of(event)
         ]
 
         def remove() -> None:
@@ -219,6 +231,9 @@ class Client:
         """
         Return the events of a kind from now on, for ``async for``: over reconnects, until the client is closed.
 
+        It may be called before the client is connected for the first time. Of a client that was closed, by ``close()``
+        or because the server refuses for good, it ends at once: call it after ``start()`` or ``connect()``.
+
         Args:
             limit: how many wait for a reader that is behind; then the oldest is dropped, and counted in ``dropped``.
 
@@ -226,7 +241,11 @@ class Client:
             TypeError: this client does not receive it.
         """
         stream: Stream[E] = Stream(limit)
-        for name in self._names_of(event):
+        names = self._names_of(event)
+        if self.state is State.CLOSED and self.reason is not None:
+            stream.close()
+            return stream
+        for name in names:
             self._streams.setdefault(name, weakref.WeakSet()).add(stream)
         return stream
 
@@ -253,7 +272,7 @@ class Client:
         Send an event. Nobody knows whether it arrives: for that there is ``request()``.
 
         Args:
-            queue: let it wait for a connection where there is none, within the limits.
+            queue: let it wait for a connection where there is none, within the limits. Not while the client is closed.
             volatile: a key: while the socket takes no more, only the latest event of that key waits.
 
         Returns:
@@ -273,7 +292,7 @@ class Client:
 
         Args:
             timeout: seconds, of which waiting for a connection is a part; default: ``Limits.request_timeout``.
-            queue: let it wait for a connection where there is none, within the limits.
+            queue: let it wait for a connection where there is none, within the limits. Not while the client is closed.
 
         Raises:
             RequestError: the server refused it; ``errors`` says which fields.

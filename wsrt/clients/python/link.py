@@ -8,7 +8,6 @@ one ``finally`` cleans up. There is never a second socket before the first one i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import random as _random
 from collections.abc import Awaitable, Callable
@@ -28,7 +27,7 @@ from .errors import (
     RequestTimeout,
     Unauthorized,
 )
-from .handlers import GRACE, Dispatcher, Listeners, Report
+from .handlers import GRACE, Dispatcher, Listeners, Report, cancelled_within, is_cancelled
 from .outbox import Limits, Outbox
 from .policy import Backoff, Ending, Reconnect, Timings, reconnect_for
 from .requests import Requests
@@ -77,69 +76,106 @@ class Link:
 
         self.status = Status(State.CLOSED)
         self.rooms = Rooms()
-        self.on_envelope: Listeners[[Envelope]] = Listeners(report)
-        self.on_room: Listeners[[RoomChange]] = Listeners(report)
+        self._dispatcher = Dispatcher(limits.inbox, report, self._interrupt)
+        self.on_envelope: Listeners[[Envelope]] = Listeners(report, self.era)
+        self.on_room: Listeners[[RoomChange]] = Listeners(report, self.era)
         self.on_status: Listeners[[Status]] = Listeners(report)
-        self.on_retry: Listeners[[int, float]] = Listeners(report)
+        self.on_retry: Listeners[[int, float]] = Listeners(report, self.era)
 
         self._backoff = Backoff(timings, random)
         self._requests = Requests()
         self._outbox = Outbox(limits)
-        self._dispatcher = Dispatcher(limits.inbox, report)
         self._connection: Connection | None = None
         self._retry_after: float | None = None
         self._task: asyncio.Task[None] | None = None
-        self._is_closing = False
+        # How many wait in open(), and whether the link stays if all of them give up.
+        self._openers = 0
+        self._is_wanted = False
         # Set at every change of the status.
         self._changed = asyncio.Event()
 
     # The life of a link.
 
     def start(self) -> None:
-        """Begin to connect; does nothing while that is under way."""
-        if not self._is_running:
-            self._is_closing = False
-            self._backoff.reset()
-            self._task = asyncio.create_task(self._run(), name="wsrt-client")
+        """
+        Begin to connect; does nothing while that is under way.
+
+        Raises:
+            RuntimeError: the link is ending, and has not ended.
+        """
+        self._begin()
+        self._is_wanted = True
 
     async def open(self) -> None:
         """
-        Begin to connect, and wait for the server's hello.
+        Begin to connect, and wait for the server's hello. Where it fails, what it has begun is ended.
 
         Raises:
             Disconnected: it is never going to come.
+            RuntimeError: the link is ending, and waits for the handler that calls this.
         """
-        if self._is_closing and self._task is not None:
+        while self._task is not None and self._is_ending and not self._dispatcher.is_current:
             await asyncio.wait({self._task})
-        self.start()
-        task = self._task
-        while self.status.state is not State.OPEN:
-            if task is None or task.done():
-                raise Disconnected(self.status.reason or CLOSED_BY_CLIENT)
-            self._changed.clear()
-            change = asyncio.ensure_future(self._changed.wait())
-            try:
-                await asyncio.wait({change, task}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                change.cancel()
+        self._begin()
+        self._openers += 1
+        try:
+            while self.status.state is not State.OPEN:
+                if self.status.state is State.CLOSED:
+                    raise Disconnected(self.status.reason or CLOSED_BY_CLIENT)
+                self._changed.clear()
+                await self._changed.wait()
+            self._is_wanted = True
+        except BaseException:
+            if self._openers == 1 and not self._is_wanted:
+                await self.close()
+            raise
+        finally:
+            self._openers -= 1
 
     async def until_closed(self) -> Reason:
         """Wait until there is no connection, and none will be made; return why."""
-        if self._task is not None:
+        if self._task is not None and not self._task.done():
             await asyncio.wait({self._task})
         return self.status.reason or CLOSED_BY_CLIENT
 
     async def close(self) -> None:
-        """End it; a handler that calls this goes on, and the end comes after it."""
+        """End it; no event is told any more. A handler that calls this goes on, and the end comes after it."""
         task = self._task
         if task is None or task.done():
             return
-        self._is_closing = True
-        task.cancel()
+        self._dispatcher.clear()
+        self._finish(CLOSED_BY_CLIENT)
+        self._interrupt()
         if not self._dispatcher.is_current:
             await asyncio.wait({task})
-            # Where it was cancelled before its first step, nothing of it has run.
-            self._finish(CLOSED_BY_CLIENT)
+            if self._task is task:
+                # Where it was cancelled before its first step, nothing of it has run.
+                await self._dispatcher.end(GRACE)
+
+    def era(self) -> int:
+        """Return a number that changes when what happened until now is not told any more."""
+        return self._dispatcher.era()
+
+    def _begin(self) -> None:
+        if self._is_ending:
+            raise RuntimeError(
+                "the client is closed, but has not ended: it waits for its handlers, and for the socket. "
+                "Call this in a task of your own, after wait_closed()"
+            )
+        if self._is_running:
+            return
+        self._is_wanted = False
+        self._backoff.reset()
+        # Anew: it belongs to the loop in which it was waited for.
+        self._changed = asyncio.Event()
+        # Before the dispatcher's: whatever a handler does, the first step of this task was done.
+        self._task = asyncio.create_task(self._run(), name="wsrt-client")
+        self._dispatcher.start()
+        self._set(Status(State.CONNECTING, None, self.status.outdated))
+
+    def _interrupt(self) -> None:
+        if self._task is not None and not self._task.cancelling():
+            self._task.cancel()
 
     # Sending.
 
@@ -157,15 +193,17 @@ class Link:
         text = encode(event, data)
         connection = self._open_connection
         if connection is None:
-            if not queue or not self._is_running:
+            if not queue or not self._may_queue:
                 return "dropped"
             self._outbox.put(text, self._report)
             return "queued"
         connection.check(size_of(text))
         try:
-            if volatile is not None:
-                return "sent" if await connection.write_latest(volatile, text) else "queued"
-            await connection.write(text)
+            # A server that does not read may be waiting for us to read, and a handler for the server.
+            with self._dispatcher.hurry():
+                if volatile is not None:
+                    return "sent" if await connection.write_latest(volatile, text) else "queued"
+                await connection.write(text)
         except Failed:
             return "dropped"
         return "sent"
@@ -187,16 +225,18 @@ class Link:
         item = None
         try:
             async with asyncio.timeout(seconds) as limit:
-                connection = self._open_connection
-                if connection is not None:
-                    connection.check(size_of(text))
-                    self._requests.note_sent(ref)
-                    await connection.write(text)
-                elif queue and self._is_running:
-                    item = self._outbox.put(text, lose, ref)
-                else:
-                    raise ConnectionLost("there is no connection")
-                return await answer
+                # The answer may be behind more events than may wait for handlers, and one of these may wait here.
+                with self._dispatcher.hurry():
+                    connection = self._open_connection
+                    if connection is not None:
+                        connection.check(size_of(text))
+                        self._requests.note_sent(ref)
+                        await connection.write(text)
+                    elif queue and self._may_queue:
+                        item = self._outbox.put(text, lose, ref)
+                    else:
+                        raise ConnectionLost("there is no connection")
+                    return await answer
         except Failed as error:
             raise ConnectionLost(f"the connection was lost: {error}") from None
         except TimeoutError:
@@ -211,19 +251,28 @@ class Link:
 
     @property
     def _open_connection(self) -> Connection | None:
-        connection = self._connection
-        return connection if connection is not None and connection.hello_at is not None else None
+        # A connection that was lost is given up before the state says so.
+        return self._connection if self.status.state is State.OPEN else None
 
     @property
     def _is_running(self) -> bool:
         return self._task is not None and not self._task.done()
+
+    @property
+    def _may_queue(self) -> bool:
+        """Whether there will perhaps be a connection."""
+        return self._is_running and self.status.state is not State.CLOSED
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether it is closed, and still tells handlers or waits for them and the socket."""
+        return self._is_running and self.status.state is State.CLOSED
 
     # The one task.
 
     async def _run(self) -> None:
         reason = Reason("invalid", None, "an error of the client itself")
         grace: float | None = GRACE
-        self._dispatcher.start()
         try:
             reason = await self._keep_connected()
             grace = None
@@ -232,14 +281,18 @@ class Link:
             self._dispatcher.clear()
         except Exception as error:
             reason = Reason("invalid", None, repr(error))
+            self._dispatcher.clear()
             self._report(error)
         finally:
             self._finish(reason)
-            with contextlib.suppress(asyncio.CancelledError):
+            try:
                 await self._dispatcher.end(grace)
+            except asyncio.CancelledError:
+                # Closed while handlers took their time: no longer.
+                await self._dispatcher.end(GRACE)
 
     def _finish(self, reason: Reason) -> None:
-        if self.status.state is not State.CLOSED or self.status.reason is None:
+        if self.status.state is not State.CLOSED:
             self._outbox.clear(Disconnected(reason))
             self._set(Status(State.CLOSED, reason, self.status.outdated))
 
@@ -282,9 +335,20 @@ class Link:
     async def _connect_once(self) -> Ending:
         """Serve one connection to its end."""
         try:
-            token = await self._credentials.get()
+            try:
+                token = await self._credentials.get()
+            finally:
+                if is_cancelled():
+                    # Whatever get_token has made of it.
+                    raise asyncio.CancelledError
         except Unauthorized as error:
             return Ending(Reason("unauthorized", None, str(error)))
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            reported = cancelled_within("get_token", error)
+            self._report(reported)
+            return Ending(Reason("token", None, str(reported)))
         except Exception as error:
             self._report(error)
             return Ending(Reason("token", None, str(error) or repr(error)))
@@ -324,7 +388,7 @@ class Link:
                     self._report(
                         error if isinstance(error, InvalidFrame) else InvalidFrame(f"{error!r} in {text:.200}")
                     )
-                if not self._dispatcher.has_room:
+                if connection.hello_at is not None and not self._dispatcher.has_room:
                     with connection.not_reading():
                         await self._dispatcher.until_room()
         except Failed as error:
@@ -376,7 +440,7 @@ class Link:
         if status != self.status:
             self.status = status
             self._changed.set()
-            self._tell(functools.partial(self.on_status.call, status))
+            self._dispatcher.post(functools.partial(self.on_status.call, status), keep=True)
 
     def _tell(self, call: Callable[[], Awaitable[None]]) -> None:
         self._dispatcher.post(call)

@@ -20,7 +20,9 @@ class Limits:
         queue_items, queue_bytes, queue_age: frames, bytes of UTF-8, and seconds that may wait for a connection.
         request_timeout: seconds that an answer may take, where a request names none.
         buffer_bytes: unsent bytes in the socket from which on nothing more is written.
-        inbox: events that may wait for slow handlers; then the socket is not read.
+        inbox: events that may wait for slow handlers; then the socket is not read. While a request waits for its
+            answer, or an event for the socket to take it, the socket is read all the same, and more may wait: a
+            handler may be waiting for just that.
     """
 
     queue_items: int = 100

@@ -1,0 +1,551 @@
+"""What the Python client does with handlers, streams and event loops, which clients in other languages do not have."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.clients.scripted import Peer, ScriptedServer
+from wsrt.clients.python import (
+    Client,
+    ConnectionLost,
+    Disconnected,
+    Incoming,
+    Limits,
+    Outgoing,
+    Sends,
+    State,
+    Timings,
+)
+
+pytestmark = pytest.mark.servers
+
+SECONDS = 10.0
+
+FAST = Timings(base=0.02, cap=0.1, minimum=0.01, jump=0.02, close=0.5)
+
+
+class News(Incoming):
+    n: int
+
+
+class Ask(Outgoing[News]):
+    n: int = 0
+
+
+class NewsClient(Client):
+    receives = {"news": News}
+    sends = {Ask: Sends("ask", {"news": News})}
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def make(server: ScriptedServer) -> AsyncIterator[Callable[..., NewsClient]]:
+    """Make clients of the server, which are closed in the end."""
+    made: list[NewsClient] = []
+
+    def make(**options: Any) -> NewsClient:
+        made.append(NewsClient(server.url, **{"timings": FAST, **options}))
+        return made[-1]
+
+    before = asyncio.all_tasks()
+    yield make
+    for client in made:
+        await client.close()
+    for peer in server.peers:
+        peer.drop()
+    left = [task for task in asyncio.all_tasks() - before if task.get_name().startswith("wsrt-client")]
+    assert not left
+
+
+async def opened(client: NewsClient, server: ScriptedServer) -> Peer:
+    """Connect a client and greet it."""
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+        group.create_task(client.connect())
+        return await server.greet()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def soon(work: Any) -> Any:
+    """Wait for what must come to an end."""
+    async with asyncio.timeout(SECONDS):
+        return await work
+
+
+async def cancelled() -> None:
+    """Await a task that was cancelled."""
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
+# Handlers.
+
+
+async def test_a_handler_awaits_what_was_cancelled(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A CancelledError that a handler lets out is reported, and the next handlers and events are told."""
+    errors: list[Exception] = []
+    heard: list[int] = []
+    client = make(on_error=errors.append)
+
+    async def handler(news: News) -> None:
+        if news.n == 1:
+            await cancelled()
+        heard.append(news.n)
+
+    client.on(News, handler)
+    client.on(News, lambda news: heard.append(10 * news.n))
+    peer = await opened(client, server)
+    for n in (1, 2):
+        await peer.send("news", {"n": n})
+    await until(lambda: 20 in heard)
+    assert heard == [10, 2, 20]
+    assert [type(error) for error in errors] == [RuntimeError]
+    assert isinstance(errors[0].__cause__, asyncio.CancelledError)
+    assert client.state is State.OPEN
+
+
+async def test_the_task_of_handlers_is_cancelled(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A handler that cancels the task in which it is called closes the client: it would hear of nothing any more."""
+    states: list[State] = []
+    client = make()
+    client.on_state(lambda status: states.append(status.state))
+
+    async def handler(news: News) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(60)
+
+    client.on(News, handler)
+    stream = client.events(News)
+    peer = await opened(client, server)
+    await peer.send("news", {"n": 1})
+    await soon(client.wait_closed())
+    assert [news.n async for news in stream] == [1]
+    assert states[-1] is State.CLOSED
+    assert client.state is State.CLOSED
+
+
+async def test_get_token_awaits_what_was_cancelled(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A CancelledError that get_token lets out is an error like any other: it is asked again."""
+    errors: list[Exception] = []
+    calls = 0
+
+    async def get_token() -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await cancelled()
+        return "token"
+
+    client = make(
+        get_token=get_token,
+        on_error=errors.append,
+        timings=Timings(later=0.01),
+    )
+    peer = await opened(client, server)
+    assert peer.token == "token"
+    assert isinstance(errors[0].__cause__, asyncio.CancelledError)
+
+
+async def test_get_token_keeps_its_cancellation(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """close() ends a client whose get_token does not let itself be cancelled."""
+    asked = asyncio.Event()
+
+    async def get_token() -> str:
+        asked.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return "token"
+
+    client = make(get_token=get_token)
+    client.start()
+    await soon(asked.wait())
+    await soon(client.close())
+    assert client.state is State.CLOSED
+    await server.nobody(0.2)
+
+
+async def test_a_handler_asks_while_the_inbox_is_full(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A request of a handler is answered, and pings too, however many events wait; they come in their order."""
+    client = make(limits=Limits(inbox=5))
+    heard: list[int] = []
+    answers: list[int] = []
+
+    async def handler(news: News) -> None:
+        heard.append(news.n)
+        if news.n == 0:
+            answers.append((await client.request(Ask())).n)
+
+    client.on(News, handler)
+    peer = await opened(client, server)
+    for n in range(50):
+        await peer.send("news", {"n": n})
+    await peer.send("wsrt.ping", ref="p-1")
+    frame = await peer.receive("ask")
+    assert (await peer.receive("wsrt.pong"))["ref"] == "p-1"
+    await peer.send("news", {"n": 7}, ref=frame["ref"])
+    await until(lambda: len(heard) == 50)
+    assert heard == list(range(50))
+    assert answers == [7]
+
+
+async def test_a_request_while_the_socket_is_not_read(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A full inbox lets the socket be; a request that somebody makes then lets it be read on."""
+    client = make(limits=Limits(inbox=5))
+    gate = asyncio.Event()
+    heard: list[int] = []
+
+    async def handler(news: News) -> None:
+        heard.append(news.n)
+        await gate.wait()
+
+    client.on(News, handler)
+    peer = await opened(client, server)
+    for n in range(10):
+        await peer.send("news", {"n": n})
+    await peer.send("wsrt.ping")
+    await peer.receive_nothing()
+    asking = asyncio.create_task(client.request(Ask()))
+    assert (await peer.receive("wsrt.pong"))["data"] == {}
+    await peer.send("news", {"n": 7}, ref=peer.seen[1]["ref"])
+    assert (await soon(asking)).n == 7
+    # One frame is asked for before the request has its answer.
+    await peer.send("wsrt.ping")
+    await peer.receive("wsrt.pong")
+    await peer.send("wsrt.ping")
+    await peer.receive_nothing()
+    gate.set()
+    await peer.receive("wsrt.pong")
+    await until(lambda: len(heard) == 10)
+
+
+# close().
+
+
+async def test_nothing_is_told_after_close(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """After close() no handler is told of what waits, not even of the event that others have; but of the state."""
+    client = make()
+    heard: list[str] = []
+    states: list[State] = []
+    gate = asyncio.Event()
+
+    async def slow(news: News) -> None:
+        heard.append(f"slow {news.n}")
+        await gate.wait()
+
+    client.on(News, slow)
+    client.on(News, lambda news: heard.append(f"next {news.n}"))
+    client.on_any(lambda at, data: heard.append("any"))
+    client.on_state(lambda status: states.append(status.state))
+    client.on_room(lambda change: heard.append("room"))
+    peer = await opened(client, server)
+    for n in range(10):
+        await peer.send("news", {"n": n})
+    await peer.send("wsrt.joined", {"room": "a"})
+    await until(lambda: heard and "a" in client.rooms)
+    closing = asyncio.create_task(client.close())
+    await asyncio.sleep(0)
+    assert client.state is State.CLOSED
+    gate.set()
+    await soon(closing)
+    assert heard == ["slow 0"]
+    assert states == [State.CONNECTING, State.OPEN, State.CLOSED]
+
+
+async def test_a_handler_closes(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A handler that closes the client is the last that is told of an event; it goes on, in a closed client."""
+    client = make()
+    heard: list[int] = []
+    states: list[State] = []
+    errors: list[BaseException] = []
+
+    async def handler(news: News) -> None:
+        heard.append(news.n)
+        await client.close()
+        states.append(client.state)
+        assert await client.send(Ask(), queue=True) == "dropped"
+        try:
+            await client.request(Ask(), queue=True)
+        except ConnectionLost as error:
+            errors.append(error)
+
+    client.on(News, handler)
+    client.on(News, lambda news: heard.append(-1))
+    client.on_state(lambda status: states.append(status.state))
+    peer = await opened(client, server)
+    for n in range(10):
+        await peer.send("news", {"n": n})
+    await soon(client.wait_closed())
+    assert heard == [0]
+    assert len(errors) == 1
+    assert states[-2:] == [State.CLOSED, State.CLOSED]
+    assert await peer.left() == 1000
+
+
+async def test_close_ends_a_handler_by_force(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A handler that takes too long is cancelled by close(); streams end, and handlers are told of the state."""
+    client = make()
+    states: list[State] = []
+    called = asyncio.Event()
+
+    async def handler(news: News) -> None:
+        called.set()
+        await asyncio.sleep(60)
+
+    client.on(News, handler)
+    client.on_state(lambda status: states.append(status.state))
+    stream = client.events(News)
+    peer = await opened(client, server)
+    await peer.send("news", {"n": 1})
+    await soon(called.wait())
+    await soon(client.close())
+    assert [news.n async for news in stream] == [1]
+    assert states[-1] is State.CLOSED
+
+
+async def test_close_after_a_refusal(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """close() of a client that was refused does not wait for all that its handlers have yet to be told."""
+    client = make()
+    heard: list[int] = []
+    states: list[State] = []
+
+    async def handler(news: News) -> None:
+        heard.append(news.n)
+        await asyncio.sleep(60)
+
+    client.on(News, handler)
+    client.on_state(lambda status: states.append(status.state))
+    peer = await opened(client, server)
+    for n in range(5):
+        await peer.send("news", {"n": n})
+    await peer.close(4403, "Forbidden")
+    await until(lambda: client.state is State.CLOSED and heard)
+    await soon(client.close())
+    assert heard == [0]
+    assert states[-1] is State.CLOSED
+    assert client.reason is not None
+    assert client.reason.code == 4403
+
+
+async def test_close_twice_at_a_time(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """Both return when the client has ended, which ends as it should."""
+    client = make()
+    peer = await opened(client, server)
+    await soon(asyncio.gather(client.close(), client.close()))
+    assert await peer.left() == 1000
+
+
+async def test_close_before_the_first_step(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A client that is closed at once after start() has ended, and says so."""
+    client = make()
+    states: list[State] = []
+    client.on_state(lambda status: states.append(status.state))
+    client.start()
+    assert client.state is State.CONNECTING
+    await soon(client.close())
+    assert client.state is State.CLOSED
+    assert states == [State.CONNECTING, State.CLOSED]
+    await server.nobody(0.2)
+
+
+# Again.
+
+
+@pytest.mark.parametrize("again", ["connect", "start"])
+async def test_a_handler_connects_again(server: ScriptedServer, make: Callable[..., NewsClient], again: str) -> None:
+    """A handler cannot connect a client that it has closed: that waits for the handler. It is told so at once."""
+    errors: list[Exception] = []
+    client = make(on_error=errors.append)
+
+    async def handler(news: News) -> None:
+        await client.close()
+        if again == "start":
+            client.start()
+        else:
+            await client.connect()
+
+    client.on(News, handler)
+    peer = await opened(client, server)
+    await peer.send("news", {"n": 1})
+    await soon(client.wait_closed())
+    assert [type(error) for error in errors] == [RuntimeError]
+    assert "wait_closed" in str(errors[0])
+    await opened(client, server)
+    assert client.state is State.OPEN
+
+
+async def test_a_task_of_a_handler_connects_again(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A task of its own connects a closed client again once it has ended; also after a refusal."""
+    client = make()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def handler(news: News) -> None:
+        if news.n:
+            await client.close()
+        tasks.append(asyncio.create_task(client.connect()))
+
+    def on_state(status: Any) -> None:
+        if status.reason is not None and status.reason.code == 4403:
+            tasks.append(asyncio.create_task(client.connect()))
+
+    client.on(News, handler)
+    client.on_state(on_state)
+    peer = await opened(client, server)
+    await peer.send("news", {"n": 1})
+    peer = await server.greet()
+    await soon(tasks.pop())
+    await peer.close(4403, "Forbidden")
+    await server.greet()
+    await soon(tasks.pop())
+    assert client.state is State.OPEN
+    assert server.most_open == 1
+
+
+def test_two_loops() -> None:
+    """A client that was closed is used again in another event loop."""
+    client: NewsClient | None = None
+    port = 0
+    heard: list[int] = []
+
+    async def once() -> None:
+        nonlocal client, port
+        server = ScriptedServer()
+        server.port = port
+        async with asyncio.timeout(SECONDS), server:
+            port = server.port
+            if client is None:
+                client = NewsClient(server.url, timings=FAST, limits=Limits(inbox=2))
+                client.on(News, lambda news: heard.append(news.n))
+            stream = client.events(News) if client.reason is None else None
+            peer = await opened(client, server)
+            stream = stream or client.events(News)
+            for n in range(5):
+                await peer.send("news", {"n": n})
+            async for news in stream:
+                if news.n == 4:
+                    break
+            asking = asyncio.create_task(client.request(Ask()))
+            await peer.send("news", {"n": 5}, ref=(await peer.receive("ask"))["ref"])
+            assert (await asking).n == 5
+            await client.close()
+            await client.close()
+            await client.wait_closed()
+
+    asyncio.run(once())
+    asyncio.run(once())
+    assert heard == [0, 1, 2, 3, 4] * 2
+    gc.collect()
+
+
+# Streams.
+
+
+async def test_streams_of_a_closed_client(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A stream that is made before the client connects waits; one of a client that was closed ends at once."""
+    client = make()
+    stream = client.events(News)
+    peer = await opened(client, server)
+    await peer.send("news", {"n": 1})
+    assert (await soon(anext(stream))).n == 1
+    await client.close()
+    for each in (stream, client.events(News)):
+        with pytest.raises(StopAsyncIteration):
+            await soon(anext(each))
+    client.start()
+    stream = client.events(News)
+    peer = await server.greet()
+    await peer.send("news", {"n": 2})
+    assert (await soon(anext(stream))).n == 2
+    await peer.close(4403, "Forbidden")
+    await soon(client.wait_closed())
+    with pytest.raises(StopAsyncIteration):
+        await soon(anext(client.events(News)))
+
+
+# connect().
+
+
+async def test_connect_is_cancelled_alone(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A connect() that is cancelled ends what it has begun, and nothing else."""
+    server.gate.clear()
+    client = make()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await client.connect()
+    assert client.state is State.CLOSED
+
+
+@pytest.mark.parametrize("order", ["start first", "start later", "two connects"])
+async def test_connect_is_cancelled_beside_others(
+    server: ScriptedServer, make: Callable[..., NewsClient], order: str
+) -> None:
+    """A connect() that is cancelled leaves the client to whoever has started it or waits for it too."""
+    server.gate.clear()
+    client = make()
+    if order == "start first":
+        client.start()
+    connecting = asyncio.create_task(client.connect())
+    await until(lambda: server.handshakes)
+    other = asyncio.create_task(client.connect()) if order == "two connects" else None
+    if order == "start later":
+        client.start()
+    await asyncio.sleep(0)
+    connecting.cancel()
+    await asyncio.wait({connecting})
+    assert client.state is State.CONNECTING
+    server.gate.set()
+    await server.greet()
+    await until(lambda: client.state is State.OPEN)
+    if other is not None:
+        await soon(other)
+    assert len(server.handshakes) == 1
+
+
+async def test_connect_is_cancelled_while_waiting(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A connect() that is cancelled while a client that was open comes back by itself does not close it."""
+    client = make()
+    peer = await opened(client, server)
+    server.gate.clear()
+    peer.drop()
+    await until(lambda: client.state is not State.OPEN)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await client.connect()
+    server.gate.set()
+    await server.greet()
+    await until(lambda: client.state is State.OPEN)
+
+
+async def test_connect_is_refused(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """Everybody who waits in connect() is told that the server refuses, and that the client was closed."""
+    client = make()
+    waiting = [asyncio.create_task(client.connect()) for _ in range(2)]
+    peer = await server.accept()
+    await peer.close(4403, "Forbidden")
+    await soon(asyncio.wait(waiting))
+    assert [type(task.exception()) for task in waiting] == [Disconnected, Disconnected]
+    server.gate.clear()
+    waiting = [asyncio.create_task(client.connect()) for _ in range(2)]
+    await until(lambda: len(server.handshakes) == 2)
+    await soon(client.close())
+    await soon(asyncio.wait(waiting))
+    assert [type(task.exception()) for task in waiting] == [Disconnected, Disconnected]

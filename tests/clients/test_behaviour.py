@@ -722,6 +722,28 @@ async def test_queue_of_a_closed_client(driver: Driver, server: ScriptedServer) 
     await closed_sends(driver)
 
 
+async def test_volatile_in_the_queue(driver: Driver, server: ScriptedServer) -> None:
+    """Of queued events only the latest of an event and key waits, in the place of the first."""
+    await unanswered(driver, server)
+    for number in range(3):
+        driver.send("mark", {"n": number}, queue=True, volatile="k")
+        driver.send("dot", {"n": number}, queue=True, volatile="k")
+        driver.send("word", {"n": number}, queue=True)
+    await settled(driver)
+    server.gate.set()
+    peer = await server.accept()
+    await peer.receive("wsrt.resume")
+    await peer.hello()
+    frames = [await peer.receive() for _ in range(5)]
+    assert [(frame["event"], frame["data"]["n"]) for frame in frames] == [
+        ("mark", 2),
+        ("dot", 2),
+        ("word", 0),
+        ("word", 1),
+        ("word", 2),
+    ]
+
+
 async def test_volatile(driver: Driver, server: ScriptedServer) -> None:
     """While the socket takes no more, only the latest volatile event of a key waits."""
     peer = await opened(driver, server, buffer_bytes=100_000)

@@ -549,3 +549,42 @@ async def test_connect_is_refused(server: ScriptedServer, make: Callable[..., Ne
     await soon(client.close())
     await soon(asyncio.wait(waiting))
     assert [type(task.exception()) for task in waiting] == [Disconnected, Disconnected]
+
+
+class Said(Outgoing[None]):
+    text: str
+
+
+class SaidClient(Client):
+    sends = {Said: Sends("said", {})}
+
+
+@pytest.mark.parametrize("token", ["eyJh.SECRET==", "SECRET:x", "a SECRET", "SECRET/x"])
+async def test_tokens_are_not_repeated(server: ScriptedServer, token: str) -> None:
+    """A token that no subprotocol can be is told without it; so is the query of the URL, which may hold a ticket."""
+    client = NewsClient(f"{server.url}?ticket=TICKET", token=token, timings=FAST)
+    with pytest.raises(Disconnected) as caught:
+        await client.connect()
+    assert caught.value.reason.kind == "invalid"
+    assert "SECRET" not in str(caught.value)
+    assert "TICKET" not in repr(client)
+    assert server.url in repr(client)
+    assert not server.handshakes
+
+
+async def test_half_a_character(server: ScriptedServer) -> None:
+    """What cannot be written is told by name, and disturbs nothing."""
+    client = SaidClient(server.url, timings=FAST)
+    peer = await opened(client, server)  # type: ignore[arg-type]  # a client like any other
+    for call in (client.send, client.request):
+        with pytest.raises(ValueError, match="Said cannot be sent"):
+            await call(Said(text="\ud83c"))
+    await client.send(Said(text="whole"))
+    assert (await peer.receive("said"))["data"] == {"text": "whole"}
+    await client.close()
+
+
+async def test_streams_have_room(make: Callable[..., NewsClient]) -> None:
+    """A stream that keeps nothing is none."""
+    with pytest.raises(ValueError, match="limit is 1 or more"):
+        make().events(News, limit=0)

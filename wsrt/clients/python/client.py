@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Literal, Self, TypeVar, cast, overload
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic_core import PydanticSerializationError
 
 from .connection import Offer, clock
 from .credentials import Credentials, GetToken
@@ -119,7 +120,8 @@ class Client:
         self._link.on_status.add(self._end_streams)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.url} {self.state.value}>"
+        # Without the query, which may hold a ticket: this is in every line of the log.
+        return f"<{type(self).__name__} {self.url.partition('?')[0]} {self.state.value}>"
 
     # Its life.
 
@@ -239,7 +241,10 @@ class Client:
 
         Raises:
             TypeError: this client does not receive it.
+            ValueError: ``limit`` is below 1.
         """
+        if limit < 1:
+            raise ValueError(f"limit is 1 or more, not {limit}")
         stream: Stream[E] = Stream(limit)
         names = self._names_of(event)
         if self.state is State.CLOSED and self.reason is not None:
@@ -280,6 +285,7 @@ class Client:
 
         Raises:
             TypeError: this client does not send it.
+            ValueError: it cannot be written as JSON, such as half a character.
             QueueFull: too much waits.
             PayloadTooLarge: the server would not take it.
         """
@@ -301,6 +307,7 @@ class Client:
             QueueFull, QueueExpired, PayloadTooLarge: it was not sent.
             InvalidFrame: the answer is none that this client knows.
             TypeError: this client does not send it.
+            ValueError: it cannot be written as JSON, such as half a character.
         """
         sends = self._sends(event)
         answer = await self._link.request(sends.name, _dump(event), timeout=timeout, queue=queue)
@@ -376,7 +383,10 @@ def _load(model: type[BaseModel], envelope: Envelope) -> Any:
 
 
 def _dump(event: BaseModel) -> str:
-    return event.model_dump_json(by_alias=True)
+    try:
+        return event.model_dump_json(by_alias=True)
+    except (PydanticSerializationError, UnicodeError) as error:
+        raise ValueError(f"{type(event).__name__} cannot be sent: {error}") from error
 
 
 def _delivery(envelope: Envelope) -> Delivery:

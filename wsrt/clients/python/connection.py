@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,9 @@ from .policy import Timings
 from .state import Reason
 
 PING = encode("wsrt.ping")
+
+SENDABLE = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+"""What a subprotocol consists of (RFC 9110, 5.6.2)."""
 
 LATE = 1.0
 """A timer that comes this many seconds late tells of our own standstill, not of the server's."""
@@ -65,6 +69,13 @@ async def dial(offer: Offer, timings: Timings, limits: Limits) -> ClientConnecti
     Raises:
         Failed: it could not be opened.
     """
+    if not all(SENDABLE.fullmatch(name) for name in offer.subprotocols):
+        # Not repeated: it may be a token.
+        raise Failed(
+            Reason(
+                "invalid", None, "a subprotocol, or the token, has characters that none has: encode it, as base64url"
+            )
+        )
     options: dict[str, Any] = {
         # Frames that are not compressed take the server's shortest way.
         "compression": None,
@@ -130,7 +141,7 @@ class Connection:
         # One frame at a time; who holds it may write several in a row.
         self.turn = asyncio.Lock()
         # Frames of which only the latest counts, by key, while the socket takes no more.
-        self._latest: dict[str, str] = {}
+        self._latest: dict[tuple[str, str], str] = {}
 
     @property
     def open_for(self) -> float | None:
@@ -195,7 +206,7 @@ class Connection:
             while self._latest:
                 await self.write_in_turn(self._latest.pop(next(iter(self._latest))))
 
-    async def write_latest(self, key: str, text: str) -> bool:
+    async def write_latest(self, key: tuple[str, str], text: str) -> bool:
         """Write a frame; where the socket takes no more, keep it in place of the one with its key. Return which."""
         if self.turn.locked():
             self._latest[key] = text

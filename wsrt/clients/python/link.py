@@ -195,14 +195,14 @@ class Link:
         if connection is None:
             if not queue or not self._may_queue:
                 return "dropped"
-            self._outbox.put(text, self._report)
+            self._outbox.put(text, self._report, key=None if volatile is None else (event, volatile))
             return "queued"
         connection.check(size_of(text))
         try:
             # A server that does not read may be waiting for us to read, and a handler for the server.
             with self._dispatcher.hurry():
                 if volatile is not None:
-                    return "sent" if await connection.write_latest(volatile, text) else "queued"
+                    return "sent" if await connection.write_latest((event, volatile), text) else "queued"
                 await connection.write(text)
         except Failed:
             return "dropped"

@@ -40,15 +40,19 @@ class Item:
     Attributes:
         on_lost: called if it is never going to be sent.
         ref: of the request that it is, if it is one.
+        key: event and key, where only the latest counts.
     """
 
-    __slots__ = ("expiry", "on_lost", "ref", "size", "text")
+    __slots__ = ("expiry", "key", "on_lost", "ref", "size", "text")
 
-    def __init__(self, text: str, on_lost: Callable[[Exception], None], ref: str | None) -> None:
+    def __init__(
+        self, text: str, on_lost: Callable[[Exception], None], ref: str | None, key: tuple[str, str] | None
+    ) -> None:
         self.text = text
         self.size = size_of(text)
         self.on_lost = on_lost
         self.ref = ref
+        self.key = key
         self.expiry: asyncio.TimerHandle | None = None
 
 
@@ -63,20 +67,32 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, text: str, on_lost: Callable[[Exception], None], ref: str | None = None) -> Item:
+    def put(
+        self,
+        text: str,
+        on_lost: Callable[[Exception], None],
+        ref: str | None = None,
+        key: tuple[str, str] | None = None,
+    ) -> Item:
         """
-        Let a frame wait.
+        Let a frame wait; with a key, in the place of the one that has it: it keeps that one's age too.
 
         Raises:
             QueueFull: it would be one too many, or too many bytes.
         """
-        item = Item(text, on_lost, ref)
+        item = Item(text, on_lost, ref, key)
         limits = self._limits
-        if len(self._items) >= limits.queue_items or self._bytes + item.size > limits.queue_bytes:
+        old = next((other for other in self._items if key is not None and other.key == key), None)
+        is_full = old is None and len(self._items) >= limits.queue_items
+        if is_full or self._bytes + item.size - (0 if old is None else old.size) > limits.queue_bytes:
             raise QueueFull(
                 f"{len(self._items)} frames with {self._bytes} bytes wait for a connection; "
                 f"the limits are {limits.queue_items} and {limits.queue_bytes}"
             )
+        if old is not None:
+            self._bytes += item.size - old.size
+            old.text, old.size = item.text, item.size
+            return old
         item.expiry = asyncio.get_running_loop().call_later(limits.queue_age, self._expire, item)
         self._items.append(item)
         self._bytes += item.size

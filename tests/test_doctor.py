@@ -593,6 +593,10 @@ class Report:
         return one(finding for finding in self.findings if finding.subject.endswith(subject))
 
 
+HANGS = 30
+"""Seconds: no answer is waited for longer than 4 s, and the rest is Python's start on a busy machine."""
+
+
 @pytest.mark.servers
 @pytest.mark.parametrize("layer", ["pubsub", "core"])
 def test_redis(redis_server: RedisServer, layer: str) -> None:
@@ -600,10 +604,11 @@ def test_redis(redis_server: RedisServer, layer: str) -> None:
     report = Report(WSRT_TEST_LAYER=layer, WSRT_TEST_REDIS=redis_server.url)
     assert (report.code, report.errors) == (0, "")
     assert report["layer 'default'"].status == "ok"
-    assert 0 < report["layer 'default'"].facts["round_trip_ms"] < 100
+    assert report["layer 'default'"].facts["round_trip_ms"] > 0
     assert ("capacity" in report["layer 'default'"].facts) is (layer == "core")
-    for subject in ("/0", "latency", "clock", "memory"):
+    for subject in ("/0", "clock", "memory"):
         assert report[subject].status == "ok"
+    assert report["latency"].status in {"ok", "warning"}  # which one, the machine decides
     assert report["/0"].facts["version"][0].isdigit()
     assert ask(redis_server, "DBSIZE") == "(integer) 0"
 
@@ -631,7 +636,7 @@ def test_redis_is_stopped(layer: str) -> None:
     """Without Redis there is an error that says what was tried, in time."""
     report = Report(WSRT_TEST_LAYER=layer, WSRT_TEST_REDIS=f"redis://127.0.0.1:{free_port()}/0")
     assert report.code == 1
-    assert report.seconds < 10
+    assert report.seconds < HANGS
     assert report["layer 'default'"].status == "error"
     assert "Connect call failed" in report["/0"].seen
     assert "Traceback" not in report.errors
@@ -645,7 +650,7 @@ def test_redis_stands_still(redis_server: RedisServer, layer: str) -> None:
     redis_server.process.send_signal(19)  # goes on when it is stopped
     report = Report(WSRT_TEST_LAYER=layer, WSRT_TEST_REDIS=redis_server.url)
     assert report.code == 1
-    assert report.seconds < 10
+    assert report.seconds < HANGS
     assert report["layer 'default'"].seen == report["/0"].seen == "no answer within 4 s"
 
 

@@ -14,8 +14,8 @@ from tests.chat.consumers import ChatConsumer, HereConsumer
 from tests.schema.consumers import EveryTypeConsumer
 from wsrt import TypedEventConsumer
 from wsrt.asgi import with_runtime
-from wsrt.clients.generate.patterns import parameters, patterns
-from wsrt.clients.routes import path_of, routes
+from wsrt.clients.generate.patterns import patterns
+from wsrt.clients.routes import parameters_of, path_of, routes
 
 TwinConsumer = type("ChatConsumer", (TypedEventConsumer,), {"namespace": "twin", "__module__": "twins"})
 
@@ -83,7 +83,7 @@ def test_regular_expressions(
     )
     assert routes() == {EveryTypeConsumer: [template]}
     found = patterns([template])
-    assert [parameters(each) for each in found] == ([] if parts is None else [parts])
+    assert [parameters_of(each) for each in found] == ([] if parts is None else [parts])
 
 
 def test_path_converter() -> None:

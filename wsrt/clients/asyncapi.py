@@ -9,6 +9,7 @@ from django.conf import settings
 
 from ..protocol.schema import BY_NAME, GIVEN
 from .description import ConsumerEntry, Description, EventEntry
+from .routes import parameters_of
 
 __all__ = ["asyncapi", "json_schema", "message_key"]
 
@@ -113,7 +114,7 @@ def _channel(consumer: ConsumerEntry, path: str | None) -> dict[str, Any]:
     }
     if consumer["description"]:
         found["description"] = consumer["description"]
-    parameters = re.findall(r"{([^\W\d]\w*)}", path or "")
+    parameters = parameters_of(path or "")
     if parameters:
         found["parameters"] = {name: {"description": "Of the URL."} for name in parameters}
     return found

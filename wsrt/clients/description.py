@@ -22,7 +22,7 @@ from ..consumers import TypedEventConsumer
 from ..protocol.catalog import namespaces
 from ..protocol.events import Event, meta
 from ..protocol.schema import Schema, as_plain
-from .routes import client_name, routes
+from .routes import application, client_name, routes
 
 __all__ = ["CloseEntry", "ConsumerEntry", "Description", "EventEntry", "describe", "known_consumers"]
 
@@ -111,9 +111,8 @@ def describe(consumers: Iterable[type[TypedEventConsumer]] | None = None) -> Des
     """
     from .. import __version__  # there: the package imports this one's neighbours
 
-    # First: what the application imports declares consumers.
-    paths = routes()
     found = list(known_consumers() if consumers is None else consumers)
+    paths = routes()
     entries: dict[str, ConsumerEntry] = {}
     for consumer in found:
         entry = _consumer(consumer, paths.get(consumer, []))
@@ -133,7 +132,7 @@ def describe(consumers: Iterable[type[TypedEventConsumer]] | None = None) -> Des
 
 def known_consumers() -> Iterator[type[TypedEventConsumer]]:
     """Yield the consumers that are known to this process, but for wsrt's own."""
-    routes()
+    application()  # what it imports declares consumers
     for space in sorted(namespaces):
         for consumer in namespaces[space].consumers:
             if issubclass(consumer, TypedEventConsumer) and not space.startswith(OWN):

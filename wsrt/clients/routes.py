@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 
 from ..consumers import TypedEventConsumer
 
-__all__ = ["path_of", "routes"]
+__all__ = ["PARAMETER", "application", "client_name", "parameters_of", "path_of", "routes"]
 
 Patterns = tuple[Any, ...]
 """Django's patterns of one route, from the outermost router in."""
@@ -64,6 +64,21 @@ def client_name(consumer: type) -> str:
     return consumer.__name__.removesuffix("Consumer") or consumer.__name__
 
 
+PARAMETER = re.compile(r"{([^\W\d]\w*)}")
+"""A parameter in a template of a path; "{4}" is what is left of a regular expression."""
+
+
+def parameters_of(template: str) -> list[str]:
+    """Return the names of the parameters of "/ws/chat/{slug}/", in their order."""
+    return PARAMETER.findall(template)
+
+
+def application() -> Any:
+    """Return ``ASGI_APPLICATION``, imported with all that it routes to; None where there is none."""
+    path = getattr(settings, "ASGI_APPLICATION", None)
+    return import_string(path) if path else None
+
+
 # Private.
 
 ROUTE = "route"
@@ -74,9 +89,9 @@ def _dotted(consumer: type) -> str:
 
 
 def _all() -> Iterator[tuple[Patterns, type]]:
-    path = getattr(settings, "ASGI_APPLICATION", None)
-    if path:
-        yield from _walk(import_string(path), ())
+    found = application()
+    if found is not None:
+        yield from _walk(found, ())
 
 
 def _walk(application: Any, above: Patterns) -> Iterator[tuple[Patterns, type]]:
@@ -129,7 +144,7 @@ def _unknown(name: str, consumers: list[type], found: list[tuple[Patterns, type]
 def _no_match(name: str, parameters: dict[str, Any], ours: list[Patterns]) -> str:
     shown = ", ".join(_template(patterns) for patterns in ours)
     given = set(parameters)
-    wanted = [set(PARAMETER.findall(_template(patterns))) for patterns in ours]
+    wanted = [set(parameters_of(_template(patterns))) for patterns in ours]
     if given in wanted:
         return f"These parameters do not fit {shown}, which leads to {name}: {parameters}"
     # Against the pattern that comes nearest.
@@ -142,7 +157,6 @@ def _no_match(name: str, parameters: dict[str, Any], ours: list[Patterns]) -> st
     return f"{shown} leads to {name}; of its parameters: {'; '.join(problems)}"
 
 
-PARAMETER = re.compile(r"{([^\W\d]\w*)}")
 REGEX_NAME = re.compile(r"<(\w+)>")
 ESCAPED = re.compile(r"\\([^\w\s{}])")
 PATH_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")

@@ -99,7 +99,7 @@ class Target:
     async def acount(self) -> int:
         """Return how many connections it has. See count()."""
         if self.kind == "connection":
-            return int(await is_connected(self.namespace or "", self.name))
+            return int(await is_connected([self.namespace or ""], self.name))
         spaces = await shown_namespaces() if self.namespace is None else [self.namespace]
         if self.kind == "user":
             found = [await connections_of(space, [self.name]) for space in spaces]

@@ -248,12 +248,13 @@ class RealtimeAdmin(ModelAdmin):
             # Who had to sign in first is led to what they had posted to: nothing is done, and they see where they are.
             return HttpResponseRedirect(self._url("changelist"))
         target = _posted(request)
-        count = _count(target)
         back = self._back(request, target)
         unheard = _unheard(target)
         if unheard is not None:
             self.message_user(request, _("Not disconnected: %s") % unheard, messages.ERROR)
-        elif count == 0:
+            return HttpResponseRedirect(back)
+        count = _count(target)
+        if count == 0:
             self.message_user(request, _("Nobody is connected there any more."), messages.WARNING)
         elif count == 1 or "confirm" in request.POST:
             self._disconnect(request, target, count)

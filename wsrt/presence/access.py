@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from .. import portal
@@ -50,9 +50,9 @@ async def open_store() -> PresenceStore:
     return store
 
 
-async def is_connected(namespace: str, connection_id: str) -> bool:
+async def is_connected(namespaces: Sequence[str], connection_id: str) -> bool:
     """
-    Return whether a connection counts in a namespace.
+    Return whether a connection counts in one of some namespaces.
 
     Raises:
         StoreUnavailable: nobody knows.
@@ -62,4 +62,4 @@ async def is_connected(namespace: str, connection_id: str) -> bool:
     store = await open_store()
     # Also under the ids that the node took when it was fenced.
     known = [record.id for record in await store.nodes() if record.id.partition(".")[0] == node]
-    return any([number in await store.held(one, namespace, EVERYONE) for one in known])
+    return any([number in await store.held(one, space, EVERYONE) for one in known for space in namespaces])

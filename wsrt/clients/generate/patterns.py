@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-__all__ = ["parameters", "patterns"]
+from ..routes import PARAMETER, parameters_of
 
-PARAMETER = re.compile(r"\{([^\W\d]\w*)\}")
+__all__ = ["patterns"]
+
 NO_PATH = re.compile(r"[()\[\]{}|*+?^$\\]")
 """What is left of a regular expression in a pattern: no path can be made of that."""
 
@@ -17,18 +18,14 @@ def patterns(paths: list[str]) -> list[str]:
     seen: set[frozenset[str]] = set()
     found = []
     for path in paths:
-        names = frozenset(parameters(path))
+        names = frozenset(parameters_of(path))
         # Of patterns with the same parameters the first is taken.
         if NO_PATH.search(PARAMETER.sub("", path)) or names in seen:
             continue
         seen.add(names)
-        parts = re.split(r"(\{[^\W\d]\w*\})", path)
-        text = "".join(part if PARAMETER.fullmatch(part) else quote(part, safe="/~:@!&',;=") for part in parts)
+        # Text and names of parameters, by turns.
+        parts = enumerate(PARAMETER.split(path))
+        text = "".join(f"{{{part}}}" if number % 2 else quote(part, safe="/~:@!&',;=") for number, part in parts)
         # "//" at the start would name another host.
         found.append(f"/%2F{text[2:]}" if text.startswith("//") else text)
     return found
-
-
-def parameters(pattern: str) -> list[str]:
-    """Return the names of its parameters, in their order."""
-    return PARAMETER.findall(pattern)

@@ -221,43 +221,28 @@ def vocabulary(consumer: ConsumerEntry) -> Vocabulary:
     return Vocabulary(tuple(reader.named()), sends, receives, shown)
 
 
+def within(shape: Shape) -> Iterator[Shape]:
+    """Yield a shape and those within it; those within what it refers to are not looked for."""
+    yield shape
+    inner: list[Shape] = []
+    match shape:
+        case ListOf(item):
+            inner = [item]
+        case MapOf(value):
+            inner = [value]
+        case TupleOf(items, rest):
+            inner = [*items, *([] if rest is None else [rest])]
+        case Choice(members):
+            inner = [*members]
+        case Struct(fields, rest):
+            inner = [*(field.shape for field in fields), *([] if rest is None else [rest])]
+    for each in inner:
+        yield from within(each)
+
+
 def references(shape: Shape) -> Iterator[str]:
     """Yield the names that a shape refers to; those within what it refers to are not looked for."""
-    match shape:
-        case Reference(name):
-            yield name
-        case ListOf(inner) | MapOf(inner):
-            yield from references(inner)
-        case TupleOf(items, rest):
-            for item in (*items, *([] if rest is None else [rest])):
-                yield from references(item)
-        case Choice(members):
-            for member in members:
-                yield from references(member)
-        case Struct(fields, rest):
-            for field in fields:
-                yield from references(field.shape)
-            if rest is not None:
-                yield from references(rest)
-
-
-def choices(shape: Shape) -> Iterator[Choice]:
-    """Yield the choices within a shape; those within what it refers to are not looked for."""
-    match shape:
-        case ListOf(inner) | MapOf(inner):
-            yield from choices(inner)
-        case TupleOf(items, rest):
-            for item in (*items, *([] if rest is None else [rest])):
-                yield from choices(item)
-        case Choice(members):
-            yield shape
-            for member in members:
-                yield from choices(member)
-        case Struct(fields, rest):
-            for field in fields:
-                yield from choices(field.shape)
-            if rest is not None:
-                yield from choices(rest)
+    return (each.name for each in within(shape) if isinstance(each, Reference))
 
 
 def words(text: str) -> list[str]:

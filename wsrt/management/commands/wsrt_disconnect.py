@@ -93,5 +93,5 @@ async def _count(to: Audience, namespace: str | None) -> int:
         case Room():
             return sum(count.connections for count in await store.counts([(space, to.name) for space in spaces]))
         case Connection():
-            return int(any([await is_connected(space, to.id) for space in spaces]))
+            return int(await is_connected(spaces, to.id))
     raise TypeError(f"nobody counts {to!r}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...description import ConsumerEntry
-from ..patterns import parameters, patterns
+from ...routes import parameters_of
+from ..patterns import patterns
 from ..shapes import Message, Named, Reference, Struct, pascal, references, vocabulary
 from . import names
 from .imports import imports
@@ -121,12 +122,12 @@ class Client:
         found = patterns(self._entry["paths"])
         if not found:
             return ""
-        every = names.parameters(name for pattern in found for name in parameters(pattern))
+        every = names.parameters(name for pattern in found for name in parameters_of(pattern))
         text = ""
         if len(found) > 1:
             # Each pattern has its own parameters: a mixture leads nowhere.
             for pattern in found:
-                signature = self._signature([every[name] for name in parameters(pattern)])
+                signature = self._signature([every[name] for name in parameters_of(pattern)])
                 text += f"\n    @{self._import('overload')}\n    @staticmethod\n{signature} ...\n"
         signature = self._signature(list(every.values()), " | None = None" if text else "")
         about = f"Return the path of {' or '.join(f'``{pattern}``' for pattern in found)}."

@@ -21,8 +21,8 @@ from ..shapes import (
     Shape,
     Struct,
     TupleOf,
-    choices,
     references,
+    within,
 )
 from . import literals
 from .layout import Expression, Prefixed, Union, call, flat, layout, statement, subscript
@@ -67,9 +67,10 @@ class Types:
         self._tags = {
             (member.name, choice.tag)
             for each in named.values()
-            for choice in choices(each.shape)
+            for choice in within(each.shape)
+            if isinstance(choice, Choice) and choice.tag is not None
             for member in choice.members
-            if choice.tag is not None and isinstance(member, Reference)
+            if isinstance(member, Reference)
         }
         # What is written already: of other names Python knows nothing yet when it runs a line.
         self._written: set[str] = set()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...description import ConsumerEntry
-from ..patterns import parameters, patterns
+from ...routes import parameters_of
+from ..patterns import patterns
 from ..shapes import Message, vocabulary
 from .names import Fixed, local
 from .text import comment, key
@@ -119,7 +120,7 @@ def _reply(message: Message, received: Mapping[str, str]) -> str:
 
 
 def _parameters(pattern: str) -> str:
-    fields = "; ".join(f"readonly {key(name)}: wsrt.PathParameter" for name in parameters(pattern))
+    fields = "; ".join(f"readonly {key(name)}: wsrt.PathParameter" for name in parameters_of(pattern))
     return f"parameters: {{ {fields} }}" if fields else ""
 
 

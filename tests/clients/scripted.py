@@ -15,6 +15,7 @@ from typing import Any, Self
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 SECONDS = 15.0
@@ -134,7 +135,8 @@ class ScriptedServer:
 
     Attributes:
         handshakes: every attempt, also those that were refused.
-        most_open: how many connections were open at once, at most.
+        most_open: how many connections were open at once, at most. One whose client has said goodbye is not
+            open any more, though its TCP connection may take a moment longer.
         refuse: the HTTP status by which handshakes are refused; None to accept them.
         gate: handshakes wait for it.
         speaks: the subprotocol that it chooses, if it is offered.
@@ -151,7 +153,6 @@ class ScriptedServer:
         self.gate.set()
         self.speaks: str | None = "wsrt.v1"
         self.on_connect: Callable[[Peer], Any] | None = None
-        self._open = 0
         self._waiting: asyncio.Queue[Peer] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
@@ -213,13 +214,9 @@ class ScriptedServer:
     async def _serve(self, ws: ServerConnection) -> None:
         peer = Peer(ws)
         self.peers.append(peer)
-        self._open += 1
-        self.most_open = max(self.most_open, self._open)
-        try:
-            if self.on_connect is not None:
-                asyncio.get_running_loop().create_task(self.on_connect(peer))
-            else:
-                self._waiting.put_nowait(peer)
-            await peer.serve()
-        finally:
-            self._open -= 1
+        self.most_open = max(self.most_open, sum(peer.ws.state is State.OPEN for peer in self.peers))
+        if self.on_connect is not None:
+            asyncio.get_running_loop().create_task(self.on_connect(peer))
+        else:
+            self._waiting.put_nowait(peer)
+        await peer.serve()

@@ -22,10 +22,10 @@ from tests.chat.events import Said
 from tests.support.layer import FakeLayer, installed
 from wsrt import Event, RootEvent, TypedEventConsumer, close_codes
 from wsrt.addresses import Everyone, Room
+from wsrt.console.actions import _storable
 from wsrt.console.announcing import Problem, Wrong, purpose, read_event, skeleton
 from wsrt.console.realtime import ANNOUNCE, DISCONNECT, PERMISSIONS, VIEW
 from wsrt.console.targets import Target
-from wsrt.console.views import _storable
 from wsrt.testing import connect
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -396,7 +396,6 @@ async def test_search_among_many_accounts(operator: MakeOperator, monkeypatch: p
         assert [row[0] for row in rows(text, "users")] == [f"{users[n].pk} smith{n:04}" for n in (3, 119)]
         assert note.findall(text) == [" hidden"]
         monkeypatch.setattr(names, "MATCHES", 10)
-        monkeypatch.setattr(pages, "MATCHES", 10)
         text = await root.see("users", namespace="chat", q="smith")
         assert len(rows(text, "users")) == 1
         assert note.findall(text) == [""]

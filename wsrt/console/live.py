@@ -78,7 +78,7 @@ class AdminConsumer(TypedEventConsumer):
         if not await self._may_stay_here():
             return
         if isinstance(question, WatchUsers) and self._names is not None:
-            question.also(await run_in_thread(self._names.matching, question.search))
+            question.also(*await run_in_thread(self._names.matching, question.search))
         self._looking = asyncio.create_task(self._look(question))
 
     async def _may_stay_here(self) -> bool:

@@ -8,7 +8,10 @@ from typing import Any
 from django.contrib.auth import get_permission_codename, get_user_model
 from django.core.exceptions import ValidationError
 
-from .pages import MATCHES, ConnectionRow, UserRow
+from .pages import ConnectionRow, UserRow
+
+MATCHES = 2000
+"""Accounts of which a search by name finds those that are connected."""
 
 REMEMBERED = 5000
 """Names that are kept, before all are asked for anew."""
@@ -46,13 +49,18 @@ class Names:
         self._look_up({user_id})
         return self._known.get(user_id, "")
 
-    def matching(self, text: str) -> list[str]:
-        """Return ids of the users whose names contain a text, of the first MATCHES + 1. Queries the database."""
+    def matching(self, text: str) -> tuple[list[str], bool]:
+        """
+        Return ids of the users whose names contain a text, and whether there are more. Queries the database.
+
+        No more than MATCHES are looked at.
+        """
         if not self.is_shown or not text or "\0" in text:
-            return []
+            return [], False
         field = self.model.USERNAME_FIELD
         users = self.model._default_manager.filter(**{f"{field}__icontains": text}).order_by(field)
-        return [str(key) for key in users.values_list("pk", flat=True)[: MATCHES + 1]]
+        ids = [str(key) for key in users.values_list("pk", flat=True)[: MATCHES + 1]]
+        return ids[:MATCHES], len(ids) > MATCHES
 
     def knows(self, rows: Iterable[UserRow | ConnectionRow]) -> bool:
         """Return whether put() would ask nobody."""

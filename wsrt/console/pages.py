@@ -26,9 +26,6 @@ from ..protocol.events import Event
 SHOWN = 100
 """Rows of a page, about."""
 
-MATCHES = 2000
-"""Accounts of which a search by name finds those that are connected."""
-
 DATA_CHARACTERS = 500
 """What is shown of a member's data: a page of members must fit into one frame."""
 
@@ -222,10 +219,10 @@ class WatchUsers(Event, name="users.watch"):
     _named: tuple[str, ...] = PrivateAttr(default=())
     _is_cut: bool = PrivateAttr(default=False)
 
-    def also(self, ids: Sequence[str]) -> None:
-        """Search for these users too, whatever their ids contain; for no more than MATCHES of them."""
-        self._named = tuple(ids[:MATCHES])
-        self._is_cut = len(ids) > MATCHES
+    def also(self, ids: Sequence[str], is_cut: bool) -> None:
+        """Search for these users too, whatever their ids contain; ``is_cut`` where there are more of that name."""
+        self._named = tuple(ids)
+        self._is_cut = is_cut
 
     async def read(self) -> Users:
         """Return the answer. Raises StoreUnavailable, WrongContext."""

@@ -122,28 +122,34 @@ NOT_FOUND = Close(CloseCode.NOT_FOUND, "Not found", Reconnect.NEVER)
 REPLACED = Close(CloseCode.REPLACED, "Replaced by a newer connection", Reconnect.NEVER)
 DISCONNECTED = Close(CloseCode.DISCONNECTED, "Disconnected by the server", Reconnect.NEVER)
 
+
+def gettext_noop(text: str) -> str:
+    """Return a text as it is, marked for the catalogs of translations: by Django's name, without Django."""
+    return text
+
+
 TABLE: dict[Close, str] = {
-    NORMAL: "the consumer closes normally",
-    SERVER_SHUTTING_DOWN: "the server drains its connections before it exits",
-    HEARTBEAT_TIMEOUT: "nothing was received since the last ping",
-    INVALID_MESSAGE_PAYLOAD: "a frame is not UTF-8, not JSON, or not an envelope",
-    INVALID_EVENT_DATA: "the data fails the event's model",
-    UNKNOWN_EVENT: "the event is not in the catalog",
-    TOO_MANY_VIOLATIONS: "more than `max_violations` invalid frames were reported within a minute",
-    MESSAGE_TOO_LARGE: "a frame is over `max_payload` bytes",
-    MESSAGE_HANDLING_FAILED: "a handler raised what is no refusal",
-    CONNECTION_SETUP_FAILED: "`authorize` or `on_connect` raised",
-    OUTBOUND_PUBLISH_FAILED: "the server's send failed while the peer was there",
-    BACKPRESSURE_OVERFLOW: "the outbox went over its limits",
-    UNAUTHENTICATED: "`authorize` or `on_connect` refused an anonymous user",
-    CREDENTIALS_EXPIRED: "the session or ticket is no longer good",
-    FORBIDDEN: "`authorize` or `on_connect` refused a known user",
-    NOT_FOUND: "`Http404` while setting up",
-    CONNECTION_SETUP_TIMEOUT: "`authorize` and `on_connect` were not done in time",
-    REPLACED: 'the user opened more connections than allowed, with the policy "replace"',
-    DISCONNECTED: "an operator or `disconnect()` ended it",
-    RATE_LIMIT_EXCEEDED: "the inbound rate, or the inbox, went over its limit",
-    TOO_MANY_CONNECTIONS: "a limit of connections was reached",
+    NORMAL: gettext_noop("the consumer closes normally"),
+    SERVER_SHUTTING_DOWN: gettext_noop("the server drains its connections before it exits"),
+    HEARTBEAT_TIMEOUT: gettext_noop("nothing was received since the last ping"),
+    INVALID_MESSAGE_PAYLOAD: gettext_noop("a frame is not UTF-8, not JSON, or not an envelope"),
+    INVALID_EVENT_DATA: gettext_noop("the data fails the event's model"),
+    UNKNOWN_EVENT: gettext_noop("the event is not in the catalog"),
+    TOO_MANY_VIOLATIONS: gettext_noop("more than `max_violations` invalid frames were reported within a minute"),
+    MESSAGE_TOO_LARGE: gettext_noop("a frame is over `max_payload` bytes"),
+    MESSAGE_HANDLING_FAILED: gettext_noop("a handler raised what is no refusal"),
+    CONNECTION_SETUP_FAILED: gettext_noop("`authorize` or `on_connect` raised"),
+    OUTBOUND_PUBLISH_FAILED: gettext_noop("the server's send failed while the peer was there"),
+    BACKPRESSURE_OVERFLOW: gettext_noop("the outbox went over its limits"),
+    UNAUTHENTICATED: gettext_noop("`authorize` or `on_connect` refused an anonymous user"),
+    CREDENTIALS_EXPIRED: gettext_noop("the session or ticket is no longer good"),
+    FORBIDDEN: gettext_noop("`authorize` or `on_connect` refused a known user"),
+    NOT_FOUND: gettext_noop("`Http404` while setting up"),
+    CONNECTION_SETUP_TIMEOUT: gettext_noop("`authorize` and `on_connect` were not done in time"),
+    REPLACED: gettext_noop('the user opened more connections than allowed, with the policy "replace"'),
+    DISCONNECTED: gettext_noop("an operator or `disconnect()` ended it"),
+    RATE_LIMIT_EXCEEDED: gettext_noop("the inbound rate, or the inbox, went over its limit"),
+    TOO_MANY_CONNECTIONS: gettext_noop("a limit of connections was reached"),
 }
 """Every row of the table with the words "issued when"."""
 

@@ -12,7 +12,9 @@ import pytest
 import yaml
 from django.core.management import call_command
 from django.test import Client as Browser
+from django.utils import translation
 
+from scripts.translations import languages
 from tests.admin.conftest import make_user, page
 from tests.chat.consumers import ChatConsumer
 from tests.schema.consumers import EveryTypeConsumer
@@ -246,3 +248,19 @@ def test_permission(name: str) -> None:
 def test_link(browser: Browser) -> None:
     """The way there is on every page."""
     assert f'href="{page("schema")}"' in browser.get(page("log")).content.decode()
+
+
+@pytest.mark.parametrize("language", languages())
+def test_close_table_in_other_languages(settings: Any, language: str) -> None:
+    """The page says in the reader's language when a connection is closed; documents say it in English."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
+    browser = Browser(headers={"Accept-Language": language})
+    browser.force_login(make_user("operator", VIEW))
+    texts = list(close_codes.TABLE.values())
+    with translation.override("en"):
+        shown = html.unescape(see(browser))
+        document = download(browser, "asyncapi.json").content.decode()
+    with translation.override(language):
+        assert all(translation.gettext(text).replace("`", "") in shown for text in texts)
+    assert not any(text.replace("`", "") in shown for text in texts)
+    assert all(json.dumps(text)[1:-1] in document for text in texts)

@@ -133,6 +133,23 @@ def test_all_consumers() -> None:
     assert names == ["Chat", "EveryType"]
 
 
+def test_bases(project: Namespaces, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others inherit from, and no route leads to, is described only if somebody asks for it."""
+    base = type("BaseConsumer", (TypedEventConsumer,), {"namespace": "of-base", "__module__": __name__})
+    derived = type("DerivedConsumer", (base,), {"namespace": "of-derived", "__module__": __name__})
+    for consumer in (base, derived):
+        project.add(consumer.namespace, consumer, consumer.catalog)
+    # Neither has a route here: both may have one elsewhere.
+    assert {"Base", "Derived"} <= {entry["name"] for entry in describe()["consumers"]}
+    routed = URLRouter([path("derived/", derived.as_asgi())])
+    monkeypatch.setattr(sys.modules[__name__], "routed", routed, raising=False)
+    settings.ASGI_APPLICATION = f"{__name__}.routed"
+    names = {entry["name"] for entry in describe()["consumers"]}
+    assert "Derived" in names
+    assert "Base" not in names
+    assert describe([base])["consumers"][0]["name"] == "Base"
+
+
 def test_same_text_every_time() -> None:
     """The same project gives the same text."""
     assert json.dumps(describe()) == json.dumps(describe())
@@ -218,6 +235,14 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert load((tmp_path / name).read_text()) == document
     call_command("wsrt_schema", format="json-schema")
     assert "Chat.sends" in json.loads(capsys.readouterr().out)["$defs"]
+
+
+def test_command_names_the_cookie(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """The cookie that a browser is known by is called as the project calls it."""
+    settings.SESSION_COOKIE_NAME = "who"
+    call_command("wsrt_schema")
+    schemes = json.loads(capsys.readouterr().out)["components"]["securitySchemes"]
+    assert schemes["session"]["name"] == "who"
 
 
 def test_command_without_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from django.conf import settings
-
 from ..protocol.schema import BY_NAME, GIVEN
 from .description import ConsumerEntry, Description, EventEntry
 from .routes import parameters_of
@@ -18,12 +16,18 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 REF = {"description": "Marks a request; its answer carries the same.", "type": ["string", "integer"], "maxLength": 64}
 
 
-def asyncapi(description: Description, *, title: str = "Realtime", version: str = "1.0.0") -> dict[str, Any]:
+def asyncapi(
+    description: Description, *, title: str = "Realtime", version: str = "1.0.0", session_cookie: str = "sessionid"
+) -> dict[str, Any]:
     """
     Return an AsyncAPI 3.0 document: a channel for each consumer and URL pattern.
 
     Operations are the application's: it receives what clients send. Requests are answered by ``ref``. Close codes and
     what clients do after them stand in ``x-wsrt-closes``.
+
+    Args:
+        session_cookie: the name of the cookie that browsers are known by: ``SESSION_COOKIE_NAME`` of the project, which
+            is no part of the description, for it differs from one deployment to another.
     """
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
@@ -56,7 +60,7 @@ def asyncapi(description: Description, *, title: str = "Realtime", version: str 
             "securitySchemes": {
                 "session": {
                     "type": "httpApiKey",
-                    "name": settings.SESSION_COOKIE_NAME,
+                    "name": session_cookie,
                     "in": "cookie",
                     "description": "The session of Django, as of the page that opens the socket.",
                 }

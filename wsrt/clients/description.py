@@ -131,11 +131,17 @@ def describe(consumers: Iterable[type[TypedEventConsumer]] | None = None) -> Des
 
 
 def known_consumers() -> Iterator[type[TypedEventConsumer]]:
-    """Yield the consumers that are known to this process, but for wsrt's own."""
+    """
+    Yield the consumers that are known to this process, but for wsrt's own and for bases.
+
+    A base is what no route leads to, and one with a route inherits from: nobody connects to it.
+    """
     application()  # what it imports declares consumers
+    routed = routes()
+    bases = {base for consumer in routed for base in consumer.__mro__[1:]} - routed.keys()
     for space in sorted(namespaces):
         for consumer in namespaces[space].consumers:
-            if issubclass(consumer, TypedEventConsumer) and not space.startswith(OWN):
+            if issubclass(consumer, TypedEventConsumer) and not space.startswith(OWN) and consumer not in bases:
                 yield consumer
 
 

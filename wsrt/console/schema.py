@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -98,7 +99,7 @@ def closes(description: Description) -> list[dict[str, Any]]:
     }
     return [
         # Backquotes are for Markdown.
-        {**row, "issued": row["issued"].replace("`", ""), "then": then[Reconnect(row["reconnect"])]}
+        {**row, "issued": _(row["issued"]).replace("`", ""), "then": then[Reconnect(row["reconnect"])]}
         for row in description["closes"]
     ]
 
@@ -119,7 +120,10 @@ def available_files() -> dict[str, str]:
 def file_text(name: str) -> str:
     """Return a document by its name. Raises UNDESCRIBABLE."""
     description = describe()
-    document = json_schema(description) if name == "frames.json" else asyncapi(description)
+    if name == "frames.json":
+        document = json_schema(description)
+    else:
+        document = asyncapi(description, session_cookie=settings.SESSION_COOKIE_NAME)
     return to_yaml(document) if name.endswith(".yaml") else to_json(document)
 
 

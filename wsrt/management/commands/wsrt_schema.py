@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
@@ -31,7 +32,12 @@ class Command(BaseCommand):
         if not description["consumers"]:
             raise CommandError('No consumer is known: WSRT["CONSUMERS"] names the modules that are looked for.')
         if options["format"] == "asyncapi":
-            document = asyncapi(description, title=options["title"], version=options["version_of"])
+            document = asyncapi(
+                description,
+                title=options["title"],
+                version=options["version_of"],
+                session_cookie=settings.SESSION_COOKIE_NAME,
+            )
         else:
             document = json_schema(description)
         output: Path | None = options["output"]

@@ -108,6 +108,8 @@ def test_shape(annotation: Any, expected: Shape) -> None:
         ({"anyOf": [{"type": "string"}, {"type": "string"}]}, STRING),
         ({"type": "array", "prefixItems": [{"type": "string"}], "minItems": 0}, TupleOf((STRING,), Anything(), 0)),
         ({"type": "array", "items": False}, ListOf(Nothing())),
+        ({"enum": []}, Nothing()),
+        ({"anyOf": []}, Nothing()),
         ({"const": {"a": 1}}, Anything()),
         ({"not": {"type": "string"}}, Anything()),
     ],

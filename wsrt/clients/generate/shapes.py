@@ -45,7 +45,7 @@ class Anything:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Nothing:
-    """No value at all: a list of it is empty."""
+    """No value at all: a list of it is empty, and an object that needs one cannot be made."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -354,8 +354,8 @@ class _Reader:
             inner = shape.members if isinstance(shape, Choice) and shape.tag is None else (shape,)
             # By their text: 1 and True are two values of JSON, and equal in Python.
             members.extend(each for each in inner if repr(each) not in map(repr, members))
-        if len(members) == 1:
-            return members[0]
+        if len(members) < 2:
+            return members[0] if members else Nothing()
         tag = discriminator.get("propertyName") if isinstance(discriminator, dict) else None
         return Choice(tuple(members), tag)
 
@@ -397,6 +397,8 @@ class _Reader:
 
 
 def _literals(values: list[Any]) -> Shape:
+    if not values:
+        return Nothing()  # an Enum without members
     if all(isinstance(value, str | int | float | bool | None) for value in values):
         return Literals(tuple(values))
     return Anything()

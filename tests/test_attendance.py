@@ -7,6 +7,8 @@ import os
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
+from django.utils.functional import SimpleLazyObject
 from pydantic import BaseModel
 
 from tests.support.waiting import aeventually
@@ -285,6 +287,22 @@ def test_process_without_connections() -> None:
             read()  # type: ignore[operator]
 
 
+@pytest.mark.django_db
+def test_users_that_are_looked_up_late(settings: Any) -> None:
+    """``request.user`` and querysets ask the database where they are handed over, not in the loop of the store."""
+    settings.WSRT = {"PRESENCE": {"BACKEND": "wsrt.presence.cache.CachePresence"}}
+    accounts = get_user_model()
+    accounts.objects.create_user("ada")
+
+    def lazy() -> Any:
+        return SimpleLazyObject(accounts.objects.get)
+
+    assert presence.is_online(lazy()) is False
+    assert presence.online(accounts.objects.all()) == set()
+    assert presence.online([lazy()]) == set()
+    assert list(presence.connections(user=lazy())) == []
+
+
 async def test_sync_in_a_loop() -> None:
     """The synchronous form would block the loop: it names its twin."""
     with pytest.raises(WrongContext, match=r"presence\.acount"):
@@ -298,6 +316,29 @@ async def test_missing_store(settings: Any) -> None:
         await client.request(Again())
         with pytest.raises(presence.StoreUnavailable, match=r"manage\.py check"):
             await presence.acount("hall")
+
+
+class Secret(Card):
+    password: str
+
+
+class FrankMember(TypedEventConsumer):
+    namespace = "frank-member"
+    presence = Card
+
+    async def on_connect(self) -> None:
+        await self.set_user_id("ada")
+        await self.join("a")
+
+    async def member(self, room: str) -> Card:
+        return Secret(name="ada", password="hunter2")
+
+
+async def test_member_shows_the_declared_model() -> None:
+    """What a subclass of the declared model has besides is nobody's business."""
+    async with connect(FrankMember):
+        (member,) = await presence.amembers("a", namespace="frank-member")
+        assert member.data == {"name": "ada"}
 
 
 class WrongMember(TypedEventConsumer):

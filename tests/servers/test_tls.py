@@ -77,7 +77,7 @@ async def test_stuck_client(secure: tuple[Server, ssl.SSLContext]) -> None:
     def one_is_left() -> bool:
         return sum(one.status == psutil.CONN_ESTABLISHED for one in process.net_connections("tcp")) == 1
 
-    await aeventually(one_is_left, "the stuck socket to be gone", OUTBOX_SECONDS + 5)
+    await aeventually(one_is_left, "the stuck socket to be gone", OUTBOX_SECONDS + 30)
 
 
 async def test_drain(secure: tuple[Server, ssl.SSLContext]) -> None:

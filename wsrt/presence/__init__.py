@@ -307,12 +307,15 @@ def count(room: str, *, namespace: str = "default") -> int:
 
 def is_online(user: object, *, namespace: str | None = None) -> bool:
     """Return whether a user has a connection. See ais_online()."""
-    return run(ais_online, user, namespace=namespace)
+    return run(ais_online, user_key(user), namespace=namespace)
 
 
 def online(users: Iterable[U], *, namespace: str | None = None) -> set[U]:
     """Return those of some users who have a connection. See aonline()."""
-    return run(aonline, users, namespace=namespace)
+    # Here, not in the loop: querysets and request.user ask the database when they are first looked at.
+    keys = {user: user_key(user) for user in users}
+    there = run(aonline, keys.values(), namespace=namespace)
+    return {user for user, key in keys.items() if key in there}
 
 
 def rooms(
@@ -331,7 +334,8 @@ def connections(
     after: str | None = None,
 ) -> Page[ConnectionInfo]:
     """Return connections of a namespace. See aconnections()."""
-    return run(aconnections, room=room, user=user, namespace=namespace, limit=limit, after=after)
+    user_id = None if user is None else user_key(user)
+    return run(aconnections, room=room, user=user_id, namespace=namespace, limit=limit, after=after)
 
 
 def stats() -> Stats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
@@ -63,6 +64,15 @@ async def test_user_in_a_room(run: Run) -> None:
         assert await client.receive(Said) == Said(text="hi")
         await elsewhere.assert_silent()
         await other.assert_silent()
+
+
+async def test_json(run: Run) -> None:
+    """For programs it says in one document what was published to whom."""
+    async with chat("ada") as client:
+        args = ["lobby", "said", '{"text": "hi"}', "--namespace", "chat", "--user", "ada", "--json"]
+        document = json.loads(await run("wsrt_publish", *args))
+        assert await client.receive(Said) == Said(text="hi")
+    assert document == {"event": "said", "to": {"room": "lobby", "user": "ada"}, "namespace": "chat"}
 
 
 async def test_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -23,6 +24,8 @@ class Command(BaseCommand):
         parser.add_argument("json", metavar="JSON", help="its data; - reads it from the standard input")
         parser.add_argument("--namespace", default="default", help="'default' unless given")
         parser.add_argument("--user", help="a user id")
+        # "json" is the data.
+        parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON document, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         namespace, name, text = options["namespace"], options["event"], options["json"]
@@ -38,6 +41,10 @@ class Command(BaseCommand):
             except Wrong as error:
                 raise CommandError(_explanation(namespace, name, error)) from None
             publish_to_audience(to, event, namespace=namespace, on_commit=False)
+        if options["as_json"]:
+            whom = {key: options[key] for key in ("room", "user") if options[key] is not None}
+            self.stdout.write(json.dumps({"event": name, "to": whom, "namespace": namespace}, indent=2))
+            return
         self.stdout.write(self.style.SUCCESS(f"Published {name!r} to {to!r} of {namespace!r}."))
 
 

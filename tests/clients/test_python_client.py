@@ -166,6 +166,31 @@ async def test_get_token_awaits_what_was_cancelled(server: ScriptedServer, make:
     assert isinstance(errors[0].__cause__, asyncio.CancelledError)
 
 
+async def test_get_token_that_hangs(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """Whoever does not answer in the time of a connection is given up, and asked anew."""
+    asked: list[int] = []
+
+    async def get_token() -> str:
+        asked.append(1)
+        if len(asked) == 1:
+            await asyncio.sleep(3600)
+        return "token"
+
+    client = make(get_token=get_token, timings=Timings(connect=0.2, later=0.01))
+    client.start()
+    peer = await server.greet()
+    assert peer.token == "token"
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("given", [{"token": ""}, {"get_token": lambda: ""}])
+async def test_empty_token(server: ScriptedServer, make: Callable[..., NewsClient], given: dict[str, Any]) -> None:
+    """An empty token is none."""
+    make(**given).start()
+    peer = await server.greet()
+    assert peer.offered == ["wsrt.v1"]
+
+
 async def test_get_token_keeps_its_cancellation(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
     """close() ends a client whose get_token does not let itself be cancelled."""
     asked = asyncio.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 from enum import IntFlag
@@ -17,7 +18,7 @@ from wsrt.clients.description import describe
 from wsrt.exceptions import InvalidFrame
 from wsrt.protocol.catalog import Catalog
 from wsrt.protocol.envelope import encode
-from wsrt.protocol.schema import without_words
+from wsrt.protocol.schema import Schema, without_words
 from wsrt.testing import connect
 
 
@@ -258,3 +259,34 @@ def test_half_a_character(text: str, ref: str) -> None:
     with pytest.raises(InvalidFrame) as caught:
         Catalog([Odd], []).decode(frame)
     assert caught.value.ref == json.loads(f'"{ref}"')
+
+
+class Way(enum.Enum):
+    EMAIL = "email"
+    POST = "post"
+    SMS = "sms"
+    MAIL = "email"  # noqa: PIE796 - a second name of a member
+
+
+class Ways(BaseModel):
+    ways: set[Way] = {Way.SMS, Way.EMAIL}
+
+
+class InAnyOrder(Event, name="in-any-order"):
+    ways: set[Way] = {Way.SMS, Way.POST, Way.EMAIL}
+    by_name: dict[str, frozenset[str]] = {"a": frozenset({"x", "z", "y"})}
+    several: list[set[int]] = [{3, 1, 2}]
+    inner: Ways = Ways()
+
+
+def test_sets_have_one_order() -> None:
+    """Sets in defaults are written in one order: every process has the same schema, and the same hash."""
+    schema = InAnyOrder.model_json_schema(schema_generator=Schema)
+    defaults = {name: field.get("default") for name, field in schema["properties"].items()}
+    assert defaults == {
+        "ways": ["email", "post", "sms"],
+        "by_name": {"a": ["x", "y", "z"]},
+        "several": [[1, 2, 3]],
+        "inner": {"ways": ["email", "sms"]},
+    }
+    assert schema["$defs"]["Way"]["enum"] == ["email", "post", "sms"]

@@ -7,9 +7,11 @@ One way of writing it for the hash by which servers and clients know each other,
 from __future__ import annotations
 
 import enum
+import json
 import math
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -51,7 +53,14 @@ class Schema(GenerateJsonSchema):
         written = super().enum_schema(schema)
         if issubclass(schema["cls"], enum.Flag):
             del written["enum"]
+        elif "enum" in written:
+            # A member of two names is one value. By text, for 1 and true are two.
+            written["enum"] = list({_text(value): value for value in written["enum"]}.values())
         return written
+
+    def encode_default(self, dft: Any) -> Any:
+        """Write sets in one order: theirs is another one in each process."""
+        return _in_order(dft, super().encode_default(dft))
 
 
 def as_plain(value: Any) -> Any:
@@ -84,6 +93,29 @@ def without_words(schema: Any) -> Any:
         elif key not in WORDS:
             found[key] = inner if key in GIVEN else without_words(inner)
     return found
+
+
+def _in_order(value: Any, written: Any) -> Any:
+    """Return what was written of a value, with its sets in the order of their members' text."""
+    match value, written:
+        case ((set() | frozenset()), list()):
+            return sorted(written, key=_text)
+        case BaseModel(), dict():
+            found = {
+                field.serialization_alias or field.alias or name: getattr(value, name, None)
+                for name, field in type(value).model_fields.items()
+            }
+            return {key: _in_order(found.get(key), inner) for key, inner in written.items()}
+        case dict(), dict() if len(value) == len(written):
+            pairs = zip(value.values(), written.items(), strict=True)
+            return {key: _in_order(inner, text) for inner, (key, text) in pairs}
+        case ((list() | tuple()), list()) if len(value) == len(written):
+            return [_in_order(inner, text) for inner, text in zip(value, written, strict=True)]
+    return written
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _is_finite(value: Any) -> bool:

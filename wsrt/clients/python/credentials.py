@@ -13,7 +13,8 @@ class Credentials:
     """Keeps a token for as long as the server takes it."""
 
     def __init__(self, token: str | None, get_token: GetToken | None) -> None:
-        self._token = token
+        # An empty one is none.
+        self._token = token or None
         self._get_token = get_token
 
     @property
@@ -29,5 +30,5 @@ class Credentials:
         """Return the token; ask for one where there is none. Called by one task at a time."""
         if self._token is None and self._get_token is not None:
             found = self._get_token()
-            self._token = await found if inspect.isawaitable(found) else found
+            self._token = (await found if inspect.isawaitable(found) else found) or None
         return self._token

@@ -336,7 +336,8 @@ class Link:
         """Serve one connection to its end."""
         try:
             try:
-                token = await self._credentials.get()
+                async with asyncio.timeout(self._timings.connect):
+                    token = await self._credentials.get()
             finally:
                 if is_cancelled():
                     # Whatever get_token has made of it.

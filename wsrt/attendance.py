@@ -229,10 +229,10 @@ class Attendance:
             raise TypeError(f"member() returns {expected.__name__} or None, not {type(shown).__name__}")
         # As the declared model: a subclass may hold what is nobody's business.
         model = type(shown) if self._shows is True else self._shows
-        data = model.__pydantic_serializer__.to_json(shown, by_alias=True).decode()
-        if len(data.encode()) > MAX_MEMBER_BYTES:
+        data = model.__pydantic_serializer__.to_json(shown, by_alias=True)
+        if len(data) > MAX_MEMBER_BYTES:
             raise UnsendableEvent(f"member({room!r}) is over {MAX_MEMBER_BYTES} bytes; show a reference to large data")
-        return data
+        return data.decode()
 
 
 def _personal(scope: Scope) -> dict[str, Any]:

@@ -7,7 +7,7 @@ It is the only input of what is generated: AsyncAPI, JSON Schema, and the client
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypedDict
 
 from django.core.exceptions import ImproperlyConfigured
@@ -22,7 +22,7 @@ from ..consumers import TypedEventConsumer
 from ..protocol.catalog import namespaces
 from ..protocol.events import Event, meta
 from ..protocol.schema import Schema, as_plain
-from .routes import application, client_name, routes
+from .routes import client_name, routes
 
 __all__ = ["CloseEntry", "ConsumerEntry", "Description", "EventEntry", "describe", "known_consumers"]
 
@@ -111,8 +111,9 @@ def describe(consumers: Iterable[type[TypedEventConsumer]] | None = None) -> Des
     """
     from .. import __version__  # there: the package imports this one's neighbours
 
-    found = list(known_consumers() if consumers is None else consumers)
+    # First: what the application imports declares consumers.
     paths = routes()
+    found = list(_known(paths) if consumers is None else consumers)
     entries: dict[str, ConsumerEntry] = {}
     for consumer in found:
         entry = _consumer(consumer, paths.get(consumer, []))
@@ -132,20 +133,22 @@ def describe(consumers: Iterable[type[TypedEventConsumer]] | None = None) -> Des
 
 def known_consumers() -> Iterator[type[TypedEventConsumer]]:
     """
-    Yield the consumers that are known to this process, but for wsrt's own and for bases.
+    Return the consumers that are known to this process, but for wsrt's own and for bases.
 
     A base is what no route leads to, and one with a route inherits from: nobody connects to it.
     """
-    application()  # what it imports declares consumers
-    routed = routes()
+    return _known(routes())
+
+
+# Private.
+
+
+def _known(routed: Mapping[type, object]) -> Iterator[type[TypedEventConsumer]]:
     bases = {base for consumer in routed for base in consumer.__mro__[1:]} - routed.keys()
     for space in sorted(namespaces):
         for consumer in namespaces[space].consumers:
             if issubclass(consumer, TypedEventConsumer) and not space.startswith(OWN) and consumer not in bases:
                 yield consumer
-
-
-# Private.
 
 
 def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerEntry:

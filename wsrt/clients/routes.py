@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 
 from ..consumers import TypedEventConsumer
 
-__all__ = ["PARAMETER", "application", "client_name", "parameters_of", "path_of", "routes"]
+__all__ = ["PARAMETER", "client_name", "parameters_of", "path_of", "routes"]
 
 Patterns = tuple[Any, ...]
 """Django's patterns of one route, from the outermost router in."""

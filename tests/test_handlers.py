@@ -385,7 +385,7 @@ def test_two_handlers_by_inheritance() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["send", "join", "user", "authorize", "on_connect", "handlers", "max_rooms", "scope_of", "dispatch", "_send"],
+    ["send", "join", "user", "authorize", "on_connect", "handlers", "max_rooms", "scope_of", "dispatch", "_publish"],
 )
 def test_hidden_name(name: str) -> None:
     """A handler must not hide a name of TypedEventConsumer."""
@@ -770,7 +770,7 @@ def test_methods_are_no_attributes(name: str) -> None:
         TypedEventConsumer.as_asgi(**{name: 5})
 
 
-@pytest.mark.parametrize("name", ["scope", "_pump", "_channel"])
+@pytest.mark.parametrize("name", ["scope", "_pump"])
 def test_names_of_instances(name: str) -> None:
     """A handler must not hide what an instance has."""
 

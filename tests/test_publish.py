@@ -27,10 +27,10 @@ from wsrt import (
     apublish_to_room,
     apublish_to_user,
     broadcast,
-    publish,
     publish_to_audience,
     publish_to_room,
     publish_to_user,
+    sending,
 )
 from wsrt import addresses as to
 from wsrt.delivery.ledger import ledger
@@ -321,7 +321,7 @@ def test_from_many_threads(layer: FakeLayer) -> None:
 
 def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A process without connections that publishes to a layer of its own is told loudly that nobody hears."""
-    monkeypatch.setattr(publish, "nodes", list)
+    monkeypatch.setattr(sending, "nodes", list)
     Reader.as_asgi()  # as a module of routes does that workers import too
     ledger.forget_logged()
     caplog.set_level(logging.WARNING, "wsrt")
@@ -331,7 +331,7 @@ def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtu
 
 async def test_serving_process_is_not_warned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A server to which nobody is connected yet is not warned, in its views neither."""
-    monkeypatch.setattr(publish, "nodes", list)
+    monkeypatch.setattr(sending, "nodes", list)
     ledger.forget_logged()
     await apublish_to_room("a", News(), namespace="publishing")
     await sync_to_async(publish_to_room)("a", News(), namespace="publishing", on_commit=False)

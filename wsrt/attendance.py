@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -18,6 +19,7 @@ from .close_codes import NORMAL, Closed, Reconnect, reconnect_for
 from .delivery.connection import Connection
 from .delivery.ledger import ledger
 from .exceptions import UnsendableEvent
+from .hooks import Hooks, call
 from .presence.store import EVERYONE, UNSAID, Join, Word
 from .presence.stores import option
 from .presence.tracker import Tracker
@@ -49,6 +51,18 @@ class PresenceHooks:
     joined: Callable[[str | None, str], Awaitable[None]]
     left: Callable[[str | None, str], Awaitable[None]]
     hears: bool
+
+    @classmethod
+    def of(cls, hooks: Hooks) -> Self | None:
+        """Return the hooks of presence that a consumer overrides; None where it shows no presence."""
+        if not hooks.presence:
+            return None
+        return cls(
+            member=functools.partial(call, hooks.member) if "member" in hooks.overridden_hooks else None,
+            joined=functools.partial(call, hooks.on_presence_join),
+            left=functools.partial(call, hooks.on_presence_leave),
+            hears=not hooks.overridden_hooks.isdisjoint({"on_presence_join", "on_presence_leave"}),
+        )
 
 
 class Attendance:

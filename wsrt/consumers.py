@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
-import logging
 import sys
 import types
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -13,37 +11,35 @@ from typing import Any, ClassVar, TypeVar
 
 from channels.consumer import AsyncConsumer
 from channels.layers import get_channel_layer
-from django.contrib.auth import get_user_model
-from django.core.exceptions import PermissionDenied
-from django.db import models
 from django.http import QueryDict
 from pydantic import BaseModel
 
-from . import close_codes, publish
+from . import close_codes
 from .addresses import RESERVED, Audience, Connection, Everyone, Room, User, user_key
-from .attendance import PresenceHooks
-from .channel import LayerChannel
 from .close_codes import Close, Closed
 from .conf import conf, problem_of
-from .delivery.ledger import ledger
-from .exceptions import DeclarationError, TooManyRooms, WrongContext
+from .exceptions import DeclarationError, WrongContext
 from .handlers import Handler, check_habits, event_handlers, layer_handlers
 from .node import current_node
 from .protocol.catalog import Catalog, namespaces
-from .protocol.envelope import encode, reserved
 from .protocol.events import Event, meta
 from .pump import Pump
-from .refusals import REFUSALS, setup_close
+from .sending import prepare, send
 from .types import Limits, OnViolation, Publication, Receive, Scope, Send
 
 __all__ = ["TypedEventConsumer"]
 
 T = TypeVar("T")
 
-FIXED = frozenset({"namespace", "out_events", "channel_layer_alias", "catalog", "handlers", "layer_handlers"})
+FIXED = frozenset(
+    {"namespace", "out_events", "channel_layer_alias", "catalog", "handlers", "layer_handlers", "overridden_hooks"}
+)
 """Attributes that the class statement settles; an instance cannot have its own."""
 
-logger = logging.getLogger("wsrt")
+HOOKS = frozenset(
+    {"authorize", "authorize_room", "on_connect", "on_disconnect", "member", "on_presence_join", "on_presence_leave"}
+)
+"""What a subclass may override."""
 
 
 class _FromSettings:
@@ -123,10 +119,10 @@ class TypedEventConsumer(AsyncConsumer):
     catalog: ClassVar[Catalog] = Catalog((), ())
     handlers: ClassVar[Mapping[type[Event], Handler]] = {}
     layer_handlers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+    overridden_hooks: ClassVar[frozenset[str]] = frozenset()
 
     scope: Scope
     _pump: Pump
-    _channel: LayerChannel | None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -139,6 +135,9 @@ class TypedEventConsumer(AsyncConsumer):
         local_names = sys._getframe(1).f_locals
         cls.handlers = types.MappingProxyType(event_handlers(cls, TypedEventConsumer, local_names))
         cls.layer_handlers = layer_handlers(cls, TypedEventConsumer)
+        cls.overridden_hooks = frozenset(
+            name for name in HOOKS if getattr(cls, name) is not getattr(TypedEventConsumer, name)
+        )
         if not isinstance(cls.out_events, Iterable) or isinstance(cls.out_events, type):
             raise DeclarationError(
                 f"{cls.__name__}: out_events is a tuple of event classes, such as (SomeEvent,), not {cls.out_events!r}"
@@ -177,7 +176,6 @@ class TypedEventConsumer(AsyncConsumer):
                 raise TypeError(f"{type(self).__name__}.as_asgi() got {name!r}, which is no attribute of the class")
             _check_limit(type(self), name, value)
             setattr(self, name, value)
-        self._channel = None
 
     @classmethod
     def as_asgi(cls, **attributes: Any) -> Any:
@@ -191,7 +189,7 @@ class TypedEventConsumer(AsyncConsumer):
             raise ValueError(f"{type(self).__name__} serves websocket connections, not {scope['type']!r}")
         self.scope = scope
         limits = Limits(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Limits)})
-        self._pump = Pump(self, current_node(), limits, scope, receive, send)
+        self._pump = Pump(self, current_node(), limits, scope, receive, send, self._layer_alias())
         await self._pump.run()
 
     # Hooks.
@@ -290,12 +288,13 @@ class TypedEventConsumer(AsyncConsumer):
     @property
     def channel_name(self) -> str:
         """The connection's own channel. Raises AttributeError where the class has no ``@on_layer`` method."""
-        if self._channel is None:
+        channel = self._pump.channel
+        if channel is None:
             raise AttributeError(
                 f"{type(self).__name__} has no channel of its own: its node has one for all connections. Publish to "
                 "Connection(self.id), or declare a method with @on_layer to get one"
             )
-        return self._channel.name
+        return channel.name
 
     # Sending.
 
@@ -309,32 +308,34 @@ class TypedEventConsumer(AsyncConsumer):
         self._require_loop(
             "send", "return the event from the handler, or publish_to_audience(Connection(self.id), ...)"
         )
-        return self._send(event)
+        return self._pump.send(event)
 
     def publish_to_room(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """Publish to everybody in a room of this namespace. See wsrt.publish_to_room()."""
-        self._require_loop("publish_to_room", "wsrt.publish_to_room(..., namespace=self.namespace)")
-        return publish.send(publish.prepare(Room(room), event, self.namespace))
+        return self._publish(Room(room), event, "publish_to_room", "publish_to_room(..., namespace=self.namespace)")
 
     def publish_to_others(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """Publish to everybody in a room but this connection."""
-        self._require_loop("publish_to_others", "wsrt.publish_to_audience(Room(room) - Connection(self.id), ...)")
-        return publish.send(publish.prepare(Room(room) - Connection(self.id), event, self.namespace))
+        return self._publish(
+            Room(room) - Connection(self.id),
+            event,
+            "publish_to_others",
+            "publish_to_audience(Room(room) - Connection(self.id), ...)",
+        )
 
     def publish_to_user(self, user: object, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """Publish to all connections of a user in this namespace."""
-        self._require_loop("publish_to_user", "wsrt.publish_to_user(..., namespace=self.namespace)")
-        return publish.send(publish.prepare(User(user), event, self.namespace))
+        return self._publish(User(user), event, "publish_to_user", "publish_to_user(..., namespace=self.namespace)")
 
     def publish_to_audience(self, audience: Audience, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """Publish to an address or expression, in this namespace."""
-        self._require_loop("publish_to_audience", "wsrt.publish_to_audience(..., namespace=self.namespace)")
-        return publish.send(publish.prepare(audience, event, self.namespace))
+        return self._publish(
+            audience, event, "publish_to_audience", "publish_to_audience(..., namespace=self.namespace)"
+        )
 
     def broadcast(self, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """Publish to every connection of this namespace."""
-        self._require_loop("broadcast", "wsrt.broadcast(..., namespace=self.namespace)")
-        return publish.send(publish.prepare(Everyone(), event, self.namespace))
+        return self._publish(Everyone(), event, "broadcast", "broadcast(..., namespace=self.namespace)")
 
     # Rooms and users.
 
@@ -351,7 +352,7 @@ class TypedEventConsumer(AsyncConsumer):
             TypeError, ValueError: it is no name of a room.
         """
         self._require_loop("join", "wsrt.add_to_room(Connection(self.id), room, namespace=self.namespace)")
-        return self._join(Room(room).name)
+        return self._pump.groups.join(Room(room).name)
 
     def leave(self, room: str) -> Coroutine[Any, Any, None]:
         """Leave a room; does nothing if the connection is not in it."""
@@ -361,12 +362,12 @@ class TypedEventConsumer(AsyncConsumer):
     def set_user_id(self, user: object) -> Coroutine[Any, Any, None]:
         """Belong to a user from now on, in place of the one before. Raises TypeError for what is no user."""
         self._require_loop("set_user_id", "an async def method")
-        return self._bind(user_key(user))
+        return self._pump.groups.bind(user_key(user))
 
     def clear_user_id(self) -> Coroutine[Any, Any, None]:
         """Belong to nobody from now on."""
         self._require_loop("clear_user_id", "an async def method")
-        return self._bind(None)
+        return self._pump.groups.bind(None)
 
     # Ending.
 
@@ -391,125 +392,20 @@ class TypedEventConsumer(AsyncConsumer):
 
     # Private.
 
-    async def _send(self, event: Event) -> None:
-        self.catalog.check_sends(event)
-        frame = encode(event)
-        outbox = self._pump.outbox
-        await outbox.room()
-        if self._pump.session.is_open:
-            outbox.put_direct(frame)
-
-    async def _join(self, room: str) -> None:
-        pump = self._pump
-        if not pump.session.is_open:
-            return
-        if room in pump.connection.rooms:
-            if self.presence:
-                await pump.attendance.join(room)
-            return
-        if len(pump.connection.rooms) >= self.max_rooms:
-            raise TooManyRooms(self.max_rooms)
-        if not await pump.call(self.authorize_room, room):
-            raise PermissionDenied(f"You may not join {room!r}")
-        if not await pump.membership.hold("room", room):
-            return
-        pump.node.hub.join(pump.connection, room)
-        if pump.session.extended:
-            pump.outbox.put_direct(reserved("wsrt.joined", {"room": room}))
-        await pump.attendance.join(room)
+    def _publish(
+        self, audience: Audience, event: Event, method: str, twin: str
+    ) -> Coroutine[Any, Any, Publication | None]:
+        self._require_loop(method, f"wsrt.{twin}")
+        return send(prepare(audience, event, self.namespace))
 
     async def _leave(self, room: str) -> None:
-        pump = self._pump
-        if not pump.session.is_open or room not in pump.connection.rooms:
-            return
-        pump.node.hub.leave(pump.connection, room)
-        pump.membership.drop("room", room)
-        pump.attendance.leave(room)
-        if pump.session.extended:
-            pump.outbox.put_direct(reserved("wsrt.left", {"room": room}))
-
-    async def _bind(self, user_id: str | None) -> None:
-        pump = self._pump
-        before = pump.connection.user_id
-        await pump.membership.bind(user_id)
-        if pump.connection.user_id != before:
-            await pump.attendance.rebind()
-
-    def _presence_hooks(self, call: Callable[..., Coroutine[Any, Any, Any]]) -> PresenceHooks:
-        """Return the hooks of presence; member, and those of arrivals, only where the class has them."""
-        base = TypedEventConsumer
-        hears = type(self).on_presence_join is not base.on_presence_join
-        hears |= type(self).on_presence_leave is not base.on_presence_leave
-        return PresenceHooks(
-            member=functools.partial(call, self.member) if type(self).member is not base.member else None,
-            joined=functools.partial(call, self.on_presence_join),
-            left=functools.partial(call, self.on_presence_leave),
-            hears=hears,
-        )
-
-    async def _wait_for_close(self) -> Closed:
-        return await asyncio.shield(self._pump.ended)
+        self._pump.groups.leave(room)
 
     async def _close(self, close: Close) -> None:
         self._pump.close(close, release=True)
 
-    async def _carry_out(self, name: str, arguments: dict[str, Any]) -> None:
-        """Carry out a control command, in the order of the handlers."""
-        try:
-            match name:
-                case "add_to_room":
-                    await self._join(arguments["room"])
-                case "remove_from_room":
-                    await self._leave(arguments["room"])
-                case "permissions_changed":
-                    await self._ask_again()
-                case _:
-                    raise ValueError(f"unknown control command {name!r}")
-        except (PermissionDenied, TooManyRooms) as error:
-            ledger.count("control_refused", "%s of %s was refused: %s", name, self.id, error, level=logging.INFO)
-        except Exception:
-            ledger.count("control_failed")
-            logger.exception("%s of %s failed", name, self.id)
-            if name == "permissions_changed":
-                # Nobody knows what the client may do: it comes back, and is asked as a new one.
-                self._pump.close(close_codes.MESSAGE_HANDLING_FAILED)
-
-    async def _ask_again(self) -> None:
-        pump = self._pump
-        user = self.scope.get("user")
-        if isinstance(user, models.Model) and self._scope_user_id() is not None:
-            # Permissions are cached on the user: only a new object knows the new ones.
-            fresh = await get_user_model()._default_manager.filter(pk=self.user.pk).afirst()
-            if fresh is None or not fresh.is_active:
-                pump.close(close_codes.CREDENTIALS_EXPIRED)
-                return
-            self.scope["user"] = fresh
-        try:
-            if not await pump.call(self.authorize):
-                raise PermissionDenied
-        except REFUSALS as error:
-            pump.close(setup_close(error, is_anonymous=pump.is_anonymous))
-            return
-        for room in self.rooms:
-            if not await self._may_stay(room):
-                await self._leave(room)
-
-    async def _may_stay(self, room: str) -> bool:
-        try:
-            return bool(await self._pump.call(self.authorize_room, room))
-        except REFUSALS:
-            return False
-        except Exception:
-            # Who cannot be asked about has no permission.
-            ledger.count("control_failed")
-            logger.exception("%s.authorize_room failed for %r, which is left", type(self).__name__, room)
-            return False
-
-    def _scope_user_id(self) -> str | None:
-        user = self.scope.get("user")
-        if user is None or not getattr(user, "is_authenticated", False):
-            return None
-        return user_key(user)
+    async def _wait_for_close(self) -> Closed:
+        return await asyncio.shield(self._pump.ended)
 
     @classmethod
     def _layer_alias(cls) -> str:
@@ -521,28 +417,6 @@ class TypedEventConsumer(AsyncConsumer):
             asyncio.get_running_loop()
         except RuntimeError:
             raise WrongContext(f"no event loop runs here, so self.{method}() would do nothing: use {twin}") from None
-
-    # A channel of its own, for messages that are sent through the layer by hand.
-
-    async def _open_channel(self) -> None:
-        layer, pump = self.channel_layer, self._pump
-        if not self.layer_handlers or layer is None:
-            return
-        self._channel = LayerChannel(
-            layer,
-            {
-                kind: functools.partial(pump.call, types.MethodType(method, self))
-                for kind, method in self.layer_handlers.items()
-            },
-            owner=type(self).__name__,
-            submit=pump.submit,
-            on_failed=lambda: pump.close(close_codes.MESSAGE_HANDLING_FAILED),
-        )
-        await self._channel.open(pump.node)
-
-    async def _close_channel(self) -> None:
-        if self._channel is not None:
-            await self._channel.close()
 
 
 def _check_limit(cls: type[TypedEventConsumer], name: str, value: object) -> None:

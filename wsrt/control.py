@@ -9,7 +9,7 @@ from .addresses import CONTROL_GROUP, Audience, Room, User
 from .close_codes import DISCONNECTED, Close
 from .conf import conf
 from .protocol.catalog import namespaces
-from .publish import Outgoing, layer_alias, require_no_loop, send, send_on_commit
+from .sending import Outgoing, layer_alias, require_no_loop, send, send_on_commit
 from .wire import CommandMessage
 
 __all__ = [

@@ -7,27 +7,10 @@ functions wait for the commit of a transaction; their async twins (with an ``a``
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import secrets
-from collections.abc import Callable
-
-from asgiref.sync import SyncToAsync
-from django.db import transaction
-
-from . import portal
 from .addresses import Audience, Everyone, Room, User
-from .conf import conf
-from .delivery.ledger import ledger
-from .exceptions import BackplaneUnavailable, WrongContext
-from .layers import ask, drop_layer, is_local, layer_of_loop
-from .node import Node, call_in_loop, nodes
-from .protocol.catalog import namespaces
-from .protocol.envelope import encode
-from .protocol.events import Event, meta
-from .signals import publication_failed
+from .protocol.events import Event
+from .sending import prepare, require_no_loop, send, send_on_commit
 from .types import Publication
-from .wire import CommandMessage, PresenceMessage, PublishMessage
 
 __all__ = [
     "abroadcast",
@@ -39,8 +22,6 @@ __all__ = [
     "publish_to_room",
     "publish_to_user",
 ]
-
-logger = logging.getLogger("wsrt")
 
 
 def publish_to_room(
@@ -105,188 +86,9 @@ async def abroadcast(event: Event, *, namespace: str = "default") -> Publication
     return await send(prepare(Everyone(), event, namespace))
 
 
-class Outgoing:
-    """A publication or command that is ready to go: checked and encoded."""
-
-    __slots__ = ("alias", "event", "groups", "item")
-
-    def __init__(
-        self,
-        item: PublishMessage | CommandMessage | PresenceMessage,
-        groups: frozenset[str],
-        alias: str,
-        event: Event | None,
-    ) -> None:
-        self.item = item
-        self.groups = groups
-        self.alias = alias
-        self.event = event
-
-
-observers: list[Callable[[Outgoing], None]] = []
-"""Called with whatever is sent. While there is one, nothing leaves this process (see wsrt.testing)."""
-
-
-def prepare(audience: Audience, event: Event, namespace: str) -> Outgoing:
-    """
-    Check and encode an event, once for all recipients.
-
-    Raises:
-        UnknownNamespace, UndeclaredEvent, UnsendableEvent, TypeError, ValueError: the call is wrong.
-    """
-    if not isinstance(audience, Audience):
-        raise TypeError(f"an address is needed, such as wsrt.addresses.Room(...), not {type(audience).__name__}")
-    declared = meta(event)
-    space = namespaces.of(namespace)
-    space.check(event)
-    room = audience.name if isinstance(audience, Room) else None
-    if declared.history and room is None:
-        raise ValueError(f"{declared.name!r} is kept in history, and history belongs to one room: publish it to a Room")
-    groups = audience.groups(namespace)
-    publication = PublishMessage(
-        namespace,
-        audience,
-        encode(event, room=room, address=audience.to_wire() if declared.key else None),
-        secrets.token_hex(8) if len(groups) > 1 else None,
-    )
-    return Outgoing(publication, groups, layer_alias(namespace), event)
-
-
-def layer_alias(namespace: str) -> str:
-    """Return the channel layer of a namespace: what its consumers say, else the setting."""
-    for consumer in namespaces.of(namespace).consumers:
-        alias = getattr(consumer, "channel_layer_alias", None)
-        if isinstance(alias, str):
-            return alias
-    return conf.channel_layer_alias
-
-
-async def send(outgoing: Outgoing) -> Publication | None:
-    """
-    Send at once, from a running loop.
-
-    Raises:
-        BackplaneUnavailable: the layer did not accept it.
-    """
-    if observers or is_local(outgoing.alias):
-        send_locally(outgoing)
-        node = _node_of_running_loop()
-        if node is not None:
-            await node.hub.breathe()
-        return None
-    message = outgoing.item.to_message()
-    for group in outgoing.groups:
-        # Taken anew for each: a node that rebuilds its backplane replaces the layer.
-        layer = layer_of_loop(outgoing.alias)
-        try:
-            await ask("accept a publication", layer.group_send(group, message))
-        except BackplaneUnavailable as error:
-            ledger.count("publications_failed")
-            if isinstance(error.__cause__, TimeoutError) and _node_of_running_loop() is None:
-                # Nobody else watches over the connections of a loop without a node.
-                await drop_layer(outgoing.alias, layer)
-            raise
-    return None
-
-
-def send_from_sync(outgoing: Outgoing) -> None:
-    """Send at once, from code without a loop. Raises as send()."""
-    if observers or is_local(outgoing.alias):
-        send_locally(outgoing)
-    else:
-        portal.portal.run(send(outgoing))
-
-
-def send_on_commit(outgoing: Outgoing, on_commit: bool, using: str | None) -> None:
-    """Send after the commit if a transaction is open and that is wanted, else at once. Raises as send()."""
-    if on_commit and transaction.get_connection(using).in_atomic_block:
-        transaction.on_commit(lambda: _send_after_commit(outgoing), using=using, robust=True)
-    else:
-        send_from_sync(outgoing)
-
-
-def require_no_loop(twin: str) -> None:
-    """
-    Check that a synchronous call cannot block an event loop.
-
-    Raises:
-        WrongContext: one runs in this thread; the text names the twin to await.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise WrongContext(f"an event loop runs in this thread, which this call would block: await {twin}(...) instead")
-
-
 def _publish(
     audience: Audience, event: Event, namespace: str, on_commit: bool, using: str | None, twin: str
 ) -> Publication | None:
     require_no_loop(twin)
     send_on_commit(prepare(audience, event, namespace), on_commit, using)
     return None
-
-
-def _send_after_commit(outgoing: Outgoing) -> None:
-    try:
-        send_from_sync(outgoing)
-    except Exception as error:
-        ledger.count("publications_lost_after_commit")
-        item = outgoing.item
-        name = meta(outgoing.event).name if outgoing.event is not None else ""
-        logger.exception("%r to %r could not be sent after the commit", name, item.audience)
-        publication_failed.send_robust(
-            sender=None, namespace=item.namespace, audience=item.audience, event=name, error=error
-        )
-
-
-def send_locally(outgoing: Outgoing) -> None:
-    """Hand something to the nodes of this process."""
-    for observer in observers:
-        observer(outgoing)
-    here = nodes()
-    for node in here:
-        call_in_loop(node, node.take, outgoing.item)
-    if not here and not observers and not is_below_a_server():
-        ledger.count(
-            "publications_unheard",
-            "this process holds no connections, and the channel layer %r reaches no other process: what it publishes "
-            "is heard by nobody. Configure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS",
-            outgoing.alias,
-        )
-
-
-def deaf_layer(namespace: str | None) -> str | None:
-    """
-    Return the channel layer by which nothing leaves this process, which holds no connections.
-
-    Args:
-        namespace: None for all that there are.
-
-    Returns:
-        its alias; None where what is sent to the namespace may be heard by somebody.
-
-    Raises:
-        UnknownNamespace: no consumer has the namespace.
-    """
-    spaces = [namespace] if namespace is not None else [name for name in namespaces if namespaces[name].consumers]
-    aliases = {layer_alias(space) for space in spaces} or {conf.channel_layer_alias}
-    if nodes() or observers or is_below_a_server() or not all(map(is_local, aliases)):
-        return None
-    return min(aliases)
-
-
-def is_below_a_server() -> bool:
-    """Return whether an event loop serves this code: that of an ASGI server, which may come to hold connections."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        # A synchronous view runs in a thread that a loop waits for.
-        loop = getattr(SyncToAsync.threadlocal, "main_event_loop", None)
-        return loop is not None and loop.is_running()
-    return True
-
-
-def _node_of_running_loop() -> Node | None:
-    loop = asyncio.get_running_loop()
-    return next((node for node in nodes() if node.loop is loop), None)

@@ -9,26 +9,30 @@ clients. Set-up, handlers and commands run one at a time in a task that exists o
 from __future__ import annotations
 
 import asyncio
-import inspect
+import functools
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+import types
+from collections.abc import Iterable
+from typing import Any
 
-from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import PermissionDenied
 
 from . import close_codes
-from .attendance import Attendance
+from .addresses import user_key
+from .attendance import Attendance, PresenceHooks
+from .channel import LayerChannel
 from .close_codes import Close, Closed
+from .commands import Commands
 from .delivery.connection import Connection
 from .delivery.inbox import Inbox
 from .delivery.ledger import ledger
 from .delivery.outbox import Outbox
 from .delivery.transport import Transport, Writer
 from .exceptions import BackplaneUnavailable
-from .membership import Membership
+from .groups import Groups
+from .hooks import Hooks, call
 from .node import Node
 from .origin import check_origin
 from .presence.tracker import tracker_of_loop
@@ -38,12 +42,9 @@ from .protocol.envelope import Frame, ref_of
 from .protocol.events import Event
 from .protocol.session import SUBPROTOCOL, Session, size_of
 from .refusals import REFUSALS, refusal_of, setup_close
-from .threads import database_care, run_in_thread
+from .threads import database_care
 from .types import Limits, Message, Receive, Ref, Scope, Send
 from .worker import Work, Worker
-
-if TYPE_CHECKING:
-    from .consumers import TypedEventConsumer
 
 DISCONNECT_SECONDS = 4.0
 """How long on_disconnect may take: with the worker's FINISH_SECONDS less than the 10 s after which Daphne cancels."""
@@ -74,28 +75,31 @@ class Pump:
     Runs one connection of a consumer.
 
     Args:
-        consumer: whose hooks and handlers are called.
+        hooks: the consumer, whose hooks and handlers are called.
         node: where the connection lives.
         limits: of this connection.
+        alias: the channel layer of its namespace.
     """
 
     def __init__(
-        self, consumer: TypedEventConsumer, node: Node, limits: Limits, scope: Scope, receive: Receive, send: Send
+        self, hooks: Hooks, node: Node, limits: Limits, scope: Scope, receive: Receive, send: Send, alias: str
     ) -> None:
-        self.consumer = consumer
+        self.hooks = hooks
         self.node = node
         self.limits = limits
+        # What the log calls it.
+        self._name = type(hooks).__name__
         self._scope = scope
         self._receive = receive
         self._send = send
         transport = (scope.get("extensions") or {}).get(TRANSPORT)
         self.transport: Transport = transport if isinstance(transport, Transport) else Transport(send)
         offered = scope.get("subprotocols") or ()
-        self.subprotocol = choose_subprotocol(offered, consumer.subprotocols)
+        self.subprotocol = choose_subprotocol(offered, hooks.subprotocols)
 
         connection_id = node.new_connection_id()
         self.session = Session(
-            consumer.catalog,
+            hooks.catalog,
             limits,
             connection_id,
             extended=self.subprotocol == SUBPROTOCOL,
@@ -112,27 +116,52 @@ class Pump:
             on_closed=self._stop_reading,
             abort=self.transport.abort,
         )
-        self.connection = Connection(connection_id, consumer.namespace, self.outbox, self)
-        self.membership = Membership(
-            node, consumer._layer_alias(), self.connection, is_open=lambda: self.session.is_open
-        )
+        self.connection = Connection(connection_id, hooks.namespace, self.outbox, self)
         self.attendance = Attendance(
             tracker_of_loop(),
             self.connection,
-            consumer=type(consumer).__name__,
+            consumer=self._name,
             scope=scope,
-            shows=consumer.presence,
-            hooks=consumer._presence_hooks(self.call) if consumer.presence else None,
+            shows=hooks.presence,
+            hooks=PresenceHooks.of(hooks),
             wants_frames=self.session.extended,
             submit=self.submit,
-            on_failed=lambda: self.close(close_codes.MESSAGE_HANDLING_FAILED),
+            on_failed=self._hook_failed,
         )
+        self.groups = Groups(
+            node,
+            alias,
+            self.connection,
+            hooks=hooks,
+            attendance=self.attendance,
+            max_rooms=limits.max_rooms,
+            announces=self.session.extended,
+            is_open=lambda: self.session.is_open,
+        )
+        self._commands = Commands(
+            self.connection,
+            hooks=hooks,
+            groups=self.groups,
+            close=self.close,
+            user_id=self._scope_user_id,
+            is_anonymous=lambda: self.is_anonymous,
+        )
+        # A channel of its own, for messages that are sent through the layer by hand.
+        self.channel: LayerChannel | None = None
+        if hooks.layer_handlers and hooks.channel_layer is not None:
+            handlers = {
+                kind: functools.partial(call, types.MethodType(method, hooks))
+                for kind, method in hooks.layer_handlers.items()
+            }
+            self.channel = LayerChannel(
+                hooks.channel_layer, handlers, owner=self._name, submit=self.submit, on_failed=self._hook_failed
+            )
         self._worker = Worker(
             node.loop,
             Inbox(limits.inbox_frames, limits.inbox_bytes),
             self._handle,
-            owner=type(consumer).__name__,
-            on_failed=lambda: self.close(close_codes.MESSAGE_HANDLING_FAILED),
+            owner=self._name,
+            on_failed=self._hook_failed,
         )
         # Ends the reader some time after our own close. None until it reads.
         self._reading: asyncio.Timeout | None = None
@@ -156,7 +185,7 @@ class Pump:
         message = await self._receive()
         if message["type"] != "websocket.connect":
             return
-        if self.consumer.check_origin:
+        if self.hooks.check_origin:
             refused = check_origin(self._scope)
             if refused is not None:
                 ledger.count("origins_refused")
@@ -224,7 +253,7 @@ class Pump:
         except Exception:
             # A validator of the application raised what is no ValueError: a bug of its own, like that of a handler.
             ledger.count("handlers_failed")
-            logger.exception("an event for %s could not be validated", type(self.consumer).__name__)
+            logger.exception("an event for %s could not be validated", self._name)
             self._fail(ref_of(frame))
             return
         match outcome:
@@ -279,7 +308,7 @@ class Pump:
     async def _clean_up(self) -> None:
         """Clean up, however it ended: at once from the hub, then in order what takes time."""
         node, session = self.node, self.session
-        self.membership.end()
+        self.groups.end()
         node.wheel.discard(self._tick)
         if session.is_open and not self._peer_left:
             # Cancelled by the server, or by an error of ours.
@@ -301,16 +330,17 @@ class Pump:
         await self._worker.finish()
         if self._is_connected:
             await self._run_on_disconnect(self.closed)
-        await self.consumer._close_channel()
+        if self.channel is not None:
+            await self.channel.close()
 
     async def _run_on_disconnect(self, closed: Closed) -> None:
-        task = self._worker.spawn(self.call(self.consumer.on_disconnect, closed))
+        task = self._worker.spawn(call(self.hooks.on_disconnect, closed))
         done, _ = await asyncio.wait([task], timeout=DISCONNECT_SECONDS)
         if not done:
             task.cancel()
             ledger.count("disconnect_hooks_cancelled", "on_disconnect took over %s s: cancelled", DISCONNECT_SECONDS)
         elif not task.cancelled() and task.exception() is not None:
-            logger.error("on_disconnect of %s failed", type(self.consumer).__name__, exc_info=task.exception())
+            logger.error("on_disconnect of %s failed", self._name, exc_info=task.exception())
 
     def _how(self) -> Closed:
         sent = self.session.close_sent
@@ -321,14 +351,24 @@ class Pump:
             return Closed(1006 if code is None else code, self._peer_reason, "network")
         return Closed(code, self._peer_reason, "server" if code == SERVICE_RESTART else "client")
 
+    # Sending.
+
+    async def send(self, event: Event) -> None:
+        """Send an event to this client alone; waits for room in the outbox. Raises UndeclaredEvent, UnsendableEvent."""
+        self.hooks.catalog.check_sends(event)
+        frame = envelope.encode(event)
+        await self.outbox.room()
+        if self.session.is_open:
+            self.outbox.put_direct(frame)
+
     # Set-up, handlers and commands: one at a time.
 
     async def _set_up(self) -> None:
-        consumer = self.consumer
         try:
             async with asyncio.timeout(self.limits.setup_timeout) as deadline:
-                await consumer._open_channel()
-                if not await self.call(consumer.authorize):
+                if self.channel is not None:
+                    await self.channel.open(self.node)
+                if not await call(self.hooks.authorize):
                     self._fail_set_up(setup_close(PermissionDenied(), is_anonymous=self.is_anonymous))
                     return
                 if not self.session.is_open:
@@ -337,7 +377,7 @@ class Pump:
                     return
                 await self._register()
                 self._is_connected = True
-                await self.call(consumer.on_connect)
+                await call(self.hooks.on_connect)
                 if self.session.is_open:
                     await self.attendance.begin()
         except REFUSALS as error:
@@ -349,7 +389,7 @@ class Pump:
                 ledger.count("setup_timeouts", "authorize and on_connect took over %s s", self.limits.setup_timeout)
                 self._fail_set_up(close_codes.CONNECTION_SETUP_TIMEOUT)
                 return
-            logger.exception("the set-up of %s failed", type(consumer).__name__)
+            logger.exception("the set-up of %s failed", self._name)
             self._fail_set_up(close_codes.CONNECTION_SETUP_FAILED)
         else:
             self.is_visible = self.session.is_open
@@ -369,16 +409,16 @@ class Pump:
             self.outbox.put_direct(hello)
         if self.session.heartbeat is not None:
             self.node.wheel.add(self._tick, self.session.heartbeat.due)
-        await self.membership.enter()
-        user_id = self.consumer._scope_user_id()
+        await self.groups.enter()
+        user_id = self._scope_user_id()
         if user_id is not None:
-            await self.membership.bind(user_id)
+            await self.groups.bind(user_id)
 
     async def _handle(self, received: Received) -> None:
-        handler = self.consumer.handlers[type(received.event)]
+        handler = self.hooks.handlers[type(received.event)]
         ref = received.ref
         try:
-            reply = await self.call(getattr(self.consumer, handler.name), received.event)
+            reply = await call(getattr(self.hooks, handler.name), received.event)
             answer = self._answer(reply, ref)
         except REFUSALS as error:
             answer = self._refuse(received, error)
@@ -387,7 +427,7 @@ class Pump:
                 raise
             # Somebody else's CancelledError that leaked out of the handler is a defect like any other.
             ledger.count("handlers_failed")
-            logger.exception("%s.%s failed", type(self.consumer).__name__, handler.name)
+            logger.exception("%s.%s failed", self._name, handler.name)
             self._fail(ref)
             if not isinstance(error, Exception | asyncio.CancelledError):
                 raise
@@ -400,6 +440,9 @@ class Pump:
             if self.session.is_open:
                 self.outbox.put_direct(answer)
 
+    def _hook_failed(self) -> None:
+        self.close(close_codes.MESSAGE_HANDLING_FAILED)
+
     def _fail(self, ref: Ref | None) -> None:
         """A handler or a validator failed: answer the request, if it was one, and close."""
         if ref is not None:
@@ -411,7 +454,7 @@ class Pump:
             return None if ref is None else envelope.reserved("wsrt.ok", {}, ref=ref)
         if not isinstance(reply, Event):
             raise TypeError(f"a handler returns an event or None, not {type(reply).__name__}")
-        self.consumer.catalog.check_sends(reply)
+        self.hooks.catalog.check_sends(reply)
         return envelope.encode(reply, ref=ref)
 
     def _refuse(self, received: Received, error: Exception) -> Frame | None:
@@ -429,7 +472,7 @@ class Pump:
             close = Close(arguments["code"], arguments["reason"], close_codes.reconnect_for(arguments["code"]))
             self.close(close)
             return
-        self.submit(lambda: self.consumer._carry_out(name, arguments))
+        self.submit(lambda: self._commands.carry_out(name, arguments))
 
     # The end of the process.
 
@@ -462,18 +505,6 @@ class Pump:
             self._worker.put(work, None)
         return self.session.is_open
 
-    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a hook or handler of the consumer: ``async def`` here, ``def`` in a thread."""
-        try:
-            if iscoroutinefunction(function):
-                return await function(*args)
-            result = await run_in_thread(function, *args)
-            # A decorator may hide that a hook is async: a coroutine that nobody awaits would be as good as a yes.
-            return await result if inspect.isawaitable(result) else result
-        except Exception:
-            database_care.mark()
-            raise
-
     def _is_cancelled(self) -> bool:
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
@@ -490,6 +521,12 @@ class Pump:
         """Whether the scope has a user that is not signed in."""
         user = self._scope.get("user")
         return user is not None and not getattr(user, "is_authenticated", False)
+
+    def _scope_user_id(self) -> str | None:
+        user = self._scope.get("user")
+        if user is None or not getattr(user, "is_authenticated", False):
+            return None
+        return user_key(user)
 
     # The heartbeat.
 

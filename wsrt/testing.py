@@ -37,8 +37,8 @@ from .node import current_node
 from .presence.tracker import known_tracker
 from .protocol.envelope import MAX_FRAME_BYTES
 from .protocol.events import Event, meta
-from .publish import Outgoing, observers
 from .pump import Pump
+from .sending import Outgoing, observers
 from .types import FieldError, Message
 from .wire import PublishMessage
 

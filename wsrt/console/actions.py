@@ -17,7 +17,8 @@ from pydantic_core import to_json
 
 from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
 from ..presence.store import StoreUnavailable
-from ..publish import deaf_layer, publish_to_audience
+from ..publish import publish_to_audience
+from ..sending import deaf_layer
 from .announcing import Problem, Wrong, events_of, is_kept, json_schema, purpose, read_event, skeleton
 from .frame import Frame, content_type, text_of
 from .pages import known_namespaces

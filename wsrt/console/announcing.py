@@ -20,7 +20,7 @@ from ..exceptions import WsrtError
 from ..protocol.catalog import namespaces
 from ..protocol.errors import field_errors
 from ..protocol.events import Event, meta
-from ..publish import prepare
+from ..sending import prepare
 
 MAX_DEPTH = 6
 """How deep a skeleton goes: models may hold themselves."""

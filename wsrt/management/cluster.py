@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 
 from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
 from ..presence.store import StoreUnavailable
-from ..publish import deaf_layer
+from ..sending import deaf_layer
 
 
 @contextlib.contextmanager

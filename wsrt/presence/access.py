@@ -9,7 +9,7 @@ from .. import portal
 from ..addresses import parts_of
 from ..exceptions import WrongContext
 from ..node import nodes
-from ..publish import is_below_a_server, require_no_loop
+from ..sending import is_below_a_server, require_no_loop
 from .store import EVERYONE, PresenceStore, StoreUnavailable
 from .stores import is_shared, store_of_loop
 from .tracker import messages_of, take_lost, tell

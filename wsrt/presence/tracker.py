@@ -28,7 +28,7 @@ from ..exceptions import BackplaneUnavailable
 from ..layers import is_local
 from ..node import Node, call_in_loop, current_node, nodes
 from ..protocol.catalog import namespaces
-from ..publish import Outgoing, layer_alias, send
+from ..sending import Outgoing, layer_alias, send
 from ..wire import PresenceMessage
 from .store import EVERYONE, Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
 from .stores import option, store_of_loop

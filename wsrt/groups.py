@@ -1,0 +1,147 @@
+"""Groups: the rooms and the user of one connection, and the groups of the backplane that are held for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.core.exceptions import PermissionDenied
+
+from .addresses import group_name
+from .attendance import Attendance
+from .delivery.connection import Connection
+from .exceptions import TooManyRooms
+from .hooks import Hooks, call
+from .node import Node
+from .protocol.envelope import Frame, reserved
+
+
+class Groups:
+    """
+    Where one connection belongs.
+
+    Args:
+        node: where the connection lives.
+        alias: the channel layer.
+        connection: whose rooms and user these are.
+        hooks: asked whether the connection may join a room.
+        attendance: follows the connection into its rooms.
+        max_rooms: the number of rooms that it may be in.
+        announces: whether the client is sent ``wsrt.joined`` and ``wsrt.left``.
+        is_open: whether the connection still takes part.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        alias: str,
+        connection: Connection,
+        *,
+        hooks: Hooks,
+        attendance: Attendance,
+        max_rooms: int,
+        announces: bool,
+        is_open: Callable[[], bool],
+    ) -> None:
+        self._node = node
+        self._alias = alias
+        self._connection = connection
+        self._hooks = hooks
+        self._attendance = attendance
+        self._max_rooms = max_rooms
+        self._announces = announces
+        self._is_open = is_open
+        self._held: set[str] = set()
+        # Set at the end of the connection: a group that is taken after it would never be given back.
+        self._is_over = False
+
+    async def enter(self) -> None:
+        """Register the connection: everyone's and its own address reach it now. Raises BackplaneUnavailable."""
+        await self._hold("everyone", "")
+        if self._is_open():
+            self._node.hub.add(self._connection)
+
+    async def join(self, room: str) -> None:
+        """
+        Join a room, if ``authorize_room`` allows; in a room that it is in already, ask again what it shows there.
+
+        Raises:
+            PermissionDenied: ``authorize_room`` refused.
+            TooManyRooms: the connection is in ``max_rooms`` rooms.
+            BackplaneUnavailable: the layer did not take it.
+        """
+        connection = self._connection
+        if not self._is_open():
+            return
+        if room in connection.rooms:
+            if self._hooks.presence:
+                await self._attendance.join(room)
+            return
+        if len(connection.rooms) >= self._max_rooms:
+            raise TooManyRooms(self._max_rooms)
+        if not await call(self._hooks.authorize_room, room):
+            raise PermissionDenied(f"You may not join {room!r}")
+        if not await self._hold("room", room):
+            return
+        self._node.hub.join(connection, room)
+        self._announce(reserved("wsrt.joined", {"room": room}))
+        await self._attendance.join(room)
+
+    def leave(self, room: str) -> None:
+        """Leave a room; does nothing if the connection is not in it."""
+        if not self._is_open() or room not in self._connection.rooms:
+            return
+        self._node.hub.leave(self._connection, room)
+        self._drop("room", room)
+        self._attendance.leave(room)
+        self._announce(reserved("wsrt.left", {"room": room}))
+
+    async def bind(self, user_id: str | None) -> None:
+        """Belong to a user; None for no user. Raises BackplaneUnavailable."""
+        before = self._connection.user_id
+        if user_id == before:
+            return
+        if user_id is not None:
+            await self._hold("user", user_id)
+        if self._is_open():
+            self._node.hub.bind(self._connection, user_id)
+        if before is not None:
+            self._drop("user", before)
+        if self._connection.user_id != before:
+            await self._attendance.rebind()
+
+    def end(self) -> None:
+        """Leave the hub and give everything back."""
+        self._is_over = True
+        self._node.hub.remove(self._connection)
+        for group in list(self._held):
+            self._release(group)
+
+    # Private.
+
+    async def _hold(self, kind: str, name: str) -> bool:
+        """Be in a group while this connection lasts; return whether it still does. Raises BackplaneUnavailable."""
+        backplane = self._node.backplane(self._alias)
+        group = group_name(kind, self._connection.namespace, name)
+        if backplane is None or group in self._held:
+            return self._is_open()
+        await backplane.acquire(group)
+        if self._is_over or group in self._held:
+            # The connection ended in the meantime, or another task of it took the same group.
+            backplane.release(group)
+        else:
+            self._held.add(group)
+        return self._is_open()
+
+    def _drop(self, kind: str, name: str) -> None:
+        self._release(group_name(kind, self._connection.namespace, name))
+
+    def _release(self, group: str) -> None:
+        if group in self._held:
+            self._held.discard(group)
+            backplane = self._node.backplane(self._alias)
+            if backplane is not None:
+                backplane.release(group)
+
+    def _announce(self, frame: Frame) -> None:
+        if self._announces:
+            self._connection.outbox.put_direct(frame)

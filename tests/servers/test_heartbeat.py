@@ -85,6 +85,35 @@ async def test_extended_client_that_answers_nothing(servers: list[Server]) -> No
     await on_all(servers, scenario)
 
 
+@pytest.fixture(scope="module", params=["uvicorn-sansio", "uvicorn-websockets", "uvicorn-wsproto", "granian"])
+def coarse(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server on uvloop, whose clock has a resolution of 1 ms and stands still within a turn of the loop."""
+    wsrt = {"RATE": None, "HEARTBEAT": 0.1, "HEARTBEAT_TIMEOUT": 0.3}
+    with Server(request.param, "--loop", "uvloop", wsrt=wsrt, application="tests.asgi:runtime") as server:
+        yield server
+
+
+async def test_answers_within_the_resolution_of_the_clock(coarse: Server) -> None:
+    """Clients that answer each ping in less than a millisecond stay, plain and wsrt.v1."""
+    kinds = [None, "wsrt.v1"] if that_ping([coarse]) else ["wsrt.v1"]
+    clients = [await connect(coarse.port, "/chat/", subprotocol=kind) for kind in kinds for _ in range(6)]
+
+    async def answer(client: RawClient) -> None:
+        answered = 0
+        while answered < 20:
+            frame = await client.receive()
+            assert frame.opcode != CLOSE, frame.close
+            if frame.opcode == PING:
+                client.send(frame.payload, PONG)
+                answered += 1
+            elif frame.json["event"] == "wsrt.ping":
+                client.event("wsrt.pong")
+                answered += 1
+        await still_there(client)
+
+    await asyncio.gather(*map(answer, clients))
+
+
 async def test_late_answers(servers: list[Server]) -> None:
     """A client that answers every ping late, but within the limit, stays."""
 

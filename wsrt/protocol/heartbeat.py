@@ -18,10 +18,13 @@ class Beat(enum.Enum):
 
 class Heartbeat:
     """
-    Tells from the times of the last frames whether the peer is to be asked, or is gone.
+    Tells from the last frames whether the peer is to be asked, or is gone.
 
-    Only received frames are life (any of them, S47). A ping is due when either direction was silent for ``interval``:
-    a client waits for our frames as we wait for its own. A peer that is gone is found within ``interval + timeout``.
+    Whether a ping was answered depends on the order of events alone: a pong that arrives within the resolution of the
+    clock (1 ms with uvloop) counts like any other. Only received frames are life (any of them, S47).
+
+    A ping is due when either direction was silent for ``interval``: a client waits for our frames as we wait for its
+    own. A peer that is gone is found within ``interval + timeout``.
 
     Args:
         interval: seconds of silence before a ping.
@@ -36,29 +39,36 @@ class Heartbeat:
         self.last_received = now
         self.last_sent = now
 
-        # When the open ping was sent. None while there is none.
+        # When the open ping was sent. None while there is none, or once anything was received after it.
         self.pinged_at: float | None = None
         # Subtracted from the first wait only.
         self._head_start = interval * jitter / 2
         # When tick() wants to be called next.
         self.due = now + interval - self._head_start
 
+    def receive(self, now: float) -> None:
+        """Note that the peer was heard of, which answers an open ping."""
+        self.last_received = now
+        self.pinged_at = None
+
     def tick(self, now: float) -> Beat:
         """Return what is to be done now; call it again at ``due``."""
-        if self.pinged_at is not None and self.last_received > self.pinged_at:
-            self.pinged_at = None
         if self.pinged_at is not None:
             if now - self.due > LATE:
                 # We stood still ourselves: what the peer sent meanwhile waits in the socket. Let it be read first.
                 self.pinged_at = now
-            elif now >= self.due:
+            elif now >= self.pinged_at + self.timeout:
                 return Beat.TIMEOUT
-            self.due = self.pinged_at + self.timeout
+            self._wait_for_answer(self.pinged_at, now)
             return Beat.WAIT
         self.due = min(self.last_received, self.last_sent) + self.interval - self._head_start
         if now < self.due:
             return Beat.WAIT
         self._head_start = 0.0
         self.pinged_at = self.last_sent = now
-        self.due = now + self.timeout
+        self._wait_for_answer(now, now)
         return Beat.PING
+
+    def _wait_for_answer(self, pinged_at: float, now: float) -> None:
+        # An answer is seen at a tick. If those were further apart than the interval, the next ping would be late.
+        self.due = min(pinged_at + self.timeout, now + self.interval)

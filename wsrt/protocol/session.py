@@ -111,7 +111,7 @@ class Session:
     def receive_life(self, now: float) -> None:
         """The peer was heard of, by a ping or pong of the protocol."""
         if self.heartbeat is not None:
-            self.heartbeat.last_received = now
+            self.heartbeat.receive(now)
 
     def receive_disconnect(self) -> None:
         """The peer is gone, or has answered our close."""

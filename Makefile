@@ -1,25 +1,49 @@
 # Two commands do everything on a new machine: make demo, make test.
 
 SHELL := /bin/sh
-PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
-	if command -v $$python >/dev/null 2>&1 && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; \
-	then echo $$python; break; fi; done)
 BIN := .venv/bin
 PORT ?= 8000
-# A file's tests stay together, for they share servers. Those of servers wait more than they work.
-PARALLEL := --dist loadfile --numprocesses
+PIP := python -m pip --disable-pip-version-check --quiet
+# What the files name, and nothing else; then this project, by the pinned tools that build it.
+PINNED := $(PIP) install --require-hashes --requirement
+THIS := $(PIP) install --no-deps --no-build-isolation --editable .
+EXTRAS := daphne,otel,prometheus,redis,uvicorn,yaml
+SYSTEM := redis-server chromium nodejs npm gettext
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test test-all test-latest test-lowest suite check bench docs lock clean
 
 demo: .venv/demo.stamp
 	@$(BIN)/python scripts/demo.py --port $(PORT) $(if $(filter 1,$(REDIS)),--redis)
 
-test: .venv/test.stamp
-	@$(BIN)/python scripts/system.py redis-server chromium nodejs npm gettext
+test: check suite
+
+# The long tests too.
+test-all:
 	$(MAKE) --no-print-directory check
-	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest $(PARALLEL) auto --cov --cov-report= --cov-fail-under=0 -m "not servers and not browser"
-	WSRT_COVERAGE=1 $(BIN)/python -m pytest $(PARALLEL) 3 --cov --cov-append --cov-report=term -m "servers or browser"
+	$(MAKE) --no-print-directory suite ALL=1
+
+suite: .venv/test.stamp
+	@$(BIN)/python scripts/system.py $(SYSTEM)
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m tests --coverage $(if $(ALL),--all)
+
+# The newest of everything that pyproject.toml allows, on the newest Python that is here.
+test-latest:
+	@rm -rf .venv-latest
+	@sh scripts/venv.sh newest .venv-latest
+	@.venv-latest/bin/$(PIP) install --upgrade pip hatchling editables
+	@.venv-latest/bin/$(PIP) install --no-build-isolation --editable ".[$(EXTRAS)]" --group test
+	@.venv-latest/bin/python scripts/system.py $(SYSTEM)
+	.venv-latest/bin/python -m tests $(if $(ALL),--all)
+
+# The lowest versions that pyproject.toml declares, on the oldest Python that is here.
+test-lowest:
+	@rm -rf .venv-lowest
+	@sh scripts/venv.sh oldest .venv-lowest
+	@.venv-lowest/bin/$(PINNED) requirements/lowest.txt
+	@.venv-lowest/bin/$(THIS)
+	@.venv-lowest/bin/python scripts/system.py $(SYSTEM)
+	.venv-lowest/bin/python -m tests $(if $(ALL),--all)
 
 check: .venv/test.stamp
 	$(BIN)/ruff format --check .
@@ -34,22 +58,25 @@ bench: .venv/bench.stamp
 docs: .venv/docs.stamp
 	$(BIN)/mkdocs build --strict
 
+# Writes requirements/ and package-lock.json: the newest that pyproject.toml and package.json allow.
+lock: .venv/lock.stamp
+	@$(BIN)/python scripts/system.py nodejs npm
+	$(BIN)/python scripts/lock.py
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* site
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* site
 
-.venv/pip.stamp:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv"; exit 1; }
-	@$(PYTHON) -m venv .venv || { echo "The venv module is needed: apt-get install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+.venv/pip.stamp: requirements/build.txt
+	@rm -rf .venv
+	@sh scripts/venv.sh oldest .venv
 	@touch $@
 
-.venv/demo.stamp: .venv/pip.stamp pyproject.toml
-	@echo "Installing the demo into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[daphne,redis]"
+.venv/docs.stamp .venv/lock.stamp: .venv/%.stamp: .venv/pip.stamp requirements/%.txt
+	@$(BIN)/$(PINNED) requirements/$*.txt
 	@touch $@
 
-.venv/%.stamp: .venv/pip.stamp pyproject.toml
+.venv/%.stamp: .venv/pip.stamp requirements/%.txt pyproject.toml
 	@echo "Installing what '$*' needs into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[daphne,redis,uvicorn]" \
-		--group $(if $(filter test,$*),test --group lint,$*)
+	@$(BIN)/$(PINNED) requirements/$*.txt
+	@$(BIN)/$(THIS)
 	@touch $@

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
+from decimal import Decimal
+from enum import IntEnum, StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -10,12 +13,23 @@ import pytest
 from channels.layers import BaseChannelLayer
 from django.contrib.auth.models import AnonymousUser, Group
 from django.contrib.auth.models import User as Account
+from django.db import models
 from django.utils.functional import SimpleLazyObject
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wsrt import addresses as to
-from wsrt.addresses import Audience, from_wire, group_name, node_group, node_of, user_key
+from wsrt.addresses import (
+    Audience,
+    UserKey,
+    auth_user_key,
+    auth_user_pk,
+    from_wire,
+    group_name,
+    node_group,
+    node_of,
+    user_key,
+)
 
 KINDS = st.sampled_from(["room", "user", "everyone", "node"])
 # Text that is close to the separators and escapes of group names, and to the limit of their length.
@@ -26,7 +40,11 @@ TEXT = CLOSE | st.text()
 UTF8 = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: not text.startswith("wsrt."))
 
 LEAVES = st.one_of(
-    UTF8.map(to.Room), UTF8.map(to.User), st.integers().map(to.User), UTF8.map(to.Connection), st.just(to.Everyone())
+    UTF8.map(to.Room),
+    UTF8.map(UserKey).map(to.User),
+    st.integers().map(to.User),
+    UTF8.map(to.Connection),
+    st.just(to.Everyone()),
 )
 AUDIENCES = st.recursive(
     LEAVES,
@@ -135,7 +153,9 @@ class Pk:
         (UUID(int=5), "00000000-0000-0000-0000-000000000005"),
         (str(UUID(int=5)), "00000000-0000-0000-0000-000000000005"),
         (Account(pk=7), "7"),
-        (Group(pk=7), "7"),
+        (Group(pk=7), "auth.group:7"),
+        (IntEnum("Number", [("SEVEN", 7)])(7), "7"),
+        (StrEnum("Name", [("ADA", "ada")])("ada"), "ada"),
         (Pk("ada"), "ada"),
         (Pk(UUID(int=5)), "00000000-0000-0000-0000-000000000005"),
         (SimpleLazyObject(lambda: Account(pk=7)), "7"),
@@ -144,12 +164,157 @@ class Pk:
 def test_user_key(user: object, key: str) -> None:
     """A user has one spelling, whatever it is given as: 7 and "7" are one user (P6)."""
     assert user_key(user) == key
-    assert to.User(user) == to.User(key)
+    assert to.User(user) == to.User(user_key(user))
+
+
+class Person(models.Model):
+    """A model whose primary key is text that people choose."""
+
+    name = models.CharField(primary_key=True, max_length=50)
+
+    class Meta:
+        app_label = "fleet"
+
+
+class Device(models.Model):
+    """Something that signs in with a key of its own."""
+
+    class Meta:
+        app_label = "fleet"
+
+
+class Sensor(Device):
+    """A model of its own table beside its parent's."""
+
+    class Meta:
+        app_label = "fleet"
+
+
+class DeviceProxy(Device):
+    class Meta:
+        app_label = "fleet"
+        proxy = True
+
+
+class AccountProxy(Account):
+    class Meta:
+        app_label = "fleet"
+        proxy = True
+
+
+class Manager(Account):
+    """An account with a table of its own, and a primary key of its own in it."""
+
+    account = models.OneToOneField(Account, models.CASCADE, parent_link=True)
+    number = models.IntegerField(primary_key=True)
+
+    class Meta:
+        app_label = "fleet"
+
+
+class Token:
+    """A user that isn't a model instance, as simplejwt's TokenUser."""
+
+    is_authenticated = True
+    is_anonymous = False
+
+    def __init__(self, pk: Any) -> None:
+        self.pk = pk
+
+
+class Guest(AnonymousUser):
+    """An anonymous user that an application gives a key."""
+
+    pk = 7  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("user", "key"),
+    [
+        (AccountProxy(pk=7), "7"),
+        (Manager(number=1, id=7), "7"),
+        (Token(7), "7"),
+        (Token("ada"), "ada"),
+        (Device(pk=7), "fleet.device:7"),
+        (DeviceProxy(pk=7), "fleet.device:7"),
+        (Sensor(pk=7), "fleet.sensor:7"),
+        (Person(pk="fleet.device:7"), "fleet.person:fleet.device:7"),
+    ],
+)
+def test_key_of_an_instance(user: object, key: str) -> None:
+    """The users of Django are their primary key, proxies and children too; other models have their name before it."""
+    assert user_key(user) == key
+
+
+def test_user_who_is_called_like_an_instance_of_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whose primary key looks like the key of a device has another key than the device."""
+    monkeypatch.setattr(to, "auth_user_model", lambda: "fleet.Person")
+    device, ada, mallory = (user_key(user) for user in (Device(pk=7), Person(pk="ada"), Person(pk="fleet.device:7")))
+    twice = user_key(Person(pk="fleet.person:fleet.device:7"))
+    assert (device, ada, mallory) == ("fleet.device:7", "ada", "fleet.person:fleet.device:7")
+    assert twice == "fleet.person:fleet.person:fleet.device:7"
+    assert user_key(Token("fleet.device:7")) == mallory
+
+
+@pytest.mark.parametrize("text", ["fleet.device:7", "auth.user:7", "a.b:", "acme.com:7"])
+def test_id_that_looks_like_the_key_of_an_instance(text: str) -> None:
+    """No id that an application or a client makes up is the key of a model instance: it is refused."""
+    with pytest.raises(ValueError, match=r"looks like the key of a model instance.*pass the instance, or UserKey"):
+        to.User(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a:7", "a.b.c:7", "7.b:7", "a.:7", ".b:7", "a.b", "red:7", "ada@example.com", "a b.c:7"]
+)
+def test_id_that_nearly_looks_like_the_key_of_an_instance(text: str) -> None:
+    """Any other text is an id as it is."""
+    assert to.User(text).id == text
+
+
+@given(st.lists(st.one_of(TEXT.map(Token), TEXT.map(Person), st.integers().map(Token)), min_size=2, max_size=2))
+def test_user_keys_are_injective(users: list[Any]) -> None:
+    """Two users share a key only where they are of one kind and have one primary key."""
+    one, two = ((isinstance(user, Person), str(user.pk)) for user in users)
+    try:
+        keys = [user_key(user) for user in users]
+    except ValueError:
+        return  # text that can be no user's
+    assert (keys[0] == keys[1]) is (one == two)
+
+
+def test_key_is_taken_as_it_is() -> None:
+    """What a consumer or presence gave as the key of a user names that user again, also after a pickle."""
+    key = user_key(Device(pk=7))
+    for again in (key, UserKey(str(key)), pickle.loads(pickle.dumps(key))):
+        assert to.User(again) == to.User(Device(pk=7))
+
+
+def test_primary_key_of_a_key() -> None:
+    """The key of a user of Django's gives back the primary key; that of another instance gives none."""
+    for pk in ("7", "ada", "fleet.device:7", "auth.user:7"):
+        assert auth_user_pk(auth_user_key(pk)) == pk
+    assert auth_user_pk(user_key(Device(pk=7))) is None
 
 
 @pytest.mark.parametrize(
     "user",
-    [None, True, False, 7.0, b"7", (), object(), AnonymousUser(), Account(), Account, Pk(True), Pk(7.0), Pk(Pk(7))],
+    [
+        None,
+        True,
+        False,
+        7.0,
+        b"7",
+        (),
+        object(),
+        AnonymousUser(),
+        Account(),
+        Account,
+        Pk(True),
+        Pk(7.0),
+        Pk(Pk(7)),
+        Guest(),
+        Decimal(7),
+    ],
 )
 def test_no_user(user: object) -> None:
     """What is no user raises TypeError, the anonymous one too."""
@@ -223,6 +388,7 @@ def test_addresses_are_values() -> None:
         (to.User(7), "User('7')"),
         (to.Connection("n-1"), "Connection('n-1')"),
         (to.Everyone(), "Everyone()"),
+        (to.User(Device(pk=7)), "User(UserKey('fleet.device:7'))"),
         (to.Room("a") | to.Room("b") - to.User(7), "(Room('a') | (Room('b') - User('7')))"),
         (to.Room("a") & to.Room("b") - to.User(7), "(Room('a') & (Room('b') - User('7')))"),
         (to.Room("a") | to.Room("b") & to.User(7), "(Room('a') | (Room('b') & User('7')))"),

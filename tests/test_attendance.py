@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
 from django.utils.functional import SimpleLazyObject
 from pydantic import BaseModel
 
@@ -229,6 +230,21 @@ async def test_kicked() -> None:
         await client.assert_closed(close_codes.DISCONNECTED)
         await client.disconnect()
     assert not await presence.ais_online("ada")
+
+
+async def test_keys_of_users() -> None:
+    """Presence gives the key of an instance of another model, and whatever takes a user takes it back."""
+    async with dial() as watcher, connect(HallConsumer) as client:
+        await client.consumer.set_user_id(Group(pk=7))
+        await aeventually(lambda: "+auth.group:7 hall" in watcher.consumer.heard)
+        (key,) = [member.user_id for member in await presence.amembers("hall", namespace="hall") if member.user_id]
+        assert (key, client.consumer.user_id) == ("auth.group:7", "auth.group:7")
+        assert await presence.ais_online(key)
+        assert not await presence.ais_online(7)
+        (connection,) = await presence.aconnections(user=key, namespace="hall")
+        assert (connection.id, connection.user_id) == (client.consumer.id, key)
+        await adisconnect(User(client.consumer.user_id))
+        await client.assert_closed(close_codes.DISCONNECTED)
 
 
 async def test_details(settings: Any) -> None:

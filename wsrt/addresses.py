@@ -19,16 +19,43 @@ import dataclasses
 import hashlib
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["Audience", "Connection", "Everyone", "Room", "User", "node_of", "user_key"]
+__all__ = ["Audience", "Connection", "Everyone", "Room", "User", "UserKey", "node_of", "user_key"]
 
 RESERVED = "wsrt."
 """Names that begin so are wsrt's own."""
 
 MAX_GROUP_NAME = 99
 """Channels requires fewer than 100 characters of ``[a-zA-Z0-9._-]``."""
+
+auth_user_model: Callable[[], str] = str
+"""Returns AUTH_USER_MODEL. ``wsrt.conf`` sets it (until then no model is meant): this module doesn't know Django."""
+
+
+class UserKey(str):
+    """
+    The key of a user, as consumers and presence give it: text that compares equal to no other user's key.
+
+    ``"7"`` for the instance of AUTH_USER_MODEL with that primary key and for the id ``7``; ``"fleet.device:7"`` for an
+    instance of another model. Whatever takes a user takes a key as it is, so wrap text that you have stored or read
+    from ``wsrt.presence`` frames: ``UserKey(text)``. Plain text is an id, and an id that looks like the key of a model
+    instance is refused, so that no client can take the place of one by its name.
+
+    Raises:
+        ValueError: the text is empty, or can't be encoded as UTF-8.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, key: str) -> UserKey:
+        _require_text("a user key", key)
+        return super().__new__(cls, str.__str__(key))  # the value of an enumeration's member, not its name
+
+    def __repr__(self) -> str:
+        text = str.__repr__(self)
+        return f"UserKey({text})" if _is_model_key(self) else text
 
 
 class Audience:
@@ -83,13 +110,15 @@ class User(Audience):
     All connections of one user, of whatever device.
 
     Args:
-        user: an int, str, UUID or model instance (its pk). 7 and "7" are one user.
+        user: an int, str, UUID or model instance. 7 and "7" are one user, and so is the instance of AUTH_USER_MODEL
+            with that primary key; instances of other models are users of their own. See user_key().
 
     Raises:
         TypeError: for anything else, None and AnonymousUser too.
+        ValueError: the text is empty, or looks like the key of a model instance.
     """
 
-    id: str
+    id: UserKey
 
     def __init__(self, user: object) -> None:
         object.__setattr__(self, "id", user_key(user))
@@ -185,7 +214,7 @@ def from_wire(data: Sequence[Any]) -> Audience:
         case ["room", str(name)]:
             return Room(name)
         case ["user", str(user)]:
-            return User(user)
+            return User(UserKey(user))
         case ["connection", str(connection)]:
             return Connection(connection)
         case ["everyone"]:
@@ -197,28 +226,97 @@ def from_wire(data: Sequence[Any]) -> Audience:
     raise ValueError(f"no such address: {data!r}")
 
 
-def user_key(user: object) -> str:
+def user_key(user: object) -> UserKey:
     """
     Return the one spelling of a user that addresses, groups and presence compare (P6).
 
+    An int, str or UUID is itself. An instance of AUTH_USER_MODEL, of its proxies and of models that inherit from it is
+    its primary key, and so is a user that isn't a model instance but has a ``pk`` (simplejwt's TokenUser). An instance
+    of any other model is ``app.model:pk``, by its concrete model. No key of one kind equals a key of another: an id
+    that looks like ``app.model:pk`` is refused, and a user who has such a primary key gets ``auth.user:`` before it.
+
     Raises:
-        TypeError: the value is no int, str, UUID or saved model instance.
-        ValueError: the string is empty.
+        TypeError: the value isn't an int, str, UUID or saved model instance, or the user is anonymous.
+        ValueError: the text is empty, or looks like the key of a model instance.
     """
-    if isinstance(user, bool):
-        raise TypeError("a user is an int, str, UUID or model instance, not a bool")
-    if isinstance(user, str):
-        _require_text("a user id", user)
-        return str.__str__(user)  # of a member of an enumeration its value, not its name
-    if isinstance(user, int | uuid.UUID):
-        return str(int(user)) if isinstance(user, int) else str(user)
-    key = getattr(user, "pk", None)
-    if isinstance(key, int | str | uuid.UUID) and not isinstance(key, bool):
-        return user_key(key)
-    raise TypeError(
-        f"a user is an int, str, UUID or saved model instance, not {type(user).__name__}"
-        + (" without a pk (an anonymous user has no address)" if hasattr(user, "pk") else "")
-    )
+    if isinstance(user, UserKey):
+        return user
+    text = _text_of(user)
+    if text is None:
+        return _instance_key(user)
+    if _is_model_key(text):
+        raise ValueError(
+            f"{text!r} looks like the key of a model instance, and is refused as the id of a user: pass the instance, "
+            "or UserKey(...) for a key that presence or a consumer gave; ids of your own need another form than a.b:c"
+        )
+    return UserKey(text)
+
+
+def auth_user_key(pk: object) -> UserKey:
+    """Return the key of the instance of AUTH_USER_MODEL that has a primary key. Raises TypeError, ValueError."""
+    text = _text_of(pk)
+    if text is None:
+        raise TypeError(f"the primary key of a user is an int, str or UUID, not {type(pk).__name__}")
+    _require_text("a user id", text)
+    return UserKey(f"{_auth_user_label()}:{text}" if _is_model_key(text) else text)
+
+
+def auth_user_pk(key: str) -> str | None:
+    """Return the primary key that the key of a user has in AUTH_USER_MODEL; None for one of another model."""
+    if not _is_model_key(key):
+        return key
+    label, _, pk = key.partition(":")
+    return pk if label == _auth_user_label() else None
+
+
+def _instance_key(user: object) -> UserKey:
+    """Return the key of an object with a primary key. Raises TypeError, ValueError."""
+    # A model class has ``_meta`` and ``pk`` too.
+    pk = None if isinstance(user, type) else getattr(user, "pk", None)
+    text = _text_of(pk)
+    if text is None:
+        raise TypeError(
+            f"a user is an int, str, UUID or saved model instance, not {type(user).__name__}"
+            + (" without a pk (an anonymous user has no address)" if hasattr(user, "pk") else "")
+            + (f"; its pk is a {type(pk).__name__}: pass str() of it" if pk is not None else "")
+        )
+    meta: Any = getattr(user, "_meta", None)
+    if meta is None:
+        if getattr(user, "is_anonymous", False) is True:
+            raise TypeError(
+                f"a user is signed in, and {type(user).__name__} is an anonymous user, which has no address"
+            )
+        return auth_user_key(pk)
+    label = _auth_user_label()
+    for model in (meta.concrete_model, *meta.get_parent_list()):
+        if model._meta.label_lower == label:
+            # Of a model that inherits, the row of the user may have another primary key than its own.
+            return auth_user_key(pk if model is meta.concrete_model else getattr(user, model._meta.pk.attname))
+    _require_text("a user id", text)
+    return UserKey(f"{meta.concrete_model._meta.label_lower}:{text}")
+
+
+def _text_of(value: object) -> str | None:
+    """Return the text of an id; None for what can't be one."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        return str.__str__(value)  # of a member of an enumeration its value, not its name
+    if isinstance(value, int):
+        return str(int(value))
+    return str(value) if isinstance(value, uuid.UUID) else None
+
+
+def _is_model_key(text: str) -> bool:
+    """Return whether text has the form ``app.model:pk``."""
+    label, colon, _ = text.partition(":")
+    app, dot, model = label.partition(".")
+    return bool(colon and dot) and app.isidentifier() and model.isidentifier()
+
+
+def _auth_user_label() -> str:
+    app, _, model = auth_user_model().partition(".")
+    return f"{app}.{model.lower()}"
 
 
 def parts_of(connection_id: str) -> tuple[str, int]:

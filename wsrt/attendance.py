@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from .addresses import UserKey
 from .channel import Submit
 from .close_codes import NORMAL, Closed, Reconnect, reconnect_for
 from .delivery.connection import Connection
@@ -48,8 +49,8 @@ class PresenceHooks:
     """
 
     member: Callable[[str], Awaitable[BaseModel | None]] | None
-    joined: Callable[[str | None, str], Awaitable[None]]
-    left: Callable[[str | None, str], Awaitable[None]]
+    joined: Callable[[UserKey | None, str], Awaitable[None]]
+    left: Callable[[UserKey | None, str], Awaitable[None]]
     hears: bool
 
     @classmethod
@@ -223,7 +224,8 @@ class Attendance:
             while self._hooks is not None and self._arrivals and self.is_online():
                 room, (kind, user_id) = self._arrivals.popleft()
                 if room in self._connection.rooms:
-                    await (self._hooks.joined if kind == "joined" else self._hooks.left)(user_id, room)
+                    user = None if user_id is None else UserKey(user_id)
+                    await (self._hooks.joined if kind == "joined" else self._hooks.left)(user, room)
         except Exception:
             ledger.count("handlers_failed")
             logger.exception("a hook of presence failed")

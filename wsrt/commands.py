@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import models
 
 from . import close_codes
+from .addresses import UserKey
 from .close_codes import Close
 from .delivery.connection import Connection
 from .delivery.ledger import ledger
@@ -42,7 +43,7 @@ class Commands:
         hooks: Hooks,
         groups: Groups,
         close: Callable[[Close], None],
-        user_id: Callable[[], str | None],
+        user_id: Callable[[], UserKey | None],
         is_anonymous: Callable[[], bool],
     ) -> None:
         self._connection = connection

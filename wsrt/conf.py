@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
+from . import addresses
 from .protocol.rate import parse_rate
 from .types import OnViolation
 
@@ -249,3 +250,5 @@ class Conf:
 
 
 conf = Conf()
+
+addresses.auth_user_model = lambda: str(settings.AUTH_USER_MODEL)

@@ -15,7 +15,7 @@ from django.http import QueryDict
 from pydantic import BaseModel
 
 from . import close_codes
-from .addresses import RESERVED, Audience, Connection, Everyone, Room, User, user_key
+from .addresses import RESERVED, Audience, Connection, Everyone, Room, User, UserKey, user_key
 from .close_codes import Close, Closed
 from .conf import conf, problem_of
 from .exceptions import DeclarationError, WrongContext
@@ -271,7 +271,7 @@ class TypedEventConsumer(AsyncConsumer):
         return user
 
     @property
-    def user_id(self) -> str | None:
+    def user_id(self) -> UserKey | None:
         """To whom the connection belongs: an authenticated user by itself, or what ``set_user_id`` said."""
         return self._pump.connection.user_id
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from django.core.exceptions import PermissionDenied
 
-from .addresses import group_name
+from .addresses import UserKey, group_name
 from .attendance import Attendance
 from .delivery.connection import Connection
 from .exceptions import TooManyRooms
@@ -95,7 +95,7 @@ class Groups:
         self._attendance.leave(room)
         self._announce(reserved("wsrt.left", {"room": room}))
 
-    async def bind(self, user_id: str | None) -> None:
+    async def bind(self, user_id: UserKey | None) -> None:
         """Belong to a user; None for no user. Raises BackplaneUnavailable."""
         before = self._connection.user_id
         if user_id == before:

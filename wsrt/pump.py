@@ -20,7 +20,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 
 from . import close_codes
-from .addresses import user_key
+from .addresses import UserKey, user_key
 from .attendance import Attendance, PresenceHooks
 from .channel import LayerChannel
 from .close_codes import Close, Closed
@@ -522,7 +522,7 @@ class Pump:
         user = self._scope.get("user")
         return user is not None and not getattr(user, "is_authenticated", False)
 
-    def _scope_user_id(self) -> str | None:
+    def _scope_user_id(self) -> UserKey | None:
         user = self._scope.get("user")
         if user is None or not getattr(user, "is_authenticated", False):
             return None

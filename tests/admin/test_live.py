@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.test import AsyncClient
 
@@ -16,6 +16,7 @@ from tests.admin.test_pages import everybody, visitor
 from tests.chat.consumers import HereConsumer
 from tests.support.waiting import aeventually
 from wsrt import apermissions_changed, close_codes
+from wsrt.addresses import user_key
 from wsrt.console import live, names, pages
 from wsrt.console.live import AdminConsumer
 from wsrt.console.pages import (
@@ -352,13 +353,27 @@ async def test_names_are_asked_for_once(django_assert_num_queries: Any) -> None:
     def check() -> None:
         user = User.objects.create_superuser("root")
         found = names.Names(user)
-        rows = [pages.UserRow(user_id=key, connections=1) for key in (str(user.pk), "999999", "x", "9" * 30, "a\0b")]
+        keys = (str(user.pk), "999999", "x", "9" * 30, "a\0b")
+        rows = [pages.UserRow(user_id=key, connections=1) for key in keys]
         rows.append(pages.UserRow(user_id=None, connections=1))
         with django_assert_num_queries(1):
             found.put(rows)
             found.put(rows)
         assert [row.name for row in rows] == ["root", "", "", "", "", ""]
         assert found.knows(rows)
+
+    await sync_to_async(check)()
+
+
+async def test_names_are_those_of_users() -> None:
+    """An instance of another model has no name, though a user has the same primary key."""
+
+    def check() -> None:
+        user = User.objects.create_superuser("root")
+        found = names.Names(user)
+        assert found.of(user_key(user)) == "root"
+        assert found.of(user_key(Group(pk=user.pk))) == ""
+        assert found.key(user_key(Group(pk=user.pk))) is None
 
     await sync_to_async(check)()
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib.auth import get_permission_codename, get_user_model
 from django.core.exceptions import ValidationError
 
+from ..addresses import auth_user_key, auth_user_pk
 from .pages import ConnectionRow, UserRow
 
 MATCHES = 2000
@@ -59,7 +60,7 @@ class Names:
             return [], False
         field = self.model.USERNAME_FIELD
         users = self.model._default_manager.filter(**{f"{field}__icontains": text}).order_by(field)
-        ids = [str(key) for key in users.values_list("pk", flat=True)[: MATCHES + 1]]
+        ids = [str(auth_user_key(str(key))) for key in users.values_list("pk", flat=True)[: MATCHES + 1]]
         return ids[:MATCHES], len(ids) > MATCHES
 
     def knows(self, rows: Iterable[UserRow | ConnectionRow]) -> bool:
@@ -77,15 +78,20 @@ class Names:
         self._known |= dict.fromkeys(missing, "")
         keys = [key for user_id in missing if (key := self.key(user_id)) is not None]
         users = self.model._default_manager.filter(pk__in=keys)
-        self._known |= {str(key): str(name) for key, name in users.values_list("pk", self.model.USERNAME_FIELD)}
+        self._known |= {
+            auth_user_key(str(key)): str(name) for key, name in users.values_list("pk", self.model.USERNAME_FIELD)
+        }
 
     def key(self, user_id: str) -> Any:
-        """Return a user id as a primary key; None for what can be none."""
+        """Return the primary key of a user of Django's; None for any other user id."""
+        pk = auth_user_pk(user_id)
+        if pk is None or "\0" in pk:
+            return None
         field = self.model._meta.pk
         while field.remote_field is not None:
             field = field.target_field
         try:
             # Within the limits of the database too.
-            return None if "\0" in user_id else field.clean(user_id, None)
+            return field.clean(pk, None)
         except ValidationError:
             return None

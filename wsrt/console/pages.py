@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, PrivateAttr, field_validator
 from pydantic_core import to_json
 
 from .. import presence
-from ..addresses import RESERVED, Room, User
+from ..addresses import RESERVED, Room, User, UserKey
 from ..presence.access import open_store, run
 from ..presence.store import EVERYONE, Count
 from ..protocol.catalog import namespaces
@@ -282,7 +282,7 @@ class WatchUser(Event, name="user.watch"):
     @field_validator("user")
     @classmethod
     def _is_user(cls, user: str) -> str:
-        return User(user).id
+        return User(UserKey(user)).id
 
     async def read(self) -> UserShown:
         """Return the answer. Raises StoreUnavailable, WrongContext."""

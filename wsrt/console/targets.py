@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from django.utils.translation import gettext as _
 
-from ..addresses import Audience, Connection, Everyone, Room, User, parts_of
+from ..addresses import Audience, Connection, Everyone, Room, User, UserKey, parts_of
 from ..control import disconnect
 from ..presence.access import is_connected, run
 from ..presence.store import EVERYONE
@@ -71,7 +71,7 @@ class Target:
             case "room":
                 return Room(self.name)
             case "user":
-                return User(self.name)
+                return User(UserKey(self.name))
             case "connection":
                 return Connection(self.name)
             case _:

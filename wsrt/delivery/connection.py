@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from ..addresses import UserKey
 from .outbox import Outbox
 
 
@@ -43,4 +44,4 @@ class Connection:
         self.outbox = outbox
         self.owner = owner
         self.rooms: dict[str, None] = {}
-        self.user_id: str | None = None
+        self.user_id: UserKey | None = None

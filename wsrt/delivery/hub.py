@@ -7,7 +7,7 @@ import collections
 from collections.abc import Iterable
 from typing import Any
 
-from ..addresses import AnyOf, Audience, Everyone, Expression, Room, User
+from ..addresses import AnyOf, Audience, Everyone, Expression, Room, User, UserKey
 from ..addresses import Connection as ConnectionAddress
 from ..protocol.envelope import Frame
 from .connection import Connection
@@ -92,7 +92,7 @@ class Hub:
         connection.rooms.pop(room, None)
         _discard(self._rooms, (connection.namespace, room), connection)
 
-    def bind(self, connection: Connection, user_id: str | None) -> None:
+    def bind(self, connection: Connection, user_id: UserKey | None) -> None:
         """Say to whom a connection belongs; None for nobody. A connection has one user at a time (S51)."""
         if connection.user_id is not None:
             _discard(self._users, (connection.namespace, connection.user_id), connection)

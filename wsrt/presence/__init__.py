@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
-from ..addresses import RESERVED, Room, user_key
+from ..addresses import RESERVED, Room, UserKey, user_key
 from ..protocol.catalog import namespaces as known_namespaces
 from .access import open_store, run
 from .store import EVERYONE, BadCursor, ConnectionRecord, NodeRecord, StoreUnavailable
@@ -88,7 +88,7 @@ class Member:
         data: what ``member(room)`` of the consumer returned, as plain data.
     """
 
-    user_id: str | None
+    user_id: UserKey | None
     connections: int
     data: Any = None
 
@@ -120,7 +120,7 @@ class ConnectionInfo:
 
     id: str
     namespace: str
-    user_id: str | None
+    user_id: UserKey | None
     node: str
     since: dt.datetime | None
     last_seen: dt.datetime | None
@@ -196,7 +196,7 @@ async def amembers(
     with _cursor(after):
         page = await store.members(namespace, name, cursor=after, limit=limit, search=search)
     return Page(
-        (Member(member.user_id, member.connections, _plain(member.data)) for member in page.items),
+        (Member(_key(member.user_id), member.connections, _plain(member.data)) for member in page.items),
         page.next,
     )
 
@@ -209,7 +209,7 @@ async def ausers(
     store = await open_store()
     with _cursor(after):
         page = await store.members(namespace, EVERYONE, cursor=after, limit=limit, search=search)
-    return Page((Member(member.user_id, member.connections) for member in page.items), page.next)
+    return Page((Member(_key(member.user_id), member.connections) for member in page.items), page.next)
 
 
 async def acount(room: str, *, namespace: str = "default") -> int:
@@ -382,6 +382,10 @@ async def _online(keys: Sequence[str], namespace: str | None) -> set[str]:
     return found
 
 
+def _key(user_id: str | None) -> UserKey | None:
+    return None if user_id is None else UserKey(user_id)
+
+
 def _plain(data: str | None) -> Any:
     return None if data is None else from_json(data)
 
@@ -394,7 +398,7 @@ def _connection(record: ConnectionRecord, seen: float | None) -> ConnectionInfo:
     return ConnectionInfo(
         f"{base.partition('.')[0]}-{number}",
         record.namespace,
-        record.user_id,
+        _key(record.user_id),
         record.node.partition(".")[0],
         None if since is None else dt.datetime.fromtimestamp(since, dt.UTC),
         None if seen is None else dt.datetime.fromtimestamp(seen, dt.UTC),

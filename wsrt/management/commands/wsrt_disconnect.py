@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from ...addresses import Audience, Connection, Room, User, parts_of
+from ...addresses import Audience, Connection, Room, User, UserKey, parts_of
 from ...close_codes import DISCONNECTED, Close
 from ...control import disconnect
 from ...exceptions import WrongContext
@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         whom = parser.add_mutually_exclusive_group(required=True)
-        whom.add_argument("--user", help="a user id")
+        whom.add_argument("--user", help="the key of a user, as wsrt_presence shows it")
         whom.add_argument("--room")
         whom.add_argument("--connection", metavar="ID", help="as wsrt_presence --user shows it")
         parser.add_argument("--namespace", help="whose rooms and users are meant; else those of all")
@@ -67,7 +67,7 @@ class Command(BaseCommand):
 def audience(options: dict[str, Any]) -> Audience:
     """Return who is meant. Raises ValueError for what can be nobody."""
     if options["user"] is not None:
-        return User(options["user"])
+        return User(UserKey(options["user"]))
     if options["room"] is not None:
         return Room(options["room"])
     parts_of(options["connection"])

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from wsrt import presence
 
-from ...addresses import Room, user_key
+from ...addresses import Room, UserKey
 from ...doctor.presence import LATE_MS
 from ...presence import ConnectionInfo, Member, NodeInfo, Page, RoomInfo, Stats
 from ..cluster import told
@@ -48,7 +48,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--room", help="shows its members")
-        what.add_argument("--user", help="shows the connections of this user id")
+        what.add_argument("--user", help="shows the connections of this user, by its key")
         what.add_argument("--nodes", action="store_true", help="shows the processes that hold connections")
         parser.add_argument("--namespace", help="looks into this one only; else into all that there are")
         parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
@@ -59,7 +59,7 @@ class Command(BaseCommand):
             if options["room"] is not None:
                 report = of_room(stats, Room(options["room"]).name)
             elif options["user"] is not None:
-                report = of_user(stats, user_key(options["user"]))
+                report = of_user(stats, UserKey(options["user"]))
             elif options["nodes"]:
                 report = of_nodes(stats)
             else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ...addresses import Audience, Room, User
+from ...addresses import Audience, Room, User, UserKey
 from ...console.announcing import Wrong, events_of, read_event, skeleton
 from ...protocol.catalog import namespaces
 from ...publish import publish_to_audience
@@ -23,7 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("event", metavar="EVENT", help="the wire name, such as message.sent")
         parser.add_argument("json", metavar="JSON", help="its data; - reads it from the standard input")
         parser.add_argument("--namespace", default="default", help="'default' unless given")
-        parser.add_argument("--user", help="a user id")
+        parser.add_argument("--user", help="the key of a user, as wsrt_presence shows it")
         # "json" is the data.
         parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON document, for programs")
 
@@ -54,7 +54,8 @@ def audience(room: str | None, user: str | None) -> Audience:
         if room is None:
             raise CommandError("To whom? Name a room before the event, or a user with --user.")
         return Room(room)
-    return User(user) if room is None else Room(room) & User(user)
+    one = User(UserKey(user))
+    return one if room is None else Room(room) & one
 
 
 def _explanation(namespace: str, name: str, error: Wrong) -> str:

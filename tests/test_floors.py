@@ -22,6 +22,7 @@ FLOORS: list[set[str]] = [
         "handlers",
         "refusals",
         "threads",
+        "users",
         "origin",
         "channel",
         "groups",

@@ -6,12 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
-from django.db import models
 
 from . import close_codes
-from .addresses import UserKey
 from .close_codes import Close
 from .delivery.connection import Connection
 from .delivery.ledger import ledger
@@ -19,6 +16,7 @@ from .exceptions import TooManyRooms
 from .groups import Groups
 from .hooks import Hooks, call
 from .refusals import REFUSALS, setup_close
+from .users import is_active, is_signed_in
 
 logger = logging.getLogger("wsrt")
 
@@ -32,7 +30,6 @@ class Commands:
         hooks: of its consumer.
         groups: its rooms.
         close: closes the connection.
-        user_id: the user of the scope, as an id; None for an anonymous one.
         is_anonymous: whether the scope has a user who is not signed in.
     """
 
@@ -43,14 +40,12 @@ class Commands:
         hooks: Hooks,
         groups: Groups,
         close: Callable[[Close], None],
-        user_id: Callable[[], UserKey | None],
         is_anonymous: Callable[[], bool],
     ) -> None:
         self._connection = connection
         self._hooks = hooks
         self._groups = groups
         self._close = close
-        self._user_id = user_id
         self._is_anonymous = is_anonymous
 
     async def carry_out(self, name: str, arguments: dict[str, Any]) -> None:
@@ -77,11 +72,10 @@ class Commands:
 
     async def _ask_again(self) -> None:
         """Reload the user, and ask every permission again."""
-        user = self._hooks.scope.get("user")
-        if isinstance(user, models.Model) and self._user_id() is not None:
+        if is_signed_in(self._hooks.scope.get("user")):
             # Permissions are cached on the user: only a new object knows the new ones.
-            fresh = await get_user_model()._default_manager.filter(pk=user.pk).afirst()
-            if fresh is None or not fresh.is_active:
+            fresh = await call(self._hooks.reload_user)
+            if not is_signed_in(fresh) or not is_active(fresh):
                 self._close(close_codes.CREDENTIALS_EXPIRED)
                 return
             self._hooks.scope["user"] = fresh

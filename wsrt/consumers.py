@@ -26,6 +26,7 @@ from .protocol.events import Event, meta
 from .pump import Pump
 from .sending import prepare, send
 from .types import Limits, OnViolation, Publication, Receive, Scope, Send
+from .users import is_signed_in, reload
 
 __all__ = ["TypedEventConsumer"]
 
@@ -37,7 +38,17 @@ FIXED = frozenset(
 """Attributes that the class statement settles; an instance cannot have its own."""
 
 HOOKS = frozenset(
-    {"authorize", "authorize_room", "on_connect", "on_disconnect", "member", "on_presence_join", "on_presence_leave"}
+    {
+        "authorize",
+        "identity",
+        "reload_user",
+        "authorize_room",
+        "on_connect",
+        "on_disconnect",
+        "member",
+        "on_presence_join",
+        "on_presence_leave",
+    }
 )
 """What a subclass may override."""
 
@@ -71,9 +82,9 @@ class TypedEventConsumer(AsyncConsumer):
             async def send_message(self, event: SendMessage) -> None:
                 await self.publish_to_room(self.kwargs["slug"], MessageSent(text=event.text))
 
-    Order of life: accept, ``authorize``, ``on_connect``, visible to others, handlers one at a time in the order of
-    their frames, ``on_disconnect``. One instance serves one connection. It is a Channels consumer: route it with
-    ``as_asgi()``, below any middleware of Channels.
+    Order of life: accept, ``authorize``, ``identity``, ``on_connect``, visible to others, handlers one at a time in the
+    order of their frames, ``on_disconnect``. One instance serves one connection. It is a Channels consumer: route it
+    with ``as_asgi()``, below any middleware of Channels.
 
     Raises:
         DeclarationError: when a subclass is made that cannot work.
@@ -202,6 +213,27 @@ class TypedEventConsumer(AsyncConsumer):
         """
         return True
 
+    async def identity(self) -> object:
+        """
+        Return the user to whom the connection belongs: an int, str, UUID or model instance; None for no user.
+
+        Asked once, after ``authorize`` and before anything reaches the connection, unless ``authorize`` called
+        ``set_user_id`` or ``clear_user_id``, which win. Without this method, it is the user of the scope if it is
+        authenticated.
+        """
+        user = self.user
+        return user if is_signed_in(user) else None
+
+    async def reload_user(self) -> Any:
+        """
+        Return the user of the scope as it is now; None where it is gone or inactive, which closes the connection 4401.
+
+        Asked on ``permissions_changed`` where the scope has an authenticated user; the answer takes its place. Without
+        this method, the user is loaded by the default manager of its own class, and a user that isn't a model instance
+        stays as it is.
+        """
+        return await reload(self.user)
+
     async def authorize_room(self, room: str) -> bool:
         """Say whether the client may be in a room. Asked by every join, and again on ``permissions_changed``."""
         return True
@@ -272,7 +304,7 @@ class TypedEventConsumer(AsyncConsumer):
 
     @property
     def user_id(self) -> UserKey | None:
-        """To whom the connection belongs: an authenticated user by itself, or what ``set_user_id`` said."""
+        """The key of the user to whom the connection belongs: what ``identity`` returned, or ``set_user_id`` said."""
         return self._pump.connection.user_id
 
     @property
@@ -360,7 +392,14 @@ class TypedEventConsumer(AsyncConsumer):
         return self._leave(room)
 
     def set_user_id(self, user: object) -> Coroutine[Any, Any, None]:
-        """Belong to a user from now on, in place of the one before. Raises TypeError for what is no user."""
+        """
+        Belong to a user from now on, in place of the one before.
+
+        Called by ``authorize``, it takes the place of ``identity``, which isn't asked.
+
+        Raises:
+            TypeError, ValueError: there can't be such a user; see wsrt.addresses.user_key().
+        """
         self._require_loop("set_user_id", "an async def method")
         return self._pump.groups.bind(user_key(user))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from django.core.exceptions import PermissionDenied
 
-from .addresses import UserKey, group_name
+from .addresses import UserKey, group_name, user_key
 from .attendance import Attendance
 from .delivery.connection import Connection
 from .exceptions import TooManyRooms
@@ -51,14 +52,34 @@ class Groups:
         self._announces = announces
         self._is_open = is_open
         self._held: set[str] = set()
+        # The user that the consumer named. None until it is asked, and for no user.
+        self._identity: UserKey | None = None
+        # Whether the consumer set or cleared its user, and isn't asked for it.
+        self._is_user_set = False
+        # Users are taken in the order in which they are said.
+        self._binding = asyncio.Lock()
         # Set at the end of the connection: a group that is taken after it would never be given back.
         self._is_over = False
 
+    async def identify(self) -> None:
+        """Ask whose connection it is, unless that was said. Raises what ``identity`` raises, TypeError, ValueError."""
+        if self._is_user_set:
+            return
+        user = await call(self._hooks.identity)
+        self._identity = None if user is None else user_key(user)
+
     async def enter(self) -> None:
-        """Register the connection: everyone's and its own address reach it now. Raises BackplaneUnavailable."""
+        """
+        Register the connection: everyone's, its user's and its own address reach it now.
+
+        Raises:
+            BackplaneUnavailable: the layer did not take it.
+        """
         await self._hold("everyone", "")
         if self._is_open():
             self._node.hub.add(self._connection)
+        if not self._is_user_set:
+            await self._bind(self._identity)
 
     async def join(self, room: str) -> None:
         """
@@ -96,18 +117,9 @@ class Groups:
         self._announce(reserved("wsrt.left", {"room": room}))
 
     async def bind(self, user_id: UserKey | None) -> None:
-        """Belong to a user; None for no user. Raises BackplaneUnavailable."""
-        before = self._connection.user_id
-        if user_id == before:
-            return
-        if user_id is not None:
-            await self._hold("user", user_id)
-        if self._is_open():
-            self._node.hub.bind(self._connection, user_id)
-        if before is not None:
-            self._drop("user", before)
-        if self._connection.user_id != before:
-            await self._attendance.rebind()
+        """Belong to a user, whatever ``identity`` says; None for no user. Raises BackplaneUnavailable."""
+        self._is_user_set = True
+        await self._bind(user_id)
 
     def end(self) -> None:
         """Leave the hub and give everything back."""
@@ -117,6 +129,20 @@ class Groups:
             self._release(group)
 
     # Private.
+
+    async def _bind(self, user_id: UserKey | None) -> None:
+        async with self._binding:
+            before = self._connection.user_id
+            if user_id == before:
+                return
+            if user_id is not None:
+                await self._hold("user", user_id)
+            if self._is_open():
+                self._node.hub.bind(self._connection, user_id)
+            if before is not None:
+                self._drop("user", before)
+        if self._connection.user_id != before:
+            await self._attendance.rebind()
 
     async def _hold(self, kind: str, name: str) -> bool:
         """Be in a group while this connection lasts; return whether it still does. Raises BackplaneUnavailable."""

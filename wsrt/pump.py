@@ -20,7 +20,6 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 
 from . import close_codes
-from .addresses import UserKey, user_key
 from .attendance import Attendance, PresenceHooks
 from .channel import LayerChannel
 from .close_codes import Close, Closed
@@ -44,6 +43,7 @@ from .protocol.session import SUBPROTOCOL, Session, size_of
 from .refusals import REFUSALS, refusal_of, setup_close
 from .threads import database_care
 from .types import Limits, Message, Receive, Ref, Scope, Send
+from .users import is_signed_in
 from .worker import Work, Worker
 
 DISCONNECT_SECONDS = 4.0
@@ -143,7 +143,6 @@ class Pump:
             hooks=hooks,
             groups=self.groups,
             close=self.close,
-            user_id=self._scope_user_id,
             is_anonymous=lambda: self.is_anonymous,
         )
         # A channel of its own, for messages that are sent through the layer by hand.
@@ -371,6 +370,7 @@ class Pump:
                 if not await call(self.hooks.authorize):
                     self._fail_set_up(setup_close(PermissionDenied(), is_anonymous=self.is_anonymous))
                     return
+                await self.groups.identify()
                 if not self.session.is_open:
                     # The client left while it was asked for: it never was connected.
                     self._worker.drop()
@@ -410,9 +410,6 @@ class Pump:
         if self.session.heartbeat is not None:
             self.node.wheel.add(self._tick, self.session.heartbeat.due)
         await self.groups.enter()
-        user_id = self._scope_user_id()
-        if user_id is not None:
-            await self.groups.bind(user_id)
 
     async def _handle(self, received: Received) -> None:
         handler = self.hooks.handlers[type(received.event)]
@@ -520,13 +517,7 @@ class Pump:
     def is_anonymous(self) -> bool:
         """Whether the scope has a user that is not signed in."""
         user = self._scope.get("user")
-        return user is not None and not getattr(user, "is_authenticated", False)
-
-    def _scope_user_id(self) -> UserKey | None:
-        user = self._scope.get("user")
-        if user is None or not getattr(user, "is_authenticated", False):
-            return None
-        return user_key(user)
+        return user is not None and not is_signed_in(user)
 
     # The heartbeat.
 

@@ -344,6 +344,14 @@ async def test_slow_store(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked[1] - asked[0] >= 0.05 * 7
 
 
+async def test_user_of_another_model() -> None:
+    """Without a session the user is loaded anew as what it is, though a superuser has the same primary key."""
+    user = await root()
+    await Group.objects.acreate(pk=user.pk, name="device")
+    assert isinstance(await live.current_user({"user": Group(pk=user.pk)}), Group)
+    assert await live.current_user({"user": user}) == user
+
+
 # Names.
 
 

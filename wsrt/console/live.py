@@ -9,7 +9,6 @@ from typing import Any
 
 from channels.auth import get_user
 from django.conf import settings
-from django.contrib.auth import get_user_model
 
 from ..close_codes import CREDENTIALS_EXPIRED, FORBIDDEN, Closed
 from ..consumers import TypedEventConsumer
@@ -18,6 +17,7 @@ from ..exceptions import UnsendableEvent, WrongContext
 from ..handlers import on
 from ..presence.store import BadCursor, StoreUnavailable
 from ..threads import run_in_thread
+from ..users import is_active, reload
 from .names import Names
 from .pages import (
     Answer,
@@ -151,5 +151,5 @@ async def current_user(scope: Any) -> Any:
         store = importlib.import_module(settings.SESSION_ENGINE).SessionStore
         user = await get_user({**scope, "session": store(session.session_key)})
     else:
-        user = await get_user_model()._default_manager.filter(pk=scope["user"].pk).afirst()
-    return user if user is not None and user.is_active else None
+        user = await reload(scope["user"])
+    return user if user is not None and is_active(user) else None

@@ -18,6 +18,7 @@ from typing import Any
 
 from .addresses import CONTROL_GROUP, node_group
 from .delivery.ledger import ledger
+from .delivery.tasks import start_task
 from .exceptions import BackplaneUnavailable
 from .layers import Layer, ask, drop_layer, is_pubsub, layer_of_loop
 
@@ -316,7 +317,7 @@ class Backplane:
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         # A context of its own: not that of the connection which happened to be first.
-        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        task = start_task(asyncio.get_running_loop(), work, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -14,6 +14,7 @@ from . import wire
 from .backplane import Backplane
 from .delivery.connection import Owner
 from .delivery.hub import Hub
+from .delivery.tasks import start_task
 from .delivery.wheel import TimerWheel
 from .layers import is_local
 
@@ -90,7 +91,7 @@ class Node:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something to its end, whoever is cancelled meanwhile."""
-        task = self.loop.create_task(work)
+        task = start_task(self.loop, work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -104,13 +104,13 @@ class Pump:
             connection_id,
             extended=self.subprotocol == SUBPROTOCOL,
             can_ping=self.transport.can_ping,
-            now=node.loop.time(),
+            now=node.wheel.time(),
             jitter=random.random(),  # noqa: S311 - spreads pings
         )
         self.outbox = Outbox(
             send,
             limits,
-            node.loop,
+            node.wheel,
             on_overflow=lambda: self.close(close_codes.BACKPRESSURE_OVERFLOW, discard=True),
             on_error=self._send_failed,
             on_closed=self._stop_reading,
@@ -193,7 +193,7 @@ class Pump:
                 await self._answer_handshake({"type": "websocket.close", "code": close_codes.FORBIDDEN.code})
                 return
         if self.session.heartbeat is not None and self.transport.can_ping:
-            self.transport.watch(lambda: self.session.receive_life(self.node.loop.time()))
+            self.transport.watch(lambda: self.session.receive_life(self.node.wheel.time()))
         if not await self._answer_handshake({"type": "websocket.accept", "subprotocol": self.subprotocol}):
             return
         self.session.accept()
@@ -248,7 +248,7 @@ class Pump:
         text = message.get("text")
         frame = text if text is not None else message.get("bytes") or b""
         try:
-            outcome = self.session.receive_frame(frame, self.node.loop.time())
+            outcome = self.session.receive_frame(frame, self.node.wheel.time())
         except Exception:
             # A validator of the application raised what is no ValueError: a bug of its own, like that of a handler.
             ledger.count("handlers_failed")

@@ -33,6 +33,7 @@ from pydantic_core import from_json, to_json
 from .addresses import Audience, Room, User
 from .close_codes import MAX_REASON_BYTES, Close, is_sendable
 from .consumers import TypedEventConsumer
+from .delivery.tasks import start_task
 from .node import current_node
 from .presence.tracker import known_tracker
 from .protocol.envelope import MAX_FRAME_BYTES
@@ -136,7 +137,8 @@ class Client:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._application(self._scope, self._to_app.get, self._take))
+        work = self._application(self._scope, self._to_app.get, self._take)
+        self._task = start_task(asyncio.get_running_loop(), work)
         self._task.add_done_callback(lambda task: self._changed.set())
         self._to_app.put_nowait({"type": "websocket.connect"})
         await self._until(lambda: self.accepted or self._is_over, "the handshake to be answered")

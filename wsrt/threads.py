@@ -22,6 +22,7 @@ from django.db.backends.signals import connection_created
 
 from .conf import conf
 from .delivery.ledger import ledger
+from .delivery.tasks import start_task
 
 CHECK_SECONDS = 30.0
 """How often persistent connections are checked for errors and age while handlers run."""
@@ -51,7 +52,7 @@ class DatabaseCare:
         if self._is_dirty or (self._checked_at and now - self._checked_at > CHECK_SECONDS):
             self._is_dirty = True
             self._checked_at = now
-            self._cleaning = loop.create_task(self._clean())
+            self._cleaning = start_task(loop, self._clean())
 
     def _note(self, **kwargs: Any) -> None:
         self._is_dirty = True

@@ -10,6 +10,7 @@ from typing import Any
 
 from .delivery.inbox import Inbox
 from .delivery.ledger import ledger
+from .delivery.tasks import start_task
 from .protocol.catalog import Received
 
 FINISH_SECONDS = 5.0
@@ -70,7 +71,7 @@ class Worker:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside, in the connection's context."""
-        return self._loop.create_task(work, context=self._context)
+        return start_task(self._loop, work, context=self._context)
 
     def drop(self) -> None:
         """Forget what waits."""

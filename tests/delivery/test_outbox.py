@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.protocol.test_session import LIMITS
+from tests.support.eager import eager_task_factory
 from wsrt import close_codes
 from wsrt.addresses import Everyone
 from wsrt.delivery import outbox as module
@@ -18,6 +21,7 @@ from wsrt.delivery.hub import CORK_AFTER, CORK_SECONDS, TURN, Hub
 from wsrt.delivery.ledger import ledger
 from wsrt.delivery.outbox import Outbox
 from wsrt.delivery.transport import Writer
+from wsrt.delivery.wheel import TimerWheel
 from wsrt.protocol.envelope import Frame
 
 
@@ -41,11 +45,13 @@ class Transport:
             await self.open.wait()
         self.sent.append(message.get("text", message.get("code")))
 
+    send.__module__ = "uvicorn"  # as if it were a server's own
+
     def outbox(self, *, released: bool = True, **limits: Any) -> Outbox:
         outbox = Outbox(
             self.send,
             dataclasses.replace(LIMITS, **limits),
-            asyncio.get_running_loop(),
+            TimerWheel(asyncio.get_running_loop()),
             on_overflow=lambda: self._overflow(outbox),
             on_error=lambda error: self.calls.append("error"),
             on_closed=lambda: self.calls.append("closed"),
@@ -117,6 +123,8 @@ async def test_other_awaitables() -> None:
         await asyncio.sleep(0)
         raise OSError("gone")
 
+    slowly.__module__ = "uvicorn"
+
     outbox._send = slowly
     outbox.put(Frame("c"))
     await until(lambda: transport.calls == ["error"])
@@ -146,6 +154,39 @@ async def test_too_old() -> None:
     transport.open.clear()
     outbox.put(Frame("a"))
     await until(lambda: "overflow" in transport.calls)
+
+
+async def test_standstill_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that reads is not closed because the process stood still for longer than a frame may wait."""
+    loop = asyncio.get_running_loop()
+    transport = Transport()
+    outbox = transport.outbox(outbox_seconds=0.5)
+    transport.open.clear()
+    for frame in frames("a", "b", "c"):
+        outbox.put(frame)
+    time, stopped = loop.time, 100.0
+    monkeypatch.setattr(loop, "time", lambda: time() + stopped)
+    await asyncio.sleep(0.15)  # a turn of the wheel
+    transport.open.set()
+    await until(lambda: outbox.is_idle)
+    assert transport.sent == ["a", "b", "c"]
+    assert transport.calls == []
+
+
+async def test_time_of_the_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for which a publication waited for the set-up is not counted as a client that does not read."""
+    loop = asyncio.get_running_loop()
+    transport = Transport()
+    outbox = transport.outbox(released=False, outbox_seconds=10)
+    outbox.put(Frame("a"))
+    time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + 30)
+    transport.open.clear()
+    outbox.release()
+    await asyncio.sleep(0.25)  # turns of the wheel
+    transport.open.set()
+    await until(lambda: outbox.is_idle)
+    assert (transport.sent, transport.calls) == (["a"], [])
 
 
 async def test_stalled_close(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,3 +521,127 @@ async def test_hub_rests_after_a_load() -> None:
     await asyncio.sleep(5 * CORK_SECONDS)  # longer than anything waits
     hub.deliver("n", Everyone(), Frame("x"))
     assert all(transport.sent[-1] == b"\x81\x01x" for transport in transports)
+
+
+class Middleware:
+    """An application's wrapper around a server's ``send``, as tracing and correlation ids have it."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.spans: list[object] = []
+        self.tasks: list[object] = []
+
+    async def send(self, message: Any) -> None:
+        self.spans.append(span.get())
+        before = asyncio.current_task()
+        token = span.set("send")
+        try:
+            with anyio.CancelScope():
+                await self.transport.send(message)
+        finally:
+            # Raises in another context, as leaving the scope does in another task.
+            span.reset(token)
+            self.tasks.append(asyncio.current_task() is before)
+
+    def outbox(self, **limits: Any) -> Outbox:
+        """An outbox as a connection has it, which is opened in a context of its own."""
+        context = contextvars.copy_context()
+        context.run(span.set, "connection")
+        plain = self.transport.send
+        self.transport.send = self.send  # type: ignore[method-assign]
+        try:
+            return context.run(lambda: self.transport.outbox(**limits))
+        finally:
+            self.transport.send = plain  # type: ignore[method-assign]
+
+
+span: contextvars.ContextVar[str] = contextvars.ContextVar("span", default="none")
+
+
+@pytest.fixture(params=["lazy", "eager"])
+async def factory(request: pytest.FixtureRequest) -> None:
+    """The loop's task factory."""
+    if request.param == "eager":
+        asyncio.get_running_loop().set_task_factory(eager_task_factory)
+
+
+@pytest.mark.usefixtures("factory")
+async def test_wrapped_send_runs_in_one_task_and_context() -> None:
+    """A send that middleware has wrapped begins and ends in one task, and in the connection's context."""
+    transport = Transport()
+    middleware = Middleware(transport)
+    outbox = middleware.outbox()
+    span.set("publisher")
+    for text in "ab":
+        outbox.put(Frame(text))
+        await until(lambda: outbox.is_idle)
+    transport.open.clear()
+    for text in "cd":
+        outbox.put(Frame(text))
+    await asyncio.sleep(0)
+    outbox.put_direct(Frame("e"))
+    transport.open.set()
+    await until(lambda: outbox.is_idle)
+    outbox.close(close_codes.NORMAL)
+    await until(lambda: outbox.close_sent)
+    assert transport.sent == ["a", "b", "c", "d", "e", 1000]
+    assert middleware.spans == ["connection"] * 6
+    assert all(middleware.tasks)
+    assert "error" not in transport.calls
+    assert span.get() == "publisher"
+
+
+@pytest.mark.usefixtures("factory")
+async def test_stalled_wrapped_send_is_closed() -> None:
+    """A stalled send is cancelled in its own task; then the client is told why it is closed."""
+    transport = Transport()
+    outbox = Middleware(transport).outbox(outbox_seconds=0.02)
+    transport.open.clear()
+    outbox.put(Frame("a"))
+    await until(lambda: "overflow" in transport.calls)
+    transport.open.set()
+    await until(lambda: outbox.close_sent)
+    assert transport.sent == [1013]
+
+
+async def test_frames_that_wait_for_the_loop_are_not_skipped() -> None:
+    """An event with overflow="drop" is skipped for a client that is behind, not for a task that has yet to run."""
+    transport = Transport()
+    outbox = Middleware(transport).outbox(outbox_frames=4)
+    for text in "abcdef":
+        outbox.put(Frame(text, "drop"))
+    await until(lambda: outbox.is_idle)
+    assert transport.sent == ["a", "b", "c", "d"]
+    transport.open.clear()
+    outbox.put(Frame("g", "drop"))
+    await asyncio.sleep(0)
+    outbox.put(Frame("h", "drop"))
+    transport.open.set()
+    await until(lambda: outbox.is_idle)
+    assert transport.sent[4:] == ["g"]
+    assert "overflow" not in transport.calls
+
+
+async def test_corked_frames_of_a_wrapped_send() -> None:
+    """What a writer does not take goes through the wrapped send, in order."""
+    transport = Transport()
+    outbox, socket = Middleware(transport).outbox(), Socket(transport)
+    outbox.use(socket.writer)
+    for text in "abc":
+        outbox.put_corked(Frame(text))
+    socket.is_open = False
+    outbox.uncork()
+    outbox.put(Frame("d"))
+    await until(lambda: outbox.is_idle)
+    assert transport.sent == ["a", "b", "c", "d"]
+
+
+async def test_cancelled_before_it_ran() -> None:
+    """A task of the outbox that somebody else cancels before it ran ends the connection, as a failed send does."""
+    transport = Transport()
+    outbox = Middleware(transport).outbox(outbox_seconds=0.02)
+    others = asyncio.all_tasks()
+    outbox.put(Frame("a"))
+    for task in asyncio.all_tasks() - others:
+        task.cancel()
+    await until(lambda: transport.calls == ["error"])

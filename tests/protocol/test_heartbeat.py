@@ -72,15 +72,6 @@ def test_busy_both_ways() -> None:
     assert heartbeat.due == 35
 
 
-def test_late_tick_closes_nobody() -> None:
-    """After a standstill of our own, an open ping gets a new time-out (S49)."""
-    heartbeat = Heartbeat(20, 10, now=0)
-    heartbeat.tick(20)
-    assert heartbeat.tick(33) is Beat.WAIT
-    assert heartbeat.due == 43
-    assert heartbeat.tick(43) is Beat.TIMEOUT
-
-
 @pytest.mark.parametrize("jitter", [0.0, 0.3, 1.0])
 def test_jitter_shortens_the_first_interval(jitter: float) -> None:
     """Jitter never lengthens a wait, and is over after the first ping (S48)."""

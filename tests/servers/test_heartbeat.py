@@ -11,7 +11,7 @@ import pytest
 from tests.servers.conftest import WITH_RUNTIME
 from tests.support.client import dial, request, send
 from tests.support.processes import Server
-from tests.support.raw import CLOSE, PING, PONG, RawClient, connect
+from tests.support.raw import CLOSE, PING, PONG, TEXT, RawClient, connect
 
 pytestmark = pytest.mark.servers
 
@@ -153,6 +153,29 @@ async def test_pings_of_the_client(servers: list[Server]) -> None:
             await still_there(client)
 
     await on_all(that_ping(servers), scenario)
+
+
+@pytest.mark.parametrize("kind", ["daphne", "uvicorn-sansio", "hypercorn"])
+async def test_process_that_stood_still_while_frames_waited(kind: str) -> None:
+    """A client that reads gets every frame, though the process stood still for longer than a frame may wait."""
+    count = 150
+    wsrt = {"RATE": None, "OUTBOX_FRAMES": 10_000, "OUTBOX_BYTES": 100_000_000, "OUTBOX_SECONDS": 3}
+    with Server(kind, wsrt=wsrt, application="tests.asgi:runtime") as server:
+        client = await connect(server.port, "/chat/stopped/", buffer=4096)
+        client.event("echo", ref="in")
+        assert (await client.receive()).json["ref"] == "in"
+        talker = await dial(server.url("/chat/"))
+        client.writer.transport.pause_reading()
+        # More than the kernel buffers: the answer says that it waits.
+        assert (await request(talker, "burst", count=count, size=50_000, room="stopped"))["event"] == "wsrt.ok"
+        server.worker.suspend()
+        client.writer.transport.resume_reading()
+        begun = asyncio.get_running_loop().time()
+        texts = [(await client.until(TEXT)).json["data"]["text"].rstrip(".") for _ in range(3)]
+        await asyncio.sleep(max(0.0, begun + 6 - asyncio.get_running_loop().time()))
+        server.worker.resume()
+        texts += [(await client.until(TEXT)).json["data"]["text"].rstrip(".") for _ in range(count - 3)]
+        assert texts == [str(number) for number in range(count)]
 
 
 async def still_there(client: RawClient) -> None:

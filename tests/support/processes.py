@@ -151,7 +151,13 @@ class Server(Process):
         """The process that has the sockets, which may be a child of the one that was started."""
         assert self.process is not None
         process = psutil.Process(self.process.pid)
-        return process.children()[0] if self.kind in {"granian", "gunicorn"} else process
+        # A parent that listens too comes first.
+        family = [process, *process.children(recursive=True)]
+        return next(
+            member
+            for member in reversed(family)
+            if any(connection.laddr.port == self.port for connection in member.net_connections("tcp"))
+        )
 
     def url(self, path: str) -> str:
         return f"ws://127.0.0.1:{self.port}{path}"

@@ -1,16 +1,21 @@
 """
 The outbox: the only way to a client.
 
-Most frames never wait: while nothing is queued, ``put`` starts the server's ``send`` at once by stepping its
+Most frames never wait: while nothing is queued, ``put`` starts the server's own ``send`` at once by stepping its
 coroutine. If that ends without suspending, nothing was scheduled. If it suspends, the server applies back-pressure: a
 task finishes it, and the outbox collects what follows, within its limits. An idle connection needs no task.
 Under load the hub corks it: what comes within 2 ms then goes out together.
+
+Where middleware has wrapped ``send``, each call runs from beginning to end in a task of the outbox. Everything that a
+connection sends runs in one context, a copy of that in which the connection was opened: what middleware sets in a
+``contextvars.ContextVar``, a span or a cancel scope around ``send`` belongs to the recipient, never to the publisher.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import contextvars
 import types
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -19,8 +24,10 @@ from ..close_codes import Close
 from ..protocol.envelope import Frame
 from ..types import Limits, Send
 from .ledger import ledger
-from .step import Step, begin, is_plain
+from .step import Step, is_plain
+from .tasks import start_task
 from .transport import Writer
+from .wheel import TimerWheel
 
 CLOSE_SECONDS = 5.0
 """How long a close waits for what is queued before it."""
@@ -39,7 +46,7 @@ class Outbox:
     Args:
         send: the server's send.
         limits: frames, bytes, and for how many seconds a frame may wait.
-        loop: the loop of the node.
+        wheel: The timers of the node, and its clock.
         on_overflow: called once when the limits are passed; must close.
         on_error: called once with what ``send`` raised.
         on_closed: called once when nothing will go out any more.
@@ -48,15 +55,18 @@ class Outbox:
 
     __slots__ = (
         "_abort",
+        "_close_by",
         "_closing",
         "_coalesced",
-        "_deadline",
+        "_context",
         "_drainer",
         "_held",
         "_is_corked",
         "_is_done",
         "_is_plain",
-        "_loop",
+        "_is_stalled",
+        "_is_starting",
+        "_is_watched",
         "_on_closed",
         "_on_error",
         "_on_overflow",
@@ -64,7 +74,9 @@ class Outbox:
         "_ready",
         "_room",
         "_send",
+        "_since",
         "_size",
+        "_wheel",
         "_writer",
         "close_sent",
         "last_sent",
@@ -75,7 +87,7 @@ class Outbox:
         self,
         send: Send,
         limits: Limits,
-        loop: asyncio.AbstractEventLoop,
+        wheel: TimerWheel,
         *,
         on_overflow: Callable[[], None],
         on_error: Callable[[BaseException], None],
@@ -83,14 +95,15 @@ class Outbox:
         abort: Callable[[], object] = bool,
     ) -> None:
         self._send = send
-        # Whether the current task is nothing to it, so that it can be stepped as it is.
+        # Whether it can be stepped: the server's own neither knows its task nor leaves anything in its context.
         self._is_plain = is_plain(send)
+        self._context = contextvars.copy_context()
         self._abort = abort
         # Takes frames at once. None where they go through ``send``.
         self._writer: Writer | None = None
         # Whether frames wait to be sent together.
         self._is_corked = False
-        self._loop = loop
+        self._wheel = wheel
         self.limits = limits
         self._on_overflow = on_overflow
         self._on_error = on_error
@@ -108,18 +121,24 @@ class Outbox:
         self._coalesced: dict[str, Frame] = {}
         # Finishes what was started. None while nothing is under way.
         self._drainer: asyncio.Task[None] | None = None
+        # Whether it has yet to run: what waits, waits for the loop, and not for the client.
+        self._is_starting = False
+        # Since when the frame that is being sent has waited.
+        self._since = 0.0
+        # Whether the wheel will look at that, and whether it found that it is too long ago.
+        self._is_watched = False
+        self._is_stalled = False
         # Resolved when there is room again. None while nobody waits.
         self._room: asyncio.Future[None] | None = None
-        # The close frame that goes out last.
+        # The close frame that goes out last, and when we give up on it.
         self._closing: Close | None = None
-        # When we give up on the close frame.
-        self._deadline: asyncio.TimerHandle | None = None
+        self._close_by = 0.0
         # Whether the close frame was handed to the server.
         self.close_sent = False
         # Nothing goes out any more.
         self._is_done = False
         # When a frame was last handed to the server.
-        self.last_sent = loop.time()
+        self.last_sent = wheel.time()
 
     # Public methods for sending.
 
@@ -148,8 +167,7 @@ class Outbox:
         if is_first or (self._is_corked and not self._is_full):
             self._ready = False
             self._is_corked = True
-            if not self._replaces(frame, self._queue):
-                self._append(frame, self._queue)
+            self._add(frame, self._queue)
             return is_first
         self.uncork()
         self.put(frame)
@@ -164,6 +182,9 @@ class Outbox:
             return  # it is being closed, and the drain takes all along
         if self._writer is not None and self._write_all(self._writer):
             self._ready = self._closing is None
+            return
+        if not self._is_plain:
+            self._drain_later()
             return
         self._ready = True
         while self._queue and self._ready:
@@ -183,7 +204,7 @@ class Outbox:
         # Frames that are held until release() wait for the caller itself: only what is under way makes room.
         while self._is_full and self._drainer is not None and self._closing is None and not self._is_done:
             if self._room is None:
-                self._room = self._loop.create_future()
+                self._room = self._wheel.loop.create_future()
             await asyncio.shield(self._room)
 
     def use(self, writer: Writer | None) -> None:
@@ -194,9 +215,11 @@ class Outbox:
         """Let publications go out: first those that waited."""
         held, self._held = self._held, None
         if held and not self._is_done and self._closing is None:
-            self._queue.extend(held)
+            # They waited for the set-up, which says nothing of the client.
+            now = self._wheel.time()
+            self._queue.extend((frame, now) for frame, _ in held)
             if self._drainer is None:
-                self._drain_later(None)
+                self._drain_later()
 
     # Public methods for ending.
 
@@ -216,10 +239,11 @@ class Outbox:
             self._discard(self._held)
         if discard:
             self._discard(self._queue)
-        self._deadline = self._loop.call_later(ABORT_SECONDS if discard else CLOSE_SECONDS, self.abandon)
+        self._close_by = self._wheel.time() + (ABORT_SECONDS if discard else CLOSE_SECONDS)
+        self._watch(self._close_by)
         self._wake()
         if self._drainer is None:
-            self._drain_later(None)
+            self._drain_later()
 
     def abandon(self) -> None:
         """Give up at once: what waits is dropped, a send under way is cancelled."""
@@ -271,25 +295,28 @@ class Outbox:
         return len(self) >= self.limits.outbox_frames or self._size >= self.limits.outbox_bytes
 
     def _start(self, frame: Frame) -> None:
-        """Run a send up to where it suspends; a task finishes it."""
-        self.last_sent = now = self._loop.time()
+        """Run a send up to where it suspends; a task finishes it, or runs it where it cannot be stepped."""
+        self.last_sent = self._wheel.time()
         try:
             if self._writer is not None and self._writer.one(frame):
                 return
-            sending: Any = self._send({"type": "websocket.send", "text": frame.text})
+            if not self._is_plain:
+                self._add(frame, self._queue)
+                self._drain_later()
+                return
+            sending: Any = self._context.run(self._send, {"type": "websocket.send", "text": frame.text})
             if type(sending) is not types.CoroutineType:
                 # Only a coroutine can be stepped by hand (granian gives something of its own).
-                self._drain_later(sending, now)
+                self._drain_later(sending)
                 return
-            step = Step(sending, sending.send(None), None) if self._is_plain else begin(sending, self._loop)
+            step = Step(sending, self._context.run(sending.send, None))
         except StopIteration:
             return
         except (Exception, asyncio.CancelledError) as error:
             # Nobody cancels us here: it is the send's own, and no reason to end a delivery to others.
             self._fail(error)
             return
-        if step is not None:
-            self._drain_later(step, now)
+        self._drain_later(step)
 
     def _write_all(self, writer: Writer) -> bool:
         """Hand all that is queued to the writer in a few pieces; return whether it took them."""
@@ -309,7 +336,7 @@ class Outbox:
         except Exception as error:
             self._fail(error)
             return True
-        self.last_sent = self._loop.time()
+        self.last_sent = self._wheel.time()
         return True
 
     def _next(self) -> tuple[Frame, float]:
@@ -321,7 +348,7 @@ class Outbox:
         return frame, since
 
     def _enqueue(self, frame: Frame, queue: collections.deque[tuple[Frame, float]]) -> None:
-        if frame.overflow == "drop":
+        if frame.overflow == "drop" and (self._is_full or not self._is_starting):
             ledger.count("events_dropped")
             return
         if self._replaces(frame, queue):
@@ -332,8 +359,12 @@ class Outbox:
             return
         self._append(frame, queue)
 
+    def _add(self, frame: Frame, queue: collections.deque[tuple[Frame, float]]) -> None:
+        if not self._replaces(frame, queue):
+            self._append(frame, queue)
+
     def _append(self, frame: Frame, queue: collections.deque[tuple[Frame, float]]) -> None:
-        queue.append((frame, self._loop.time()))
+        queue.append((frame, self._wheel.time()))
         self._size += frame.size
 
     def _replaces(self, new: Frame, queue: collections.deque[tuple[Frame, float]]) -> bool:
@@ -350,41 +381,69 @@ class Outbox:
                 return True
         return False
 
-    def _drain_later(self, step: Awaitable[None] | None, since: float = 0.0) -> None:
+    def _drain_later(self, rest: Awaitable[None] | None = None) -> None:
+        """Have a task send what is queued, and the close frame; first it finishes ``rest``."""
         self._ready = False
-        self._drainer = self._loop.create_task(self._drain(step, since))
+        self._is_starting = not isinstance(rest, Step)
+        self._since = now = self._wheel.time()
+        self._drainer = start_task(self._wheel.loop, self._drain(rest), context=self._context)
+        if not self._is_watched:
+            self._watch(now + self.limits.outbox_seconds)
 
-    async def _drain(self, step: Awaitable[None] | None, since: float) -> None:
-        seconds = self.limits.outbox_seconds
+    async def _drain(self, rest: Awaitable[None] | None) -> None:
+        self._is_starting = False
         try:
-            if step is not None:
-                async with asyncio.timeout_at(since + seconds):
-                    await step
+            if rest is not None:
+                await rest
             while self._queue:
-                frame, since = self._next()
+                frame, self._since = self._next()
+                self._is_stalled = False
                 if self._room is not None and not self._is_full:
                     self._wake()
-                self.last_sent = self._loop.time()
-                async with asyncio.timeout_at(since + seconds):
-                    await self._send({"type": "websocket.send", "text": frame.text})
+                self.last_sent = self._wheel.time()
+                # A CancelledError is ours if the frame is too old or the connection was given up, else the server's.
+                await self._send({"type": "websocket.send", "text": frame.text})
             if self._closing is not None:
                 await self._send_close(self._closing)
                 self.close_sent = True
                 if not self._is_done:
                     self._end()
-        except TimeoutError:
-            ledger.count("outbox_overflows", "a client does not read: a frame waited for %s s", seconds)
-            self._drainer = None
-            self._stalled()
         except (Exception, asyncio.CancelledError) as error:
             if self._is_done:
-                raise
+                return
             self._drainer = None
-            self._fail(error)
+            # Middleware may have a time-out of its own around the server's send.
+            if (self._is_stalled or isinstance(error, TimeoutError)) and self._closing is None:
+                self._stalled()
+            else:
+                self._fail(error)
         else:
             self._drainer = None
             self._ready = self._closing is None and not self._is_done
             self._wake()
+
+    def _watch(self, when: float) -> None:
+        self._is_watched = True
+        self._wheel.add(self._tick, when)
+
+    def _tick(self, now: float) -> float | None:
+        """Give up on what takes too long. Called by the wheel, whose clock leaves our own standstills out."""
+        if self._closing is not None:
+            if now < self._close_by:
+                return self._close_by
+            self.abandon()
+        elif self._drainer is not None:
+            if self._drainer.done():
+                # Cancelled by somebody else before it began.
+                self._drainer = None
+                self._fail(asyncio.CancelledError())
+            elif now < self._since + self.limits.outbox_seconds:
+                return self._since + self.limits.outbox_seconds
+            else:
+                self._is_stalled = True
+                self._drainer.cancel()
+        self._is_watched = False
+        return None
 
     async def _send_close(self, close: Close) -> None:
         message = {"type": "websocket.close", "code": close.code, "reason": close.wire_reason}
@@ -397,10 +456,9 @@ class Outbox:
             await self._send({**message, "code": close.fallback_code})
 
     def _stalled(self) -> None:
-        if self._closing is not None:
-            self.abandon()
-        else:
-            self._on_overflow()
+        waited = self._wheel.time() - self._since
+        ledger.count("outbox_overflows", "a client does not read: a frame waited for %.1f s", waited)
+        self._on_overflow()
 
     def _fail(self, error: BaseException) -> None:
         """``send`` raised. Servers raise for a peer that is gone as for a frame that they refuse."""
@@ -418,8 +476,7 @@ class Outbox:
 
     def _end(self) -> None:
         self._is_done = True
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._wheel.discard(self._tick)
         self._on_closed()
 
     def _wake(self) -> None:

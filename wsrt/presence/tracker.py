@@ -23,6 +23,7 @@ from typing import Any
 
 from ..addresses import Room
 from ..delivery.ledger import ledger
+from ..delivery.tasks import start_task
 from ..delivery.transport import seen as servers_seen
 from ..exceptions import BackplaneUnavailable
 from ..layers import is_local
@@ -425,7 +426,7 @@ class Tracker:
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         # A context of its own: not that of the connection which happened to be first.
-        task = self._node.loop.create_task(work, context=contextvars.Context())
+        task = start_task(self._node.loop, work, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

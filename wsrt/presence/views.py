@@ -18,6 +18,7 @@ from pydantic_core import from_json
 
 from ..delivery.connection import Connection
 from ..delivery.ledger import ledger
+from ..delivery.tasks import start_task
 from ..protocol.envelope import Frame, reserved
 from .store import Change, MemberRecord, PresenceStore, Snapshot, StoreUnavailable
 
@@ -162,7 +163,7 @@ class RoomView:
         """Load the room from the store, unless that is under way."""
         if self._loading is None and not self._is_closed:
             self._since_load, self._version_asked = {}, self.version
-            self._loading = self._loop.create_task(self._load())
+            self._loading = start_task(self._loop, self._load())
 
     def _advance(self) -> None:
         if self.version is None:

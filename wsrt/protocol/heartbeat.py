@@ -1,11 +1,13 @@
-"""The heartbeat of one connection: when to ping, when to give up. Time is an argument, in seconds of any clock."""
+"""
+The heartbeat of one connection: when to ping, when to give up.
+
+Time is an argument, in seconds of a clock that doesn't advance while the process stands still: a peer is not to
+blame for what was not read.
+"""
 
 from __future__ import annotations
 
 import enum
-
-LATE = 1.0
-"""A tick that comes this many seconds late tells of our own standstill, not of the peer's."""
 
 
 class Beat(enum.Enum):
@@ -54,10 +56,7 @@ class Heartbeat:
     def tick(self, now: float) -> Beat:
         """Return what is to be done now; call it again at ``due``."""
         if self.pinged_at is not None:
-            if now - self.due > LATE:
-                # We stood still ourselves: what the peer sent meanwhile waits in the socket. Let it be read first.
-                self.pinged_at = now
-            elif now >= self.pinged_at + self.timeout:
+            if now >= self.pinged_at + self.timeout:
                 return Beat.TIMEOUT
             self._wait_for_answer(self.pinged_at, now)
             return Beat.WAIT

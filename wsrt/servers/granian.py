@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ..delivery.tasks import start_task
 from ..delivery.transport import Transport
 from ..drain import drain, hurry
 from ..types import Message, Receive, Send
@@ -131,7 +132,7 @@ class _Handler:
     def __call__(self) -> None:
         if self._since is None:
             self._since = self._loop.time()
-            self._task = self._loop.create_task(self._end())
+            self._task = start_task(self._loop, self._end())
         elif self._loop.time() - self._since > RELAY_SECONDS:
             # Control-C, and systemd, tell every process, and the main process then tells its workers once more.
             hurry()

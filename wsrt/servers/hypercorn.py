@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from typing import Any
 
+from ..delivery.tasks import start_task
 from ..delivery.transport import Transport
 from ..drain import drain
 from ..types import Send
@@ -50,7 +51,7 @@ class HypercornTransport(Transport):
         self._writer = writer
         if stream.context not in _watched:
             watching = _drain_when_told(stream.context, stream.config.graceful_timeout)
-            _watched[stream.context] = asyncio.get_running_loop().create_task(watching)
+            _watched[stream.context] = start_task(asyncio.get_running_loop(), watching)
         self.can_abort = writer is not None
 
     def abort(self) -> bool:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..delivery.tasks import start_task
 from ..delivery.transport import Transport, Writer
 from ..drain import drain, hurry
 from ..protocol.envelope import Frame
@@ -289,7 +290,7 @@ class _Handler:
         self._loop.call_soon_threadsafe(self._begin, number)
 
     def _begin(self, number: int) -> None:
-        self._task = self._loop.create_task(self._end(number))
+        self._task = start_task(self._loop, self._end(number))
 
     async def _end(self, number: int) -> None:
         try:

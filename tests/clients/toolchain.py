@@ -47,10 +47,10 @@ class ToolFailed(AssertionError):
     """A tool found something; its words are the message."""
 
 
-def run(*command: str, text: str = "") -> str:
+def run(*command: str, text: str = "", folder: Path = FOLDER) -> str:
     """Return what a command says, run where package.json is."""
     done = subprocess.run(
-        ["nice", "-n", "10", *command], cwd=FOLDER, input=text, capture_output=True, text=True, timeout=600
+        ["nice", "-n", "10", *command], cwd=folder, input=text, capture_output=True, text=True, timeout=600
     )
     if done.returncode:
         raise ToolFailed(f"{' '.join(command)}\n{done.stdout[-20_000:]}\n{done.stderr[-5_000:]}")
@@ -58,15 +58,15 @@ def run(*command: str, text: str = "") -> str:
 
 
 @functools.cache
-def install() -> None:
-    """Install what the lock file names, unless that was done."""
+def install(folder: Path = FOLDER) -> None:
+    """Install what the lock file of a folder names, unless that was done."""
     if _node() < NODE:
         raise ToolFailed(f"Node {NODE} or newer is needed, this is {_node()}")
-    wanted = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
-    stamp = FOLDER / "node_modules/.wsrt-stamp"
-    with _alone():
+    wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    stamp = folder / "node_modules/.wsrt-stamp"
+    with _alone(folder):
         if not stamp.exists() or stamp.read_text() != wanted:
-            run("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error")
+            run("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error", folder=folder)
             stamp.write_text(wanted)
 
 
@@ -158,9 +158,9 @@ def _absolute(entry: str) -> str:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Let nobody else write to the folder meanwhile, in whatever process."""
-    with (FOLDER / "package.json").open() as lock:
+def _alone(folder: Path = FOLDER) -> Iterator[None]:
+    """Let no other process write to the folder in the meantime."""
+    with (folder / "package.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

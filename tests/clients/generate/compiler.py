@@ -18,9 +18,9 @@ PROGRAMS = Path(__file__).parent / "programs"
 Consumers = Iterable[type[TypedEventConsumer]]
 
 
-def write_typescript(folder: Path, consumers: Consumers) -> None:
+def write_typescript(folder: Path, consumers: Consumers, extension: typescript.Extension = "none") -> None:
     """Write clients in TypeScript, as the command does."""
-    write(folder, typescript.generate(describe(consumers)))
+    write(folder, typescript.generate(describe(consumers), extension=extension))
 
 
 def write_javascript(folder: Path, consumers: Consumers) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,48 @@ def test_foreign_file_in_the_way(language: str, arguments: list[str], tmp_path: 
     with pytest.raises(CommandError, match="was not generated: remove it, or choose another folder"):
         command(language, tmp_path, *arguments)
     assert contents(tmp_path) == {name: "mine"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check"]])
+@pytest.mark.parametrize(("first", "second"), [("typescript", "javascript"), ("javascript", "typescript")])
+def test_rivals(first: str, second: str, arguments: list[str], tmp_path: Path) -> None:
+    """TypeScript and JavaScript are kept in folders of their own, for bundlers would take one index for the other."""
+    command(first, tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(CommandError, match="TypeScript and JavaScript need a folder each"):
+        command(second, tmp_path, *arguments)
+    assert contents(tmp_path) == before
+    command("python", tmp_path)
+    assert "up to date" in command(first, tmp_path, "--check")
+
+
+def test_compiled_beside(tmp_path: Path) -> None:
+    """What a compiler writes beside the clients is none of the command's business."""
+    command("typescript", tmp_path)
+    for name in ("index.js", "index.d.ts", "runtime/index.js"):
+        (tmp_path / name).write_text((tmp_path / "index.ts").read_text())
+    assert "up to date" in command("typescript", tmp_path)
+    assert (tmp_path / "index.js").exists()
+
+
+@pytest.mark.parametrize(("arguments", "imported"), [([], ""), (["none"], ""), (["js"], ".js"), (["ts"], ".ts")])
+def test_import_extension(arguments: list[str], imported: str, tmp_path: Path) -> None:
+    """Files import each other without an extension, which bundlers and test runners resolve, or with the one named."""
+    option = [f"--import-extension={each}" for each in arguments]
+    command("typescript", tmp_path, *option)
+    for path in tmp_path.rglob("*.ts"):
+        modules = re.findall(r'from "(\./.*?)"', path.read_text())
+        assert {module.rpartition("/")[2].partition(".")[2] for module in modules} <= {imported.removeprefix(".")}
+        assert all((path.parent / module).with_suffix(".ts").exists() for module in modules if "realtime" not in module)
+    assert f'from "./chat{imported}";' in (tmp_path / "index.ts").read_text()
+    assert "up to date" in command("typescript", tmp_path, "--check", *option)
+
+
+def test_import_extension_of_other_languages(tmp_path: Path) -> None:
+    """Clients in JavaScript and Python have no use for the option, and say so."""
+    for language in ("javascript", "python"):
+        with pytest.raises(CommandError, match="is for typescript"):
+            command(language, tmp_path, "--import-extension=js")
 
 
 def test_clients_of_the_demo() -> None:

@@ -17,6 +17,7 @@ const TIMINGS = {
   deadAfterMs: null,
   idleMs: 25_000,
   probeMs: 3_000,
+  closeTimeoutMs: 2000,
   hiddenAfterMs: 300_000,
   requestTimeoutMs: 10_000,
   bufferBytes: 1_048_576,

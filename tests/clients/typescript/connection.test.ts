@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ConnectionError } from "../../../wsrt/clients/typescript/errors.js";
-import { socketUrl } from "../../../wsrt/clients/typescript/environment.js";
+import { byteLength, socketUrl } from "../../../wsrt/clients/typescript/environment.js";
 import { World } from "./support.js";
 
 test("it dials with the subprotocol and greets with its positions before the server does", () => {
@@ -136,16 +136,73 @@ test("close while waiting or connecting leaves nothing behind", async () => {
   const connected = world.client.connect();
   world.client.close();
   await assert.rejects(connected, ConnectionError);
+  world.socket.end();
   world.open().end(1011);
   world.client.close();
   assert.equal(world.clock.timers, 0);
+});
+
+test("connect after close dials once the server has answered the close", () => {
+  const world = new World();
+  const old = world.open();
+  world.client.close();
+  void world.client.connect();
+  assert.equal(world.client.state, "connecting");
+  assert.equal(world.sockets.length, 1);
+  old.end(1000);
+  assert.equal(world.sockets.length, 2);
+  world.welcome();
+  assert.equal(world.client.state, "open");
+  old.end(1000);
+  assert.equal(world.client.state, "open");
+});
+
+test("connect after close dials at once where the socket is gone, and after two seconds where nothing answers", async () => {
+  const world = new World();
+  const gone = world.open();
+  world.client.close();
+  gone.end(1000);
+  const silent = world.open();
+  assert.equal(world.sockets.length, 2);
+  world.client.close();
+  void world.client.connect();
+  await world.clock.advance(1_999);
+  assert.equal(world.sockets.length, 2);
+  await world.clock.advance(1);
+  assert.equal(world.sockets.length, 3);
+  silent.end(1000);
+  assert.equal(world.sockets.length, 3);
+});
+
+test("however often it is closed and connected, there is one dial", async () => {
+  const world = new World();
+  const old = world.open();
+  for (let round = 0; round < 3; round += 1) {
+    world.client.close();
+    void world.client.connect();
+  }
+  old.end(1000);
+  await world.clock.advance(2_000);
+  assert.equal(world.sockets.length, 2);
+  world.client.close();
+  assert.equal(world.clock.timers, 0);
+});
+
+test("a dial that failed is gone for a connect that follows", () => {
+  const world = new World();
+  void world.client.connect();
+  world.client.close();
+  void world.client.connect();
+  assert.equal(world.sockets.length, 1);
+  world.socket.onerror?.({});
+  assert.equal(world.sockets.length, 2);
 });
 
 test("a listener of the state may close and connect", () => {
   const world = new World();
   world.client.onState(({ state }) => state === "open" && world.client.close());
   const stop = world.client.onState(({ state }) => state === "closed" && world.client.connect());
-  world.open();
+  world.open().end(1000);
   assert.equal(world.client.state, "connecting");
   assert.equal(world.sockets.filter((socket) => socket.isLive).length, 1);
   stop();
@@ -296,6 +353,45 @@ test("where a path leads nowhere it is closed, and says what to pass", { skip: "
   const world = new World({ url: "/chat/" });
   await assert.rejects(world.client.connect(), /pass an absolute URL/);
   assert.equal(world.client.status.reason?.kind, "invalid");
+});
+
+/** URL as React Native has it: without setters, without parts, and with a slash at the end. */
+class NativeURL {
+  readonly #url: string;
+
+  constructor(url: string) {
+    this.#url = url.endsWith("/") ? url : `${url}/`;
+  }
+
+  get href(): string {
+    return this.#url;
+  }
+
+  get hash(): string {
+    throw new Error("URL.hash is not implemented");
+  }
+
+  get protocol(): string {
+    throw new Error("URL.protocol is not implemented");
+  }
+}
+
+test("an absolute address needs nothing of URL, which React Native has by halves", () => {
+  const { URL } = globalThis;
+  try {
+    Object.assign(globalThis, { URL: NativeURL });
+    assert.equal(socketUrl("https://example.com/a?b=c#d", undefined), "wss://example.com/a?b=c");
+    assert.equal(socketUrl("ws://example.com", undefined), "ws://example.com");
+    assert.equal(socketUrl(new NativeURL("HTTP://example.com/a").href, undefined), "ws://example.com/a/");
+  } finally {
+    Object.assign(globalThis, { URL });
+  }
+});
+
+test("bytes are counted as UTF-8 has them", () => {
+  for (const text of ["", "a", "é", "€", "😀", "\ud800", "\udc00\ud800", "a\u07ff\u0800\uffff"]) {
+    assert.equal(byteLength(text), new TextEncoder().encode(text).length, JSON.stringify(text));
+  }
 });
 
 test("http becomes ws, and fragments go", () => {

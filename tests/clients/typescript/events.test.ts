@@ -37,6 +37,62 @@ test("a listener that was removed by another is not called", () => {
   assert.deepEqual(heard, []);
 });
 
+test("a listener that closes is the last that hears of the frame", () => {
+  const world = new World();
+  const heard: string[] = [];
+  world.client.on("said", () => world.client.close());
+  world.client.on("said", () => heard.push("said"));
+  world.client.onAny(() => heard.push("any"));
+  world.client.onRoom(() => heard.push("room"));
+  world.client.onPresence(() => heard.push("presence"));
+  const socket = world.open();
+  socket.receive("said");
+  assert.equal(world.client.state, "closed");
+  assert.deepEqual(heard, []);
+});
+
+test("a listener that closes and connects again hears of the next connection alone", async () => {
+  const world = new World();
+  const heard: unknown[] = [];
+  world.client.on("said", (data) => {
+    if (data !== 1) return;
+    world.client.close();
+    void world.client.connect();
+  });
+  world.client.on("said", (data) => heard.push(data));
+  const socket = world.open();
+  socket.receive("said", 1);
+  socket.end(1000);
+  world.welcome().receive("said", 2);
+  assert.deepEqual(heard, [2]);
+});
+
+test("a listener of rooms that closes is the last that hears of the room", () => {
+  for (const event of ["wsrt.joined", "wsrt.left"]) {
+    const world = new World();
+    const heard: string[] = [];
+    const socket = world.open();
+    socket.receive("wsrt.joined", { room: "a" });
+    world.client.onRoom((_, membership) => {
+      // Of the loss of the connection they all hear.
+      if (membership?.joined !== false) world.client.close();
+    });
+    world.client.onRoom((_, membership) => heard.push(String(membership?.joined)));
+    world.client.onPresence(() => heard.push("presence"));
+    socket.receive(event, { room: "a" });
+    assert.deepEqual(heard, event === "wsrt.left" ? [] : ["false"]);
+  }
+});
+
+test("listeners of the state hear of it in its order, also where one of them closes", () => {
+  const world = new World();
+  const heard: string[] = [];
+  world.client.onState(({ state }) => state === "open" && world.client.close());
+  world.client.onState(({ state }) => heard.push(state));
+  world.open();
+  assert.deepEqual(heard, ["connecting", "closed"]);
+});
+
 test("an error of one listener is reported, and keeps nothing from the others", async () => {
   const world = new World();
   const heard: string[] = [];

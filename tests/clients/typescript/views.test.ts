@@ -69,6 +69,17 @@ test("a subscriber that throws keeps no other from the value", () => {
   assert.deepEqual(world.errors.map(([text]) => text), ["Error: broken"]);
 });
 
+test("a subscriber that another one ends is not told", () => {
+  const world = new World();
+  const store = eventStore(world.client, "said", 0, (count) => count + 1);
+  const seen: number[] = [];
+  const socket = world.open();
+  store.subscribe((count) => count > 0 && stop());
+  const stop = store.subscribe((count) => seen.push(count));
+  socket.receive("said", "a");
+  assert.deepEqual(seen, [0]);
+});
+
 /** As much of React as hooks of one component need. */
 class FakeReact implements ReactLike {
   #cells: any[] = [];

@@ -47,6 +47,7 @@ const TIMINGS: Timings = {
   deadAfterMs: null,
   idleMs: 25_000,
   probeMs: 3_000,
+  closeTimeoutMs: 2_000,
   hiddenAfterMs: 300_000,
   requestTimeoutMs: 10_000,
   bufferBytes: 1_048_576,
@@ -90,6 +91,8 @@ export class Client<
   readonly #memberships: Listeners<[room: string, membership: Membership | null]>;
   readonly #presences: Listeners<[room: string, presence: Presence<Shown> | null]>;
   #timer: Timer | null = null;
+  // Counts the ends: what a connection received is told to nobody once it was closed.
+  #era = 0;
   // Told after the state, so that what a listener then does is done to that.
   #losses: (() => void)[] = [];
 
@@ -110,10 +113,11 @@ export class Client<
     };
     this.#requests = new Requests(this.#environment);
     this.#queue = new Queue({ ...QUEUE, ...options.queue });
-    this.#anyEvent = new Listeners("a listener of any event", this.#report);
-    this.#states = new Listeners("a listener of the state", this.#report);
-    this.#memberships = new Listeners("a listener of rooms", this.#report);
-    this.#presences = new Listeners("a listener of presence", this.#report);
+    const era = () => this.#era;
+    this.#anyEvent = new Listeners("a listener of any event", this.#report, era);
+    this.#states = new Listeners("a listener of the state", this.#report, () => this.status);
+    this.#memberships = new Listeners("a listener of rooms", this.#report, era);
+    this.#presences = new Listeners("a listener of presence", this.#report, era);
     this.#connection = new Connection(
       url,
       options,
@@ -171,7 +175,10 @@ export class Client<
   /** Be told of an event. What the listener throws, or rejects with, goes to `onError`. */
   on<K extends Name<Receives>>(event: K, listener: (data: Receives[K], context: Context) => unknown): () => void {
     let listeners = this.#events.get(event);
-    if (!listeners) this.#events.set(event, (listeners = new Listeners(`a listener of ${event}`, this.#report)));
+    if (!listeners) {
+      listeners = new Listeners(`a listener of ${event}`, this.#report, () => this.#era);
+      this.#events.set(event, listeners);
+    }
     return listeners.add(listener);
   }
 
@@ -274,8 +281,9 @@ export class Client<
       const isKept = room !== null && epoch !== null && offset !== null;
       if (isKept && !this.#rooms.advance(room, epoch, offset)) return; // a duplicate
       const context: Context = { room, offset };
+      const era = this.#era;
       this.#events.get(event)?.tell(frame.data, context);
-      this.#anyEvent.tell(event, frame.data, context);
+      if (era === this.#era) this.#anyEvent.tell(event, frame.data, context);
     }
   }
 
@@ -285,10 +293,11 @@ export class Client<
     if (event === "wsrt.joined") {
       this.#memberships.tell(room, this.#rooms.joined(room, data));
     } else if (event === "wsrt.left") {
+      const era = this.#era;
       this.#rooms.left(room);
       this.#attendance.left(room);
       this.#memberships.tell(room, null);
-      this.#presences.tell(room, null);
+      if (era === this.#era) this.#presences.tell(room, null);
     } else if (event === "wsrt.presence") {
       const presence = this.#attendance.take(room, data);
       if (presence) this.#presences.tell(room, presence);
@@ -313,6 +322,7 @@ export class Client<
   }
 
   #closed(error: Error): void {
+    this.#era += 1;
     for (const { ref } of this.#queue.clear()) if (ref !== null) this.#requests.fail(ref, error);
     this.#keepTime();
   }

@@ -54,6 +54,8 @@ export class Connection {
   #status: Status = Object.freeze({ state: "closed", reason: null, outdated: false, retry: null });
   #opening: Opening | null = null;
   #link: Link | null = null;
+  // What close() ended. Until the server has answered, another dial would make it two connections of one client.
+  #closing: Link | null = null;
   #liveness: Liveness | null = null;
   // One timer at a time: for the retry, the dial, the greeting, or the watch.
   #timer: Timer | null = null;
@@ -116,6 +118,7 @@ export class Connection {
   /** End it for good. */
   close(): void {
     if (this.#status.state === "closed") return;
+    this.#closing = this.#link ?? this.#closing;
     this.#drop(1000);
     this.#close({ kind: "client", code: null, text: "" });
   }
@@ -134,6 +137,19 @@ export class Connection {
     const dial = (this.#dials += 1);
     this.#change("connecting");
     if (dial !== this.#dials) return; // a listener thought better of it
+    const closing = this.#closing;
+    if (!closing || closing.isGone) return this.#prepare(dial);
+    const proceed = () => {
+      if (dial !== this.#dials || !this.#closing) return;
+      this.#closing = null;
+      this.#prepare(dial);
+    };
+    closing.onGone = proceed;
+    this.#setTimer(this.#timings.closeTimeoutMs, proceed);
+  }
+
+  /** Ask for token and URL, and dial. */
+  #prepare(dial: number): void {
     const open = (token: string | null, address: string | { href: string }) => {
       if (dial === this.#dials) this.#open(token, String(typeof address === "string" ? address : address.href));
     };

@@ -34,8 +34,7 @@ interface Globals {
   WebSocket?: SocketClass;
   setTimeout(run: () => void, ms: number): Timer;
   clearTimeout(timer: Timer): void;
-  TextEncoder: new () => { encode(text: string): { length: number } };
-  URL: new (url: string, base?: string) => { protocol: string; hash: string; href: string };
+  URL: new (url: string, base?: string) => { readonly href: string };
   location?: { href: string };
   console: { error(...values: unknown[]): void };
 }
@@ -60,21 +59,30 @@ export function environment(given: Partial<Environment> = {}): Environment {
 
 /** Return an address as browsers of any age take it: ws or wss, absolute, without a fragment. Throws TypeError. */
 export function socketUrl(address: string, here: string | undefined = globals.location?.href): string {
-  let url;
+  return absolute(address, here)
+    .replace(/^http/i, "ws")
+    .replace(/#.*/, "");
+}
+
+function absolute(address: string, here: string | undefined): string {
+  // Left as it is: URL in React Native sets nothing, does not know its parts, and adds slashes to what it is given.
+  if (/^(http|ws)s?:\/\/[^/?#]/i.test(address)) return address;
   try {
     // What was made out of a Blob has no paths, but an origin in its name, or null.
-    url = new globals.URL(address, here?.replace(/^blob:(?!null)/, ""));
+    return new globals.URL(address, here?.replace(/^blob:(?!null)/, "")).href;
   } catch {
     throw new TypeError(`"${address}" leads nowhere from here: pass an absolute URL`);
   }
-  url.protocol = url.protocol.replace(/^http/, "ws");
-  url.hash = "";
-  return url.href;
 }
 
 /** Return how many bytes of UTF-8 a text has. */
 export function byteLength(text: string): number {
-  return new globals.TextEncoder().encode(text).length;
+  let bytes = 0;
+  for (const character of text) {
+    const code = character.codePointAt(0)!;
+    bytes += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+  }
+  return bytes;
 }
 
 export function logError(error: unknown, where: string): void {

@@ -11,6 +11,8 @@ export interface LinkListener {
 export class Link {
   readonly #socket: Socket;
   #isDropped = false;
+  #isGone = false;
+  #onGone: (() => void) | null = null;
 
   /** Throws what the class throws: bad URLs and bad subprotocols. */
   constructor(WebSocket: SocketClass, url: string, protocols: string[], listener: LinkListener) {
@@ -28,10 +30,27 @@ export class Link {
       if (typeof data === "string") listener.received(data);
     });
     // Node 20 says no more of a dial that failed. Everywhere else a close follows, and says as little.
-    socket.onerror = unlessDropped(() => {
-      if (!isOpen) listener.ended(1006, "");
-    });
-    socket.onclose = unlessDropped(({ code, reason }) => listener.ended(code, reason ?? ""));
+    const failed = unlessDropped(() => listener.ended(1006, ""));
+    socket.onerror = (event) => {
+      if (isOpen) return;
+      this.#gone();
+      failed(event);
+    };
+    const closed = unlessDropped(({ code, reason }) => listener.ended(code, reason ?? ""));
+    socket.onclose = (event) => {
+      this.#gone();
+      closed(event);
+    };
+  }
+
+  /** Whether the socket has ended, also one that was dropped before. */
+  get isGone(): boolean {
+    return this.#isGone;
+  }
+
+  /** Be told when the socket has ended. */
+  set onGone(run: () => void) {
+    this.#onGone = run;
   }
 
   get protocol(): string {
@@ -55,5 +74,10 @@ export class Link {
     } catch {
       // Nothing is left to be done with it.
     }
+  }
+
+  #gone(): void {
+    this.#isGone = true;
+    this.#onGone?.();
   }
 }

@@ -12,10 +12,13 @@ export class Listeners<Args extends unknown[]> {
   readonly #listeners = new Set<{ run: (...args: Args) => unknown }>();
   readonly #what: string;
   readonly #report: ErrorListener;
+  readonly #era: () => unknown;
 
-  constructor(what: string, report: ErrorListener) {
+  /** @param era another value once what is being told has been overtaken: then the listeners left over are not called. */
+  constructor(what: string, report: ErrorListener, era: () => unknown) {
     this.#what = what;
     this.#report = report;
+    this.#era = era;
   }
 
   get size(): number {
@@ -30,7 +33,9 @@ export class Listeners<Args extends unknown[]> {
   }
 
   tell(...args: Args): void {
+    const era = this.#era();
     for (const listener of [...this.#listeners]) {
+      if (this.#era() !== era) return;
       // Another one may have removed it meanwhile.
       if (!this.#listeners.has(listener)) continue;
       try {

@@ -2,7 +2,7 @@
  * Hooks for React, made from your own copy of it:
  *
  *     import * as React from "react";
- *     import { hooks } from "./wsrt/react.js";
+ *     import { hooks } from "./realtime/runtime/react.js";
  *     export const { useClient, useStatus, useEvent, usePresence } = hooks(React);
  */
 

@@ -55,7 +55,7 @@ export function eventStore<Receives extends object, K extends Name<Receives>, Va
         const failures: unknown[] = [];
         for (const run of [...runs]) {
           try {
-            run();
+            if (runs.has(run)) run();
           } catch (error) {
             failures.push(error); // the others get the value all the same
           }

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from argparse import ArgumentParser
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
-from ...clients.description import Description, describe, known_consumers
+from ...clients.description import describe, known_consumers
 from ...clients.generate.files import Changes, ForeignFile, compare, write
+from ...clients.generate.typescript import Extension
 from ...clients.routes import client_name
 from ...consumers import TypedEventConsumer
 
@@ -39,6 +41,13 @@ class Command(BaseCommand):
             help='only this one, such as "Chat" or "ChatConsumer"; may be repeated',
         )
         parser.add_argument(
+            "--import-extension",
+            choices=get_args(Extension),
+            help="TypeScript: what the files import each other with; none (the default) is for bundlers and test "
+            "runners, js for ES modules that Node resolves (moduleResolution NodeNext), ts for Deno and for Node "
+            "without a compiler",
+        )
+        parser.add_argument(
             "--check", action="store_true", help="write nothing; exit with 1 where the folder is not up to date"
         )
 
@@ -48,11 +57,13 @@ class Command(BaseCommand):
             raise CommandError("--output is empty, or this very folder: name a folder of its own")
         if folder.exists() and not folder.is_dir():
             raise CommandError(f"{folder} is a file: name a folder")
+        generate: Callable[..., dict[str, str]] = import_module(f"wsrt.clients.generate.{options['language']}").generate
+        if (extension := options["import_extension"]) is not None:
+            if options["language"] != "typescript":
+                raise CommandError(f"--import-extension is for typescript: {options['language']} has no use for it")
+            generate = functools.partial(generate, extension=extension)
         try:
             description = describe(_chosen(options["consumer"]))
-            generate: Callable[[Description], dict[str, str]] = import_module(
-                f"wsrt.clients.generate.{options['language']}"
-            ).generate
             files = generate(description)
             changes = (compare if options["check"] else write)(folder, files)
         except (ImproperlyConfigured, ForeignFile) as error:

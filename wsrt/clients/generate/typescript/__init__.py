@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from typing import Literal
+
 from ...description import Description
 from ..files import header
 from .client import Client
 from .names import RUNTIME, exported, files
 from .text import literal
 
-__all__ = ["generate"]
+__all__ = ["Extension", "generate"]
+
+Extension = Literal["none", "js", "ts"]
+
+IMPORTED = re.compile(r'(?<=from ")(\./[\w./-]+)\.js(?=")')
+"""The module that a line imports; the sources of the runtime name it with the extension of what they compile to."""
 
 
-def generate(description: Description) -> dict[str, str]:
-    """Return the text of each file, by its path in the folder."""
+def generate(description: Description, *, extension: Extension = "none") -> dict[str, str]:
+    """
+    Return the text of each file, by its path in the folder.
+
+    Args:
+        extension: what the files import each other with. Bundlers and test runners resolve modules without one; Node
+            asks for "js" of ES modules that were compiled, and for "ts" where it runs the sources themselves.
+    """
     top = f"{header(description, '//')}\n"
     clients = {entry["name"]: Client(entry) for entry in description["consumers"]}
     modules = files(clients)
@@ -20,7 +34,8 @@ def generate(description: Description) -> dict[str, str]:
     texts["index.ts"] = f"{top}{_index(clients, modules)}"
     for path in sorted(RUNTIME.glob("*.ts")):
         texts[f"runtime/{path.name}"] = f"{top}{path.read_text(encoding='utf-8')}"
-    return texts
+    imported = r"\1" if extension == "none" else rf"\1.{extension}"
+    return {name: IMPORTED.sub(imported, text) for name, text in texts.items()}
 
 
 def _module(client: Client) -> str:

@@ -378,6 +378,8 @@ declare module "wsrt/types" {
         readonly idleMs: number;
         /** How long a ping of ours may stay unanswered. */
         readonly probeMs: number;
+        /** How long the server may take to answer a close, before a connect() that follows dials all the same. */
+        readonly closeTimeoutMs: number;
         /** A page that is hidden for longer dials no more. */
         readonly hiddenAfterMs: number;
         readonly requestTimeoutMs: number;

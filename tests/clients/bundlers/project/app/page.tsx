@@ -1,0 +1,7 @@
+"use client";
+
+import { found } from "../app";
+
+export default function Page() {
+  return <p>{found}</p>;
+}

@@ -1,0 +1,3 @@
+import { found } from "./app";
+
+console.log(found);

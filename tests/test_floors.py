@@ -28,6 +28,7 @@ FLOORS: list[set[str]] = [
         "groups",
         "hooks",
         "commands",
+        "sync",
         "attendance",
         "worker",
         "drain",

@@ -25,6 +25,7 @@ from .protocol.catalog import Catalog, namespaces
 from .protocol.events import Event, meta
 from .pump import Pump
 from .sending import prepare, send
+from .sync import SyncMethods
 from .types import Limits, OnViolation, Publication, Receive, Scope, Send
 from .users import is_signed_in, reload
 
@@ -45,6 +46,7 @@ HOOKS = frozenset(
         "authorize_room",
         "on_connect",
         "on_disconnect",
+        "on_removed",
         "member",
         "on_presence_join",
         "on_presence_leave",
@@ -248,6 +250,13 @@ class TypedEventConsumer(AsyncConsumer):
         ``rooms`` and ``user`` are still readable. It has 4 seconds. ``send`` does nothing any more; publishing works.
         """
 
+    async def on_removed(self, room: str) -> None:
+        """
+        Called when the connection was taken out of a room by ``remove_from_room``, in turn with the handlers.
+
+        Nothing that was published after the removal has reached the client, whatever handler was running.
+        """
+
     async def member(self, room: str) -> BaseModel | None:
         """
         Return what the members of a room see of this one, of the model in ``presence``; 4 KiB at most.
@@ -313,6 +322,11 @@ class TypedEventConsumer(AsyncConsumer):
         return tuple(self._pump.connection.rooms)
 
     @property
+    def sync(self) -> SyncMethods:
+        """The methods below for ``def`` handlers and hooks: ``self.sync.join(room)`` for ``await self.join(room)``."""
+        return SyncMethods(self._pump.node.loop, self)
+
+    @property
     def channel_layer(self) -> Any:
         """The channel layer, as Channels gives it, or None."""
         return get_channel_layer(self._layer_alias())
@@ -337,37 +351,28 @@ class TypedEventConsumer(AsyncConsumer):
         Raises:
             UndeclaredEvent, UnsendableEvent, TypeError: the event is wrong.
         """
-        self._require_loop(
-            "send", "return the event from the handler, or publish_to_audience(Connection(self.id), ...)"
-        )
+        self._require_loop("send")
         return self._pump.send(event)
 
     def publish_to_room(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """Publish to everybody in a room of this namespace. See wsrt.publish_to_room()."""
-        return self._publish(Room(room), event, "publish_to_room", "publish_to_room(..., namespace=self.namespace)")
+        return self._publish(Room(room), event, "publish_to_room")
 
     def publish_to_others(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """Publish to everybody in a room but this connection."""
-        return self._publish(
-            Room(room) - Connection(self.id),
-            event,
-            "publish_to_others",
-            "publish_to_audience(Room(room) - Connection(self.id), ...)",
-        )
+        return self._publish(Room(room) - Connection(self.id), event, "publish_to_others")
 
     def publish_to_user(self, user: object, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """Publish to all connections of a user in this namespace."""
-        return self._publish(User(user), event, "publish_to_user", "publish_to_user(..., namespace=self.namespace)")
+        return self._publish(User(user), event, "publish_to_user")
 
     def publish_to_audience(self, audience: Audience, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """Publish to an address or expression, in this namespace."""
-        return self._publish(
-            audience, event, "publish_to_audience", "publish_to_audience(..., namespace=self.namespace)"
-        )
+        return self._publish(audience, event, "publish_to_audience")
 
     def broadcast(self, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """Publish to every connection of this namespace."""
-        return self._publish(Everyone(), event, "broadcast", "broadcast(..., namespace=self.namespace)")
+        return self._publish(Everyone(), event, "broadcast")
 
     # Rooms and users.
 
@@ -383,12 +388,12 @@ class TypedEventConsumer(AsyncConsumer):
             BackplaneUnavailable: the channel layer did not take it.
             TypeError, ValueError: it is no name of a room.
         """
-        self._require_loop("join", "wsrt.add_to_room(Connection(self.id), room, namespace=self.namespace)")
+        self._require_loop("join")
         return self._pump.groups.join(Room(room).name)
 
     def leave(self, room: str) -> Coroutine[Any, Any, None]:
         """Leave a room; does nothing if the connection is not in it."""
-        self._require_loop("leave", "wsrt.remove_from_room(Connection(self.id), room, namespace=self.namespace)")
+        self._require_loop("leave")
         return self._leave(room)
 
     def set_user_id(self, user: object) -> Coroutine[Any, Any, None]:
@@ -400,12 +405,12 @@ class TypedEventConsumer(AsyncConsumer):
         Raises:
             TypeError, ValueError: there can't be such a user; see wsrt.addresses.user_key().
         """
-        self._require_loop("set_user_id", "an async def method")
+        self._require_loop("set_user_id")
         return self._pump.groups.bind(user_key(user))
 
     def clear_user_id(self) -> Coroutine[Any, Any, None]:
         """Belong to nobody from now on."""
-        self._require_loop("clear_user_id", "an async def method")
+        self._require_loop("clear_user_id")
         return self._pump.groups.bind(None)
 
     # Ending.
@@ -421,7 +426,7 @@ class TypedEventConsumer(AsyncConsumer):
         Raises:
             ValueError: the code cannot be sent.
         """
-        self._require_loop("close", "wsrt.disconnect(Connection(self.id), namespace=self.namespace)")
+        self._require_loop("close")
         return self._close(Close(code, reason, close_codes.reconnect_for(code)))
 
     def wait_for_close(self) -> Coroutine[Any, Any, Closed]:
@@ -431,10 +436,8 @@ class TypedEventConsumer(AsyncConsumer):
 
     # Private.
 
-    def _publish(
-        self, audience: Audience, event: Event, method: str, twin: str
-    ) -> Coroutine[Any, Any, Publication | None]:
-        self._require_loop(method, f"wsrt.{twin}")
+    def _publish(self, audience: Audience, event: Event, method: str) -> Coroutine[Any, Any, Publication | None]:
+        self._require_loop(method)
         return send(prepare(audience, event, self.namespace))
 
     async def _leave(self, room: str) -> None:
@@ -450,12 +453,13 @@ class TypedEventConsumer(AsyncConsumer):
     def _layer_alias(cls) -> str:
         return cls.channel_layer_alias or conf.channel_layer_alias
 
-    def _require_loop(self, method: str, twin: str) -> None:
+    def _require_loop(self, method: str, instead: str = "") -> None:
         """A coroutine that no loop runs would be dropped in silence."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            raise WrongContext(f"no event loop runs here, so self.{method}() would do nothing: use {twin}") from None
+            instead = instead or f"self.sync.{method}(...)"
+            raise WrongContext(f"no event loop runs here, so self.{method}() would do nothing: use {instead}") from None
 
 
 def _check_limit(cls: type[TypedEventConsumer], name: str, value: object) -> None:

@@ -7,9 +7,7 @@ from typing import Any
 
 from .addresses import CONTROL_GROUP, Audience, Room, User
 from .close_codes import DISCONNECTED, Close
-from .conf import conf
-from .protocol.catalog import namespaces
-from .sending import Outgoing, layer_alias, require_no_loop, send, send_on_commit
+from .sending import Outgoing, layer_aliases, require_no_loop, send, send_on_commit
 from .wire import CommandMessage
 
 __all__ = [
@@ -116,13 +114,8 @@ def _command(name: str, to: Audience, namespace: str | None, arguments: dict[str
     if not isinstance(to, Audience):
         raise TypeError(f"an address is needed, such as wsrt.addresses.User(...), not {type(to).__name__}")
     command = CommandMessage(namespace, to, name, arguments, secrets.token_hex(8))
-    if namespace is None:
-        # A node that is on two layers gets it twice, and drops the copy by its id.
-        spaces = [space for space in namespaces if namespaces[space].consumers]
-        aliases = {layer_alias(space) for space in spaces} or {conf.channel_layer_alias}
-    else:
-        aliases = {layer_alias(namespace)}
-    return [Outgoing(command, frozenset([CONTROL_GROUP]), alias, None) for alias in sorted(aliases)]
+    # A node that is on two layers gets it twice, and drops the copy by its id.
+    return [Outgoing(command, frozenset([CONTROL_GROUP]), alias, None) for alias in sorted(layer_aliases(namespace))]
 
 
 def _send(commands: list[Outgoing], on_commit: bool, using: str | None) -> None:

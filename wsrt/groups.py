@@ -16,6 +16,19 @@ from .node import Node
 from .protocol.envelope import Frame, reserved
 
 
+class _Join:
+    """A join that is under way."""
+
+    __slots__ = ("is_stale", "is_void", "room")
+
+    def __init__(self, room: str) -> None:
+        self.room = room
+        # Whether the permission has to be asked: at first, and whenever it may have changed.
+        self.is_stale = True
+        # Set when the connection is taken out of the room in the meantime.
+        self.is_void = False
+
+
 class Groups:
     """
     Where one connection belongs.
@@ -58,6 +71,8 @@ class Groups:
         self._is_user_set = False
         # Users are taken in the order in which they are said.
         self._binding = asyncio.Lock()
+        # Joins that wait for a permission or for the layer.
+        self._joins: set[_Join] = set()
         # Set at the end of the connection: a group that is taken after it would never be given back.
         self._is_over = False
 
@@ -97,15 +112,57 @@ class Groups:
             if self._hooks.presence:
                 await self._attendance.join(room)
             return
-        if len(connection.rooms) >= self._max_rooms:
+        if len({room, *connection.rooms, *(join.room for join in self._joins)}) > self._max_rooms:
             raise TooManyRooms(self._max_rooms)
-        if not await call(self._hooks.authorize_room, room):
-            raise PermissionDenied(f"You may not join {room!r}")
-        if not await self._hold("room", room):
-            return
-        self._node.hub.join(connection, room)
+        join = _Join(room)
+        self._joins.add(join)
+        try:
+            while join.is_stale:
+                join.is_stale = False
+                if not await call(self._hooks.authorize_room, room):
+                    raise PermissionDenied(f"You may not join {room!r}")
+                if not await self._hold("room", room):
+                    return
+            if join.is_void:
+                raise PermissionDenied(f"You were taken out of {room!r} while you joined it")
+            self._node.hub.join(connection, room)
+        finally:
+            self._joins.discard(join)
+            if room not in connection.rooms and all(other.room != room for other in self._joins):
+                self._drop("room", room)
         self._announce(reserved("wsrt.joined", {"room": room}))
         await self._attendance.join(room)
+
+    def question(self) -> None:
+        """Withhold what is published to the connection until admit(), and have joins under way ask again."""
+        self._node.hub.withhold(self._connection)
+        for join in self._joins:
+            join.is_stale = True
+
+    def admit(self) -> None:
+        """Deliver what was withheld, but for the rooms that the connection has left since."""
+        self._node.hub.admit(self._connection)
+
+    def remove(self, room: str) -> bool:
+        """
+        Take the connection out of a room now: nothing that is published from here on, or waits, reaches its client.
+
+        Joins of the room that are under way fail.
+
+        Returns:
+            Whether it was in the room.
+        """
+        for join in self._joins:
+            join.is_void |= join.room == room
+        was_in = room in self._connection.rooms
+        self.leave(room)
+        self._connection.outbox.purge(room)
+        return was_in
+
+    def remove_all(self) -> None:
+        """Take the connection out of every room that it is in, or joins."""
+        for room in {*self._connection.rooms, *(join.room for join in self._joins)}:
+            self.remove(room)
 
     def leave(self, room: str) -> None:
         """Leave a room; does nothing if the connection is not in it."""

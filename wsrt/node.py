@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import itertools
 import os
 import secrets
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from . import wire
 from .backplane import Backplane
-from .delivery.connection import Owner
+from .delivery.connection import Connection, Owner
 from .delivery.hub import Hub
 from .delivery.tasks import start_task
 from .delivery.wheel import TimerWheel
 from .layers import is_local
 
+T = TypeVar("T")
+
 NODE_ID_BYTES = 12
 """96 random bits: not a counter, which an emptied store would hand out twice."""
+
+MAX_ARRIVING_COMMANDS = 10_000
+"""Commands of the whole cluster that may come while one connection is being set up."""
 
 
 class Node:
@@ -36,6 +42,9 @@ class Node:
         self.wheel = TimerWheel(loop)
         # Every connection that was accepted, until it is cleaned up; the hub knows those that are set up.
         self.owners: set[Owner] = set()
+        # Connections that are not yet known to the hub, each with the commands that came in the meantime: whether one
+        # is addressed is known when it is registered.
+        self.arriving: dict[Owner, list[wire.CommandMessage]] = {}
         # Whether connections are being ended, and new ones are not wanted.
         self.is_draining = False
         # What ends them.
@@ -86,8 +95,19 @@ class Node:
         """Hand a control command to the local connections that it names."""
         if self.hub.is_copy(command.id):
             return
+        for owner, commands in list(self.arriving.items()):
+            commands.append(command)
+            if len(commands) > MAX_ARRIVING_COMMANDS:
+                owner.commands_overflowed()
         for connection in self.hub.select(command.namespace, command.audience):
-            connection.owner.command(command.name, command.arguments)
+            if connection.owner not in self.arriving:
+                connection.owner.command(command.name, command.arguments)
+
+    def register(self, connection: Connection) -> None:
+        """The connection is in the hub, with its user: have it carry out the commands that came before, in order."""
+        for command in self.arriving.pop(connection.owner, ()):
+            if self.hub.is_addressed(connection, command.namespace, command.audience):
+                connection.owner.command(command.name, command.arguments)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something to its end, whoever is cancelled meanwhile."""
@@ -116,18 +136,38 @@ def nodes() -> list[Node]:
     return [node for node in list(_nodes.values()) if not node.loop.is_closed()]
 
 
-def call_in_loop(node: Node, function: Any, argument: Any) -> None:
-    """Call a method of a node from any thread: at once in its own loop, else in its next turn."""
+def call_in_loop(node: Node, function: Callable[[T], None], argument: T) -> concurrent.futures.Future[None] | None:
+    """
+    Call a function in a node's loop, from any thread: at once in that loop, else in its next turn.
+
+    Returns:
+        What is resolved when it was called; None where that is done, or the loop was closed and has no connections.
+    """
     try:
         running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
     except RuntimeError:
         running = None
     if running is node.loop:
         function(argument)
-    else:
-        # A loop that was closed meanwhile has no connections.
+        return None
+    if not node.loop.is_running():
+        # Called if it ever runs again, and not waited for.
         with contextlib.suppress(RuntimeError):
             node.loop.call_soon_threadsafe(function, argument)
+        return None
+    called: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def call() -> None:
+        try:
+            function(argument)
+        finally:
+            called.set_result(None)
+
+    try:
+        node.loop.call_soon_threadsafe(call)
+    except RuntimeError:
+        return None
+    return called
 
 
 os.register_at_fork(after_in_child=_nodes.clear)

@@ -139,10 +139,13 @@ class Pump:
             is_open=lambda: self.session.is_open,
         )
         self._commands = Commands(
+            node.loop,
             self.connection,
             hooks=hooks,
             groups=self.groups,
+            submit=self.submit,
             close=self.close,
+            answer_seconds=limits.setup_timeout,
             is_anonymous=lambda: self.is_anonymous,
         )
         # A channel of its own, for messages that are sent through the layer by hand.
@@ -198,6 +201,7 @@ class Pump:
             return
         self.session.accept()
         self.node.owners.add(self)
+        self.node.arriving[self] = []
         self.outbox.use(self._writer())
         logger.debug("= %s open", self.connection.id)
         try:
@@ -308,6 +312,8 @@ class Pump:
         """Clean up, however it ended: at once from the hub, then in order what takes time."""
         node, session = self.node, self.session
         self.groups.end()
+        self._commands.end()
+        node.arriving.pop(self, None)
         node.wheel.discard(self._tick)
         if session.is_open and not self._peer_left:
             # Cancelled by the server, or by an error of ours.
@@ -375,7 +381,8 @@ class Pump:
                     # The client left while it was asked for: it never was connected.
                     self._worker.drop()
                     return
-                await self._register()
+                if not await self._register():
+                    return
                 self._is_connected = True
                 await call(self.hooks.on_connect)
                 if self.session.is_open:
@@ -402,14 +409,18 @@ class Pump:
         # Also when the client left first: no frame is handled by a consumer that was not set up.
         self._worker.drop()
 
-    async def _register(self) -> None:
-        """Become one of everyone, and of the user's connections; greet."""
+    async def _register(self) -> bool:
+        """Greet, and become one of everyone and of the user's connections; return whether it is still open."""
         hello = self.session.hello(time.time())
         if hello is not None:
             self.outbox.put_direct(hello)
         if self.session.heartbeat is not None:
             self.node.wheel.add(self._tick, self.session.heartbeat.due)
         await self.groups.enter()
+        # Commands that came in the meantime are carried out before on_connect.
+        self.node.register(self.connection)
+        await self._commands.settle()
+        return self.session.is_open
 
     async def _handle(self, received: Received) -> None:
         handler = self.hooks.handlers[type(received.event)]
@@ -464,12 +475,13 @@ class Pump:
         return envelope.error(refusal.code, refusal.message, errors=refusal.errors, ref=received.ref)
 
     def command(self, name: str, arguments: dict[str, Any]) -> None:
-        """Carry out a control command of another process, in its turn; a disconnect at once."""
-        if name == "disconnect":
-            close = Close(arguments["code"], arguments["reason"], close_codes.reconnect_for(arguments["code"]))
-            self.close(close)
-            return
-        self.submit(lambda: self._commands.carry_out(name, arguments))
+        """Carry out a control command, see Commands."""
+        self._commands.receive(name, arguments)
+
+    def commands_overflowed(self) -> None:
+        """Close: none may be lost, for permissions may have changed. The client reconnects, and is asked again."""
+        ledger.count("commands_overflowed", "too many commands wait for one connection: closed")
+        self.close(close_codes.MESSAGE_HANDLING_FAILED)
 
     # The end of the process.
 
@@ -495,9 +507,7 @@ class Pump:
     def submit(self, work: Work) -> bool:
         """Run something in the order of the handlers; return whether it will be."""
         if self.session.is_open and self._worker.inbox.uncounted >= MAX_COMMANDS:
-            # None may be lost (permissions may have changed): the client comes back, and is asked as a new one.
-            ledger.count("commands_overflowed", "more than %d commands wait for one connection: closed", MAX_COMMANDS)
-            self.close(close_codes.MESSAGE_HANDLING_FAILED)
+            self.commands_overflowed()
         if self.session.is_open:
             self._worker.put(work, None)
         return self.session.is_open

@@ -8,6 +8,7 @@ layer; at once, or after the commit of a transaction.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import secrets
 from collections.abc import Callable
@@ -28,6 +29,11 @@ from .protocol.events import Event, meta
 from .signals import publication_failed
 from .types import Publication
 from .wire import CommandMessage, PresenceMessage, PublishMessage
+
+ACT_SECONDS = 5.0
+"""How long a command waits for the loops of other threads of this process."""
+
+Called = concurrent.futures.Future[None]
 
 logger = logging.getLogger("wsrt")
 
@@ -88,20 +94,30 @@ def layer_alias(namespace: str) -> str:
     return conf.channel_layer_alias
 
 
+def layer_aliases(namespace: str | None) -> set[str]:
+    """Return the channel layers of a namespace, or of all that there are. Raises UnknownNamespace."""
+    if namespace is not None:
+        return {layer_alias(namespace)}
+    consumers = [consumer for name in namespaces for consumer in namespaces[name].consumers]
+    aliases = {getattr(consumer, "channel_layer_alias", None) for consumer in consumers}
+    return {alias or conf.channel_layer_alias for alias in aliases} or {conf.channel_layer_alias}
+
+
 async def send(outgoing: Outgoing) -> Publication | None:
     """
-    Send at once, from a running loop.
+    Send at once, from a running loop. The nodes of this process have carried out a command when this returns.
 
     Raises:
         BackplaneUnavailable: the layer did not accept it.
     """
-    if _stays_here(outgoing):
-        send_locally(outgoing)
-        node = _node_of_running_loop()
-        if node is not None:
-            await node.hub.breathe()
-    else:
+    stays = _stays_here(outgoing)
+    calls = send_locally(outgoing) if stays else _act_here(outgoing)
+    if calls:
+        await asyncio.wait([asyncio.wrap_future(call) for call in calls], timeout=ACT_SECONDS)
+    if not stays:
         await _send_through_layer(outgoing)
+    elif (node := _node_of_running_loop()) is not None:
+        await node.hub.breathe()
     return None
 
 
@@ -122,9 +138,9 @@ async def _send_through_layer(outgoing: Outgoing) -> None:
 
 def send_from_sync(outgoing: Outgoing) -> None:
     """Send at once, from code without a loop. Raises as send()."""
-    if _stays_here(outgoing):
-        send_locally(outgoing)
-    else:
+    stays = _stays_here(outgoing)
+    concurrent.futures.wait(send_locally(outgoing) if stays else _act_here(outgoing), timeout=ACT_SECONDS)
+    if not stays:
         portal.portal.run(_send_through_layer(outgoing))
 
 
@@ -163,13 +179,17 @@ def _send_after_commit(outgoing: Outgoing) -> None:
         )
 
 
-def send_locally(outgoing: Outgoing) -> None:
-    """Hand something to the nodes of this process."""
+def send_locally(outgoing: Outgoing) -> list[Called]:
+    """
+    Hand something to the nodes of this process.
+
+    Returns:
+        For a command, what is resolved when nodes of other threads have carried it out.
+    """
     for observer in observers:
         observer(outgoing)
     here = nodes()
-    for node in here:
-        call_in_loop(node, node.take, outgoing.item)
+    calls = [call_in_loop(node, node.take, outgoing.item) for node in here]
     if not here and not observers and not is_below_a_server():
         ledger.count(
             "publications_unheard",
@@ -177,6 +197,15 @@ def send_locally(outgoing: Outgoing) -> None:
             "is heard by nobody. Configure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS",
             outgoing.alias,
         )
+    is_command = isinstance(outgoing.item, CommandMessage)
+    return [call for call in calls if call is not None] if is_command else []
+
+
+def _act_here(outgoing: Outgoing) -> list[Called]:
+    """Carry out a command on the nodes of this process; the copy that they get through the layer is dropped there."""
+    if not isinstance(outgoing.item, CommandMessage):
+        return []
+    return [call for node in nodes() if (call := call_in_loop(node, node.take, outgoing.item)) is not None]
 
 
 def deaf_layer(namespace: str | None) -> str | None:
@@ -192,8 +221,7 @@ def deaf_layer(namespace: str | None) -> str | None:
     Raises:
         UnknownNamespace: no consumer has the namespace.
     """
-    spaces = [namespace] if namespace is not None else [name for name in namespaces if namespaces[name].consumers]
-    aliases = {layer_alias(space) for space in spaces} or {conf.channel_layer_alias}
+    aliases = layer_aliases(namespace)
     if nodes() or observers or is_below_a_server() or not all(map(is_local, aliases)):
         return None
     return min(aliases)

@@ -95,8 +95,10 @@ def read(message: dict[str, Any]) -> PublishMessage | CommandMessage | PresenceM
     """
     match message.get("type"):
         case "wsrt.publication":
-            frame = Frame(message["frame"], message.get("overflow", "close"), message.get("key"))
-            return PublishMessage(message["namespace"], from_wire(message["audience"]), frame, message.get("id"))
+            audience = from_wire(message["audience"])
+            room = audience.name if isinstance(audience, Room) else None
+            frame = Frame(message["frame"], message.get("overflow", "close"), message.get("key"), room)
+            return PublishMessage(message["namespace"], audience, frame, message.get("id"))
         case "wsrt.command":
             return CommandMessage(
                 message["namespace"],

@@ -12,7 +12,10 @@ class Owner(Protocol):
     """What a connection's consumer offers to the commands of other processes."""
 
     def command(self, name: str, arguments: dict[str, Any]) -> None:
-        """Carry out a control command in the order of the connection's own work."""
+        """Carry out a control command: what takes something away at once, the rest in the order of its own work."""
+
+    def commands_overflowed(self) -> None:
+        """Close: more commands wait for the connection than can be kept."""
 
     def say_goodbye(self, retry_after: float) -> None:
         """Close for a shutdown once what was received is handled; the client shall come back after these seconds."""

@@ -12,6 +12,7 @@ from ..addresses import Connection as ConnectionAddress
 from ..protocol.envelope import Frame
 from .connection import Connection
 from .outbox import Outbox
+from .withheld import Withheld
 
 Members = dict[Connection, None]
 """An ordered set: frames go out in the order in which connections came."""
@@ -60,6 +61,8 @@ class Hub:
         self._rooms: dict[tuple[str, str], Members] = {}
         self._users: dict[tuple[str, str], Members] = {}
         self._seen: collections.OrderedDict[str, None] = collections.OrderedDict()
+        # Connections whose permissions are being asked again, with what was published to them since.
+        self._withheld: dict[Connection, Withheld] = {}
 
         # Deliveries since the loop had a turn, and whether an outbox fills up.
         self._delivered = 0
@@ -76,6 +79,7 @@ class Hub:
         """Remove a connection from everything. It keeps its rooms and its user, for those who ask later (S41)."""
         # It may have joined before it was added, and be refused then.
         self.connections.pop(connection.id, None)
+        self._withheld.pop(connection, None)
         _discard(self._everyone, connection.namespace, connection)
         for room in connection.rooms:
             _discard(self._rooms, (connection.namespace, room), connection)
@@ -100,7 +104,41 @@ class Hub:
         if user_id is not None:
             self._users.setdefault((connection.namespace, user_id), {})[connection] = None
 
+    # Withholding.
+
+    def withhold(self, connection: Connection) -> None:
+        """Keep what is published to a connection from now on, until admit(): its permissions are in question."""
+        if connection.id in self.connections:
+            self._withheld.setdefault(connection, Withheld(connection.outbox))
+
+    def admit(self, connection: Connection) -> None:
+        """Deliver what was withheld, in order, as far as it still is for the connection."""
+        withheld = self._withheld.pop(connection, None)
+        for audience, frame in withheld.items if withheld is not None else ():
+            if self.is_addressed(connection, connection.namespace, audience):
+                connection.outbox.put(frame)
+
     # Delivering.
+
+    def is_addressed(self, connection: Connection, namespace: str | None, audience: Audience) -> bool:
+        """Return whether a connection is one of those that select() returns."""
+        if namespace not in (None, connection.namespace):
+            return False
+        match audience:
+            case Room(name):
+                return name in connection.rooms
+            case User(id=user):
+                return user == connection.user_id
+            case ConnectionAddress(id):
+                return id == connection.id
+            case Everyone():
+                return True
+            case AnyOf(parts):
+                return any(self.is_addressed(connection, namespace, part) for part in parts)
+            case Expression(operator, left, right):
+                is_right = self.is_addressed(connection, namespace, right)
+                return self.is_addressed(connection, namespace, left) and is_right is (operator == "&")
+        raise TypeError(f"not an address: {audience!r}")
 
     def select(self, namespace: str | None, audience: Audience) -> list[Connection]:
         """Return the connections of an audience, each once; namespace None means all (for control only)."""
@@ -116,6 +154,8 @@ class Hub:
         The frame is shared, not copied. Whoever calls in a row awaits breathe() in between.
         """
         connections = self.select(namespace, audience)
+        if self._withheld:
+            connections = self._set_aside(connections, audience, frame)
         if self._loop is not None and self._is_busy(self._loop, len(connections)):
             for connection in connections:
                 if connection.outbox.put_corked(frame):
@@ -144,6 +184,17 @@ class Hub:
             await asyncio.sleep(0)
 
     # Private.
+
+    def _set_aside(self, connections: list[Connection], audience: Audience, frame: Frame) -> list[Connection]:
+        """Keep a frame for the connections whose permissions are in question; return the others."""
+        others = []
+        for connection in connections:
+            withheld = self._withheld.get(connection)
+            if withheld is None:
+                others.append(connection)
+            else:
+                withheld.put(audience, frame)
+        return others
 
     def _is_busy(self, loop: asyncio.AbstractEventLoop, deliveries: int) -> bool:
         """Return whether so much was delivered just now that more should wait a little."""

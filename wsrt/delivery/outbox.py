@@ -199,6 +199,24 @@ class Outbox:
         elif self._closing is None and not self._is_done:
             self._enqueue(frame, self._queue)
 
+    def purge(self, room: str) -> None:
+        """Drop the frames that wait and were published to exactly this room: the connection was taken out of it."""
+        for queue in (self._queue, self._held):
+            waiting = list(queue or ())
+            kept = [item for item in waiting if item[0].room != room]
+            if queue is not None and len(kept) < len(waiting):
+                for frame, _ in waiting:
+                    if frame.room == room:
+                        self._forget(frame)
+                queue.clear()
+                queue.extend(kept)
+                ledger.count("frames_purged", times=len(waiting) - len(kept))
+
+    def overflow(self) -> None:
+        """Close a connection that more waits for than its limits allow."""
+        ledger.count("outbox_overflows", "a client does not read fast enough: its outbox is over the limits")
+        self._on_overflow()
+
     async def room(self) -> None:
         """Wait until a frame fits, so that a burst of the connection's own handler is not taken for a slow client."""
         # Frames that are held until release() wait for the caller itself: only what is under way makes room.
@@ -342,10 +360,14 @@ class Outbox:
     def _next(self) -> tuple[Frame, float]:
         """Take the oldest frame that is queued, with the time since when."""
         frame, since = self._queue.popleft()
+        self._forget(frame)
+        return frame, since
+
+    def _forget(self, frame: Frame) -> None:
+        """A frame waits no longer."""
         self._size -= frame.size
         if frame.key is not None:
             self._coalesced.pop(frame.key, None)
-        return frame, since
 
     def _enqueue(self, frame: Frame, queue: collections.deque[tuple[Frame, float]]) -> None:
         if frame.overflow == "drop" and (self._is_full or not self._is_starting):
@@ -354,8 +376,7 @@ class Outbox:
         if self._replaces(frame, queue):
             return
         if self._is_full:
-            ledger.count("outbox_overflows", "a client does not read fast enough: its outbox is over the limits")
-            self._on_overflow()
+            self.overflow()
             return
         self._append(frame, queue)
 

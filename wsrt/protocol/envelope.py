@@ -34,15 +34,19 @@ class Frame:
         size: its length in bytes of UTF-8.
         overflow: what happens for a client that is behind.
         key: with "latest", what tells one waiting frame from another; else None.
+        room: the one room that it was published to; else None.
     """
 
-    __slots__ = ("_deflated", "_framed", "_payload", "key", "overflow", "size", "text")
+    __slots__ = ("_deflated", "_framed", "_payload", "key", "overflow", "room", "size", "text")
 
-    def __init__(self, text: str, overflow: Overflow = "close", key: str | None = None) -> None:
+    def __init__(
+        self, text: str, overflow: Overflow = "close", key: str | None = None, room: str | None = None
+    ) -> None:
         self.text = text
         self.size = len(text) if text.isascii() else len(text.encode())
         self.overflow = overflow
         self.key = key
+        self.room = room
         self._payload: bytes | None = None
         self._framed: bytes | None = None
         # By the bits of the window.
@@ -133,7 +137,7 @@ def encode(
     elif declared.key:
         values = [getattr(event, field) for field in declared.key]
         key = to_json([declared.name, values, address], bytes_mode="base64").decode()
-    frame = Frame(f"{declared.head}{data}{tail}}}", overflow, key)
+    frame = Frame(f"{declared.head}{data}{tail}}}", overflow, key, room)
     if frame.size > MAX_FRAME_BYTES:
         raise UnsendableEvent(
             f"{declared.name}: {frame.size} bytes, the limit is {MAX_FRAME_BYTES}; publish a reference to large data"

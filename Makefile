@@ -67,7 +67,6 @@ clean:
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* site
 
 .venv/pip.stamp: requirements/build.txt
-	@rm -rf .venv
 	@sh scripts/venv.sh oldest .venv
 	@touch $@
 

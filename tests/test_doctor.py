@@ -16,6 +16,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from websockets.asyncio.server import ServerConnection, serve
 
+from tests.presence.servers import ClusterServer, ReplicaServer, SentinelServer
 from tests.support.layer import FakeLayer, installed
 from tests.support.processes import COVERAGE, ROOT, RedisServer, Server, free_port
 from tests.support.report import note
@@ -24,7 +25,8 @@ from wsrt.doctor import Finding, layers, live, presence, redis
 from wsrt.doctor.finding import told
 from wsrt.doctor.installed import application, bad_versions, examine, numbers, servers, versions
 from wsrt.presence.memory import MemoryPresence
-from wsrt.presence.store import NodeRecord, StoreUnavailable
+from wsrt.presence.redis import RedisPresence
+from wsrt.presence.store import EVERYONE, Join, Leave, NodeFacts, NodeRecord, StoreUnavailable
 from wsrt.protocol.catalog import namespaces
 
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
@@ -624,6 +626,85 @@ def test_redis_with_traps(redis_server: RedisServer) -> None:
     assert report.code == 0
     assert report["memory"].status == "warning"
     assert report["buffers"].status == "warning"
+
+
+RIGHTS = "~wsrt* +@read +@write +@scripting +ping +time"
+"""What docs/reference/presence.md says that presence needs."""
+
+
+@pytest.mark.parametrize(("rights", "is_timed"), [(RIGHTS, True), ("~wsrt* +@read +@write +@scripting", False)])
+async def test_redis_with_an_acl(redis_server: RedisServer, settings: Any, rights: str, is_timed: bool) -> None:
+    """Where an ACL does not allow INFO, the doctor says so and looks at the rest; that is not an error."""
+    ask(redis_server, "ACL", "SETUSER", "app", "on", ">secret", *rights.split())
+    settings.WSRT = {
+        "PRESENCE": {
+            "BACKEND": "wsrt.presence.redis.RedisPresence",
+            "LOCATION": f"redis://app:secret@127.0.0.1:{redis_server.port}/0",
+        }
+    }
+    found = {finding.subject: finding for finding in await doctor.examine()}
+    subject = f"Redis 127.0.0.1:{redis_server.port}/0"
+    assert (found[subject].status, "INFO is not allowed" in found[subject].seen) == ("ok", True)
+    assert (f"{subject} clock" in found, f"{subject} latency" in found) == (is_timed, is_timed)
+    assert f"{subject} memory" not in found
+    if is_timed:
+        assert (found["presence"].status, found["presence"].facts["nodes"]) == ("ok", 0)
+    assert "secret" not in repr(found)
+
+
+@pytest.mark.parametrize("rights", [RIGHTS])
+async def test_rights_of_presence(redis_server: RedisServer, rights: str) -> None:
+    """With the rights that the documentation names, a node joins, is read, renews its lease and is taken out."""
+    ask(redis_server, "ACL", "SETUSER", "app", "on", ">secret", *rights.split())
+    store = RedisPresence(f"redis://app:secret@127.0.0.1:{redis_server.port}/0")
+    assert (await store.begin(NodeFacts("n1", {}))).is_alive
+    await store.apply("n1", [Join("chat", room, 1, "ada", '"x"', '"d"') for room in ("a", EVERYONE)])
+    await store.apply("n1", [Leave("chat", "a", 1), Join("chat", "b", 2, "ada")])
+    assert (await store.beat(NodeFacts("n1", {}))).is_alive
+    assert await store.versions([("chat", "a")]) == [0]
+    for read in (store.snapshot("chat", "b", 5), store.members("chat", "b"), store.rooms("chat")):
+        assert await read
+    assert await store.held("n1", "chat", "b") == {2}
+    assert len((await store.connections("chat", user_id="ada")).items) == 1
+    assert await store.namespaces() == ["chat"]
+    assert len([change async for chunk in store.reap("n1") for change in chunk]) == 2
+    await store.close()
+
+
+async def test_sentinel(redis_server: RedisServer, settings: Any) -> None:
+    """The master that Sentinels name for presence is looked at."""
+    with ReplicaServer(redis_server), SentinelServer(redis_server, password="hunter2") as sentinel:
+        settings.WSRT = {
+            "PRESENCE": {
+                "BACKEND": "wsrt.presence.redis.RedisPresence",
+                "LOCATION": f"redis://{sentinel.SERVICE}",
+                "OPTIONS": {
+                    "SENTINELS": [("127.0.0.1", sentinel.port)],
+                    "SENTINEL_KWARGS": {"password": "hunter2"},
+                },
+            }
+        }
+        found = {finding.subject: finding for finding in await doctor.examine()}
+    subject = f"Redis {sentinel.SERVICE} (Sentinel)"
+    assert (found[subject].status, found[subject].facts["role"]) == ("ok", "master")
+    assert found["presence"].status == "ok"
+    assert "hunter2" not in repr(found)
+
+
+async def test_cluster_of_presence(settings: Any) -> None:
+    """A cluster is well where only presence uses it, which is told that it is one; without that it is an error."""
+    with ClusterServer() as cluster:
+        settings.WSRT = {
+            "PRESENCE": {
+                "BACKEND": "wsrt.presence.redis.RedisPresence",
+                "LOCATION": f"redis://127.0.0.1:{cluster.port}",
+                "OPTIONS": {"CLUSTER": True},
+            }
+        }
+        subject = f"Redis 127.0.0.1:{cluster.port}"
+        assert {finding.subject: finding.status for finding in await doctor.examine()}[subject] == "ok"
+        del settings.WSRT["PRESENCE"]["OPTIONS"]
+        assert {finding.subject: finding.status for finding in await doctor.examine()}[subject] == "error"
 
 
 def ask(server: RedisServer, *command: str) -> str:

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.exceptions import DataError
 
 from tests.presence.servers import ClusterServer
 from tests.support.processes import RedisServer
-from wsrt.presence import redis
+from wsrt.presence import redis, redis_reader
 from wsrt.presence.redis import RedisPresence
 from wsrt.presence.redis_keys import Keys, place_of
 from wsrt.presence.store import (
@@ -150,6 +152,28 @@ async def test_nasty_nodes(store: RedisPresence) -> None:
     for number, node in enumerate(NASTY):
         assert await store.held(node, "a", "a") == {number}
         assert {change.user_id for change in await reaped(store, node)} == {str(number)}
+
+
+@given(st.lists(st.tuples(*[st.text(st.characters() | st.sampled_from("1.:{}"))] * 3), min_size=2, max_size=2))
+def test_any_names(names: list[tuple[str, str, str]]) -> None:
+    """No two keys of two rooms, whatever the namespaces, rooms and nodes are called, have one name."""
+    keys = Keys("wsrt", 1)
+    found: list[dict[tuple[object, ...], str]] = []
+    for namespace, room, node in names:
+        here = keys.room((namespace, room))
+        found.append(
+            {
+                ("counts", namespace, room): here.counts,
+                ("data", namespace, room): here.data,
+                ("numbers", namespace, room, node): here.numbers(node),
+                ("details", namespace, room, node): here.details(node),
+                ("list", namespace): keys.list(here.part, namespace),
+                ("index", node): keys.index(node),
+                ("claim", node): keys.claim(node),
+            }
+        )
+    what = {**found[0], **found[1]}
+    assert len(set(what.values())) == len(what)
 
 
 def test_fields() -> None:
@@ -346,7 +370,7 @@ async def test_index_that_was_lost_with_the_lease(store: RedisPresence, monkeypa
     run = store._run
 
     async def dying(script: Any, *args: Any) -> Any:
-        if script is redis._INDEX:
+        if script is redis.INDEX:
             await lapse(store, "n1")
         return await run(script, *args)
 
@@ -372,7 +396,7 @@ async def test_room_that_is_joined_while_it_is_taken_out(store: RedisPresence, m
     run = store._run
 
     async def slow(script: Any, *args: Any) -> Any:
-        if script is redis._APPLY:
+        if script is redis.APPLY:
             await store.beat(NodeFacts("n1", {}))
         return await run(script, *args)
 
@@ -388,12 +412,52 @@ async def test_heartbeat_that_arrives_late(store: RedisPresence, monkeypatch: py
     run = store._run
 
     async def late(script: Any, *args: Any) -> Any:
-        if script is redis._BEAT:
+        if script is redis.BEAT:
             await store.apply("n1", [Join("chat", "a", 1, "ada")])
         return await run(script, *args)
 
     monkeypatch.setattr(store, "_run", late)
     await store.beat(NodeFacts("n1", {}))
+    assert len(await reaped(store, "n1")) == 1
+
+
+async def test_many_rooms_that_were_left(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One heartbeat takes out all rooms that the node has left for long, however many clients came and went."""
+    for start in range(0, 2000, 500):
+        rooms = [str(number) for number in range(start, start + 500)]
+        await store.apply("n1", [Join("chat", room, 1, "ada") for room in rooms])
+        await store.apply("n1", [Leave("chat", room, 1) for room in rooms if room != "77"])
+    monkeypatch.setattr(redis, "IDLE_SECONDS", -1.0)
+    await store.beat(NodeFacts("n1", {}))
+    assert set(await store._ask("HGETALL", store._keys.index("n1"))) == {"4.chat77"}
+    assert set(store._nodes["n1"].rooms) == {"4.chat77"}
+
+
+@pytest.mark.parametrize("is_carried_out", [False, True])
+async def test_heartbeat_without_an_answer(
+    store: RedisPresence, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
+) -> None:
+    """Rooms of a heartbeat whose answer is lost leave the index with the next one, but those that were joined again."""
+    monkeypatch.setattr(redis, "IDLE_SECONDS", -1.0)
+    await store.apply("n1", [Join("chat", room, 1, "ada") for room in "abc"])
+    await store.apply("n1", [Leave("chat", room, 1) for room in "abc"])
+    run = store._run
+
+    async def lossy(script: Any, *args: Any) -> Any:
+        if script is redis.BEAT:
+            if is_carried_out:
+                await run(script, *args)
+            raise StoreUnavailable("lost")
+        return await run(script, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_run", lossy)
+        with pytest.raises(StoreUnavailable):
+            await store.beat(NodeFacts("n1", {}))
+    await store.apply("n1", [Join("chat", "b", 1, "ada")])
+    assert "4.chatb" in await store._ask("HGETALL", store._keys.index("n1"))
+    await store.beat(NodeFacts("n1", {}))
+    assert set(await store._ask("HGETALL", store._keys.index("n1"))) == {"4.chatb"}
     assert len(await reaped(store, "n1")) == 1
 
 
@@ -559,7 +623,7 @@ async def test_pages_of_connections(store: RedisPresence) -> None:
 
 async def test_pages_of_members(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages bring each member that stays, while others come and go."""
-    monkeypatch.setattr(redis, "BULK", 50)
+    monkeypatch.setattr(redis_reader, "BULK", 50)
     await store.apply("n1", [Join("chat", "a", n, f"u{n}", f'"{n}"') for n in range(1000)])
     await store.apply("n1", [Join("chat", "a", 5000)])
     found: dict[str | None, str | None] = {}
@@ -579,7 +643,7 @@ async def test_pages_of_members(store: RedisPresence, monkeypatch: pytest.Monkey
 
 async def test_search_among_members(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """Members are found by any part of their id, whatever the case; guests have none."""
-    monkeypatch.setattr(redis, "BULK", 50)
+    monkeypatch.setattr(redis_reader, "BULK", 50)
     await store.apply("n1", [Join("chat", "a", n, f"User{n}") for n in range(1000)])
     await store.apply("n1", [Join("chat", "a", 2000), Join("chat", "a", 2001, "ÉMILE*", '"é"')])
     assert (await store.members("chat", "a", search="émile*")).items == (MemberRecord("ÉMILE*", 1, '"é"'),)
@@ -589,9 +653,9 @@ async def test_search_among_members(store: RedisPresence, monkeypatch: pytest.Mo
 
 async def test_search_that_finds_little(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search looks at so many members a page, and goes on with the next one."""
-    monkeypatch.setattr(redis, "BULK", 10)
-    monkeypatch.setattr(redis, "PAGE", 10)
-    monkeypatch.setattr(redis, "SCANS", 2)
+    monkeypatch.setattr(redis_reader, "BULK", 10)
+    monkeypatch.setattr(redis_reader, "PAGE", 10)
+    monkeypatch.setattr(redis_reader, "SCANS", 2)
     await store.apply("n1", [Join("chat", "a", n, f"u{n}") for n in range(600)])
     await store.apply("n1", [Join("chat", f"{n:03}", n, f"u{n}") for n in range(100)])
     page: Any = await store.members("chat", "a", search="u599")
@@ -641,7 +705,7 @@ async def test_pages_of_rooms(store: RedisPresence) -> None:
 
 async def test_search_among_rooms(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rooms are found by any part of their name, whatever the case, in pages of the size that was asked for."""
-    monkeypatch.setattr(redis, "PAGE", 20)
+    monkeypatch.setattr(redis_reader, "PAGE", 20)
     await store.apply("n1", [Join("chat", f"Room-{n:03}", 1, "ada") for n in range(100)])
     assert [room.room for room in (await store.rooms("chat", search="OM-042")).items] == ["Room-042"]
     first = await store.rooms("chat", search="-01", limit=4)

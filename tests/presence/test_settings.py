@@ -9,7 +9,7 @@ import pytest
 
 from wsrt import Event, TypedEventConsumer, on, presence
 from wsrt.checks import check_settings
-from wsrt.presence.stores import is_shared
+from wsrt.presence.stores import is_shared, make_store
 from wsrt.testing import connect
 
 MEMORY = "wsrt.presence.memory.MemoryPresence"
@@ -34,7 +34,37 @@ WRONG: list[dict[Any, Any]] = [
     {"BACKEND": REDIS, "LOCATION": ["redis://localhost:6379"]},
     {"BACKEND": REDIS, "LOCATION": "redis://localhost:6379?tiemout=5"},
     {"BACKEND": REDIS, "LOCATION": "redis://localhost:6379/1", "OPTIONS": {"CLUSTER": True}},
+    {"BACKEND": REDIS, "LOCATION": "redis://:p@ss#w@localhost:6379/0"},
+    {"BACKEND": REDIS, "LOCATION": "redis://:p@ss#w"},
+    {"BACKEND": REDIS, "LOCATION": "redis://:1/2@localhost:6379/0"},
+    {"BACKEND": REDIS, "LOCATION": "redis://:1?2@localhost:6379/0"},
+    {"BACKEND": REDIS, "LOCATION": "redis://:a b@localhost:6379/0"},
+    {"BACKEND": REDIS, "LOCATION": "redis://:a\nb@localhost:6379/0"},
+    {"BACKEND": REDIS, "LOCATION": "redis://localhost:6379/cache"},
     {"BACKEND": REDIS, "OPTIONS": {"PARTITIONS": -1}},
+    {"BACKEND": REDIS, "OPTIONS": {"SENTINELS": [("10.0.0.1", 26379)]}},
+    {"BACKEND": REDIS, "LOCATION": "redis://mymaster:6379", "OPTIONS": {"SENTINELS": [("10.0.0.1", 26379)]}},
+    {"BACKEND": REDIS, "LOCATION": "unix:///run/redis", "OPTIONS": {"SENTINELS": [("10.0.0.1", 26379)]}},
+    {"BACKEND": REDIS, "LOCATION": "redis://mymaster", "OPTIONS": {"SENTINELS": []}},
+    {"BACKEND": REDIS, "LOCATION": "redis://mymaster", "OPTIONS": {"SENTINELS": "10.0.0.1:26379"}},
+    {"BACKEND": REDIS, "LOCATION": "redis://mymaster", "OPTIONS": {"SENTINELS": ["10.0.0.1:26379"]}},
+    {"BACKEND": REDIS, "LOCATION": "redis://mymaster", "OPTIONS": {"SENTINELS": [("10.0.0.1", "26379")]}},
+    {
+        "BACKEND": REDIS,
+        "LOCATION": "redis://mymaster",
+        "OPTIONS": {"SENTINELS": [("10.0.0.1", 26379)], "CLUSTER": True},
+    },
+    {
+        "BACKEND": REDIS,
+        "LOCATION": "redis://mymaster",
+        "OPTIONS": {"SENTINELS": [("10.0.0.1", 26379)], "SENTINEL_KWARGS": "secret"},
+    },
+    {
+        "BACKEND": REDIS,
+        "LOCATION": "redis://mymaster",
+        "OPTIONS": {"SENTINELS": [("10.0.0.1", 26379)], "SENTINEL_KWARGS": {"pasword": "x"}},
+    },
+    {"BACKEND": REDIS, "LOCATION": "redis://localhost", "OPTIONS": {"SENTINEL_KWARGS": {"password": "x"}}},
     {"BACKEND": REDIS, "OPTIONS": {"PACE": 0}},
 ]
 
@@ -65,6 +95,36 @@ async def test_settings_that_name_no_store(settings: Any, wrong: dict[Any, Any])
         for read in (presence.astats, presence.ausers, lambda: presence.acount("hall")):
             with pytest.raises(presence.StoreUnavailable, match=r"manage\.py check"):
                 await read()
+
+
+RIGHT: list[dict[str, Any]] = [
+    {"LOCATION": "redis://"},
+    {"LOCATION": "redis://:p@ss@localhost:6379/0/"},
+    {"LOCATION": "redis://user:p%23%2Fs%20@localhost:6379/0?socket_keepalive=yes"},
+    {"LOCATION": "rediss://localhost?ssl_cert_reqs=none"},
+    {"LOCATION": "unix:///run/redis.sock?db=2"},
+    {"LOCATION": "redis://localhost:6379", "OPTIONS": {"CLUSTER": True}},
+    {"LOCATION": "redis://My_Master", "OPTIONS": {"SENTINELS": [("10.0.0.1", 26379), ["::1", 26379]]}},
+    {
+        "LOCATION": "rediss://user:p@mymaster/1?ssl_cert_reqs=none",
+        "OPTIONS": {"SENTINELS": [("s1", 26379)], "SENTINEL_KWARGS": {"username": "x", "password": "y", "ssl": True}},
+    },
+]
+
+
+@pytest.mark.parametrize("right", RIGHT, ids=repr)
+def test_settings_that_name_a_redis(settings: Any, right: dict[str, Any]) -> None:
+    """A Redis, a cluster or a service of Sentinels by URL passes the check, which connects to none of them."""
+    settings.WSRT = {"PRESENCE": {"BACKEND": REDIS, **right}}
+    assert check_settings() == []
+
+
+def test_no_password_in_a_message() -> None:
+    """What is wrong with a URL is said without the URL: there may be a password in it."""
+    for location in ("redis://:hunter2#x@localhost", "redis://:hunter2 x@localhost", "redis://:hunter2@localhost/x"):
+        with pytest.raises(ValueError, match="LOCATION is a URL") as caught:
+            make_store({"BACKEND": REDIS, "LOCATION": location})
+        assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", [7, "memory", None, []], ids=repr)

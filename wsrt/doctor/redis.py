@@ -7,8 +7,8 @@ import dataclasses
 import re
 import statistics
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from channels.layers import channel_layers
 
@@ -17,7 +17,12 @@ from .finding import Finding, error, ok, warning
 from .installed import numbers
 from .layers import aliases
 
+T = TypeVar("T")
+
 OLDEST = (6, 2)
+
+ANSWER_SECONDS = 2.0
+"""How long a Redis that Sentinels name, or one of them, may take to answer."""
 
 PINGS = 5
 
@@ -41,21 +46,26 @@ class Host:
     Attributes:
         options: as a layer of channels_redis takes them.
         is_pubsub: whether nodes listen there.
+        is_cluster: whether nothing but presence uses it, which is told that it is a cluster.
     """
 
     subject: str
     options: Mapping[str, Any]
     is_pubsub: bool
+    is_cluster: bool = False
 
 
 def hosts() -> list[Host]:
     """Return each Redis that layers and presence name, once."""
     found: dict[str, Host] = {}
 
-    def add(options: Mapping[str, Any], *, is_pubsub: bool) -> None:
+    def add(options: Mapping[str, Any], *, is_pubsub: bool, is_cluster: bool = False) -> None:
         subject = f"Redis {address(options)}"
         before = found.get(subject)
-        found[subject] = Host(subject, options, is_pubsub or (before is not None and before.is_pubsub))
+        if before is not None:
+            options, is_pubsub = before.options, is_pubsub or before.is_pubsub
+            is_cluster = is_cluster and before.is_cluster
+        found[subject] = Host(subject, options, is_pubsub, is_cluster)
 
     for alias in aliases():
         config = channel_layers.configs.get(alias, {})
@@ -64,11 +74,27 @@ def hosts() -> list[Host]:
             for options in _decoded((config.get("CONFIG") or {}).get("hosts")):
                 add(options, is_pubsub="pubsub" in backend)
     # What is no dict is told by the checks.
-    with contextlib.suppress(TypeError, ValueError):
-        location = str(conf.presence.get("LOCATION"))
+    with contextlib.suppress(TypeError, ValueError, AttributeError):
+        location, more = str(conf.presence.get("LOCATION")), conf.presence.get("OPTIONS") or {}
         if re.match(r"(rediss?|unix)://", location):
-            add({"address": location}, is_pubsub=False)
+            add(_presence_options(location, more), is_pubsub=False, is_cluster=more.get("CLUSTER") is True)
     return list(found.values())
+
+
+def _presence_options(location: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how presence reaches its Redis. Raises ValueError where it can't: the part on presence says why."""
+    if not options.get("SENTINELS"):
+        return {"address": location}
+    from ..presence.redis_target import RedisTarget
+
+    target = RedisTarget(
+        location,
+        cluster=False,
+        sentinels=options["SENTINELS"],
+        sentinel_kwargs=options.get("SENTINEL_KWARGS"),
+        timeout=ANSWER_SECONDS,
+    )
+    return {"master_name": target.service, "target": target}
 
 
 def _decoded(hosts: Any) -> list[dict[str, Any]]:
@@ -91,23 +117,32 @@ def address(options: Mapping[str, Any]) -> str:
 
 
 async def examine(host: Host) -> Iterator[Finding]:
-    """Return what is wrong with a Redis."""
+    """Return what is wrong with a Redis, as far as its ACL allows this user to look."""
+    findings: list[Finding] = []
     async with _connected(host) as redis:
-        info = await redis.info()
-        pings = [await _ping(redis) for _ in range(PINGS)]
-        asked = time.time()
-        seconds, microseconds = await redis.time()
-        skew = seconds + microseconds / 1e6 - (asked + time.time()) / 2
-        limits = await _setting(redis, "client-output-buffer-limit") if host.is_pubsub else ""
-    findings = [
-        version(host.subject, info),
-        latency(host.subject, statistics.median(pings)),
-        clock(host.subject, skew),
-        memory(host.subject, info),
-    ]
-    if host.is_pubsub:
-        findings.append(buffers(host.subject, limits))
+        info: Mapping[str, Any] = await _allowed(redis.info(), {})
+        findings.append(version(host.subject, info, may_be_cluster=host.is_cluster))
+        pings = [ms for _ in range(PINGS) if (ms := await _allowed(_ping(redis), None)) is not None]
+        if pings:
+            findings.append(latency(host.subject, statistics.median(pings)))
+        skew = await _allowed(_skew(redis), None)
+        if skew is not None:
+            findings.append(clock(host.subject, skew))
+        if info:
+            findings.append(memory(host.subject, info))
+        if host.is_pubsub:
+            findings.append(buffers(host.subject, await _setting(redis, "client-output-buffer-limit")))
     return iter(findings)
+
+
+async def _allowed(asking: Awaitable[T], otherwise: T) -> T:
+    """Return an answer; something else where an ACL does not allow the command, or a service has none of its name."""
+    from redis.exceptions import ResponseError
+
+    try:
+        return await asking
+    except ResponseError:
+        return otherwise
 
 
 @contextlib.asynccontextmanager
@@ -115,11 +150,22 @@ async def _connected(host: Host) -> AsyncIterator[Any]:
     from channels_redis.utils import create_pool
     from redis import asyncio as aioredis
 
-    connection = aioredis.Redis(connection_pool=create_pool(dict(host.options)))
+    from ..presence import redis_target
+
+    if "target" in host.options:
+        connection = host.options["target"].connect()
+    else:
+        connection = aioredis.Redis.from_pool(create_pool(dict(host.options)))
     try:
         yield connection
     finally:
-        await connection.aclose(close_connection_pool=True)
+        await redis_target.close(connection)
+
+
+async def _skew(redis: Any) -> float:
+    asked = time.time()
+    seconds, microseconds = await redis.time()
+    return float(seconds + microseconds / 1e6 - (asked + time.time()) / 2)
 
 
 async def _ping(redis: Any) -> float:
@@ -135,12 +181,19 @@ async def _setting(redis: Any, name: str) -> str:
         return ""  # managed services do not allow it
 
 
-def version(subject: str, info: Mapping[str, Any]) -> Finding:
-    """Return whether this is a Redis that layers and stores work with."""
+def version(subject: str, info: Mapping[str, Any], *, may_be_cluster: bool = False) -> Finding:
+    """
+    Return whether this is a Redis that layers and stores work with.
+
+    Args:
+        info: what INFO says; empty if it isn't allowed.
+    """
+    if not info:
+        return ok(subject, "answers; INFO is not allowed, so neither version nor memory settings can be read")
     number, valkey = str(info.get("redis_version", "?")), info.get("valkey_version")
     seen = f"Valkey {valkey}" if valkey else f"version {number}"
     facts = {"version": valkey or number, "mode": info.get("redis_mode"), "role": info.get("role")}
-    if facts["mode"] == "cluster":
+    if facts["mode"] == "cluster" and not may_be_cluster:
         advice = "The layers of channels_redis do not know Redis Cluster: use a single server, or Sentinel."
         return error(subject, f"{seen}, a cluster", advice, **facts)
     if facts["role"] == "slave":

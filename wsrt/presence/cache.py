@@ -333,8 +333,8 @@ class CachePresence(PresenceStore):
 
     # Reading.
 
-    async def snapshot(self, namespace: str, room: str, limit: int) -> Snapshot:
-        return await self._read(Reader.snapshot, (namespace, room), limit)
+    async def snapshot(self, namespace: str, room: str, limit: int, *, max_bytes: int | None = None) -> Snapshot:
+        return await self._read(Reader.snapshot, (namespace, room), limit, max_bytes)
 
     async def counts(self, rooms: Sequence[Place]) -> list[Count]:
         return await self._read(Reader.counts, rooms) if rooms else []

@@ -189,7 +189,7 @@ class Reader:
             counts[place] = Count(users, guests, connections)
         return [counts.get(place, Count(0, 0, 0)) for place in places]
 
-    def snapshot(self, place: Place, limit: int) -> Snapshot:
+    def snapshot(self, place: Place, limit: int, max_bytes: int | None = None) -> Snapshot:
         names = self._names(place)
         if any(Head.parse(text).totals[0] > limit for text in self._access.get(names).values()):
             [count] = self.counts([place])
@@ -199,7 +199,8 @@ class Reader:
         _, guests, connections = _totals(books.heads.values())
         listed = (*users.values(), *guests_of(books.heads.values()))
         count = Count(len(users), guests, connections)
-        return Snapshot(0, count, listed if len(listed) <= limit else None)
+        is_small = max_bytes is None or sum(member.size for member in listed) <= max_bytes
+        return Snapshot(0, count, listed if len(listed) <= limit and is_small else None)
 
     def members(self, place: Place, cursor: str | None, limit: int, search: str) -> Page[MemberRecord]:
         """Return members in the order of their positions, from one position on."""

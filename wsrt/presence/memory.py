@@ -279,11 +279,14 @@ class MemoryPresence(PresenceStore):
 
     # For readers.
 
-    async def snapshot(self, namespace: str, room: str, limit: int) -> Snapshot:
+    async def snapshot(self, namespace: str, room: str, limit: int, *, max_bytes: int | None = None) -> Snapshot:
         with self._world.lock:
             found = self._world.room((namespace, room))
             members = tuple(found.members()) if len(found.users) <= limit else None
-            return Snapshot(found.version, found.count, members)
+            version, count = found.version, found.count
+        if members is not None and max_bytes is not None and sum(member.size for member in members) > max_bytes:
+            members = None
+        return Snapshot(version, count, members)
 
     async def counts(self, rooms: Sequence[Place]) -> list[Count]:
         with self._world.lock:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import enum
+import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
@@ -17,6 +18,9 @@ from ..exceptions import BackplaneUnavailable
 from .options import require_seconds
 
 T = TypeVar("T")
+
+MEMBER_BYTES = 48
+"""Bytes of a member in a list besides its user id and its data: keys, punctuation, and the number of connections."""
 
 EVERYONE = "wsrt.everyone"
 """The room of every connection of a namespace; no application can have one of this name."""
@@ -150,6 +154,14 @@ class MemberRecord:
     connections: int
     data: str | None
 
+    @property
+    def size(self) -> int:
+        """Bytes that the member takes in a list of members, about."""
+        name, data = self.user_id or "", self.data or ""
+        shown = len(data) if data.isascii() else len(data.encode("utf-8", "surrogatepass"))
+        # Escaped, a name takes up to six times as many bytes.
+        return MEMBER_BYTES + len(json.dumps(name)) + shown
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -158,8 +170,8 @@ class Snapshot:
 
     Attributes:
         version: 0 for an empty room, and from a store that has no versions.
-        members: None where there are more than was asked for. Their data may be of a moment later: what changed them
-            has a later version.
+        members: None where there are more, or larger ones, than was asked for. Their data may be of a moment later:
+            what changed them has a later version.
     """
 
     version: int
@@ -308,8 +320,14 @@ class PresenceStore(abc.ABC):
     # For readers. What belongs to a node whose lease has ended is not shown by those that list connections or nodes.
 
     @abc.abstractmethod
-    async def snapshot(self, namespace: str, room: str, limit: int) -> Snapshot:
-        """Return a room at one moment: count and version, and the members if they are at most ``limit``."""
+    async def snapshot(self, namespace: str, room: str, limit: int, *, max_bytes: int | None = None) -> Snapshot:
+        """
+        Return a room at one moment: count and version, and the members if they are few and small enough.
+
+        Args:
+            limit: the largest number of members that are returned.
+            max_bytes: the largest sum of their ``size``; None for any.
+        """
 
     @abc.abstractmethod
     async def counts(self, rooms: Sequence[tuple[str, str]]) -> list[Count]:

@@ -6,6 +6,7 @@ from tests.chat import views
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("publish/<str:kind>/<str:target>/", views.publish),
+    path("take/<str:how>/<str:user>/<str:room>/", views.take),
     path("task/<str:kind>/<str:target>/", views.enqueue),
     path("stats/", views.stats),
 ]

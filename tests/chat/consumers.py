@@ -56,7 +56,8 @@ class ChatConsumer(TypedEventConsumer):
         return True
 
     async def authorize_room(self, room: str) -> bool:
-        return not room.startswith("secret")
+        # With "once" a room may be joined, and not kept when it is asked for again.
+        return not room.startswith("secret") and not (self.query.get("rooms") == "once" and room in self.rooms)
 
     async def on_connect(self) -> None:
         hooks.append(("on_connect", self.id))

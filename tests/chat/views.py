@@ -8,6 +8,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from tests.chat import consumers, tasks
 from tests.chat.publishing import publish_as
+from wsrt import addresses as to
+from wsrt import disconnect, permissions_changed, remove_from_room
 from wsrt.delivery.ledger import ledger
 from wsrt.node import nodes
 
@@ -15,6 +17,24 @@ from wsrt.node import nodes
 def publish(request: HttpRequest, kind: str, target: str) -> HttpResponse:
     publish_as(kind, target, request.GET.get("text", ""))
     return HttpResponse("published")
+
+
+def take(request: HttpRequest, how: str, user: str, room: str) -> HttpResponse:
+    """Publish a number of events to a room, take a user out of it, and publish as many again."""
+    count = int(request.GET["count"])
+    for number in range(count):
+        publish_as("room", room, f"before {number}")
+    match how:
+        case "remove":
+            remove_from_room(to.User(user), room, namespace="chat")
+        case "permissions":
+            permissions_changed(user)
+        case "disconnect":
+            disconnect(to.User(user), namespace="chat")
+    for number in range(count):
+        publish_as("room", room, f"after {number}")
+    publish_as("everyone", "", "end")
+    return HttpResponse("taken")
 
 
 def enqueue(request: HttpRequest, kind: str, target: str) -> HttpResponse:

@@ -1,54 +1,35 @@
-"""
-A testing kit: typed clients of a consumer without a server, and the publications that code made.
-
-    async with connect(ChatConsumer, user=ada, kwargs={"slug": "lobby"}) as client:
-        await client.request(SendMessage(text="hi"))
-        message = await client.receive(MessageSent)
-
-    with capture_publications() as published:
-        announce(room="lobby")
-    assert published.to_room("lobby") == [Announcement(text="...")]
-
-The client behaves like a real server at its limits: it refuses close codes, reasons and frames that servers refuse.
-Nothing sleeps: what waits, waits for the consumer. Layers and servers are not tested by it; use real ones for that.
-"""
+"""A typed client of a consumer, without a server."""
 
 from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
-import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from asgiref.sync import sync_to_async
-from django.db import connections
-from django.test import TestCase
 from pydantic_core import from_json, to_json
 
-from .addresses import Audience, Room, User
-from .close_codes import MAX_REASON_BYTES, Close, is_sendable
-from .consumers import TypedEventConsumer
-from .delivery.tasks import start_task
-from .node import current_node
-from .presence.tracker import known_tracker
-from .protocol.envelope import MAX_FRAME_BYTES
-from .protocol.events import Event, meta
-from .pump import Pump
-from .sending import Outgoing, observers
-from .types import FieldError, Message
-from .wire import PublishMessage
-
-__all__ = ["Client", "Published", "RequestRefused", "capture_publications", "connect"]
+from ..close_codes import MAX_REASON_BYTES, Close, is_sendable
+from ..consumers import TypedEventConsumer
+from ..delivery.tasks import start_task
+from ..node import current_node
+from ..presence.tracker import known_tracker
+from ..protocol.envelope import MAX_FRAME_BYTES
+from ..protocol.events import Event, meta
+from ..pump import Pump
+from ..types import FieldError, Message
+from .waiting import SECONDS, soon, until
 
 E = TypeVar("E", bound=Event)
 
-SECONDS = 10.0
-"""How long a test waits for what should happen at once."""
+CLEAN_UP_SECONDS = SECONDS + 10
+"""Longer than handlers and hooks of a connection that has ended may take."""
+
+QUIET_TURNS = 5
+"""After how many turns of the loop without work there is no more to come."""
 
 
 class RequestRefused(AssertionError):
@@ -132,19 +113,17 @@ class Client:
         self._to_app: asyncio.Queue[Message] = asyncio.Queue()
         self._frames: collections.deque[dict[str, Any]] = collections.deque()
         self._closed: tuple[int, str] | None = None
-        self._changed = asyncio.Event()
         self._refs = itertools.count(1)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         work = self._application(self._scope, self._to_app.get, self._take)
         self._task = start_task(asyncio.get_running_loop(), work)
-        self._task.add_done_callback(lambda task: self._changed.set())
         self._to_app.put_nowait({"type": "websocket.connect"})
         await self._until(lambda: self.accepted or self._is_over, "the handshake to be answered")
         if self.consumer is not None:
             pump: Pump = self.consumer._pump
-            await self._until(lambda: pump.is_visible or self._is_over, "authorize and on_connect", poll=True)
+            await self._until(lambda: pump.is_visible or self._is_over, "authorize and on_connect")
         else:
             await self.settle()
         return self
@@ -203,8 +182,12 @@ class Client:
             return
         if not task.done():
             self._to_app.put_nowait({"type": "websocket.disconnect", "code": code, "reason": ""})
-        async with asyncio.timeout(SECONDS + 10):
-            await task
+        try:
+            await until(task.done, "the consumer to clean up", seconds=CLEAN_UP_SECONDS)
+        except BaseException:
+            task.cancel()
+            raise
+        await task
 
     # Receiving.
 
@@ -249,22 +232,23 @@ class Client:
     async def settle(self) -> None:
         """Wait until no connection of this loop has anything to do."""
         quiet = 0
-        async with asyncio.timeout(SECONDS):
-            while quiet < 5:
-                await asyncio.sleep(0)
-                tracker = known_tracker(current_node())
-                busy = (
-                    (tracker is not None and not tracker.is_idle)
-                    or not (self._to_app.empty() or self._is_over)
-                    or any(
-                        isinstance(connection.owner, Pump) and not connection.owner.is_idle
-                        for connection in list(current_node().hub.connections.values())
-                    )
-                )
-                if busy:
-                    # A handler may be in a thread: do not spin while it is.
-                    await asyncio.sleep(0.001)
-                quiet = 0 if busy else quiet + 1
+
+        def is_quiet() -> bool:
+            nonlocal quiet
+            quiet = 0 if self._is_busy() else quiet + 1
+            return quiet == QUIET_TURNS
+
+        await until(is_quiet, "the connections of this loop to settle", seconds=SECONDS)
+
+    def _is_busy(self) -> bool:
+        return (
+            not _is_presence_written()
+            or not (self._to_app.empty() or self._is_over)
+            or any(
+                isinstance(connection.owner, Pump) and not connection.owner.is_idle
+                for connection in list(current_node().hub.connections.values())
+            )
+        )
 
     # The server.
 
@@ -291,7 +275,6 @@ class Client:
                 self._received(from_json(text, allow_inf_nan=False))
             case kind:
                 raise RuntimeError(f"Unexpected ASGI message {kind!r}")
-        self._changed.set()
 
     def _received(self, frame: dict[str, Any]) -> None:
         if not frame["event"].startswith("wsrt.") or "ref" in frame:
@@ -310,90 +293,16 @@ class Client:
     def _is_over(self) -> bool:
         return self._closed is not None or self._task is None or self._task.done()
 
-    async def _until(self, condition: Any, what: str, *, poll: bool = False) -> None:
+    async def _until(self, condition: Callable[[], bool], what: str) -> None:
         try:
-            async with asyncio.timeout(SECONDS):
-                while not condition():
-                    if poll:
-                        await asyncio.sleep(0.001)
-                        continue
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            raise AssertionError(f"waited {SECONDS:g} s for {what}") from None
+            await until(condition, what, seconds=SECONDS)
+            # A store in memory then knows what the consumer did. One that is away isn't waited for.
+            await soon(_is_presence_written)
         finally:
             if self._task is not None and self._task.done() and not self._task.cancelled():
                 self._task.result()  # an error of the application is the test's error
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Published:
-    """One publication that code made."""
-
-    namespace: str
-    audience: Audience
-    event: Event
-
-
-class capture_publications(list[Published]):  # noqa: N801 - used like a function
-    """
-    Collect what is published while it is open, in any thread; use it with ``with`` or, in async tests, ``async with``.
-
-    Publications wait for their transaction as they do in production: one that is rolled back is never captured. In a
-    TestCase, whose own transaction never commits, the callbacks of ``on_commit`` run when the block ends. Connections
-    of this process get what is published; nothing goes through a channel layer.
-    """
-
-    def __enter__(self) -> Self:
-        self._callbacks = contextlib.ExitStack()
-        for alias in connections:
-            # Entered first, so it is done last: what has run must not run again, at a commit or in an outer block.
-            self._callbacks.callback(_forget, alias, len(connections[alias].run_on_commit))
-            self._callbacks.enter_context(TestCase.captureOnCommitCallbacks(using=alias, execute=True))
-        observers.append(self._note)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._callbacks.__exit__(kind, error, trace)
-        finally:
-            observers.remove(self._note)
-
-    async def __aenter__(self) -> Self:
-        # The connections of a test belong to the thread in which its synchronous code runs.
-        return await sync_to_async(self.__enter__)()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await sync_to_async(self.__exit__)(kind, error, trace)
-
-    @property
-    def events(self) -> list[Event]:
-        """The events, in the order in which they were sent."""
-        return [published.event for published in self]
-
-    def to_room(self, room: str, *, namespace: str | None = None) -> list[Event]:
-        """The events published to a room."""
-        return self._to(Room(room), namespace)
-
-    def to_user(self, user: object, *, namespace: str | None = None) -> list[Event]:
-        """The events published to a user."""
-        return self._to(User(user), namespace)
-
-    def _to(self, audience: Audience, namespace: str | None) -> list[Event]:
-        return [
-            published.event
-            for published in self
-            if published.audience == audience and namespace in (None, published.namespace)
-        ]
-
-    def _note(self, outgoing: Outgoing) -> None:
-        if isinstance(outgoing.item, PublishMessage) and outgoing.event is not None:
-            self.append(Published(outgoing.item.namespace, outgoing.item.audience, outgoing.event))
-
-
-def _forget(alias: str, kept: int) -> None:
-    del connections[alias].run_on_commit[kept:]
+def _is_presence_written() -> bool:
+    tracker = known_tracker(current_node())
+    return tracker is None or tracker.is_idle

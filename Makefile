@@ -8,9 +8,9 @@ PIP := python -m pip --disable-pip-version-check --quiet
 PINNED := $(PIP) install --require-hashes --requirement
 THIS := $(PIP) install --no-deps --no-build-isolation --editable .
 EXTRAS := daphne,otel,prometheus,redis,uvicorn,yaml
-SYSTEM := redis-server chromium nodejs npm gettext
+SYSTEM := $(or $(WSRT_TEST_REDIS_SERVER),redis-server) chromium nodejs npm gettext
 
-.PHONY: demo test test-all test-latest test-lowest suite check bench docs lock clean
+.PHONY: demo test test-all test-latest test-lowest suite unit check bench docs lock clean
 
 demo: .venv/demo.stamp
 	@$(BIN)/python scripts/demo.py --port $(PORT) $(if $(filter 1,$(REDIS)),--redis)
@@ -21,6 +21,12 @@ test: check suite
 test-all:
 	$(MAKE) --no-print-directory check
 	$(MAKE) --no-print-directory suite ALL=1
+
+# Without servers and browsers; DJANGO=6.0 for another series than the pinned one.
+unit: .venv/test.stamp
+	@$(BIN)/python scripts/system.py $(SYSTEM)
+	$(if $(DJANGO),@$(BIN)/$(PINNED) requirements/django-$(DJANGO).txt --no-deps)
+	$(BIN)/python -m tests --units
 
 suite: .venv/test.stamp
 	@$(BIN)/python scripts/system.py $(SYSTEM)

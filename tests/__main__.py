@@ -1,7 +1,7 @@
 """
 Run the tests in two parts, those of servers and browsers after the others; print with what, and how long it took.
 
-``python -m tests [--all] [--coverage]``
+``python -m tests [--all] [--units] [--coverage]``
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ def main() -> int:
     """Run both parts, the second one too where the first one fails; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests")
     parser.add_argument("--all", action="store_true", help="run the long tests too, which are marked slow")
+    parser.add_argument("--units", action="store_true", help="leave out the tests of servers and browsers")
     parser.add_argument("--coverage", action="store_true", help="measure what is covered, and fail if it is too little")
     options = parser.parse_args()
+    parts = [UNITS] if options.units else [UNITS, SERVERS]
     print(*versions.lines(), sep="\n", flush=True)
     begun = time.monotonic()
-    codes = [run(part, is_slice=not options.all, covers=options.coverage) for part in PROCESSES]
+    codes = [run(part, is_slice=not options.all, covers=options.coverage) for part in parts]
     print(f"Python {platform.python_version()}: the tests took {time.monotonic() - begun:.0f} s", flush=True)
     return int(any(codes))
 

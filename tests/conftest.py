@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import report
-from tests.support.processes import RedisServer
+from tests.support.processes import REDIS, RedisServer
 
 # A shell ignores SIGINT for what it runs in the background, and so would every server that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,7 +19,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
     """A Redis of this test's own."""
-    assert shutil.which("redis-server"), "redis-server is missing: apt-get install redis-server"
+    assert shutil.which(REDIS), f"{REDIS} is missing: apt-get install {REDIS}"
     with RedisServer() as server:
         yield server
 

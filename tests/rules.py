@@ -8,6 +8,7 @@ RULES.md from them.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
@@ -104,6 +105,7 @@ RULES: dict[str, str] = {
 """Every rule that applies, in our words."""
 
 
+@functools.cache
 def named_in_tests() -> dict[str, list[str]]:
     """Return by rule the tests whose docstring names it."""
     found: dict[str, list[str]] = {}

@@ -152,8 +152,15 @@ class TypeScriptCrowd:
         return Crowd(**json.loads(await self.process.stdout.readline()))
 
 
-@pytest.mark.parametrize("crowd", [PythonCrowd, TypeScriptCrowd])
-@pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+@pytest.mark.parametrize(
+    ("kind", "crowd"),
+    [
+        ("daphne", TypeScriptCrowd),
+        ("uvicorn", PythonCrowd),
+        pytest.param("daphne", PythonCrowd, marks=pytest.mark.slow),
+        pytest.param("uvicorn", TypeScriptCrowd, marks=pytest.mark.slow),
+    ],
+)
 async def test_restarts(kind: str, crowd: type[PythonCrowd] | type[TypeScriptCrowd]) -> None:
     """Every client comes back after each restart, none twice, and each request is answered or rejected."""
     with Server(kind, application="tests.clients.asgi:application") as server:

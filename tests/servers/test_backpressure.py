@@ -9,7 +9,7 @@ import psutil
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from tests.servers.conftest import WITH_RUNTIME
+from tests.servers.conftest import WITH_RUNTIME, marks_of
 from tests.support.client import dial, receive, request
 from tests.support.processes import Server
 from tests.support.raw import RawClient, connect
@@ -24,7 +24,7 @@ SIZE = 10_000
 CHUNK = 50
 
 
-@pytest.fixture(scope="module", params=WITH_RUNTIME)
+@pytest.fixture(scope="module", params=[pytest.param(kind, marks=marks_of(kind)) for kind in WITH_RUNTIME])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     wsrt = {"RATE": None, "OUTBOX_SECONDS": OUTBOX_SECONDS, "HEARTBEAT": None}
     with Server(request.param, wsrt=wsrt, application="tests.asgi:runtime") as process:

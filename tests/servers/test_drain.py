@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.servers.conftest import WITH_RUNTIME
+from tests.servers.conftest import WITH_RUNTIME, marks_of
 from tests.support.client import dial, send
 from tests.support.processes import Server
 from tests.support.raw import CLOSE, PING, PONG, RawClient, RawFrame, connect
@@ -39,7 +39,8 @@ async def last_frames(client: RawClient) -> list[RawFrame]:
 @pytest.mark.parametrize(
     ("kind", "number"),
     [
-        *((kind, number) for kind in WITH_RUNTIME for number in (signal.SIGTERM, signal.SIGINT)),
+        *((kind, signal.SIGTERM) for kind in WITH_RUNTIME),
+        *(pytest.param(kind, signal.SIGINT, marks=marks_of(kind)) for kind in WITH_RUNTIME),
         # Its SIGINT is a quick shutdown by its own definition.
         ("gunicorn", signal.SIGTERM),
     ],
@@ -145,7 +146,7 @@ async def test_newcomers_are_refused(kind: str) -> None:
             assert (await late.until(CLOSE)).close == (1013, "Server shutting down")
 
 
-@pytest.mark.parametrize("kind", WITH_RUNTIME)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=marks_of(kind)) for kind in WITH_RUNTIME])
 async def test_everybody_comes_back(kind: str) -> None:
     """Of 1,000 clients all see 1001, and are back on another server over the window that they were told."""
     loop = asyncio.get_running_loop()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import zlib
 from collections.abc import Iterator
 
 import pytest
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 
-from tests.servers.conftest import WITH_RUNTIME
+from tests.servers.conftest import WITH_RUNTIME, marks_of
 from tests.support.client import dial, receive, request
 from tests.support.processes import Server
 from tests.support.raw import TEXT, connect
@@ -22,7 +21,14 @@ pytestmark = pytest.mark.servers
 FRAMES = 1500
 
 
-@pytest.fixture(scope="module", params=itertools.product(WITH_RUNTIME, [True, False]), ids=str)
+@pytest.fixture(
+    scope="module",
+    params=[
+        *((kind, True) for kind in WITH_RUNTIME),
+        *(pytest.param((kind, False), marks=marks_of(kind)) for kind in WITH_RUNTIME),
+    ],
+    ids=str,
+)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     kind, fast_path = request.param
     wsrt = {

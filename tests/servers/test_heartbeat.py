@@ -156,6 +156,7 @@ async def test_pings_of_the_client(servers: list[Server]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn-sansio", "hypercorn"])
+@pytest.mark.slow
 async def test_process_that_stood_still_while_frames_waited(kind: str) -> None:
     """A client that reads gets every frame, though the process stood still for longer than a frame may wait."""
     count = 150
@@ -198,6 +199,7 @@ async def test_slow_handler(servers: list[Server]) -> None:
     await on_all(servers, scenario)
 
 
+@pytest.mark.slow
 async def test_process_that_stood_still(servers: list[Server]) -> None:
     """50 healthy clients of a process that is stopped for 3 s, six times, all stay."""
 

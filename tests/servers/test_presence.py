@@ -309,6 +309,7 @@ async def asked_of(redis: RedisServer, seconds: float) -> int:
     return count
 
 
+@pytest.mark.slow
 async def test_idle_cost(settings: Any) -> None:
     """What an idle node asks of Redis does not grow with its connections."""
     with RedisServer() as redis:

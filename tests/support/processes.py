@@ -173,21 +173,23 @@ class Server(Process):
         return stats
 
 
+REDIS = os.environ.get("WSRT_TEST_REDIS_SERVER", "redis-server")
+"""The command of Redis, or of what stands in for it, such as valkey-server."""
+
+
 class RedisServer(Process):
     """Debian's redis-server on a port of its own, without persistence."""
 
     def __init__(self) -> None:
         self.port = free_port()
-        super().__init__(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        )
+        super().__init__([REDIS, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def wait_until_ready(self) -> None:
-        self._until(self._answers, "redis-server")
+        self._until(self._answers, REDIS)
 
     def _answers(self) -> bool:
         try:

@@ -8,13 +8,13 @@ instance of our own can be thrown away and made anew when its connections have d
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any, Protocol
 
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from django.utils.module_loading import import_string
 
 from .exceptions import BackplaneUnavailable
+from .forks import after_fork_in_child
 
 LAYER_SECONDS = 5.0
 """How long the layer may take for anything but receiving."""
@@ -106,4 +106,4 @@ def _make(alias: str, shared: Layer) -> Layer:
     return channel_layers.make_backend(alias)  # type: ignore[no-any-return]
 
 
-os.register_at_fork(after_in_child=_layers.clear)
+after_fork_in_child(_layers.clear)

@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import itertools
-import os
 import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from .delivery.connection import Connection, Owner
 from .delivery.hub import Hub
 from .delivery.tasks import start_task
 from .delivery.wheel import TimerWheel
+from .forks import after_fork_in_child
 from .layers import is_local
 
 T = TypeVar("T")
@@ -170,4 +170,4 @@ def call_in_loop(node: Node, function: Callable[[T], None], argument: T) -> conc
     return called
 
 
-os.register_at_fork(after_in_child=_nodes.clear)
+after_fork_in_child(_nodes.clear)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from . import greenlets
+from .forks import after_fork_in_child
 
 T = TypeVar("T")
 
@@ -21,19 +23,40 @@ class Portal:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: ThreadLoop | greenlets.NativeLoop | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end and return its result; blocks the calling thread."""
-        return asyncio.run_coroutine_threadsafe(work, self._running_loop()).result()
+        """
+        Run a coroutine to its end and return its result; blocks the calling thread, below gevent the greenlet.
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        Raises:
+            WrongContext: eventlet has patched the threads of this process.
+        """
+        try:
+            loop = self._running_loop()
+        except BaseException:
+            work.close()
+            raise
+        return loop.run(work)
+
+    def _running_loop(self) -> ThreadLoop | greenlets.NativeLoop:
         with self._lock:
             if self._loop is None:
-                loop = asyncio.new_event_loop()
-                threading.Thread(target=loop.run_forever, name="wsrt-portal", daemon=True).start()
-                self._loop = loop
+                # Asked here, not at import: gunicorn and Celery may patch threads after that.
+                self._loop = greenlets.NativeLoop() if greenlets.are_patched() else ThreadLoop()
             return self._loop
+
+
+class ThreadLoop:
+    """An event loop in a thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="wsrt-portal", daemon=True).start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end and return its result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
 portal = Portal()
@@ -44,4 +67,4 @@ def _reset() -> None:
     portal = Portal()
 
 
-os.register_at_fork(after_in_child=_reset)
+after_fork_in_child(_reset)

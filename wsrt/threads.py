@@ -12,7 +12,6 @@ import asyncio
 import concurrent.futures
 import contextvars
 import functools
-import os
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -25,6 +24,7 @@ from django.db.backends.signals import connection_created
 from .conf import conf
 from .delivery.ledger import ledger
 from .delivery.tasks import start_task
+from .forks import after_fork_in_child
 
 CHECK_SECONDS = 30.0
 """How often persistent connections are checked for errors and age while handlers run."""
@@ -148,4 +148,4 @@ def _pool() -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(conf.threads, thread_name_prefix="wsrt-handler")
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)
+after_fork_in_child(_pool.cache_clear)

@@ -29,5 +29,7 @@ def publish_as(kind: str, target: str, text: str) -> None:
         case "many":
             for number in range(int(text)):
                 publish_to_room(target, Said(text=str(number)), namespace="chat")
+        case "nothing":
+            pass
         case _:
             raise ValueError(kind)

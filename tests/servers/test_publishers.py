@@ -1,16 +1,19 @@
-"""Publishing from processes that fork, and how fast it fans out."""
+"""Publishing from workers of every kind: those that fork, threads and greenlets; and how fast it fans out."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.support.client import dial, receive, request
-from tests.support.processes import ROOT, RedisServer, Server
+from tests.support.processes import ROOT, CeleryWorker, RedisServer, Server
+from tests.support.waiting import aeventually
 
 pytestmark = pytest.mark.servers
 
@@ -31,6 +34,12 @@ thread.join()
 """
 
 
+def unread(port: int) -> bool:
+    """Return whether bytes have reached a local port that its process hasn't read."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(int(row[1].partition(":")[2], 16) == port and int(row[4].partition(":")[2], 16) for row in rows)
+
+
 async def test_publishing_before_and_after_a_fork(redis_server: RedisServer) -> None:
     """A process that published and then forks has a loop and connections of its own in the child."""
     environment = {
@@ -49,6 +58,60 @@ async def test_publishing_before_and_after_a_fork(redis_server: RedisServer) -> 
         texts = [(await receive(ws))["data"]["text"] for _ in range(4)]
     assert (texts[0], texts[-1]) == ("parent", "thread")
     assert sorted(texts) == ["child", "parent", "parent again", "thread"]
+
+
+@pytest.mark.parametrize("kind", ["gunicorn-gevent", "gunicorn-threads"])
+async def test_publishing_from_wsgi_workers(redis_server: RedisServer, kind: str) -> None:
+    """Views of a WSGI worker publish beside each other, and go on using the ORM, with threads and with greenlets."""
+    options = {"layer": "pubsub", "redis": redis_server.url}
+    with (
+        Server("uvicorn", **options) as sockets,
+        Server(kind, application="tests.wsgi:application", **options) as views,
+    ):
+        ws = await dial(sockets.url("/chat/views/"))
+        await request(ws, "echo")
+        # Each opens a transaction before it publishes: Django refuses that where it sees a running loop.
+        texts = [str(number) for number in range(24)]
+        asked = [asyncio.to_thread(views.get, f"/publish/commit/views/?text={text}") for text in texts]
+        assert await asyncio.gather(*asked) == ["published"] * len(texts)
+        received = [(await receive(ws))["data"]["text"] for _ in texts]
+    assert sorted(received) == sorted(texts)
+
+
+async def test_a_greenlet_that_publishes_does_not_hold_the_others(redis_server: RedisServer) -> None:
+    """While a publication of a gevent worker waits for Redis, the worker answers other requests."""
+    with Server(
+        "gunicorn-gevent", application="tests.wsgi:application", layer="pubsub", redis=redis_server.url
+    ) as views:
+        assert await asyncio.to_thread(views.get, "/publish/room/views/?text=1") == "published"
+        redis_server.signal(signal.SIGSTOP)
+        try:
+            waiting = asyncio.create_task(asyncio.to_thread(views.get, "/publish/room/views/?text=2"))
+            # Redis has been written to, and doesn't answer.
+            await aeventually(lambda: unread(redis_server.port), "the publication to wait for Redis")
+            assert await asyncio.to_thread(views.get, "/publish/nothing/views/") == "published"
+            assert not waiting.done()
+        finally:
+            redis_server.signal(signal.SIGCONT)
+        assert await waiting == "published"
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+async def test_publishing_from_celery_workers(redis_server: RedisServer, pool: str) -> None:
+    """Tasks of a Celery worker publish beside each other, and go on using the ORM, in every kind of pool."""
+    options = {"layer": "pubsub", "redis": redis_server.url}
+    environment = {"WSRT_TEST_BROKER": redis_server.url}
+    with (
+        Server("uvicorn", environment=environment, **options) as sockets,
+        CeleryWorker(redis_server.url, pool=pool, concurrency=4, **options),
+    ):
+        ws = await dial(sockets.url("/chat/tasks/"))
+        await request(ws, "echo")
+        texts = [str(number) for number in range(12)]
+        for text in texts:
+            await asyncio.to_thread(sockets.get, f"/task/commit/tasks/?text={text}")
+        received = [(await receive(ws, 60))["data"]["text"] for _ in texts]
+    assert sorted(received) == sorted(texts)
 
 
 def test_fan_out() -> None:

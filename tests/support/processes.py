@@ -26,6 +26,8 @@ SERVERS: dict[str, list[str]] = {
     "uvicorn-websockets": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "websockets"],
     "uvicorn-wsproto": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "wsproto"],
     "gunicorn": ["-m", "gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-b", "127.0.0.1:{port}"],
+    "gunicorn-gevent": ["-m", "gunicorn", "-k", "gevent", "-b", "127.0.0.1:{port}"],
+    "gunicorn-threads": ["-m", "gunicorn", "-k", "gthread", "--threads", "8", "-b", "127.0.0.1:{port}"],
     "hypercorn": ["-m", "hypercorn", "--bind", "127.0.0.1:{port}"],
     "granian": ["-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "{port}"],
 }
@@ -201,11 +203,17 @@ class RedisServer(Process):
 
 
 class CeleryWorker(Process):
-    """A Celery worker with prefork children."""
+    """
+    A Celery worker.
 
-    def __init__(self, broker: str, *, layer: str, redis: str) -> None:
+    Args:
+        pool: What runs its tasks: prefork, threads or gevent.
+    """
+
+    def __init__(self, broker: str, *, layer: str, redis: str, pool: str = "prefork", concurrency: int = 2) -> None:
+        arguments = ["-A", "tests.celery_app", "worker", "-P", pool, "-c", str(concurrency), "-l", "INFO"]
         super().__init__(
-            [sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker", "-c", "2", "-l", "INFO"],
+            [sys.executable, "-m", "celery", *arguments],
             {
                 "DJANGO_SETTINGS_MODULE": "tests.settings",
                 "WSRT_TEST_BROKER": broker,

@@ -21,6 +21,7 @@ from django.core.cache import caches
 from django.core.cache.backends.db import BaseDatabaseCache
 from django.db import close_old_connections
 
+from ..greenlets import thread_pool
 from .store import BadCursor, StoreUnavailable
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class Shelf:
     def __init__(self, alias: str, timeout: float) -> None:
         self._alias = alias
         self._timeout = timeout
-        self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="wsrt-presence")
+        self._threads = thread_pool(THREADS, "wsrt-presence")
         self._is_closed = False
         # Of each thread.
         self._local = threading.local()

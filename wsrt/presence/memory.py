@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
+from ..forks import after_fork_in_child
 from .paging import page_of
 from .store import (
     EVERYONE,
@@ -374,4 +374,4 @@ def _forget() -> None:
     _world = _World()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork_in_child(_forget)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from django.utils.module_loading import import_string
 
 from ..conf import conf
 from ..delivery.ledger import ledger
+from ..forks import after_fork_in_child
 from .options import require_seconds, require_text, require_truth
 from .store import PresenceStore
 
@@ -90,4 +90,4 @@ def _make_or_tell(settings: dict[str, Any]) -> PresenceStore | None:
         return None
 
 
-os.register_at_fork(after_in_child=_stores.clear)
+after_fork_in_child(_stores.clear)

@@ -26,6 +26,7 @@ from ..delivery.ledger import ledger
 from ..delivery.tasks import start_task
 from ..delivery.transport import seen as servers_seen
 from ..exceptions import BackplaneUnavailable
+from ..forks import after_fork_in_child
 from ..layers import is_local
 from ..node import Node, call_in_loop, current_node, nodes
 from ..protocol.catalog import namespaces
@@ -500,4 +501,4 @@ def known_tracker(node: Node) -> Tracker | None:
     return known[1] if known is not None and known[0] is node else None
 
 
-os.register_at_fork(after_in_child=_trackers.clear)
+after_fork_in_child(_trackers.clear)

@@ -45,7 +45,9 @@ TEMPLATES = [
 ]
 STATIC_URL = "static/"
 DATABASES = {
-    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("WSRT_TEST_DB", ":memory:")},
+    "default": json.loads(os.environ["WSRT_TEST_DATABASE"])
+    if "WSRT_TEST_DATABASE" in os.environ
+    else {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("WSRT_TEST_DB", ":memory:")},
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -35,6 +35,7 @@ FLOORS: list[set[str]] = [
         "handlers",
         "refusals",
         "threads",
+        "db",
         "users",
         "origin",
         "channel",

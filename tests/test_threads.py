@@ -1,4 +1,4 @@
-"""Threads: where ``def`` handlers run, and how database connections are looked after."""
+"""Threads: where ``def`` handlers run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group
 from django.db import transaction
-from django.db.backends.signals import connection_created
 from django.test import TestCase
 
 from wsrt import Closed, Event, Refused, TypedEventConsumer, on, threads
-from wsrt.delivery.ledger import ledger
+from wsrt.db import database_care
 from wsrt.testing import RequestRefused, connect
 from wsrt.threads import run_in_thread
 
@@ -44,21 +43,6 @@ class Sync(TypedEventConsumer):
         return Done(value=event.value)
 
 
-class Async(TypedEventConsumer):
-    """Has an async handler, which does what a test tells it."""
-
-    namespace = "unit-threads"
-    out_events = (Done,)
-
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        self.todo: Callable[[], Any] = lambda: None
-
-    @on
-    async def do(self, event: Do) -> None:
-        self.todo()
-
-
 @pytest.fixture
 def two_threads(settings: Any) -> Iterator[None]:
     """A pool of its own for this test, of two threads."""
@@ -67,31 +51,6 @@ def two_threads(settings: Any) -> Iterator[None]:
     yield
     threads._pool().shutdown()
     threads._pool.cache_clear()
-
-
-@pytest.fixture
-def cleaned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A care that begins clean; returns the names of the threads in which it cleaned up."""
-    cleaned: list[str] = []
-    for name, value in [("_is_dirty", False), ("_cleaning", None), ("_checked_at", 0.0)]:
-        monkeypatch.setattr(threads.database_care, name, value)
-    monkeypatch.setattr(threads, "close_old_connections", lambda: cleaned.append(threading.current_thread().name))
-    return cleaned
-
-
-def open_connection() -> None:
-    """Do what Django does when code of a handler opens a connection."""
-    connection_created.send(sender=None, connection=None)
-
-
-async def cleaning_done() -> None:
-    """Wait for the thread in which cleaning up is done."""
-    for _ in range(3):
-        await sync_to_async(lambda: None)()
-        await asyncio.sleep(0)
-
-
-# Where def handlers run
 
 
 async def test_not_in_the_loop() -> None:
@@ -260,143 +219,11 @@ async def test_connections_of_the_pool(monkeypatch: pytest.MonkeyPatch, error: E
         if error is not None:
             raise error
 
-    monkeypatch.setattr(threads, "close_old_connections", lambda: note("closed"))
-    monkeypatch.setattr("wsrt.pump.database_care.after_handler", lambda: None)
+    monkeypatch.setattr("wsrt.db.close_old_connections", lambda: note("closed"))
+    monkeypatch.setattr(database_care, "after_handler", lambda: None)
     async with connect(Sync) as client:
         client.consumer.todo = work
         await client.send(Do())
         await client.settle()
     assert [what for what, _ in seen] == ["closed", "handler", "closed"]
     assert len({thread for _, thread in seen}) == 1
-
-
-# Database connections
-
-
-async def test_no_cleaning_without_reason(cleaned: list[str]) -> None:
-    """A handler that opens no connection costs no hop to another thread."""
-    async with connect(Async) as client:
-        for _ in range(10):
-            await client.request(Do())
-    await cleaning_done()
-    assert cleaned == []
-
-
-async def test_cleaning_after_a_connection(cleaned: list[str]) -> None:
-    """After a handler that opened a connection it is cleaned up, once."""
-    async with connect(Async) as client:
-        client.consumer.todo = open_connection
-        await client.request(Do())
-        client.consumer.todo = lambda: None
-        for _ in range(10):
-            await client.request(Do())
-    await cleaning_done()
-    assert len(cleaned) == 1
-
-
-async def test_cleaning_after_a_failure(cleaned: list[str]) -> None:
-    """After a handler that raised it is cleaned up: the connection may be what failed."""
-
-    def fail() -> None:
-        raise Refused("teapot")
-
-    async with connect(Async) as client:
-        client.consumer.todo = fail
-        with pytest.raises(RequestRefused):
-            await client.request(Do())
-    await cleaning_done()
-    assert len(cleaned) == 1
-
-
-async def test_cleaning_once_for_many(cleaned: list[str]) -> None:
-    """Handlers that finish while it is cleaned up are cleaned up after together, and none is forgotten."""
-    care = threads.database_care
-    for _ in range(20):
-        open_connection()
-        care.after_handler()
-    await cleaning_done()
-    assert len(cleaned) == 1
-    care.after_handler()
-    await cleaning_done()
-    assert len(cleaned) == 1
-
-
-async def test_connection_opened_while_cleaning(cleaned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that is opened while it is cleaned up is cleaned up after too."""
-
-    def clean() -> None:
-        cleaned.append("")
-        if len(cleaned) == 1:
-            open_connection()
-
-    monkeypatch.setattr(threads, "close_old_connections", clean)
-    threads.database_care.mark()
-    threads.database_care.after_handler()
-    await cleaning_done()
-    assert len(cleaned) == 2
-
-
-async def test_cleaning_from_time_to_time(cleaned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections that persist are looked at from time to time while handlers run."""
-    now = [1000.0]
-    monkeypatch.setattr("wsrt.threads.time.monotonic", lambda: now[0])
-    care = threads.database_care
-    care.mark()
-    for now[0], expected in [(1000.0, 1), (1029.0, 1), (1031.0, 2), (1032.0, 2)]:
-        care.after_handler()
-        await cleaning_done()
-        assert len(cleaned) == expected
-
-
-async def test_no_cleaning_for_fan_out(cleaned: list[str]) -> None:
-    """Publications are delivered without a look at the database."""
-    async with connect(Async) as one, connect(Async) as two:
-        for client in (one, two):
-            await client.consumer.join("lobby")
-        await cleaning_done()
-        open_connection()
-        for _ in range(10):
-            await one.consumer.publish_to_room("lobby", Done())
-        for _ in range(10):
-            await two.receive(Done)
-        await cleaning_done()
-        assert cleaned == []
-        await two.request(Do())
-        await cleaning_done()
-        assert len(cleaned) == 1
-
-
-async def test_failing_clean_up(cleaned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that cannot be closed is counted, and tried again after the next that is opened."""
-
-    def fail() -> None:
-        cleaned.append("")
-        raise OSError("gone")
-
-    monkeypatch.setattr(threads, "close_old_connections", fail)
-    before = ledger["database_cleanups_failed"]
-    for count in (1, 2):
-        open_connection()
-        threads.database_care.after_handler()
-        await cleaning_done()
-        assert len(cleaned) == count
-        assert ledger["database_cleanups_failed"] == before + count
-
-
-def test_loop_that_ended_before_cleaning(cleaned: list[str]) -> None:
-    """A loop that ends before it cleaned up does not keep the next one from it."""
-
-    async def last_handler() -> None:
-        threads.database_care.mark()
-        threads.database_care.after_handler()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-
-    async def next_handler() -> None:
-        threads.database_care.after_handler()
-        await cleaning_done()
-
-    asyncio.run(last_handler())
-    assert cleaned == []
-    asyncio.run(next_handler())
-    assert len(cleaned) == 1

@@ -25,7 +25,6 @@ from .presence.store import EVERYONE, UNSAID, Join, Word
 from .presence.stores import option
 from .presence.tracker import Tracker
 from .presence.views import Arrival, Watcher
-from .threads import database_care
 from .types import Scope
 
 MAX_MEMBER_BYTES = 4096
@@ -232,7 +231,6 @@ class Attendance:
             self._on_failed()
         finally:
             self._is_telling = False
-            database_care.after_handler()
 
     async def _data(self, room: str) -> Word:
         if not self._shows or self._hooks is None or self._hooks.member is None:

@@ -10,10 +10,11 @@ from asgiref.sync import iscoroutinefunction
 from pydantic import BaseModel
 
 from .close_codes import Closed
+from .db import database_care
 from .handlers import Handler
 from .protocol.catalog import Catalog
 from .protocol.events import Event
-from .threads import database_care, run_in_thread
+from .threads import run_in_thread
 from .types import Scope
 
 

@@ -24,6 +24,7 @@ from .attendance import Attendance, PresenceHooks
 from .channel import LayerChannel
 from .close_codes import Close, Closed
 from .commands import Commands
+from .db import database_care
 from .delivery.connection import Connection
 from .delivery.inbox import Inbox
 from .delivery.ledger import ledger
@@ -41,7 +42,6 @@ from .protocol.envelope import Frame, ref_of
 from .protocol.events import Event
 from .protocol.session import SUBPROTOCOL, Session, size_of
 from .refusals import REFUSALS, refusal_of, setup_close
-from .threads import database_care
 from .types import Limits, Message, Receive, Ref, Scope, Send
 from .users import is_signed_in
 from .worker import Work, Worker
@@ -339,7 +339,7 @@ class Pump:
             await self.channel.close()
 
     async def _run_on_disconnect(self, closed: Closed) -> None:
-        task = self._worker.spawn(call(self.hooks.on_disconnect, closed))
+        task = self._worker.spawn(database_care.run(lambda: call(self.hooks.on_disconnect, closed)))
         done, _ = await asyncio.wait([task], timeout=DISCONNECT_SECONDS)
         if not done:
             task.cancel()
@@ -401,8 +401,6 @@ class Pump:
         else:
             self.is_visible = self.session.is_open
             self.outbox.release()
-        finally:
-            database_care.after_handler()
 
     def _fail_set_up(self, close: Close) -> None:
         self.close(close)
@@ -440,8 +438,6 @@ class Pump:
             if not isinstance(error, Exception | asyncio.CancelledError):
                 raise
             return
-        finally:
-            database_care.after_handler()
         if answer is not None:
             # A client that reads slowly slows its own handlers down, and is not closed for many large answers.
             await self.outbox.room()

@@ -1,10 +1,4 @@
-"""
-Threads: where ``def`` handlers run, and how database connections are looked after.
-
-Channels closes old database connections before every message, in the one thread that all ORM calls share: a hop a
-message, behind whatever that thread is doing. Here it happens only after handlers that opened a connection, once for
-all that finished meanwhile, and nobody waits for it.
-"""
+"""Threads: where ``def`` handlers run, with database connections that are looked after at both ends."""
 
 from __future__ import annotations
 
@@ -12,66 +6,20 @@ import asyncio
 import concurrent.futures
 import contextvars
 import functools
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from asgiref.current_thread_executor import CurrentThreadExecutor
 from asgiref.sync import AsyncToSync, sync_to_async
-from django.db import close_old_connections
-from django.db.backends.signals import connection_created
 
 from .conf import conf
-from .delivery.ledger import ledger
-from .delivery.tasks import start_task
+from .db import close_connections
 from .forks import after_fork_in_child
-
-CHECK_SECONDS = 30.0
-"""How often persistent connections are checked for errors and age while handlers run."""
-
 
 T = TypeVar("T")
 
 _caller: contextvars.ContextVar[CurrentThreadExecutor | None] = contextvars.ContextVar("_caller", default=None)
 """Runs functions in the thread that waits for the current task. None where no thread does."""
-
-
-class DatabaseCare:
-    """Closes the database connections that handlers opened, as Django does at the end of a request."""
-
-    def __init__(self) -> None:
-        self._is_dirty = False
-        # What cleans up at the moment, or did last. Held here: the loop does not keep its tasks alive.
-        self._cleaning: asyncio.Task[None] | None = None
-        self._checked_at = 0.0
-        connection_created.connect(self._note, dispatch_uid="wsrt.threads")
-
-    def mark(self) -> None:
-        """Check the connections after the handler that runs: one of them may have failed."""
-        self._is_dirty = True
-
-    def after_handler(self) -> None:
-        """Clean up in the background if there is reason to. Call it from the event loop."""
-        loop, cleaning = asyncio.get_running_loop(), self._cleaning
-        # One of another loop may never end: that loop may be gone.
-        if cleaning is not None and not cleaning.done() and cleaning.get_loop() is loop:
-            return
-        now = time.monotonic()
-        if self._is_dirty or (self._checked_at and now - self._checked_at > CHECK_SECONDS):
-            self._is_dirty = True
-            self._checked_at = now
-            self._cleaning = start_task(loop, self._clean())
-
-    def _note(self, **kwargs: Any) -> None:
-        self._is_dirty = True
-
-    async def _clean(self) -> None:
-        while self._is_dirty:
-            self._is_dirty = False
-            await sync_to_async(_close_connections)()
-
-
-database_care = DatabaseCare()
 
 
 async def run_in_thread(function: Callable[..., Any], *args: Any) -> Any:
@@ -127,20 +75,11 @@ def _without_stop_iteration(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_connections(function: Callable[..., Any], *args: Any) -> Any:
-    _close_connections()
+    close_connections()
     try:
         return function(*args)
     finally:
-        _close_connections()
-
-
-def _close_connections() -> None:
-    try:
-        close_old_connections()
-    except Exception as error:
-        # It is nobody's failure but the database's, and tried again after the next handler. (Test runners that forbid
-        # the database to a test also forbid to close what the test before left open.)
-        ledger.count("database_cleanups_failed", "database connections could not be closed: %r", error)
+        close_connections()
 
 
 @functools.cache

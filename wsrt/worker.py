@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from .db import database_care
 from .delivery.inbox import Inbox
 from .delivery.ledger import ledger
 from .delivery.tasks import start_task
@@ -94,13 +96,11 @@ class Worker:
 
     async def _run(self, first: Work | None) -> None:
         if first is not None:
-            await first()
+            await database_care.run(first)
         while self.inbox:
             item = self.inbox.get()
-            if isinstance(item, Received):
-                await self._handle(item)
-            else:
-                await item()
+            work = functools.partial(self._handle, item) if isinstance(item, Received) else item
+            await database_care.run(work)
         # Nothing was awaited since the inbox was seen empty: whatever comes now starts the next task.
         self._task = None
 

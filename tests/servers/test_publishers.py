@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ async def test_publishing_before_and_after_a_fork(redis_server: RedisServer) -> 
 @pytest.mark.parametrize("kind", ["gunicorn-gevent", "gunicorn-threads"])
 async def test_publishing_from_wsgi_workers(redis_server: RedisServer, kind: str) -> None:
     """Views of a WSGI worker publish beside each other, and go on using the ORM, with threads and with greenlets."""
-    options = {"layer": "pubsub", "redis": redis_server.url}
+    options: dict[str, Any] = {"layer": "pubsub", "redis": redis_server.url}
     with (
         Server("uvicorn", **options) as sockets,
         Server(kind, application="tests.wsgi:application", **options) as views,
@@ -99,7 +100,7 @@ async def test_a_greenlet_that_publishes_does_not_hold_the_others(redis_server: 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
 async def test_publishing_from_celery_workers(redis_server: RedisServer, pool: str) -> None:
     """Tasks of a Celery worker publish beside each other, and go on using the ORM, in every kind of pool."""
-    options = {"layer": "pubsub", "redis": redis_server.url}
+    options: dict[str, Any] = {"layer": "pubsub", "redis": redis_server.url}
     environment = {"WSRT_TEST_BROKER": redis_server.url}
     with (
         Server("uvicorn", environment=environment, **options) as sockets,

@@ -8,7 +8,7 @@ PIP := python -m pip --disable-pip-version-check --quiet
 PINNED := $(PIP) install --require-hashes --requirement
 THIS := $(PIP) install --no-deps --no-build-isolation --editable .
 EXTRAS := daphne,otel,prometheus,redis,uvicorn,yaml
-SYSTEM := $(or $(WSRT_TEST_REDIS_SERVER),redis-server) chromium nodejs npm gettext
+SYSTEM := $(or $(WSRT_TEST_REDIS_SERVER),redis-server) postgresql chromium nodejs npm gettext
 
 .PHONY: demo test test-all test-latest test-lowest suite unit check bench docs lock clean
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 
-COMMANDS = {"nodejs": "node", "gettext": "msgfmt"}
+COMMANDS = {"nodejs": "node", "gettext": "msgfmt", "postgresql": "pg_ctlcluster"}
 """Packages whose command has another name."""
 
 

@@ -224,42 +224,51 @@ def test_loop_that_ended_before_cleaning(cleaned: list[str]) -> None:
 # Before handlers
 
 
-OLD = {
-    "past its CONN_MAX_AGE": Connection(opened=61, max_age=60),
-    "closed after each use, and left open": Connection(opened=5, max_age=0),
-    "one on which a query failed": Connection(errors_occurred=True),
-    "one whose autocommit was not restored": Connection(autocommit=False),
+OLD: dict[str, dict[str, Any]] = {
+    "past its CONN_MAX_AGE": {"opened": 61, "max_age": 60},
+    "closed after each use, and left open": {"opened": 5, "max_age": 0},
+    "one on which a query failed": {"errors_occurred": True},
+    "one whose autocommit was not restored": {"autocommit": False},
 }
 
-USABLE = {
-    "without CONN_MAX_AGE": Connection(),
-    "within its CONN_MAX_AGE": Connection(opened=59, max_age=60),
-    "closed after each use, and just opened": Connection(opened=0, max_age=0),
-    "in a transaction": Connection(opened=61, max_age=60, in_atomic_block=True),
-    "closed already": Connection(opened=61, max_age=60, connection=None),
+USABLE: dict[str, dict[str, Any]] = {
+    "without CONN_MAX_AGE": {},
+    "within its CONN_MAX_AGE": {"opened": 60, "max_age": 3600},
+    "in a transaction": {"opened": 61, "max_age": 60, "in_atomic_block": True},
+    "closed already": {"opened": 61, "max_age": 60, "connection": None},
 }
 
 
-@pytest.mark.parametrize("connection", OLD.values(), ids=OLD)
-async def test_old_connections(cleaned: list[str], opened: list[Connection], connection: Connection) -> None:
+@pytest.mark.parametrize("attributes", OLD.values(), ids=OLD)
+async def test_old_connections(cleaned: list[str], opened: list[Connection], attributes: dict[str, Any]) -> None:
     """A connection that Django would close before a request is closed before the ORM calls of a handler."""
-    opened.append(connection)
     async with connect(Async) as client:
-        cleaned.clear()
-        connection.connection = "open"
+        opened.append(Connection(**attributes))
         client.consumer.todo = lambda: cleaned.append("queried")
         await client.request(Query())
         await client.request(Query())
     assert cleaned == ["closed", "queried", "queried"]
 
 
-@pytest.mark.parametrize("connection", USABLE.values(), ids=USABLE)
-async def test_usable_connections(cleaned: list[str], opened: list[Connection], connection: Connection) -> None:
+@pytest.mark.parametrize("attributes", USABLE.values(), ids=USABLE)
+async def test_usable_connections(cleaned: list[str], opened: list[Connection], attributes: dict[str, Any]) -> None:
     """A connection that can be used costs a handler no hop to the thread."""
-    opened.append(connection)
+    opened.append(Connection(**attributes))
     async with connect(Async) as client:
         for _ in range(10):
             await client.request(Do())
+    await cleaning_done()
+    assert cleaned == []
+
+
+async def test_connection_that_another_handler_opened(
+    cleaned: list[str], opened: list[Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With CONN_MAX_AGE 0, one that a handler has just opened and will have closed costs the others no hop."""
+    monkeypatch.setattr(db, "FRESH_SECONDS", 3600.0)
+    opened.append(Connection(opened=1, max_age=0))
+    async with connect(Async) as client:
+        await client.request(Do())
     await cleaning_done()
     assert cleaned == []
 

@@ -18,7 +18,6 @@ from .exceptions import TooManyRooms
 from .groups import Groups
 from .hooks import Hooks, call
 from .refusals import REFUSALS, setup_close
-from .threads import database_care
 from .users import is_active, is_signed_in
 
 logger = logging.getLogger("wsrt")
@@ -107,8 +106,6 @@ class Commands:
         except Exception:
             ledger.count("control_failed")
             logger.exception("%s of %s failed", name, self._connection.id)
-        finally:
-            database_care.after_handler()
 
     def _permissions_changed(self) -> None:
         self._groups.question()
@@ -141,8 +138,6 @@ class Commands:
             logger.exception("the permissions of %s could not be asked", self._connection.id)
             # What the client may do is unknown: it reconnects, and is asked as a new one.
             self._close(close_codes.MESSAGE_HANDLING_FAILED)
-        finally:
-            database_care.after_handler()
         if not self._is_asking:
             self.end()
             self._groups.admit()

@@ -100,7 +100,13 @@ class DatabaseCare:
         # What comes due from now on may be missed.
         self._queued = None
         close_connections()
-        self._connections = connections.all(initialized_only=True)
+        now = time.monotonic()
+        # Some never close, as those of SQLite in memory: there is no use in trying again.
+        self._connections = [
+            connection
+            for connection in connections.all(initialized_only=True)
+            if connection.connection is None or connection.in_atomic_block or not _is_past_its_age(connection, now)
+        ]
 
     def _note(self, **kwargs: Any) -> None:
         self.mark()
@@ -120,12 +126,16 @@ def _is_old(connection: Any, now: float) -> bool:
     """Return whether Django would close a connection, or look whether it works, at the start of a request."""
     if connection.errors_occurred or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]:
         return True
-    if connection.close_at is None or now < connection.close_at:
+    if not _is_past_its_age(connection, now):
         return False
     # One that is closed after each use is open for a moment, which is no reason to go to the thread: that of the
     # handler that opened it does.
     opened = connection.close_at - connection.settings_dict["CONN_MAX_AGE"]
     return bool(now - opened > FRESH_SECONDS)
+
+
+def _is_past_its_age(connection: Any, now: float) -> bool:
+    return connection.close_at is not None and bool(now >= connection.close_at)
 
 
 database_care = DatabaseCare()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import pytest_asyncio
 
 from tests.support.layer import FakeLayer, installed
 from tests.support.waiting import aeventually
-from wsrt import BackplaneUnavailable, backplane, layers
+from wsrt import BackplaneUnavailable, backplane, layers, memberships
 from wsrt.addresses import CONTROL_GROUP, node_group
 from wsrt.backplane import Backplane
 from wsrt.delivery.ledger import ledger
@@ -201,8 +201,7 @@ async def test_deaf_layer_is_rebuilt(
     layer.is_deaf = False
     await aeventually(lambda: plane.is_up)
     await aeventually(lambda: layer.groups["room"] and not layer.groups["room"] & first, "the old channel to be out")
-    assert not plane._groups["room"].lock.locked()
-    assert "1 groups joined" in caplog.text
+    assert "joining 1 groups" in caplog.text
     await layer.group_send("room", {"type": "good"})
     await aeventually(lambda: plane.received)  # type: ignore[attr-defined]
 
@@ -244,9 +243,10 @@ async def test_refresh_before_groups_expire(plane: Backplane, layer: FakeLayer, 
 
 
 async def test_foreign_probe(plane: Backplane, layer: FakeLayer) -> None:
-    """An answer to a probe of before is none."""
+    """A message that another channel sent to itself through the group is no answer."""
     await plane.open()
-    await layer.group_send(node_group("n1"), {"type": backplane.PROBE, "number": 99})
+    for number in range(99):
+        await layer.group_send(node_group("n1"), {"type": backplane.PROBE, "channel": "other", "number": number})
     await asyncio.sleep(0.01)  # let it be received
     assert await plane._probe()
 
@@ -261,3 +261,175 @@ async def test_receive_loop_that_is_cancelled(plane: Backplane, layer: FakeLayer
     await aeventually(lambda: plane.received)  # type: ignore[attr-defined]
     assert plane._receiver is not receiver
     assert layer.calls["new_channel", ""] == 1
+
+
+# Callers that are cancelled.
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_opening_outlives_its_caller(plane: Backplane, layer: FakeLayer, steps: int) -> None:
+    """A first caller that is cancelled at any step, as by a set-up time-out, leaves no node that is deaf."""
+    layer.gate.clear()
+    opening = asyncio.create_task(plane.acquire("room"))
+    for step in range(steps):
+        if step == 4:
+            layer.gate.set()
+        await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    layer.gate.set()
+    await plane.acquire("room")
+    await layer.group_send("room", {"type": "good"})
+    await aeventually(lambda: plane.received)  # type: ignore[attr-defined]
+    assert plane.is_up
+    assert await plane._probe()
+    assert layer.calls["new_channel", ""] == 1
+
+
+@pytest.mark.parametrize("steps", range(1, 8))
+async def test_join_that_is_cancelled(plane: Backplane, layer: FakeLayer, steps: int) -> None:
+    """A join that is cancelled at any step leaves no membership behind."""
+    await plane.open()
+    joining = asyncio.create_task(plane.acquire("room"))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    joining.cancel()
+    await asyncio.wait([joining])
+    if not joining.cancelled():
+        plane.release("room")
+    await aeventually(lambda: not layer.members("room") and not plane._memberships._groups)
+
+
+async def test_second_joiner_outlives_the_first(plane: Backplane, layer: FakeLayer) -> None:
+    """A joiner that waits for another's call is joined though that other one is cancelled."""
+    await plane.open()
+    layer.gate.clear()
+    first, second = (asyncio.create_task(plane.acquire("room")) for _ in range(2))
+    await aeventually(lambda: layer.calls["group_add", "room"])
+    first.cancel()
+    await asyncio.wait([first])
+    layer.gate.set()
+    await second
+    assert layer.members("room") == 1
+    assert layer.calls["group_add", "room"] == 1
+
+
+# What the layer has confirmed.
+
+
+async def test_is_up_is_what_the_probe_saw(plane: Backplane, layer: FakeLayer, fast: None) -> None:
+    """A node is up while its last message to itself came back."""
+    await plane.open()
+    assert plane.is_up
+    layer.failing = {"probe"}
+    await aeventually(lambda: not plane.is_up)
+    layer.failing = set()
+    await aeventually(lambda: plane.is_up)
+
+
+async def test_join_after_memberships_were_lost(plane: Backplane, layer: FakeLayer) -> None:
+    """A join of a group that the node was in waits until the layer has confirmed it again, once it may be lost."""
+    await plane.acquire("room")
+    layer.groups.clear()
+    layer.gate.clear()
+    layer.fail(ConnectionError("gone"))
+    await asyncio.sleep(0.01)  # let it be received
+    joining = asyncio.create_task(plane.acquire("room"))
+    await asyncio.sleep(0.01)  # let it come as far as it gets
+    assert not joining.done()
+    layer.gate.set()
+    await joining
+    assert layer.members("room") == 1
+
+
+async def test_group_is_proved_once(plane: Backplane, layer: FakeLayer) -> None:
+    """On a layer that isn't known to confirm, the first join of a group returns when a message came through it."""
+    layer.delay = 0.05
+    await plane.acquire("room")
+    assert layer.members("room") == 1
+    probes = layer.calls["probe", "room"]
+    assert probes
+    for _ in range(10):
+        await plane.acquire("room")
+    assert layer.calls["probe", "room"] == probes
+
+
+async def test_group_that_carries_nothing(plane: Backplane, layer: FakeLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A join fails where the layer took the membership, but no message comes through the group."""
+    await plane.open()
+    monkeypatch.setattr(layers, "LAYER_SECONDS", 0.1)
+    layer.is_deaf = True
+    with pytest.raises(BackplaneUnavailable, match="deliver to a group"):
+        await plane.acquire("room")
+    await aeventually(lambda: not layer.members("room"))
+
+
+async def test_memberships_that_could_not_be_ended(plane: Backplane, layer: FakeLayer, fast: None) -> None:
+    """A group that could not be left while the layer was down is left when it is back."""
+    await plane.acquire("room")
+    layer.failing = {"group_discard"}
+    plane.release("room")
+    await aeventually(lambda: layer.calls["group_discard", "room"])
+    assert layer.members("room") == 1
+    layer.failing = set()
+    await aeventually(lambda: not layer.members("room") and not plane._memberships.strays)
+
+
+async def test_memberships_to_end_are_bounded(
+    plane: Backplane, layer: FakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than STRAYS memberships wait to be ended; the oldest are left to the layer's expiry, counted."""
+    monkeypatch.setattr(memberships, "STRAYS", 3)
+    before = ledger["groups_not_left"]
+    for number in range(5):
+        await plane.acquire(f"room{number}")
+    layer.failing = {"group_discard"}
+    for number in range(5):
+        plane.release(f"room{number}")
+    await aeventually(lambda: ledger["groups_not_left"] == before + 2)
+    assert plane._memberships.strays == len(plane._memberships._groups) == 3
+
+
+# Connections of a layer.
+
+
+class Closable(FakeLayer):
+    """A layer of a third party, which says how it is closed."""
+
+    made: ClassVar[list[Closable]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_closed = False
+        self.made.append(self)
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+async def test_rebuilds_close_what_can_be_closed(monkeypatch: pytest.MonkeyPatch, fast: None, plane: Backplane) -> None:
+    """Each instance of a layer that is given up is closed, where it has a way to be."""
+    monkeypatch.setattr(layers, "_make", lambda alias, shared: Closable())
+    Closable.made.clear()
+    await plane.open()
+    Closable.made[0].is_deaf = True
+    await aeventually(lambda: len(Closable.made) == 2 and plane.is_up and Closable.made[0].is_closed)
+    assert not Closable.made[1].is_closed
+
+
+async def test_layers_that_cannot_be_closed(monkeypatch: pytest.MonkeyPatch, fast: None, plane: Backplane) -> None:
+    """A layer that can't be closed is replaced once a rebuild, however long it is down: each may leak connections."""
+    made: list[FakeLayer] = []
+
+    def make(alias: str, shared: object) -> FakeLayer:
+        made.append(FakeLayer())
+        made[-1].is_down = len(made) > 1
+        return made[-1]
+
+    monkeypatch.setattr(layers, "_make", make)
+    await plane.open()
+    made[0].is_deaf = True
+    await aeventually(lambda: len(made) == 2 and made[1].calls["new_channel", ""] > 3)
+    assert len(made) == 2
+    made[1].is_down = False
+    await aeventually(lambda: plane.is_up)

@@ -13,14 +13,16 @@ import contextvars
 import itertools
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from .addresses import CONTROL_GROUP, node_group
 from .delivery.ledger import ledger
 from .delivery.tasks import start_task
 from .exceptions import BackplaneUnavailable
-from .layers import Layer, ask, drop_layer, is_pubsub, layer_of_loop
+from .layers import Layer, ask, close_layer, forget_layer, is_closable, layer_of_loop
+from .memberships import Line, Memberships
+from .pubsub import PubSubLayer, is_pubsub
 
 PROBE_SECONDS = 5.0
 """How often a node sends itself a message."""
@@ -31,11 +33,18 @@ ANSWER_SECONDS = 2.5
 MISSES = 2
 """Probes that must fail before everything is rebuilt."""
 
+PROOF_SECONDS = 0.25
+"""After how long a message through a group is sent again that shall prove a membership."""
+
 RETRY_SECONDS = 1.0
 """The longest pause between attempts to reach a layer that is down."""
 
-LISTEN_SECONDS = 0.05
-"""The pause before a receive loop that was cancelled goes on."""
+RESTART_SECONDS = 0.05
+"""The pause before a task of the backplane that was cancelled by somebody else goes on."""
+
+CALLS_AT_ONCE = 50
+PIPELINED_AT_ONCE = 2_000
+"""Calls that run at a time on layers that take a connection for each, and on the pub/sub layer, which needs but one."""
 
 PROBE = "wsrt.probe"
 
@@ -44,24 +53,13 @@ logger = logging.getLogger("wsrt")
 OnMessage = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-class _Group:
-    """A group that the node wants to be in."""
-
-    __slots__ = ("is_joined", "lock", "references")
-
-    def __init__(self) -> None:
-        self.references = 0
-        self.is_joined = False
-        # A second joiner waits for the first one's group_add; a leave cannot overtake a join.
-        self.lock = asyncio.Lock()
-
-
 class Backplane:
     """
     The membership of one node in the groups of one layer, and its receive loop.
 
     The wanted groups are kept here whatever the layer does: after a restart of Redis, or when connections die without
-    being closed, they are joined again, and no client notices.
+    being closed, they are joined again, and no client notices. All of it happens in tasks of the node's own, so that a
+    caller can be cancelled at any time.
 
     Args:
         alias: the channel layer.
@@ -73,31 +71,31 @@ class Backplane:
         self.alias = alias
         self._on_message = on_message
         self._own_groups = (CONTROL_GROUP, node_group(node_id))
-        self._groups: dict[str, _Group] = {}
-        self._opening: asyncio.Lock = asyncio.Lock()
-
-        # Set once open.
-        self._layer: Layer | None = None
-        self._channel = ""
-        self._loop: asyncio.AbstractEventLoop
-        # Grows with every rebuild, and ends the receive loops of before.
-        self._generation = 0
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._memberships = Memberships(self._spawn, lambda: self._line, self._join, self._leave)
+        # What is connected to; None while the layer is down, and before the first use.
+        self._line: Line | None = None
+        self._has_answered = False
+        # The first attempt to connect, while it lasts; afterwards what keeps the connection.
+        self._opening: asyncio.Task[None] | None = None
+        self._supervisor: asyncio.Task[None] | None = None
         self._receiver: asyncio.Task[None] | None = None
-
-        # The probe that is under way, and its answer.
-        self._probes = itertools.count()
-        self._awaited: tuple[int, asyncio.Event] | None = None
+        self._rejoining: asyncio.Task[None] | None = None
+        # The session in which all groups were joined last.
+        self._complete: object | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Messages to ourselves that are under way.
+        self._numbers = itertools.count()
+        self._awaited: dict[int, asyncio.Event] = {}
 
     @property
     def groups(self) -> list[str]:
         """The groups the node is in or wants to be in, its own ones aside."""
-        return list(self._groups)
+        return self._memberships.wanted
 
     @property
     def is_up(self) -> bool:
         """Whether the layer answered when it was last asked."""
-        return self._layer is not None
+        return self._line is not None and self._has_answered
 
     async def open(self) -> None:
         """
@@ -106,13 +104,15 @@ class Backplane:
         Raises:
             BackplaneUnavailable: the layer is down; what is wanted is kept, and retried.
         """
-        async with self._opening:
-            if self._generation:
-                if self._layer is None:
-                    raise BackplaneUnavailable(f"the channel layer {self.alias!r} is down; its groups are kept")
-                return
-            await self._connect()
-            self._spawn(self._supervise())
+        while self._line is None:
+            if self._supervisor is not None:
+                raise BackplaneUnavailable(f"the channel layer {self.alias!r} is down; its groups are kept")
+            if self._opening is None or self._opening.done():
+                self._opening = self._spawn(self._open())
+            opening = self._opening
+            await asyncio.wait({opening})
+            if not opening.cancelled():
+                opening.result()
 
     async def acquire(self, group: str) -> None:
         """
@@ -122,112 +122,127 @@ class Backplane:
             BackplaneUnavailable: the layer did not take it. Nothing is held then.
         """
         await self.open()
-        state = self._groups.setdefault(group, _Group())
-        state.references += 1
-        try:
-            async with state.lock:
-                if not state.is_joined:
-                    await self._join(group)
-                    state.is_joined = True
-        except BaseException:
-            self.release(group)
-            raise
+        await self._memberships.acquire(group)
 
     def release(self, group: str) -> None:
         """Give back what acquire() gave; the node leaves the group with the last one."""
-        state = self._groups.get(group)
-        if state is None:
-            return
-        state.references -= 1
-        if state.references <= 0:
-            self._spawn(self._leave(group, state))
+        self._memberships.release(group)
 
-    # Groups.
+    # The line to the layer.
 
-    async def _join(self, group: str) -> None:
-        if self._layer is None:
-            raise BackplaneUnavailable(f"the channel layer {self.alias!r} is down")
-        await ask("join a group", self._layer.group_add(group, self._channel))
+    async def _open(self) -> None:
+        line = await self._connect()
+        self._use(line)
+        self._complete = line.session
+        self._supervise_on()
 
-    async def _leave(self, group: str, state: _Group) -> None:
-        async with state.lock:
-            if state.references > 0 or self._groups.get(group) is not state:
-                return
-            if state.is_joined and self._layer is not None:
-                state.is_joined = False
-                try:
-                    await ask("leave a group", self._layer.group_discard(group, self._channel))
-                except BackplaneUnavailable as error:
-                    # It costs a message that nobody wants, until the layer's own expiry.
-                    ledger.count("groups_left_late", "%s", error)
-            # Forgotten only now: who came meanwhile waits for the lock, and joins after the layer has let go.
-            if state.references <= 0:
-                del self._groups[group]
-
-    async def _rejoin(self) -> None:
-        for group in self._own_groups:
-            await self._join(group)
-        for group, state in list(self._groups.items()):
-            async with state.lock:
-                if state.references > 0:
-                    await self._join(group)
-                    state.is_joined = True
-
-    # The layer and its receive loop.
-
-    async def _connect(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    async def _connect(self) -> Line:
+        """Return a new line, received from and in the node's own groups."""
         layer = layer_of_loop(self.alias)
-        channel = await ask("open a channel", layer.new_channel("wsrt."))
-        self._layer, self._channel = layer, channel
-        self._generation += 1
         try:
-            await self._rejoin()
-        except BackplaneUnavailable:
-            self._layer = None
-            if self._generation == 1:
-                self._generation = 0
-                # The channel that it opened is nobody's.
-                self._spawn(drop_layer(self.alias, layer))
+            channel = await ask("open a channel", layer.new_channel("wsrt."))
+            return await self._connect_line(_line(layer, channel))
+        except BaseException:
+            # The channel that it may have opened is nobody's. Without a way to close it, it is tried again as it is: a
+            # new one every second would leak connections.
+            if is_closable(layer):
+                self._drop(layer)
             raise
-        self._listen(layer, channel)
 
-    def _listen(self, layer: Layer, channel: str) -> None:
-        generation = self._generation
-        self._receiver = self._spawn(self._receive(layer, channel, generation))
-        # Not at once: a loop that ends cancels all its tasks, and wants no new ones.
-        self._receiver.add_done_callback(
-            lambda _: self._loop.call_later(LISTEN_SECONDS, self._listen_again, layer, channel, generation)
-        )
+    async def _connect_line(self, line: Line) -> Line:
+        session = line.session
+        self._receive_on(line)
+        try:
+            for group in self._own_groups:
+                await self._join(line, group)
+            if line.session is not session:
+                raise BackplaneUnavailable(f"the channel layer {self.alias!r} failed while it was connected to")
+        except BaseException:
+            self._end(line)
+            raise
+        return line
 
-    def _listen_again(self, layer: Layer, channel: str, generation: int) -> None:
-        # Ended by somebody else, who cancelled the task that happened to run: messages wait in the layer.
-        if generation == self._generation:
-            ledger.count("backplane_receivers_ended", "the receive loop of %r was cancelled: it goes on", self.alias)
-            self._listen(layer, channel)
+    def _use(self, line: Line) -> None:
+        self._line = line
+        self._has_answered = True
 
-    async def _receive(self, layer: Layer, channel: str, generation: int) -> None:
+    def _end(self, line: Line) -> None:
+        line.is_over = True
+        if self._receiver is not None:
+            self._receiver.cancel()
+        self._memberships.strand(line)
+        for group in self._own_groups:
+            self._memberships.leave_later(group, line)
+
+    async def _join(self, line: Line, group: str) -> None:
+        async with line.slots:
+            if line.is_over:
+                raise BackplaneUnavailable(f"the channel layer {self.alias!r} is down")
+            await ask("join a group", line.layer.group_add(group, line.channel))
+        if not _confirms(line.layer):
+            await ask("deliver to a group that was joined", self._prove(line, group))
+
+    async def _leave(self, line: Line, group: str, channel: str) -> None:
+        async with line.slots:
+            await ask("leave a group", line.layer.group_discard(group, channel))
+
+    async def _rejoin(self, line: Line) -> None:
+        """Join all groups, until that has worked."""
         pause = 0.05
-        while generation == self._generation:
+        while not line.is_over:
+            session = line.session
             try:
-                message = await layer.receive(channel)
+                for group in self._own_groups:
+                    await self._join(line, group)
+                await self._memberships.join_all(line)
+            except BackplaneUnavailable as error:
+                ledger.count("backplane_errors", "%s", error)
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads nodes
+                pause = min(2 * pause, RETRY_SECONDS)
+            else:
+                if session is line.session:
+                    self._complete = session
+                    ledger.count("backplane_rejoins")
+                    return
+
+    def _rejoin_soon(self, line: Line) -> None:
+        if line is self._line and (self._rejoining is None or self._rejoining.done()):
+            self._rejoining = self._spawn(self._rejoin(line))
+
+    # Receiving.
+
+    def _receive_on(self, line: Line) -> None:
+        self._receiver = self._spawn(self._receive(line))
+
+        def go_on() -> None:
+            # Ended by somebody else, who cancelled the task that happened to run: messages wait in the layer.
+            if not line.is_over:
+                ledger.count(
+                    "backplane_receivers_ended", "the receive loop of %r was cancelled: it goes on", self.alias
+                )
+                self._receive_on(line)
+
+        _after(self._receiver, go_on)
+
+    async def _receive(self, line: Line) -> None:
+        pause = 0.05
+        while not line.is_over:
+            try:
+                message = await line.layer.receive(line.channel)
             except Exception as error:
                 if type(error).__name__ == "TimeoutError":
                     # redis-py's socket_timeout on an idle connection. Were it dead, the probe would find out.
                     continue
                 ledger.count("backplane_errors", "the channel layer %r failed: %r", self.alias, error)
+                # Redis may have come back empty: nothing counts as joined until it has said so again.
+                line.session = object()
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads nodes
                 pause = min(2 * pause, RETRY_SECONDS)
-                try:
-                    # Redis may have come back empty.
-                    await self._rejoin()
-                except BackplaneUnavailable:
-                    continue
-                ledger.count("backplane_rejoins")
+                self._rejoin_soon(line)
                 continue
             pause = 0.05
             if message.get("type") == PROBE:
-                self._answered(message)
+                self._answered(line, message)
                 continue
             try:
                 await self._on_message(message)
@@ -235,89 +250,146 @@ class Backplane:
                 ledger.count("backplane_bad_messages")
                 logger.exception("a message from the channel layer %r could not be handled", self.alias)
 
-    async def _supervise(self) -> None:
-        """Probe, refresh before groups expire, and rebuild what has died."""
-        loop = asyncio.get_running_loop()
-        expiry = None if is_pubsub(self._layer) else getattr(self._layer, "group_expiry", None)
-        refresh_at = loop.time() + expiry / 3 if expiry else float("inf")
-        misses = 0
-        while True:
-            if not misses:
-                until_refresh = max(0.1, refresh_at - loop.time())
-                await asyncio.sleep(min(PROBE_SECONDS * random.uniform(0.9, 1), until_refresh))  # noqa: S311 - spreads nodes
-            misses = 0 if await self._probe() else misses + 1
-            if misses >= MISSES:
-                await self._rebuild()
-                misses = 0
-            if loop.time() >= refresh_at:
-                try:
-                    await self._rejoin()
-                except BackplaneUnavailable as error:
-                    ledger.count("backplane_errors", "%s", error)
-                else:
-                    refresh_at = loop.time() + (expiry or 0) / 3
+    # Messages to ourselves.
 
     async def _probe(self) -> bool:
         """Send a message to our own group; return whether it came back. That it is in the group is seen with it."""
-        number, arrived = next(self._probes), asyncio.Event()
-        self._awaited = number, arrived
-        layer = self._layer
-        assert layer is not None  # noqa: S101 - a rebuild does not return before there is one
+        line = self._line
+        if line is None:
+            return False
+        number, arrived = self._await_message()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await layer.group_send(self._own_groups[1], {"type": PROBE, "number": number})
+                await line.layer.group_send(self._own_groups[1], _message(line, number))
                 await arrived.wait()
+                if isinstance(line.layer, PubSubLayer):
+                    # Each host has connections of its own, and the message took those of one.
+                    await line.layer.check()
         except Exception:
             ledger.count("backplane_probe_misses")
             return False
+        finally:
+            del self._awaited[number]
         return True
 
-    def _answered(self, message: dict[str, Any]) -> None:
-        if self._awaited is not None and message.get("number") == self._awaited[0]:
-            self._awaited[1].set()
+    async def _prove(self, line: Line, group: str) -> None:
+        """Return when a message through a group has come back. It is repeated, as the first may come too early."""
+        number, arrived = self._await_message()
+        try:
+            while not arrived.is_set() and not line.is_over:
+                await line.layer.group_send(group, _message(line, number))
+                try:
+                    async with asyncio.timeout(PROOF_SECONDS):
+                        await arrived.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            del self._awaited[number]
+
+    def _await_message(self) -> tuple[int, asyncio.Event]:
+        number = next(self._numbers)
+        self._awaited[number] = arrived = asyncio.Event()
+        return number, arrived
+
+    def _answered(self, line: Line, message: dict[str, Any]) -> None:
+        arrived = self._awaited.get(message.get("number", -1))
+        # A message through a group reaches all that are in it: other nodes, and a channel of ours from before.
+        if arrived is not None and message.get("channel") == line.channel:
+            arrived.set()
+
+    # Supervision.
+
+    def _supervise_on(self) -> None:
+        self._supervisor = self._spawn(self._supervise())
+        _after(self._supervisor, self._supervise_on)
+
+    async def _supervise(self) -> None:
+        """Probe, refresh before groups expire, and rebuild what has died."""
+        loop = asyncio.get_running_loop()
+        misses = 0
+        refresh_at = loop.time() + _refresh_seconds(self._line)
+        while True:
+            if self._line is None or misses >= MISSES:
+                await self._rebuild()
+                misses = 0
+            if not misses:
+                until_refresh = max(0.1, refresh_at - loop.time())
+                await asyncio.sleep(min(PROBE_SECONDS * random.uniform(0.9, 1), until_refresh))  # noqa: S311 - spreads nodes
+            self._has_answered = await self._probe()
+            misses = 0 if self._has_answered else misses + 1
+            line = self._line
+            if line is None or misses:
+                continue
+            await self._memberships.sweep(line)
+            if loop.time() >= refresh_at:
+                refresh_at = loop.time() + _refresh_seconds(line)
+                line.session = object()
+            if self._complete is not line.session:
+                self._rejoin_soon(line)
 
     async def _rebuild(self) -> None:
         """Replace connections, channel and groups; try until it works."""
         ledger.count("backplane_rebuilds", "the channel layer %r does not answer: connecting anew", self.alias)
+        line, self._line = self._line, None
+        if line is not None:
+            self._end(line)
+            self._drop(line.layer)
         pause = 0.05
-        stale: list[str] = []
         while True:
-            receiver, self._receiver = self._receiver, None
-            layer, self._layer = self._layer, None
-            if self._channel:
-                stale.append(self._channel)
-            self._generation += 1
-            if receiver is not None:
-                receiver.cancel()
-            for state in self._groups.values():
-                state.is_joined = False
-            self._spawn(drop_layer(self.alias, layer))
-            await asyncio.sleep(0)  # let the old layer leave the table before a new one is made
             try:
-                await self._connect()
-            except BackplaneUnavailable:
+                line = await self._connect()
+                break
+            except Exception as error:
+                ledger.count("backplane_errors", "%s", error)
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads nodes
                 pause = min(2 * pause, RETRY_SECONDS)
-            else:
-                logger.warning("the channel layer %r is back: %d groups joined", self.alias, len(self._groups))
-                self._spawn(self._forget(stale))
-                return
+        self._use(line)
+        logger.warning("the channel layer %r is back: joining %d groups", self.alias, len(self.groups))
+        self._rejoin_soon(line)
 
-    async def _forget(self, channels: list[str]) -> None:
-        """Take channels of before out of their groups: a layer that keeps them would go on filling them."""
-        layer = self._layer
-        if layer is None or is_pubsub(layer):
-            return  # there they were gone with their connections
-        for group in (*self._own_groups, *self._groups):
-            for channel in channels:
-                try:
-                    await ask("leave a group", layer.group_discard(group, channel))
-                except BackplaneUnavailable:
-                    return
+    def _drop(self, layer: Layer) -> None:
+        if forget_layer(self.alias, layer):
+            self._close(layer)
 
-    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+    def _close(self, layer: Layer) -> None:
+        closing = self._spawn(close_layer(layer))
+        _after(closing, lambda: self._close(layer) if closing.cancelled() else None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # A context of its own: not that of the connection which happened to be first.
         task = start_task(asyncio.get_running_loop(), work, context=contextvars.Context())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, BackplaneUnavailable):
+            ledger.count("backplane_errors", "a task of the backplane failed: %r", error)
+
+
+def _after(task: asyncio.Task[None], function: Callable[[], None]) -> None:
+    """Call a function a while after a task has ended; a loop that ends cancels its tasks and wants no new ones."""
+    task.add_done_callback(lambda done: done.get_loop().call_later(RESTART_SECONDS, function))
+
+
+def _line(layer: Layer, channel: str) -> Line:
+    at_once = PIPELINED_AT_ONCE if isinstance(layer, PubSubLayer) else CALLS_AT_ONCE
+    return Line(layer, channel, at_once=at_once, outlives=not is_pubsub(layer))
+
+
+def _confirms(layer: Layer) -> bool:
+    """Return whether group_add() returns when the membership is there, for sure."""
+    return isinstance(layer, PubSubLayer) or any(
+        base.__module__ == "channels_redis.core" for base in type(layer).__mro__
+    )
+
+
+def _message(line: Line, number: int) -> dict[str, Any]:
+    return {"type": PROBE, "channel": line.channel, "number": number}
+
+
+def _refresh_seconds(line: Line | None) -> float:
+    expiry = None if line is None or is_pubsub(line.layer) else getattr(line.layer, "group_expiry", None)
+    return expiry / 3 if expiry else float("inf")

@@ -19,11 +19,13 @@ from .presence.cache import CachePresence
 from .presence.store import PresenceStore
 from .presence.stores import make_store
 from .protocol.catalog import namespaces
+from .pubsub import missing_features as missing_features_of_pubsub
 from .servers import missing_features
 
 Check = Callable[..., list[CheckMessage]]
 
 CORE = "channels_redis.core.RedisChannelLayer"
+PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 MEMORY = "channels.layers.InMemoryChannelLayer"
 
 PRIVATE_CACHES = {"django.core.cache.backends.locmem.LocMemCache", "django.core.cache.backends.dummy.DummyCache"}
@@ -46,6 +48,8 @@ def check_layers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
     for alias, layer in layers.items():
         if layer.get("BACKEND") == CORE:
             messages += _core_layer(alias, layer.get("CONFIG", {}))
+        elif layer.get("BACKEND") == PUBSUB:
+            messages += _pubsub_layer(alias)
         elif layer.get("BACKEND") == MEMORY and not settings.DEBUG:
             messages.append(
                 CheckWarning(
@@ -234,6 +238,18 @@ def _core_layer(alias: str, config: dict[str, Any]) -> Iterator[CheckMessage]:
             f"{where}: groups that expire within a minute are lost whenever a process is busy.",
             hint='Leave "group_expiry" at its default: members are refreshed in time.',
             id="wsrt.W007",
+        )
+
+
+def _pubsub_layer(alias: str) -> Iterator[CheckMessage]:
+    missing = missing_features_of_pubsub()
+    if missing:
+        yield CheckWarning(
+            f"CHANNEL_LAYERS[{alias!r}]: channels_redis and redis-py as installed lack {', '.join(missing)}. wsrt "
+            "falls back to the calls of the layer, where publications and joins wait for each other's round trips to Redis.",
+            hint="Install channels_redis 4.3 or newer and redis-py 5 or newer; versions that are newer than this wsrt "
+            "may need a newer one.",
+            id="wsrt.W011",
         )
 
 

@@ -8,6 +8,9 @@ instance of our own can be thrown away and made anew when its connections have d
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
@@ -15,6 +18,7 @@ from django.utils.module_loading import import_string
 
 from .exceptions import BackplaneUnavailable
 from .forks import after_fork_in_child
+from .pubsub import driven, is_pubsub
 
 LAYER_SECONDS = 5.0
 """How long the layer may take for anything but receiving."""
@@ -42,11 +46,6 @@ def is_local(alias: str) -> bool:
     return layer is None or isinstance(layer, InMemoryChannelLayer)
 
 
-def is_pubsub(layer: object) -> bool:
-    """Return whether this is the pub/sub layer of channels_redis, or made of it: memberships are its connections'."""
-    return any(base.__module__ == "channels_redis.pubsub" for base in type(layer).__mro__)
-
-
 def layer_of_loop(alias: str) -> Layer:
     """Return this loop's own instance of a layer that is not local; made at first use."""
     loop = asyncio.get_running_loop()
@@ -70,19 +69,39 @@ async def drop_layer(alias: str, layer: Layer | None) -> None:
     Args:
         layer: which one; a newer one of the same alias stays.
     """
+    if layer is not None and forget_layer(alias, layer):
+        await close_layer(layer)
+
+
+def forget_layer(alias: str, layer: Layer) -> bool:
+    """Have the next layer_of_loop() make a new instance; return whether this one is ours to close."""
     _, layers = _layers.get(id(asyncio.get_running_loop()), (None, {}))
     own, shared = layers.get(alias, (None, None))
-    if layer is None or own is not layer or own is shared:
-        return
+    if own is not layer or own is shared:
+        return False
     del layers[alias]
-    # The core layer's flush() deletes everything in Redis; only that of the pub/sub layer just closes.
-    close: Any = getattr(layer, "flush" if is_pubsub(layer) else "close_pools", None)
+    return True
+
+
+async def close_layer(layer: Layer) -> None:
+    """Close the connections of an instance that was forgotten, where it has a way to do so."""
+    close = _close_of(layer)
     if close is not None:
-        try:
+        with contextlib.suppress(Exception):  # its connections are what is to be got rid of
             async with asyncio.timeout(LAYER_SECONDS):
                 await close()
-        except Exception:  # noqa: S110 - its connections are what we are getting rid of
-            pass
+
+
+def is_closable(layer: Layer) -> bool:
+    """Return whether the connections of a layer can be closed; else each instance that is given up may leak some."""
+    return _close_of(layer) is not None
+
+
+def _close_of(layer: Layer) -> Callable[[], Awaitable[object]] | None:
+    # flush() of other layers deletes everything that they keep in Redis; that of the pub/sub layer just closes.
+    names = ("flush",) if is_pubsub(layer) else ("close_pools", "aclose", "close")
+    found = (getattr(layer, name, None) for name in names)
+    return next((close for close in found if inspect.iscoroutinefunction(close) or is_pubsub(layer)), None)
 
 
 async def ask(what: str, call: Any) -> Any:
@@ -103,7 +122,7 @@ def _make(alias: str, shared: Layer) -> Layer:
     config = channel_layers.configs.get(alias)
     if config is None or type(shared) is not import_string(config["BACKEND"]):
         return shared  # put there by hand (channel_layers.set): the only one there is
-    return channel_layers.make_backend(alias)  # type: ignore[no-any-return]
+    return driven(channel_layers.make_backend(alias))  # type: ignore[no-any-return]
 
 
 after_fork_in_child(_layers.clear)

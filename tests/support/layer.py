@@ -12,6 +12,8 @@ from typing import Any
 
 from channels.layers import channel_layers
 
+from wsrt.backplane import PROBE
+
 
 class FakeLayer:
     """
@@ -22,7 +24,8 @@ class FakeLayer:
         failing: names of methods that raise.
         is_deaf: messages are accepted and reach nobody, as with connections that died without being closed.
         gate: calls wait for it.
-        calls: how often each method was called for each group.
+        delay: seconds after which a group_add() that has returned takes effect.
+        calls: how often each method was called for each group; for the node's messages to itself, "probe".
     """
 
     group_expiry: float = 86400
@@ -31,6 +34,7 @@ class FakeLayer:
         self.is_down = False
         self.failing: set[str] = set()
         self.is_deaf = False
+        self.delay = 0.0
         self.gate = asyncio.Event()
         self.gate.set()
         self.calls: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -56,14 +60,18 @@ class FakeLayer:
 
     async def group_add(self, group: str, channel: str) -> None:
         await self._serve("group_add", group)
-        self.groups.setdefault(group, set()).add(channel)
+        members = self.groups.setdefault(group, set())
+        if self.delay:
+            asyncio.get_running_loop().call_later(self.delay, members.add, channel)
+        else:
+            members.add(channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
         await self._serve("group_discard", group)
         self.groups.get(group, set()).discard(channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        await self._serve("group_send", group)
+        await self._serve("probe" if message["type"] == PROBE else "group_send", group)
         if not self.is_deaf:
             for channel in self.groups.get(group, ()):
                 self.queues[channel].put_nowait(json.dumps(message))

@@ -13,8 +13,9 @@ from typing import Any
 from channels.layers import get_channel_layer
 
 from ..conf import conf
-from ..layers import Layer, drop_layer, is_local, is_pubsub, layer_of_loop
+from ..layers import Layer, drop_layer, is_local, layer_of_loop
 from ..protocol.catalog import namespaces
+from ..pubsub import is_pubsub
 from .finding import Finding, ok, warning
 
 TRIPS = 5
@@ -49,8 +50,9 @@ async def examine(alias: str) -> Iterator[Finding]:
     names = () if is_pubsub(layer) else ("capacity", "expiry", "group_expiry")
     facts = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
     kept = ", ".join(f"{name} {value}" for name, value in facts.items()) or "no capacity and no expiry"
-    seen = f"{type(layer).__qualname__}: a message through a group took {middle:.1f} ms; {kept}"
-    facts |= {"backend": f"{type(layer).__module__}.{type(layer).__qualname__}", "round_trip_ms": round(middle, 2)}
+    backend = type(get_channel_layer(alias))
+    seen = f"{backend.__qualname__}: a message through a group took {middle:.1f} ms; {kept}"
+    facts |= {"backend": f"{backend.__module__}.{backend.__qualname__}", "round_trip_ms": round(middle, 2)}
     if middle > SLOW_MS:
         advice = "Every publication takes that long: bring it closer, or see what keeps it busy."
         return iter([warning(subject, seen, advice, **facts)])

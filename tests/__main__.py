@@ -33,20 +33,34 @@ def main() -> int:
     print(*versions.lines(), sep="\n", flush=True)
     begun = time.monotonic()
     codes = [run(part, is_slice=not options.all, covers=options.coverage) for part in parts]
+    if options.all and SERVERS in parts:
+        codes += [run("servers", is_slice=True, covers=False, loop=loop) for loop in loops()]
     print(f"Python {platform.python_version()}: the tests took {time.monotonic() - begun:.0f} s", flush=True)
     return int(any(codes))
 
 
-def run(part: str, *, is_slice: bool, covers: bool) -> int:
-    """Run one part; return the exit code of pytest."""
+def loops() -> list[str]:
+    """Return the event loops under which uvicorn is tested besides its own choice, uvloop."""
+    return ["asyncio", *(["eager", "uvloop-eager"] if sys.version_info >= (3, 12) else [])]
+
+
+def run(part: str, *, is_slice: bool, covers: bool, loop: str = "") -> int:
+    """
+    Run one part; return the exit code of pytest.
+
+    Args:
+        loop: the event loop of uvicorn, see tests.support.processes; empty for its own choice.
+    """
+    if loop:
+        print(f"The tests of servers again, with uvicorn on the event loop {loop!r}", flush=True)
     selection = f"({part}) and not slow" if is_slice else part
     # A file's tests stay together, for they share servers.
-    command = ["-m", "pytest", "--dist", "loadfile", "--numprocesses", PROCESSES[part], "-m", selection]
+    command = ["-m", "pytest", "--dist", "loadfile", "--numprocesses", PROCESSES.get(part, "3"), "-m", selection]
     if covers and part == UNITS:
         command += ["--cov", "--cov-report=", "--cov-fail-under=0"]
     elif covers:
         command += ["--cov", "--cov-append", "--cov-report=term"]
-    environment = {**os.environ, **({"WSRT_COVERAGE": "1"} if covers else {})}
+    environment = {**os.environ, **({"WSRT_COVERAGE": "1"} if covers else {}), "WSRT_TEST_LOOP": loop}
     return subprocess.run([sys.executable, *command], cwd=ROOT, env=environment).returncode
 
 

@@ -24,7 +24,18 @@ SERVERS: dict[str, list[str]] = {
     "uvicorn": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}"],
     "uvicorn-sansio": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "websockets-sansio"],
     "uvicorn-websockets": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "websockets"],
-    "uvicorn-wsproto": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws", "wsproto"],
+    "uvicorn-wsproto": [
+        "-m",
+        "uvicorn",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "{port}",
+        "--ws",
+        "wsproto",
+        "--loop",
+        "asyncio",
+    ],
     "gunicorn": ["-m", "gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-b", "127.0.0.1:{port}"],
     "gunicorn-gevent": ["-m", "gunicorn", "-k", "gevent", "-b", "127.0.0.1:{port}"],
     "gunicorn-threads": ["-m", "gunicorn", "-k", "gthread", "--threads", "8", "-b", "127.0.0.1:{port}"],
@@ -32,6 +43,18 @@ SERVERS: dict[str, list[str]] = {
     "granian": ["-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "{port}"],
 }
 """The command of each server, without the application."""
+
+
+LOOPS: dict[str, str] = {
+    "asyncio": "asyncio",
+    "uvloop": "uvloop",
+    "eager": "tests.support.loops:eager",
+    "uvloop-eager": "tests.support.loops:uvloop_eager",
+}
+"""The event loops of uvicorn, by the names that WSRT_TEST_LOOP takes."""
+
+LOOP = os.environ.get("WSRT_TEST_LOOP", "")
+"""The loop of every uvicorn that does not say otherwise. Empty for its own choice: uvloop, where it is installed."""
 
 
 def free_port() -> int:
@@ -134,6 +157,8 @@ class Server(Process):
         self.kind = kind
         self.port = port or free_port()
         command = [part.format(port=self.port) for part in SERVERS[kind]]
+        if LOOP and kind.startswith("uvicorn") and "--loop" not in (*command, *args):
+            command += ["--loop", LOOPS[LOOP]]
         super().__init__(
             [sys.executable, *(COVERAGE if measured else []), *command, *args, application],
             {

@@ -246,7 +246,7 @@ def _pubsub_layer(alias: str) -> Iterator[CheckMessage]:
     if missing:
         yield CheckWarning(
             f"CHANNEL_LAYERS[{alias!r}]: channels_redis and redis-py as installed lack {', '.join(missing)}. wsrt "
-            "falls back to the calls of the layer, where publications and joins wait for each other's round trips to Redis.",
+            "falls back to the calls of the layer, where publications and joins wait for each other's round trips.",
             hint="Install channels_redis 4.3 or newer and redis-py 5 or newer; versions that are newer than this wsrt "
             "may need a newer one.",
             id="wsrt.W011",

@@ -37,6 +37,7 @@ FLOORS: list[set[str]] = [
     {
         "handlers",
         "refusals",
+        "drf",
         "threads",
         "db",
         "users",

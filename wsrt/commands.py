@@ -7,17 +7,14 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-
 from . import close_codes
 from .channel import Submit
 from .close_codes import Close
 from .delivery.connection import Connection
 from .delivery.ledger import ledger
-from .exceptions import TooManyRooms
 from .groups import Groups
 from .hooks import Hooks, call
-from .refusals import REFUSALS, setup_close
+from .refusals import NOT_AUTHORIZED, Refusal, refusal_of
 from .users import is_active, is_signed_in
 
 logger = logging.getLogger("wsrt")
@@ -100,10 +97,12 @@ class Commands:
         """Await the part of a command that takes its turn."""
         try:
             await work
-        except (PermissionDenied, TooManyRooms) as error:
-            refused = "%s of %s was refused: %s"
-            ledger.count("control_refused", refused, name, self._connection.id, error, level=logging.INFO)
-        except Exception:
+        except Exception as error:
+            refusal = refusal_of(error, self._hooks.refusal_for)
+            if refusal is not None and refusal.code != "unavailable":
+                refused = "%s of %s was refused: %s"
+                ledger.count("control_refused", refused, name, self._connection.id, error, level=logging.INFO)
+                return
             ledger.count("control_failed")
             logger.exception("%s of %s failed", name, self._connection.id)
 
@@ -151,11 +150,9 @@ class Commands:
                 self._close(close_codes.CREDENTIALS_EXPIRED)
                 return
             self._hooks.scope["user"] = fresh
-        try:
-            if not await call(self._hooks.authorize):
-                raise PermissionDenied
-        except REFUSALS as error:
-            self._close(setup_close(error, is_anonymous=self._is_anonymous()))
+        refusal = await self._authorization()
+        if refusal is not None:
+            self._close(refusal.close(is_anonymous=self._is_anonymous()))
             return
         asked: set[str] = set()
         # A join that was under way may end in the meantime.
@@ -164,13 +161,22 @@ class Commands:
             if not await self._may_stay(remaining[0]):
                 self._groups.remove(remaining[0])
 
+    async def _authorization(self) -> Refusal | None:
+        """Return why the client may not stay connected, or None where it may. Raises what is not a refusal."""
+        try:
+            return None if await call(self._hooks.authorize) else NOT_AUTHORIZED
+        except Exception as error:
+            refusal = refusal_of(error, self._hooks.refusal_for)
+            if refusal is None:
+                raise
+            return refusal
+
     async def _may_stay(self, room: str) -> bool:
         try:
             return bool(await call(self._hooks.authorize_room, room))
-        except REFUSALS:
-            return False
-        except Exception:
-            # Without an answer there is no permission.
-            ledger.count("control_failed")
-            logger.exception("authorize_room of %s failed for %r, which is left", self._connection.id, room)
+        except Exception as error:
+            if refusal_of(error, self._hooks.refusal_for) is None:
+                # Without an answer there is no permission.
+                ledger.count("control_failed")
+                logger.exception("authorize_room of %s failed for %r, which is left", self._connection.id, room)
             return False

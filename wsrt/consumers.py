@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
+from asgiref.sync import iscoroutinefunction
 from channels.consumer import AsyncConsumer
 from channels.layers import get_channel_layer
 from django.http import QueryDict
@@ -140,6 +141,8 @@ class TypedEventConsumer(AsyncConsumer):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_habits(cls)
+        if iscoroutinefunction(cls.refusal_for):
+            raise DeclarationError(f"{cls.__name__}: refusal_for only says what an exception means: def, not async def")
         if not isinstance(cls.namespace, str) or not cls.namespace:
             raise DeclarationError(f"{cls.__name__}: namespace is a non-empty string, not {cls.namespace!r}")
         if cls.namespace.startswith(RESERVED) and not cls.__module__.startswith("wsrt."):
@@ -239,6 +242,21 @@ class TypedEventConsumer(AsyncConsumer):
     async def authorize_room(self, room: str) -> bool:
         """Say whether the client may be in a room. Asked by every join, and again on ``permissions_changed``."""
         return True
+
+    def refusal_for(self, error: Exception) -> Exception | None:
+        """
+        Return the refusal that an exception of a hook or handler stands for; None, as by default, where it is a bug.
+
+            def refusal_for(self, error):
+                match error:
+                    case SoldOut():
+                        return Refused("sold_out", str(error))
+                return super().refusal_for(error)
+
+        Asked about every exception that is not a refusal of wsrt's own, before those of Django REST framework and of
+        databases are read. Called in the event loop: a ``def`` that doesn't block.
+        """
+        return None
 
     async def on_connect(self) -> None:
         """Prepare the connection: load, join, send. Publications wait until this returns."""

@@ -17,8 +17,6 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-
 from . import close_codes
 from .attendance import Attendance, PresenceHooks
 from .channel import LayerChannel
@@ -41,7 +39,7 @@ from .protocol.catalog import Received
 from .protocol.envelope import Frame, ref_of
 from .protocol.events import Event
 from .protocol.session import SUBPROTOCOL, Session, size_of
-from .refusals import REFUSALS, refusal_of, setup_close
+from .refusals import NOT_AUTHORIZED, Refusal, refusal_of
 from .types import Limits, Message, Receive, Ref, Scope, Send
 from .users import is_signed_in
 from .worker import Work, Worker
@@ -374,7 +372,7 @@ class Pump:
                 if self.channel is not None:
                     await self.channel.open(self.node)
                 if not await call(self.hooks.authorize):
-                    self._fail_set_up(setup_close(PermissionDenied(), is_anonymous=self.is_anonymous))
+                    self._fail_set_up(NOT_AUTHORIZED.close(is_anonymous=self.is_anonymous))
                     return
                 await self.groups.identify()
                 if not self.session.is_open:
@@ -387,14 +385,16 @@ class Pump:
                 await call(self.hooks.on_connect)
                 if self.session.is_open:
                     await self.attendance.begin()
-        except REFUSALS as error:
-            if isinstance(error, BackplaneUnavailable):
-                ledger.count("setups_unavailable", "a connection could not be set up: %s", error)
-            self._fail_set_up(setup_close(error, is_anonymous=self.is_anonymous))
         except Exception as error:
             if isinstance(error, TimeoutError) and deadline.expired():
                 ledger.count("setup_timeouts", "authorize and on_connect took over %s s", self.limits.setup_timeout)
                 self._fail_set_up(close_codes.CONNECTION_SETUP_TIMEOUT)
+                return
+            refusal = refusal_of(error, self.hooks.refusal_for)
+            if refusal is not None:
+                if isinstance(error, BackplaneUnavailable):
+                    ledger.count("setups_unavailable", "a connection could not be set up: %s", error)
+                self._fail_set_up(refusal.close(is_anonymous=self.is_anonymous))
                 return
             logger.exception("the set-up of %s failed", self._name)
             self._fail_set_up(close_codes.CONNECTION_SETUP_FAILED)
@@ -426,18 +426,21 @@ class Pump:
         try:
             reply = await call(getattr(self.hooks, handler.name), received.event)
             answer = self._answer(reply, ref)
-        except REFUSALS as error:
-            answer = self._refuse(received, error)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self._is_cancelled():
                 raise
-            # Somebody else's CancelledError that leaked out of the handler is a defect like any other.
-            ledger.count("handlers_failed")
-            logger.exception("%s.%s failed", self._name, handler.name)
-            self._fail(ref)
-            if not isinstance(error, Exception | asyncio.CancelledError):
-                raise
-            return
+            refusal = refusal_of(error, self.hooks.refusal_for) if isinstance(error, Exception) else None
+            if refusal is None:
+                # Somebody else's CancelledError that leaked out of the handler is a defect like any other.
+                ledger.count("handlers_failed")
+                logger.exception("%s.%s failed", self._name, handler.name)
+                self._fail(ref)
+                if not isinstance(error, Exception | asyncio.CancelledError):
+                    raise
+                return
+            if isinstance(error, BackplaneUnavailable):
+                ledger.count("requests_unavailable", "a handler could not do its work: %s", error)
+            answer = self._refuse(ref, refusal)
         if answer is not None:
             # A client that reads slowly slows its own handlers down, and is not closed for many large answers.
             await self.outbox.room()
@@ -461,14 +464,11 @@ class Pump:
         self.hooks.catalog.check_sends(reply)
         return envelope.encode(reply, ref=ref)
 
-    def _refuse(self, received: Received, error: Exception) -> Frame | None:
-        if isinstance(error, BackplaneUnavailable):
-            ledger.count("requests_unavailable", "a handler could not do its work: %s", error)
-        if received.ref is None:
+    def _refuse(self, ref: Ref | None, refusal: Refusal) -> Frame | None:
+        if ref is None:
             ledger.count("refusals_unanswered")
             return None
-        refusal = refusal_of(error)
-        return envelope.error(refusal.code, refusal.message, errors=refusal.errors, ref=received.ref)
+        return envelope.error(refusal.code, refusal.message, errors=refusal.errors, ref=ref)
 
     def command(self, name: str, arguments: dict[str, Any]) -> None:
         """Carry out a control command, see Commands."""

@@ -31,6 +31,12 @@ class AskInLoop(Event, name="ask.async"):
     pass
 
 
+class Keep(Event, name="keep"):
+    """Hand a text to the database."""
+
+    text: str
+
+
 class Command(Event, name="command"):
     name: str
 
@@ -66,6 +72,11 @@ class DatabaseConsumer(TypedEventConsumer):
     @on
     def ask_in_thread(self, event: AskInThread) -> Echoed:
         return Echoed(value=ask())
+
+    @on
+    def keep(self, event: Keep) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT %s", [event.text])
 
     @on
     async def command(self, event: Command) -> None:

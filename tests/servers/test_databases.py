@@ -83,6 +83,17 @@ async def test_max_age(postgres: PostgresServer, path: str, event: str) -> None:
         assert (await request(ws, event))["data"]["value"] == young
 
 
+async def test_text_that_postgres_refuses(postgres: PostgresServer) -> None:
+    """A client whose text PostgreSQL can't hold is told so, and stays connected."""
+    with serve(postgres) as server:
+        ws = await dial(server.url("/database/"))
+        for text, event in (("a\0b", "wsrt.error"), ("ab", "wsrt.ok"), ("\0", "wsrt.error")):
+            answer = await request(ws, "keep", text=text)
+            assert answer["event"] == event
+            assert answer["data"].get("code") in (None, "invalid_data")
+        assert "Traceback" not in server.log()
+
+
 @pytest.mark.parametrize("ask", ["authorize", "authorize_room", "on_disconnect"])
 async def test_nothing_stays_open(postgres: PostgresServer, ask: str) -> None:
     """With CONN_MAX_AGE 0 hooks that use the ORM leave no connection open, whatever they were called for."""

@@ -152,6 +152,13 @@ def test_rate(settings: Any, rate: str) -> None:
     assert "'50/s'" in str(error.hint)
 
 
+@pytest.mark.parametrize("rate", ["", "1M", "1G/s", "0K/s", "fast"])
+def test_byte_rate(settings: Any, rate: str) -> None:
+    """The same for a rate of bytes (wsrt.E004)."""
+    settings.WSRT = {"RATE_BYTES": rate}
+    assert "'1M/s'" in str(only(check_settings(), "wsrt.E004").hint)
+
+
 @pytest.mark.parametrize("rate", ["50/s", "0.5/s", "300/m", "1000/h", None])
 def test_good_rate(settings: Any, rate: Any) -> None:
     """Frames a second, minute or hour, or no limit."""

@@ -14,7 +14,7 @@ from typing import Any
 from django.conf import settings
 
 from . import addresses
-from .protocol.rate import parse_rate
+from .protocol.rate import parse_byte_rate, parse_rate
 from .types import OnViolation
 
 __all__ = ["DEFAULTS", "SHAPES", "Shape", "conf", "problem_of"]
@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "HEARTBEAT_TIMEOUT": 10,
     "SETUP_TIMEOUT": 10,
     "MAX_PAYLOAD": 65_536,
+    "MAX_VALUES": 10_000,
     "INBOX_FRAMES": 1000,
     "INBOX_BYTES": 1_048_576,
     "OUTBOX_FRAMES": 1000,
@@ -38,10 +39,12 @@ DEFAULTS: dict[str, Any] = {
     "ON_VIOLATION": "auto",
     "MAX_VIOLATIONS": 10,
     "MAX_ROOMS": 128,
+    "MAX_ROOM_NAME": 255,
     "MAX_CONNECTIONS_PER_USER": None,
     "CONNECTION_LIMIT_POLICY": "refuse",
     "RATE": "50/s",
     "RATE_BURST": 100,
+    "RATE_BYTES": "1M/s",
     "CHECK_ORIGIN": True,
     "FAST_PATH": True,
     "REVALIDATE": 60,
@@ -101,6 +104,7 @@ SHAPES: dict[str, Shape] = {
     "HEARTBEAT_TIMEOUT": _TIMEOUT,
     "SETUP_TIMEOUT": _TIMEOUT,
     "MAX_PAYLOAD": _COUNT,
+    "MAX_VALUES": _COUNT,
     "INBOX_FRAMES": _COUNT,
     "INBOX_BYTES": _COUNT,
     "OUTBOX_FRAMES": _COUNT,
@@ -109,10 +113,12 @@ SHAPES: dict[str, Shape] = {
     "ON_VIOLATION": Shape((str,), '"auto", "close" or "report"', choices=("auto", "close", "report")),
     "MAX_VIOLATIONS": Shape((int,), "an integer of at least 0", least=0),
     "MAX_ROOMS": _COUNT,
+    "MAX_ROOM_NAME": _COUNT,
     "MAX_CONNECTIONS_PER_USER": dataclasses.replace(_COUNT, says="an integer of at least 1, or None", optional=True),
     "CONNECTION_LIMIT_POLICY": Shape((str,), '"refuse" or "replace"', choices=("refuse", "replace")),
     "RATE": Shape((str,), 'frames per time, such as "50/s", "300/m" or "1000/h", or None', optional=True),
     "RATE_BURST": _COUNT,
+    "RATE_BYTES": Shape((str,), 'bytes per time, such as "1M/s", "500K/s" or "10M/m", or None', optional=True),
     "CHECK_ORIGIN": Shape((bool,), "True or False"),
     "FAST_PATH": Shape((bool,), "True or False"),
     "REVALIDATE": _TIMEOUT,
@@ -121,13 +127,16 @@ SHAPES: dict[str, Shape] = {
 }
 
 
+RATES = {"RATE": parse_rate, "RATE_BYTES": parse_byte_rate}
+
+
 def problem_of(key: str, value: Any) -> str | None:
     """Return what is wrong with the value of a key that there is, as a predicate; None if nothing is."""
     if not SHAPES[key].fits(value):
         return f"should be {SHAPES[key].says}"
-    if key == "RATE":
+    if key in RATES:
         try:
-            parse_rate(value)
+            RATES[key](value)
         except ValueError as error:
             return f"is wrong: {error}"
     return None
@@ -171,6 +180,10 @@ class Conf:
         return int(self._get("MAX_PAYLOAD"))
 
     @property
+    def max_values(self) -> int:
+        return int(self._get("MAX_VALUES"))
+
+    @property
     def inbox_frames(self) -> int:
         return int(self._get("INBOX_FRAMES"))
 
@@ -204,6 +217,10 @@ class Conf:
         return int(self._get("MAX_ROOMS"))
 
     @property
+    def max_room_name(self) -> int:
+        return int(self._get("MAX_ROOM_NAME"))
+
+    @property
     def max_connections_per_user(self) -> int | None:
         value: int | None = self._get("MAX_CONNECTIONS_PER_USER")
         return value
@@ -220,6 +237,11 @@ class Conf:
     @property
     def rate_burst(self) -> int:
         return int(self._get("RATE_BURST"))
+
+    @property
+    def rate_bytes(self) -> str | None:
+        value: str | None = self._get("RATE_BYTES")
+        return value
 
     @property
     def check_origin(self) -> bool:

@@ -9,6 +9,7 @@ Errors raised by wsrt.
     * UnsendableEvent        the event cannot be encoded, or is over 1 MiB (ValueError)
     * ProtocolError          the peer sent something that is no event of the catalog
         * InvalidFrame       not UTF-8, not JSON, or not an envelope
+            * TooManyValues  more JSON values than MAX_VALUES
         * UnknownEvent       an envelope whose event is not in the catalog
         * InvalidData        data that fails the event's model
     * Refused                a handler refuses a request; answered with ``wsrt.error``
@@ -30,6 +31,7 @@ __all__ = [
     "ProtocolError",
     "Refused",
     "TooManyRooms",
+    "TooManyValues",
     "UndeclaredEvent",
     "UnknownEvent",
     "UnknownNamespace",
@@ -86,11 +88,27 @@ class InvalidFrame(ProtocolError):
     """Raised when a frame is not UTF-8, not JSON, or not an envelope."""
 
 
+class TooManyValues(InvalidFrame):
+    """Raised when a frame holds more JSON values than ``max_values``."""
+
+    def __init__(self, ref: Ref | None, limit: int) -> None:
+        super().__init__(ref, (FieldError(loc=[], msg=f"More than {limit} values", type="too_many_values"),))
+
+
 class UnknownEvent(ProtocolError):
-    """Raised when an envelope names an event that is not in the catalog."""
+    """
+    Raised when an envelope names an event that is not in the catalog.
+
+    Attributes:
+        name: of the event.
+    """
 
     code = "unknown_event"
     message = "Unknown event"
+
+    def __init__(self, ref: Ref | None, name: str) -> None:
+        super().__init__(ref)
+        self.name = name
 
 
 class InvalidData(ProtocolError):

@@ -15,6 +15,7 @@ from .backplane import Backplane
 from .delivery.connection import Connection, Owner
 from .delivery.hub import Hub
 from .delivery.tasks import start_task
+from .delivery.turns import Turns
 from .delivery.wheel import TimerWheel
 from .forks import after_fork_in_child
 from .layers import is_local
@@ -40,6 +41,7 @@ class Node:
         self.loop = loop
         self.hub = Hub(loop)
         self.wheel = TimerWheel(loop)
+        self.turns = Turns(loop)
         # Every connection that was accepted, until it is cleaned up; the hub knows those that are set up.
         self.owners: set[Owner] = set()
         # Connections that are not yet known to the hub, each with the commands that came in the meantime: whether one

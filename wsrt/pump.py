@@ -38,7 +38,7 @@ from .protocol import envelope
 from .protocol.catalog import Received
 from .protocol.envelope import Frame, ref_of
 from .protocol.events import Event
-from .protocol.session import SUBPROTOCOL, Session, size_of
+from .protocol.session import SUBPROTOCOL, RawFrame, Session
 from .refusals import NOT_AUTHORIZED, Refusal, refusal_of
 from .types import Limits, Message, Receive, Ref, Scope, Send
 from .users import is_signed_in
@@ -159,7 +159,8 @@ class Pump:
         self._worker = Worker(
             node.loop,
             Inbox(limits.inbox_frames, limits.inbox_bytes),
-            self._handle,
+            node.turns,
+            self._handle_frame,
             owner=self._name,
             on_failed=self._hook_failed,
         )
@@ -233,8 +234,10 @@ class Pump:
                 while True:
                     message = await self._receive()
                     if message["type"] == "websocket.receive":
+                        begun = time.perf_counter()
                         if self.session.is_open:
                             await self._take(message)
+                        await self.node.turns.spend(time.perf_counter() - begun)
                     elif message["type"] == "websocket.disconnect":
                         self._peer_left = True
                         self._peer_code = message.get("code")
@@ -249,17 +252,10 @@ class Pump:
     async def _take(self, message: Message) -> None:
         text = message.get("text")
         frame = text if text is not None else message.get("bytes") or b""
-        try:
-            outcome = self.session.receive_frame(frame, self.node.wheel.time())
-        except Exception:
-            # A validator of the application raised what is no ValueError: a bug of its own, like that of a handler.
-            ledger.count("handlers_failed")
-            logger.exception("an event for %s could not be validated", self._name)
-            self._fail(ref_of(frame))
-            return
+        outcome = self.session.receive_frame(frame, self.node.wheel.time())
         match outcome:
-            case Received():
-                self._worker.put(outcome, size_of(frame))
+            case RawFrame():
+                self._worker.put(outcome, outcome.size)
                 if self._worker.inbox.crowded:
                     # The handlers get a turn; a client that sends faster than they work still fills the inbox.
                     await asyncio.sleep(0)
@@ -269,9 +265,12 @@ class Pump:
             case Frame():
                 self.outbox.put_direct(outcome)
             case Close():
-                ledger.count("connections_closed_by_policy")
-                logger.info("x %s %s %s", self.connection.id, outcome.code, outcome.reason)
-                self.close(outcome)
+                self._close_by_policy(outcome)
+
+    def _close_by_policy(self, close: Close) -> None:
+        ledger.count("connections_closed_by_policy")
+        logger.info("x %s %s %s", self.connection.id, close.code, close.reason)
+        self.close(close)
 
     def close(self, close: Close, *, discard: bool = False, release: bool = False) -> None:
         """
@@ -412,6 +411,9 @@ class Pump:
         hello = self.session.hello(time.time())
         if hello is not None:
             self.outbox.put_direct(hello)
+        # From now on frames may be parsed; what is reserved among those that wait is answered before on_connect runs.
+        self.session.authorize()
+        self._worker.inbox.sift(self._still_waits)
         if self.session.heartbeat is not None:
             self.node.wheel.add(self._tick, self.session.heartbeat.due)
         await self.groups.enter()
@@ -419,6 +421,46 @@ class Pump:
         self.node.register(self.connection)
         await self._commands.settle()
         return self.session.is_open
+
+    def _still_waits(self, item: RawFrame | Work) -> bool:
+        if not isinstance(item, RawFrame):
+            return True
+        outcome = self.session.admit(item)
+        if isinstance(outcome, Frame):
+            self.outbox.put_direct(outcome)
+        return outcome is item
+
+    async def _handle_frame(self, raw: RawFrame) -> None:
+        """Decode a frame, and handle its event or answer what is wrong with it."""
+        try:
+            if self.session.is_heavy(raw):
+                outcome = await self.node.turns.alone(lambda: self._decode_heavy(raw))
+            else:
+                outcome = self.session.decode(raw, self.node.wheel.time())
+        except Exception:
+            # A validator of the application raised what is not a ValueError: a bug of its own, like that of a handler.
+            ledger.count("handlers_failed")
+            logger.exception("an event for %s could not be validated", self._name)
+            self._fail(ref_of(raw.payload))
+            return
+        match outcome:
+            case Received():
+                await self._handle(outcome)
+            case Frame():
+                await self._answer_with(outcome)
+            case Close():
+                self._close_by_policy(outcome)
+
+    def _decode_heavy(self, raw: RawFrame) -> Received | Frame | Close | None:
+        if self.session.close_sent is not None:
+            # Closed while it waited for its turn.
+            ledger.count("frames_unhandled")
+            return None
+        begun = time.thread_time()
+        try:
+            return self.session.decode(raw, self.node.wheel.time())
+        finally:
+            self.session.charge(time.thread_time() - begun)
 
     async def _handle(self, received: Received) -> None:
         handler = self.hooks.handlers[type(received.event)]
@@ -442,10 +484,13 @@ class Pump:
                 ledger.count("requests_unavailable", "a handler could not do its work: %s", error)
             answer = self._refuse(ref, refusal)
         if answer is not None:
-            # A client that reads slowly slows its own handlers down, and is not closed for many large answers.
-            await self.outbox.room()
-            if self.session.is_open:
-                self.outbox.put_direct(answer)
+            await self._answer_with(answer)
+
+    async def _answer_with(self, frame: Frame) -> None:
+        # A client that reads slowly slows its own handlers down, and is not closed for many large answers.
+        await self.outbox.room()
+        if self.session.is_open:
+            self.outbox.put_direct(frame)
 
     def _hook_failed(self) -> None:
         self.close(close_codes.MESSAGE_HANDLING_FAILED)

@@ -41,6 +41,7 @@ class Limits:
     heartbeat_timeout: float | None
     setup_timeout: float | None
     max_payload: int
+    max_values: int
     inbox_frames: int
     inbox_bytes: int
     outbox_frames: int
@@ -51,6 +52,7 @@ class Limits:
     max_rooms: int
     rate: str | None
     rate_burst: int
+    rate_bytes: str | None
     fast_path: bool
 
 

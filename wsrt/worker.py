@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,7 +14,8 @@ from .db import database_care
 from .delivery.inbox import Inbox
 from .delivery.ledger import ledger
 from .delivery.tasks import start_task
-from .protocol.catalog import Received
+from .delivery.turns import Turns
+from .protocol.session import RawFrame
 
 FINISH_SECONDS = 5.0
 """How long handlers may go on for a connection that is gone."""
@@ -33,21 +35,24 @@ class Worker:
 
     Args:
         inbox: of the connection.
-        handle: called with each event.
+        turns: of the loop.
+        handle: called with each frame.
         on_failed: called when a task ended that should not have; must close.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        inbox: Inbox[Received | Work],
-        handle: Callable[[Received], Coroutine[Any, Any, None]],
+        inbox: Inbox[RawFrame | Work],
+        turns: Turns,
+        handle: Callable[[RawFrame], Coroutine[Any, Any, None]],
         *,
         owner: str,
         on_failed: Callable[[], None],
     ) -> None:
         self.inbox = inbox
         self._loop = loop
+        self._turns = turns
         self._handle = handle
         self._owner = owner
         self._on_failed = on_failed
@@ -60,8 +65,8 @@ class Worker:
         """Whether nothing is being worked on, and nothing waits."""
         return self._task is None and not self.inbox
 
-    def put(self, item: Received | Work, size: int | None) -> None:
-        """Have an event handled, or something else done, when its turn comes."""
+    def put(self, item: RawFrame | Work, size: int | None) -> None:
+        """Have a frame handled, or something else done, when its turn comes."""
         self.inbox.put(item, size)
         self.start()
 
@@ -99,8 +104,10 @@ class Worker:
             await database_care.run(first)
         while self.inbox:
             item = self.inbox.get()
-            work = functools.partial(self._handle, item) if isinstance(item, Received) else item
+            begun = time.perf_counter()
+            work = functools.partial(self._handle, item) if isinstance(item, RawFrame) else item
             await database_care.run(work)
+            await self._turns.spend(time.perf_counter() - begun)
         # Nothing was awaited since the inbox was seen empty: whatever comes now starts the next task.
         self._task = None
 

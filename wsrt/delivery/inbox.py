@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -49,6 +50,14 @@ class Inbox(Generic[T]):
         else:
             self._size -= size
         return item
+
+    def sift(self, keep: Callable[[T], bool]) -> None:
+        """Take out the items that ``keep`` refuses; it is asked oldest first."""
+        items, self._items = self._items, collections.deque()
+        self._size = self._uncounted = 0
+        for item, size in items:
+            if keep(item):
+                self.put(item, size)
 
     def clear(self) -> int:
         """Drop everything; return how many items that were."""

@@ -12,7 +12,6 @@ import gc
 import hashlib
 import json
 import math
-import re
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,16 +19,29 @@ from typing import Any
 from pydantic import BaseModel, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import JsonSchemaMode
-from pydantic_core import core_schema, from_json
+from pydantic_core import core_schema, from_json, to_json
 
-from ..exceptions import DeclarationError, InvalidData, InvalidFrame, UndeclaredEvent, UnknownEvent, UnknownNamespace
+from ..exceptions import (
+    DeclarationError,
+    InvalidData,
+    InvalidFrame,
+    TooManyValues,
+    UndeclaredEvent,
+    UnknownEvent,
+    UnknownNamespace,
+)
 from ..types import Ref
-from .envelope import as_text, peek, ref_of, ref_schema
-from .errors import field_errors
+from .bounds import BoundedValidator, TooMuchWork, has_too_many_values
+from .envelope import as_text, read_envelope, ref_of, ref_schema
+from .errors import MAX_BUILT, TOO_COMPLEX, UNEXPLAINED, field_errors, shortened
 from .events import Event, RootEvent, is_finite, meta, require_instance
+from .numbers import may_be_infinite
 from .schema import Schema, as_plain, without_words
 
 __all__ = ["Catalog", "Namespace", "Received", "namespaces"]
+
+MAX_VALUES = 10_000
+"""JSON values of one frame, where no limit is given."""
 
 
 class Received:
@@ -68,20 +80,26 @@ class Catalog:
         self._replies = replies or {}
         self._shown = shown
 
-    def decode(self, frame: str | bytes) -> Received:
+    def decode(self, frame: str | bytes, max_values: int = MAX_VALUES) -> Received:
         """
         Return the event in a frame; a binary one is read as UTF-8 text (S8).
 
+        Args:
+            max_values: how many JSON values it may hold.
+
         Raises:
-            InvalidFrame: it is no envelope.
+            InvalidFrame: it is not an envelope.
+            TooManyValues: it holds more than ``max_values``.
             UnknownEvent: its event is not in ``receives``.
             InvalidData: its data fails the model.
         """
         text = as_text(frame)
+        if has_too_many_values(text, max_values):
+            raise TooManyValues(ref_of(text), max_values)
         try:
-            envelope = self._adapter.validate_json(text)
-        except ValidationError as error:
-            raise self._explain(text, error) from None
+            envelope = self._validator.validate(text)
+        except ValidationError:
+            raise self._explain(text) from None
         name = envelope["event"]
         model = self.receives[name]
         event = envelope.get("data")
@@ -90,9 +108,14 @@ class Catalog:
                 event = self._missing_data(model)
             except ValidationError as error:
                 raise InvalidData(envelope.get("ref"), field_errors(error, model, {}, depth=0)) from None
-        if _LOOKS_INFINITE.search(text) and not (is_finite(_parsed(text)) and is_finite(event.model_dump())):
+        if may_be_infinite(text, model) and not (is_finite(_parsed(text)) and is_finite(event.model_dump())):
             raise InvalidFrame(envelope.get("ref"))
         return Received(name, event, envelope.get("ref"))
+
+    @property
+    def is_recursive(self) -> bool:
+        """Whether a frame of any size may take long, because of a recursive union."""
+        return self._validator.is_recursive
 
     @functools.cached_property
     def schema_hash(self) -> str:
@@ -123,7 +146,7 @@ class Catalog:
             raise UndeclaredEvent(_undeclared(event, "this consumer", self.sends))
 
     @functools.cached_property
-    def _adapter(self) -> TypeAdapter[Any]:
+    def _validator(self) -> BoundedValidator:
         # Made at first use: by then every forward reference of the models can be resolved.
         receives = self.receives
 
@@ -147,27 +170,32 @@ class Catalog:
                     discriminator="event",
                 )
 
-        return TypeAdapter(Envelope)
+        return BoundedValidator(TypeAdapter(Envelope).core_schema, "event")
 
     def _missing_data(self, model: type[Event]) -> Event:
         # Missing data stands for {}; where the data is no object, for the model's default.
         return model() if issubclass(model, RootEvent) else model.model_validate({})
 
-    def _explain(self, frame: str, error: ValidationError) -> InvalidFrame | UnknownEvent | InvalidData:
+    def _explain(self, text: str) -> InvalidFrame | UnknownEvent | InvalidData:
         # The slow path: find out what a frame that failed was meant to be.
         try:
-            name, ref = peek(frame)
-        except InvalidFrame:
-            return InvalidFrame(ref_of(frame))
+            envelope = from_json(text)
+            name, ref = read_envelope(envelope)
+        except (InvalidFrame, ValueError):
+            return InvalidFrame(ref_of(text))
         model = self.receives.get(name)
         if model is None:
-            return UnknownEvent(ref)
-        # peek() parsed the same text, so it is an object of JSON.
-        return InvalidData(ref, field_errors(error, model, from_json(frame).get("data")))
-
-
-_LOOKS_INFINITE = re.compile(r"[0-9][eE]\+?[0-9]{3}|[0-9]{300}|[nN][aA][nN]|[iI][nN][fF]")
-"""What a frame needs for a number that is not finite: in JSON's own numbers, and in strings that become numbers."""
+            return UnknownEvent(ref, name)
+        data = envelope.get("data")
+        try:
+            error = self._validator.explain(text, envelope)
+            if error is not None and error.error_count() > MAX_BUILT:
+                # Pydantic builds all of them or none.
+                shorter = {**envelope, "data": shortened(data, model)}
+                error = self._validator.explain(to_json(shorter).decode(), shorter)
+        except TooMuchWork:
+            return InvalidData(ref, (TOO_COMPLEX,))
+        return InvalidData(ref, (UNEXPLAINED,) if error is None else field_errors(error, model, data))
 
 
 class Namespace:

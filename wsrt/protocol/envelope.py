@@ -174,6 +174,20 @@ def peek(frame: str | bytes) -> tuple[str, Ref | None]:
     return envelope["event"], envelope.get("ref")
 
 
+def read_envelope(envelope: Any) -> tuple[str, Ref | None]:
+    """
+    Return event name and ref of a frame that was parsed already.
+
+    Raises:
+        InvalidFrame: it is not an envelope.
+    """
+    try:
+        read = _ENVELOPE.validate_python(envelope)
+    except ValidationError:
+        raise InvalidFrame from None
+    return read["event"], read.get("ref")
+
+
 _HALF = re.compile(
     r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f][0-9a-f]{2}", re.IGNORECASE
 )

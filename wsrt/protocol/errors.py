@@ -12,10 +12,20 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic_core import ErrorDetails, PydanticKnownError
 
 from ..types import FieldError
+from .bounds import VISIT
 from .events import Event
 
 MAX_ERRORS = 20
-"""Entries of one answer: a frame of 64 KiB can hold tens of thousands of wrong items."""
+"""Entries of one answer: a frame of 64 KiB can hold thousands of undeclared keys."""
+
+MAX_BUILT = 100
+"""Errors that are built in order to show a part of them."""
+
+TOO_COMPLEX = FieldError(loc=[], msg="Too many ways to match a recursive union", type="too_complex")
+"""Shown for data that a recursive union may match in so many ways that it was not tried to the end."""
+
+UNEXPLAINED = FieldError(loc=[], msg="Invalid, with too many errors to list", type="too_many_errors")
+"""Shown where finding the errors would cost too much."""
 
 OWN_TEXT = {"value_error": "Value error, ", "assertion_error": "Assertion failed, "}
 """Types whose message is the validator's own text, with what Pydantic writes before it."""
@@ -33,12 +43,30 @@ def field_errors(error: ValidationError, model: type[Event], data: Any, *, depth
         depth: how many parts of a location lead to the data: 2 within an envelope, its event and "data".
     """
     declared = declared_names(model)
-    details = error.errors(include_url=False, include_input=False)
+    details = [
+        detail
+        for detail in error.errors(include_url=False, include_input=False)
+        if VISIT not in detail["loc"] and (not depth or detail["loc"][1:2] == ("data",))
+    ]
     return tuple(
         FieldError(loc=_location(detail["loc"][depth:], data, declared), msg=_render(detail), type=detail["type"])
         for detail in details[:MAX_ERRORS]
-        if not depth or detail["loc"][1:2] == ("data",)
     )
+
+
+def shortened(data: Any, model: type[Event]) -> Any:
+    """Return parsed data without most of the keys that no model declares: of each object the first MAX_ERRORS stay."""
+    declared = declared_names(model)
+
+    def shorten(value: Any) -> Any:
+        if isinstance(value, list):
+            return [shorten(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        dropped = frozenset([key for key in value if key not in declared][MAX_ERRORS:])
+        return {key: shorten(item) for key, item in value.items() if key not in dropped}
+
+    return shorten(data)
 
 
 @functools.cache

@@ -1,10 +1,11 @@
-"""The inbound rate: a token bucket. Time is an argument, in seconds of any clock."""
+"""The inbound rates: token buckets. Time is an argument, in seconds of any clock."""
 
 from __future__ import annotations
 
 import re
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+UNITS = {"": 1, "K": 1_000, "M": 1_000_000}
 
 
 def parse_rate(rate: str | None) -> float | None:
@@ -12,19 +13,34 @@ def parse_rate(rate: str | None) -> float | None:
     Return frames per second for "50/s", "300/m" or "1000/h"; None for no limit.
 
     Raises:
-        ValueError: it is nothing of the kind.
+        ValueError: it is not a rate.
     """
+    return _parse(rate, ("",), "50/s")
+
+
+def parse_byte_rate(rate: str | None) -> float | None:
+    """
+    Return bytes per second for "1M/s", "500K/s" or "10M/m"; None for no limit. K is 1,000 and M is 1,000,000.
+
+    Raises:
+        ValueError: it is not a rate.
+    """
+    return _parse(rate, ("", "K", "M"), "1M/s")
+
+
+def _parse(rate: str | None, units: tuple[str, ...], example: str) -> float | None:
     if rate is None:
         return None
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)/([smh])", rate, re.ASCII)
-    if match is None or not float(match[1]):
-        raise ValueError(f'a rate is a number above 0 with "/s", "/m" or "/h", such as "50/s", not {rate!r}')
-    return float(match[1]) / SECONDS[match[2]]
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KM]?)/([smh])", rate, re.ASCII)
+    if match is None or not float(match[1]) or match[2] not in units:
+        number = "a number above 0, perhaps with K or M," if len(units) > 1 else "a number above 0"
+        raise ValueError(f'a rate is {number} with "/s", "/m" or "/h", such as "{example}", not {rate!r}')
+    return float(match[1]) * UNITS[match[2]] / SECONDS[match[3]]
 
 
 class TokenBucket:
     """
-    Lets ``burst`` frames through at once, and ``rate`` a second in the long run.
+    Lets a burst through at once, and ``rate`` a second in the long run.
 
     Args:
         rate: tokens a second.
@@ -34,17 +50,21 @@ class TokenBucket:
 
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
-    def __init__(self, rate: float, burst: int, now: float) -> None:
+    def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate = rate
         self._burst = burst
         self._tokens = float(burst)
         self._at = now
 
-    def take(self, now: float) -> bool:
-        """Take a token; return whether there was one."""
+    def take(self, now: float, tokens: float = 1.0) -> bool:
+        """Take tokens; return whether there were enough. Nothing is taken if not."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
-        if self._tokens < 1:
+        if self._tokens < tokens:
             return False
-        self._tokens -= 1
+        self._tokens -= tokens
         return True
+
+    def charge(self, tokens: float) -> None:
+        """Take tokens for what was done already. What is missing is owed: later tokens pay it first."""
+        self._tokens -= tokens

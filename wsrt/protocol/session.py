@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import enum
 from typing import Any
 
 from .. import close_codes
 from ..close_codes import Close
-from ..exceptions import InvalidData, InvalidFrame, ProtocolError, UnknownEvent
+from ..exceptions import InvalidData, InvalidFrame, ProtocolError, TooManyValues, UnknownEvent
 from ..types import Limits, Ref
+from .bounds import has_too_many_values
 from .catalog import Catalog, Received
-from .envelope import Frame, error, peek, reserved
+from .envelope import Frame, as_text, error, peek, reserved
 from .heartbeat import Beat, Heartbeat
-from .rate import TokenBucket, parse_rate
+from .rate import TokenBucket, parse_byte_rate, parse_rate
 
-__all__ = ["SUBPROTOCOL", "Session", "State"]
+__all__ = ["SUBPROTOCOL", "RawFrame", "Session", "State"]
 
 SUBPROTOCOL = "wsrt.v1"
 """Clients that offer it get the reserved events: hello, heartbeat, errors instead of closes."""
 
 MINUTE = 60.0
 
+FAILURE_FRAMES = 5
+FAILURE_BYTES = 4
+"""What a frame that fails costs: so many frames, and so many times its bytes."""
+
+HEAVY_BYTES = 4096
+"""Frames of this size take a tenth of a millisecond, and may take a hundred times that."""
+
+MAX_RESERVED_BYTES = 16_384
+"""The greatest reserved frame that is handled on arrival; there is no reason to send a larger one."""
+
+BYTES_PER_SECOND = 10_000_000
+"""What processor time costs: as many bytes as it takes to decode at a low speed."""
+
 CLOSES: dict[type[ProtocolError], Close] = {
     InvalidFrame: close_codes.INVALID_MESSAGE_PAYLOAD,
+    TooManyValues: close_codes.MESSAGE_TOO_LARGE,
     UnknownEvent: close_codes.UNKNOWN_EVENT,
     InvalidData: close_codes.INVALID_EVENT_DATA,
 }
@@ -39,12 +53,29 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
+class RawFrame:
+    """
+    A frame that waits for its turn, as it was received.
+
+    Attributes:
+        payload: an ASCII string, or bytes: a string with other characters takes up to four times its size.
+        size: the number of its bytes.
+    """
+
+    __slots__ = ("payload", "size")
+
+    def __init__(self, frame: str | bytes) -> None:
+        # Lone surrogates are kept, and refused when the frame is decoded.
+        self.payload = frame if isinstance(frame, bytes) or frame.isascii() else frame.encode("utf-8", "surrogatepass")
+        self.size = len(self.payload)
+
+
 class Session:
     """
     State of one connection, without I/O.
 
-    Feed it with receive_frame() and tick(); what they return is what is to be done: a Received goes to the handlers, a
-    Frame to the client, a Close ends the connection.
+    Feed it with receive_frame(), decode() and tick(); what they return is what is to be done: a RawFrame waits for its
+    turn and goes to decode(), a Received goes to the handlers, a Frame to the client, a Close ends the connection.
 
     Args:
         catalog: the events of the consumer.
@@ -81,7 +112,12 @@ class Session:
         if (extended or can_ping) and limits.heartbeat is not None and limits.heartbeat_timeout is not None:
             self.heartbeat = Heartbeat(limits.heartbeat, limits.heartbeat_timeout, now, jitter)
         rate = parse_rate(limits.rate)
-        self._rate = None if rate is None else TokenBucket(rate, limits.rate_burst, now)
+        self._frames = None if rate is None else TokenBucket(rate, limits.rate_burst, now)
+        byte_rate = parse_byte_rate(limits.rate_bytes)
+        # What arrives within a second at once, and always two frames of the greatest size.
+        self._bytes = None if byte_rate is None else TokenBucket(byte_rate, max(byte_rate, 2 * limits.max_payload), now)
+        # Nothing of a client is parsed before it is authorized.
+        self._may_parse = False
 
         # When the reported violations of the last minute happened.
         self._violations: collections.deque[float] = collections.deque()
@@ -89,24 +125,62 @@ class Session:
 
     # Public methods for receiving.
 
-    def receive_frame(self, frame: str | bytes, now: float) -> Received | Frame | Close | None:
+    def receive_frame(self, frame: str | bytes, now: float) -> RawFrame | Frame | Close | None:
         """
-        Take in one frame; binary ones are read as UTF-8 text.
+        Take in one frame.
 
         Returns:
-            Received for an event, Frame for an answer that goes out at once, Close, or None for nothing to do.
+            RawFrame for what is to be decoded in its turn, Frame for an answer that goes out at once, Close, or None
+            for nothing to do.
         """
         self.receive_life(now)
-        if self._rate is not None and not self._rate.take(now):
+        if self._frames is not None and not self._frames.take(now):
             return self._rate_exceeded(frame, now)
-        if size_of(frame) > self.limits.max_payload:
+        raw = RawFrame(frame)
+        if raw.size > self.limits.max_payload:
             return close_codes.MESSAGE_TOO_LARGE
+        if self._bytes is not None and not self._bytes.take(now, raw.size):
+            return self._rate_exceeded(frame, now)
+        return self.admit(raw)
+
+    def authorize(self) -> None:
+        """The client may connect: from now on its frames are parsed."""
+        self._may_parse = True
+
+    def admit(self, raw: RawFrame) -> RawFrame | Frame | None:
+        """
+        Handle a reserved frame ahead of those that wait; call it again for these after authorize().
+
+        Returns:
+            The frame itself if it waits for its turn, else the answer, or None for nothing to do.
+        """
+        found = self._read_reserved(raw)
+        return raw if found is None else self._answer_reserved(*found)
+
+    def is_heavy(self, raw: RawFrame) -> bool:
+        """Return whether a frame may take so long to decode that others should run in between."""
+        return raw.size >= HEAVY_BYTES or self.catalog.is_recursive
+
+    def decode(self, raw: RawFrame, now: float) -> Received | Frame | Close | None:
+        """
+        Decode a frame whose turn has come.
+
+        Returns:
+            Received for an event, Frame for an answer, Close, or None for nothing to do.
+        """
         try:
-            return self.catalog.decode(frame)
+            return self.catalog.decode(raw.payload, self.limits.max_values)
         except UnknownEvent as problem:
-            return self._receive_reserved(frame) if self._is_reserved(frame) else self._violation(problem, now)
+            if self.extended and problem.name in RESERVED_INBOUND:
+                return self._answer_reserved(problem.name, problem.ref)
+            return self._violation(problem, raw, now)
         except ProtocolError as problem:
-            return self._violation(problem, now)
+            return self._violation(problem, raw, now)
+
+    def charge(self, seconds: float) -> None:
+        """Charge the client for the processor time that one of its frames took to decode."""
+        if self._bytes is not None:
+            self._bytes.charge(seconds * BYTES_PER_SECOND)
 
     def receive_life(self, now: float) -> None:
         """The peer was heard of, by a ping or pong of the protocol."""
@@ -170,11 +244,23 @@ class Session:
 
     # Private methods for receiving.
 
-    def _is_reserved(self, frame: str | bytes) -> bool:
-        return self.extended and peek(frame)[0] in RESERVED_INBOUND
+    def _read_reserved(self, raw: RawFrame) -> tuple[str, Ref | None] | None:
+        """Return name and ref of a reserved event, None for any other frame."""
+        if not (self.extended and self._may_parse) or raw.size > MAX_RESERVED_BYTES:
+            return None
+        marker: Any = RESERVED_MARKER if isinstance(raw.payload, str) else RESERVED_MARKER.encode()
+        if marker not in raw.payload:
+            return None
+        try:
+            text = as_text(raw.payload)
+            if has_too_many_values(text, self.limits.max_values):
+                return None
+            name, ref = peek(text)
+        except InvalidFrame:
+            return None
+        return (name, ref) if name in RESERVED_INBOUND else None
 
-    def _receive_reserved(self, frame: str | bytes) -> Frame | None:
-        name, ref = peek(frame)
+    def _answer_reserved(self, name: str, ref: Ref | None) -> Frame | None:
         if name == "wsrt.ping":
             return PONG if ref is None else reserved("wsrt.pong", {}, ref=ref)
         # wsrt.pong: any frame is life, and it was noted. wsrt.resume: no room keeps history yet, nothing to claim.
@@ -184,13 +270,22 @@ class Session:
         # Requests over the rate count as violations too: a limit that a ref lifts would be none.
         if not self._reports or not self._report(now):
             return close_codes.RATE_LIMIT_EXCEEDED
-        ref: Ref | None = None
-        if size_of(frame) <= self.limits.max_payload:
-            with contextlib.suppress(InvalidFrame):
-                ref = peek(frame)[1]
-        return error("rate_limited", close_codes.RATE_LIMIT_EXCEEDED.reason, ref=ref)
+        return error("rate_limited", close_codes.RATE_LIMIT_EXCEEDED.reason, ref=self._ref_of(frame))
 
-    def _violation(self, problem: ProtocolError, now: float) -> Frame | Close:
+    def _ref_of(self, frame: str | bytes) -> Ref | None:
+        if not self._may_parse or size_of(frame) > self.limits.max_payload:
+            return None
+        try:
+            return peek(frame)[1]
+        except InvalidFrame:
+            return None
+
+    def _violation(self, problem: ProtocolError, raw: RawFrame, now: float) -> Frame | Close:
+        # Requests pay as well. They don't close by themselves, but the rate does.
+        if self._frames is not None:
+            self._frames.charge(FAILURE_FRAMES - 1)
+        if self._bytes is not None:
+            self._bytes.charge((FAILURE_BYTES - 1) * raw.size)
         if problem.ref is None:
             if not self._reports:
                 return CLOSES[type(problem)]
@@ -206,6 +301,9 @@ class Session:
         violations.append(now)
         return len(violations) <= self.limits.max_violations
 
+
+RESERVED_MARKER = '"wsrt.'
+"""In every reserved frame, but for those that escape the letters of the name: they are answered in their turn."""
 
 RESERVED_INBOUND = frozenset({"wsrt.ping", "wsrt.pong", "wsrt.resume"})
 PING = reserved("wsrt.ping", {})

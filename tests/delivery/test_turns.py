@@ -1,0 +1,66 @@
+"""Turns: work that never waits gives way to others."""
+
+from __future__ import annotations
+
+import asyncio
+
+from wsrt.delivery.turns import TURN_SECONDS, Turns
+
+
+class Ticks:
+    """Counts the turns of the loop."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._loop = asyncio.get_running_loop()
+        self._tick()
+
+    def _tick(self) -> None:
+        self.number += 1
+        self._loop.call_soon(self._tick)
+
+
+async def test_spend() -> None:
+    """Little work is free; once it adds up, whoever works gives the loop a turn, and begins again."""
+    turns, ticks = Turns(asyncio.get_running_loop()), Ticks()
+    begun = ticks.number
+    await turns.spend(TURN_SECONDS / 2)
+    assert ticks.number == begun
+    await turns.spend(TURN_SECONDS / 2)
+    assert ticks.number == begun + 1
+    await turns.spend(TURN_SECONDS / 2)
+    assert ticks.number == begun + 1
+
+
+async def test_budget_is_shared() -> None:
+    """Many that work a little each count together."""
+    turns, ticks = Turns(asyncio.get_running_loop()), Ticks()
+    done: list[int] = []
+
+    async def work() -> None:
+        for _ in range(4):
+            await turns.spend(TURN_SECONDS / 2)
+            done.append(ticks.number)
+
+    await asyncio.gather(*(work() for _ in range(10)))
+    # Alone each would be done in two turns.
+    assert len(set(done)) >= 4
+
+
+async def test_alone() -> None:
+    """Long work is done one at a time, each in a turn of its own, in the order in which it was asked for."""
+    turns, ticks = Turns(asyncio.get_running_loop()), Ticks()
+    done: list[tuple[int, int]] = []
+    await asyncio.gather(
+        *(turns.alone(lambda number=number: done.append((number, ticks.number))) for number in range(5))
+    )
+    assert [number for number, _ in done] == list(range(5))
+    assert len({tick for _, tick in done}) == 5
+
+
+async def test_alone_after_a_failure() -> None:
+    """Work that fails holds nobody up."""
+    turns = Turns(asyncio.get_running_loop())
+    results = await asyncio.gather(turns.alone(lambda: 1 // 0), turns.alone(lambda: "done"), return_exceptions=True)
+    assert isinstance(results[0], ZeroDivisionError)
+    assert results[1] == "done"

@@ -18,6 +18,7 @@ from django.utils.functional import SimpleLazyObject
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsrt import Event, InvalidRoom, add_to_room, presence, publish_to_room, remove_from_room
 from wsrt import addresses as to
 from wsrt.addresses import (
     Audience,
@@ -337,6 +338,31 @@ def test_unusable_text(kind: Any, text: str) -> None:
     """An empty name, and one that UTF-8 cannot carry, raise ValueError."""
     with pytest.raises(ValueError, match=r"must not be empty|UTF-8"):
         kind(text)
+
+
+def test_long_room(settings: Any) -> None:
+    """A room name has a limit in bytes; the error says so, and doesn't quote the name."""
+    assert to.Room("x" * 255).name
+    with pytest.raises(InvalidRoom, match=r"255 bytes \(MAX_ROOM_NAME\), this one has 256") as caught:
+        to.Room("é" * 128)
+    assert "é" not in str(caught.value)
+    settings.WSRT = {"MAX_ROOM_NAME": 3}
+    assert to.Room("abc")
+    for call in (
+        lambda: publish_to_room("abcd", Event()),
+        lambda: add_to_room(to.User(1), "abcd", namespace="x"),
+        lambda: remove_from_room(to.User(1), "abcd", namespace="x"),
+        lambda: to.Room("a") | to.Room("abcd"),
+    ):
+        with pytest.raises(InvalidRoom):
+            call()
+
+
+async def test_presence_of_a_long_room() -> None:
+    """Presence asks for no such room either."""
+    for question in (presence.amembers("x" * 256), presence.acount("x" * 256)):
+        with pytest.raises(InvalidRoom):
+            await question
 
 
 @pytest.mark.parametrize("kind", [to.Room, to.Connection])

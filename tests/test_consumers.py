@@ -925,6 +925,41 @@ async def test_room_limit() -> None:
             await client.consumer.join(5)
 
 
+async def test_room_limit_at_once() -> None:
+    """Joins that are under way count for the limit, each room once; one that fails makes room for another."""
+
+    class Asking(Base):
+        max_rooms = 5
+
+        async def authorize_room(self, room: str) -> bool:
+            await asyncio.sleep(0)
+            return room != "shut"
+
+    async with connect(Asking) as client:
+        with pytest.raises(PermissionDenied):
+            await client.consumer.join("shut")
+        rooms = ["a", "a", *map(str, range(500))]
+        results = await asyncio.gather(*map(client.consumer.join, rooms), return_exceptions=True)
+        assert len(client.consumer.rooms) == 5
+        assert results[:6] == [None] * 6
+        assert all(isinstance(result, TooManyRooms) for result in results[6:])
+        await client.consumer.leave("a")
+        await client.consumer.join("b")
+
+
+@pytest.mark.parametrize("name", ["", "wsrt.x", "x" * 256, "\ud800"])
+async def test_room_name_of_a_client(name: str) -> None:
+    """A string of a client that can't be the name of a room refuses its request, whatever it was meant for."""
+    async with connect(Base) as client:
+        for use in (
+            lambda consumer: consumer.join(name),
+            lambda consumer: consumer.publish_to_room(name, Number(value=1)),
+            lambda consumer: consumer.publish_to_others(name, Number(value=1)),
+        ):
+            with pytest.raises(RequestRefused, match="invalid_data"):
+                await do(client, use)
+
+
 async def test_disconnect_many() -> None:
     """One disconnect closes all, whatever goes wrong with one of them (R8, D9)."""
 

@@ -344,10 +344,11 @@ async def test_answers_are_never_skipped() -> None:
 
 async def test_many_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands are bounded, and the client does not pay for them: it is closed 1011 and comes back (D7)."""
-    monkeypatch.setattr(pump, "MAX_COMMANDS", 10)
+    monkeypatch.setattr(pump, "MAX_COMMANDS", 4)
 
     class Busy(Quiet):
         inbox_frames = 5
+        max_rooms = 3
 
         @on
         async def go(self, event: Go) -> None:
@@ -366,6 +367,27 @@ async def test_many_commands(monkeypatch: pytest.MonkeyPatch) -> None:
         client.consumer._pump.command("add_to_room", {"room": "one more"})
         await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
         client.consumer._pump._worker._task.cancel()
+
+
+async def test_commands_for_every_room() -> None:
+    """A connection can be put into as many rooms as it may be in, all at once, while a handler runs."""
+
+    class Busy(Quiet):
+        async def on_connect(self) -> None:
+            self.begun, self.gate = asyncio.Event(), asyncio.Event()
+
+        @on
+        async def go(self, event: Go) -> None:
+            self.begun.set()
+            await self.gate.wait()
+
+    async with connect(Busy) as client:
+        await client.send(Go())
+        await client.consumer.begun.wait()
+        for number in range(client.consumer.max_rooms):
+            client.consumer._pump.command("add_to_room", {"room": str(number)})
+        client.consumer.gate.set()
+        await aeventually(lambda: len(client.consumer.rooms) == client.consumer.max_rooms, "the rooms")
 
 
 async def test_set_up_that_publishes_much() -> None:

@@ -19,6 +19,7 @@ from .control import (
 from .exceptions import (
     BackplaneUnavailable,
     DeclarationError,
+    InvalidRoom,
     Refused,
     TooManyRooms,
     UndeclaredEvent,
@@ -51,6 +52,7 @@ __all__ = [
     "Closed",
     "DeclarationError",
     "Event",
+    "InvalidRoom",
     "Publication",
     "Reconnect",
     "Refused",

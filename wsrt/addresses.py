@@ -16,11 +16,14 @@ namespace stands beside it at the call, and no name of one namespace reaches ano
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import re
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from .exceptions import InvalidRoom
 
 __all__ = ["Audience", "Connection", "Everyone", "Room", "User", "UserKey", "node_of", "user_key"]
 
@@ -32,6 +35,10 @@ MAX_GROUP_NAME = 99
 
 auth_user_model: Callable[[], str] = str
 """Returns AUTH_USER_MODEL. ``wsrt.conf`` sets it (until then no model is meant): this module doesn't know Django."""
+
+
+max_room_name: Callable[[], int] = functools.partial(int, 255)
+"""Returns MAX_ROOM_NAME, in bytes of UTF-8. ``wsrt.conf`` sets it."""
 
 
 class UserKey(str):
@@ -83,16 +90,25 @@ class Audience:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Room(Audience):
-    """The connections that joined a room. Any non-empty string is a name, but for those that begin with "wsrt."."""
+    """
+    The connections that joined a room.
+
+    Args:
+        name: any non-empty string of at most MAX_ROOM_NAME bytes that doesn't begin with ``wsrt.``.
+
+    Raises:
+        TypeError: the name is not a string.
+        InvalidRoom: the string can't be a name.
+    """
 
     name: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise TypeError(f"a room name is a string, not {type(self.name).__name__}; str() it where you publish")
-        _require_text("a room name", self.name)
-        if self.name.startswith(RESERVED):
-            raise ValueError(f"room names that begin with {RESERVED!r} are reserved: {self.name!r}")
+        problem = _problem_of_room(self.name)
+        if problem is not None:
+            raise InvalidRoom(problem)
 
     def groups(self, namespace: str) -> frozenset[str]:
         return frozenset([group_name("room", namespace, self.name)])
@@ -376,6 +392,20 @@ def _combine(operator: str, left: Audience, right: object) -> Audience:
 
 def _parts(audience: Audience) -> tuple[Audience, ...]:
     return audience.parts if isinstance(audience, AnyOf) else (audience,)
+
+
+def _problem_of_room(name: str) -> str | None:
+    """Return what is wrong with the name of a room; None if nothing is. The name isn't quoted: clients send them."""
+    limit = max_room_name()
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "a room name must be encodable as UTF-8"
+    if not size:
+        return "a room name must not be empty"
+    if size > limit:
+        return f"a room name must not be longer than {limit} bytes (MAX_ROOM_NAME), this one has {size}"
+    return f"room names that begin with {RESERVED!r} are reserved" if name.startswith(RESERVED) else None
 
 
 def _require_text(what: str, text: str) -> None:

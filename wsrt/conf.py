@@ -274,3 +274,4 @@ class Conf:
 conf = Conf()
 
 addresses.auth_user_model = lambda: str(settings.AUTH_USER_MODEL)
+addresses.max_room_name = lambda: conf.max_room_name

@@ -14,6 +14,7 @@ Errors raised by wsrt.
         * InvalidData        data that fails the event's model
     * Refused                a handler refuses a request; answered with ``wsrt.error``
         * TooManyRooms       the connection is in MAX_ROOMS rooms already
+        * InvalidRoom        the string can't be the name of a room (also a ValueError)
     * BackplaneUnavailable   the channel layer did not take a publication or a join
 
 Misuse by the programmer is another branch than misbehaviour of the peer: only a ProtocolError closes by policy.
@@ -28,6 +29,7 @@ __all__ = [
     "DeclarationError",
     "InvalidData",
     "InvalidFrame",
+    "InvalidRoom",
     "ProtocolError",
     "Refused",
     "TooManyRooms",
@@ -140,6 +142,17 @@ class TooManyRooms(Refused):
 
     def __init__(self, limit: int) -> None:
         super().__init__("forbidden", f"A connection may be in {limit} rooms at most")
+
+
+class InvalidRoom(Refused, ValueError):
+    """
+    Raised for a string that can't be the name of a room: empty, reserved, over MAX_ROOM_NAME bytes, or not UTF-8.
+
+    Names often come from clients: in a handler it refuses the request like any other Refused.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("invalid_data", message)
 
 
 class BackplaneUnavailable(WsrtError):

@@ -51,7 +51,7 @@ HANDSHAKE_SECONDS = 2.0
 """How long we wait for the peer to answer our close."""
 
 MAX_COMMANDS = 100
-"""Control commands that may wait for the handlers of one connection."""
+"""Control commands that may wait for the handlers of one connection, besides two for each room that it may be in."""
 
 LINGER_SECONDS = 12.0
 """After how long a socket that we closed is cut: longer than servers take for the closing handshake."""
@@ -547,7 +547,7 @@ class Pump:
 
     def submit(self, work: Work) -> bool:
         """Run something in the order of the handlers; return whether it will be."""
-        if self.session.is_open and self._worker.inbox.uncounted >= MAX_COMMANDS:
+        if self.session.is_open and self._worker.inbox.uncounted >= MAX_COMMANDS + 2 * self.limits.max_rooms:
             self.commands_overflowed()
         if self.session.is_open:
             self._worker.put(work, None)

@@ -17,7 +17,7 @@ from wsrt import Event, TypedEventConsumer, apublish_to_room, publish_to_room, w
 from wsrt import addresses as to
 from wsrt.backplane import Backplane
 from wsrt.layers import drop_layer, layer_of_loop
-from wsrt.node import Node, call_in_loop, current_node, nodes
+from wsrt.node import Node, current_node, nodes
 from wsrt.protocol.envelope import Frame
 from wsrt.testing import connect
 from wsrt.wire import CommandMessage, PublishMessage
@@ -113,7 +113,8 @@ async def test_call_in_a_closed_loop() -> None:
     loop = asyncio.new_event_loop()
     node = Node(loop)
     loop.close()
-    call_in_loop(node, pytest.fail, "called")
+    node.post(PublishMessage("nodes", to.Room("a"), Frame("{}"), None))
+    assert len(node.mailbox) == 0
 
 
 async def test_no_backplane_in_one_process() -> None:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import contextlib
 import itertools
 import secrets
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from . import wire
 from .backplane import Backplane
 from .delivery.connection import Connection, Owner
 from .delivery.hub import Hub
+from .delivery.ledger import ledger
+from .delivery.mailbox import Mailbox, Taken
 from .delivery.tasks import start_task
 from .delivery.turns import Turns
 from .delivery.wheel import TimerWheel
 from .forks import after_fork_in_child
 from .layers import is_local
 
-T = TypeVar("T")
+Item = wire.PublishMessage | wire.CommandMessage | wire.PresenceMessage
 
 NODE_ID_BYTES = 12
 """96 random bits: not a counter, which an emptied store would hand out twice."""
@@ -42,6 +42,8 @@ class Node:
         self.hub = Hub(loop)
         self.wheel = TimerWheel(loop)
         self.turns = Turns(loop)
+        # What other threads publish and command.
+        self.mailbox = Mailbox(loop, self.take, self.hub.breathe)
         # Every connection that was accepted, until it is cleaned up; the hub knows those that are set up.
         self.owners: set[Owner] = set()
         # Connections that are not yet known to the hub, each with the commands that came in the meantime: whether one
@@ -76,7 +78,25 @@ class Node:
         if isinstance(item, wire.PublishMessage):
             await self.hub.breathe()
 
-    def take(self, item: wire.PublishMessage | wire.CommandMessage | wire.PresenceMessage) -> None:
+    def post(self, item: Item) -> Taken | None:
+        """
+        Hand over a message, from any thread; what one thread posts is taken in that order.
+
+        Returns:
+            What the caller has to wait for: with a command always, with others while much waits or in the loop itself.
+        """
+        is_here = _running_loop() is self.loop
+        if is_here and not len(self.mailbox):
+            self.take(item)
+            return None
+        if not self.loop.is_running() and self.mailbox.must_wait:
+            ledger.count("deliveries_failed", "the event loop of a node does not run: what is for it is dropped")
+            return None
+        taken = self.mailbox.put(item, item.frame.size if isinstance(item, wire.PublishMessage) else 0)
+        must_wait = is_here or isinstance(item, wire.CommandMessage) or self.mailbox.must_wait
+        return taken if must_wait and self.loop.is_running() else None
+
+    def take(self, item: Item) -> None:
         """Do what a message is for."""
         match item:
             case wire.PublishMessage():
@@ -133,43 +153,16 @@ def current_node() -> Node:
     return node
 
 
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def nodes() -> list[Node]:
     """Return the nodes of this process, of whatever thread."""
     return [node for node in list(_nodes.values()) if not node.loop.is_closed()]
-
-
-def call_in_loop(node: Node, function: Callable[[T], None], argument: T) -> concurrent.futures.Future[None] | None:
-    """
-    Call a function in a node's loop, from any thread: at once in that loop, else in its next turn.
-
-    Returns:
-        What is resolved when it was called; None where that is done, or the loop was closed and has no connections.
-    """
-    try:
-        running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-    except RuntimeError:
-        running = None
-    if running is node.loop:
-        function(argument)
-        return None
-    if not node.loop.is_running():
-        # Called if it ever runs again, and not waited for.
-        with contextlib.suppress(RuntimeError):
-            node.loop.call_soon_threadsafe(function, argument)
-        return None
-    called: concurrent.futures.Future[None] = concurrent.futures.Future()
-
-    def call() -> None:
-        try:
-            function(argument)
-        finally:
-            called.set_result(None)
-
-    try:
-        node.loop.call_soon_threadsafe(call)
-    except RuntimeError:
-        return None
-    return called
 
 
 after_fork_in_child(_nodes.clear)

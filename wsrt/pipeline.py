@@ -9,6 +9,8 @@ import contextvars
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from .delivery.tasks import start_task
+
 CONNECT_SECONDS = 5.0
 """How long connecting may take, greetings included."""
 
@@ -214,7 +216,7 @@ class Pipeline:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # A context of its own: not that of whoever happened to be first.
-        task = self._loop.create_task(work, context=contextvars.Context())
+        task = start_task(self._loop, work, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return task

@@ -20,9 +20,10 @@ from . import portal
 from .addresses import Audience, Room
 from .conf import conf
 from .delivery.ledger import ledger
+from .delivery.mailbox import Taken
 from .exceptions import BackplaneUnavailable, WrongContext
 from .layers import ask, drop_layer, is_local, layer_of_loop
-from .node import Node, call_in_loop, nodes
+from .node import Node, nodes
 from .protocol.catalog import namespaces
 from .protocol.envelope import encode
 from .protocol.events import Event, meta
@@ -32,8 +33,6 @@ from .wire import CommandMessage, PresenceMessage, PublishMessage
 
 ACT_SECONDS = 5.0
 """How long a command waits for the loops of other threads of this process."""
-
-Called = concurrent.futures.Future[None]
 
 logger = logging.getLogger("wsrt")
 
@@ -111,9 +110,10 @@ async def send(outgoing: Outgoing) -> Publication | None:
         BackplaneUnavailable: the layer did not accept it.
     """
     stays = _stays_here(outgoing)
-    calls = send_locally(outgoing) if stays else _act_here(outgoing)
-    if calls:
-        await asyncio.wait([asyncio.wrap_future(call) for call in calls], timeout=ACT_SECONDS)
+    waits_for = send_locally(outgoing) if stays else _act_here(outgoing)
+    if waits_for:
+        await asyncio.wait([asyncio.wrap_future(taken) for taken in waits_for], timeout=ACT_SECONDS)
+        _require_taken(outgoing, waits_for)
     if not stays:
         await _send_through_layer(outgoing)
     elif (node := _node_of_running_loop()) is not None:
@@ -139,7 +139,10 @@ async def _send_through_layer(outgoing: Outgoing) -> None:
 def send_from_sync(outgoing: Outgoing) -> None:
     """Send at once, from code without a loop. Raises as send()."""
     stays = _stays_here(outgoing)
-    concurrent.futures.wait(send_locally(outgoing) if stays else _act_here(outgoing), timeout=ACT_SECONDS)
+    waits_for = send_locally(outgoing) if stays else _act_here(outgoing)
+    if waits_for:
+        concurrent.futures.wait(waits_for, timeout=ACT_SECONDS)
+        _require_taken(outgoing, waits_for)
     if not stays:
         portal.portal.run(_send_through_layer(outgoing))
 
@@ -179,17 +182,26 @@ def _send_after_commit(outgoing: Outgoing) -> None:
         )
 
 
-def send_locally(outgoing: Outgoing) -> list[Called]:
+def _require_taken(outgoing: Outgoing, waits_for: list[Taken]) -> None:
+    """Raise BackplaneUnavailable for a publication that a loop of this process hasn't taken yet."""
+    if isinstance(outgoing.item, PublishMessage) and not all(taken.done() for taken in waits_for):
+        ledger.count("publications_failed")
+        problem = f"an event loop of this process has not taken what was published for {ACT_SECONDS:g} s"
+        raise BackplaneUnavailable(problem) from TimeoutError()
+
+
+def send_locally(outgoing: Outgoing) -> list[Taken]:
     """
     Hand something to the nodes of this process.
 
     Returns:
-        For a command, what is resolved when nodes of other threads have carried it out.
+        What the caller waits for: until nodes of other threads have carried out a command, or have taken a publication
+        behind which there is too much.
     """
     for observer in observers:
         observer(outgoing)
     here = nodes()
-    calls = [call_in_loop(node, node.take, outgoing.item) for node in here]
+    waits_for = [taken for node in here if (taken := node.post(outgoing.item)) is not None]
     if not here and not observers and not is_below_a_server():
         ledger.count(
             "publications_unheard",
@@ -197,15 +209,14 @@ def send_locally(outgoing: Outgoing) -> list[Called]:
             "is heard by nobody. Configure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS",
             outgoing.alias,
         )
-    is_command = isinstance(outgoing.item, CommandMessage)
-    return [call for call in calls if call is not None] if is_command else []
+    return waits_for
 
 
-def _act_here(outgoing: Outgoing) -> list[Called]:
+def _act_here(outgoing: Outgoing) -> list[Taken]:
     """Carry out a command on the nodes of this process; the copy that they get through the layer is dropped there."""
     if not isinstance(outgoing.item, CommandMessage):
         return []
-    return [call for node in nodes() if (call := call_in_loop(node, node.take, outgoing.item)) is not None]
+    return [taken for node in nodes() if (taken := node.post(outgoing.item)) is not None]
 
 
 def deaf_layer(namespace: str | None) -> str | None:

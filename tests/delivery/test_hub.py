@@ -30,6 +30,10 @@ class Box:
         self.frames.append(frame.text)
         return not self.is_crowded
 
+    def put_corked(self, frame: Frame) -> bool:
+        self.frames.append(frame.text)
+        return False
+
 
 def made(hub: Hub, number: int, *rooms: str, user: str | None = None, namespace: str = "n") -> Connection:
     connection = Connection(f"node-{number}", namespace, Box(), None)  # type: ignore[arg-type]
@@ -137,9 +141,10 @@ def test_copies() -> None:
     assert len(hub._seen) == REMEMBERED
 
 
-async def test_breathe() -> None:
+@pytest.mark.parametrize("corks", [False, True])
+async def test_breathe(corks: bool) -> None:
     """After many deliveries, or while an outbox fills up, the loop gets a turn; else nothing is awaited (D2, D7)."""
-    hub = Hub()
+    hub = Hub(asyncio.get_running_loop() if corks else None)
     connection = made(hub, 1)
     turns: list[int] = []
 

@@ -20,6 +20,9 @@ Members = dict[Connection, None]
 TURN = 250
 """Deliveries after which the event loop gets a turn (D2)."""
 
+CROWDED_TURNS = 5
+"""Turns that the event loop gets after a delivery while an outbox is more than half full."""
+
 CORK_AFTER = 128
 """Deliveries within CORK_SECONDS after which further ones wait for the end of that time, to go out together."""
 
@@ -160,6 +163,8 @@ class Hub:
             for connection in connections:
                 if connection.outbox.put_corked(frame):
                     self._cork(self._loop, connection.outbox)
+                elif connection.outbox.is_crowded:
+                    self._is_crowded = True
         else:
             for connection in connections:
                 if not connection.outbox.put(frame) and connection.outbox.is_crowded:
@@ -178,9 +183,17 @@ class Hub:
 
     async def breathe(self) -> None:
         """Give the loop a turn if deliveries piled up, so that a burst is not taken for a slow client."""
-        if self._is_crowded or self._delivered >= TURN:
-            self._is_crowded = False
-            self._delivered = 0
+        if self._is_crowded:
+            # A frame takes some turns where middleware awaits around ``send``. Their number is bounded: a client that
+            # doesn't read at all must not delay the others.
+            turns = CROWDED_TURNS
+        elif self._delivered >= TURN:
+            turns = 1
+        else:
+            return
+        self._is_crowded = False
+        self._delivered = 0
+        for _ in range(turns):
             await asyncio.sleep(0)
 
     # Private.

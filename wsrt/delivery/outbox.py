@@ -137,7 +137,7 @@ class Outbox:
         self.close_sent = False
         # Nothing goes out any more.
         self._is_done = False
-        # When a frame was last handed to the server.
+        # When a frame was last handed to the server; as coarse as the wheel, which turns where there is a heartbeat.
         self.last_sent = wheel.time()
 
     # Public methods for sending.
@@ -288,7 +288,9 @@ class Outbox:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether more than half of a limit is used: whoever can should give the drain a turn."""
+        """Whether more than half of a limit is used: whoever can should give the loop a turn, so that it drains."""
+        if self._drainer is None and self._held is None:
+            return False  # corked at most
         return 2 * len(self) > self.limits.outbox_frames or 2 * self._size > self.limits.outbox_bytes
 
     @property
@@ -314,7 +316,7 @@ class Outbox:
 
     def _start(self, frame: Frame) -> None:
         """Run a send up to where it suspends; a task finishes it, or runs it where it cannot be stepped."""
-        self.last_sent = self._wheel.time()
+        self.last_sent = self._wheel.now
         try:
             if self._writer is not None and self._writer.one(frame):
                 return
@@ -322,7 +324,7 @@ class Outbox:
                 self._add(frame, self._queue)
                 self._drain_later()
                 return
-            sending: Any = self._context.run(self._send, {"type": "websocket.send", "text": frame.text})
+            sending: Any = self._send({"type": "websocket.send", "text": frame.text})
             if type(sending) is not types.CoroutineType:
                 # Only a coroutine can be stepped by hand (granian gives something of its own).
                 self._drain_later(sending)
@@ -354,7 +356,7 @@ class Outbox:
         except Exception as error:
             self._fail(error)
             return True
-        self.last_sent = self._wheel.time()
+        self.last_sent = self._wheel.now
         return True
 
     def _next(self) -> tuple[Frame, float]:
@@ -385,7 +387,8 @@ class Outbox:
             self._append(frame, queue)
 
     def _append(self, frame: Frame, queue: collections.deque[tuple[Frame, float]]) -> None:
-        queue.append((frame, self._wheel.time()))
+        wheel = self._wheel
+        queue.append((frame, wheel.now if wheel.turns else wheel.time()))
         self._size += frame.size
 
     def _replaces(self, new: Frame, queue: collections.deque[tuple[Frame, float]]) -> bool:
@@ -421,7 +424,7 @@ class Outbox:
                 self._is_stalled = False
                 if self._room is not None and not self._is_full:
                     self._wake()
-                self.last_sent = self._wheel.time()
+                self.last_sent = self._wheel.now
                 # A CancelledError is ours if the frame is too old or the connection was given up, else the server's.
                 await self._send({"type": "websocket.send", "text": frame.text})
             if self._closing is not None:

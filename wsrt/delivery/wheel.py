@@ -37,6 +37,9 @@ class TimerWheel:
         self._next = self._late = math.inf
         # How long the process stood still, in seconds.
         self._lost = 0.0
+        # What time() returned last: while the wheel turns, it is one resolution old at most.
+        self.now = loop.time()
+        self.turns = False
 
     def __len__(self) -> int:
         return len(self._slot_of)
@@ -47,7 +50,8 @@ class TimerWheel:
         if now > self._late:
             self._lost += now - self._next
             self._expect(now)
-        return now - self._lost
+        self.now = now = now - self._lost
+        return now
 
     def add(self, tick: Tick, when: float) -> None:
         """Call ``tick`` at ``when``, in seconds of this clock. An entry has one time; the last word counts."""
@@ -74,12 +78,15 @@ class TimerWheel:
         self._next, self._late = when, when + STANDSTILL
 
     def _turn_later(self) -> None:
+        self.time()
+        self.turns = True
         self._expect(self.loop.time() + self._resolution)
         self._handle = self.loop.call_later(self._resolution, self._turn)
 
     def _turn(self) -> None:
         now = self.time()
         self._handle = None
+        self.turns = False
         self._expect(math.inf)
         current = int(now / self._resolution)
         for slot in sorted(slot for slot in self._buckets if slot <= current):

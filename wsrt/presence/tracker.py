@@ -28,7 +28,7 @@ from ..delivery.transport import seen as servers_seen
 from ..exceptions import BackplaneUnavailable
 from ..forks import after_fork_in_child
 from ..layers import is_local
-from ..node import Node, call_in_loop, current_node, nodes
+from ..node import Node, current_node, nodes
 from ..protocol.catalog import namespaces
 from ..sending import Outgoing, layer_alias, send
 from ..wire import PresenceMessage
@@ -451,7 +451,7 @@ async def tell(store: PresenceStore, messages: Iterable[PresenceMessage]) -> Non
         if not store.is_shared or is_local(alias):
             # Nobody else has these rooms; all loops of this process do.
             for node in nodes():
-                call_in_loop(node, node.take, message)
+                node.post(message)
             continue
         try:
             await send(Outgoing(message, message.audience.groups(message.namespace), alias, None))

@@ -313,6 +313,16 @@ def test_without_a_bundler(project: Path, tmp_path: Path) -> None:
         expect(one.get_by_role("alert")).to_contain_text("there is no connection")
 
 
+def test_values_of_events() -> None:
+    """A field that is written by Django's encoder is, and its schema and clients know what it is."""
+    with modules_of("reference/events.md") as found:
+        event = found.timing.LapDone(at="2026-01-31T12:30:00.123456Z", took=90)
+        assert json.loads(event.model_dump_json()) == {"at": "2026-01-31T12:30:00.123Z", "took": "P0DT00H01M30S"}
+        for mode in ("validation", "serialization"):
+            fields = type(event).model_json_schema(mode=mode)["properties"]
+            assert [fields[name]["format"] for name in ("at", "took")] == ["date-time", "duration"]
+
+
 @pytest.mark.browser
 def test_typescript(project: Path, tmp_path: Path) -> None:
     """The page on TypeScript compiles, hooks and stores too; its page shows messages, errors and the state."""

@@ -6,16 +6,28 @@ import enum
 import json
 import math
 from enum import IntFlag
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import jsonschema
 import pytest
 from django.utils.translation import gettext_lazy
-from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WrapSerializer,
+    computed_field,
+    field_serializer,
+    model_serializer,
+)
 from pydantic.alias_generators import to_camel
 
 from wsrt import Event, TypedEventConsumer, on
 from wsrt.clients.description import describe
-from wsrt.exceptions import InvalidFrame
+from wsrt.exceptions import InvalidData, InvalidFrame
 from wsrt.protocol.catalog import Catalog
 from wsrt.protocol.envelope import encode
 from wsrt.protocol.schema import Schema, without_words
@@ -290,3 +302,154 @@ def test_sets_have_one_order() -> None:
         "inner": {"ways": ["email", "sms"]},
     }
     assert schema["$defs"]["Way"]["enum"] == ["email", "post", "sms"]
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+    SAME = 2
+
+
+class Share(enum.Enum):
+    HALF = 0.5
+    ALL = 1
+    YES = True
+    TEXT = "text"
+
+
+class Rights(IntFlag):
+    READ = 1
+    WRITE = 2
+
+
+class Keys(Event, name="keys"):
+    levels: dict[Level, int] = {}
+    shares: dict[Share, int] = {}
+    rights: dict[Rights, int] = {}
+    words: dict[Literal["a", "b"], int] = {}
+
+
+class Person(BaseModel):
+    first: str = Field(validation_alias=AliasPath("name", "first"))
+    last: str = Field("", validation_alias=AliasPath("name", "last"))
+    city: str = Field(validation_alias=AliasPath("places", 1, "city"))
+    newest: int = Field(0, validation_alias=AliasPath("years", -1))
+    age: int = Field(validation_alias=AliasChoices(AliasPath("facts", 0), "age"))
+
+
+class People(Event, name="people"):
+    person: Person
+    own: int = Field(0, validation_alias=AliasPath("other", "own"))
+
+
+class ByName(BaseModel):
+    model_config = ConfigDict(validate_by_alias=False, validate_by_name=True)
+
+    first_name: str = Field(alias="firstName")
+    deep: int = Field(0, validation_alias=AliasPath("a", "b"))
+
+
+class Named(Event, name="named"):
+    who: ByName
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        (Keys, {"levels": {"1": 1, "2": 2}}),
+        (Keys, {"words": {"a": 1}}),
+        (People, {"person": {"name": {"first": "Ada"}, "places": [{}, {"city": "London"}], "age": 36}, "own": 1}),
+        (
+            People,
+            {
+                "person": {
+                    "name": {"first": "Ada", "last": "L"},
+                    "places": [1, {"city": "L"}],
+                    "years": [1, 2],
+                    "age": 36,
+                }
+            },
+        ),
+        (Named, {"who": {"first_name": "Ada", "deep": 1}}),
+    ],
+)
+def test_what_the_schema_permits_is_taken(model: type[Event], data: Any) -> None:
+    """Keys that are numbers, fields within an AliasPath and fields by name alone are sent as the schema says."""
+    jsonschema.validate(data, described(model, "validation"))
+    received = Catalog([model], []).decode(json.dumps({"event": model.__event__.name, "data": data}))  # type: ignore[union-attr]
+    assert isinstance(received.event, model)
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        (Keys, {"levels": {"3": 1}}),
+        (Keys, {"levels": {"LOW": 1}}),
+        (People, {"person": {"first": "Ada", "places": [{}, {"city": "London"}], "age": 36}}),
+        (People, {"person": {"name": {"first": "Ada"}, "places": [{"city": "London"}], "age": 36}}),
+        (Named, {"who": {"firstName": "Ada"}}),
+    ],
+)
+def test_what_the_schema_forbids_is_refused(model: type[Event], data: Any) -> None:
+    """What would be refused as a frame does not match the schema."""
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(data, described(model, "validation"))
+    with pytest.raises(InvalidData):
+        Catalog([model], []).decode(json.dumps({"event": model.__event__.name, "data": data}))  # type: ignore[union-attr]
+
+
+def test_keys_that_are_sent() -> None:
+    """Keys of every kind of enum are sent as the schema says."""
+    event = Keys(
+        levels={Level.HIGH: 1},
+        shares={Share.HALF: 1, Share.ALL: 2, Share.YES: 3, Share.TEXT: 4},
+        rights={Rights.READ | Rights.WRITE: 1},
+        words={"a": 1},
+    )
+    data = json.loads(encode(event).text)["data"]
+    jsonschema.validate(data, described(Keys, "serialization"))
+    keys = described(Keys, "serialization")["properties"]
+    assert keys["levels"]["propertyNames"] == {"enum": ["1", "2"]}
+    assert set(data["shares"]) <= set(keys["shares"]["propertyNames"]["enum"])
+
+
+class Silent(BaseModel):
+    number: int
+
+    @model_serializer
+    def as_text(self):  # type: ignore[no-untyped-def]
+        return f"number {self.number}"
+
+
+class Serialized(Event, name="serialized"):
+    field: int
+    told: int
+    plain: Annotated[int, PlainSerializer(str)]
+    unsaid: Annotated[int, PlainSerializer(lambda value: str(value))]
+    wrapped: Annotated[int | None, WrapSerializer(lambda value, write: [write(value)], when_used="unless-none")]
+    whole: Silent
+
+    @field_serializer("field")
+    def _field(self, value):  # type: ignore[no-untyped-def]
+        return {"value": value}
+
+    @field_serializer("told")
+    def _told(self, value: int) -> list[int]:
+        return [value]
+
+
+def test_serializers_without_a_return_annotation() -> None:
+    """What a serializer returns without saying so may be anything; what it says stands in the schema."""
+    event = Serialized(field=1, told=2, plain=3, unsaid=4, wrapped=5, whole=Silent(number=6))
+    schema = described(Serialized, "serialization")
+    data = json.loads(encode(event).text)["data"]
+    assert data["wrapped"] == [5]
+    jsonschema.validate(data, schema)
+    kinds = {name: each.get("type") for name, each in schema["properties"].items()}
+    assert kinds == {"field": None, "told": "array", "plain": "string", "unsaid": None, "wrapped": None, "whole": None}
+    # What is received is read by the type, not by the serializer.
+    assert described(Serialized, "validation")["properties"]["field"]["type"] == "integer"
+
+
+def described(model: type[Event], mode: Any) -> Any:
+    return model.model_json_schema(by_alias=True, mode=mode, schema_generator=Schema)

@@ -8,13 +8,14 @@ import math
 from decimal import Decimal
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, RootModel
-from pydantic_core import to_json
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, RootModel
+from pydantic_core import core_schema, to_json
 from typing_extensions import Unpack
 
 from ..addresses import RESERVED
 from ..exceptions import DeclarationError
 from ..types import Overflow
+from .fields import accept_lazy_text, undecided_bytes
 
 __all__ = ["Event", "EventMeta", "RootEvent"]
 
@@ -127,6 +128,20 @@ class Event(BaseModel):
         super().__init_subclass__()
         keys = (key,) if isinstance(key, str) else tuple(key or ())
         cls.__event__ = _declare(cls, name, history, overflow, keys)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return accept_lazy_text(handler(source), source)
+
+    @classmethod
+    def __pydantic_on_complete__(cls) -> None:
+        super().__pydantic_on_complete__()
+        where = undecided_bytes(cls.__pydantic_core_schema__)
+        if where is not None:
+            raise DeclarationError(
+                f"{cls.__name__}: {where} is bytes, and its model does not say how JSON holds them: derive the model "
+                'from Event (without a name), or set ser_json_bytes and val_json_bytes to "base64" in its model_config'
+            )
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

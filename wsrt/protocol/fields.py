@@ -1,0 +1,99 @@
+"""Fields of events: what they accept beyond what Pydantic does, and what they refuse to be declared as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+__all__ = ["accept_lazy_text", "undecided_bytes"]
+
+NESTED = frozenset(
+    {
+        *("schema", "items_schema", "keys_schema", "values_schema", "extras_schema", "extras_keys_schema"),
+        *("lax_schema", "strict_schema", "json_schema", "python_schema", "arguments_schema", "var_args_schema"),
+        *("var_kwargs_schema", "fields", "choices", "steps", "definitions"),
+    }
+)
+"""Keys of a core schema that hold schemas. Others may hold values of the application, such as defaults."""
+
+
+def accept_lazy_text(schema: core_schema.CoreSchema, model: type) -> core_schema.CoreSchema:
+    """
+    Return the core schema of a model whose ``str`` fields accept lazy text in Python too.
+
+    Frames are validated as before: JSON has no lazy text. Models within the model stay as they are, for their classes
+    have validators of their own.
+    """
+    changed: core_schema.CoreSchema = _with_lazy_text(schema, model)
+    return changed
+
+
+def undecided_bytes(schema: core_schema.CoreSchema) -> str | None:
+    """
+    Return where a model within an event has bytes without a decision how JSON holds them; None if nowhere.
+
+    Pydantic writes them as UTF-8 then, whatever the event's own configuration says.
+    """
+    return next(_undecided_bytes(schema, ""), None)
+
+
+def _with_lazy_text(schema: Any, model: type) -> Any:
+    kind = schema.get("type")
+    if kind == "str":
+        return core_schema.json_or_python_schema(
+            schema, core_schema.no_info_before_validator_function(_as_text, schema)
+        )
+    if kind == "model" and schema["cls"] is not model:
+        return schema
+    changed = {
+        key: _each(value, lambda inner: _with_lazy_text(inner, model)) if key in NESTED else value
+        for key, value in schema.items()
+    }
+    if kind == "union":
+        # The name of a choice is part of where an error is, which clients see.
+        changed["choices"] = [
+            new if isinstance(new, tuple) or new == old else (new, _name(old))
+            for old, new in zip(schema["choices"], changed["choices"], strict=True)
+        ]
+    return changed
+
+
+def _each(value: Any, change: Callable[[dict[str, Any]], Any]) -> Any:
+    """Change a schema, or each of a collection of them."""
+    if isinstance(value, list):
+        return [_each(item, change) for item in value]
+    if isinstance(value, tuple):
+        return (_each(value[0], change), *value[1:])  # a choice of a union, with its name
+    if not isinstance(value, dict):
+        return value
+    return change(value) if isinstance(value.get("type"), str) else {k: _each(v, change) for k, v in value.items()}
+
+
+def _name(choice: Any) -> str:
+    try:
+        return SchemaValidator(choice).title
+    except SchemaError:  # it refers to a definition outside
+        return str(choice["type"])
+
+
+def _as_text(value: Any) -> Any:
+    # Lazy text has the methods of str, and is not one: translations of Django, those of Babel, collections.UserString.
+    return value if isinstance(value, str) or not hasattr(type(value), "casefold") else str(value)
+
+
+def _undecided_bytes(schema: Any, where: str) -> Iterator[str]:
+    if isinstance(schema, list | tuple):
+        for item in schema:
+            yield from _undecided_bytes(item, where)
+    elif isinstance(schema, dict) and not isinstance(schema.get("type"), str):
+        for name, item in schema.items():
+            yield from _undecided_bytes(item, f"{where.partition('.')[0]}.{name}" if where else "")
+    elif isinstance(schema, dict):
+        if schema["type"] == "model":
+            where = "" if "ser_json_bytes" in schema.get("config", {}) else schema["cls"].__qualname__
+        if schema["type"] == "bytes" and where and "serialization" not in schema:
+            yield where
+        for key in NESTED & schema.keys():
+            yield from _undecided_bytes(schema[key], where)

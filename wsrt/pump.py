@@ -164,6 +164,8 @@ class Pump:
             owner=self._name,
             on_failed=self._hook_failed,
         )
+        # Standstills of the process that the session knows of, in seconds.
+        self._excused = node.wheel.lost
         # Ends the reader some time after our own close. None until it reads.
         self._reading: asyncio.Timeout | None = None
         # Whether set-up is done: the connection is one of those that are online.
@@ -252,7 +254,12 @@ class Pump:
     async def _take(self, message: Message) -> None:
         text = message.get("text")
         frame = text if text is not None else message.get("bytes") or b""
-        outcome = self.session.receive_frame(frame, self.node.wheel.time())
+        wheel = self.node.wheel
+        now = wheel.time()
+        if wheel.lost > self._excused:
+            self.session.excuse(wheel.lost - self._excused)
+            self._excused = wheel.lost
+        outcome = self.session.receive_frame(frame, now)
         match outcome:
             case RawFrame():
                 self._worker.put(outcome, outcome.size)

@@ -49,3 +49,12 @@ def test_many_tokens() -> None:
     assert [bucket.take(0, 60), bucket.take(0, 60), bucket.take(0, 40)] == [True, False, True]
     bucket.charge(50)
     assert [bucket.take(5), bucket.take(5.2)] == [False, True]
+
+
+def test_excused_time() -> None:
+    """What came in a time that nobody could take it in passes beyond the burst; then all is as before."""
+    bucket = TokenBucket(2, 3, now=0)
+    assert bucket.take(0, 3)
+    bucket.excuse(10)
+    assert [bucket.take(0) for _ in range(21)] == [True] * 20 + [False]
+    assert [bucket.take(1000) for _ in range(4)] == [True, True, True, False]

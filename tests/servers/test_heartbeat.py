@@ -179,6 +179,27 @@ async def test_process_that_stood_still_while_frames_waited(kind: str) -> None:
         assert texts == [str(number) for number in range(count)]
 
 
+async def test_process_that_stood_still_while_a_client_sent() -> None:
+    """A client that keeps the rate stays, though its frames of a standstill of the process arrive at once."""
+    wsrt = {"RATE": "50/s", "RATE_BURST": 50, "HEARTBEAT": 1, "HEARTBEAT_TIMEOUT": 10}
+    with Server("uvicorn-sansio", wsrt=wsrt, application="tests.asgi:runtime") as server:
+        async with await connect(server.port, "/chat/", subprotocol="wsrt.v1") as client:
+            client.event("echo", ref=-1)
+            while (await client.receive()).json.get("ref") != -1:
+                pass
+            server.worker.suspend()
+            for number in range(120):
+                client.event("echo", ref=number)
+                await asyncio.sleep(0.04)
+            server.worker.resume()
+            refs: list[int] = []
+            while len(refs) < 120:
+                frame = (await client.until(TEXT)).json
+                assert frame["event"] != "wsrt.error", frame
+                refs += [frame["ref"]] if "ref" in frame else []
+            assert refs == list(range(120))
+
+
 async def still_there(client: RawClient) -> None:
     client.event("echo", ref="last")
     while (frame := await client.receive()).opcode != CLOSE:

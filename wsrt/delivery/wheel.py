@@ -35,8 +35,8 @@ class TimerWheel:
         self._handle: asyncio.TimerHandle | None = None
         # In the loop's time: when the next turn should come, and after when it is late. Infinite while it doesn't turn.
         self._next = self._late = math.inf
-        # How long the process stood still, in seconds.
-        self._lost = 0.0
+        # For how many seconds the process stood still while the wheel turned.
+        self.lost = 0.0
         # What time() returned last: while the wheel turns, it is one resolution old at most.
         self.now = loop.time()
         self.turns = False
@@ -48,9 +48,9 @@ class TimerWheel:
         """Return the time in seconds, without those for which the process stood still while the wheel turned."""
         now = self.loop.time()
         if now > self._late:
-            self._lost += now - self._next
+            self.lost += now - self._next
             self._expect(now)
-        self.now = now = now - self._lost
+        self.now = now = now - self.lost
         return now
 
     def add(self, tick: Tick, when: float) -> None:

@@ -58,12 +58,17 @@ class TokenBucket:
 
     def take(self, now: float, tokens: float = 1.0) -> bool:
         """Take tokens; return whether there were enough. Nothing is taken if not."""
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        # What excuse() gave beyond the burst stays until it is taken.
+        self._tokens = max(self._tokens, min(self._burst, self._tokens + (now - self._at) * self._rate))
         self._at = now
         if self._tokens < tokens:
             return False
         self._tokens -= tokens
         return True
+
+    def excuse(self, seconds: float) -> None:
+        """Add the tokens of a time for which nothing could be taken, beyond the burst: what came then comes at once."""
+        self._tokens += seconds * self._rate
 
     def charge(self, tokens: float) -> None:
         """Take tokens for what was done already. What is missing is owed: later tokens pay it first."""

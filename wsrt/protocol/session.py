@@ -83,7 +83,8 @@ class Session:
         connection_id: what the hello says.
         extended: whether the client speaks ``wsrt.v1``.
         can_ping: whether the transport sends protocol pings and tells of pongs.
-        now: the time, in seconds of the clock that all methods are called with.
+        now: the time, in seconds of the clock that all methods are called with. It should leave out standstills of the
+            process; see excuse().
         jitter: 0 to 1, see Heartbeat.
     """
 
@@ -181,6 +182,12 @@ class Session:
         """Charge the client for the processor time that one of its frames took to decode."""
         if self._bytes is not None:
             self._bytes.charge(seconds * BYTES_PER_SECOND)
+
+    def excuse(self, seconds: float) -> None:
+        """Allow for a standstill of the process: frames of that time, which come at once, keep the rates."""
+        for bucket in (self._frames, self._bytes):
+            if bucket is not None:
+                bucket.excuse(seconds)
 
     def receive_life(self, now: float) -> None:
         """The peer was heard of, by a ping or pong of the protocol."""

@@ -287,6 +287,44 @@ def test_failure_after_the_commit(layer: FakeLayer, caplog: pytest.LogCaptureFix
     assert "'news' to Room('a') could not be sent after the commit" in caplog.text
 
 
+@pytest.mark.django_db(transaction=True)
+def test_time_of_a_commit(layer: FakeLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that says nothing holds up a commit once, not once a publication; the rest is counted and signalled."""
+    monkeypatch.setattr(sending, "LAYER_SECONDS", 0.5)
+    monkeypatch.setattr(sending, "SHARE_SECONDS", 0.05)
+    failed: list[Any] = []
+
+    def note(**facts: Any) -> None:
+        failed.append(str(facts["error"]))
+
+    publication_failed.connect(note)
+    before = ledger["publications_lost_after_commit"]
+    layer.gate.clear()
+    with transaction.atomic():
+        for _ in range(20):
+            publish_to_room("a", News(), namespace="publishing")
+    assert ledger["publications_lost_after_commit"] == before + 20
+    assert len(failed) == 20
+    assert layer.calls["group_send", "wsrt.room.publishing.a"] < 4
+    assert failed[-1].startswith("the channel layer was too slow for other publications")
+    # The next transaction has a time of its own.
+    layer.gate.set()
+    with transaction.atomic():
+        publish_to_room("a", News(), namespace="publishing")
+    assert len(failed) == 20
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_publications_of_a_commit(layer: FakeLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many publications a commit has, a layer that takes each in time gets them all."""
+    monkeypatch.setattr(sending, "LAYER_SECONDS", 0.2)
+    layer.latency = 0.01
+    with transaction.atomic():
+        for _ in range(100):
+            publish_to_room("a", News(), namespace="publishing")
+    assert layer.calls["group_send", "wsrt.room.publishing.a"] == 100
+
+
 def test_layer_that_is_down(layer: FakeLayer) -> None:
     """Outside of a transaction a publication that the layer did not take raises."""
     layer.is_down = True

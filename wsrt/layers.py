@@ -40,6 +40,10 @@ class Layer(Protocol):
 _layers: dict[int, tuple[asyncio.AbstractEventLoop, dict[str, tuple[Layer, Layer]]]] = {}
 
 
+# Held here: a loop does not keep its tasks alive.
+_closing: set[asyncio.Task[None]] = set()
+
+
 def is_local(alias: str) -> bool:
     """Return whether the layer reaches this process only: none is configured, or the in-memory one."""
     layer = get_channel_layer(alias)
@@ -92,6 +96,14 @@ async def close_layer(layer: Layer) -> None:
                 await close()
 
 
+def drop_layer_soon(alias: str, layer: Layer) -> None:
+    """Forget an instance of this loop, and close its connections in the background."""
+    if forget_layer(alias, layer):
+        task = asyncio.get_running_loop().create_task(close_layer(layer))
+        _closing.add(task)
+        task.add_done_callback(_closing.discard)
+
+
 def is_closable(layer: Layer) -> bool:
     """Return whether the connections of a layer can be closed; else each instance that is given up may leak some."""
     return _close_of(layer) is not None
@@ -104,15 +116,19 @@ def _close_of(layer: Layer) -> Callable[[], Awaitable[object]] | None:
     return next((close for close in found if inspect.iscoroutinefunction(close) or is_pubsub(layer)), None)
 
 
-async def ask(what: str, call: Any) -> Any:
+async def ask(what: str, call: Any, seconds: float | None = None) -> Any:
     """
     Await a call of a layer.
 
+    Args:
+        what: for the error: what the layer did not do.
+        seconds: how long it may take; None for LAYER_SECONDS.
+
     Raises:
-        BackplaneUnavailable: it failed, or took longer than LAYER_SECONDS.
+        BackplaneUnavailable: it failed, or took longer.
     """
     try:
-        async with asyncio.timeout(LAYER_SECONDS):
+        async with asyncio.timeout(LAYER_SECONDS if seconds is None else seconds):
             return await call
     except Exception as error:
         raise BackplaneUnavailable(f"the channel layer did not {what}: {type(error).__name__}: {error}") from error

@@ -11,7 +11,10 @@ import asyncio
 import concurrent.futures
 import logging
 import secrets
+import time
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 from asgiref.sync import SyncToAsync
 from django.db import transaction
@@ -22,7 +25,7 @@ from .conf import conf
 from .delivery.ledger import ledger
 from .delivery.mailbox import Taken
 from .exceptions import BackplaneUnavailable, WrongContext
-from .layers import ask, drop_layer, is_local, layer_of_loop
+from .layers import LAYER_SECONDS, ask, drop_layer_soon, is_local, layer_of_loop
 from .node import Node, nodes
 from .protocol.catalog import namespaces
 from .protocol.envelope import encode
@@ -33,6 +36,9 @@ from .wire import CommandMessage, PresenceMessage, PublishMessage
 
 ACT_SECONDS = 5.0
 """How long a command waits for the loops of other threads of this process."""
+
+SHARE_SECONDS = 0.5
+"""What each publication of a commit may take before it counts against the time of the commit."""
 
 logger = logging.getLogger("wsrt")
 
@@ -121,36 +127,45 @@ async def send(outgoing: Outgoing) -> Publication | None:
     return None
 
 
-async def _send_through_layer(outgoing: Outgoing) -> None:
+async def _send_through_layer(outgoing: Outgoing, seconds: float | None = None) -> None:
     message = outgoing.item.to_message()
     for group in outgoing.groups:
         # Taken anew for each: a node that rebuilds its backplane replaces the layer.
         layer = layer_of_loop(outgoing.alias)
         try:
-            await ask("accept a publication", layer.group_send(group, message))
+            await ask("accept a publication", layer.group_send(group, message), seconds)
         except BackplaneUnavailable as error:
             ledger.count("publications_failed")
             if isinstance(error.__cause__, TimeoutError) and _node_of_running_loop() is None:
                 # Nobody else watches over the connections of a loop without a node.
-                await drop_layer(outgoing.alias, layer)
+                drop_layer_soon(outgoing.alias, layer)
             raise
 
 
-def send_from_sync(outgoing: Outgoing) -> None:
-    """Send at once, from code without a loop. Raises as send()."""
+def send_from_sync(outgoing: Outgoing, seconds: float | None = None) -> None:
+    """
+    Send at once, from code without a loop. Raises as send().
+
+    Args:
+        seconds: how long the layer may take for each group; None for LAYER_SECONDS.
+    """
     stays = _stays_here(outgoing)
     waits_for = send_locally(outgoing) if stays else _act_here(outgoing)
     if waits_for:
         concurrent.futures.wait(waits_for, timeout=ACT_SECONDS)
         _require_taken(outgoing, waits_for)
     if not stays:
-        portal.portal.run(_send_through_layer(outgoing))
+        portal.portal.run(_send_through_layer(outgoing, seconds))
 
 
 def send_on_commit(outgoing: Outgoing, on_commit: bool, using: str | None) -> None:
     """Send after the commit if a transaction is open and that is wanted, else at once. Raises as send()."""
-    if on_commit and transaction.get_connection(using).in_atomic_block:
-        transaction.on_commit(lambda: _send_after_commit(outgoing), using=using, robust=True)
+    connection = transaction.get_connection(using)
+    if on_commit and connection.in_atomic_block:
+        commit = _commits.get(connection)
+        if commit is None or commit.has_begun:
+            commit = _commits[connection] = _Commit()
+        transaction.on_commit(lambda: _send_after_commit(outgoing, commit), using=using, robust=True)
     else:
         send_from_sync(outgoing)
 
@@ -169,14 +184,49 @@ def require_no_loop(twin: str) -> None:
     raise WrongContext(f"an event loop runs in this thread, which this call would block: await {twin}(...) instead")
 
 
-def _send_after_commit(outgoing: Outgoing) -> None:
+class _Commit:
+    """
+    The publications of one transaction, and how long the layer may yet hold up the code that committed it.
+
+    Attributes:
+        has_begun: it was committed; what is published from then on belongs to another one.
+        seconds: what may be spent on publications that take longer than SHARE_SECONDS.
+    """
+
+    __slots__ = ("has_begun", "seconds")
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self.seconds = LAYER_SECONDS
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Raises BackplaneUnavailable, at once when nothing is left."""
+        self.has_begun = True
+        if self.seconds <= 0:
+            raise BackplaneUnavailable("the channel layer was too slow for other publications of the same commit")
+        started = time.monotonic()
+        try:
+            send_from_sync(outgoing, min(LAYER_SECONDS, SHARE_SECONDS + self.seconds))
+        finally:
+            self.seconds -= max(0.0, time.monotonic() - started - SHARE_SECONDS)
+
+
+# By database connection: its transaction, or the one before. A connection belongs to one thread.
+_commits: weakref.WeakKeyDictionary[Any, _Commit] = weakref.WeakKeyDictionary()
+
+
+def _send_after_commit(outgoing: Outgoing, commit: _Commit) -> None:
+    is_given_up = commit.seconds <= 0
     try:
-        send_from_sync(outgoing)
+        commit.send(outgoing)
     except Exception as error:
-        ledger.count("publications_lost_after_commit")
         item = outgoing.item
         name = meta(outgoing.event).name if outgoing.event is not None else ""
-        logger.exception("%r to %r could not be sent after the commit", name, item.audience)
+        if is_given_up:
+            ledger.count("publications_lost_after_commit", "%r to %r was not sent: %s", name, item.audience, error)
+        else:
+            ledger.count("publications_lost_after_commit")
+            logger.exception("%r to %r could not be sent after the commit", name, item.audience)
         publication_failed.send_robust(
             sender=None, namespace=item.namespace, audience=item.audience, event=name, error=error
         )

@@ -24,6 +24,7 @@ class FakeLayer:
         failing: names of methods that raise.
         is_deaf: messages are accepted and reach nobody, as with connections that died without being closed.
         gate: calls wait for it.
+        latency: seconds that each call takes.
         delay: seconds after which a group_add() that has returned takes effect.
         calls: how often each method was called for each group; for the node's messages to itself, "probe".
     """
@@ -34,6 +35,7 @@ class FakeLayer:
         self.is_down = False
         self.failing: set[str] = set()
         self.is_deaf = False
+        self.latency = 0.0
         self.delay = 0.0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -87,6 +89,8 @@ class FakeLayer:
     async def _serve(self, method: str, group: str = "") -> None:
         self.calls[method, group] += 1
         await self.gate.wait()
+        if self.latency:
+            await asyncio.sleep(self.latency)
         if self.is_down or method in self.failing:
             raise ConnectionError("the layer is down")
 

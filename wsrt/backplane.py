@@ -30,6 +30,9 @@ PROBE_SECONDS = 5.0
 ANSWER_SECONDS = 2.5
 """How long that message may take."""
 
+BUSY_SECONDS = 30.0
+"""How long it may take while the node receives other messages, which are ahead of it."""
+
 MISSES = 2
 """Probes that must fail before everything is rebuilt."""
 
@@ -86,6 +89,8 @@ class Backplane:
         # Messages to ourselves that are under way.
         self._numbers = itertools.count()
         self._awaited: dict[int, asyncio.Event] = {}
+        # The number of messages that came in.
+        self._received = 0
 
     @property
     def groups(self) -> list[str]:
@@ -241,6 +246,7 @@ class Backplane:
                 self._rejoin_soon(line)
                 continue
             pause = 0.05
+            self._received += 1
             if message.get("type") == PROBE:
                 self._answered(line, message)
                 continue
@@ -261,9 +267,10 @@ class Backplane:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await line.layer.group_send(self._own_groups[1], _message(line, number))
-                await arrived.wait()
-                if isinstance(line.layer, PubSubLayer):
-                    # Each host has connections of its own, and the message took those of one.
+            await self._until(arrived)
+            if isinstance(line.layer, PubSubLayer):
+                # Each host has connections of its own, and the message took those of one.
+                async with asyncio.timeout(ANSWER_SECONDS):
                     await line.layer.check()
         except Exception:
             ledger.count("backplane_probe_misses")
@@ -271,6 +278,20 @@ class Backplane:
         finally:
             del self._awaited[number]
         return True
+
+    async def _until(self, arrived: asyncio.Event) -> None:
+        """Wait for a message to ourselves, longer while others come in: it waits behind those. Raises TimeoutError."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + BUSY_SECONDS
+        while True:
+            received = self._received
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await arrived.wait()
+                    return
+            except TimeoutError:
+                if received == self._received or loop.time() >= end:
+                    raise
 
     async def _prove(self, line: Line, group: str) -> None:
         """Return when a message through a group has come back. It is repeated, as the first may come too early."""

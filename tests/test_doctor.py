@@ -494,9 +494,10 @@ async def test_without_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
 # The command
 
 
-def test_command(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(settings: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The table has a line for each finding, and the number of warnings at its end."""
     use(settings, FakeStore)
+    monkeypatch.setattr("wsrt.doctor.installed.missing_features", lambda: {"daphne": []})
     settings.CHANNEL_LAYERS = {}
     call_command("wsrt_doctor", no_color=True)
     lines = capsys.readouterr().out.splitlines()

@@ -171,7 +171,7 @@ def test_assignable() -> None:
 def test_no_table_and_no_migration() -> None:
     """There is no table, nothing to migrate, and fixtures can be dumped."""
     assert not [table for table in connection.introspection.table_names() if table.startswith("wsrt")]
-    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+    call_command("makemigrations", "wsrt", check=True, dry_run=True, verbosity=0)
     out = StringIO()
     call_command("dumpdata", stdout=out)
     assert "view_realtime" in out.getvalue()

@@ -44,15 +44,18 @@ def installed() -> dict[str, str]:
     return {canonicalize_name(one.name): one.version for one in importlib.metadata.distributions()}
 
 
+def differing() -> dict[str, str]:
+    """Return by project the version that is pinned, of those of which another one is installed."""
+    here, wanted = installed(), pinned_here("test") | pinned_here("build")
+    return {project: wanted[project] for project, version in here.items() if wanted.get(project, version) != version}
+
+
 def lines() -> list[str]:
     """Return what tells a reader of a log with what the tests ran, and what of it differs from the pins."""
-    here, wanted = installed(), pinned_here("test") | pinned_here("build")
-    versions = [f"{project} {version}" for project, version in sorted(here.items())]
-    others = [
-        f"{project} {version} (pinned: {wanted[project]})"
-        for project, version in sorted(here.items())
-        if wanted.get(project, version) != version
-    ]
+    here = sorted(installed().items())
+    versions = [f"{project} {version}" for project, version in here]
+    pinned = differing()
+    others = [f"{project} {version} (pinned: {pinned[project]})" for project, version in here if project in pinned]
     said = [f"Python {platform.python_version()} on {platform.platform()}", *_wrapped("Installed", versions)]
     return said + (_wrapped("Of other versions than requirements/test.txt pins", others) if others else [])
 

@@ -1,15 +1,16 @@
 """
 Servers: what each can do for a connection beyond ASGI.
 
-One module a server. They are recognised by what they offer, never by a version; whatever is not as expected is plain
-ASGI, counted and logged.
+One module a server. They are recognised by what they offer, never by a version: by all that FEATURES names of them.
+Whatever is not as expected is plain ASGI, counted and logged.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import threading
+from typing import Any
 
 from ..delivery.ledger import ledger
 from ..delivery.transport import Transport, seen
@@ -19,22 +20,20 @@ from .features import is_installed, missing_of
 
 __all__ = ["hook_shutdown", "missing_features", "transport_of"]
 
-RECOGNISERS: tuple[Callable[[Send], Transport | None], ...] = (
-    uvicorn.recognise,
-    daphne.recognise,
-    hypercorn.recognise,
-    granian.recognise,
-)
+SERVERS: tuple[Any, ...] = (uvicorn, daphne, hypercorn, granian)
+"""Modules with FEATURES, recognise() and is_shutdown_hooked()."""
 
 
 def transport_of(send: Send) -> Transport:
     """Return the transport behind a server's own ``send``."""
-    for recognise in RECOGNISERS:
+    for module in SERVERS:
         # A server of tomorrow may look alike and be another.
         with contextlib.suppress(AttributeError, TypeError, IndexError):
-            transport = recognise(send)
+            transport: Transport | None = module.recognise(send)
             if transport is not None:
-                seen.add(transport.server)
+                if transport.server not in seen:
+                    seen.add(transport.server)
+                    _look_at_the_shutdown_of(module, transport.server)
                 return transport
     ledger.count(
         "transports_unknown",
@@ -45,6 +44,18 @@ def transport_of(send: Send) -> Transport:
     return Transport(send)
 
 
+def _look_at_the_shutdown_of(module: Any, server: str) -> None:
+    """Count and log, once for each server, that its end will not be seen in time."""
+    # Other threads get no signals, and their servers are ended by whoever started them.
+    if threading.current_thread() is threading.main_thread() and not module.is_shutdown_hooked():
+        ledger.count(
+            "shutdowns_unseen",
+            "the shutdown of %s cannot be seen in time: its connections are drained at lifespan.shutdown, if at all; "
+            "manage.py check --deploy says what it lacks",
+            server,
+        )
+
+
 def missing_features() -> dict[str, list[str]]:
     """
     Return by server what it lacks of what it would be recognised by; servers that are not installed are left out.
@@ -52,7 +63,7 @@ def missing_features() -> dict[str, list[str]]:
     Where a list is not empty, connections would be served as plain ASGI. Imports the servers, and starts none.
     """
     found: dict[str, list[str]] = {}
-    for module in (daphne, uvicorn, hypercorn, granian):
+    for module in SERVERS:
         for server, features in module.FEATURES.items():
             missing = missing_of(features) if is_installed(server.partition(" ")[0]) else None
             if missing is not None:
@@ -67,10 +78,9 @@ def hook_shutdown(loop: asyncio.AbstractEventLoop | None = None) -> None:
     Args:
         loop: that serves; None while none does, at the time at which the application is made.
     """
-    with contextlib.suppress(AttributeError):
-        if loop is not None:
-            uvicorn.hook_shutdown(loop)
-            return
-        # At most one of them is loaded.
-        daphne.hook_shutdown()
-        granian.hook_shutdown()
+    if loop is not None:
+        uvicorn.hook_shutdown(loop)
+        return
+    # At most one of them is loaded.
+    daphne.hook_shutdown()
+    granian.hook_shutdown()

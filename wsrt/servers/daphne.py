@@ -13,14 +13,18 @@ from typing import Any
 from ..delivery.transport import Transport, Writer
 from ..drain import drain, hurry, is_hurried
 from ..types import Message, Send
-from .features import Features
+from .features import Features, has
+
+_PROTOCOL = (
+    "handle_reply sendCloseFrame sendPing onPing onPong _sendAutoPing _perMessageCompress send_queue state transport "
+    "STATE_OPEN"
+)
 
 FEATURES: dict[str, Features] = {
     "daphne": {
         "daphne.server:Server": "handle_reply kill_all_applications connections",
         "daphne.ws_protocol:WebSocketFactory": "failByDrop",
-        "daphne.ws_protocol:WebSocketProtocol": "handle_reply sendCloseFrame sendPing onPing onPong _sendAutoPing "
-        "_perMessageCompress send_queue state transport STATE_OPEN",
+        "daphne.ws_protocol:WebSocketProtocol": _PROTOCOL,
     },
 }
 """What is used here of Daphne."""
@@ -31,10 +35,7 @@ def recognise(send: Send) -> Transport | None:
     if not isinstance(send, functools.partial) or getattr(send.func, "__name__", "") != "handle_reply":
         return None
     protocol = send.args[0]
-    needed = ("sendCloseFrame", "sendPing", "onPong", "_sendAutoPing", "transport", "failByDrop", "STATE_OPEN")
-    if not all(hasattr(protocol, name) for name in needed):
-        return None
-    return DaphneTransport(send, protocol)
+    return DaphneTransport(send, protocol) if has(protocol, _PROTOCOL) and has(protocol, "failByDrop") else None
 
 
 class _Producer:
@@ -121,9 +122,9 @@ class DaphneTransport(Transport):
     def prepared_writer(self) -> Writer | None:
         protocol = self._protocol
         transport = protocol.transport
-        needed = ("socket", "dataBuffer", "_tempDataBuffer", "connected", "disconnecting")
+        needed = "socket dataBuffer _tempDataBuffer connected disconnecting"
         # By its class: what wraps a socket for TLS hands attributes of the bare one through.
-        if type(transport).__module__ != "twisted.internet.tcp" or not all(hasattr(transport, name) for name in needed):
+        if type(transport).__module__ != "twisted.internet.tcp" or not has(transport, needed):
             return None
         if protocol._perMessageCompress is not None:
             return None
@@ -190,8 +191,8 @@ def hook_shutdown() -> None:
 
     Daphne is loaded before the application that it serves, and looks the method up when it runs.
     """
-    server = getattr(sys.modules.get("daphne.server"), "Server", None)
-    if server is None or hasattr(server.kill_all_applications, "__wrapped__"):
+    server = _server()
+    if not has(server, "kill_all_applications connections") or is_shutdown_hooked():
         return
     kill = server.kill_all_applications
 
@@ -216,6 +217,15 @@ def hook_shutdown() -> None:
         return drained.addBoth(end)
 
     server.kill_all_applications = drain_and_kill
+
+
+def is_shutdown_hooked() -> bool:
+    """Return whether Daphne, where it is loaded, drains before it cancels its applications."""
+    return hasattr(getattr(_server(), "kill_all_applications", None), "__wrapped__")
+
+
+def _server() -> Any:
+    return getattr(sys.modules.get("daphne.server"), "Server", None)
 
 
 def _end_at_the_second_signal() -> None:

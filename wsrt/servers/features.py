@@ -1,17 +1,23 @@
-"""Whether the servers that are installed have what they are recognised by, seen without starting them."""
+"""What servers are recognised by: seen on those that run, and on those that are installed without starting them."""
 
 from __future__ import annotations
 
-import dis
+import ast
 import importlib
 import importlib.util
 import inspect
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 Features = Mapping[str, str]
 """By ``module:Class``, or ``module:`` for a module itself, the names that are used of it, separated by spaces."""
+
+
+def has(owner: object, names: str) -> bool:
+    """Return whether an object has all of some attributes, whose names are separated by spaces."""
+    return all(hasattr(owner, name) for name in names.split())
 
 
 def is_installed(package: str) -> bool:
@@ -51,10 +57,13 @@ def missing_of(features: Features) -> list[str] | None:
 
 
 def _set_by_methods(owner: Any) -> Iterator[str]:
-    """Yield the attributes that the methods of a class set: on instances, which there are none of."""
+    """Yield the attributes that the methods of a class set on ``self``, of which there is no instance."""
     for base in inspect.getmro(owner) if inspect.isclass(owner) else ():
-        for value in vars(base).values():
-            code = getattr(inspect.unwrap(value) if callable(value) else value, "__code__", None)
-            for instruction in dis.get_instructions(code) if code is not None else ():
-                if instruction.opname == "STORE_ATTR":
-                    yield instruction.argval
+        try:
+            source = inspect.getsource(base)
+        except (OSError, TypeError):
+            continue  # it is compiled, and has what dir() says
+        for node in ast.walk(ast.parse(textwrap.dedent(source))):
+            match node:
+                case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                    yield name

@@ -14,11 +14,13 @@ from ..delivery.tasks import start_task
 from ..delivery.transport import Transport
 from ..drain import drain, hurry
 from ..types import Message, Receive, Send
-from .features import Features
+from .features import Features, has
+
+_PROTOCOL = "send receive"
 
 FEATURES: dict[str, Features] = {
     "granian": {
-        "granian._granian:ASGIWebsocketProtocol": "send receive",
+        "granian._granian:ASGIWebsocketProtocol": _PROTOCOL,
         "granian._signals:": "set_loop_signals",
     },
 }
@@ -32,7 +34,7 @@ def recognise(send: Send) -> Transport | None:
     """Return the transport of a connection that granian serves, else None."""
     protocol = getattr(send, "__self__", None)
     # A built-in of Rust has no attributes to tell it by.
-    if type(protocol).__module__.partition(".")[0] != "granian" or not hasattr(protocol, "receive"):
+    if type(protocol).__module__.partition(".")[0] != "granian" or not has(protocol, _PROTOCOL):
         return None
     return GranianTransport(send)
 
@@ -79,8 +81,9 @@ class GranianTransport(Transport):
 
     async def _close(self, message: Message) -> None:
         self._is_closing = True
-        if self._receiving is not None:
-            # Granian keeps the socket for a receive() that waits: the close would wait for the client's next frame.
+        # Before 2.8.9 granian keeps the socket for a receive() that waits: the close would wait for the client's next
+        # frame.
+        if hasattr(self._receiving, "cancel"):
             self._cut = self._receiving
             self._cut.cancel()
         try:
@@ -102,7 +105,7 @@ def hook_shutdown() -> None:
     is loaded before the application that it serves, and looks the function up when a worker starts to serve.
     """
     signals: Any = sys.modules.get("granian._signals")
-    if signals is None or hasattr(signals.set_loop_signals, "__wrapped__"):
+    if not has(signals, "set_loop_signals") or is_shutdown_hooked():
         return
     set_loop_signals = signals.set_loop_signals
 
@@ -117,6 +120,11 @@ def hook_shutdown() -> None:
         return told
 
     signals.set_loop_signals = set_and_drain
+
+
+def is_shutdown_hooked() -> bool:
+    """Return whether the workers of granian, where it is loaded, drain before they let their sockets go."""
+    return hasattr(getattr(sys.modules.get("granian._signals"), "set_loop_signals", None), "__wrapped__")
 
 
 class _Handler:

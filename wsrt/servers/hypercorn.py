@@ -10,11 +10,13 @@ from ..delivery.tasks import start_task
 from ..delivery.transport import Transport
 from ..drain import drain
 from ..types import Send
-from .features import Features
+from .features import Features, has
+
+_STREAM = "app_put app_send context config send"
 
 FEATURES: dict[str, Features] = {
     "hypercorn": {
-        "hypercorn.protocol.ws_stream:WSStream": "app_put app_send context config send",
+        "hypercorn.protocol.ws_stream:WSStream": _STREAM,
         "hypercorn.protocol.h11:H11Protocol": "stream send stream_send",
         "hypercorn.asyncio.tcp_server:TCPServer": "writer protocol_send",
         "hypercorn.asyncio.worker_context:WorkerContext": "terminated",
@@ -30,13 +32,18 @@ _watched: weakref.WeakKeyDictionary[Any, asyncio.Task[None]] = weakref.WeakKeyDi
 
 def recognise(send: Send) -> Transport | None:
     """Return the transport of a connection that hypercorn serves, else None."""
-    stream = getattr(send, "__self__", None)
-    if stream is None or not hasattr(stream, "app_put") or not hasattr(stream, "context"):
+    stream: Any = getattr(send, "__self__", None)
+    if not has(stream, _STREAM) or not has(stream.context, "terminated"):
         return None
     protocol = stream.send.__self__
     # Over HTTP/2 the socket has other streams.
-    writer = getattr(protocol.send.__self__, "writer", None) if hasattr(protocol, "stream") else None
+    writer = protocol.send.__self__.writer if hasattr(protocol, "stream") else None
     return HypercornTransport(send, stream, writer)
+
+
+def is_shutdown_hooked() -> bool:
+    """Return whether a drain begins when hypercorn is told to end: each connection waits for that."""
+    return True
 
 
 class HypercornTransport(Transport):

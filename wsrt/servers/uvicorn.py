@@ -6,6 +6,7 @@ import asyncio
 import operator
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,26 +16,31 @@ from ..delivery.transport import Transport, Writer
 from ..drain import drain, hurry
 from ..protocol.envelope import Frame
 from ..types import Send
-from .features import Features
+from .features import Features, has
 
 _QUEUE = "transport writable conn config scope ping_interval handle_ping handle_pong"
+_SANSIO = "send_ping send_text data_to_send extensions state"
+_WSPROTO = "send events state"
+_EVENTS = "Ping TextMessage"
+_LEGACY = "asgi_send write_frame_sync pings pong transport loop state extensions ping_interval _paused"
+_FRAMES = "Frame Opcode"
 
 FEATURES: dict[str, Features] = {
     "uvicorn (websockets-sansio)": {
         "uvicorn.server:Server": "handle_exit",
         "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol": _QUEUE,
-        "websockets.server:ServerProtocol": "send_ping send_text data_to_send extensions state",
+        "websockets.server:ServerProtocol": _SANSIO,
     },
     "uvicorn (websockets)": {
         "uvicorn.server:Server": "handle_exit",
-        "uvicorn.protocols.websockets.websockets_impl:WebSocketProtocol": "asgi_send write_frame_sync pings pong "
-        "transport loop state extensions ping_interval _paused",
+        "uvicorn.protocols.websockets.websockets_impl:WebSocketProtocol": _LEGACY,
+        "websockets.frames:": _FRAMES,
     },
     "uvicorn (wsproto)": {
         "uvicorn.server:Server": "handle_exit",
         "uvicorn.protocols.websockets.wsproto_impl:WSProtocol": _QUEUE,
-        "wsproto:WSConnection": "send events state",
-        "wsproto.events:": "Ping TextMessage",
+        "wsproto:WSConnection": _WSPROTO,
+        "wsproto.events:": _EVENTS,
     },
 }
 """What is used here of each implementation."""
@@ -45,16 +51,14 @@ Preparation = Callable[[Frame], bytes]
 
 def recognise(send: Send) -> Transport | None:
     """Return the transport of a connection that uvicorn serves, else None."""
-    protocol = getattr(send, "__self__", None)
-    if protocol is None or not hasattr(protocol, "transport"):
-        return None
-    if hasattr(protocol, "asgi_send") and hasattr(protocol, "write_frame_sync") and hasattr(protocol, "pings"):
+    protocol: Any = getattr(send, "__self__", None)
+    if has(protocol, _LEGACY) and has(sys.modules.get("websockets.frames"), _FRAMES):
         return LegacyTransport(send, protocol)
-    if not hasattr(protocol, "writable") or not hasattr(protocol, "handle_pong"):
+    if not has(protocol, _QUEUE):
         return None
-    if hasattr(protocol.conn, "send_ping") and hasattr(protocol.conn, "data_to_send"):
+    if has(protocol.conn, _SANSIO):
         return SansIOTransport(send, protocol)
-    if hasattr(protocol.conn, "send") and hasattr(protocol.conn, "events"):
+    if has(protocol.conn, _WSPROTO) and has(sys.modules.get("wsproto.events"), _EVENTS):
         return WsprotoTransport(send, protocol)
     return None
 
@@ -271,6 +275,11 @@ def hook_shutdown(loop: asyncio.AbstractEventLoop) -> None:
         handle_exit = signal.getsignal(number)
         if getattr(handle_exit, "__name__", "") == "handle_exit" and callable(handle_exit):
             signal.signal(number, _Handler(loop, handle_exit))
+
+
+def is_shutdown_hooked() -> bool:
+    """Return whether a drain comes before uvicorn's own handling of SIGTERM. Called in the main thread."""
+    return isinstance(signal.getsignal(signal.SIGTERM), _Handler)
 
 
 class _Handler:

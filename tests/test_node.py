@@ -16,9 +16,10 @@ from tests.support.layer import FakeLayer, installed
 from wsrt import Event, TypedEventConsumer, apublish_to_room, publish_to_room, wire
 from wsrt import addresses as to
 from wsrt.backplane import Backplane
+from wsrt.delivery.ledger import ledger
 from wsrt.layers import drop_layer, layer_of_loop
 from wsrt.node import Node, current_node, nodes
-from wsrt.protocol.envelope import Frame
+from wsrt.protocol.envelope import Encoded
 from wsrt.testing import connect
 from wsrt.wire import CommandMessage, PublishMessage
 
@@ -149,7 +150,7 @@ async def test_own_node_through_the_layer(layer: FakeLayer) -> None:
     """A node hears its own publications through the layer, in one order with those of others (C4)."""
     async with connect(Member) as client:
         await client.consumer.publish_to_room("a", Ping(number=1))
-        other_node = PublishMessage("nodes", to.Room("a"), Frame('{"event":"ping","data":{"number":2}}'))
+        other_node = PublishMessage("nodes", to.Room("a"), Encoded("ping", '{"number":2}'))
         await layer.group_send("wsrt.room.nodes.a", other_node.to_message())
         assert [(await client.receive(Ping)).number for _ in range(2)] == [1, 2]
 
@@ -234,12 +235,41 @@ audiences = st.recursive(
 @given(audience=audiences, text=st.text(), copies=st.booleans(), overflow=st.sampled_from(["close", "drop", "latest"]))
 def test_publications_round_trip(audience: to.Audience, text: str, copies: bool, overflow: Any) -> None:
     """What goes through a layer as plain data comes out as it was (A1, C2)."""
-    frame = Frame(text, overflow, "k" if overflow == "latest" else None)
-    sent = PublishMessage("n", audience, frame, "id" if copies else None)
+    encoded = Encoded(text, "{}", overflow, "k" if overflow == "latest" else None)
+    sent = PublishMessage("n", audience, encoded, "id" if copies else None)
     got = wire.read(json.loads(json.dumps(sent.to_message())))
     assert isinstance(got, PublishMessage)
     assert (got.namespace, got.audience, got.id) == (sent.namespace, sent.audience, sent.id)
-    assert (got.frame.text, got.frame.overflow, got.frame.key) == (text, overflow, frame.key)
+    assert got.frame.text == sent.frame.text
+    assert (got.frame.overflow, got.frame.key, got.frame.room) == (overflow, encoded.key, sent.frame.room)
+
+
+@pytest.mark.parametrize("kind", ["wsrt.publication", "wsrt.command", "wsrt.presence"])
+def test_messages_of_the_next_version(kind: str) -> None:
+    """What the next version writes is read, without what it adds; what is newer still is not."""
+    sent = {
+        "wsrt.publication": PublishMessage("n", to.Room("a"), Encoded("news", '{"text":"hi"}')),
+        "wsrt.command": CommandMessage("n", to.Room("a"), "disconnect", {}, "id"),
+        "wsrt.presence": wire.PresenceMessage("n", to.Room("a"), []),
+    }[kind]
+    message = {**sent.to_message(), "form": wire.FORM + 1, "invented": True}
+    assert type(wire.read(message)) is type(sent)
+    with pytest.raises(wire.UnknownMessage, match="form"):
+        wire.read({**message, "form": wire.FORM + 2})
+    with pytest.raises(wire.UnknownMessage, match="cannot be read"):
+        wire.read({"type": kind, "form": wire.FORM})
+
+
+async def test_messages_of_strangers(layer: FakeLayer) -> None:
+    """Messages that this version cannot read are counted and dropped, and what follows them arrives."""
+    async with connect(Member) as client:
+        before = ledger["backplane_unknown_messages"]
+        publication = PublishMessage("nodes", to.Room("a"), Encoded("ping", '{"number":1}')).to_message()
+        await layer.group_send("wsrt.room.nodes.a", {**publication, "form": wire.FORM + 2})
+        await layer.group_send("wsrt.room.nodes.a", {"type": "chat.message"})
+        await layer.group_send("wsrt.room.nodes.a", publication)
+        assert (await client.receive(Ping)).number == 1
+        assert ledger["backplane_unknown_messages"] == before + 2
 
 
 @given(audience=audiences, namespace=st.none() | st.text())

@@ -23,6 +23,7 @@ from .exceptions import BackplaneUnavailable
 from .layers import Layer, ask, close_layer, forget_layer, is_closable, layer_of_loop
 from .memberships import Line, Memberships
 from .pubsub import PubSubLayer, is_pubsub
+from .wire import UnknownMessage
 
 PROBE_SECONDS = 5.0
 """How often a node sends itself a message."""
@@ -252,6 +253,9 @@ class Backplane:
                 continue
             try:
                 await self._on_message(message)
+            except UnknownMessage as error:
+                # Of a version that is too new or too old, or of other code that uses the same group.
+                ledger.count("backplane_unknown_messages", "dropped from the channel layer %r: %s", self.alias, error)
             except Exception:
                 ledger.count("backplane_bad_messages")
                 logger.exception("a message from the channel layer %r could not be handled", self.alias)

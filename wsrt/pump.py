@@ -365,7 +365,7 @@ class Pump:
     async def send(self, event: Event) -> None:
         """Send an event to this client alone; waits for room in the outbox. Raises UndeclaredEvent, UnsendableEvent."""
         self.hooks.catalog.check_sends(event)
-        frame = envelope.encode(event)
+        frame = envelope.encode(event).frame()
         await self.outbox.room()
         if self.session.is_open:
             self.outbox.put_direct(frame)
@@ -514,7 +514,7 @@ class Pump:
         if not isinstance(reply, Event):
             raise TypeError(f"a handler returns an event or None, not {type(reply).__name__}")
         self.hooks.catalog.check_sends(reply)
-        return envelope.encode(reply, ref=ref)
+        return envelope.encode(reply).frame(ref=ref)
 
     def _refuse(self, ref: Ref | None, refusal: Refusal) -> Frame | None:
         if ref is None:

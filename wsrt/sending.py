@@ -84,7 +84,7 @@ def prepare(audience: Audience, event: Event, namespace: str) -> Outgoing:
     publication = PublishMessage(
         namespace,
         audience,
-        encode(event, room=room, address=audience.to_wire() if declared.key else None),
+        encode(event, address=audience.to_wire() if declared.key else None),
         secrets.token_hex(8) if len(groups) > 1 else None,
     )
     return Outgoing(publication, groups, layer_alias(namespace), event)

@@ -1,43 +1,65 @@
-"""What travels between nodes: publications, commands and changes of presence, as plain data for the channel layer."""
+"""
+What travels between nodes: publications, commands and changes of presence, as plain data for the channel layer.
+
+During a deployment nodes of two versions share a layer. So a message says which form it has, and carries an event with
+its data, of which each node makes frames as its own version does. A node reads its own form, the one before and the one
+after, whose additions it ignores; what it cannot read is counted and dropped.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from .addresses import Audience, Room, from_wire
-from .protocol.envelope import Frame
+from .protocol.envelope import Encoded, Frame
 
-__all__ = ["CommandMessage", "PresenceMessage", "PublishMessage", "read"]
+__all__ = ["CommandMessage", "PresenceMessage", "PublishMessage", "UnknownMessage", "read"]
+
+FORM = 1
+"""The form of the messages that this version writes."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+class UnknownMessage(ValueError):
+    """A message of the layer that this version cannot read."""
+
+
 class PublishMessage:
     """
-    One frame for one audience.
+    One event for one audience.
 
-    Attributes:
+    Args:
         id: set where several groups carry it, so that a node drops further copies.
+
+    Raises:
+        UnsendableEvent: its frame is over 1 MiB.
     """
 
-    namespace: str
-    audience: Audience
-    frame: Frame
-    id: str | None = None
+    __slots__ = ("audience", "encoded", "frame", "id", "namespace")
+
+    def __init__(self, namespace: str, audience: Audience, encoded: Encoded, id: str | None = None) -> None:
+        self.namespace = namespace
+        self.audience = audience
+        self.encoded = encoded
+        self.id = id
+        self.frame: Frame = encoded.frame(room=audience.name if isinstance(audience, Room) else None)
 
     def to_message(self) -> dict[str, Any]:
         """Return what goes through the layer."""
         message: dict[str, Any] = {
             "type": "wsrt.publication",
+            "form": FORM,
             "namespace": self.namespace,
             "audience": self.audience.to_wire(),
-            "frame": self.frame.text,
+            "event": self.encoded.event,
+            "data": self.encoded.data,
         }
         if self.id is not None:
             message["id"] = self.id
-        if self.frame.overflow != "close":
-            message["overflow"] = self.frame.overflow
-            message["key"] = self.frame.key
+        if self.encoded.overflow != "close":
+            message["overflow"] = self.encoded.overflow
+            message["key"] = self.encoded.key
         return message
 
 
@@ -55,6 +77,7 @@ class CommandMessage:
         """Return what goes through the layer."""
         return {
             "type": "wsrt.command",
+            "form": FORM,
             "namespace": self.namespace,
             "audience": self.audience.to_wire(),
             "name": self.name,
@@ -80,6 +103,7 @@ class PresenceMessage:
         """Return what goes through the layer."""
         return {
             "type": "wsrt.presence",
+            "form": FORM,
             "namespace": self.namespace,
             "room": self.audience.name,
             "changes": self.changes,
@@ -91,22 +115,36 @@ def read(message: dict[str, Any]) -> PublishMessage | CommandMessage | PresenceM
     Return what a message of the layer says. Its type is looked up here, never a method by its name.
 
     Raises:
-        ValueError, KeyError: it is none of ours, or of a newer version.
+        UnknownMessage: it isn't one of ours, or of a form that this version doesn't know.
     """
-    match message.get("type"):
-        case "wsrt.publication":
-            audience = from_wire(message["audience"])
-            room = audience.name if isinstance(audience, Room) else None
-            frame = Frame(message["frame"], message.get("overflow", "close"), message.get("key"), room)
-            return PublishMessage(message["namespace"], audience, frame, message.get("id"))
-        case "wsrt.command":
-            return CommandMessage(
-                message["namespace"],
-                from_wire(message["audience"]),
-                message["name"],
-                message["arguments"],
-                message["id"],
-            )
-        case "wsrt.presence":
-            return PresenceMessage(message["namespace"], Room(message["room"]), message["changes"])
-    raise ValueError(f"a message of the unknown type {message.get('type')!r}; publish through wsrt")
+    kind, form = message.get("type"), message.get("form")
+    if kind not in READERS:
+        raise UnknownMessage(f"a message of the unknown type {kind!r}; publish through wsrt")
+    if form not in (FORM - 1, FORM, FORM + 1):
+        raise UnknownMessage(f"a message of the form {form!r}, where this version of wsrt reads {FORM}")
+    try:
+        return READERS[kind](message)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnknownMessage(f"a message of the type {kind!r} that cannot be read: {error!r}") from error
+
+
+def _publication(message: dict[str, Any]) -> PublishMessage:
+    encoded = Encoded(message["event"], message["data"], message.get("overflow", "close"), message.get("key"))
+    return PublishMessage(message["namespace"], from_wire(message["audience"]), encoded, message.get("id"))
+
+
+def _command(message: dict[str, Any]) -> CommandMessage:
+    audience = from_wire(message["audience"])
+    return CommandMessage(message["namespace"], audience, message["name"], message["arguments"], message["id"])
+
+
+def _presence(message: dict[str, Any]) -> PresenceMessage:
+    return PresenceMessage(message["namespace"], Room(message["room"]), message["changes"])
+
+
+READERS: dict[Any, Callable[[dict[str, Any]], PublishMessage | CommandMessage | PresenceMessage]] = {
+    "wsrt.publication": _publication,
+    "wsrt.command": _command,
+    "wsrt.presence": _presence,
+}
+"""What reads the messages of each type."""

@@ -93,7 +93,7 @@ def test_root_event() -> None:
     class Tags(RootEvent[list[str]], name="tags"):
         pass
 
-    assert encode(Tags(["a"])).text == '{"event":"tags","data":["a"]}'
+    assert encode(Tags(["a"])).frame().text == '{"event":"tags","data":["a"]}'
     assert meta(Tags).name == "tags"
 
 
@@ -112,7 +112,7 @@ def test_encode() -> None:
         label: str = Field(alias="theLabel")
 
     rich = Rich(raw=b"\xff\x00", at=datetime(2026, 1, 2), price=Decimal("1.50"), label="é")  # type: ignore[call-arg]
-    text = encode(rich, ref=7).text
+    text = encode(rich).frame(ref=7).text
     assert text == (
         '{"event":"rich","data":{"raw":"_wA=","at":"2026-01-02T00:00:00","price":"1.50","theLabel":"é"},"ref":7}'
     )
@@ -128,7 +128,7 @@ def test_not_json(value: Any) -> None:
 
 def test_words_that_look_so() -> None:
     """The words NaN and Infinity are text like any other."""
-    assert "NaN" in encode(Anything(value="NaN and Infinity")).text
+    assert "NaN" in encode(Anything(value="NaN and Infinity")).data
 
 
 def test_put_in_past_validation() -> None:
@@ -144,7 +144,7 @@ def test_put_in_past_validation() -> None:
 def test_too_large() -> None:
     """An event over 1 MiB raises when it is published."""
     with pytest.raises(UnsendableEvent, match="1048576"):
-        encode(Anything(value="x" * MAX_FRAME_BYTES))
+        encode(Anything(value="x" * MAX_FRAME_BYTES)).frame()
 
 
 def test_later_changes_are_not_seen() -> None:
@@ -154,7 +154,7 @@ def test_later_changes_are_not_seen() -> None:
         items: list[JsonValue]
 
     holder = Holder(items=[1])
-    frame = encode(holder)
+    frame = encode(holder).frame()
     holder.items.append(2)
     assert frame.text == '{"event":"holder","data":{"items":[1]}}'
 
@@ -165,7 +165,7 @@ def test_key() -> None:
     assert encode(one).key == encode(two).key
     addresses = [None, ["room", "a"], ["user", "7"], ["everyone"], ["-", ["room", "a"], ["user", "7"]]]
     assert len({encode(one, address=address).key for address in addresses}) == len(addresses)
-    answer = encode(one, ref="1")
+    answer = encode(one).frame(ref="1")
     assert (answer.overflow, answer.key) == ("close", None)
 
 
@@ -186,7 +186,7 @@ def test_not_json_in_a_model_within(value: float) -> None:
     """A model within an event has rules of its own, by which NaN would go out as null: it is refused."""
     with pytest.raises(UnsendableEvent, match="NaN and Infinity"):
         encode(Outer(inner=Inner(value=value)))
-    assert encode(Outer(inner=Inner())).text == '{"event":"outer","data":{"inner":{"value":null}}}'
+    assert encode(Outer(inner=Inner())).frame().text == '{"event":"outer","data":{"inner":{"value":null}}}'
 
 
 def test_key_of_bytes() -> None:

@@ -54,14 +54,14 @@ class Aliased(Event, name="aliased"):
 def test_aliases() -> None:
     """Models within an event are written by their aliases too, as the schema says."""
     event = Aliased(who=Inner(firstName="Ada"), several=[Inner(firstName="Bob")], camel=Camel(last_seen=7))
-    assert json.loads(encode(event).text)["data"] == {
+    assert json.loads(encode(event).frame().text)["data"] == {
         "who": {"firstName": "Ada"},
         "several": [{"firstName": "Bob"}],
         "camel": {"lastSeen": 7},
         "re-named": 1,
     }
     # What is written is read again.
-    assert Catalog([Aliased], []).decode(encode(event).text).event == event
+    assert Catalog([Aliased], []).decode(encode(event).frame().text).event == event
 
 
 def plain() -> type[Event]:

@@ -172,7 +172,7 @@ def test_two_of_one_name() -> None:
 def test_frames_out() -> None:
     """What the server sends is what the schema says."""
     validator = frames("sends")
-    frame = json.loads(encode(EVENT, room="a").text)
+    frame = json.loads(encode(EVENT).frame(room="a").text)
     validator.validate(frame)
     for broken in (
         {**frame, "event": "nothing"},
@@ -187,7 +187,7 @@ def test_frames_in() -> None:
     """What the schema lets through, the catalog takes."""
     validator = frames("receives")
     for frame in (
-        json.loads(encode(EVENT, ref="r").text),
+        json.loads(encode(EVENT).frame(ref="r").text),
         {"event": "ask"},
         {"event": "ask", "data": {}, "ref": 7},
         {"event": "numbers", "data": [1, 2]},

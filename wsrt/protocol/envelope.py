@@ -7,6 +7,7 @@ the model's own serializer, the tail (``ref`` or ``room``) from the occasion.
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 from collections.abc import Sequence
@@ -102,20 +103,56 @@ def _head(first: int, size: int) -> bytes:
     return bytes([first, 127]) + size.to_bytes(8, "big")
 
 
-def encode(
-    event: Event, *, ref: Ref | None = None, room: str | None = None, address: Sequence[Any] | None = None
-) -> Frame:
+class Encoded:
     """
-    Return the frame of an event; its data is the model's own dump, never the caller's object (S7).
+    An event, encoded once for all recipients and nodes.
+
+    Attributes:
+        event: the wire name.
+        data: the data as JSON text.
+        overflow: what happens for a client that is behind.
+        key: with "latest", what tells one waiting frame from another; else None.
+    """
+
+    __slots__ = ("data", "event", "key", "overflow")
+
+    def __init__(self, event: str, data: str, overflow: Overflow = "close", key: str | None = None) -> None:
+        self.event = event
+        self.data = data
+        self.overflow = overflow
+        self.key = key
+
+    def frame(self, *, ref: Ref | None = None, room: str | None = None) -> Frame:
+        """
+        Return the frame of the event.
+
+        Args:
+            ref: the request that it answers.
+            room: the one room that it is published to.
+
+        Raises:
+            UnsendableEvent: the frame is over 1 MiB.
+        """
+        text = f"{_head_of(self.event)}{self.data}{_beside('ref', ref)}{_beside('room', room)}}}"
+        # A request is answered exactly once, also with an event that may be skipped otherwise.
+        frame = Frame(text, self.overflow, self.key, room) if ref is None else Frame(text)
+        if frame.size > MAX_FRAME_BYTES:
+            raise UnsendableEvent(
+                f"{self.event}: {frame.size} bytes, the limit is {MAX_FRAME_BYTES}; publish a reference to large data"
+            )
+        return frame
+
+
+def encode(event: Event, *, address: Sequence[Any] | None = None) -> Encoded:
+    """
+    Encode an event; its data is the model's own dump, never the caller's object (S7).
 
     Args:
-        ref: the request that it answers.
-        room: the one room that it is published to.
         address: to whom it is published; with "latest" a frame replaces one to the same address only.
 
     Raises:
         TypeError: it is no event, or of an abstract class.
-        UnsendableEvent: it holds what validation would have refused, or the frame is over 1 MiB.
+        UnsendableEvent: it holds what validation would have refused.
     """
     declared = meta(event)
     try:
@@ -129,20 +166,16 @@ def encode(
     if "null" in data and may_hold_infinity(type(event)) and not is_finite(event.model_dump()):
         # Models within an event have a configuration of their own, by which NaN becomes null.
         raise UnsendableEvent(f"{declared.name}: NaN and Infinity are no JSON; validate the event, or send null")
-    tail = _beside("ref", ref) + _beside("room", room)
-    overflow, key = declared.overflow, None
-    if ref is not None:
-        # A request is answered exactly once, also with an event that may be skipped otherwise.
-        overflow = "close"
-    elif declared.key:
+    key = None
+    if declared.key:
         values = [getattr(event, field) for field in declared.key]
         key = to_json([declared.name, values, address], bytes_mode="base64").decode()
-    frame = Frame(f"{declared.head}{data}{tail}}}", overflow, key, room)
-    if frame.size > MAX_FRAME_BYTES:
-        raise UnsendableEvent(
-            f"{declared.name}: {frame.size} bytes, the limit is {MAX_FRAME_BYTES}; publish a reference to large data"
-        )
-    return frame
+    return Encoded(declared.name, data, declared.overflow, key)
+
+
+@functools.lru_cache(maxsize=1024)
+def _head_of(event: str) -> str:
+    return f'{{"event":{to_json(event).decode()},"data":'
 
 
 def reserved(name: str, data: dict[str, Any], *, ref: Ref | None = None) -> Frame:

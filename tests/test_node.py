@@ -114,7 +114,7 @@ async def test_call_in_a_closed_loop() -> None:
     loop = asyncio.new_event_loop()
     node = Node(loop)
     loop.close()
-    node.post(PublishMessage("nodes", to.Room("a"), Frame("{}"), None))
+    node.post(PublishMessage("nodes", to.Room("a"), Encoded("ping", "{}")))
     assert len(node.mailbox) == 0
 
 

@@ -15,6 +15,8 @@ ASGI_APPLICATION = "tests.asgi.runtime"
 INSTALLED_APPS = [
     # Its runserver, for the tests of that.
     *(["daphne"] if "WSRT_TEST_RUNSERVER" in os.environ else []),
+    # Themes of the admin come before it.
+    *os.environ.get("WSRT_TEST_THEME", "").split(),
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -273,7 +273,7 @@ async def test_watch(operator: MakeOperator) -> None:
     assert watch
     data = {"namespace": "chat", "search": "<b>", "after": None}
     assert json.loads(html.unescape(watch[1])) == {"event": "rooms.watch", "data": data}
-    assert 'data-url="/ws/wsrt/admin/"' in text
+    assert 'data-url="/ws/wsrt/admin/?site=admin"' in text
 
 
 async def test_no_inline_code(operator: MakeOperator) -> None:

@@ -36,11 +36,11 @@ def with_policy(application: Any) -> Any:
     return wrapped
 
 
-def application_with(urlpatterns: list[Any], pages: Any) -> Any:
+def application_with(urlpatterns: list[Any], pages: Any, policy: Any = with_policy) -> Any:
     return with_runtime(
         ProtocolTypeRouter(
             {
-                "http": with_policy(pages),
+                "http": policy(pages),
                 "websocket": AuthMiddlewareStack(URLRouter(urlpatterns)),
             }
         )
@@ -49,6 +49,8 @@ def application_with(urlpatterns: list[Any], pages: Any) -> Any:
 
 with_static_files = ASGIStaticFilesHandler(http)
 application = application_with([*own_urlpatterns, *admin_urlpatterns], with_static_files)
+# Themes have scripts and styles within their pages.
+themed = application_with([*own_urlpatterns, *admin_urlpatterns], with_static_files, lambda pages: pages)
 without_route = application_with([*own_urlpatterns], with_static_files)
 collected = application_with([*own_urlpatterns, *admin_urlpatterns], http)
 """Serves static files by hashed_urls alone."""

@@ -23,7 +23,7 @@ from .announcing import Problem, Wrong, events_of, is_kept, json_schema, purpose
 from .frame import Frame, content_type, text_of
 from .pages import known_namespaces
 from .realtime import ANNOUNCE, DISCONNECT, VIEW
-from .targets import Target
+from .targets import MAX_SPARED, Target, spared_by
 
 LOGGED_CHARACTERS = 1000
 """What the log keeps of the data of an announcement."""
@@ -42,15 +42,16 @@ class Actions(Frame):
 
     def disconnect(self, request: HttpRequest) -> HttpResponse:
         """Close the connections of a target; more than one only once that is confirmed."""
-        self._require(request, DISCONNECT)
         if request.method != "POST":
+            self._require(request, DISCONNECT)
             # Who had to sign in first is led to what they had posted to: nothing is done, and they see where they are.
             return HttpResponseRedirect(self._url("changelist"))
         target = _posted(request)
+        self._require(request, DISCONNECT, target)
         back = self._back(request, target)
-        unheard = _unheard(target)
-        if unheard is not None:
-            self.message_user(request, _("Not disconnected: %s") % unheard, messages.ERROR)
+        trouble = _unheard(target) or self._protected(request, target)
+        if trouble is not None:
+            self.message_user(request, _("Not disconnected: %s") % trouble, messages.ERROR)
             return HttpResponseRedirect(back)
         count = _count(target)
         if count == 0:
@@ -64,12 +65,12 @@ class Actions(Frame):
 
     def announce(self, request: HttpRequest) -> HttpResponse:
         """Send an event to everyone, a room or a user: choose it, write it, confirm it."""
-        self._require(request, ANNOUNCE)
         namespace, name = text_of(request, "namespace"), text_of(request, "event")
+        given = _announced_to(request, namespace)
+        self._require(request, ANNOUNCE, given)
         model = events_of(namespace).get(name)
         if model is None or namespace not in known_namespaces():
             return self._choose_event(request, namespace)
-        given = _announced_to(request, namespace)
         context: dict[str, Any] = {
             "namespace": namespace,
             "event": name,
@@ -121,6 +122,7 @@ class Actions(Frame):
         except ValueError:
             context["target_problem"] = _("Give the name of the room, or the id of the user.")
             return None
+        self._require(request, ANNOUNCE, target)
         try:
             event = read_event(namespace, name, data, target.audience)
         except Wrong as error:
@@ -147,6 +149,7 @@ class Actions(Frame):
         return HttpResponseRedirect(self._back(request, target))
 
     def _disconnect(self, request: HttpRequest, target: Target, count: int | None) -> None:
+        spared = spared_by(request.user)
         message = (
             _("Disconnected (4410).")
             if count is None
@@ -159,7 +162,7 @@ class Actions(Frame):
             # Noted first, and only kept if the layer takes the command: nothing is done that is not noted.
             with transaction.atomic(using=router.db_for_write(LogEntry)):
                 self._note(request, target, message)
-                target.disconnect()
+                target.disconnect(spared)
         except WsrtError as error:
             text = _("Not disconnected: %s") % error
             self.message_user(request, text, messages.ERROR)
@@ -175,6 +178,17 @@ class Actions(Frame):
             % {"target": target, "count": count}
         )
         self.message_user(request, text, messages.SUCCESS)
+        if spared and target.kind != "user":
+            self.message_user(request, _("Superusers stay connected: only a superuser may disconnect them."))
+
+    def _protected(self, request: HttpRequest, target: Target) -> str | None:
+        """Return why a target is not this operator's to disconnect; None where it is."""
+        spared = spared_by(request.user)
+        if target.kind == "user" and target.name in spared:
+            return _("only a superuser may disconnect a superuser.")
+        if target.kind != "user" and len(spared) > MAX_SPARED:
+            return _("there are so many superusers that only one of them may disconnect others than single users.")
+        return None
 
     def _note(self, request: HttpRequest, target: Target, message: str) -> None:
         """Write to Django's log of the admin: who did what, to whom."""

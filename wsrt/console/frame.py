@@ -20,6 +20,7 @@ from ..layers import is_local
 from ..presence.stores import is_shared, option
 from .live import AdminConsumer
 from .realtime import ANNOUNCE, DISCONNECT, VIEW, Realtime
+from .targets import Target
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -42,7 +43,21 @@ class Frame(ModelAdmin):
         return []
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._may(request, VIEW)
+        """Return whether the user of a request may see who is connected."""
+        return _has(request, VIEW)
+
+    def has_disconnect_permission(self, request: HttpRequest, target: Target | None = None) -> bool:
+        """
+        Return whether the user of a request may disconnect clients.
+
+        Args:
+            target: Whom. None asks whether there may be any.
+        """
+        return _has(request, DISCONNECT, target)
+
+    def has_announce_permission(self, request: HttpRequest, target: Target | None = None) -> bool:
+        """Return whether the user of a request may send announcements. See has_disconnect_permission()."""
+        return _has(request, ANNOUNCE, target)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -66,6 +81,7 @@ class Frame(ModelAdmin):
     ) -> HttpResponse:
         request.current_app = self.admin_site.name  # read by {% url %}
         zone = timezone.get_current_timezone()
+        target: Target | None = context.get("target")
         # Text and address; the last one is the page itself.
         inner = [] if name == "overview" else context.get("crumbs", [(title, None)])
         crumbs = [(_("Realtime"), self._url("changelist") if inner else None), *inner]
@@ -80,9 +96,9 @@ class Frame(ModelAdmin):
             "reaches_all": not is_shared() or not is_local(conf.channel_layer_alias),
             "has_details": option("DETAILS", False) is True,
             "may_view": self._may(request, VIEW),
-            "may_disconnect": self._may(request, DISCONNECT),
-            "may_announce": self._may(request, ANNOUNCE),
-            "live_url": get_script_prefix() + self.live_path,
+            "may_disconnect": self._may(request, DISCONNECT, target),
+            "may_announce": self._may(request, ANNOUNCE, target),
+            "live_url": f"{get_script_prefix()}{self.live_path}?{urlencode({'site': self.admin_site.name})}",
             "live_schema": AdminConsumer.catalog.schema_hash,
             "zone": zone,
             "zone_name": str(zone),
@@ -92,16 +108,28 @@ class Frame(ModelAdmin):
             request, f"{TEMPLATES}/{name}.html", {**common, **context, "crumbs": crumbs}, status=status
         )
 
-    def _may(self, request: HttpRequest, permission: str) -> bool:
-        return request.user.has_perm(permission)
+    def _may(self, request: HttpRequest, permission: str, target: Target | None = None) -> bool:
+        match permission:
+            case "wsrt.disconnect":
+                return self.has_disconnect_permission(request, target)
+            case "wsrt.announce":
+                return self.has_announce_permission(request, target)
+            case _:
+                return self.has_view_permission(request)
 
-    def _require(self, request: HttpRequest, permission: str) -> None:
-        if not self._may(request, permission):
+    def _require(self, request: HttpRequest, permission: str, target: Target | None = None) -> None:
+        if not self._may(request, permission, target):
             raise PermissionDenied
 
     def _url(self, name: str, **query: str) -> str:
         url = reverse(f"admin:wsrt_realtime_{name}", current_app=self.admin_site.name)
         return f"{url}?{urlencode(query)}" if query else url
+
+
+def _has(request: HttpRequest, permission: str, target: Target | None = None) -> bool:
+    """Ask the backends of authentication, also those that know permissions of single objects."""
+    user: Any = request.user
+    return bool(user.has_perm(permission) or (target is not None and user.has_perm(permission, target)))
 
 
 def text_of(request: HttpRequest, key: str) -> str:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 from typing import Any
 
-from channels.auth import get_user
-from django.conf import settings
-
-from ..close_codes import CREDENTIALS_EXPIRED, FORBIDDEN, Closed
+from ..close_codes import Close, Closed
 from ..consumers import TypedEventConsumer
 from ..delivery.ledger import ledger
 from ..exceptions import UnsendableEvent, WrongContext
 from ..handlers import on
 from ..presence.store import BadCursor, StoreUnavailable
 from ..threads import run_in_thread
-from ..users import is_active, reload
+from ..users import reload
+from . import door
 from .names import Names
 from .pages import (
     Answer,
@@ -35,7 +32,6 @@ from .pages import (
     WatchUsers,
     rows_with_users,
 )
-from .realtime import VIEW, may
 
 SECONDS = 2.0
 """The least pause between two looks at the store."""
@@ -54,14 +50,14 @@ class AdminConsumer(TypedEventConsumer):
     Keeps one page of the admin up to date, for users of the staff who may see who is connected.
 
     A page says what it shows by one of the questions; the last one counts. With every question, and every ten seconds,
-    session, user and permissions are read anew: whoever may not load the page any more is sent away.
+    the admin site of the page is asked again, as it is for a page: who may not load the page any more is sent away.
     """
 
     namespace = "wsrt.admin"
     out_events = (Overview, Rooms, Users, RoomShown, UserShown, Unavailable)
 
     async def authorize(self) -> bool:
-        return bool(await run_in_thread(self._may_watch))
+        return await self._ask() is None
 
     async def on_connect(self) -> None:
         # What looks at the store. None until the page says what it shows.
@@ -82,22 +78,25 @@ class AdminConsumer(TypedEventConsumer):
         self._looking = asyncio.create_task(self._look(question))
 
     async def _may_stay_here(self) -> bool:
-        """Ask anew who this is and what they may see; close where it is not enough."""
-        user = await current_user(self.scope)
-        if user is None:
-            await self.close(CREDENTIALS_EXPIRED.code, CREDENTIALS_EXPIRED.reason)
-            return False
-        self.scope["user"] = user
-        if not await run_in_thread(self._may_watch):
-            await self.close(FORBIDDEN.code, FORBIDDEN.reason)
-            return False
-        return True
+        """Ask again who this is and what they may see; close where it isn't enough."""
+        close = await self._ask()
+        if close is not None:
+            await self.close(close.code, close.reason)
+        return close is None
 
-    def _may_watch(self) -> bool:
-        is_allowed = may(self.user, VIEW)
-        # Made anew whenever permissions are asked for: who sees names may have changed too.
-        self._names = Names(self.user) if is_allowed else None
-        return is_allowed
+    async def _ask(self) -> Close | None:
+        """Ask what a page asks of its request; return how to close where it would not be shown."""
+        user = self.user if door.has_session(self.scope) else await reload(self.user)
+        verdict, self._names = await run_in_thread(self._ask_the_door, user)
+        if verdict.user is not None:
+            self.scope["user"] = verdict.user
+        close: Close | None = verdict.close
+        return close
+
+    def _ask_the_door(self, user: Any) -> tuple[door.Verdict, Names | None]:
+        verdict = door.ask(self.scope, self.query.get("site") or "admin", user)
+        # Made again whenever permissions are asked for: who sees names may have changed too.
+        return verdict, Names(verdict.user) if verdict.close is None else None
 
     async def _look(self, question: Question) -> None:
         loop = asyncio.get_running_loop()
@@ -141,15 +140,3 @@ class AdminConsumer(TypedEventConsumer):
             logger.exception("the admin could not see who is connected")
             return Unavailable()
         return answer
-
-
-async def current_user(scope: Any) -> Any:
-    """Return the user of a handshake as they are now; None where the session is over, or the user gone or inactive."""
-    session = scope.get("session")
-    if session is not None and session.session_key is not None:
-        # A new object: that of the handshake remembers what was in it.
-        store = importlib.import_module(settings.SESSION_ENGINE).SessionStore
-        user = await get_user({**scope, "session": store(session.session_key)})
-    else:
-        user = await reload(scope["user"])
-    return user if user is not None and is_active(user) else None

@@ -65,11 +65,6 @@ def _options() -> Options[Any]:
 Realtime._meta = _options()
 
 
-def may(user: Any, permission: str) -> bool:
-    """Return whether a user of the staff has a permission."""
-    return bool(user.is_active and getattr(user, "is_staff", False) and user.has_perm(permission))
-
-
 def add_permissions(*, using: str = DEFAULT_DB_ALIAS, apps: Apps = installed_apps, **kwargs: Any) -> None:
     """Add the content type and the permissions that are missing; a receiver of ``post_migrate``."""
     try:

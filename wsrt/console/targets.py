@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import operator
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
+from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 
-from ..addresses import Audience, Connection, Everyone, Room, User, UserKey, parts_of
+from ..addresses import Audience, Connection, Everyone, Room, User, UserKey, auth_user_key, parts_of
 from ..control import disconnect
 from ..presence.access import is_connected, run
 from ..presence.store import EVERYONE
 from .pages import connections_of, count_in_room, is_hidden, known_namespaces, shown_namespaces
+
+MAX_SPARED = 100
+"""Users whom a command may leave out."""
 
 Kind = Literal["everyone", "room", "user", "connection"]
 
@@ -107,7 +114,30 @@ class Target:
         room = self.name if self.kind == "room" else EVERYONE
         return sum([(await count_in_room(space, room)).connections for space in spaces])
 
-    def disconnect(self) -> None:
-        """Close its connections, 4410, at once. Raises UnknownNamespace, BackplaneUnavailable."""
+    def disconnect(self, spared: Iterable[UserKey] = ()) -> None:
+        """
+        Close its connections, 4410, at once.
+
+        Args:
+            spared: Users whose connections stay.
+
+        Raises:
+            UnknownNamespace, BackplaneUnavailable: nothing was closed.
+        """
+        audience = functools.reduce(operator.sub, map(User, spared), self.audience)
         for namespace in known_namespaces() if self.namespace is None else [self.namespace]:
-            disconnect(self.audience, namespace=namespace, on_commit=False)
+            disconnect(audience, namespace=namespace, on_commit=False)
+
+
+def spared_by(who: Any) -> list[UserKey]:
+    """
+    Return the superusers, whom an operator who is none may not disconnect; of many, MAX_SPARED and one more.
+
+    Queries the database. Connections that belong to no user of Django's are those of no superuser.
+    """
+    model: Any = get_user_model()
+    names = {field.name for field in model._meta.get_fields()}
+    if getattr(who, "is_superuser", False) or "is_superuser" not in names:
+        return []
+    keys = model._default_manager.filter(is_superuser=True).order_by("pk").values_list("pk", flat=True)
+    return [auth_user_key(key) for key in keys[: MAX_SPARED + 1]]

@@ -78,7 +78,13 @@ class RealtimeAdmin(Actions):
             for name, view in views.items()
         ]
         download = self.admin_site.admin_view(self.schema_file)
-        return [*pages, path("schema/<str:name>", download, name="wsrt_realtime_schema_file")]
+        live: Any = self.admin_site.admin_view(self.live)
+        live.model_admin = self
+        return [
+            *pages,
+            path("schema/<str:name>", download, name="wsrt_realtime_schema_file"),
+            path("live/", live, name="wsrt_realtime_live"),
+        ]
 
     # Pages.
 
@@ -191,6 +197,11 @@ class RealtimeAdmin(Actions):
             return HttpResponseRedirect(self._url("schema"))  # which says why
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return HttpResponse(text, content_type=FILES[name], headers=headers)
+
+    def live(self, request: HttpRequest) -> HttpResponse:
+        """Answer 204 to those who may see who is connected: what the live socket asks in the place of a page."""
+        self._require(request, VIEW)
+        return HttpResponse(status=204)
 
     # Private.
 

@@ -259,4 +259,16 @@ function rememberMissing() {
   }
 }
 
-await new Live(document.getElementById("wsrt-live")).start();
+/** Says that the page does not keep itself up to date: a theme, or a template of the project, has lost the marker. */
+function sayMissing() {
+  const notice = document.createElement("p");
+  notice.className = "wsrt-live";
+  notice.dataset.state = "off";
+  notice.setAttribute("role", "alert");
+  notice.textContent = document.querySelector("script[data-wsrt-missing]")?.dataset.wsrtMissing ?? "Not live";
+  (document.getElementById("content-main") ?? document.body).prepend(notice);
+}
+
+const status = document.getElementById("wsrt-live");
+if (status === null) sayMissing();
+else await new Live(status).start();

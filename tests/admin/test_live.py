@@ -315,8 +315,8 @@ async def test_failing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit into a frame leaves the page as it was loaded."""
-    monkeypatch.setattr("wsrt.protocol.envelope.MAX_FRAME_BYTES", 10_000)
-    async with connect(AdminConsumer, user=await root()) as client, visitor("x" * 20_000):
+    monkeypatch.setattr("wsrt.protocol.envelope.MAX_FRAME_BYTES", 200)
+    async with connect(AdminConsumer, user=await root()) as client, visitor("x" * 250):
         await client.request(WatchRooms(namespace="chat"))
         await client.receive(Unavailable)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -751,6 +752,41 @@ async def test_set_up_timeout() -> None:
 
     async with connect(Slow) as client:
         await client.assert_closed(close_codes.CONNECTION_SETUP_TIMEOUT)
+
+
+@pytest.mark.parametrize("hook", ["authorize", "on_connect"])
+@pytest.mark.parametrize("kind", ["async def", "def"])
+async def test_set_up_that_can_not_be_cancelled(hook: str, kind: str) -> None:
+    """The close comes in time though a hook swallows its cancellation, or blocks a thread."""
+    released, swallowed = threading.Event(), asyncio.Event()
+
+    async def stubborn(consumer: Any) -> bool:
+        while not released.is_set():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                swallowed.set()
+        return True
+
+    def blocking(consumer: Any) -> bool:
+        return released.wait(20)
+
+    class Late(Base):
+        setup_timeout = 0.05
+
+    setattr(Late, hook, stubborn if kind == "async def" else blocking)
+    before = ledger["setup_timeouts"]
+    try:
+        async with connect(Late) as client:
+            await client.send(Number(value=1))
+            await client.assert_closed(close_codes.CONNECTION_SETUP_TIMEOUT)
+            if kind == "async def":
+                await swallowed.wait()
+            released.set()
+        assert len(client.consumer.seen) == (0 if hook == "authorize" else 1)
+    finally:
+        released.set()
+    assert ledger["setup_timeouts"] == before + 1
 
 
 async def test_stays_open_after_on_connect() -> None:

@@ -373,6 +373,10 @@ class Pump:
     # Set-up, handlers and commands: one at a time.
 
     async def _set_up(self) -> None:
+        # Closes whatever hooks do: one of them may swallow its cancellation and go on.
+        late: asyncio.TimerHandle | None = None
+        if self.limits.setup_timeout is not None:
+            late = self.node.loop.call_later(self.limits.setup_timeout, self._set_up_late)
         try:
             async with asyncio.timeout(self.limits.setup_timeout) as deadline:
                 if self.channel is not None:
@@ -393,8 +397,7 @@ class Pump:
                     await self.attendance.begin()
         except Exception as error:
             if isinstance(error, TimeoutError) and deadline.expired():
-                ledger.count("setup_timeouts", "authorize and on_connect took over %s s", self.limits.setup_timeout)
-                self._fail_set_up(close_codes.CONNECTION_SETUP_TIMEOUT)
+                self._set_up_late()
                 return
             refusal = refusal_of(error, self.hooks.refusal_for)
             if refusal is not None:
@@ -407,6 +410,14 @@ class Pump:
         else:
             self.is_visible = self.session.is_open
             self.outbox.release()
+        finally:
+            if late is not None:
+                late.cancel()
+
+    def _set_up_late(self) -> None:
+        if self.session.is_open:
+            ledger.count("setup_timeouts", "authorize and on_connect took over %s s", self.limits.setup_timeout)
+            self._fail_set_up(close_codes.CONNECTION_SETUP_TIMEOUT)
 
     def _fail_set_up(self, close: Close) -> None:
         self.close(close)

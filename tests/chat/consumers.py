@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import sys
 from typing import Any
 
@@ -33,8 +34,8 @@ from tests.chat.events import (
 from wsrt import Closed, Refused, TypedEventConsumer, adisconnect, on, on_layer
 from wsrt import addresses as to
 
-hooks: list[tuple[str, Any]] = []
-"""What hooks were called, for tests in the same process and for the stats view."""
+hooks: collections.deque[tuple[str, Any]] = collections.deque(maxlen=2_000)
+"""What hooks were called last, for tests in the same process and for the stats view."""
 
 
 class ChatConsumer(TypedEventConsumer):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from pydantic import BaseModel
 from tests.support.waiting import aeventually
 from wsrt import Closed, DeclarationError, Event, TypedEventConsumer, close_codes, on, presence
 from wsrt.addresses import Connection, User
-from wsrt.control import adisconnect
+from wsrt.control import adisconnect, apermissions_changed
 from wsrt.delivery.ledger import ledger
 from wsrt.exceptions import WrongContext
 from wsrt.testing import Client, connect
@@ -159,6 +161,40 @@ async def test_snapshot_and_differences() -> None:
         assert versions == sorted(set(versions))
 
 
+class NamedConsumer(TypedEventConsumer):
+    """Shows the name that the user has."""
+
+    namespace = "named"
+    presence = Card
+
+    async def on_connect(self) -> None:
+        await self.join("hall")
+        await self.join("side")
+
+    async def member(self, room: str) -> Card:
+        if self.user.get_username() == "wrong":
+            raise RuntimeError("the name is wrong")
+        return Card(name=self.user.get_username())
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_renamed_user() -> None:
+    """After permissions_changed members see what member() returns for the user who was loaded again."""
+    ada = await get_user_model().objects.acreate(username="ada")
+    async with connect(NamedConsumer, user=ada, subprotocols=EXTENDED) as client:
+        await aeventually(lambda: len(told(client)) == 2)
+        await get_user_model().objects.filter(pk=ada.pk).aupdate(username="countess")
+        await apermissions_changed(ada)
+        await aeventually(lambda: len(told(client)) == 4)
+        card = {"user_id": str(ada.pk), "connections": 1, "data": {"name": "countess"}}
+        assert told(client)[2:] == [{"changed": [card]}] * 2
+        (member,) = await presence.amembers("side", namespace="named")
+        assert member.data == {"name": "countess"}
+        await get_user_model().objects.filter(pk=ada.pk).aupdate(username="wrong")
+        await apermissions_changed(ada)
+        await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
+
+
 class SilentConsumer(TypedEventConsumer):
     """Shares namespace and room with HallConsumer, and shows nothing."""
 
@@ -296,11 +332,53 @@ async def test_paged() -> None:
         await client.disconnect()
 
 
-def test_process_without_connections() -> None:
-    """The memory of a process that holds no connections knows nobody, and says so instead of answering."""
-    for read in (presence.stats, lambda: presence.count("a"), lambda: presence.online([1])):
-        with pytest.raises(WrongContext, match="RedisPresence"):
-            read()  # type: ignore[operator]
+READERS = """
+import asyncio
+import django
+django.setup()
+from wsrt import presence
+from wsrt.exceptions import WrongContext
+
+async def read():
+    for reading in (presence.astats(), presence.acount("a"), presence.aonline([1]), presence.aconnections()):
+        try:
+            print("answered", await reading)
+        except WrongContext as error:
+            print(error)
+
+asyncio.run(read())
+for reading in (presence.stats, lambda: presence.count("a"), lambda: presence.online([1])):
+    try:
+        print("answered", reading())
+    except WrongContext as error:
+        print(error)
+if {serves}:
+    from wsrt import TypedEventConsumer
+    TypedEventConsumer.as_asgi()
+    print(presence.count("a"), asyncio.run(presence.acount("a")))
+"""
+
+
+@pytest.mark.parametrize("serves", [False, True])
+def test_process_without_connections(serves: bool) -> None:
+    """The memory of a process that serves no consumers knows nobody, and says so, in async code as in sync code."""
+    program = READERS.replace("{serves}", str(serves))
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    lines = ran.stdout.splitlines()
+    assert len(lines) == 7 + serves
+    for line in lines[:7]:
+        assert line.startswith("presence is kept in each process")
+        assert "RedisPresence" in line
+    assert lines[7:] == ["0 0"] * serves
+
+
+def test_sync_view_under_test() -> None:
+    """In Django's test environment the process is all there is: a sync view reads that nobody is there."""
+    assert presence.count("a", namespace="sync-view") == 0
+    assert presence.online([1]) == set()
 
 
 @pytest.mark.django_db

@@ -169,6 +169,20 @@ class Attendance:
                 self._tracker.leave(self._connection.namespace, room, self._number)
             self._enter_all(self._tracker, shown)
 
+    async def refresh(self) -> None:
+        """Show what ``member`` returns now: the user may have another name. Raises as begin()."""
+        if self._hooks is None or self._hooks.member is None or not self.is_online():
+            return
+        async with self._lock:
+            for room in list(self._connection.rooms):
+                if not self._connection.outbox.is_open:
+                    return
+                shown = await self._data(room)
+                if not self.is_online() or self._tracker is None:
+                    return
+                if room in self._connection.rooms:
+                    self._enter(self._tracker, room, shown)
+
     def end(self, closed: Closed) -> None:
         """Be offline: at once for whoever said goodbye or was sent away for good, else after the grace."""
         was_online, self._state = self.is_online(), "over"

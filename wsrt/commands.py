@@ -140,6 +140,16 @@ class Commands:
         if not self._is_asking:
             self.end()
             self._groups.admit()
+            await self._show_again()
+
+    async def _show_again(self) -> None:
+        """Ask what members see of the user, who has been loaded again."""
+        try:
+            await self._groups.show_again()
+        except Exception:
+            ledger.count("control_failed")
+            logger.exception("what members see of %s could not be asked", self._connection.id)
+            self._close(close_codes.MESSAGE_HANDLING_FAILED)
 
     async def _ask_again(self) -> None:
         """Reload the user, and ask every permission again."""

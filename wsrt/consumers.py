@@ -21,7 +21,7 @@ from .close_codes import Close, Closed
 from .conf import conf, problem_of
 from .exceptions import DeclarationError, WrongContext
 from .handlers import Handler, check_habits, event_handlers, layer_handlers
-from .node import current_node
+from .node import current_node, note_server
 from .protocol.catalog import Catalog, namespaces
 from .protocol.events import Event, meta
 from .pump import Pump
@@ -199,6 +199,7 @@ class TypedEventConsumer(AsyncConsumer):
     def as_asgi(cls, **attributes: Any) -> Any:
         """Return the ASGI application for a route; every connection gets an instance with these attributes."""
         cls(**attributes)  # raises here, not at the first connection
+        note_server()
         return super().as_asgi(**attributes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

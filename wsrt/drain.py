@@ -11,6 +11,7 @@ import threading
 from .conf import conf
 from .node import Node, current_node, nodes
 from .presence.store import StoreUnavailable
+from .presence.stores import close_stores
 from .presence.tracker import known_tracker
 
 BATCH_SECONDS = 0.05
@@ -92,6 +93,7 @@ async def _drain(node: Node, seconds: float) -> None:
                 await tracker.end()
         except (StoreUnavailable, TimeoutError) as error:
             logger.warning("presence of this node ends with its lease: %r", error)
+    await close_stores()
 
 
 async def _drain_connections(node: Node, seconds: float, deadline: float) -> None:

@@ -143,6 +143,10 @@ class Groups:
         """Deliver what was withheld, but for the rooms that the connection has left since."""
         self._node.hub.admit(self._connection)
 
+    async def show_again(self) -> None:
+        """Show the members of each room what ``member`` returns now. Raises what that raises."""
+        await self._attendance.refresh()
+
     def remove(self, room: str) -> bool:
         """
         Take the connection out of a room now: nothing that is published from here on, or waits, reaches its client.

@@ -141,6 +141,8 @@ class Node:
 
 _nodes: dict[int, Node] = {}
 
+_is_server = False
+
 
 def current_node() -> Node:
     """Return the node of the running loop; made at first use."""
@@ -163,6 +165,17 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 def nodes() -> list[Node]:
     """Return the nodes of this process, of whatever thread."""
     return [node for node in list(_nodes.values()) if not node.loop.is_closed()]
+
+
+def note_server() -> None:
+    """Take in that this process has routes to consumers: a server, or its test, which may come to hold connections."""
+    global _is_server
+    _is_server = True
+
+
+def is_server() -> bool:
+    """Return whether this process has routes to consumers."""
+    return _is_server
 
 
 after_fork_in_child(_nodes.clear)

@@ -20,6 +20,7 @@ from tests.admin.conftest import MakeOperator, make_user, page
 from tests.chat.consumers import ChatConsumer, HereConsumer
 from wsrt.console import names, pages
 from wsrt.console.realtime import PERMISSIONS, VIEW
+from wsrt.presence import access
 from wsrt.testing import Client, capture_publications, connect
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -325,8 +326,11 @@ def signed_in() -> Browser:
         ),
     ],
 )
-def test_trouble(settings: Any, presence: dict[str, Any], says: str) -> None:
+def test_trouble(settings: Any, monkeypatch: pytest.MonkeyPatch, presence: dict[str, Any], says: str) -> None:
     """A store that is missing or down is told, with what to do about it, and the pages stand."""
+    # As in a process that serves no consumers, outside of tests.
+    for name in ("is_under_test", "is_server"):
+        monkeypatch.setattr(access, name, lambda: False)
     settings.WSRT = {"PRESENCE": presence}
     client = signed_in()
     for name, query in {

@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 from tests.chat.consumers import ChatConsumer, HereConsumer
 from tests.management.conftest import Run
 from wsrt.node import current_node
+from wsrt.presence import access
 from wsrt.presence.memory import MemoryPresence
 from wsrt.presence.store import EVERYONE, Join, NodeFacts
 from wsrt.testing import Client, connect
@@ -259,8 +260,11 @@ async def test_wrong_arguments(run: Run, args: list[str]) -> None:
         await run("wsrt_presence", *args)
 
 
-def test_memory_of_another_process() -> None:
+def test_memory_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process without connections cannot see those of others in their memory: the error says what to set."""
+    # As in a command, outside of tests.
+    for name in ("is_under_test", "is_server"):
+        monkeypatch.setattr(access, name, lambda: False)
     with pytest.raises(CommandError, match=r"each process for itself.*RedisPresence"):
         call_command("wsrt_presence")
 

@@ -91,14 +91,14 @@ async def test_reaped_in_chunks(world: memory._World, monkeypatch: pytest.Monkey
     assert is_empty(world)
 
 
-async def test_expired_nodes_are_told_to_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_expired_nodes_are_told_to_readers(world: memory._World) -> None:
     """Where no node is left to do it, readers learn whom to take out."""
     store = MemoryPresence(lease=30)
     node = await begun(store)
     await store.apply(node, [Join("n", "r", 1, "ada")])
     assert await store.expired() == ()
-    now = memory.time.monotonic()
-    monkeypatch.setattr(memory.time, "monotonic", lambda: now + 31)
+    now = world.now()
+    world.now = lambda: now + 31
     assert await store.expired() == (node,)
     await reaped(store, node)
     assert await store.expired() == ()

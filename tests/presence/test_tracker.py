@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ class Store(MemoryPresence):
     def __init__(self) -> None:
         super().__init__(lease=LEASE)
         self.error: Exception | None = None
+        self.apply_error: Exception | None = None
         self.batches: list[int] = []
         self.begun: list[str] = []
 
@@ -39,6 +41,9 @@ class Store(MemoryPresence):
 
     async def apply(self, node: str, operations: Sequence[Join | Leave]) -> list[Change]:
         self._fail()
+        if self.apply_error is not None and operations:
+            await super().apply(node, ())
+            raise self.apply_error
         self.batches.append(len(operations))
         await asyncio.sleep(0)
         return await super().apply(node, operations)
@@ -207,6 +212,47 @@ async def test_dead_node_is_reaped(node: Tracker, store: Store) -> None:
     await aeventually(lambda: _has(store, {"u1"}), seconds=LEASE + 2)
 
 
+class Unlooked(dict[int, Join]):
+    """Connections of a room that nobody looks through."""
+
+    def values(self) -> Any:
+        raise AssertionError("all connections of the room were looked through")
+
+    items = __iter__ = values  # type: ignore[assignment]
+
+
+async def test_leave_costs_no_look_at_others(node: Tracker, store: Store) -> None:
+    """Whether a user is still here is known without a look through the connections of the room."""
+    place = ("n", "r")
+    for number, user in enumerate(["ada", "ada", "grace", None]):
+        node.join(Join(*place, number, user))
+    node.join(join(1, "edsger"))
+    node._truth[place] = Unlooked(node._truth[place])
+    assert [node._is_here(place, user) for user in ("ada", "edsger", "grace", None, "u9")] == [True] * 4 + [False]
+    for number in range(3):
+        node.leave("n", "r", number)
+    assert [node._is_here(place, user) for user in ("ada", "edsger", "grace", None)] == [False] * 3 + [True]
+    node.leave("n", "r", 3)
+    assert not node._is_here(place, None)
+    assert (node._truth, node._users, node._places) == ({}, {}, {})
+
+
+async def test_store_that_takes_ids_and_no_members(node: Tracker, store: Store) -> None:
+    """While a store begins leases and takes no members, the ids of attempts are taken out, and do not pile up."""
+    node.join(join(1))
+    await node.settle()
+    first = node.id
+    store.apply_error = StoreUnavailable("no room for members")
+    store.lose()
+    node.join(join(2))
+    await aeventually(lambda: len(store.begun) > 5)
+    assert node._former == [first]
+    assert len(store._world.leases) <= 2
+    store.apply_error = None
+    await aeventually(lambda: _has(store, {"u1", "u2"}))
+    await aeventually(lambda: not node._former)
+
+
 async def test_grace(node: Tracker, store: Store) -> None:
     """Who is lost counts for the grace; who said goodbye does not."""
     for number in (1, 2):
@@ -264,6 +310,24 @@ def test_loops_of_one_process() -> None:
     finally:
         close(first)
         close(second)
+
+
+def test_loops_that_were_closed_are_taken_out() -> None:
+    """Where loops with connections come and go, none of them stays in memory, though nobody reads."""
+
+    async def enter(user: str) -> None:
+        found = tracker.tracker_of_loop()
+        assert found is not None
+        found.join(Join("gone", "r", 1, user))
+        await found.settle()
+        await aeventually(lambda: len(memory._world.places) == 1)
+
+    for number in range(5):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(enter(f"u{number}"))
+        close(loop)
+    assert len([node for node, _ in tracker._trackers.values() if node.loop.is_closed()]) == 1
+    assert len(memory._world.leases) == 1
 
 
 def close(loop: asyncio.AbstractEventLoop) -> None:

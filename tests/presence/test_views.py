@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import types
 from typing import Any, Literal
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.waiting import aeventually
 from wsrt.delivery.connection import Connection
 from wsrt.delivery.ledger import ledger
 from wsrt.presence import views
+from wsrt.presence.span import Span
 from wsrt.presence.store import Change, Count, MemberRecord, Snapshot, StoreUnavailable
 from wsrt.presence.views import Arrival, RoomView, Watcher
 from wsrt.protocol.envelope import Frame
@@ -29,13 +31,15 @@ class Store:
         self.loads = 0
         self.is_down = False
 
-    async def snapshot(self, namespace: str, room: str, limit: int) -> Snapshot:
+    async def snapshot(self, namespace: str, room: str, limit: int, *, max_bytes: int | None = None) -> Snapshot:
         self.loads += 1
         if self.is_down:
             raise StoreUnavailable("down")
         guests = self.members[None].connections if None in self.members else 0
         users = len(self.members) - (None in self.members)
         listed = tuple(self.members.values()) if len(self.members) <= limit else None
+        if listed is not None and max_bytes is not None and sum(member.size for member in listed) > max_bytes:
+            listed = None
         return Snapshot(self.version, Count(users, guests, users + guests), listed)
 
     def change(
@@ -56,10 +60,13 @@ class Store:
 
 
 class Outbox:
-    def __init__(self) -> None:
+    def __init__(self, outbox_bytes: int = 2**20) -> None:
         self.frames: list[dict[str, Any]] = []
+        self.sizes: list[int] = []
+        self.limits = types.SimpleNamespace(outbox_bytes=outbox_bytes)
 
     def put(self, frame: Frame) -> None:
+        self.sizes.append(frame.size)
         envelope = json.loads(frame.text)
         assert envelope["event"] == "wsrt.presence"
         assert envelope["data"].pop("room") == "r"
@@ -71,8 +78,10 @@ class Client:
 
     numbers = itertools.count()
 
-    def __init__(self, view: RoomView, user: str | None = None, *, wants_frames: bool = True) -> None:
-        self.outbox = Outbox()
+    def __init__(
+        self, view: RoomView, user: str | None = None, *, wants_frames: bool = True, outbox_bytes: int = 2**20
+    ) -> None:
+        self.outbox = Outbox(outbox_bytes)
         self.connection = Connection(f"n-{next(self.numbers)}", "n", self.outbox, None)  # type: ignore[arg-type]
         self.connection.user_id = user
         self.arrivals: list[Arrival] = []
@@ -328,7 +337,7 @@ async def test_patience() -> None:
     await aeventually(lambda: client.frames)
     store.members.clear()
     store.change("joined", "ada")
-    view.be_patient(asyncio.get_running_loop().time() + 0.3)
+    view.be_patient(Span(asyncio.get_running_loop().time(), 0.3))
     view.load()
     await asyncio.sleep(0.1)
     view.take([store.change("joined", "grace")])
@@ -349,8 +358,8 @@ async def test_answer_that_is_late() -> None:
     gate = asyncio.Event()
     snapshot = store.snapshot
 
-    async def late(namespace: str, room: str, limit: int) -> Snapshot:
-        answer = await snapshot(namespace, room, limit)
+    async def late(namespace: str, room: str, limit: int, *, max_bytes: int | None = None) -> Snapshot:
+        answer = await snapshot(namespace, room, limit, max_bytes=max_bytes)
         await gate.wait()
         return answer
 
@@ -444,3 +453,166 @@ async def test_whoever_is_here_is_missing() -> None:
     view.take([store.change("joined", "ada")])
     await asyncio.sleep(0.1)  # longer than anything waits
     assert len(client.frames) == 2
+
+
+# Bounds.
+
+
+def large(store: Store, members: int, size: int) -> None:
+    """Fill the room with members who show so many bytes each."""
+    for number in range(members):
+        store.change("joined", f"u{number}", data=json.dumps("x" * size))
+
+
+async def test_large_members() -> None:
+    """A list that would take over 256 KiB is shown as a count, as is a room of more than 1,000 members."""
+    store = Store()
+    large(store, 999, 1200)
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    assert client.frames == [{"version": 999, "count": 999}]
+    view.take([store.change("joined", "new")])
+    await aeventually(lambda: len(client.frames) == 2)
+    assert client.frames[1] == {"version": 1000, "count": 1000}
+    assert store.loads == 1
+
+
+async def test_members_that_become_large() -> None:
+    """No frame of a room takes more than half of the default outbox, however members come, go, and change."""
+    store = Store()
+    large(store, 60, 3000)
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.members)
+    view.take([store.change("joined", f"v{number}", data=json.dumps("y" * 4000)) for number in range(15)])
+    await aeventually(lambda: len(client.frames) == 2)
+    view.take([store.change("left", f"u{number}") for number in range(60)])
+    view.take([store.change("joined", f"w{number}", data=json.dumps("z" * 4000)) for number in range(45)])
+    await aeventually(lambda: len(client.frames) == 3)
+    assert max(client.outbox.sizes) > views.LISTED_BYTES
+    view.take([store.change("changed", f"w{number}", data=json.dumps("é" * 2000)) for number in range(45)])
+    view.take([store.change("joined", f"x{number}", data=json.dumps("é" * 2000)) for number in range(10)])
+    await aeventually(lambda: "count" in client.frames[-1])
+    assert client.frames[-1]["count"] == 70
+    assert max(client.outbox.sizes) <= 2 * views.LISTED_BYTES
+
+
+async def test_room_whose_large_members_leave() -> None:
+    """A list that was too long comes again when a tenth of the members has left; until then the store is not asked."""
+    store = Store()
+    large(store, 100, 2700)
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    view.take([store.change("left", f"u{number}") for number in range(10)])
+    await asyncio.sleep(0.1)  # longer than anything waits
+    assert client.members is None
+    assert store.loads == 1
+    view.take([store.change("left", "u10")])
+    await aeventually(lambda: client.members is not None)
+    assert client.members is not None
+    assert len(client.members) == 89
+    assert store.loads == 2
+
+
+async def test_small_outbox() -> None:
+    """Where a client holds little, lists take a quarter of what it holds, also if it comes after the others."""
+    store = Store()
+    large(store, 20, 400)
+    view = room(store)
+    first = Client(view)
+    await aeventually(lambda: first.members)
+    small = Client(view, outbox_bytes=20_000)
+    await aeventually(lambda: small.frames and len(first.frames) == 2)
+    assert small.frames == first.frames[1:] == [{"version": 20, "count": 20}]
+
+
+async def test_changes_while_the_store_is_away() -> None:
+    """While a room can't be loaded, at most 1,000 changes wait; what is loaded in the end makes up for the others."""
+    store = Store()
+    store.is_down = True
+    view = room(store)
+    client = Client(view)
+    dropped = ledger["presence_changes_dropped"]
+    for number in range(5000):
+        view.take([store.change("joined", "ada"), store.change("left", "ada")])
+        view.take([store.change("joined", str(number))] if number % 50 == 0 else [])
+        assert len(view._ahead) <= views.MAX_WAITING
+    assert ledger["presence_changes_dropped"] > dropped
+    store.is_down = False
+    await aeventually(lambda: client.members == dict.fromkeys(map(str, range(0, 5000, 50))))
+
+
+async def test_changes_while_an_answer_is_late() -> None:
+    """While an answer is awaited, at most 1,000 changes are kept for it; what is missing then is loaded again."""
+    store = Store()
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    gate = asyncio.Event()
+    snapshot = store.snapshot
+
+    async def late(*args: Any, **kwargs: Any) -> Snapshot:
+        answer = await snapshot(*args, **kwargs)
+        await gate.wait()
+        return answer
+
+    store.snapshot = late  # type: ignore[method-assign]
+    view.load()
+    await asyncio.sleep(0)
+    for number in range(1500):
+        view.take([store.change("joined", str(number)), store.change("left", str(number))])
+        assert len(view._since_load) <= views.MAX_WAITING
+    view.take([store.change("joined", "ada")])
+    gate.set()
+    view.compare(store.version)
+    await aeventually(lambda: client.members == {"ada": None})
+
+
+async def test_window_of_a_crowd_of_guests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guests count for the time in which differences are put together: each of them is shown."""
+    monkeypatch.setattr(views, "WINDOWS", ((100, 0.0),))
+    monkeypatch.setattr(views, "LONGEST_WINDOW", 60.0)
+    store = Store()
+    store.change("joined", None, 5000)
+    view = room(store)
+    client = Client(view)
+    await aeventually(lambda: client.frames)
+    view.take([store.change("changed", None, 5001)])
+    assert view._timer is not None
+    assert view._timer.when() - asyncio.get_running_loop().time() > 30
+
+
+class TurnedLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock is turned by somebody, as freezegun does when a test leaves it."""
+
+    turned = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.turned
+
+
+def test_clock_that_is_set_back() -> None:
+    """A clock that goes back by years delays no difference, and no patience lasts for years."""
+    loop = TurnedLoop()
+    loop.turned = 1e9
+
+    async def run() -> None:
+        store = Store()
+        store.change("joined", "ada")
+        view = room(store)
+        client = Client(view)
+        await aeventually(lambda: client.frames)
+        view.be_patient(Span(loop.time(), 5))
+        loop.turned = 0.0
+        store.change("left", "ada")
+        view.take([store.change("joined", "grace")])
+        view.load()
+        await aeventually(lambda: client.members == {"grace": None})
+        view.close()
+
+    try:
+        loop.run_until_complete(asyncio.wait_for(run(), 20))
+    finally:
+        loop.close()

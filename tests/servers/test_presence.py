@@ -67,10 +67,7 @@ def cluster(settings: Any) -> Iterator[Cluster]:
 @pytest_asyncio.fixture(autouse=True)
 async def closed_stores() -> AsyncIterator[None]:
     yield
-    for _, _, store in stores._stores.values():
-        if store is not None:
-            await store.close()
-    stores._stores.clear()
+    await stores.close_stores()
 
 
 class Watching:

@@ -577,6 +577,20 @@ class PresenceStoreContract:
             assert MemberRecord(None, 2, None) in (whole.members or ())
             assert whole.count == Count(4, 2, 6)
 
+    async def test_snapshot_of_large_members(self) -> None:
+        """A snapshot has no members if they take more bytes than they may; its count is that of all of them."""
+        async with self.opened() as store:
+            node, space = await self.begin(store), self.namespace()
+            data = '"' + 3000 * "x" + '"'
+            await store.apply(node, [Join(space, "r", n, f"u{n}", data) for n in range(600)])
+            snapshot = await store.snapshot(space, "r", 1000, max_bytes=600 * 3000)
+            assert snapshot.members is None
+            assert snapshot.count == Count(600, 0, 600)
+            snapshot = await store.snapshot(space, "r", 1000, max_bytes=600 * 3100)
+            assert snapshot.members is not None
+            assert {member.user_id for member in snapshot.members} == {f"u{n}" for n in range(600)}
+            assert sum(member.size for member in snapshot.members) <= 600 * 3100
+
     async def test_counts_of_many_rooms(self) -> None:
         """Many rooms are counted at once, in the order asked for, each as often as asked for."""
         async with self.opened() as store:

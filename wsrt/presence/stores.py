@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from django.utils.module_loading import import_string
@@ -20,8 +21,50 @@ KEYS = ("BACKEND", "LOCATION", "OPTIONS")
 OURS = {"GRACE", "DETAILS"}
 """Options that are the nodes' and not the store's."""
 
-# By loop (its id, with the loop itself to see whether it is the same one): the settings as they were, and the store.
-_stores: dict[int, tuple[asyncio.AbstractEventLoop, str, PresenceStore | None]] = {}
+
+class _LoopStores:
+    """
+    The stores of one event loop: the present one, and those of other settings before it.
+
+    They are closed when the loop shuts down its asynchronous generators, as ``asyncio.run`` and ``async_to_sync`` do
+    before they close it: until then one of them is suspended. Elsewhere close_stores() does it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.settings: str | None = None
+        self.store: PresenceStore | None = None
+        self._made: list[PresenceStore] = []
+        self._closing = self._close_at_the_end()
+        # It comes to its yield without waiting for anything; with that, the loop knows of it.
+        with contextlib.suppress(StopIteration):
+            self._closing.__anext__().send(None)
+
+    def use(self, settings: dict[str, Any]) -> PresenceStore | None:
+        """Return the store of these settings, made unless they are the same as before."""
+        text = repr(settings)
+        if text != self.settings:
+            self.settings, self.store = text, _make_or_tell(settings)
+            if self.store is not None:
+                self._made.append(self.store)
+        return self.store
+
+    async def close(self) -> None:
+        """Give up what the stores hold."""
+        for store in self._made:
+            # Whatever it raises: it is over, and the others have to be closed as well.
+            with contextlib.suppress(Exception):
+                await store.close()
+
+    async def _close_at_the_end(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.close()
+
+
+# By loop: its id, and the loop itself to see whether it is the same one.
+_stores: dict[int, _LoopStores] = {}
 
 
 def store_of_loop() -> PresenceStore | None:
@@ -31,14 +74,19 @@ def store_of_loop() -> PresenceStore | None:
     None where it cannot be made: the checks say why, and nothing is tracked.
     """
     loop = asyncio.get_running_loop()
-    settings = conf.presence
-    print_of_settings = repr(settings)
     known = _stores.get(id(loop))
-    if known is None or known[0] is not loop or known[1] != print_of_settings:
-        for key in [key for key, (other, _, _) in _stores.items() if other.is_closed()]:
+    if known is None or known.loop is not loop:
+        for key in [key for key, other in _stores.items() if other.loop.is_closed()]:
             del _stores[key]
-        known = _stores[id(loop)] = (loop, print_of_settings, _make_or_tell(settings))
-    return known[2]
+        known = _stores[id(loop)] = _LoopStores(loop)
+    return known.use(conf.presence)
+
+
+async def close_stores() -> None:
+    """Give up what the running loop's stores hold: connections and threads. They may be used again."""
+    known = _stores.get(id(asyncio.get_running_loop()))
+    if known is not None and known.loop is asyncio.get_running_loop():
+        await known.close()
 
 
 def make_store(settings: dict[str, Any]) -> PresenceStore:

@@ -32,6 +32,7 @@ from ..node import Node, current_node, nodes
 from ..protocol.catalog import namespaces
 from ..sending import Outgoing, layer_alias, send
 from ..wire import PresenceMessage
+from .span import Span
 from .store import EVERYONE, Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
 from .stores import option, store_of_loop
 from .views import RoomView, Watcher
@@ -80,19 +81,23 @@ class Tracker:
         # Who is where: by place and number of the connection.
         self._truth: dict[Place, dict[int, Join]] = {}
         self._places: dict[int, set[Place]] = {}
+        # By place: how many connections of each user, None for guests.
+        self._users: dict[Place, collections.Counter[str | None]] = {}
         # What is to be written, and what is to be called once all before it is.
         self._pending: collections.deque[Join | Leave | Callable[[], object]] = collections.deque()
         # Connections whose leave waits for the grace.
         self._lingering: dict[int, asyncio.TimerHandle] = {}
         # Whether everything has to be written anew.
         self._must_rebuild = False
+        # Whether only a part of it was written under the present id.
+        self._is_partial = False
         self._is_begun = False
         # Whether the store has heard of the id.
         self._is_known = False
         self._is_ended = False
         self._is_down = False
-        # Until when nobody is taken for gone: other nodes may not have come back yet.
-        self._patient_until = 0.0
+        # In which nobody is taken for gone: other nodes may not have come back yet.
+        self._patience = Span()
         self._wake = asyncio.Event()
         self._started = time.time()
         self._lag = 0.0
@@ -108,22 +113,29 @@ class Tracker:
 
     def join(self, join: Join) -> None:
         """A connection is in a room, or its data changed."""
-        self._places.setdefault(join.connection, set()).add((join.namespace, join.room))
-        members = self._truth.setdefault((join.namespace, join.room), {})
+        place = join.namespace, join.room
+        self._places.setdefault(join.connection, set()).add(place)
+        members = self._truth.setdefault(place, {})
         # In the order in which they spoke, so that the last word is the last one when all is written anew.
-        members.pop(join.connection, None)
+        before = members.pop(join.connection, None)
         members[join.connection] = join
+        self._users.setdefault(place, collections.Counter())[join.user_id] += 1
+        if before is not None:
+            self._count_out(place, before)
         self._write(join)
 
     def leave(self, namespace: str, room: str, number: int) -> None:
         """A connection is not in a room any more."""
-        members = self._truth.get((namespace, room), {})
-        if members.pop(number, None) is None:
+        place = namespace, room
+        members = self._truth.get(place, {})
+        join = members.pop(number, None)
+        if join is None:
             return
+        self._count_out(place, join)
         if not members:
-            del self._truth[namespace, room]
+            del self._truth[place]
         places = self._places[number]
-        places.discard((namespace, room))
+        places.discard(place)
         if not places:
             del self._places[number]
         self._write(Leave(namespace, room, number))
@@ -189,6 +201,16 @@ class Tracker:
             for former in (*self._former, self.id):
                 await self._tell_all(self.store.reap(former))
 
+    def take_over(self, lost: dict[str, PresenceStore]) -> None:
+        """Take nodes of loops that were closed out of their stores, in the background."""
+        if lost:
+            self._spawn(self._reap_lost(lost))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids under which the store may have something of this node."""
+        return (*self._former, self.id) if self._is_begun and not self._is_ended else ()
+
     @property
     def is_idle(self) -> bool:
         """Whether the store knows all that happened."""
@@ -202,12 +224,20 @@ class Tracker:
         if view is None:
             view = RoomView(self._node.loop, self.store, namespace, room, functools.partial(self._is_here, place))
             self._views[place] = view
-            if self._patient_until > self._node.loop.time():
-                view.be_patient(self._patient_until)
+            if self._patience.includes(self._node.loop.time()):
+                view.be_patient(self._patience)
         view.watch(watcher)
 
     def _is_here(self, place: Place, user: str | None) -> bool:
-        return any(join.user_id == user for join in self._truth.get(place, {}).values())
+        return user in self._users.get(place, ())
+
+    def _count_out(self, place: Place, join: Join) -> None:
+        users = self._users[place]
+        users[join.user_id] -= 1
+        if not users[join.user_id]:
+            del users[join.user_id]
+        if not users:
+            del self._users[place]
 
     # Writing.
 
@@ -289,13 +319,17 @@ class Tracker:
         """Take a new id, write everything under it, and have the old one taken out."""
         self._be_patient()
         if self._is_known:
-            self._former.append(self.id)
+            if self._is_partial:
+                # It was never shown whole: nobody who is there would be missed.
+                await self._reap(self.id)
+            else:
+                self._former.append(self.id)
             self._incarnation += 1
             self.id = f"{self._node.id}.{self._incarnation}"
             self._is_known = False
         await self._begin()
         self._let_go()
-        self._must_rebuild = False
+        self._must_rebuild, self._is_partial = False, True
         ledger.count("presence_rebuilds")
         # What changes from here on waits behind, in order.
         joins = [join for members in self._truth.values() for join in members.values()]
@@ -305,12 +339,18 @@ class Tracker:
         except BaseException:
             self._must_rebuild = True
             raise
+        self._is_partial = False
         former, self._former = self._former, []
         self._spawn(self._reap_all(former))
 
     async def _reap_all(self, ids: list[str]) -> None:
         for former in ids:
             await self._reap(former)
+
+    async def _reap_lost(self, lost: dict[str, PresenceStore]) -> None:
+        for node, store in lost.items():
+            await self._tell_all(store.reap(node))
+            forget_lost(node)
 
     def _tell(self, changes: list[Change]) -> None:
         messages = list(messages_of(changes))
@@ -360,7 +400,7 @@ class Tracker:
             self._must_rebuild = True
             self._wake.set()
             return
-        if self._node.loop.time() < self._patient_until:
+        if self._patience.includes(self._node.loop.time()):
             return
         for node in beat.expired:
             if node not in self._reaping and node != self.id:
@@ -369,9 +409,9 @@ class Tracker:
 
     def _be_patient(self) -> None:
         """The store was away, or lost what it had: give the other nodes a heartbeat's time before they are missed."""
-        self._patient_until = self._node.loop.time() + self.store.lease / BEATS + PATIENCE_SECONDS
+        self._patience = Span(self._node.loop.time(), self.store.lease / BEATS + PATIENCE_SECONDS)
         for view in self._views.values():
-            view.be_patient(self._patient_until)
+            view.be_patient(self._patience)
 
     async def _reap(self, node: str) -> None:
         try:
@@ -475,6 +515,9 @@ def _is_shown(namespace: str) -> bool:
 # By loop (its id, with the node to see whether it is the same one).
 _trackers: dict[int, tuple[Node, Tracker | None]] = {}
 
+# Nodes of loops that were closed, until they are taken out of the memory of this process, which is their store.
+_lost: dict[str, PresenceStore] = {}
+
 
 def tracker_of_loop() -> Tracker | None:
     """Return the running loop's tracker, made at first use; None where the settings name no usable store."""
@@ -482,17 +525,31 @@ def tracker_of_loop() -> Tracker | None:
     known = _trackers.get(id(node.loop))
     store = store_of_loop()
     if known is None or known[0] is not node or (known[1] and known[1].store) is not store:
+        lost = lost_nodes()
         tracker = None if store is None else Tracker(node, store, float(option("GRACE", 5)))
         known = _trackers[id(node.loop)] = node, tracker
+        if tracker is not None:
+            tracker.take_over(lost)
     return known[1]
 
 
-def take_lost() -> list[str]:
-    """Return the ids of nodes of this process whose loop was closed before they ended; each once."""
-    lost = [(key, tracker) for key, (node, tracker) in list(_trackers.items()) if node.loop.is_closed()]
-    for key, _ in lost:
-        _trackers.pop(key, None)
-    return [tracker.id for _, tracker in lost if tracker is not None]
+def lost_nodes() -> dict[str, PresenceStore]:
+    """
+    Return the ids of nodes of this process whose loop was closed before they ended, until forget_lost(); with stores.
+
+    Those in shared stores are not among them: their leases end, and other nodes see it.
+    """
+    for key, (node, tracker) in list(_trackers.items()):
+        if node.loop.is_closed():
+            _trackers.pop(key, None)
+            if tracker is not None and not tracker.store.is_shared:
+                _lost.update(dict.fromkeys(tracker.ids, tracker.store))
+    return dict(_lost)
+
+
+def forget_lost(node: str) -> None:
+    """Take in that nothing of a node is left in the store."""
+    _lost.pop(node, None)
 
 
 def known_tracker(node: Node) -> Tracker | None:

@@ -20,6 +20,7 @@ from ..delivery.connection import Connection
 from ..delivery.ledger import ledger
 from ..delivery.tasks import start_task
 from ..protocol.envelope import Frame, reserved
+from .span import Span
 from .store import Change, MemberRecord, PresenceStore, Snapshot, StoreUnavailable
 
 LISTED = 1000
@@ -27,6 +28,15 @@ LISTED = 1000
 
 LISTED_AGAIN = 900
 """Members below which a large room is shown as a list again."""
+
+LISTED_BYTES = 262_144
+"""Bytes up to which a room is shown as a list: a quarter of what an outbox holds by default."""
+
+SHRUNK = 0.9
+"""A room whose list was too long is shown as a list again when this share of its users, or less, is left."""
+
+MAX_WAITING = 1000
+"""Changes that are kept while a version before them is missing, or while the room is being loaded."""
 
 WINDOWS = ((100, 0.25), (1000, 1.0))
 """Up to so many members, for how many seconds differences are put together."""
@@ -91,6 +101,11 @@ class RoomView:
         self._guests = 0
         # By user; None for a large room.
         self._members: dict[str | None, MemberRecord] | None = {}
+        # Bytes of the members, and how many they may be.
+        self._bytes = 0
+        self._most_bytes = LISTED_BYTES
+        # The number of users below which a room that is shown as a count is loaded as a list.
+        self._list_below = LISTED_AGAIN
         # Of whom something changed since the last frame: what was told of them; None for nothing.
         self._told: dict[str | None, MemberRecord | None] = {}
         self._is_recounted = False
@@ -104,9 +119,10 @@ class RoomView:
         self._loading: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._gap: asyncio.TimerHandle | None = None
-        self._flushed_at = -LONGEST_WINDOW
-        # Until when nobody is taken to have left because the store does not have them.
-        self._patient_until = 0.0
+        # In which no further difference is sent.
+        self._window = Span()
+        # In which nobody is taken to have left because the store does not have them.
+        self._patience = Span()
         self._is_closed = False
 
     # Who wants to know.
@@ -114,6 +130,9 @@ class RoomView:
     def watch(self, watcher: Watcher) -> None:
         """Tell a connection who is here, and from then on what changes."""
         self.watchers.setdefault(watcher.connection, (watcher, False))
+        if watcher.wants_frames:
+            # A list and a difference wait in the outbox at worst, and leave half of it to others.
+            self._limit_bytes(watcher.connection.outbox.limits.outbox_bytes // 4)
         if self.version is None:
             self.load()
         else:
@@ -141,6 +160,10 @@ class RoomView:
             return
         for change in changes:
             if self.version is None or change.version > self.version:
+                if len(self._ahead) >= MAX_WAITING:
+                    # The store is away, or has gone far ahead: what it is loaded with later makes up for these.
+                    ledger.count("presence_changes_dropped", times=len(self._ahead))
+                    self._ahead.clear()
                 self._ahead[change.version] = change
         self._advance()
 
@@ -149,15 +172,15 @@ class RoomView:
         if self.version is not None and version != self.version:
             self._await_missing(version)
 
-    def be_patient(self, until: float) -> None:
+    def be_patient(self, patience: Span) -> None:
         """
-        Believe no absence until then (time of the loop): the store lost what it had, and nodes write it anew.
+        Believe no absence in a span of the loop's time: the store lost what it had, and nodes write it again.
 
         The room is loaded once more after that.
         """
-        self._patient_until = until
+        self._patience = patience
         if not self._is_closed:
-            self._loop.call_at(until + 0.01, self.load)
+            self._loop.call_later(patience.left(self._loop.time()) + 0.01, self.load)
 
     def load(self) -> None:
         """Load the room from the store, unless that is under way."""
@@ -174,10 +197,18 @@ class RoomView:
                 break
             self.version = change.version
             if self._loading is not None:
-                self._since_load[change.version] = change
+                self._keep(change)
             self._apply(change)
         if self._ahead:
             self._await_missing(max(self._ahead))
+
+    def _keep(self, change: Change) -> None:
+        """Remember a change for an answer that may be older than it."""
+        if len(self._since_load) >= MAX_WAITING:
+            # An answer that is older shows a gap, or another version than the store has, and is asked for again.
+            ledger.count("presence_changes_dropped", times=len(self._since_load))
+            self._since_load.clear()
+        self._since_load[change.version] = change
 
     def _await_missing(self, version: int) -> None:
         if self._gap is None and not self._is_closed:
@@ -204,8 +235,9 @@ class RoomView:
             self._users += {"joined": 1, "left": -1, "changed": 0}[change.kind]
         self._kept.discard(user)
         if self._members is None:
-            self._is_recounted = True
-            if self._users < LISTED_AGAIN:
+            # Other data of a user changes nothing that is shown.
+            self._is_recounted |= user is None or change.kind != "changed"
+            if self._users < self._list_below:
                 self.load()
         elif change.kind == "left":
             self._record_left(user)
@@ -216,18 +248,36 @@ class RoomView:
     def _record(self, member: MemberRecord) -> None:
         assert self._members is not None  # noqa: S101 - asked by the caller
         user = member.user_id
-        self._told.setdefault(user, self._members.get(user))
+        before = self._members.get(user)
+        self._told.setdefault(user, before)
         self._members[user] = member
+        self._bytes += member.size - (before.size if before is not None else 0)
         if len(self._members) > LISTED:
-            self._members = None
-            self._told = {}
-            self._is_recounted = True
+            self._show_count()
+        else:
+            self._limit_bytes(self._most_bytes)
 
     def _record_left(self, user: str | None) -> None:
         assert self._members is not None  # noqa: S101 - asked by the caller
         known = self._members.pop(user, None)
         if known is not None:
+            self._bytes -= known.size
             self._told.setdefault(user, known)
+
+    def _limit_bytes(self, most: int) -> None:
+        """Show a count from now on if the list takes more than these bytes, or than may be so far."""
+        self._most_bytes = min(self._most_bytes, most)
+        if self._members is not None and self._bytes > self._most_bytes:
+            self._show_count()
+            self._flush_soon()
+
+    def _show_count(self) -> None:
+        """Show how many are here in place of the list."""
+        self._members, self._bytes = None, 0
+        self._told = {}
+        self._is_recounted = True
+        # Members who left may be large ones: a list is tried again only when some of them have.
+        self._list_below = min(LISTED_AGAIN, int(SHRUNK * self._users))
 
     # Loading.
 
@@ -242,7 +292,7 @@ class RoomView:
 
     async def _load(self) -> None:
         try:
-            snapshot = await self._store.snapshot(self.namespace, self.room, LISTED)
+            snapshot = await self._store.snapshot(self.namespace, self.room, LISTED, max_bytes=self._most_bytes)
         except StoreUnavailable as error:
             ledger.count("presence_unavailable", "who is in a room could not be loaded: %s", error)
             self._loading = None
@@ -266,22 +316,23 @@ class RoomView:
         self._users, self._guests = snapshot.count.users, snapshot.count.guests
         self._kept.clear()
         if snapshot.members is None:
-            self._members = None
-            self._told = {}
-            self._is_recounted = True
+            self._show_count()
         elif is_first or self._members is None:
             self._members = {member.user_id: member for member in snapshot.members}
+            self._bytes = sum(member.size for member in snapshot.members)
             self._told = {}
             # Whoever saw a count sees the list again.
             self.watchers = {connection: (watcher, False) for connection, (watcher, _) in self.watchers.items()}
         else:
             here = {member.user_id: member for member in snapshot.members}
-            if self._loop.time() >= self._patient_until:
+            if not self._patience.includes(self._loop.time()):
                 for user in [user for user in self._members if user not in here and not self._is_here(user)]:
                     self._record_left(user)
             for user, member in here.items():
                 if self._members is not None and self._members.get(user) != member:
                     self._record(member)
+        # A client with a smaller outbox may have come while the room was being loaded.
+        self._limit_bytes(self._most_bytes)
         self._advance()
         self._flush_soon()
 
@@ -290,12 +341,14 @@ class RoomView:
     def _flush_soon(self) -> None:
         if self._timer is not None or self.version is None or self._is_closed:
             return
-        window = next((seconds for most, seconds in WINDOWS if self._users <= most), LONGEST_WINDOW)
-        self._timer = self._loop.call_later(max(0.0, self._flushed_at + window - self._loop.time()), self._flush)
+        self._timer = self._loop.call_later(self._window.left(self._loop.time()), self._flush)
 
     def _flush(self) -> None:
         self._timer = None
-        self._flushed_at = self._loop.time()
+        # Guests count too: each that comes or goes is shown.
+        members = self._users + self._guests
+        seconds = next((seconds for most, seconds in WINDOWS if members <= most), LONGEST_WINDOW)
+        self._window = Span(self._loop.time(), seconds)
         if self._members is None:
             self._tell_count()
         else:

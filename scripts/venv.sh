@@ -1,9 +1,12 @@
 #!/bin/sh
-# Make a virtual environment with the pinned pip in it. Usage: venv.sh oldest|newest FOLDER
+# Make a virtual environment, unless it is there, and put the pinned pip into it. Usage: venv.sh oldest|newest FOLDER
 set -eu
-python=${PYTHON:-$(sh "$(dirname "$0")/python.sh" "$1")}
-test -n "$python" || { echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv"; exit 1; }
-"$python" -m venv "$2" || { echo "The venv module is needed: apt-get install python3-venv"; exit 1; }
-"$2/bin/python" -m pip --disable-pip-version-check --quiet install --require-hashes --requirement requirements/build.txt
+python=$2/bin/python
+if ! "$python" -c "import pip" 2>/dev/null; then
+	base=${PYTHON:-$(sh "$(dirname "$0")/python.sh" "$1")}
+	test -n "$base" || { echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv"; exit 1; }
+	"$base" -m venv --clear "$2" || { echo "The venv module is needed: apt-get install python3-venv"; exit 1; }
+fi
+"$python" -m pip --disable-pip-version-check --quiet install --require-hashes --requirement requirements/build.txt
 # Python 3.11 puts it there, of an age of its own.
-"$2/bin/python" -m pip --disable-pip-version-check --quiet uninstall --yes setuptools 2>/dev/null
+"$python" -m pip --disable-pip-version-check --quiet uninstall --yes setuptools 2>/dev/null

@@ -332,6 +332,20 @@ def test_alias(settings: Any) -> None:
     assert settings_ids(settings, CHANNEL_LAYER_ALIAS="other") == []
 
 
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [("nowhere.tenants.current", "cannot be imported"), ("wsrt.__version__", "is not callable"), ("os.getcwd", None)],
+)
+def test_tenant(settings: Any, path: str, problem: str | None) -> None:
+    """TENANT is a function that can be imported (wsrt.E009)."""
+    settings.WSRT = {"TENANT": path}
+    messages = check_settings()
+    if problem is None:
+        assert messages == []
+    else:
+        assert problem in only(messages, "wsrt.E009").msg
+
+
 def test_alias_without_layers(settings: Any) -> None:
     """Where no layer is configured the alias names none, and one process needs none."""
     settings.CHANNEL_LAYERS = {}

@@ -42,6 +42,7 @@ OTHERS = {
     "RATE_BYTES": "2M/s",
     "CHECK_ORIGIN": False,
     "REVALIDATE": None,
+    "TENANT": "accounts.tenants.current",
     "THREADS": 1,
     "FAST_PATH": False,
     "DRAIN_SECONDS": 2,

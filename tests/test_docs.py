@@ -25,7 +25,7 @@ from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 from django.core.management import BaseCommand, find_commands, load_command_class
 from django.template import engines
-from django.test import RequestFactory
+from django.test import RequestFactory, override_settings
 from playwright.sync_api import expect
 
 import wsrt
@@ -43,6 +43,7 @@ from wsrt.presence import stores
 from wsrt.presence.cache import CachePresence
 from wsrt.presence.redis import RedisPresence
 from wsrt.presence.store import PresenceStore
+from wsrt.protocol.catalog import namespaces
 from wsrt.servers.daphne import DaphneTransport
 from wsrt.servers.granian import GranianTransport
 from wsrt.servers.hypercorn import HypercornTransport
@@ -116,6 +117,30 @@ def modules_of(name: str) -> Iterator[types.SimpleNamespace]:
     finally:
         for module_name in made:
             del sys.modules[module_name]
+
+
+async def test_tenants() -> None:
+    """The consumer of the page on tenants keeps two shops apart; its function names the shop of the calling code."""
+
+    class Customer:
+        is_authenticated = True
+        pk = 1
+        shops = ("acme", "umbrella")
+
+    with modules_of("howto/tenants.md") as page, override_settings(WSRT={"TENANT": "shop.tenants.current_tenant"}):
+        consumer, paid = page.consumers.OrdersConsumer, page.consumers.OrderPaid
+        try:
+            clients = [connect(consumer, user=Customer(), kwargs={"shop": shop}) for shop in Customer.shops]
+            async with clients[0] as acme, clients[1] as umbrella:
+                page.tenants.current_shop.set("umbrella")
+                await wsrt.apublish_to_room("counter", paid(order=7), namespace="orders")
+                assert await umbrella.receive(paid) == paid(order=7)
+                await acme.assert_silent()
+            async with connect(consumer, user=Customer(), kwargs={"shop": "other"}) as other:
+                await other.assert_closed(close_codes.FORBIDDEN)
+        finally:
+            # What it declares must not make other tests say a tenant.
+            del namespaces["orders"]
 
 
 # The README

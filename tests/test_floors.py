@@ -14,11 +14,12 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "wsrt"
 
 FLOORS: list[set[str]] = [
-    {"exceptions", "close_codes", "addresses", "types"},
+    {"exceptions", "close_codes", "addresses", "realms", "types"},
     {"protocol"},
     {"delivery"},
     {
         "conf",
+        "tenants",
         "signals",
         "forks",
         "greenlets",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +12,11 @@ from django.contrib.auth.models import AnonymousUser, Group
 from django.core.exceptions import PermissionDenied
 from django.utils.functional import SimpleLazyObject
 
+from tests.support.layer import FakeLayer, installed
 from wsrt import (
     Event,
     TypedEventConsumer,
+    abroadcast,
     adisconnect,
     apermissions_changed,
     apublish_to_user,
@@ -217,6 +220,27 @@ async def test_user_that_authorize_sets(chosen: str | None, key: str | None) -> 
             assert await client.receive(Note) == Note(text="of authorize")
         await client.assert_silent()
         assert await presence.ais_online(1, namespace="identity-early") is False
+
+
+@pytest.mark.parametrize("kind", ["local", "layer"])
+async def test_user_that_on_connect_changes(kind: str) -> None:
+    """Nothing that was published to the user before is sent to a connection that belongs to another one now."""
+
+    class Late(Desk):
+        namespace = "identity-late"
+
+        async def on_connect(self) -> None:
+            await apublish_to_user(1, Note(text="of the scope"), namespace="identity-late")
+            await abroadcast(Note(text="everyone"), namespace="identity-late")
+            await self.set_user_id("red:1")
+            await apublish_to_user(1, Note(text="of the scope"), namespace="identity-late")
+            await apublish_to_user("red:1", Note(text="of on_connect"), namespace="identity-late")
+
+    with contextlib.nullcontext() if kind == "local" else installed(FakeLayer()):
+        async with connect(Late, user=Token(1)) as client:
+            texts = [(await client.receive(Note)).text for _ in range(2)]
+            assert texts == ["everyone", "of on_connect"]
+            await client.assert_silent()
 
 
 # Two kinds of users

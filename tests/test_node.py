@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.layer import FakeLayer, installed
-from wsrt import Event, TypedEventConsumer, apublish_to_room, publish_to_room, wire
+from wsrt import ALL_TENANTS, Event, TypedEventConsumer, apublish_to_room, publish_to_room, wire
 from wsrt import addresses as to
 from wsrt.backplane import Backplane
 from wsrt.delivery.ledger import ledger
@@ -162,7 +162,7 @@ async def test_commands_are_carried_out_once() -> None:
         client.consumer._pump.connection.owner = type(
             "Owner", (), {"command": lambda self, name, arguments: commands.append(name)}
         )()
-        command = CommandMessage(None, to.Everyone(), "nothing", {}, "id-1")
+        command = CommandMessage(None, None, to.Everyone(), "nothing", {}, "id-1")
         current_node().carry_out(command)
         current_node().carry_out(command)
     assert commands == ["nothing"]
@@ -239,9 +239,9 @@ def test_publications_round_trip(audience: to.Audience, text: str, copies: bool,
     sent = PublishMessage("n", audience, encoded, "id" if copies else None)
     got = wire.read(json.loads(json.dumps(sent.to_message())))
     assert isinstance(got, PublishMessage)
-    assert (got.namespace, got.audience, got.id) == (sent.namespace, sent.audience, sent.id)
+    assert (got.realm, got.audience, got.id) == (sent.realm, sent.audience, sent.id)
     assert got.frame.text == sent.frame.text
-    assert (got.frame.overflow, got.frame.key, got.frame.room) == (overflow, encoded.key, sent.frame.room)
+    assert (got.frame.overflow, got.frame.key) == (overflow, encoded.key)
 
 
 @pytest.mark.parametrize("kind", ["wsrt.publication", "wsrt.command", "wsrt.presence"])
@@ -249,7 +249,7 @@ def test_messages_of_the_next_version(kind: str) -> None:
     """What the next version writes is read, without what it adds; what is newer still is not."""
     sent = {
         "wsrt.publication": PublishMessage("n", to.Room("a"), Encoded("news", '{"text":"hi"}')),
-        "wsrt.command": CommandMessage("n", to.Room("a"), "disconnect", {}, "id"),
+        "wsrt.command": CommandMessage("n", None, to.Room("a"), "disconnect", {}, "id"),
         "wsrt.presence": wire.PresenceMessage("n", to.Room("a"), []),
     }[kind]
     message = {**sent.to_message(), "form": wire.FORM + 1, "invented": True}
@@ -272,10 +272,10 @@ async def test_messages_of_strangers(layer: FakeLayer) -> None:
         assert ledger["backplane_unknown_messages"] == before + 2
 
 
-@given(audience=audiences, namespace=st.none() | st.text())
-def test_commands_round_trip(audience: to.Audience, namespace: str | None) -> None:
+@given(audience=audiences, namespace=st.none() | st.text(), tenant=st.none() | st.text() | st.just(ALL_TENANTS))
+def test_commands_round_trip(audience: to.Audience, namespace: str | None, tenant: Any) -> None:
     """The same of commands."""
-    sent = CommandMessage(namespace, audience, "disconnect", {"code": 4410, "reason": "é"}, "id")
+    sent = CommandMessage(namespace, tenant, audience, "disconnect", {"code": 4410, "reason": "é"}, "id")
     assert wire.read(json.loads(json.dumps(sent.to_message()))) == sent
 
 

@@ -282,7 +282,8 @@ def test_failure_after_the_commit(layer: FakeLayer, caplog: pytest.LogCaptureFix
         transaction.on_commit(lambda: after.append("ran"))
     assert after == ["ran"]
     assert ledger["publications_lost_after_commit"] == before + 1
-    assert (failed[0]["namespace"], failed[0]["audience"], failed[0]["event"]) == ("publishing", to.Room("a"), "news")
+    assert (failed[0]["namespace"], failed[0]["tenant"]) == ("publishing", None)
+    assert (failed[0]["audience"], failed[0]["event"]) == (to.Room("a"), "news")
     assert isinstance(failed[0]["error"], BackplaneUnavailable)
     assert "'news' to Room('a') could not be sent after the commit" in caplog.text
 

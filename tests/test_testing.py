@@ -167,8 +167,8 @@ async def test_receive_after_the_end() -> None:
 
 async def test_nothing_to_receive(monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame that never comes is an error that says what was waited for."""
-    monkeypatch.setattr(kit.client, "SECONDS", 0.01)
     async with connect(Talker) as client:
+        monkeypatch.setattr(kit.client, "SECONDS", 0.01)
         with pytest.raises(AssertionError, match=r"waited 0\.01 s for a frame"):
             await client.receive(Word)
         with pytest.raises(AssertionError, match="for the close"):

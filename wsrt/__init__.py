@@ -21,6 +21,7 @@ from .exceptions import (
     DeclarationError,
     InvalidRoom,
     Refused,
+    TenantRequired,
     TooManyRooms,
     UndeclaredEvent,
     UnknownNamespace,
@@ -40,11 +41,13 @@ from .publish import (
     publish_to_room,
     publish_to_user,
 )
+from .realms import ALL_TENANTS
 from .types import Publication
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ALL_TENANTS",
     "Audience",
     "BackplaneUnavailable",
     "Close",
@@ -57,6 +60,7 @@ __all__ = [
     "Reconnect",
     "Refused",
     "RootEvent",
+    "TenantRequired",
     "TooManyRooms",
     "TypedEventConsumer",
     "UndeclaredEvent",

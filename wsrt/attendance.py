@@ -153,7 +153,7 @@ class Attendance:
     def leave(self, room: str) -> None:
         """Be in a room no more."""
         if self.is_online() and self._tracker is not None:
-            place = self._connection.namespace, room
+            place = self._connection.realm, room
             self._tracker.unwatch(place, self._watcher)
             self._tracker.leave(*place, self._number)
 
@@ -166,7 +166,7 @@ class Attendance:
             if not self.is_online():
                 return
             for room in (EVERYONE, *self._connection.rooms):
-                self._tracker.leave(self._connection.namespace, room, self._number)
+                self._tracker.leave(self._connection.realm, room, self._number)
             self._enter_all(self._tracker, shown)
 
     async def refresh(self) -> None:
@@ -189,7 +189,7 @@ class Attendance:
         if not was_online or self._tracker is None:
             return
         for room in self._connection.rooms:
-            self._tracker.unwatch((self._connection.namespace, room), self._watcher)
+            self._tracker.unwatch((self._connection.realm, room), self._watcher)
         # 1001 by the client is a page that is left, perhaps for itself.
         if closed.by == "server":
             is_final = reconnect_for(closed.code, closed.reason) in (Reconnect.NEVER, Reconnect.AUTH)
@@ -212,14 +212,14 @@ class Attendance:
     def _enter_everyone(self, tracker: Tracker) -> None:
         connection = self._connection
         details = _json(self._details)
-        tracker.join(Join(connection.namespace, EVERYONE, self._number, connection.user_id, details=details))
+        tracker.join(Join(connection.realm, EVERYONE, self._number, connection.user_id, details=details))
 
     def _enter(self, tracker: Tracker, room: str, data: Word) -> None:
         connection = self._connection
         user_id = connection.user_id
-        tracker.join(Join(connection.namespace, room, self._number, user_id, UNSAID if user_id is None else data))
+        tracker.join(Join(connection.realm, room, self._number, user_id, UNSAID if user_id is None else data))
         if self._shows and (self._watcher.wants_frames or self._watcher.hook is not None):
-            tracker.watch((connection.namespace, room), self._watcher)
+            tracker.watch((connection.realm, room), self._watcher)
 
     def _hear(self, room: str, arrivals: Iterable[Arrival]) -> None:
         """Have the hooks called when their turn comes."""

@@ -38,7 +38,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
     values = getattr(settings, "WSRT", {})
     if not isinstance(values, dict):
         return [Error(f"WSRT should be a dict, not {type(values).__name__}.", id="wsrt.E001")]
-    return [*_keys(values), *_values(values), *_backends(values), *_alias(values)]
+    return [*_keys(values), *_values(values), *_backends(values), *_alias(values), *_tenant(values)]
 
 
 def check_layers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
@@ -199,6 +199,23 @@ def _alias(values: dict[str, Any]) -> Iterator[CheckMessage]:
             f"WSRT['CHANNEL_LAYER_ALIAS'] is {alias!r}, which is no key of CHANNEL_LAYERS.",
             hint=f"The keys are: {', '.join(map(repr, layers))}.",
             id="wsrt.E005",
+        )
+
+
+def _tenant(values: dict[str, Any]) -> Iterator[CheckMessage]:
+    path = values.get("TENANT")
+    if not isinstance(path, str):
+        return
+    try:
+        function = import_string(path)
+        problem = "" if callable(function) else "is not callable"
+    except Exception as error:
+        problem = f"cannot be imported: {error}"
+    if problem:
+        yield Error(
+            f"WSRT['TENANT'] is {path!r}, which {problem}.",
+            hint="Name a function without arguments that returns the tenant of the calling code, a str or None.",
+            id="wsrt.E009",
         )
 
 

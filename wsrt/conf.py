@@ -48,6 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "CHECK_ORIGIN": True,
     "FAST_PATH": True,
     "REVALIDATE": 60,
+    "TENANT": None,
     "THREADS": 8,
     "DRAIN_SECONDS": 25,
 }
@@ -122,6 +123,7 @@ SHAPES: dict[str, Shape] = {
     "CHECK_ORIGIN": Shape((bool,), "True or False"),
     "FAST_PATH": Shape((bool,), "True or False"),
     "REVALIDATE": _TIMEOUT,
+    "TENANT": Shape((str,), "a dotted path, or None", optional=True),
     "THREADS": _COUNT,
     "DRAIN_SECONDS": _SECONDS,
 }
@@ -265,6 +267,11 @@ class Conf:
     @property
     def drain_seconds(self) -> float:
         return float(self._get("DRAIN_SECONDS"))
+
+    @property
+    def tenant(self) -> str | None:
+        value: str | None = self._get("TENANT")
+        return value
 
     @property
     def threads(self) -> int:

@@ -25,6 +25,7 @@ from .node import current_node, note_server
 from .protocol.catalog import Catalog, namespaces
 from .protocol.events import Event, meta
 from .pump import Pump
+from .realms import SEPARATOR, split_realm
 from .sending import prepare, send
 from .sync import SyncMethods
 from .types import Limits, OnViolation, Publication, Receive, Scope, Send
@@ -41,6 +42,7 @@ FIXED = frozenset(
 
 HOOKS = frozenset(
     {
+        "tenant",
         "authorize",
         "identity",
         "reload_user",
@@ -85,9 +87,9 @@ class TypedEventConsumer(AsyncConsumer):
             async def send_message(self, event: SendMessage) -> None:
                 await self.publish_to_room(self.kwargs["slug"], MessageSent(text=event.text))
 
-    Order of life: accept, ``authorize``, ``identity``, ``on_connect``, visible to others, handlers one at a time in the
-    order of their frames, ``on_disconnect``. One instance serves one connection. It is a Channels consumer: route it
-    with ``as_asgi()``, below any middleware of Channels.
+    Order of life: accept, ``tenant``, ``authorize``, ``identity``, ``on_connect``, visible to others, handlers one at a
+    time in the order of their frames, ``on_disconnect``. One instance serves one connection. It is a Channels consumer:
+    route it with ``as_asgi()``, below any middleware of Channels.
 
     Raises:
         DeclarationError: when a subclass is made that cannot work.
@@ -147,6 +149,11 @@ class TypedEventConsumer(AsyncConsumer):
             raise DeclarationError(f"{cls.__name__}: refusal_for only says what an exception means: def, not async def")
         if not isinstance(cls.namespace, str) or not cls.namespace:
             raise DeclarationError(f"{cls.__name__}: namespace is a non-empty string, not {cls.namespace!r}")
+        if SEPARATOR in cls.namespace:
+            raise DeclarationError(
+                f"{cls.__name__}: a namespace doesn't contain {SEPARATOR!r}, as {cls.namespace!r} does; to keep "
+                "tenants apart, define tenant()"
+            )
         if cls.namespace.startswith(RESERVED) and not cls.__module__.startswith("wsrt."):
             raise DeclarationError(f"{cls.__name__}: namespaces that begin with {RESERVED!r} are reserved")
         # Events that are local to the function that makes the class can be named in annotations too.
@@ -212,6 +219,16 @@ class TypedEventConsumer(AsyncConsumer):
         await self._pump.run()
 
     # Hooks.
+
+    async def tenant(self) -> str | None:
+        """
+        Return the tenant to which the connection belongs; None for none.
+
+        Asked once, before every other hook, and fixed for the life of the connection. Rooms, users, everyone and
+        presence of one tenant are out of reach of any other: each has its own, also where they have the same names.
+        A refusal, such as ``Http404``, closes the connection.
+        """
+        return None
 
     async def authorize(self) -> bool:
         """
@@ -331,6 +348,11 @@ class TypedEventConsumer(AsyncConsumer):
 
             return AnonymousUser()
         return user
+
+    @property
+    def tenant_id(self) -> str | None:
+        """The tenant to which the connection belongs: what ``tenant`` returned."""
+        return split_realm(self._pump.connection.realm)[1]
 
     @property
     def user_id(self) -> UserKey | None:
@@ -459,7 +481,7 @@ class TypedEventConsumer(AsyncConsumer):
 
     def _publish(self, audience: Audience, event: Event, method: str) -> Coroutine[Any, Any, Publication | None]:
         self._require_loop(method)
-        return send(prepare(audience, event, self.namespace))
+        return send(prepare(audience, event, self.namespace, self.tenant_id))
 
     async def _leave(self, room: str) -> None:
         self._pump.groups.leave(room)

@@ -5,6 +5,7 @@ Errors raised by wsrt.
     * DeclarationError       an event or consumer class is declared wrongly (also a TypeError)
     * WrongContext           the sync form was called in a running event loop, or the async form outside (RuntimeError)
     * UnknownNamespace       no consumer of this process has the namespace (LookupError)
+    * TenantRequired         the namespace has tenants, and the call doesn't say which one is meant (TypeError)
     * UndeclaredEvent        the event is not in the namespace's ``out_events`` (ValueError)
     * UnsendableEvent        the event cannot be encoded, or is over 1 MiB (ValueError)
     * ProtocolError          the peer sent something that is no event of the catalog
@@ -32,6 +33,7 @@ __all__ = [
     "InvalidRoom",
     "ProtocolError",
     "Refused",
+    "TenantRequired",
     "TooManyRooms",
     "TooManyValues",
     "UndeclaredEvent",
@@ -57,6 +59,10 @@ class WrongContext(WsrtError, RuntimeError):
 
 class UnknownNamespace(WsrtError, LookupError):
     """Raised when no consumer known to this process has the namespace."""
+
+
+class TenantRequired(WsrtError, TypeError):
+    """Raised when consumers of a namespace have tenants, and a call doesn't say which tenant is meant."""
 
 
 class UndeclaredEvent(WsrtError, ValueError):

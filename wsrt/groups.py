@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from django.core.exceptions import PermissionDenied
 
-from .addresses import UserKey, group_name, user_key
+from .addresses import Room, User, UserKey, group_name, user_key
 from .attendance import Attendance
 from .delivery.connection import Connection
 from .exceptions import TooManyRooms
@@ -160,7 +160,7 @@ class Groups:
             join.is_void |= join.room == room
         was_in = room in self._connection.rooms
         self.leave(room)
-        self._connection.outbox.purge(room)
+        self._connection.outbox.purge(Room(room))
         return was_in
 
     def remove_all(self) -> None:
@@ -202,13 +202,15 @@ class Groups:
                 self._node.hub.bind(self._connection, user_id)
             if before is not None:
                 self._drop("user", before)
+                # What waits, until on_connect returns, perhaps, was for somebody else.
+                self._connection.outbox.purge(User(before))
         if self._connection.user_id != before:
             await self._attendance.rebind()
 
     async def _hold(self, kind: str, name: str) -> bool:
         """Be in a group while this connection lasts; return whether it still does. Raises BackplaneUnavailable."""
         backplane = self._node.backplane(self._alias)
-        group = group_name(kind, self._connection.namespace, name)
+        group = group_name(kind, self._connection.realm, name)
         if backplane is None or group in self._held:
             return self._is_open()
         await backplane.acquire(group)
@@ -220,7 +222,7 @@ class Groups:
         return self._is_open()
 
     def _drop(self, kind: str, name: str) -> None:
-        self._release(group_name(kind, self._connection.namespace, name))
+        self._release(group_name(kind, self._connection.realm, name))
 
     def _release(self, group: str) -> None:
         if group in self._held:

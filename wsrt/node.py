@@ -111,7 +111,7 @@ class Node:
         """Hand a publication to the local connections; return how many those are."""
         if publication.id is not None and self.hub.is_copy(publication.id):
             return 0
-        return self.hub.deliver(publication.namespace, publication.audience, publication.frame)
+        return self.hub.deliver(publication.realm, publication.audience, publication.frame)
 
     def carry_out(self, command: wire.CommandMessage) -> None:
         """Hand a control command to the local connections that it names."""
@@ -121,14 +121,15 @@ class Node:
             commands.append(command)
             if len(commands) > MAX_ARRIVING_COMMANDS:
                 owner.commands_overflowed()
-        for connection in self.hub.select(command.namespace, command.audience):
-            if connection.owner not in self.arriving:
-                connection.owner.command(command.name, command.arguments)
+        for realm in filter(command.includes, self.hub.realms):
+            for connection in self.hub.select(realm, command.audience):
+                if connection.owner not in self.arriving:
+                    connection.owner.command(command.name, command.arguments)
 
     def register(self, connection: Connection) -> None:
         """The connection is in the hub, with its user: have it carry out the commands that came before, in order."""
         for command in self.arriving.pop(connection.owner, ()):
-            if self.hub.is_addressed(connection, command.namespace, command.audience):
+            if command.includes(connection.realm) and self.hub.is_addressed(connection, command.audience):
                 connection.owner.command(command.name, command.arguments)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from .addresses import Audience, Everyone, Room, User
 from .protocol.events import Event
-from .sending import prepare, require_no_loop, send, send_on_commit
+from .realms import NOT_GIVEN, Tenant
+from .sending import Outgoing, prepare, require_no_loop, send, send_on_commit
+from .tenants import recipient_tenant
 from .types import Publication
 
 __all__ = [
@@ -25,7 +27,13 @@ __all__ = [
 
 
 def publish_to_room(
-    room: str, event: Event, *, namespace: str = "default", on_commit: bool = True, using: str | None = None
+    room: str,
+    event: Event,
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    on_commit: bool = True,
+    using: str | None = None,
 ) -> Publication | None:
     """
     Publish an event to everybody in a room.
@@ -34,61 +42,99 @@ def publish_to_room(
     then logged, counted and signalled, not raised. Outside, or with ``on_commit=False``, it is sent at once: when this
     returns, the layer has accepted it.
 
+    Args:
+        tenant: whose room it is, where the consumers of the namespace have tenants; None for the connections without
+            one. Not given: what ``WSRT["TENANT"]`` returns.
+
     Returns:
         The position in the room's history where one is kept and the event was sent at once, else None.
 
     Raises:
-        UnknownNamespace, UndeclaredEvent, UnsendableEvent, TypeError, ValueError: the call is wrong; nothing was sent.
+        UnknownNamespace, TenantRequired, UndeclaredEvent, UnsendableEvent, TypeError, ValueError: the call is wrong;
+            nothing was sent.
         BackplaneUnavailable: the layer did not accept it.
         WrongContext: an event loop runs in this thread; await apublish_to_room().
     """
-    return _publish(Room(room), event, namespace, on_commit, using, "apublish_to_room")
+    return _publish(Room(room), event, namespace, tenant, on_commit, using, "apublish_to_room")
 
 
 def publish_to_user(
-    user: object, event: Event, *, namespace: str = "default", on_commit: bool = True, using: str | None = None
+    user: object,
+    event: Event,
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    on_commit: bool = True,
+    using: str | None = None,
 ) -> Publication | None:
     """Publish an event to all connections of a user: an int, str, UUID or model instance. See publish_to_room()."""
-    return _publish(User(user), event, namespace, on_commit, using, "apublish_to_user")
+    return _publish(User(user), event, namespace, tenant, on_commit, using, "apublish_to_user")
 
 
 def publish_to_audience(
-    audience: Audience, event: Event, *, namespace: str = "default", on_commit: bool = True, using: str | None = None
+    audience: Audience,
+    event: Event,
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    on_commit: bool = True,
+    using: str | None = None,
 ) -> Publication | None:
     """Publish an event to an address or an expression of addresses. See publish_to_room()."""
-    return _publish(audience, event, namespace, on_commit, using, "apublish_to_audience")
+    return _publish(audience, event, namespace, tenant, on_commit, using, "apublish_to_audience")
 
 
 def broadcast(
-    event: Event, *, namespace: str = "default", on_commit: bool = True, using: str | None = None
+    event: Event,
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    on_commit: bool = True,
+    using: str | None = None,
 ) -> Publication | None:
     """Publish an event to every connection of a namespace. See publish_to_room()."""
-    return _publish(Everyone(), event, namespace, on_commit, using, "abroadcast")
+    return _publish(Everyone(), event, namespace, tenant, on_commit, using, "abroadcast")
 
 
-async def apublish_to_room(room: str, event: Event, *, namespace: str = "default") -> Publication | None:
+async def apublish_to_room(
+    room: str, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
+) -> Publication | None:
     """Publish to a room, at once whatever transaction is open. See publish_to_room()."""
-    return await send(prepare(Room(room), event, namespace))
+    return await send(_prepare(Room(room), event, namespace, tenant))
 
 
-async def apublish_to_user(user: object, event: Event, *, namespace: str = "default") -> Publication | None:
+async def apublish_to_user(
+    user: object, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
+) -> Publication | None:
     """Publish to a user, at once. See publish_to_user()."""
-    return await send(prepare(User(user), event, namespace))
+    return await send(_prepare(User(user), event, namespace, tenant))
 
 
-async def apublish_to_audience(audience: Audience, event: Event, *, namespace: str = "default") -> Publication | None:
+async def apublish_to_audience(
+    audience: Audience, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
+) -> Publication | None:
     """Publish to an audience, at once. See publish_to_audience()."""
-    return await send(prepare(audience, event, namespace))
+    return await send(_prepare(audience, event, namespace, tenant))
 
 
-async def abroadcast(event: Event, *, namespace: str = "default") -> Publication | None:
+async def abroadcast(event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN) -> Publication | None:
     """Publish to everyone, at once. See broadcast()."""
-    return await send(prepare(Everyone(), event, namespace))
+    return await send(_prepare(Everyone(), event, namespace, tenant))
 
 
 def _publish(
-    audience: Audience, event: Event, namespace: str, on_commit: bool, using: str | None, twin: str
+    audience: Audience,
+    event: Event,
+    namespace: str,
+    tenant: Tenant,
+    on_commit: bool,
+    using: str | None,
+    twin: str,
 ) -> Publication | None:
     require_no_loop(twin)
-    send_on_commit(prepare(audience, event, namespace), on_commit, using)
+    send_on_commit(_prepare(audience, event, namespace, tenant), on_commit, using)
     return None
+
+
+def _prepare(audience: Audience, event: Event, namespace: str, tenant: Tenant) -> Outgoing:
+    return prepare(audience, event, namespace, recipient_tenant(tenant, namespace))

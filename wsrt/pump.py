@@ -39,6 +39,7 @@ from .protocol.catalog import Received
 from .protocol.envelope import Frame, ref_of
 from .protocol.events import Event
 from .protocol.session import SUBPROTOCOL, RawFrame, Session
+from .realms import check_tenant, realm_of
 from .refusals import NOT_AUTHORIZED, Refusal, refusal_of
 from .types import Limits, Message, Receive, Ref, Scope, Send
 from .users import is_signed_in
@@ -381,6 +382,9 @@ class Pump:
             async with asyncio.timeout(self.limits.setup_timeout) as deadline:
                 if self.channel is not None:
                     await self.channel.open(self.node)
+                # First of all: whatever a hook joins or publishes is the tenant's.
+                tenant = check_tenant(await call(self.hooks.tenant))
+                self.connection.realm = realm_of(self.hooks.namespace, tenant)
                 if not await call(self.hooks.authorize):
                     self._fail_set_up(NOT_AUTHORIZED.close(is_anonymous=self.is_anonymous))
                     return

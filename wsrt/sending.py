@@ -30,6 +30,7 @@ from .node import Node, nodes
 from .protocol.catalog import namespaces
 from .protocol.envelope import encode
 from .protocol.events import Event, meta
+from .realms import AllTenants, realm_of, split_realm
 from .signals import publication_failed
 from .types import Publication
 from .wire import CommandMessage, PresenceMessage, PublishMessage
@@ -65,9 +66,12 @@ observers: list[Callable[[Outgoing], None]] = []
 """Called with whatever is sent. While there is one, nothing leaves this process (see wsrt.testing)."""
 
 
-def prepare(audience: Audience, event: Event, namespace: str) -> Outgoing:
+def prepare(audience: Audience, event: Event, namespace: str, tenant: str | None) -> Outgoing:
     """
     Check and encode an event, once for all recipients.
+
+    Args:
+        tenant: whose rooms and users the audience names; None for the connections without one.
 
     Raises:
         UnknownNamespace, UndeclaredEvent, UnsendableEvent, TypeError, ValueError: the call is wrong.
@@ -80,9 +84,10 @@ def prepare(audience: Audience, event: Event, namespace: str) -> Outgoing:
     room = audience.name if isinstance(audience, Room) else None
     if declared.history and room is None:
         raise ValueError(f"{declared.name!r} is kept in history, and history belongs to one room: publish it to a Room")
-    groups = audience.groups(namespace)
+    realm = realm_of(namespace, tenant)
+    groups = audience.groups(realm)
     publication = PublishMessage(
-        namespace,
+        realm,
         audience,
         encode(event, address=audience.to_wire() if declared.key else None),
         secrets.token_hex(8) if len(groups) > 1 else None,
@@ -227,9 +232,17 @@ def _send_after_commit(outgoing: Outgoing, commit: _Commit) -> None:
         else:
             ledger.count("publications_lost_after_commit")
             logger.exception("%r to %r could not be sent after the commit", name, item.audience)
+        namespace, tenant = _place_of(item)
         publication_failed.send_robust(
-            sender=None, namespace=item.namespace, audience=item.audience, event=name, error=error
+            sender=None, namespace=namespace, tenant=tenant, audience=item.audience, event=name, error=error
         )
+
+
+def _place_of(
+    item: PublishMessage | CommandMessage | PresenceMessage,
+) -> tuple[str | None, str | AllTenants | None]:
+    """Return the namespace and the tenant that something was for."""
+    return (item.namespace, item.tenant) if isinstance(item, CommandMessage) else split_realm(item.realm)
 
 
 def _require_taken(outgoing: Outgoing, waits_for: list[Taken]) -> None:

@@ -5,4 +5,4 @@ from __future__ import annotations
 from django.dispatch import Signal
 
 publication_failed = Signal()
-"""A publication that waited for a commit could not be sent: namespace, audience, event (its name), error."""
+"""A publication that waited for a commit could not be sent: namespace, tenant, audience, event (its name), error."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from .addresses import Audience, Room, from_wire
 from .protocol.envelope import Encoded, Frame
+from .realms import ALL_TENANTS, AllTenants, includes
 
 __all__ = ["CommandMessage", "PresenceMessage", "PublishMessage", "UnknownMessage", "read"]
 
@@ -30,16 +31,17 @@ class PublishMessage:
     One event for one audience.
 
     Args:
+        realm: of the audience; messages call it "namespace".
         id: set where several groups carry it, so that a node drops further copies.
 
     Raises:
         UnsendableEvent: its frame is over 1 MiB.
     """
 
-    __slots__ = ("audience", "encoded", "frame", "id", "namespace")
+    __slots__ = ("audience", "encoded", "frame", "id", "realm")
 
-    def __init__(self, namespace: str, audience: Audience, encoded: Encoded, id: str | None = None) -> None:
-        self.namespace = namespace
+    def __init__(self, realm: str, audience: Audience, encoded: Encoded, id: str | None = None) -> None:
+        self.realm = realm
         self.audience = audience
         self.encoded = encoded
         self.id = id
@@ -50,7 +52,7 @@ class PublishMessage:
         message: dict[str, Any] = {
             "type": "wsrt.publication",
             "form": FORM,
-            "namespace": self.namespace,
+            "namespace": self.realm,
             "audience": self.audience.to_wire(),
             "event": self.encoded.event,
             "data": self.encoded.data,
@@ -65,13 +67,24 @@ class PublishMessage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CommandMessage:
-    """A control command for the connections of an audience; namespace None means all."""
+    """
+    A control command for the connections of an audience.
+
+    Attributes:
+        namespace: None for all.
+        tenant: None for the connections without one.
+    """
 
     namespace: str | None
+    tenant: str | AllTenants | None
     audience: Audience
     name: str
     arguments: dict[str, Any]
     id: str
+
+    def includes(self, realm: str) -> bool:
+        """Return whether the command is for connections of a realm."""
+        return includes(self.namespace, self.tenant, realm)
 
     def to_message(self) -> dict[str, Any]:
         """Return what goes through the layer."""
@@ -79,6 +92,8 @@ class CommandMessage:
             "type": "wsrt.command",
             "form": FORM,
             "namespace": self.namespace,
+            "tenant": None if isinstance(self.tenant, AllTenants) else self.tenant,
+            "all_tenants": isinstance(self.tenant, AllTenants),
             "audience": self.audience.to_wire(),
             "name": self.name,
             "arguments": self.arguments,
@@ -92,10 +107,11 @@ class PresenceMessage:
     Changes of who is in a room, in the order of their versions.
 
     Attributes:
+        realm: of the room; messages call it "namespace".
         changes: of each: kind, user id, connections, data, version (see wsrt.presence.store.Change).
     """
 
-    namespace: str
+    realm: str
     audience: Room
     changes: list[list[Any]]
 
@@ -104,7 +120,7 @@ class PresenceMessage:
         return {
             "type": "wsrt.presence",
             "form": FORM,
-            "namespace": self.namespace,
+            "namespace": self.realm,
             "room": self.audience.name,
             "changes": self.changes,
         }
@@ -134,8 +150,14 @@ def _publication(message: dict[str, Any]) -> PublishMessage:
 
 
 def _command(message: dict[str, Any]) -> CommandMessage:
-    audience = from_wire(message["audience"])
-    return CommandMessage(message["namespace"], audience, message["name"], message["arguments"], message["id"])
+    return CommandMessage(
+        message["namespace"],
+        ALL_TENANTS if message.get("all_tenants") else message.get("tenant"),
+        from_wire(message["audience"]),
+        message["name"],
+        message["arguments"],
+        message["id"],
+    )
 
 
 def _presence(message: dict[str, Any]) -> PresenceMessage:

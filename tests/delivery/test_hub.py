@@ -79,9 +79,9 @@ def test_select(hub: Hub, audience: Audience, expected: list[str]) -> None:
     assert names(hub, audience) == expected
 
 
-def test_all_namespaces(hub: Hub) -> None:
-    """Only control says None, for every namespace (A2)."""
-    assert names(hub, to.Room("a"), None) == ["1", "2", "4"]
+def test_realms(hub: Hub) -> None:
+    """The realms of its connections are known, for control (A2)."""
+    assert sorted(hub.realms) == ["m", "n"]
 
 
 def test_deliver(hub: Hub) -> None:

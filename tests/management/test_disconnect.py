@@ -45,7 +45,14 @@ async def test_room_of_one_namespace(run: Run) -> None:
         await client.assert_closed(Close(4800, "Over"))
         await elsewhere.assert_silent()
         await other.assert_silent()
-    assert found == {"to": {"room": "lobby"}, "namespace": "chat", "code": 4800, "reason": "Over", "connections": 1}
+    assert found == {
+        "to": {"room": "lobby"},
+        "namespace": "chat",
+        "tenant": None,
+        "code": 4800,
+        "reason": "Over",
+        "connections": 1,
+    }
 
 
 async def test_room_of_all_namespaces(run: Run) -> None:

@@ -92,6 +92,7 @@ async def test_beside_a_server(deployment: Deployment) -> None:
     assert (overview["is_shared"], overview["connections"], len(overview["nodes"])) == (True, 4, 1)
     assert overview["rooms"][0] == {
         "namespace": "chat",
+        "tenant": None,
         "name": "lobby",
         "users": 2,
         "guests": 0,
@@ -113,7 +114,14 @@ async def test_beside_a_server(deployment: Deployment) -> None:
     assert (await deployment.document("wsrt_disconnect", "--connection", one))["connections"] == 1
     assert await closed(member) == (4410, "Disconnected by the server")
     done = await deployment.document("wsrt_disconnect", "--user", "ada", "--code", "4800", "--reason", "Banned")
-    assert done == {"to": {"user": "ada"}, "namespace": None, "code": 4800, "reason": "Banned", "connections": 2}
+    assert done == {
+        "to": {"user": "ada"},
+        "namespace": None,
+        "tenant": None,
+        "code": 4800,
+        "reason": "Banned",
+        "connections": 2,
+    }
     assert [await closed(ws) for ws in (ada, tab)] == [(4800, "Banned")] * 2
     text = await deployment.succeed("wsrt_disconnect", "--room", "lobby", "--namespace", "chat")
     assert "Presence knew 1 connection." in text

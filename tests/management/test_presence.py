@@ -84,10 +84,10 @@ async def test_overview(run: Run) -> None:
     assert ["chat", "1", "1", "3"] in rows_of(text, "Namespaces")
     assert rows_of(text, "Largest rooms") == [["chat", "lobby", "1", "1", "3"], ["here", "side", "1", "0", "1"]]
     assert [row[1] for row in rows_of(text, "Nodes")] == [node["id"] for node in found["nodes"]]
-    assert {"name": "chat", "users": 1, "guests": 1, "connections": 3} in found["namespaces"]
+    assert {"name": "chat", "tenant": None, "users": 1, "guests": 1, "connections": 3} in found["namespaces"]
     assert found["rooms"] == [
-        {"namespace": "chat", "name": "lobby", "users": 1, "guests": 1, "connections": 3},
-        {"namespace": "here", "name": "side", "users": 1, "guests": 0, "connections": 1},
+        {"namespace": "chat", "tenant": None, "name": "lobby", "users": 1, "guests": 1, "connections": 3},
+        {"namespace": "here", "tenant": None, "name": "side", "users": 1, "guests": 0, "connections": 1},
     ]
     assert (found["is_shared"], found["connections"], len(found["nodes"])) == (False, 4, 1)
 

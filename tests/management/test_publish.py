@@ -72,7 +72,7 @@ async def test_json(run: Run) -> None:
         args = ["lobby", "said", '{"text": "hi"}', "--namespace", "chat", "--user", "ada", "--json"]
         document = json.loads(await run("wsrt_publish", *args))
         assert await client.receive(Said) == Said(text="hi")
-    assert document == {"event": "said", "to": {"room": "lobby", "user": "ada"}, "namespace": "chat"}
+    assert document == {"event": "said", "to": {"room": "lobby", "user": "ada"}, "namespace": "chat", "tenant": None}
 
 
 async def test_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,12 @@ from pydantic_core import to_json
 from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
 from ..presence.store import StoreUnavailable
 from ..publish import publish_to_audience
+from ..realms import check_tenant, realm_of, split_realm
 from ..sending import deaf_layer
+from ..tenants import has_tenants
 from .announcing import Problem, Wrong, events_of, is_kept, json_schema, purpose, read_event, skeleton
 from .frame import Frame, content_type, text_of
-from .pages import known_namespaces
+from .pages import known_namespaces, place_of
 from .realtime import ANNOUNCE, DISCONNECT, VIEW
 from .targets import MAX_SPARED, Target, spared_by
 
@@ -69,7 +71,7 @@ class Actions(Frame):
         given = _announced_to(request, namespace)
         self._require(request, ANNOUNCE, given)
         model = events_of(namespace).get(name)
-        if model is None or namespace not in known_namespaces():
+        if model is None or not _is_announced_to(namespace):
             return self._choose_event(request, namespace)
         context: dict[str, Any] = {
             "namespace": namespace,
@@ -93,7 +95,13 @@ class Actions(Frame):
         return self._render(request, "announce", title, context, status=status)
 
     def _choose_event(self, request: HttpRequest, namespace: str) -> HttpResponse:
-        spaces = [namespace] if namespace in known_namespaces() else known_namespaces()
+        one, tenant = split_realm(namespace)
+        if one:
+            spaces = [namespace] if _is_announced_to(namespace) else known_namespaces()
+        else:
+            # The user of a tenant, in whatever namespace.
+            known = [realm_of(space, tenant) for space in known_namespaces()]
+            spaces = [realm for realm in known if _is_announced_to(realm)]
         # What is to be kept: to whom.
         query = {key: request.GET[key] for key in ("room", "user") if key in request.GET}
         choices = [
@@ -140,7 +148,7 @@ class Actions(Frame):
         try:
             with transaction.atomic(using=router.db_for_write(LogEntry)):
                 self._note(request, target, message)
-                publish_to_audience(target.audience, event, namespace=namespace, on_commit=False)
+                publish_to_audience(target.audience, event, **place_of(namespace), on_commit=False)
         except BackplaneUnavailable as error:
             context["problems"] = [Problem(_("The channel layer did not take it, so nothing was sent: %s") % error)]
             return None
@@ -214,9 +222,19 @@ class Actions(Frame):
             case "room":
                 return self._url("room", namespace=target.namespace or "", room=target.name)
             case "user":
-                return self._url("user", user=target.name)
+                return self._url(
+                    "user", **({} if target.tenant is None else {"tenant": target.tenant}), user=target.name
+                )
             case _:
                 return self._url("changelist")
+
+
+def _is_announced_to(realm: str) -> bool:
+    """Return whether consumers of this process have connections in a realm."""
+    namespace, tenant = split_realm(realm)
+    with contextlib.suppress(ValueError):
+        return namespace in known_namespaces() and (check_tenant(tenant) is None or has_tenants(namespace))
+    return False
 
 
 def _posted(request: HttpRequest) -> Target:
@@ -258,7 +276,7 @@ def _count(target: Target) -> int | None:
 
 def _unheard(target: Target) -> str | None:
     """Return why nobody would hear what is sent to a target from here; None where somebody may."""
-    alias = deaf_layer(target.namespace)
+    alias = deaf_layer(target.name_of_namespace)
     if alias is None:
         return None
     return _(

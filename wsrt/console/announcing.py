@@ -20,6 +20,7 @@ from ..exceptions import WsrtError
 from ..protocol.catalog import namespaces
 from ..protocol.errors import field_errors
 from ..protocol.events import Event, meta
+from ..realms import split_realm
 from ..sending import prepare
 
 MAX_DEPTH = 6
@@ -48,8 +49,8 @@ class Wrong(Exception):
 
 
 def events_of(namespace: str) -> dict[str, type[Event]]:
-    """Return what may be published to a namespace, by name; nothing where it is not known here."""
-    space = namespaces.get(namespace)
+    """Return what may be published to a namespace, or realm, by name; nothing where it is not known here."""
+    space = namespaces.get(split_realm(namespace)[0])
     return dict(sorted(space.events.items())) if space is not None else {}
 
 
@@ -100,7 +101,7 @@ def read_event(namespace: str, name: str, text: str, audience: Audience) -> Even
     if is_kept(model) and not isinstance(audience, Room):
         raise Wrong(Problem(_("“%s” is kept in history, and history belongs to rooms: send it to a room.") % name))
     try:
-        prepare(audience, event, namespace)
+        prepare(audience, event, *split_realm(namespace))
     except (WsrtError, TypeError, ValueError) as error:
         raise Wrong(Problem(str(error))) from None
     return event

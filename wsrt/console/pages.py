@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 from pydantic import AfterValidator, BaseModel, PrivateAttr, field_validator
 from pydantic_core import to_json
@@ -22,6 +22,7 @@ from ..presence.access import open_store, run
 from ..presence.store import EVERYONE, Count
 from ..protocol.catalog import namespaces
 from ..protocol.events import Event
+from ..realms import check_tenant, realm_of, split_realm
 
 SHOWN = 100
 """Rows of a page, about."""
@@ -30,19 +31,38 @@ DATA_CHARACTERS = 500
 """What is shown of a member's data: a page of members must fit into one frame."""
 
 
-def is_hidden(namespace: str) -> bool:
-    """Return whether a namespace is wsrt's own, and nobody's business."""
-    return namespace.startswith(RESERVED)
+# In the admin "namespace" is a realm: "chat", or "chat@red" for the tenant "red". The user of a tenant, in whatever
+# namespace, is in "@red".
 
 
-def _require_shown(namespace: str) -> str:
-    if is_hidden(namespace):
+def is_hidden(realm: str) -> bool:
+    """Return whether a realm is wsrt's own, and nobody's business."""
+    return realm.startswith(RESERVED)
+
+
+def require_shown(realm: str) -> str:
+    """Return a realm that may be shown. Raises ValueError."""
+    if is_hidden(realm):
         raise ValueError("this namespace is wsrt's own")
-    return namespace
+    check_tenant(split_realm(realm)[1])
+    return realm
 
 
-Shown = Annotated[str, AfterValidator(_require_shown)]
-"""A namespace of the application's."""
+class Place(TypedDict):
+    """A namespace and a tenant."""
+
+    namespace: str
+    tenant: str | None
+
+
+def place_of(realm: str) -> Place:
+    """Return the arguments by which the public functions know a realm."""
+    namespace, tenant = split_realm(realm)
+    return {"namespace": namespace, "tenant": tenant}
+
+
+Shown = Annotated[str, AfterValidator(require_shown)]
+"""A realm of the application's."""
 
 # Rows of tables.
 
@@ -169,9 +189,10 @@ class WatchOverview(Event, name="overview.watch"):
     async def read(self) -> Overview:
         """Return the answer. Raises StoreUnavailable, WrongContext."""
         stats = await presence.astats()
+        realms = sorted((realm_of(found.namespace, found.tenant), found) for found in stats.everyone)
         shown = [
             NamespaceRow(name=name, users=found.users, guests=found.guests, connections=found.connections)
-            for name, found in sorted(stats.namespaces.items())
+            for name, found in realms
             if not is_hidden(name)
         ]
         nodes = [
@@ -201,7 +222,7 @@ class WatchRooms(Event, name="rooms.watch"):
         """Return the answer. Raises StoreUnavailable, WrongContext."""
         if not self.namespace:
             return Rooms(rooms=[], next=None)  # where there are no consumers at all
-        page = await presence.arooms(namespace=self.namespace, search=self.search, limit=SHOWN, after=self.after)
+        page = await presence.arooms(**place_of(self.namespace), search=self.search, limit=SHOWN, after=self.after)
         rows = [
             RoomRow(name=room.name, users=room.users, guests=room.guests, connections=room.connections) for room in page
         ]
@@ -228,7 +249,7 @@ class WatchUsers(Event, name="users.watch"):
         """Return the answer. Raises StoreUnavailable, WrongContext."""
         if not self.namespace:
             return Users(users=[], next=None)
-        page = await presence.ausers(namespace=self.namespace, search=self.search, limit=SHOWN, after=self.after)
+        page = await presence.ausers(**place_of(self.namespace), search=self.search, limit=SHOWN, after=self.after)
         rows = [UserRow(user_id=member.user_id, connections=member.connections) for member in page]
         if self._named and self.after is None:
             known = {row.user_id for row in rows}
@@ -255,9 +276,9 @@ class WatchRoom(Event, name="room.watch"):
 
     async def read(self) -> RoomShown:
         """Return the answer. Raises StoreUnavailable, WrongContext."""
-        members = await presence.amembers(self.room, namespace=self.namespace, limit=SHOWN, after=self.members_after)
+        members = await presence.amembers(self.room, **place_of(self.namespace), limit=SHOWN, after=self.members_after)
         sessions = await presence.aconnections(
-            room=self.room, namespace=self.namespace, limit=SHOWN, after=self.sessions_after
+            room=self.room, **place_of(self.namespace), limit=SHOWN, after=self.sessions_after
         )
         count = await count_in_room(self.namespace, self.room)
         return RoomShown(
@@ -275,9 +296,10 @@ class WatchRoom(Event, name="room.watch"):
 
 
 class WatchUser(Event, name="user.watch"):
-    """One user, in all namespaces."""
+    """One user of a tenant, in all namespaces."""
 
     user: str
+    tenant: str | None = None
 
     @field_validator("user")
     @classmethod
@@ -288,8 +310,10 @@ class WatchUser(Event, name="user.watch"):
         """Return the answer. Raises StoreUnavailable, WrongContext."""
         found: list[presence.ConnectionInfo] = []
         is_cut = False
-        for namespace in await shown_namespaces():
-            page = await presence.aconnections(user=self.user, namespace=namespace, limit=SHOWN)
+        for realm in await shown_namespaces():
+            if split_realm(realm)[1] != self.tenant:
+                continue
+            page = await presence.aconnections(user=self.user, **place_of(realm), limit=SHOWN)
             found += page
             is_cut = is_cut or page.next is not None
         return UserShown(connections=len(found), sessions=await _rows(found), is_cut=is_cut)
@@ -320,14 +344,15 @@ def known_namespaces() -> list[str]:
 
 async def shown_namespaces() -> list[str]:
     """
-    Return the namespaces that anybody is in, or that are known here, those with most connections first.
+    Return the realms that anybody is in, and the namespaces known here, those with most connections first.
 
     Raises:
         StoreUnavailable, WrongContext: as wsrt.presence.
     """
-    found = (await presence.astats()).namespaces
-    shown = [name for name in found if not is_hidden(name)]
-    return sorted(shown, key=lambda name: (-found[name].connections, name))
+    everyone = (await presence.astats()).everyone
+    found = {realm_of(one.namespace, one.tenant): one.connections for one in everyone}
+    shown = [realm for realm in found if not is_hidden(realm)]
+    return sorted(shown, key=lambda realm: (-found[realm], realm))
 
 
 def ask(question: Question) -> Answer:
@@ -366,7 +391,7 @@ async def _rows(connections: Sequence[presence.ConnectionInfo]) -> list[Connecti
     return [
         ConnectionRow(
             id=found.id,
-            namespace=found.namespace,
+            namespace=realm_of(found.namespace, found.tenant),
             user_id=found.user_id,
             node=nodes.get(found.node, found.node),
             since=found.since,

@@ -16,7 +16,9 @@ from ..addresses import Audience, Connection, Everyone, Room, User, UserKey, aut
 from ..control import disconnect
 from ..presence.access import is_connected, run
 from ..presence.store import EVERYONE
-from .pages import connections_of, count_in_room, is_hidden, known_namespaces, shown_namespaces
+from ..realms import split_realm
+from ..tenants import has_tenants
+from .pages import connections_of, count_in_room, known_namespaces, require_shown, shown_namespaces
 
 MAX_SPARED = 100
 """Users whom a command may leave out."""
@@ -30,7 +32,7 @@ class Target:
     Everyone in a namespace, a room, a user, or one connection.
 
     Attributes:
-        namespace: None, of a user alone, for all of them.
+        namespace: a realm. Of a user alone: None for all of them without a tenant, "@red" for all of the tenant "red".
         name: of the room, the user or the connection.
 
     Raises:
@@ -44,10 +46,9 @@ class Target:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise ValueError(f"no such target: {self.kind!r}")
-        if self.namespace == "" or (self.namespace is None and self.kind != "user"):
+        if self.namespace == "" or (self.kind != "user" and not self.name_of_namespace):
             raise ValueError(f"a {self.kind} is in a namespace")
-        if self.namespace is not None and is_hidden(self.namespace):
-            raise ValueError(f"the namespace {self.namespace!r} is wsrt's own")
+        require_shown(self.namespace or "")
         # These raise for names that nobody can have.
         (self.namespace or "").encode()
         self.audience.to_wire()
@@ -72,6 +73,16 @@ class Target:
         return json.dumps([self.kind, self.namespace, self.name])
 
     @property
+    def name_of_namespace(self) -> str | None:
+        """Its namespace without the tenant; None for all."""
+        return split_realm(self.namespace or "")[0] or None
+
+    @property
+    def tenant(self) -> str | None:
+        """Its tenant; None where it has none."""
+        return split_realm(self.namespace or "")[1]
+
+    @property
     def audience(self) -> Audience:
         """Its address."""
         match self.kind:
@@ -89,7 +100,7 @@ class Target:
         match self.kind:
             case "room":
                 return _("room “%(name)s” of %(namespace)s") % names
-            case "user" if self.namespace is None:
+            case "user" if self.name_of_namespace is None and self.tenant is None:
                 return _("user “%(name)s”") % names
             case "user":
                 return _("user “%(name)s” of %(namespace)s") % names
@@ -107,7 +118,10 @@ class Target:
         """Return how many connections it has. See count()."""
         if self.kind == "connection":
             return int(await is_connected([self.namespace or ""], self.name))
-        spaces = await shown_namespaces() if self.namespace is None else [self.namespace]
+        if self.name_of_namespace is not None:
+            spaces = [self.namespace or ""]
+        else:
+            spaces = [realm for realm in await shown_namespaces() if split_realm(realm)[1] == self.tenant]
         if self.kind == "user":
             found = [await connections_of(space, [self.name]) for space in spaces]
             return sum(number for numbers in found for _user, number in numbers)
@@ -125,8 +139,11 @@ class Target:
             UnknownNamespace, BackplaneUnavailable: nothing was closed.
         """
         audience = functools.reduce(operator.sub, map(User, spared), self.audience)
-        for namespace in known_namespaces() if self.namespace is None else [self.namespace]:
-            disconnect(audience, namespace=namespace, on_commit=False)
+        one = self.name_of_namespace
+        for namespace in known_namespaces() if one is None else [one]:
+            if one is None and self.tenant is not None and not has_tenants(namespace):
+                continue
+            disconnect(audience, namespace=namespace, tenant=self.tenant, on_commit=False)
 
 
 def spared_by(who: Any) -> list[UserKey]:

@@ -21,6 +21,7 @@ from ..presence.access import run
 from ..presence.store import BadCursor, StoreUnavailable
 from ..presence.stores import make_store
 from ..protocol.events import meta
+from ..realms import split_realm
 from .actions import Actions
 from .frame import content_type, text_of
 from .names import Names
@@ -33,8 +34,8 @@ from .pages import (
     WatchUser,
     WatchUsers,
     ask,
-    is_hidden,
     known_namespaces,
+    require_shown,
     rows_with_users,
     shown_namespaces,
 )
@@ -104,6 +105,7 @@ class RealtimeAdmin(Actions):
         )
         context = {
             "namespace": namespace,
+            "tenant": split_realm(namespace)[1],
             "namespaces": spaces,
             "pagers": _pagers(request, "after", namespace=namespace),
         }
@@ -119,6 +121,7 @@ class RealtimeAdmin(Actions):
         question.also(*Names(request.user).matching(question.search))
         context = {
             "namespace": namespace,
+            "tenant": split_realm(namespace)[1],
             "namespaces": spaces,
             "pagers": _pagers(request, "after", namespace=namespace),
         }
@@ -137,6 +140,7 @@ class RealtimeAdmin(Actions):
         context = {
             "target": target,
             "namespace": question.namespace,
+            "tenant": target.tenant,
             "announce_url": self._url("announce", namespace=question.namespace, room=target.name),
             "crumbs": [
                 (_("Rooms of %s") % question.namespace, self._url("rooms", namespace=question.namespace)),
@@ -155,10 +159,11 @@ class RealtimeAdmin(Actions):
             "target": target,
             "name": names.of(target.name),
             "account": self._account(names, target),
-            "announce_url": self._url("announce", user=target.name),
+            "announce_url": self._url("announce", **_where(target), user=target.name),
             "crumbs": [(_("Users"), self._url("users")), (target.name, None)],
         }
-        return self._page(request, "user", _("User %s") % target.name, WatchUser(user=target.name), context)
+        question = WatchUser(user=target.name, tenant=target.tenant)
+        return self._page(request, "user", _("User %s") % target.name, question, context)
 
     def log(self, request: HttpRequest) -> HttpResponse:
         """What was done here, and by whom."""
@@ -234,8 +239,10 @@ class RealtimeAdmin(Actions):
         except (StoreUnavailable, WrongContext):
             spaces = known_namespaces()
         wanted = text_of(request, "namespace")
-        if is_hidden(wanted):
-            raise Http404("This namespace is wsrt's own.")
+        try:
+            require_shown(wanted)
+        except ValueError as error:
+            raise Http404(str(error)) from None
         return wanted or (spaces[0] if spaces else ""), sorted({*spaces, *([wanted] if wanted else [])})
 
     def _account(self, names: Names, target: Target) -> str | None:
@@ -266,10 +273,17 @@ def _pagers(request: HttpRequest, *keys: str, **given: str) -> dict[str, dict[st
     return pagers
 
 
+def _where(target: Target) -> dict[str, str]:
+    """Return what the address of a user says of the tenant."""
+    return {"namespace": target.namespace} if target.namespace else {}
+
+
 def _target(request: HttpRequest, kind: Any) -> Target:
     """Return whose page is asked for. Raises Http404 where there can be nobody of that name."""
     try:
-        return Target(kind, text_of(request, "namespace") if kind == "room" else None, text_of(request, kind))
+        tenant = text_of(request, "tenant")
+        namespace = text_of(request, "namespace") if kind == "room" else f"@{tenant}" if tenant else None
+        return Target(kind, namespace, text_of(request, kind))
     except ValueError as error:
         raise Http404(str(error)) from None
 

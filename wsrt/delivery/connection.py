@@ -33,17 +33,17 @@ class Connection:
 
     Attributes:
         id: the node's id, a dash, and a number.
-        namespace: the scope of its rooms and its user.
+        realm: the scope of its rooms and its user: its namespace, with its tenant once that is known.
         outbox: the way to its client.
         rooms: the names of the rooms it is in, oldest first.
         user_id: the user it belongs to, or None.
     """
 
-    __slots__ = ("__weakref__", "id", "namespace", "outbox", "owner", "rooms", "user_id")
+    __slots__ = ("__weakref__", "id", "outbox", "owner", "realm", "rooms", "user_id")
 
-    def __init__(self, id: str, namespace: str, outbox: Outbox, owner: Owner) -> None:
+    def __init__(self, id: str, realm: str, outbox: Outbox, owner: Owner) -> None:
         self.id = id
-        self.namespace = namespace
+        self.realm = realm
         self.outbox = outbox
         self.owner = owner
         self.rooms: dict[str, None] = {}

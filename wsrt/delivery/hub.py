@@ -37,7 +37,7 @@ REMEMBERED = 4096
 
 class Hub:
     """
-    The connections of one node, by room, user and namespace.
+    The connections of one node, by realm, room and user.
 
     It knows nothing of other nodes. Not safe to call from another thread than the loop's.
 
@@ -76,36 +76,36 @@ class Hub:
     def add(self, connection: Connection) -> None:
         """Add a connection: it is one of everyone, and its own address reaches it."""
         self.connections[connection.id] = connection
-        self._everyone.setdefault(connection.namespace, {})[connection] = None
+        self._everyone.setdefault(connection.realm, {})[connection] = None
 
     def remove(self, connection: Connection) -> None:
         """Remove a connection from everything. It keeps its rooms and its user, for those who ask later (S41)."""
         # It may have joined before it was added, and be refused then.
         self.connections.pop(connection.id, None)
         self._withheld.pop(connection, None)
-        _discard(self._everyone, connection.namespace, connection)
+        _discard(self._everyone, connection.realm, connection)
         for room in connection.rooms:
-            _discard(self._rooms, (connection.namespace, room), connection)
+            _discard(self._rooms, (connection.realm, room), connection)
         if connection.user_id is not None:
-            _discard(self._users, (connection.namespace, connection.user_id), connection)
+            _discard(self._users, (connection.realm, connection.user_id), connection)
 
     def join(self, connection: Connection, room: str) -> None:
         """Put a connection into a room."""
         connection.rooms[room] = None
-        self._rooms.setdefault((connection.namespace, room), {})[connection] = None
+        self._rooms.setdefault((connection.realm, room), {})[connection] = None
 
     def leave(self, connection: Connection, room: str) -> None:
         """Take a connection out of a room."""
         connection.rooms.pop(room, None)
-        _discard(self._rooms, (connection.namespace, room), connection)
+        _discard(self._rooms, (connection.realm, room), connection)
 
     def bind(self, connection: Connection, user_id: UserKey | None) -> None:
         """Say to whom a connection belongs; None for nobody. A connection has one user at a time (S51)."""
         if connection.user_id is not None:
-            _discard(self._users, (connection.namespace, connection.user_id), connection)
+            _discard(self._users, (connection.realm, connection.user_id), connection)
         connection.user_id = user_id
         if user_id is not None:
-            self._users.setdefault((connection.namespace, user_id), {})[connection] = None
+            self._users.setdefault((connection.realm, user_id), {})[connection] = None
 
     # Withholding.
 
@@ -118,15 +118,18 @@ class Hub:
         """Deliver what was withheld, in order, as far as it still is for the connection."""
         withheld = self._withheld.pop(connection, None)
         for audience, frame in withheld.items if withheld is not None else ():
-            if self.is_addressed(connection, connection.namespace, audience):
+            if self.is_addressed(connection, audience):
                 connection.outbox.put(frame)
 
     # Delivering.
 
-    def is_addressed(self, connection: Connection, namespace: str | None, audience: Audience) -> bool:
-        """Return whether a connection is one of those that select() returns."""
-        if namespace not in (None, connection.namespace):
-            return False
+    @property
+    def realms(self) -> list[str]:
+        """The realms of the connections that were added."""
+        return list(self._everyone)
+
+    def is_addressed(self, connection: Connection, audience: Audience) -> bool:
+        """Return whether a connection is one of those that select() returns for its realm."""
         match audience:
             case Room(name):
                 return name in connection.rooms
@@ -137,26 +140,24 @@ class Hub:
             case Everyone():
                 return True
             case AnyOf(parts):
-                return any(self.is_addressed(connection, namespace, part) for part in parts)
+                return any(self.is_addressed(connection, part) for part in parts)
             case Expression(operator, left, right):
-                is_right = self.is_addressed(connection, namespace, right)
-                return self.is_addressed(connection, namespace, left) and is_right is (operator == "&")
+                is_right = self.is_addressed(connection, right)
+                return self.is_addressed(connection, left) and is_right is (operator == "&")
         raise TypeError(f"not an address: {audience!r}")
 
-    def select(self, namespace: str | None, audience: Audience) -> list[Connection]:
-        """Return the connections of an audience, each once; namespace None means all (for control only)."""
-        if namespace is None:
-            spaces = list(self._everyone)
-            return [connection for space in spaces for connection in self._select(space, audience)]
-        return list(self._select(namespace, audience))
+    def select(self, realm: str, audience: Audience) -> list[Connection]:
+        """Return the connections of an audience, each once."""
+        return list(self._select(realm, audience))
 
-    def deliver(self, namespace: str, audience: Audience, frame: Frame) -> int:
+    def deliver(self, realm: str, audience: Audience, frame: Frame) -> int:
         """
         Hand a frame to every connection of an audience; return how many those are.
 
         The frame is shared, not copied. Whoever calls in a row awaits breathe() in between.
         """
-        connections = self.select(namespace, audience)
+        connections = self.select(realm, audience)
+        frame.audience = audience
         if self._withheld:
             connections = self._set_aside(connections, audience, frame)
         if self._loop is not None and self._is_busy(self._loop, len(connections)):
@@ -256,23 +257,23 @@ class Hub:
         if self._corked:
             self._uncorking = loop.call_at(self._window + CORK_SECONDS, self._uncork, loop)
 
-    def _select(self, namespace: str, audience: Audience) -> Iterable[Connection]:
+    def _select(self, realm: str, audience: Audience) -> Iterable[Connection]:
         match audience:
             case Room(name):
-                return self._rooms.get((namespace, name), ())
+                return self._rooms.get((realm, name), ())
             case User(id=user):
-                return self._users.get((namespace, user), ())
+                return self._users.get((realm, user), ())
             case ConnectionAddress(id):
                 connection = self.connections.get(id)
-                return [connection] if connection is not None and connection.namespace == namespace else ()
+                return [connection] if connection is not None and connection.realm == realm else ()
             case Everyone():
-                return self._everyone.get(namespace, ())
+                return self._everyone.get(realm, ())
             case AnyOf(parts):
-                return dict.fromkeys(member for part in parts for member in self._select(namespace, part))
+                return dict.fromkeys(member for part in parts for member in self._select(realm, part))
             case Expression(operator, left, right):
-                others = set(self._select(namespace, right))
+                others = set(self._select(realm, right))
                 wanted = operator == "&"
-                return [member for member in self._select(namespace, left) if (member in others) is wanted]
+                return [member for member in self._select(realm, left) if (member in others) is wanted]
         raise TypeError(f"not an address: {audience!r}")
 
 

@@ -20,6 +20,7 @@ import types
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ..addresses import Audience
 from ..close_codes import Close
 from ..protocol.envelope import Frame
 from ..types import Limits, Send
@@ -199,14 +200,14 @@ class Outbox:
         elif self._closing is None and not self._is_done:
             self._enqueue(frame, self._queue)
 
-    def purge(self, room: str) -> None:
-        """Drop the frames that wait and were published to exactly this room: the connection was taken out of it."""
+    def purge(self, audience: Audience) -> None:
+        """Drop the frames that wait and were published to exactly this audience, which the connection has left."""
         for queue in (self._queue, self._held):
             waiting = list(queue or ())
-            kept = [item for item in waiting if item[0].room != room]
+            kept = [item for item in waiting if item[0].audience != audience]
             if queue is not None and len(kept) < len(waiting):
                 for frame, _ in waiting:
-                    if frame.room == room:
+                    if frame.audience == audience:
                         self._forget(frame)
                 queue.clear()
                 queue.extend(kept)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from django.core.management.base import CommandError
 
-from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
+from ..exceptions import BackplaneUnavailable, TenantRequired, WrongContext, WsrtError
 from ..presence.store import StoreUnavailable
+from ..realms import NOT_GIVEN, Tenant
 from ..sending import deaf_layer
 
 
@@ -29,8 +31,15 @@ def told() -> Iterator[None]:
         ) from error
     except WrongContext as error:
         raise CommandError(f"Nobody can be seen from here: {error}.") from error
+    except TenantRequired as error:
+        raise CommandError(f"{error}\nOn the command line: --tenant.") from error
     except (WsrtError, ValueError) as error:
         raise CommandError(str(error)) from error
+
+
+def given_tenant(options: dict[str, Any]) -> Tenant:
+    """Return the tenant of the command line; NOT_GIVEN for that of the setting."""
+    return NOT_GIVEN if options["tenant"] is None else str(options["tenant"])
 
 
 def require_hearers(namespace: str | None) -> None:

@@ -24,8 +24,10 @@ from pydantic_core import from_json
 
 from ..addresses import RESERVED, Room, UserKey, user_key
 from ..protocol.catalog import namespaces as known_namespaces
+from ..realms import NOT_GIVEN, Tenant, includes, realm_of, split_realm
+from ..tenants import tenant_of_call
 from .access import open_store, run
-from .store import EVERYONE, BadCursor, ConnectionRecord, NodeRecord, StoreUnavailable
+from .store import EVERYONE, BadCursor, ConnectionRecord, Count, NodeRecord, StoreUnavailable
 
 __all__ = [
     "BadCursor",
@@ -95,13 +97,19 @@ class Member:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RoomInfo:
-    """A room that somebody is in: users, each once; connections of guests; connections in all."""
+    """
+    A room that somebody is in: users, each once; connections of guests; connections in all.
+
+    Attributes:
+        tenant: whose room it is; None where the namespace has no tenants.
+    """
 
     name: str
     namespace: str
     users: int
     guests: int
     connections: int
+    tenant: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,6 +124,7 @@ class ConnectionInfo:
         last_seen: when its node last said that it is there, in UTC.
         consumer: the name of its class.
         address, user_agent: None unless the setting asks for them (``PRESENCE["OPTIONS"]["DETAILS"]``).
+        tenant: None where it has none.
     """
 
     id: str
@@ -127,6 +136,7 @@ class ConnectionInfo:
     consumer: str
     address: str | None
     user_agent: str | None
+    tenant: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,13 +166,15 @@ class Stats:
     The cluster as a whole.
 
     Attributes:
-        namespaces: by name, everybody in it: users, guests, connections.
+        namespaces: by name, everybody in it: users, guests, connections; of all its tenants together.
         is_shared: whether this is the cluster; False: this process only.
+        everyone: the same for each tenant of each namespace; one entry for a namespace without tenants.
     """
 
     nodes: tuple[NodeInfo, ...]
     namespaces: dict[str, RoomInfo]
     is_shared: bool
+    everyone: tuple[RoomInfo, ...] = ()
 
     @property
     def connections(self) -> int:
@@ -174,27 +186,36 @@ class Stats:
 
 
 async def amembers(
-    room: str, *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
+    room: str,
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    search: str = "",
+    limit: int = LIMIT,
+    after: str | None = None,
 ) -> Page[Member]:
     """
     Return who is in a room, in no order.
 
     Args:
+        tenant: whose room it is, where the consumers of the namespace have tenants; None for the connections without
+            one. Not given: what ``WSRT["TENANT"]`` returns.
         search: only users whose id contains this.
         limit: about how many, from 1 to 100,000; a small room comes whole.
         after: ``next`` of the page before.
 
     Raises:
         BadCursor: ``after`` is not what a page of this store had in ``next`` (a ValueError).
-        TypeError, ValueError: an argument cannot be one.
+        TenantRequired, TypeError, ValueError: an argument is missing, or cannot be one.
         StoreUnavailable: the store did not answer (a BackplaneUnavailable).
         WrongContext: presence is kept in each process, and this one holds no connections.
     """
     name = Room(room).name
-    _check(namespace, search, limit, after)
+    realm = _realm(namespace, tenant)
+    _check(search, limit, after)
     store = await open_store()
     with _cursor(after):
-        page = await store.members(namespace, name, cursor=after, limit=limit, search=search)
+        page = await store.members(realm, name, cursor=after, limit=limit, search=search)
     return Page(
         (Member(_key(member.user_id), member.connections, _plain(member.data)) for member in page.items),
         page.next,
@@ -202,50 +223,59 @@ async def amembers(
 
 
 async def ausers(
-    *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    search: str = "",
+    limit: int = LIMIT,
+    after: str | None = None,
 ) -> Page[Member]:
     """Return who is connected to a namespace, in no order. See amembers()."""
-    _check(namespace, search, limit, after)
+    realm = _realm(namespace, tenant)
+    _check(search, limit, after)
     store = await open_store()
     with _cursor(after):
-        page = await store.members(namespace, EVERYONE, cursor=after, limit=limit, search=search)
+        page = await store.members(realm, EVERYONE, cursor=after, limit=limit, search=search)
     return Page((Member(_key(member.user_id), member.connections) for member in page.items), page.next)
 
 
-async def acount(room: str, *, namespace: str = "default") -> int:
+async def acount(room: str, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN) -> int:
     """Return how many are in a room: users, each once, and guests, each connection. Raises as amembers()."""
     name = Room(room).name
-    _check(namespace)
+    realm = _realm(namespace, tenant)
     store = await open_store()
-    (found,) = await store.counts([(namespace, name)])
+    (found,) = await store.counts([(realm, name)])
     return found.users + found.guests
 
 
-async def ais_online(user: object, *, namespace: str | None = None) -> bool:
+async def ais_online(user: object, *, namespace: str | None = None, tenant: Tenant = NOT_GIVEN) -> bool:
     """Return whether a user has a connection; namespace None means any. Raises as amembers(), and TypeError."""
-    return bool(await _online([user_key(user)], namespace))
+    return bool(await _online([user_key(user)], namespace, tenant))
 
 
-async def aonline(users: Iterable[U], *, namespace: str | None = None) -> set[U]:
+async def aonline(users: Iterable[U], *, namespace: str | None = None, tenant: Tenant = NOT_GIVEN) -> set[U]:
     """Return those of some users who have a connection; namespace None means any. Raises as ais_online()."""
     keys = {user: user_key(user) for user in users}
-    there = await _online(list(dict.fromkeys(keys.values())), namespace)
+    there = await _online(list(dict.fromkeys(keys.values())), namespace, tenant)
     return {user for user, key in keys.items() if key in there}
 
 
 async def arooms(
-    *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    search: str = "",
+    limit: int = LIMIT,
+    after: str | None = None,
 ) -> Page[RoomInfo]:
     """Return the rooms that anybody is in, largest first where the store can. See amembers()."""
-    _check(namespace, search, limit, after)
+    realm = _realm(namespace, tenant)
+    _check(search, limit, after)
     store = await open_store()
     with _cursor(after):
-        page = await store.rooms(namespace, cursor=after, limit=limit, search=search)
+        page = await store.rooms(realm, cursor=after, limit=limit, search=search)
     return Page(
-        (
-            RoomInfo(record.room, namespace, record.count.users, record.count.guests, record.count.connections)
-            for record in page.items
-        ),
+        (_room_info(record.room, realm, record.count) for record in page.items),
         page.next,
     )
 
@@ -255,16 +285,18 @@ async def aconnections(
     room: str | None = None,
     user: object = None,
     namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
     limit: int = LIMIT,
     after: str | None = None,
 ) -> Page[ConnectionInfo]:
     """Return connections of a namespace; with ``room`` or ``user``, those of them. See amembers()."""
     name = EVERYONE if room is None else Room(room).name
     user_id = None if user is None else user_key(user)
-    _check(namespace, "", limit, after)
+    realm = _realm(namespace, tenant)
+    _check("", limit, after)
     store = await open_store()
     with _cursor(after):
-        page = await store.connections(namespace, name, user_id=user_id, cursor=after, limit=limit)
+        page = await store.connections(realm, name, user_id=user_id, cursor=after, limit=limit)
     seen = {record.id: record.facts.get("beat") for record in await store.nodes()} if page.items else {}
     return Page((_connection(record, seen.get(record.node)) for record in page.items), page.next)
 
@@ -272,57 +304,72 @@ async def aconnections(
 async def astats() -> Stats:
     """Return nodes, and how many are connected to each namespace. Raises as amembers()."""
     store = await open_store()
-    names = sorted(
-        {*await store.namespaces(), *(name for name in known_namespaces if known_namespaces[name].consumers)}
-    )
-    counts = await store.counts([(name, EVERYONE) for name in names])
-    everyone = {
-        name: RoomInfo("", name, found.users, found.guests, found.connections)
-        for name, found in zip(names, counts, strict=True)
-    }
-    return Stats(tuple(_node(record) for record in await store.nodes()), everyone, store.is_shared)
+    known = {name for name in known_namespaces if known_namespaces[name].consumers}
+    realms = sorted({*await store.namespaces(), *known})
+    counts = await store.counts([(realm, EVERYONE) for realm in realms])
+    everyone = tuple(_room_info("", realm, found) for realm, found in zip(realms, counts, strict=True))
+    nodes = tuple(_node(record) for record in await store.nodes())
+    return Stats(nodes, _by_namespace(everyone), store.is_shared, everyone)
 
 
 # Synchronous.
 
 
 def members(
-    room: str, *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
+    room: str,
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    search: str = "",
+    limit: int = LIMIT,
+    after: str | None = None,
 ) -> Page[Member]:
     """Return who is in a room. See amembers(); raises WrongContext in a running event loop."""
-    return run(amembers, room, namespace=namespace, search=search, limit=limit, after=after)
+    return run(
+        amembers, room, namespace=namespace, tenant=_tenant(namespace, tenant), search=search, limit=limit, after=after
+    )
 
 
 def users(
-    *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    search: str = "",
+    limit: int = LIMIT,
+    after: str | None = None,
 ) -> Page[Member]:
     """Return who is connected to a namespace. See ausers()."""
-    return run(ausers, namespace=namespace, search=search, limit=limit, after=after)
+    return run(ausers, namespace=namespace, tenant=_tenant(namespace, tenant), search=search, limit=limit, after=after)
 
 
-def count(room: str, *, namespace: str = "default") -> int:
+def count(room: str, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN) -> int:
     """Return how many are in a room. See acount()."""
-    return run(acount, room, namespace=namespace)
+    return run(acount, room, namespace=namespace, tenant=_tenant(namespace, tenant))
 
 
-def is_online(user: object, *, namespace: str | None = None) -> bool:
+def is_online(user: object, *, namespace: str | None = None, tenant: Tenant = NOT_GIVEN) -> bool:
     """Return whether a user has a connection. See ais_online()."""
-    return run(ais_online, user_key(user), namespace=namespace)
+    return run(ais_online, user_key(user), namespace=namespace, tenant=_tenant(namespace, tenant))
 
 
-def online(users: Iterable[U], *, namespace: str | None = None) -> set[U]:
+def online(users: Iterable[U], *, namespace: str | None = None, tenant: Tenant = NOT_GIVEN) -> set[U]:
     """Return those of some users who have a connection. See aonline()."""
     # Here, not in the loop: querysets and request.user ask the database when they are first looked at.
     keys = {user: user_key(user) for user in users}
-    there = run(aonline, keys.values(), namespace=namespace)
+    there = run(aonline, keys.values(), namespace=namespace, tenant=_tenant(namespace, tenant))
     return {user for user, key in keys.items() if key in there}
 
 
 def rooms(
-    *, namespace: str = "default", search: str = "", limit: int = LIMIT, after: str | None = None
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    search: str = "",
+    limit: int = LIMIT,
+    after: str | None = None,
 ) -> Page[RoomInfo]:
     """Return the rooms that anybody is in. See arooms()."""
-    return run(arooms, namespace=namespace, search=search, limit=limit, after=after)
+    return run(arooms, namespace=namespace, tenant=_tenant(namespace, tenant), search=search, limit=limit, after=after)
 
 
 def connections(
@@ -330,12 +377,21 @@ def connections(
     room: str | None = None,
     user: object = None,
     namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
     limit: int = LIMIT,
     after: str | None = None,
 ) -> Page[ConnectionInfo]:
     """Return connections of a namespace. See aconnections()."""
     user_id = None if user is None else user_key(user)
-    return run(aconnections, room=room, user=user_id, namespace=namespace, limit=limit, after=after)
+    return run(
+        aconnections,
+        room=room,
+        user=user_id,
+        namespace=namespace,
+        tenant=_tenant(namespace, tenant),
+        limit=limit,
+        after=after,
+    )
 
 
 def stats() -> Stats:
@@ -346,10 +402,22 @@ def stats() -> Stats:
 # Private.
 
 
-def _check(namespace: object, search: object = "", limit: object = LIMIT, after: object = None) -> None:
-    """Check what every reader takes, before a store is asked. Raises TypeError, ValueError."""
+def _tenant(namespace: object, tenant: Tenant) -> str | None:
+    """Return the tenant that the calling code means. Raises TenantRequired, TypeError, ValueError."""
+    if not isinstance(namespace, str | None):
+        raise TypeError(f"a namespace is a string, not {type(namespace).__name__}")
+    return tenant_of_call(tenant, namespace)
+
+
+def _realm(namespace: object, tenant: Tenant) -> str:
+    """Return where a store keeps what a call asks for. Raises as _tenant()."""
     if not isinstance(namespace, str):
         raise TypeError(f"a namespace is a string, not {type(namespace).__name__}")
+    return realm_of(namespace, _tenant(namespace, tenant))
+
+
+def _check(search: object, limit: object, after: object) -> None:
+    """Check what every reader takes, before a store is asked. Raises TypeError, ValueError."""
     if not isinstance(search, str):
         raise TypeError(f"search is a string, not {type(search).__name__}")
     if not isinstance(limit, int) or isinstance(limit, bool):
@@ -369,15 +437,17 @@ def _cursor(after: str | None) -> Iterator[None]:
         raise BadCursor(f"after={after!r} is not what a page of this store had in next") from error
 
 
-async def _online(keys: Sequence[str], namespace: str | None) -> set[str]:
-    _check("" if namespace is None else namespace)
+async def _online(keys: Sequence[str], namespace: str | None, tenant: Tenant) -> set[str]:
+    its_tenant = _tenant(namespace, tenant)
     store = await open_store()
     # Operators who look at who is connected are not connected to the application.
-    anywhere = [space for space in await store.namespaces() if not space.startswith(RESERVED)]
-    spaces = anywhere if namespace is None else [namespace]
+    anywhere = [realm for realm in await store.namespaces() if not realm.startswith(RESERVED)]
+    realms = anywhere if namespace is None else [realm_of(namespace, its_tenant)]
     found: set[str] = set()
-    for space in spaces:
-        numbers = await store.user_connections(space, EVERYONE, keys)
+    for realm in realms:
+        if not includes(namespace, its_tenant, realm):
+            continue
+        numbers = await store.user_connections(realm, EVERYONE, keys)
         found.update(key for key, number in zip(keys, numbers, strict=True) if number)
     return found
 
@@ -390,14 +460,35 @@ def _plain(data: str | None) -> Any:
     return None if data is None else from_json(data)
 
 
+def _room_info(name: str, realm: str, count: Count) -> RoomInfo:
+    namespace, tenant = split_realm(realm)
+    return RoomInfo(name, namespace, count.users, count.guests, count.connections, tenant)
+
+
+def _by_namespace(everyone: Iterable[RoomInfo]) -> dict[str, RoomInfo]:
+    """Return the sums over the tenants of each namespace."""
+    sums: dict[str, RoomInfo] = {}
+    for found in everyone:
+        so_far = sums.get(found.namespace, RoomInfo("", found.namespace, 0, 0, 0))
+        sums[found.namespace] = RoomInfo(
+            "",
+            found.namespace,
+            so_far.users + found.users,
+            so_far.guests + found.guests,
+            so_far.connections + found.connections,
+        )
+    return sums
+
+
 def _connection(record: ConnectionRecord, seen: float | None) -> ConnectionInfo:
+    namespace, tenant = split_realm(record.namespace)
     details = _plain(record.details) or {}
     # The id under which presence knows a node that was fenced is not the one that its connections are named after.
     base, _, number = record.id.rpartition("-")
     since = details.get("since")
     return ConnectionInfo(
         f"{base.partition('.')[0]}-{number}",
-        record.namespace,
+        namespace,
         _key(record.user_id),
         record.node.partition(".")[0],
         None if since is None else dt.datetime.fromtimestamp(since, dt.UTC),
@@ -405,6 +496,7 @@ def _connection(record: ConnectionRecord, seen: float | None) -> ConnectionInfo:
         details.get("consumer", ""),
         details.get("address"),
         details.get("user_agent"),
+        tenant,
     )
 
 

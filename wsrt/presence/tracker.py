@@ -30,6 +30,7 @@ from ..forks import after_fork_in_child
 from ..layers import is_local
 from ..node import Node, current_node, nodes
 from ..protocol.catalog import namespaces
+from ..realms import split_realm
 from ..sending import Outgoing, layer_alias, send
 from ..wire import PresenceMessage
 from .span import Span
@@ -38,7 +39,7 @@ from .stores import option, store_of_loop
 from .views import RoomView, Watcher
 
 Place = tuple[str, str]
-"""Namespace and room."""
+"""Realm and room."""
 
 BEATS = 3
 """Heartbeats in a lease."""
@@ -181,7 +182,7 @@ class Tracker:
 
     def receive(self, message: PresenceMessage) -> None:
         """Take in what another node tells."""
-        place = message.namespace, message.audience.name
+        place = message.realm, message.audience.name
         view = self._views.get(place)
         if view is not None:
             view.take(Change(*place, *change) for change in message.changes)
@@ -487,14 +488,14 @@ def messages_of(changes: Iterable[Change]) -> Iterator[PresenceMessage]:
 async def tell(store: PresenceStore, messages: Iterable[PresenceMessage]) -> None:
     """Tell every node that may want to know."""
     for message in messages:
-        alias = layer_alias(message.namespace)
+        alias = layer_alias(split_realm(message.realm)[0])
         if not store.is_shared or is_local(alias):
             # Nobody else has these rooms; all loops of this process do.
             for node in nodes():
                 node.post(message)
             continue
         try:
-            await send(Outgoing(message, message.audience.groups(message.namespace), alias, None))
+            await send(Outgoing(message, message.audience.groups(message.realm), alias, None))
         except BackplaneUnavailable:
             # Whoever misses it sees so by the versions.
             ledger.count("presence_changes_untold")
@@ -506,9 +507,9 @@ def _version() -> str:
     return __version__
 
 
-def _is_shown(namespace: str) -> bool:
-    """Return whether any consumer of a namespace shows who is in its rooms."""
-    space = namespaces.get(namespace)
+def _is_shown(realm: str) -> bool:
+    """Return whether any consumer of a realm's namespace shows who is in its rooms."""
+    space = namespaces.get(split_realm(realm)[0])
     return space is not None and any(getattr(consumer, "presence", False) for consumer in space.consumers)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, core_schema, from_json, to_json
 
+from ..addresses import Audience
 from ..exceptions import InvalidFrame, UnsendableEvent
 from ..types import FieldError, Overflow, Ref
 from .events import Event, is_finite, may_hold_infinity, meta
@@ -35,19 +36,17 @@ class Frame:
         size: its length in bytes of UTF-8.
         overflow: what happens for a client that is behind.
         key: with "latest", what tells one waiting frame from another; else None.
-        room: the one room that it was published to; else None.
+        audience: to whom it was published, which the hub knows that delivers it; else None.
     """
 
-    __slots__ = ("_deflated", "_framed", "_payload", "key", "overflow", "room", "size", "text")
+    __slots__ = ("_deflated", "_framed", "_payload", "audience", "key", "overflow", "size", "text")
 
-    def __init__(
-        self, text: str, overflow: Overflow = "close", key: str | None = None, room: str | None = None
-    ) -> None:
+    def __init__(self, text: str, overflow: Overflow = "close", key: str | None = None) -> None:
         self.text = text
         self.size = len(text) if text.isascii() else len(text.encode())
         self.overflow = overflow
         self.key = key
-        self.room = room
+        self.audience: Audience | None = None
         self._payload: bytes | None = None
         self._framed: bytes | None = None
         # By the bits of the window.
@@ -135,7 +134,7 @@ class Encoded:
         """
         text = f"{_head_of(self.event)}{self.data}{_beside('ref', ref)}{_beside('room', room)}}}"
         # A request is answered exactly once, also with an event that may be skipped otherwise.
-        frame = Frame(text, self.overflow, self.key, room) if ref is None else Frame(text)
+        frame = Frame(text, self.overflow, self.key) if ref is None else Frame(text)
         if frame.size > MAX_FRAME_BYTES:
             raise UnsendableEvent(
                 f"{self.event}: {frame.size} bytes, the limit is {MAX_FRAME_BYTES}; publish a reference to large data"

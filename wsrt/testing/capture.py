@@ -13,6 +13,7 @@ from django.test import TestCase
 
 from ..addresses import Audience, Room, User
 from ..protocol.events import Event
+from ..realms import NOT_GIVEN, Tenant, split_realm
 from ..sending import Outgoing, observers
 from ..wire import PublishMessage
 
@@ -24,6 +25,7 @@ class Published:
     namespace: str
     audience: Audience
     event: Event
+    tenant: str | None = None
 
 
 class capture_publications(list[Published]):  # noqa: N801 - used like a function
@@ -66,24 +68,27 @@ class capture_publications(list[Published]):  # noqa: N801 - used like a functio
         """The events, in the order in which they were sent."""
         return [published.event for published in self]
 
-    def to_room(self, room: str, *, namespace: str | None = None) -> list[Event]:
-        """The events published to a room."""
-        return self._to(Room(room), namespace)
+    def to_room(self, room: str, *, namespace: str | None = None, tenant: Tenant = NOT_GIVEN) -> list[Event]:
+        """The events published to a room; of any namespace and tenant, unless given."""
+        return self._to(Room(room), namespace, tenant)
 
-    def to_user(self, user: object, *, namespace: str | None = None) -> list[Event]:
-        """The events published to a user."""
-        return self._to(User(user), namespace)
+    def to_user(self, user: object, *, namespace: str | None = None, tenant: Tenant = NOT_GIVEN) -> list[Event]:
+        """The events published to a user; of any namespace and tenant, unless given."""
+        return self._to(User(user), namespace, tenant)
 
-    def _to(self, audience: Audience, namespace: str | None) -> list[Event]:
+    def _to(self, audience: Audience, namespace: str | None, tenant: Tenant) -> list[Event]:
         return [
             published.event
             for published in self
-            if published.audience == audience and namespace in (None, published.namespace)
+            if published.audience == audience
+            and namespace in (None, published.namespace)
+            and tenant in (NOT_GIVEN, published.tenant)
         ]
 
     def _note(self, outgoing: Outgoing) -> None:
         if isinstance(outgoing.item, PublishMessage) and outgoing.event is not None:
-            self.append(Published(outgoing.item.namespace, outgoing.item.audience, outgoing.event))
+            namespace, tenant = split_realm(outgoing.item.realm)
+            self.append(Published(namespace, outgoing.item.audience, outgoing.event, tenant))
 
 
 def _forget(alias: str, kept: int) -> None:

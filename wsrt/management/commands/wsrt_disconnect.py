@@ -13,7 +13,9 @@ from ...control import disconnect
 from ...exceptions import WrongContext
 from ...presence.access import is_connected, open_store, run
 from ...presence.store import EVERYONE, StoreUnavailable
-from ..cluster import require_hearers, told
+from ...realms import ALL_TENANTS, AllTenants, includes
+from ...tenants import controlled_tenants
+from ..cluster import given_tenant, require_hearers, told
 from ..tables import counted, printable
 
 
@@ -26,6 +28,9 @@ class Command(BaseCommand):
         whom.add_argument("--room")
         whom.add_argument("--connection", metavar="ID", help="as wsrt_presence --user shows it")
         parser.add_argument("--namespace", help="whose rooms and users are meant; else those of all")
+        tenants = parser.add_mutually_exclusive_group()
+        tenants.add_argument("--tenant", help="whose rooms and users are meant, where there are tenants")
+        tenants.add_argument("--all-tenants", action="store_true", help="those of all tenants, and of none")
         parser.add_argument(
             "--code",
             type=int,
@@ -42,13 +47,17 @@ class Command(BaseCommand):
             to = audience(options)
             close = Close(code, reason)
             require_hearers(namespace)
+            # The id of a connection names one, whatever its tenant.
+            is_any = options["all_tenants"] or (options["connection"] is not None and options["tenant"] is None)
+            tenant = controlled_tenants(ALL_TENANTS if is_any else given_tenant(options), namespace)
             # Before: afterwards they are gone.
-            known, why = known_connections(to, namespace)
-            disconnect(to, namespace=namespace, code=code, reason=reason, on_commit=False)
+            known, why = known_connections(to, namespace, tenant)
+            disconnect(to, namespace=namespace, tenant=tenant, code=code, reason=reason, on_commit=False)
         if options["json"]:
             document = {
                 "to": dict([to.to_wire()]),
                 "namespace": namespace,
+                "tenant": None if isinstance(tenant, AllTenants) else tenant,
                 "code": close.code,
                 "reason": close.wire_reason,
                 "connections": known,
@@ -56,6 +65,8 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(document, indent=2))
             return
         where = "all namespaces" if namespace is None else repr(namespace)
+        if isinstance(tenant, str):
+            where += f" for the tenant {tenant!r}"
         told_what = f"Told every node to close {to!r} of {where}: {close.code} {printable(close.wire_reason)}"
         self.stdout.write(self.style.SUCCESS(told_what.rstrip()))
         if known is None:
@@ -74,17 +85,17 @@ def audience(options: dict[str, Any]) -> Audience:
     return Connection(options["connection"])
 
 
-def known_connections(to: Audience, namespace: str | None) -> tuple[int | None, str]:
+def known_connections(to: Audience, namespace: str | None, tenant: str | AllTenants | None) -> tuple[int | None, str]:
     """Return how many connections presence knows; None where it cannot be asked, and why."""
     try:
-        return run(_count, to, namespace), ""
+        return run(_count, to, namespace, tenant), ""
     except (StoreUnavailable, WrongContext) as error:
         return None, str(error)
 
 
-async def _count(to: Audience, namespace: str | None) -> int:
+async def _count(to: Audience, namespace: str | None, tenant: str | AllTenants | None) -> int:
     store = await open_store()
-    spaces = [namespace] if namespace is not None else await store.namespaces()
+    spaces = [realm for realm in await store.namespaces() if includes(namespace, tenant, realm)]
     match to:
         case User():
             return sum(

@@ -16,6 +16,7 @@ from wsrt import presence
 from ...addresses import Room, UserKey
 from ...doctor.presence import LATE_MS
 from ...presence import ConnectionInfo, Member, NodeInfo, Page, RoomInfo, Stats
+from ...realms import check_tenant, realm_of
 from ..cluster import told
 from ..tables import Column, Table, age, counted
 
@@ -51,11 +52,12 @@ class Command(BaseCommand):
         what.add_argument("--user", help="shows the connections of this user, by its key")
         what.add_argument("--nodes", action="store_true", help="shows the processes that hold connections")
         parser.add_argument("--namespace", help="looks into this one only; else into all that there are")
+        parser.add_argument("--tenant", help="looks at this tenant only; else at all")
         parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with told():
-            stats = within(presence.stats(), options["namespace"])
+            stats = within(presence.stats(), options["namespace"], check_tenant(options["tenant"]))
             if options["room"] is not None:
                 report = of_room(stats, Room(options["room"]).name)
             elif options["user"] is not None:
@@ -83,41 +85,47 @@ class Command(BaseCommand):
                 self.stdout.write(row)
 
 
-def within(stats: Stats, namespace: str | None) -> Stats:
+def within(stats: Stats, namespace: str | None, tenant: str | None) -> Stats:
     """
-    Return what concerns one namespace; all of it for None.
+    Return what concerns one namespace, and one tenant; all of it for None.
 
     Raises:
         CommandError: there is none of this name.
     """
-    if namespace is None:
-        return stats
-    if namespace not in stats.namespaces:
+    if namespace is not None and namespace not in stats.namespaces:
         known = ", ".join(map(repr, stats.namespaces)) or "none"
         raise CommandError(f"Nobody is in the namespace {namespace!r}, and no consumer has it; there are: {known}.")
-    return dataclasses.replace(stats, namespaces={namespace: stats.namespaces[namespace]})
+    everyone = tuple(
+        found
+        for found in stats.everyone
+        if namespace in (None, found.namespace) and (tenant is None or tenant == found.tenant)
+    )
+    if tenant is not None and not everyone:
+        raise CommandError(f"Nobody of the tenant {tenant!r} is connected.")
+    return dataclasses.replace(stats, everyone=everyone)
 
 
 def of_everyone(stats: Stats) -> Report:
     """Return nodes, namespaces and the largest rooms."""
-    rooms = [room for name in stats.namespaces for room in presence.rooms(namespace=name, limit=LARGEST)]
-    rooms.sort(key=lambda room: (-room.users - room.guests, room.namespace, room.name))
+    rooms = [room for found in stats.everyone for room in presence.rooms(**_place(found), limit=LARGEST)]
+    rooms.sort(key=lambda room: (-room.users - room.guests, _realm(room), room.name))
     del rooms[LARGEST:]
+    connections = sum(found.connections for found in stats.everyone)
     document = {
         "is_shared": stats.is_shared,
-        "connections": stats.connections,
+        "connections": connections,
         "nodes": plain(stats.nodes),
-        "namespaces": [{"name": name, **_counts(found)} for name, found in stats.namespaces.items()],
-        "rooms": [{"namespace": room.namespace, "name": room.name, **_counts(room)} for room in rooms],
+        "namespaces": [{"name": found.namespace, "tenant": found.tenant, **_counts(found)} for found in stats.everyone],
+        "rooms": [{**_place(room), "name": room.name, **_counts(room)} for room in rooms],
     }
-    spaces = [(name, *_numbers(found)) for name, found in stats.namespaces.items()]
-    largest = [(room.namespace, room.name, *_numbers(room)) for room in rooms]
+    spaces = [(_realm(found), *_numbers(found)) for found in stats.everyone]
+    largest = [(_realm(room), room.name, *_numbers(room)) for room in rooms]
     tables = [
         _nodes(stats.nodes),
         Table("Namespaces", (Column("namespace"), *COUNTS), spaces),
         Table("Largest rooms", (Column("namespace"), Column("room"), *COUNTS), largest),
     ]
-    summary = f"{counted(stats.connections, 'connection')}, {counted(len(stats.nodes), 'node')}"
+    summary = f"{counted(connections, 'connection')}, {counted(len(stats.nodes), 'node')}"
     return Report(document, summary, [table for table in tables if table.rows])
 
 
@@ -131,18 +139,23 @@ def of_room(stats: Stats, name: str) -> Report:
     """Return the members of a room, in each namespace that has one of this name."""
     rooms: list[dict[str, Any]] = []
     tables: list[Table] = []
-    for namespace in stats.namespaces:
+    for space in stats.everyone:
         # By user: a page may name again who was on one before.
-        found = {member.user_id: member for member in paged(presence.members, name, namespace=namespace)}
+        found = {member.user_id: member for member in paged(presence.members, name, **_place(space))}
         if not found:
             continue
         members = sorted(found.values(), key=_order)
         guests = found[None].connections if None in found else 0
         room = RoomInfo(
-            name, namespace, len(found) - (None in found), guests, sum(member.connections for member in members)
+            name,
+            space.namespace,
+            len(found) - (None in found),
+            guests,
+            sum(member.connections for member in members),
+            space.tenant,
         )
-        rooms.append({"namespace": namespace, "name": name, **_counts(room), "members": plain(members)})
-        title = f"{name!r} in {namespace!r}: {counted(room.users, 'user')}, {counted(guests, 'guest')}, "
+        rooms.append({**_place(room), "name": name, **_counts(room), "members": plain(members)})
+        title = f"{name!r} in {_realm(room)!r}: {counted(room.users, 'user')}, {counted(guests, 'guest')}, "
         tables.append(_members(f"{title}{counted(room.connections, 'connection')}", members))
     summary = f"Room {name!r}" if rooms else f"Nobody is in the room {name!r}."
     return Report({"rooms": rooms}, summary, tables)
@@ -152,8 +165,8 @@ def of_user(stats: Stats, user: str) -> Report:
     """Return the connections of a user."""
     found = {
         connection.id: connection
-        for namespace in stats.namespaces
-        for connection in paged(presence.connections, user=user, namespace=namespace)
+        for space in stats.everyone
+        for connection in paged(presence.connections, user=user, **_place(space))
     }
     connections = [
         # A connection was seen when it was opened, whenever its node said so last.
@@ -235,7 +248,7 @@ def _connections(connections: Iterable[ConnectionInfo], nodes: Iterable[NodeInfo
     rows = [
         (
             each.id,
-            each.namespace,
+            _realm(each),
             each.consumer,
             age(each.since, now),
             age(each.last_seen, now),
@@ -246,6 +259,15 @@ def _connections(connections: Iterable[ConnectionInfo], nodes: Iterable[NodeInfo
         for each in connections
     ]
     return Table("Connections", columns, rows)
+
+
+def _place(found: RoomInfo) -> dict[str, Any]:
+    return {"namespace": found.namespace, "tenant": found.tenant}
+
+
+def _realm(found: RoomInfo | ConnectionInfo) -> str:
+    """Return the namespace, with the tenant where there is one."""
+    return realm_of(found.namespace, found.tenant)
 
 
 def _counts(found: RoomInfo) -> dict[str, int]:

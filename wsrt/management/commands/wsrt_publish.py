@@ -12,7 +12,7 @@ from ...addresses import Audience, Room, User, UserKey
 from ...console.announcing import Wrong, events_of, read_event, skeleton
 from ...protocol.catalog import namespaces
 from ...publish import publish_to_audience
-from ..cluster import require_hearers, told
+from ..cluster import given_tenant, require_hearers, told
 
 
 class Command(BaseCommand):
@@ -23,6 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("event", metavar="EVENT", help="the wire name, such as message.sent")
         parser.add_argument("json", metavar="JSON", help="its data; - reads it from the standard input")
         parser.add_argument("--namespace", default="default", help="'default' unless given")
+        parser.add_argument("--tenant", help="whose room or user it is, where the namespace has tenants")
         parser.add_argument("--user", help="the key of a user, as wsrt_presence shows it")
         # "json" is the data.
         parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON document, for programs")
@@ -40,10 +41,12 @@ class Command(BaseCommand):
                 event = read_event(namespace, name, sys.stdin.read() if text == "-" else text, to)
             except Wrong as error:
                 raise CommandError(_explanation(namespace, name, error)) from None
-            publish_to_audience(to, event, namespace=namespace, on_commit=False)
+            tenant = given_tenant(options)
+            publish_to_audience(to, event, namespace=namespace, tenant=tenant, on_commit=False)
         if options["as_json"]:
             whom = {key: options[key] for key in ("room", "user") if options[key] is not None}
-            self.stdout.write(json.dumps({"event": name, "to": whom, "namespace": namespace}, indent=2))
+            place = {"namespace": namespace, "tenant": options["tenant"]}
+            self.stdout.write(json.dumps({"event": name, "to": whom, **place}, indent=2))
             return
         self.stdout.write(self.style.SUCCESS(f"Published {name!r} to {to!r} of {namespace!r}."))
 

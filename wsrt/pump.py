@@ -17,6 +17,8 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
+from django.core.exceptions import SynchronousOnlyOperation
+
 from . import close_codes
 from .attendance import Attendance, PresenceHooks
 from .channel import LayerChannel
@@ -41,6 +43,7 @@ from .protocol.events import Event
 from .protocol.session import SUBPROTOCOL, RawFrame, Session
 from .realms import check_tenant, realm_of
 from .refusals import NOT_AUTHORIZED, Refusal, refusal_of
+from .threads import run_in_thread
 from .types import Limits, Message, Receive, Ref, Scope, Send
 from .users import is_signed_in
 from .worker import Work, Worker
@@ -455,15 +458,19 @@ class Pump:
     async def _handle_frame(self, raw: RawFrame) -> None:
         """Decode a frame, and handle its event or answer what is wrong with it."""
         try:
-            if self.session.is_heavy(raw):
-                outcome = await self.node.turns.alone(lambda: self._decode_heavy(raw))
-            else:
-                outcome = self.session.decode(raw, self.node.wheel.time())
-        except Exception:
-            # A validator of the application raised what is not a ValueError: a bug of its own, like that of a handler.
+            outcome = await self._decode(raw)
+        except Exception as error:
+            # A validator of the application raised what is not a ValueError.
+            ref = ref_of(raw.payload)
+            refusal = refusal_of(error, self.hooks.refusal_for)
+            if refusal is not None:
+                answer = self._refuse(ref, refusal)
+                if answer is not None:
+                    await self._answer_with(answer)
+                return
             ledger.count("handlers_failed")
             logger.exception("an event for %s could not be validated", self._name)
-            self._fail(ref_of(raw.payload))
+            self._fail(ref)
             return
         match outcome:
             case Received():
@@ -472,6 +479,18 @@ class Pump:
                 await self._answer_with(outcome)
             case Close():
                 self._close_by_policy(outcome)
+
+    async def _decode(self, raw: RawFrame) -> Received | Frame | Close | None:
+        try:
+            if self.session.is_heavy(raw):
+                return await self.node.turns.alone(lambda: self._decode_heavy(raw))
+            return self.session.decode(raw, self.node.wheel.time())
+        except SynchronousOnlyOperation:
+            # A validator has asked the database, which refuses in the loop before it does anything.
+            decoded: Received | Frame | Close | None = await run_in_thread(
+                self.session.decode, raw, self.node.wheel.time()
+            )
+            return decoded
 
     def _decode_heavy(self, raw: RawFrame) -> Received | Frame | Close | None:
         if self.session.close_sent is not None:

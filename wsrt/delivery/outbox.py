@@ -61,6 +61,7 @@ class Outbox:
         "_coalesced",
         "_context",
         "_drainer",
+        "_has_begun",
         "_held",
         "_is_corked",
         "_is_done",
@@ -122,7 +123,8 @@ class Outbox:
         self._coalesced: dict[str, Frame] = {}
         # Finishes what was started. None while nothing is under way.
         self._drainer: asyncio.Task[None] | None = None
-        # Whether it has yet to run: what waits, waits for the loop, and not for the client.
+        # Whether its first step was run; and whether what waits until then waits for the loop, not for the client.
+        self._has_begun = False
         self._is_starting = False
         # Since when the frame that is being sent has waited.
         self._since = 0.0
@@ -278,7 +280,8 @@ class Outbox:
             self._discard(self._held)
         self._coalesced.clear()
         self._wake()
-        if self._drainer is not None:
+        if self._drainer is not None and self._has_begun:
+            # Else it sees by itself that it is over: what was begun before it must be cancelled through it.
             self._drainer.cancel()
         self._end()
 
@@ -409,6 +412,7 @@ class Outbox:
     def _drain_later(self, rest: Awaitable[None] | None = None) -> None:
         """Have a task send what is queued, and the close frame; first it finishes ``rest``."""
         self._ready = False
+        self._has_begun = False
         self._is_starting = not isinstance(rest, Step)
         self._since = now = self._wheel.time()
         self._drainer = start_task(self._wheel.loop, self._drain(rest), context=self._context)
@@ -416,10 +420,14 @@ class Outbox:
             self._watch(now + self.limits.outbox_seconds)
 
     async def _drain(self, rest: Awaitable[None] | None) -> None:
-        self._is_starting = False
+        self._has_begun, self._is_starting = True, False
+        if self._is_done:
+            if rest is None or self._drainer is None:
+                return
+            self._drainer.cancel()
         try:
             if rest is not None:
-                await rest
+                await rest  # where it waits, a cancellation from above is raised in it
             while self._queue:
                 frame, self._since = self._next()
                 self._is_stalled = False

@@ -762,6 +762,32 @@ async def test_volatile(driver: Driver, server: ScriptedServer) -> None:
     assert len(seen) < 5
 
 
+async def test_queue_of_a_congested_socket(driver: Driver, server: ScriptedServer) -> None:
+    """What waits for room in the socket, and may be queued, outlives the connection; what was written does not."""
+    peer = await opened(driver, server, buffer_bytes=100_000, queue_bytes=1_000_000)
+    peer.freeze()
+    for number in range(400):
+        driver.send("bulk", {"n": number, "text": "x" * 50_000})
+    for number in range(3):
+        driver.send("kept", {"n": number}, queue=True)
+        driver.send("mark", {"n": number}, queue=True, volatile="k")
+        driver.send("gone", {"n": number}, volatile="k")
+    driver.send("gone")
+    driver.request("r", "asked", queue=True)
+    await settled(driver)
+    await driver.until("sent", event="mark", result="queued")
+    peer.drop()
+    peer = await server.greet()
+    frames = [await peer.receive() for _ in range(5)]
+    seen = [(frame["event"], frame["data"].get("n")) for frame in frames]
+    assert sorted(seen, key=str) == [("asked", None), ("kept", 0), ("kept", 1), ("kept", 2), ("mark", 2)]
+    assert [n for event, n in seen if event == "kept"] == [0, 1, 2]
+    [ref] = [frame["ref"] for frame in frames if frame["event"] == "asked"]
+    await peer.send("wsrt.ok", ref=ref)
+    assert (await driver.reply("r")).get("error") is None
+    await peer.receive_nothing()
+
+
 # Events.
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -181,6 +182,24 @@ async def test_get_token_that_hangs(server: ScriptedServer, make: Callable[..., 
     peer = await server.greet()
     assert peer.token == "token"
     assert len(asked) == 2
+
+
+async def test_get_token_that_fails(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """A get_token that fails is called again after the times of any other retry."""
+    delays: list[float] = []
+    failures = [OSError("down"), OSError("down"), OSError("down")]
+
+    async def get_token() -> str:
+        if failures:
+            raise failures.pop()
+        return "token"
+
+    client = make(get_token=get_token, timings=dataclasses.replace(FAST, later=60), random=lambda: 1.0)
+    client.on_retry(lambda attempt, delay: delays.append(delay))
+    client.start()
+    peer = await server.greet()
+    assert peer.token == "token"
+    assert delays == pytest.approx([0.03, 0.05, 0.09])
 
 
 @pytest.mark.parametrize("given", [{"token": ""}, {"get_token": lambda: ""}])

@@ -51,6 +51,10 @@ class Failed(Exception):
         self.reason = reason
 
 
+class Unsent(Failed):
+    """The connection ended before it was the frame's turn: nothing of it was written."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Offer:
     """What a handshake consists of."""
@@ -140,8 +144,9 @@ class Connection:
         self._reason: Reason | None = None
         # One frame at a time; who holds it may write several in a row.
         self.turn = asyncio.Lock()
-        # Frames of which only the latest counts, by key, while the socket takes no more.
-        self._latest: dict[tuple[str, str], str] = {}
+        # Frames of which only the latest counts, by key, while the socket takes no more; and whether they may wait for
+        # another connection.
+        self._latest: dict[tuple[str, str], tuple[str, bool]] = {}
 
     @property
     def open_for(self) -> float | None:
@@ -194,32 +199,54 @@ class Connection:
         if self.max_payload is not None and size > self.max_payload:
             raise PayloadTooLarge(f"the frame has {size} bytes, the server takes {self.max_payload}")
 
-    async def write(self, text: str) -> None:
+    async def write(self, text: str, on_turn: Callable[[], object] | None = None) -> None:
         """
         Write a frame, once the socket takes it.
 
+        Args:
+            on_turn: called when it is written, not before.
+
         Raises:
+            Unsent: the connection has ended, and the frame was not sent.
             Failed: the connection has ended; the frame may have been sent, or not.
         """
         async with self.turn:
-            await self.write_in_turn(text)
-            while self._latest:
-                await self.write_in_turn(self._latest.pop(next(iter(self._latest))))
+            await self.write_in_turn(text, on_turn)
+            while self._latest and self._is_open:
+                latest, _ = self._latest.pop(next(iter(self._latest)))
+                await self.write_in_turn(latest)
 
-    async def write_latest(self, key: tuple[str, str], text: str) -> bool:
-        """Write a frame; where the socket takes no more, keep it in place of the one with its key. Return which."""
+    async def write_latest(self, key: tuple[str, str], text: str, *, is_patient: bool) -> bool:
+        """
+        Write a frame; where the socket takes no more, keep it in place of the one with its key. Return which.
+
+        Args:
+            is_patient: whether it may wait for another connection.
+        """
         if self.turn.locked():
-            self._latest[key] = text
+            self._latest[key] = text, is_patient
             return False
         await self.write(text)
         return True
 
-    async def write_in_turn(self, text: str) -> None:
-        """Write a frame; the caller holds ``turn``."""
+    def take_latest(self) -> dict[tuple[str, str], tuple[str, bool]]:
+        """Take out what ``write_latest`` has kept and the socket did not take: text and patience, by key."""
+        kept, self._latest = self._latest, {}
+        return kept
+
+    async def write_in_turn(self, text: str, on_turn: Callable[[], object] | None = None) -> None:
+        """Write a frame; the caller holds ``turn``. Arguments and errors are those of ``write``."""
+        is_open = self._is_open
+        if is_open and on_turn is not None:
+            on_turn()
         try:
             await self._ws.send(text)
         except ConnectionClosed as error:
-            raise Failed(self._reason or _reason_of(error)) from None
+            raise (Failed if is_open else Unsent)(self._reason or _reason_of(error)) from None
+
+    @property
+    def _is_open(self) -> bool:
+        return self._ws.state is SocketState.OPEN
 
     # Ending.
 

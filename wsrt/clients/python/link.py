@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic_core import to_json
 
-from .connection import Connection, Failed, Offer, clock, dial
+from .connection import Connection, Failed, Offer, Unsent, clock, dial
 from .credentials import Credentials
 from .envelope import RESERVED, Envelope, decode, encode, size_of
 from .errors import (
@@ -23,6 +23,7 @@ from .errors import (
     Disconnected,
     InvalidFrame,
     PayloadTooLarge,
+    QueueFull,
     RequestError,
     RequestTimeout,
     Unauthorized,
@@ -72,7 +73,6 @@ class Link:
         self._limits = limits
         self._report = report
         self._now = now
-        self._random = random
 
         self.status = Status(State.CLOSED)
         self.rooms = Rooms()
@@ -191,22 +191,26 @@ class Link:
             PayloadTooLarge: the server would not take it.
         """
         text = encode(event, data)
-        connection = self._open_connection
-        if connection is None:
-            if not queue or not self._may_queue:
-                return "dropped"
-            self._outbox.put(text, self._report, key=None if volatile is None else (event, volatile))
-            return "queued"
-        connection.check(size_of(text))
+        key = None if volatile is None else (event, volatile)
+
+        async def write(connection: Connection) -> bool:
+            if key is not None:
+                return await connection.write_latest(key, text, is_patient=queue)
+            await connection.write(text)
+            return True
+
         try:
             # A server that does not read may be waiting for us to read, and a handler for the server.
             with self._dispatcher.hurry():
-                if volatile is not None:
-                    return "sent" if await connection.write_latest((event, volatile), text) else "queued"
-                await connection.write(text)
+                is_written = await self._write(size_of(text), write, queue=queue)
         except Failed:
             return "dropped"
-        return "sent"
+        if is_written is not None:
+            return "sent" if is_written else "queued"
+        if not queue or not self._may_queue:
+            return "dropped"
+        self._outbox.put(text, self._report, key=key)
+        return "queued"
 
     async def request(self, event: str, data: str, *, timeout: float | None = None, queue: bool = False) -> Envelope:
         """
@@ -223,19 +227,19 @@ class Link:
         text = encode(event, data, ref)
         lose = functools.partial(self._requests.fail, ref)
         item = None
+
+        async def write(connection: Connection) -> bool:
+            await connection.write(text, functools.partial(self._requests.note_sent, ref))
+            return True
+
         try:
             async with asyncio.timeout(seconds) as limit:
                 # The answer may be behind more events than may wait for handlers, and one of these may wait here.
                 with self._dispatcher.hurry():
-                    connection = self._open_connection
-                    if connection is not None:
-                        connection.check(size_of(text))
-                        self._requests.note_sent(ref)
-                        await connection.write(text)
-                    elif queue and self._may_queue:
+                    if await self._write(size_of(text), write, queue=queue) is None:
+                        if not queue or not self._may_queue:
+                            raise ConnectionLost("there is no connection")
                         item = self._outbox.put(text, lose, ref)
-                    else:
-                        raise ConnectionLost("there is no connection")
                     return await answer
         except Failed as error:
             raise ConnectionLost(f"the connection was lost: {error}") from None
@@ -248,6 +252,30 @@ class Link:
             if item is not None:
                 # Nobody waits for its answer any more.
                 self._outbox.discard(item)
+
+    async def _write(self, size: int, write: Callable[[Connection], Awaitable[bool]], *, queue: bool) -> bool | None:
+        """
+        Have the open connection write a frame; return what ``write`` does, and None where there is no connection.
+
+        Args:
+            size: bytes of the frame.
+            queue: whether it goes to the next connection where this one ends before it is the frame's turn.
+
+        Raises:
+            Failed: the connection has ended; the frame may have been sent, or not.
+            PayloadTooLarge: the server would not take it.
+        """
+        ended: Connection | None = None
+        while (connection := self._open_connection) is not None and connection is not ended:
+            connection.check(size)
+            try:
+                return await write(connection)
+            except Unsent:
+                if not queue:
+                    raise
+                # The next one may be open already, where many were waiting.
+                ended = connection
+        return None
 
     @property
     def _open_connection(self) -> Connection | None:
@@ -310,13 +338,8 @@ class Link:
 
     def _next(self, ending: Ending) -> float | None:
         """Return after how many seconds to come back; None for not at all."""
-        match ending.reason.kind:
-            case "invalid" | "unauthorized":
-                return None
-            case "token":
-                # Spread wider than a first retry: whoever gives out tokens is down for all.
-                self._backoff.after(ending, Reconnect.LATER)
-                return self._timings.later * (1 + self._random())
+        if ending.reason.kind in ("invalid", "unauthorized"):
+            return None
         reconnect = Reconnect.BACKOFF
         if ending.reason.kind == "server":
             reconnect = reconnect_for(ending.reason.code, ending.reason.text, outdated=self.status.outdated)
@@ -370,12 +393,23 @@ class Link:
             self._connection = None
             watch.cancel()
             self._requests.lose(ConnectionLost("the connection was lost before the answer came"))
+            self._keep_latest(connection)
             self.rooms.lose()
             await end()
             # It must not outlive its connection, and its own errors are not lost.
             await asyncio.wait({watch})
             if not watch.cancelled() and (problem := watch.exception()) is not None:
                 self._report(problem if isinstance(problem, Exception) else RuntimeError(repr(problem)))
+
+    def _keep_latest(self, connection: Connection) -> None:
+        """Let what waited for room in a socket that is gone wait for the next, where it may."""
+        for key, (text, is_patient) in connection.take_latest().items():
+            try:
+                if not is_patient or not self._may_queue:
+                    raise ConnectionLost(f"{key[0]} was not sent: the connection was lost")
+                self._outbox.put(text, self._report, key=key)
+            except (ConnectionLost, QueueFull) as error:
+                self._report(error)
 
     async def _serve(self, connection: Connection) -> Ending:
         try:

@@ -31,6 +31,7 @@ application = ProtocolTypeRouter(
             URLRouter(
                 [
                     path("chat/", ChatConsumer.as_asgi()),
+                    path("witness/", ChatConsumer.as_asgi(rate=None, rate_bytes=None)),
                     path("chat/<str:room>/", ChatConsumer.as_asgi()),
                     path("here/<str:room>/", HereConsumer.as_asgi()),
                     path("layer/", LayerConsumer.as_asgi()),

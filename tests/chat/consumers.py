@@ -16,6 +16,7 @@ from tests.chat.events import (
     Burst,
     Bye,
     Crash,
+    Draw,
     Echo,
     Echoed,
     Join,
@@ -103,6 +104,9 @@ class ChatConsumer(TypedEventConsumer):
     @on
     async def echo(self, event: Echo) -> Echoed:
         return Echoed(value=event.value)
+
+    @on
+    async def draw(self, event: Draw) -> None: ...
 
     @on
     async def burst(self, event: Burst) -> None:

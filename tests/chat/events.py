@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field, create_model
 
 from wsrt import Event
 
@@ -91,3 +91,43 @@ class Price(Event, name="price", overflow="latest", key="symbol"):
 
 class Rename(Event, name="rename"):
     name: str
+
+
+class Circle(BaseModel):
+    x: int
+    y: int
+    radius: int
+
+
+class Square(BaseModel):
+    left: int
+    top: int
+    side: int
+
+
+class Oval(BaseModel):
+    middle: int
+    width: int
+    height: int
+
+
+class Branch(BaseModel):
+    kids: list[Branch | Twig] = []
+    branch: int = 0
+
+
+class Twig(BaseModel):
+    kids: list[Branch | Twig] = []
+    twig: int = 0
+
+
+Form = create_model("Form", **{f"field_{number}": (int, ...) for number in range(50)})  # type: ignore[call-overload]
+
+
+class Draw(Event, name="draw"):
+    """Of many shapes: data that fails it can be wrong in very many ways."""
+
+    shapes: list[Circle | Square | Oval] = []
+    named: dict[str, Circle | Square | Oval] = {}
+    tree: Branch | Twig | None = None
+    form: Form | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
-from wsrt.delivery.turns import TURN_SECONDS, Turns
+from wsrt.delivery.turns import TURN_SECONDS, TURNS_BETWEEN, Turns
 
 
 class Ticks:
@@ -48,7 +49,7 @@ async def test_budget_is_shared() -> None:
 
 
 async def test_alone() -> None:
-    """Long work is done one at a time, each in a turn of its own, in the order in which it was asked for."""
+    """Long work is done one at a time, with turns between, in the order in which it was asked for."""
     turns, ticks = Turns(asyncio.get_running_loop()), Ticks()
     done: list[tuple[int, int]] = []
     await asyncio.gather(
@@ -56,6 +57,7 @@ async def test_alone() -> None:
     )
     assert [number for number, _ in done] == list(range(5))
     assert len({tick for _, tick in done}) == 5
+    assert done[1][1] - done[0][1] >= TURNS_BETWEEN
 
 
 async def test_alone_after_a_failure() -> None:
@@ -64,3 +66,27 @@ async def test_alone_after_a_failure() -> None:
     results = await asyncio.gather(turns.alone(lambda: 1 // 0), turns.alone(lambda: "done"), return_exceptions=True)
     assert isinstance(results[0], ZeroDivisionError)
     assert results[1] == "done"
+
+
+async def test_no_collection() -> None:
+    """Long work that allocates much makes the garbage collector look through nothing."""
+    turns = Turns(asyncio.get_running_loop())
+    begun: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        begun.append(info["generation"])
+
+    def work() -> None:
+        for _ in range(100):
+            [[] for _ in range(10_000)]
+
+    gc.callbacks.append(note)
+    try:
+        work()
+        assert begun
+        begun.clear()
+        await turns.alone(work)
+        assert begun == []
+        assert gc.isenabled()
+    finally:
+        gc.callbacks.remove(note)

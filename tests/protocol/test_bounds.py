@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError, create_model
 from typing_extensions import TypeAliasType
 
+from tests.protocol.test_session import LIMITS
 from wsrt import Event, RootEvent
 from wsrt.exceptions import InvalidData, TooManyValues
 from wsrt.protocol.bounds import VISIT, has_too_many_values
 from wsrt.protocol.catalog import Catalog
+from wsrt.protocol.session import RawFrame, Session
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(alphabet='ab,[]{}"\\: '),
@@ -152,6 +155,20 @@ def test_what_fails(bomb: str) -> None:
     found = refusal(bomb)
     assert found is not None
     assert 1 <= len(found.errors) <= 20
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_nothing_is_left(bomb: str) -> None:
+    """What a frame that fails was parsed to is freed at once, and does not wait for the garbage collector."""
+    made = Session(CATALOG, LIMITS, "c", extended=True, now=0.0)
+    made.decode(RawFrame(bomb), 0.0)
+    gc.collect()
+    gc.disable()
+    try:
+        made.decode(RawFrame(bomb), 0.0)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_first_wrong_item() -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
+from websockets.asyncio.client import ClientConnection
 
 from tests.servers.conftest import WITH_RUNTIME
+from tests.support import report
 from tests.support.client import dial, request
-from tests.support.processes import Server
+from tests.support.processes import ROOT, Server
 from tests.support.raw import BINARY, CLOSE, RawClient, connect
 from tests.support.report import Matrix
 
@@ -153,3 +158,95 @@ async def test_slow_handshakes(server: Server) -> None:
     for _, writer in slow:
         writer.transport.abort()
     await ws.close()
+
+
+# Frames that fail
+
+
+@pytest.fixture(scope="module", params=["uvicorn", "daphne"])
+def attacked(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server with the default settings; uvicorn on uvloop, as it is usually run."""
+    loop = ["--loop", "uvloop"] if request.param == "uvicorn" else []
+    with Server(request.param, *loop, application="tests.asgi:runtime") as process:
+        yield process
+
+
+ATTEMPTS = 3
+LIMIT = 20
+"""The slowest round trip may take so many times the median of those without attackers."""
+
+ATTACKS = {"one client, 40 frames at once": (1, 40, 10.0), "ten clients at their rate": (10, 0, 1.5)}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+async def test_frames_that_fail(attacked: Server, attack: tuple[int, int, float]) -> None:
+    """
+    Frames that fail in whatever way delay no other client: its slowest round trip takes at most 20 times its median
+    without them, and the server's memory stays.
+
+    Where the machine is so busy that harmless clients delay it as much, their frames are the measure.
+    """
+    witness = await dial(attacked.url("/witness/"))
+    await request(witness, "echo")
+    # The first frames of each kind build what is kept.
+    await run_attack(attacked, "failing", (1, 0, 2.0))
+    before = attacked.worker.memory_info().rss
+    attempts, grown = [], 0
+    for _ in range(ATTEMPTS):
+        end = time.monotonic() + 0.5
+        quiet = statistics.median(await round_trips(witness, lambda end=end: time.monotonic() < end))
+        slowest = {}
+        for kind in ("harmless", "failing"):
+            async with attackers(attacked, kind, attack) as process:
+                attacking = asyncio.create_task(process.communicate(b"\n"))
+                slowest[kind] = max(await round_trips(witness, lambda attacking=attacking: not attacking.done()))
+                counts = (await attacking)[0].decode().strip()
+        attempts.append((slowest["failing"] / max(LIMIT * quiet, 2 * slowest["harmless"]), quiet, slowest, counts))
+        grown = max(grown, attacked.worker.memory_info().rss - before)
+    await witness.close()
+    worst, quiet, slowest, counts = sorted(attempts, key=lambda attempt: attempt[0])[ATTEMPTS // 2]
+    report.note(
+        "Frames that fail: the slowest round trip of another client",
+        f"{attacked.kind}, {attack[0]} attackers: {slowest['failing'] / quiet:.1f} times the median of "
+        f"{quiet * 1000:.2f} ms ({slowest['harmless'] / quiet:.1f} with harmless clients); {grown / MEGABYTE:.1f} MB "
+        f"grown; {counts}",
+    )
+    assert worst <= 1
+    assert grown < 32 * MEGABYTE
+
+
+async def round_trips(witness: ClientConnection, more: Callable[[], bool]) -> list[float]:
+    """Return the seconds that requests take, one after the other."""
+    taken = []
+    while more():
+        begun = time.perf_counter()
+        await request(witness, "echo")
+        taken.append(time.perf_counter() - begun)
+        await asyncio.sleep(0.002)
+    return taken
+
+
+@contextlib.asynccontextmanager
+async def attackers(
+    server: Server, kind: str, attack: tuple[int, int, float]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run clients in a process of their own, which begin at a line; see tests.support.attackers."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.attackers", str(server.port), kind, *map(str, attack)),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def run_attack(server: Server, kind: str, attack: tuple[int, int, float]) -> None:
+    async with attackers(server, kind, attack) as process:
+        await process.communicate(b"\n")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
 
 TURN_SECONDS = 0.005
 """How long the tasks of one loop may work between two of its turns before they have to let others run."""
+
+TURNS_BETWEEN = 6
+"""As many as it takes to read a frame of another client, handle it and write the answer."""
 
 
 class Turns:
@@ -36,12 +41,35 @@ class Turns:
             await asyncio.sleep(0)
 
     async def alone(self, work: Callable[[], T]) -> T:
-        """Do a long piece of work: one in each turn of the loop, in the order in which they were asked for."""
+        """
+        Do a long piece of work: one at a time, in the order in which they were asked for.
+
+        Between two the loop has TURNS_BETWEEN turns, which cost next to nothing where it has nothing else to do.
+        """
         async with self._alone:
             try:
-                return work()
+                with collection_paused():
+                    return work()
             finally:
-                await asyncio.sleep(0)
+                for _ in range(TURNS_BETWEEN):
+                    await asyncio.sleep(0)
 
     def _begin_turn(self) -> None:
         self._spent = 0.0
+
+
+@contextlib.contextmanager
+def collection_paused() -> Iterator[None]:
+    """
+    Keep the garbage collector from running.
+
+    Decoding a frame may allocate some ten thousand objects that are freed at once. By their number the collector would
+    think that there is garbage, and look through every object of the process, which takes a tenth of a second.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

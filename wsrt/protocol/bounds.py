@@ -25,7 +25,7 @@ __all__ = ["VISIT", "BoundedValidator", "TooMuchWork", "has_too_many_values"]
 VISIT = "wsrt.visit"
 """The label in the location of errors that only count the visits of a recursive union. They are not shown."""
 
-BASE_VISITS = 1000
+BASE_VISITS = 300
 """How often a frame may enter recursive unions; once more for each value that a text of its length can hold."""
 
 MAX_COPIED = 150_000
@@ -99,6 +99,7 @@ class BoundedValidator:
         Raises:
             ValidationError: it is not JSON, fails the schema, or a function of the application raised something:
                 explain() tells.
+            TooMuchWork: it has too many ways to fit a recursive union.
         """
         # By its length first, which costs nothing.
         if self._most_fields * max_values(text) > MAX_COPIED and self._most_fields * _values(text) > MAX_COPIED:
@@ -123,7 +124,8 @@ class BoundedValidator:
             else:
                 self._run(text, self._full.validate_json, text)
         except ValidationError as error:
-            return error
+            # Its traceback leads to all that was parsed, in a cycle that only the garbage collector would undo.
+            return error.with_traceback(None)
         return None
 
     def _filter(self, text: str) -> None:
@@ -144,9 +146,15 @@ class BoundedValidator:
     def _run(self, text: str, validate: Callable[..., Any], value: Any, **options: Any) -> Any:
         if not self.is_recursive:
             return validate(value, **options)
-        token = _visits_left.set([BASE_VISITS + max_values(text)])
+        left = [BASE_VISITS + max_values(text)]
+        token = _visits_left.set(left)
         try:
             return validate(value, **options)
+        except ValidationError:
+            if left[0] < 0:
+                # The brief validator fails with its own error whatever is raised.
+                raise TooMuchWork from None
+            raise
         finally:
             _visits_left.reset(token)
 
@@ -157,7 +165,6 @@ def max_values(text: str) -> int:
 
 
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_EMPTY = re.compile(r"\[\s*\]|\{\s*\}")
 
 
 def has_too_many_values(text: str, limit: int) -> bool:
@@ -168,9 +175,9 @@ def has_too_many_values(text: str, limit: int) -> bool:
     """
     if max_values(text) <= limit or _count_separators(text) < limit:
         return False
-    # What is inside strings separates nothing.
-    bare = _STRING.sub("0", text)
-    return _count_separators(bare) - len(_EMPTY.findall(bare)) >= limit
+    # What is inside strings separates nothing, and the bracket of an empty container comes before no item.
+    bare = "".join(_STRING.sub("0", text).split())
+    return bare.count(",") >= limit or _count_separators(bare) - bare.count("[]") - bare.count("{}") >= limit
 
 
 def _values(text: str) -> int:

@@ -32,7 +32,7 @@ from ..exceptions import (
 )
 from ..types import Ref
 from .bounds import BoundedValidator, TooMuchWork, has_too_many_values
-from .envelope import as_text, read_envelope, ref_of, ref_schema
+from .envelope import as_text, peek, read_envelope, ref_of, ref_schema
 from .errors import MAX_BUILT, TOO_COMPLEX, UNEXPLAINED, field_errors, shortened
 from .events import Event, RootEvent, is_finite, meta, require_instance
 from .numbers import may_be_infinite
@@ -95,11 +95,11 @@ class Catalog:
         """
         text = as_text(frame)
         if has_too_many_values(text, max_values):
-            raise TooManyValues(ref_of(text), max_values)
+            raise TooManyValues(self._ref_of(text), max_values)
         try:
             envelope = self._validator.validate(text)
-        except ValidationError:
-            raise self._explain(text) from None
+        except (ValidationError, TooMuchWork) as error:
+            raise self._explain(text, error.with_traceback(None)) from None
         name = envelope["event"]
         model = self.receives[name]
         event = envelope.get("data")
@@ -176,7 +176,14 @@ class Catalog:
         # Missing data stands for {}; where the data is no object, for the model's default.
         return model() if issubclass(model, RootEvent) else model.model_validate({})
 
-    def _explain(self, text: str) -> InvalidFrame | UnknownEvent | InvalidData:
+    def _ref_of(self, text: str) -> Ref | None:
+        # peek() makes no Python objects of what it skips.
+        try:
+            return peek(text)[1]
+        except InvalidFrame:
+            return ref_of(text)
+
+    def _explain(self, text: str, reason: Exception) -> InvalidFrame | UnknownEvent | InvalidData:
         # The slow path: find out what a frame that failed was meant to be.
         try:
             envelope = from_json(text)
@@ -186,6 +193,8 @@ class Catalog:
         model = self.receives.get(name)
         if model is None:
             return UnknownEvent(ref, name)
+        if isinstance(reason, TooMuchWork):
+            return InvalidData(ref, (TOO_COMPLEX,))
         data = envelope.get("data")
         try:
             error = self._validator.explain(text, envelope)

@@ -56,17 +56,16 @@ def field_errors(error: ValidationError, model: type[Event], data: Any, *, depth
 
 def shortened(data: Any, model: type[Event]) -> Any:
     """Return parsed data without most of the keys that no model declares: of each object the first MAX_ERRORS stay."""
-    declared = declared_names(model)
+    return _shorten(data, declared_names(model))
 
-    def shorten(value: Any) -> Any:
-        if isinstance(value, list):
-            return [shorten(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        dropped = frozenset([key for key in value if key not in declared][MAX_ERRORS:])
-        return {key: shorten(item) for key, item in value.items() if key not in dropped}
 
-    return shorten(data)
+def _shorten(value: Any, declared: frozenset[str]) -> Any:
+    if isinstance(value, list):
+        return [_shorten(item, declared) for item in value]
+    if not isinstance(value, dict):
+        return value
+    dropped = frozenset([key for key in value if key not in declared][MAX_ERRORS:])
+    return {key: _shorten(item, declared) for key, item in value.items() if key not in dropped}
 
 
 @functools.cache

@@ -30,6 +30,9 @@ FAILURE_BYTES = 4
 HEAVY_BYTES = 4096
 """Frames of this size take a tenth of a millisecond, and may take a hundred times that."""
 
+LIGHT_NESTING = 8
+"""Frames with so few containers can't be nested so deep that a recursive union takes long."""
+
 MAX_RESERVED_BYTES = 16_384
 """The greatest reserved frame that is handled on arrival; there is no reason to send a larger one."""
 
@@ -160,7 +163,7 @@ class Session:
 
     def is_heavy(self, raw: RawFrame) -> bool:
         """Return whether a frame may take so long to decode that others should run in between."""
-        return raw.size >= HEAVY_BYTES or self.catalog.is_recursive
+        return raw.size >= HEAVY_BYTES or (self.catalog.is_recursive and nesting(raw.payload) > LIGHT_NESTING)
 
     def decode(self, raw: RawFrame, now: float) -> Received | Frame | Close | None:
         """
@@ -315,6 +318,13 @@ RESERVED_MARKER = '"wsrt.'
 RESERVED_INBOUND = frozenset({"wsrt.ping", "wsrt.pong", "wsrt.resume"})
 PING = reserved("wsrt.ping", {})
 PONG = reserved("wsrt.pong", {})
+
+
+def nesting(payload: str | bytes) -> int:
+    """Return the number of containers in a frame, or more where brackets are in strings: at least its depth."""
+    if isinstance(payload, str):
+        return payload.count("{") + payload.count("[")
+    return payload.count(b"{") + payload.count(b"[")
 
 
 def size_of(frame: str | bytes) -> int:

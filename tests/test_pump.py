@@ -72,6 +72,24 @@ class Server:
         self.sent.append(message)
 
 
+async def test_log_of_refused_origins(caplog: pytest.LogCaptureFixture) -> None:
+    """Refused origins are counted; one a minute is logged, with a part of what its headers hold and what to add."""
+    ledger.forget_logged()
+    before = ledger["origins_refused"]
+    for _ in range(5):
+        server = Server(headers=[(b"origin", b"https://" + b"\x80" * 8000), (b"host", b"\x81" * 8000)])
+        server.receives({"type": "websocket.connect"})
+        await server.run()
+    server = Server(headers=[(b"origin", b"https://" + b"a" * 8000), (b"host", b"testserver")])
+    server.receives({"type": "websocket.connect"})
+    ledger.forget_logged()
+    await server.run()
+    assert ledger["origins_refused"] == before + 6
+    assert len(caplog.records) == 2
+    assert all(len(record.getMessage()) < 1000 for record in caplog.records)
+    assert "CSRF_TRUSTED_ORIGINS" in caplog.records[1].getMessage()
+
+
 async def test_not_connected() -> None:
     """An application that is called for anything but a connection ends at once."""
     server = Server()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied, SuspiciousFileOperation, ValidationError
 from django.db import DataError, IntegrityError
 from rest_framework import exceptions, serializers, status
 
@@ -217,6 +217,35 @@ assert not any(name.startswith("rest_framework") for name in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+# Django
+
+
+class Asking(Shop):
+    namespace = "refusals.asking"
+
+    async def authorize(self) -> bool:
+        return "token" not in self.query
+
+
+async def test_query_of_many_fields(caplog: pytest.LogCaptureFixture) -> None:
+    """A query that Django doesn't read is refused for good, and no client fills the log with tracebacks by it."""
+    ledger.forget_logged()
+    before = ledger["suspicious_refused"]
+    for _ in range(3):
+        async with connect(Asking, "/?" + "&".join(f"f{number}=" for number in range(1001))) as client:
+            await client.assert_closed(close_codes.FORBIDDEN)
+    assert ledger["suspicious_refused"] == before + 3
+    assert not any(record.exc_info for record in caplog.records)
+    assert caplog.text.count("TooManyFieldsSent") == 1
+
+
+async def test_suspicious_operation(caplog: pytest.LogCaptureFixture) -> None:
+    """What Django would answer with 400 is ``invalid_data``; the log quotes little of it."""
+    ledger.forget_logged()
+    assert (await refused(SuspiciousFileOperation("../" * 3000))).code == "invalid_data"
+    assert all(len(record.getMessage()) < 300 for record in caplog.records)
 
 
 # Databases

@@ -11,7 +11,7 @@ from . import close_codes
 from .channel import Submit
 from .close_codes import Close
 from .delivery.connection import Connection
-from .delivery.ledger import ledger
+from .delivery.ledger import ledger, quoted
 from .groups import Groups
 from .hooks import Hooks, call
 from .refusals import NOT_AUTHORIZED, Refusal, refusal_of
@@ -188,5 +188,5 @@ class Commands:
             if refusal_of(error, self._hooks.refusal_for) is None:
                 # Without an answer there is no permission.
                 ledger.count("control_failed")
-                logger.exception("authorize_room of %s failed for %r, which is left", self._connection.id, room)
+                logger.exception("authorize_room of %s failed for %s, which is left", self._connection.id, quoted(room))
             return False

@@ -17,6 +17,8 @@ from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 from django.utils.http import is_same_domain
 
+from .delivery.ledger import MAX_QUOTED, quoted
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 SCHEMES = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -30,7 +32,7 @@ class OriginRefused:
     hint: str
 
     def __str__(self) -> str:
-        return f"the origin {self.origin!r} is not allowed: {self.hint}"
+        return f"the origin {quoted(self.origin)} is not allowed: {self.hint}"
 
 
 def check_origin(scope: Mapping[str, Any]) -> OriginRefused | None:
@@ -55,10 +57,11 @@ def check_origin(scope: Mapping[str, Any]) -> OriginRefused | None:
     try:
         host = request.get_host()
     except DisallowedHost as error:
-        return OriginRefused(origin, f"{error} (ALLOWED_HOSTS)")
+        return OriginRefused(origin, f"{str(error)[:MAX_QUOTED]} (ALLOWED_HOSTS)")
     if _is_own(parsed, host, _scheme(scope, request)):
         return None
-    return OriginRefused(origin, f"add {origin!r} to CSRF_TRUSTED_ORIGINS if its pages may connect to {host!r}")
+    hint = f"add {quoted(origin)} to CSRF_TRUSTED_ORIGINS if its pages may connect to {quoted(host)}"
+    return OriginRefused(origin, hint)
 
 
 def _headers(scope: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -195,8 +195,7 @@ class Pump:
         if self.hooks.check_origin:
             refused = check_origin(self._scope)
             if refused is not None:
-                ledger.count("origins_refused")
-                logger.warning("refused a handshake: %s", refused)
+                ledger.count("origins_refused", "refused a handshake: %s", refused)
                 # Before accept: any page of the web can make a browser come here (H8).
                 await self._answer_handshake({"type": "websocket.close", "code": close_codes.FORBIDDEN.code})
                 return

@@ -7,13 +7,13 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable
 
-from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, SuspiciousOperation, ValidationError
 from django.db import DataError
 from django.http import Http404
 
 from . import close_codes, drf
 from .close_codes import Close
-from .delivery.ledger import ledger
+from .delivery.ledger import ledger, quoted
 from .exceptions import BackplaneUnavailable, Refused
 from .protocol.errors import MAX_ERRORS
 from .types import FieldError
@@ -73,7 +73,7 @@ def refusal_of(error: Exception, translate: Translate) -> Refusal | None:
         translated = translate(error)
     except Exception:
         ledger.count("handlers_failed")
-        logger.exception("refusal_for failed for %r", error)
+        logger.exception("refusal_for failed for %s", quoted(error))
         return None
     if translated is not None:
         refusal = _own(translated) or _foreign(translated)
@@ -101,11 +101,15 @@ def _own(error: Exception) -> Refusal | None:
 
 
 def _foreign(error: Exception) -> Refusal | None:
-    """Return what the exceptions of Django REST framework and of databases mean."""
+    """Return what the exceptions of Django REST framework, of databases and of Django itself mean."""
+    if isinstance(error, SuspiciousOperation):
+        # A query of a thousand fields, a path out of bounds: Django answers 400, and so does this.
+        ledger.count("suspicious_refused", "refused what a client sent: %s", quoted(error))
+        return invalid_data(())
     if isinstance(error, DataError) or (type(error) is ValueError and error.args == (NUL_REFUSED,)):
         # Text with a NUL for PostgreSQL, a number out of its range: no client may close its connection, and fill the
         # log with tracebacks, by such data.
-        ledger.count("database_data_refused", "the database refused what a client sent: %r", error)
+        ledger.count("database_data_refused", "the database refused what a client sent: %s", quoted(error))
         return invalid_data(())
     match drf.read(error):
         case None:

@@ -22,7 +22,7 @@ from django.db import transaction
 from . import portal
 from .addresses import Audience, Room
 from .conf import conf
-from .delivery.ledger import ledger
+from .delivery.ledger import ledger, quoted
 from .delivery.mailbox import Taken
 from .exceptions import BackplaneUnavailable, WrongContext
 from .layers import LAYER_SECONDS, ask, drop_layer_soon, is_local, layer_of_loop
@@ -228,10 +228,12 @@ def _send_after_commit(outgoing: Outgoing, commit: _Commit) -> None:
         item = outgoing.item
         name = meta(outgoing.event).name if outgoing.event is not None else ""
         if is_given_up:
-            ledger.count("publications_lost_after_commit", "%r to %r was not sent: %s", name, item.audience, error)
+            ledger.count(
+                "publications_lost_after_commit", "%r to %s was not sent: %s", name, quoted(item.audience), error
+            )
         else:
             ledger.count("publications_lost_after_commit")
-            logger.exception("%r to %r could not be sent after the commit", name, item.audience)
+            logger.exception("%r to %s could not be sent after the commit", name, quoted(item.audience))
         namespace, tenant = _place_of(item)
         publication_failed.send_robust(
             sender=None, namespace=namespace, tenant=tenant, audience=item.audience, event=name, error=error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsrt.delivery.ledger import WINDOW, Ledger
+from wsrt.delivery.ledger import WINDOW, Ledger, quoted
 
 
 def test_counts_all_and_logs_once_a_window(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,3 +31,12 @@ def test_forget_logged(caplog: pytest.LogCaptureFixture) -> None:
         ledger.count("lost", "lost")
         ledger.forget_logged()
     assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("value", ["\0" * 8000, ValueError("\0" * 8000), ["x" * 8000]])
+def test_quoted(value: object) -> None:
+    """What comes from outside is quoted in part, whatever becomes an escape; what is short is quoted as it is."""
+    assert len(quoted(value)) <= 203
+    assert quoted(value).endswith("...")
+    assert quoted("a\nb") == "'a\\nb'"
+    assert quoted("x" * 198) == repr("x" * 198)

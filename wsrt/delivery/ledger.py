@@ -12,12 +12,26 @@ import logging
 import threading
 import time
 
-__all__ = ["Ledger", "ledger"]
+__all__ = ["Ledger", "ledger", "quoted"]
 
 WINDOW = 60.0
 """Seconds between two log lines of one name."""
 
+MAX_QUOTED = 200
+"""Characters of anything from outside that the log quotes."""
+
 logger = logging.getLogger("wsrt")
+
+
+def quoted(value: object) -> str:
+    """
+    Return the ``repr`` of something from outside, with at most MAX_QUOTED of its characters.
+
+    A header of 8 kB would be a line of 32 kB otherwise: whatever can't be printed becomes an escape.
+    """
+    # Cut before it is escaped as well, which takes time in proportion to the whole.
+    text = repr(value[: MAX_QUOTED + 1] if isinstance(value, str) else value)
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."
 
 
 class Ledger:

@@ -149,12 +149,7 @@ async def test_shutdown_that_cannot_be_seen(
 @pytest.mark.parametrize("module", [daphne, granian])
 def test_shutdown_that_is_hooked(monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
     """Where the server has what it takes, its end is seen."""
-    kill = lambda self: None  # noqa: E731
-    made_up(
-        monkeypatch,
-        "daphne.server",
-        Server=type("Server", (), {"kill_all_applications": kill, "connections": {}}),
-    )
+    made_up(monkeypatch, "daphne.server", Server=type("Server", (), {"kill_all_applications": nothing}))
     made_up(monkeypatch, "granian._signals", set_loop_signals=lambda loop: asyncio.Event())
     assert not module.is_shutdown_hooked()
     servers.hook_shutdown()

@@ -192,7 +192,7 @@ def hook_shutdown() -> None:
     Daphne is loaded before the application that it serves, and looks the method up when it runs.
     """
     server = _server()
-    if not has(server, "kill_all_applications connections") or is_shutdown_hooked():
+    if not has(server, "kill_all_applications") or is_shutdown_hooked():
         return
     kill = server.kill_all_applications
 
@@ -210,7 +210,7 @@ def hook_shutdown() -> None:
             # A connection that is younger than a second has no application there, for which Daphne would cancel none.
             nothing = loop.create_future()
             nothing.set_result(None)
-            for details in self.connections.values():
+            for details in getattr(self, "connections", {}).values():
                 details.setdefault("application_instance", nothing)
             return kill(self)
 

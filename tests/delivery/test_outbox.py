@@ -645,3 +645,26 @@ async def test_cancelled_before_it_ran() -> None:
     for task in asyncio.all_tasks() - others:
         task.cancel()
     await until(lambda: transport.calls == ["error"])
+
+
+async def test_send_that_swallows_its_cancellation() -> None:
+    """A stalled send that doesn't end when it is cancelled is cancelled again, and the client is closed."""
+    transport = Transport()
+    cancelled: list[str] = []
+
+    async def stubborn(message: Any) -> None:
+        if "text" in message:
+            while len(cancelled) < 2:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    cancelled.append(message["text"])
+            raise asyncio.CancelledError
+        await Transport.send(transport, message)
+
+    transport.send = stubborn  # type: ignore[method-assign]
+    outbox = transport.outbox(outbox_seconds=0.02)
+    outbox.put(Frame("a"))
+    await until(lambda: outbox.close_sent)
+    assert cancelled == ["a", "a"]
+    assert transport.sent == [1013]

@@ -473,8 +473,11 @@ class Outbox:
             elif now < self._since + self.limits.outbox_seconds:
                 return self._since + self.limits.outbox_seconds
             else:
-                self._is_stalled = True
-                self._drainer.cancel()
+                if self._has_begun:
+                    self._is_stalled = True
+                    self._drainer.cancel()
+                # Middleware may swallow that.
+                return now + self.limits.outbox_seconds
         self._is_watched = False
         return None
 

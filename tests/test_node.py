@@ -17,9 +17,11 @@ from wsrt import ALL_TENANTS, Event, TypedEventConsumer, apublish_to_room, publi
 from wsrt import addresses as to
 from wsrt.backplane import Backplane
 from wsrt.delivery.ledger import ledger
+from wsrt.delivery.transport import Transport
 from wsrt.layers import drop_layer, layer_of_loop
 from wsrt.node import Node, current_node, nodes
 from wsrt.protocol.envelope import Encoded
+from wsrt.pump import TRANSPORT
 from wsrt.testing import connect
 from wsrt.wire import CommandMessage, PublishMessage
 
@@ -107,6 +109,21 @@ async def test_two_loops_of_one_process() -> None:
         done.set()
         await thread
     assert seen == [1, 2]
+
+
+async def test_what_serves_a_node() -> None:
+    """A node knows what serves its connections, where the runtime around the application has recognised it."""
+
+    class Known(Transport):
+        server = "known"
+
+    async def send(message: object) -> None: ...
+
+    node = current_node()
+    async with connect(Member):
+        assert node.servers == set()
+    async with connect(Member, scope={"extensions": {TRANSPORT: Known(send)}}):
+        assert node.servers == {"known"}
 
 
 async def test_call_in_a_closed_loop() -> None:

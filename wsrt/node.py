@@ -44,6 +44,8 @@ class Node:
         self.turns = Turns(loop)
         # What other threads publish and command.
         self.mailbox = Mailbox(loop, self.take, self.hub.breathe)
+        # What served connections so far, as asgi.with_runtime() recognised it: the names of their transports.
+        self.servers: set[str] = set()
         # Every connection that was accepted, until it is cleaned up; the hub knows those that are set up.
         self.owners: set[Owner] = set()
         # Connections that are not yet known to the hub, each with the commands that came in the meantime: whether one

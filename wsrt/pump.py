@@ -95,7 +95,11 @@ class Pump:
         self._receive = receive
         self._send = send
         transport = (scope.get("extensions") or {}).get(TRANSPORT)
-        self.transport: Transport = transport if isinstance(transport, Transport) else Transport(send)
+        if isinstance(transport, Transport):
+            node.servers.add(transport.server)
+        else:
+            transport = Transport(send)
+        self.transport: Transport = transport
         offered = scope.get("subprotocols") or ()
         self.subprotocol = choose_subprotocol(offered, hooks.subprotocols)
 

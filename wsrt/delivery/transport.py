@@ -8,9 +8,6 @@ from typing import NamedTuple
 from ..protocol.envelope import Frame
 from ..types import Receive, Send
 
-seen: set[str] = set()
-"""What served the connections of this process so far, by Transport.server."""
-
 
 class Writer(NamedTuple):
     """

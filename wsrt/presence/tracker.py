@@ -24,7 +24,6 @@ from typing import Any
 from ..addresses import Room
 from ..delivery.ledger import ledger
 from ..delivery.tasks import start_task
-from ..delivery.transport import seen as servers_seen
 from ..exceptions import BackplaneUnavailable
 from ..forks import after_fork_in_child
 from ..layers import is_local
@@ -460,7 +459,7 @@ class Tracker:
             "started": self._started,
             "version": _version(),
             "connections": len(self._node.hub.connections),
-            "servers": sorted(servers_seen),
+            "servers": sorted(self._node.servers),
             "lag_ms": round(self._lag * 1000),
             "beat": time.time(),
         }

@@ -13,7 +13,7 @@ import threading
 from typing import Any
 
 from ..delivery.ledger import ledger
-from ..delivery.transport import Transport, seen
+from ..delivery.transport import Transport
 from ..types import Send
 from . import daphne, granian, hypercorn, uvicorn
 from .features import is_installed, missing_of
@@ -24,6 +24,10 @@ SERVERS: tuple[Any, ...] = (uvicorn, daphne, hypercorn, granian)
 """Modules with FEATURES, recognise() and is_shutdown_hooked()."""
 
 
+_known: set[str] = set()
+"""The servers whose shutdown was looked at."""
+
+
 def transport_of(send: Send) -> Transport:
     """Return the transport behind a server's own ``send``."""
     for module in SERVERS:
@@ -31,8 +35,8 @@ def transport_of(send: Send) -> Transport:
         with contextlib.suppress(AttributeError, TypeError, IndexError):
             transport: Transport | None = module.recognise(send)
             if transport is not None:
-                if transport.server not in seen:
-                    seen.add(transport.server)
+                if transport.server not in _known:
+                    _known.add(transport.server)
                     _look_at_the_shutdown_of(module, transport.server)
                 return transport
     ledger.count(
@@ -40,7 +44,6 @@ def transport_of(send: Send) -> Transport:
         "the server is not known (its send is %s): close codes, back-pressure and pings are as ASGI has them",
         getattr(send, "__qualname__", type(send).__qualname__),
     )
-    seen.add(Transport.server)
     return Transport(send)
 
 

@@ -11,13 +11,15 @@ import pytest
 
 from tests.chat.consumers import ChatConsumer, HereConsumer
 from tests.clients import toolchain
-from tests.clients.generate.consumers import CafeConsumer, NewsConsumer
+from tests.clients.generate.consumers import CafeConsumer, MailConsumer, NewsConsumer
 from tests.schema.consumers import EveryTypeConsumer
 from tests.support.commands import manage
 from wsrt.clients.asyncapi import asyncapi
 from wsrt.clients.description import describe
 from wsrt.clients.text import to_json, to_yaml
 from wsrt.console.live import AdminConsumer
+
+BUNDLERS = Path(toolchain.__file__).parent / "bundlers"
 
 
 def errors(*files: Path) -> list[list[list[str]]]:
@@ -61,6 +63,19 @@ def test_demo(tmp_path: Path, name: str) -> None:
     manage("wsrt_schema", "--output", str(file))
     assert "/ws/rooms/{slug}/" in file.read_text()
     assert errors(file) == [[]]
+
+
+@pytest.mark.slow
+def test_generator_of_code(tmp_path: Path) -> None:
+    """AsyncAPI's own generator of code makes a type of each model and frame, under a name that tells which it is."""
+    toolchain.install(BUNDLERS)
+    file = write(tmp_path, "document.json", to_json(asyncapi(describe([NewsConsumer, MailConsumer, CafeConsumer]))))
+    made = json.loads(toolchain.run("node", str(BUNDLERS / "modelina.mjs"), str(file), folder=BUNDLERS))
+    assert "headline" in made["NewsMessage"]
+    assert "subject" in made["MailMessage"]
+    assert "MailMessage" in made["MailSaid"]
+    assert "MailSaid" in made["MailSentSaidFrame"]
+    assert not [name for name in made if "Anonymous" in name]
 
 
 def test_parser_finds_errors(tmp_path: Path) -> None:

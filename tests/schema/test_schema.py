@@ -20,6 +20,7 @@ from django.core.management import CommandError, call_command
 from django.urls import path, re_path
 
 from tests.chat.consumers import ChatConsumer
+from tests.clients.generate.consumers import MailConsumer, NewsConsumer, OddConsumer
 from tests.schema.consumers import Box, Cat, Colour, Everything, EveryTypeConsumer, Level, Tree
 from wsrt import TypedEventConsumer, close_codes
 from wsrt.asgi import with_runtime
@@ -216,6 +217,29 @@ def test_asyncapi() -> None:
         target: Any = document
         for part in reference.removeprefix("#/").split("/"):
             target = target[part]
+
+
+def test_titles() -> None:
+    """Models and frames have titles, and no two parts of a document the same: generators make types by them."""
+    consumers = [EveryTypeConsumer, ChatConsumer, NewsConsumer, MailConsumer, OddConsumer]
+    document = asyncapi(describe(consumers))
+    components = document["components"]
+    frames = [message["payload"] for message in components["messages"].values()]
+    assert all(schema["title"].isidentifier() for schema in [*components["schemas"].values(), *frames])
+    assert components["schemas"]["News.Message"]["title"] == "NewsMessage"
+    assert components["schemas"]["Mail.Message"]["title"] == "MailMessage"
+    assert components["messages"]["News.sends.said"]["payload"]["title"] == "NewsSentSaidFrame"
+    titles = [title.lower() for title in [*titles_of(components["schemas"]), *titles_of(frames)]]
+    assert len(titles) == len(set(titles))
+    assert not {consumer.lower() for consumer in document["channels"]} & set(titles)
+
+
+def titles_of(node: Any) -> list[str]:
+    """Return the titles of schemas; a property may be called so too."""
+    if isinstance(node, dict):
+        own = [node["title"]] if isinstance(node.get("title"), str) else []
+        return own + [found for value in node.values() for found in titles_of(value)]
+    return [found for value in node for found in titles_of(value)] if isinstance(node, list) else []
 
 
 def references(node: Any) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..protocol.schema import BY_NAME, GIVEN
 from .description import ConsumerEntry, Description, EventEntry
+from .generate.shapes import pascal
 from .routes import parameters_of
 
 __all__ = ["asyncapi", "json_schema", "message_key"]
@@ -14,6 +15,12 @@ __all__ = ["asyncapi", "json_schema", "message_key"]
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 REF = {"description": "Marks a request; its answer carries the same.", "type": ["string", "integer"], "maxLength": 64}
+
+DIRECTIONS = {"receives": "Received", "sends": "Sent"}
+"""What titles of frames say of the direction, from the server's side."""
+
+OWN_TITLES = ("WsrtOk", "WsrtError", "WsrtErrorData", "WsrtErrorEntry")
+"""Titles of what is sent to clients of all consumers."""
 
 
 def asyncapi(
@@ -25,6 +32,8 @@ def asyncapi(
     Operations are the application's: it receives what clients send. Requests are answered by ``ref``. Close codes and
     what clients do after them stand in ``x-wsrt-closes``.
 
+    Generators of code name what they make by ``title``: models and frames have one each, and no two the same.
+
     Args:
         session_cookie: the name of the cookie that browsers are known by: ``SESSION_COOKIE_NAME`` of the project, which
             is no part of the description, for it differs from one deployment to another.
@@ -33,13 +42,18 @@ def asyncapi(
     operations: dict[str, Any] = {}
     messages: dict[str, Any] = {"wsrt.ok": _ok(), "wsrt.error": _error()}
     schemas: dict[str, Any] = {}
+    # Generators have a type for each channel too.
+    titles = _Titles(*OWN_TITLES, *(consumer["name"] for consumer in description["consumers"]))
     for consumer in description["consumers"]:
         prefix = consumer["name"]
         for name, schema in consumer["definitions"].items():
-            schemas[_key(prefix, name)] = _moved(schema, prefix)
+            schemas[_key(prefix, name)] = titles.give(_moved(schema, prefix), titles.unique(prefix, name))
         for direction in ("receives", "sends"):
             for event in consumer[direction]:
-                messages[message_key(prefix, direction, event["name"])] = _envelope(event, prefix)
+                message = _envelope(event, prefix)
+                frame = titles.unique(prefix, DIRECTIONS[direction], event["name"], "Frame")
+                message["payload"] = titles.give(message["payload"], frame)
+                messages[message_key(prefix, direction, event["name"])] = message
         for number, path in enumerate(consumer["paths"] or [None]):
             channel = prefix if number == 0 else f"{prefix}.{number + 1}"
             channels[channel] = _channel(consumer, path)
@@ -181,6 +195,7 @@ def _payload(event: EventEntry, prefix: str, where: str = "#/components/schemas/
 
 def _ok() -> dict[str, Any]:
     payload = {
+        "title": "WsrtOk",
         "type": "object",
         "properties": {"event": {"const": "wsrt.ok"}, "data": {"type": "object"}, "ref": REF},
         "required": ["event", "data", "ref"],
@@ -190,6 +205,7 @@ def _ok() -> dict[str, Any]:
 
 def _error() -> dict[str, Any]:
     entry = {
+        "title": "WsrtErrorEntry",
         "type": "object",
         "properties": {
             "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
@@ -199,6 +215,7 @@ def _error() -> dict[str, Any]:
         "required": ["loc", "msg", "type"],
     }
     data = {
+        "title": "WsrtErrorData",
         "type": "object",
         "properties": {
             "code": {"type": "string"},
@@ -208,11 +225,56 @@ def _error() -> dict[str, Any]:
         "required": ["code", "message", "errors"],
     }
     payload = {
+        "title": "WsrtError",
         "type": "object",
         "properties": {"event": {"const": "wsrt.error"}, "data": data, "ref": REF},
         "required": ["event", "data"],
     }
     return {"name": "wsrt.error", "title": "Error", "contentType": "application/json", "payload": payload}
+
+
+class _Titles:
+    """Gives out titles, each once; upper and lower case make no difference."""
+
+    def __init__(self, *taken: str) -> None:
+        self._taken = {title.lower() for title in taken}
+
+    def unique(self, *parts: str) -> str:
+        """Return a title made of the words of some names."""
+        base = "".join(pascal(part) for part in parts)
+        title, number = base, 2
+        while title.lower() in self._taken:
+            title, number = f"{base}{number}", number + 1
+        self._taken.add(title.lower())
+        return title
+
+    def give(self, schema: Any, title: str) -> dict[str, Any]:
+        """
+        Return a schema with a title, and with one for each part of it that generators make a type of.
+
+        Other titles go: they are made of the names of fields, or written for people, and generators would make one type
+        of parts that have the same.
+        """
+        return {"title": title, **self._inner(schema, title)}
+
+    def _inner(self, schema: Any, title: str) -> Any:
+        if isinstance(schema, list):
+            return [self._part(item, title) for item in schema]
+        if not isinstance(schema, dict):
+            return schema
+        found: dict[str, Any] = {}
+        for key, value in schema.items():
+            if key in BY_NAME and isinstance(value, dict):
+                found[key] = {name: self._part(inner, f"{title}{pascal(name)}") for name, inner in value.items()}
+            elif key in ("items", "additionalProperties"):
+                found[key] = self._part(value, f"{title}Item")
+            elif key != "title":
+                found[key] = value if key in GIVEN else self._inner(value, title)
+        return found
+
+    def _part(self, schema: Any, title: str) -> Any:
+        is_type = isinstance(schema, dict) and not {"const", "enum", "properties"}.isdisjoint(schema)
+        return self.give(schema, self.unique(title)) if is_type else self._inner(schema, title)
 
 
 def _moved(schema: Any, prefix: str, where: str = "#/components/schemas/") -> Any:

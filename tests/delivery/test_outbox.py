@@ -297,6 +297,33 @@ async def test_room() -> None:
     await asyncio.gather(*waiting)
 
 
+async def test_room_for_publications() -> None:
+    """A burst of the connection's own handler leaves half of the outbox to publications, which do not wait."""
+    transport = Transport()
+    outbox = transport.outbox(outbox_frames=10)
+    transport.open.clear()
+    outbox.put_direct(Frame("under way"))
+    own = 0
+
+    async def burst() -> None:
+        nonlocal own
+        while True:
+            await outbox.room()
+            outbox.put_direct(Frame("own"))
+            own += 1
+            await asyncio.sleep(0)
+
+    bursting = asyncio.create_task(burst())
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert own == 5
+    for frame in frames("a", "b", "c", "d"):
+        outbox.put(frame)
+    assert transport.calls == []
+    bursting.cancel()
+    outbox.abandon()
+
+
 async def test_drop() -> None:
     """An event with overflow="drop" is skipped while something waits, and counted."""
     transport = Transport()

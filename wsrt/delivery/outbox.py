@@ -221,9 +221,13 @@ class Outbox:
         self._on_overflow()
 
     async def room(self) -> None:
-        """Wait until a frame fits, so that a burst of the connection's own handler is not taken for a slow client."""
+        """
+        Wait until a frame fits, so that a burst of the connection's own handler is not taken for a slow client.
+
+        It leaves half of the outbox to publications, which do not wait and would close the connection.
+        """
         # Frames that are held until release() wait for the caller itself: only what is under way makes room.
-        while self._is_full and self._drainer is not None and self._closing is None and not self._is_done:
+        while self._is_crowded and self._drainer is not None and self._closing is None and not self._is_done:
             if self._room is None:
                 self._room = self._wheel.loop.create_future()
             await asyncio.shield(self._room)
@@ -317,6 +321,11 @@ class Outbox:
     @property
     def _is_full(self) -> bool:
         return len(self) >= self.limits.outbox_frames or self._size >= self.limits.outbox_bytes
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether it is half full, which is all that the connection's own handler may fill."""
+        return 2 * len(self) >= self.limits.outbox_frames or 2 * self._size >= self.limits.outbox_bytes
 
     def _start(self, frame: Frame) -> None:
         """Run a send up to where it suspends; a task finishes it, or runs it where it cannot be stepped."""
@@ -431,7 +440,7 @@ class Outbox:
             while self._queue:
                 frame, self._since = self._next()
                 self._is_stalled = False
-                if self._room is not None and not self._is_full:
+                if self._room is not None and not self._is_crowded:
                     self._wake()
                 self.last_sent = self._wheel.now
                 # A CancelledError is ours if the frame is too old or the connection was given up, else the server's.

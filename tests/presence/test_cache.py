@@ -302,6 +302,32 @@ async def test_what_waited_too_long_is_not_done(shelf: Shelf) -> None:
     assert done == []
 
 
+async def test_many_callers_of_a_cache_that_hangs(shelf: Shelf) -> None:
+    """While a cache hangs, callers are given up, and nothing of them piles up in a queue."""
+    gate = threading.Event()
+    waiting = [asyncio.create_task(shelf.run(lambda access: gate.wait(20))) for _ in range(500)]
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+    assert shelf._threads._work_queue.qsize() <= 1
+    gate.set()
+    assert await shelf.run(lambda access: 7) == 7
+
+
+async def test_namespaces_that_come_and_go(locmem: LocMemCache) -> None:
+    """Of namespaces that nobody is in any more, nothing is kept: there may be one for each tenant."""
+    store = CachePresence()
+    node = await begin(store)
+    before = {key for key in locmem._cache if "lease" not in key}
+    for number in range(50):
+        place = (f"tenant-{number}", EVERYONE)
+        await store.apply(node, [Join(*place, 1, "ada", details='{"consumer":"C"}')])
+        await store.apply(node, [Leave(*place, 1)])
+    writer = store._writers[node]
+    assert (writer._details, writer._rooms, writer.documents, +writer._namespaces) == ({}, {}, {}, Counter())
+    assert {key for key in locmem._cache if "lease" not in key} == before
+    await store.close()
+
+
 async def test_closed_store(locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that was closed is unavailable; its threads are gone, and have closed their backends."""
     closed: list[object] = []

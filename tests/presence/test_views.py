@@ -14,8 +14,8 @@ from tests.support.waiting import aeventually
 from wsrt.delivery.connection import Connection
 from wsrt.delivery.ledger import ledger
 from wsrt.presence import views
-from wsrt.presence.span import Span
 from wsrt.presence.store import Change, Count, MemberRecord, Snapshot, StoreUnavailable
+from wsrt.presence.timespan import TimeSpan
 from wsrt.presence.views import Arrival, RoomView, Watcher
 from wsrt.protocol.envelope import Frame
 
@@ -337,7 +337,7 @@ async def test_patience() -> None:
     await aeventually(lambda: client.frames)
     store.members.clear()
     store.change("joined", "ada")
-    view.be_patient(Span(asyncio.get_running_loop().time(), 0.3))
+    view.be_patient(TimeSpan(asyncio.get_running_loop().time(), 0.3))
     view.load()
     await asyncio.sleep(0.1)
     view.take([store.change("joined", "grace")])
@@ -604,7 +604,7 @@ def test_clock_that_is_set_back() -> None:
         view = room(store)
         client = Client(view)
         await aeventually(lambda: client.frames)
-        view.be_patient(Span(loop.time(), 5))
+        view.be_patient(TimeSpan(loop.time(), 5))
         loop.turned = 0.0
         store.change("left", "ada")
         view.take([store.change("joined", "grace")])

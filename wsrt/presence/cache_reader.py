@@ -17,6 +17,7 @@ from .cache_shelf import Access
 from .cache_writer import member_key
 from .paging import key_in, page_of, position_in
 from .store import EVERYONE, BadCursor, ConnectionRecord, Count, MemberRecord, Page, RoomRecord, Snapshot
+from .timespan import TimeSpan
 
 SCAN_SECONDS = 5.0
 """How long the nodes that were found are all there are, unless the word says that others came."""
@@ -52,10 +53,10 @@ class Lease:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scan:
-    """The nodes that were found in slots: under which word, and until when they are trusted (monotonic time in s)."""
+    """The nodes that were found in slots: under which word, and for how long they are trusted (monotonic time in s)."""
 
     word: str
-    until: float
+    trusted: TimeSpan
     nodes: tuple[str, ...]
 
 
@@ -154,14 +155,14 @@ class Reader:
         return sorted((lease for lease in self._all_leases() if lease.ends > now), key=lambda lease: lease.node)
 
     def _all_leases(self) -> Iterable[Lease]:
-        if self.scan is not None and time.monotonic() < self.scan.until:
+        if self.scan is not None and self.scan.trusted.includes(time.monotonic()):
             found = self._access.get([self._keys.word, *map(self._keys.lease, self.scan.nodes)])
             if found.pop(self._keys.word, "") == self.scan.word:
                 return map(Lease.parse, found.values())
         # First the word: who claims a slot changes it afterwards.
         word = self._access.get([self._keys.word]).get(self._keys.word, "")
         nodes = tuple(set(self._access.get(self._keys.slots).values()))
-        self.scan = Scan(word, time.monotonic() + SCAN_SECONDS, nodes)
+        self.scan = Scan(word, TimeSpan(time.monotonic(), SCAN_SECONDS), nodes)
         return map(Lease.parse, self._access.get(map(self._keys.lease, nodes)).values())
 
     @functools.cached_property

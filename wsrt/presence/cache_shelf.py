@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import random
 import threading
@@ -59,6 +60,9 @@ class Shelf:
         self._alias = alias
         self._timeout = timeout
         self._threads = thread_pool(THREADS, "wsrt-presence")
+        # While the cache keeps all threads hanging, callers wait here and not in the executor's queue: it has no bound,
+        # and nothing leaves it when a caller gives up.
+        self._free = asyncio.Semaphore(THREADS)
         self._is_closed = False
         # Of each thread.
         self._local = threading.local()
@@ -77,15 +81,30 @@ class Shelf:
             async with asyncio.timeout(self._timeout):
                 if turn is not None and turn.last is not None and not turn.last.done():
                     await asyncio.wrap_future(turn.last)
-                if self._is_closed:
-                    raise StoreUnavailable(f"presence in the cache {self._alias!r} was closed")
-                future = self._threads.submit(self._work, work)
+                await self._free.acquire()
+                future = self._submit(work)
                 if turn is not None:
                     turn.last = future
                 outcome = await asyncio.wrap_future(future)
         except TimeoutError as late:
             raise StoreUnavailable(f"the cache {self._alias!r} did not answer in {self._timeout:g} s") from late
         return outcome()
+
+    def _submit(self, work: Callable[[Access], T]) -> concurrent.futures.Future[Callable[[], T]]:
+        """Give work to a thread that is free; when it is done, the next caller has its turn."""
+        loop = asyncio.get_running_loop()
+
+        def free(_: object) -> None:
+            # A loop that was closed has no callers.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._free.release)
+
+        if self._is_closed:
+            self._free.release()
+            raise StoreUnavailable(f"presence in the cache {self._alias!r} was closed")
+        future = self._threads.submit(self._work, work)
+        future.add_done_callback(free)
+        return future
 
     def close(self) -> None:
         """Let the threads go, and with them their connections."""

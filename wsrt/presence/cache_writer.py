@@ -83,6 +83,8 @@ class Writer:
             self._take(room.documents())
             if place[1] == EVERYONE:
                 self._take(self._details[place[0]].documents())
+                if not room.count.connections:
+                    del self._details[place[0]]
         if self._touched:
             self._take(self._index.documents(dict(self._namespaces) or None))
         self._touched = {}

@@ -32,9 +32,9 @@ from ..protocol.catalog import namespaces
 from ..realms import split_realm
 from ..sending import Outgoing, layer_alias, send
 from ..wire import PresenceMessage
-from .span import Span
 from .store import EVERYONE, Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
 from .stores import option, store_of_loop
+from .timespan import TimeSpan
 from .views import RoomView, Watcher
 
 Place = tuple[str, str]
@@ -97,7 +97,7 @@ class Tracker:
         self._is_ended = False
         self._is_down = False
         # In which nobody is taken for gone: other nodes may not have come back yet.
-        self._patience = Span()
+        self._patience = TimeSpan()
         self._wake = asyncio.Event()
         self._started = time.time()
         self._lag = 0.0
@@ -409,7 +409,7 @@ class Tracker:
 
     def _be_patient(self) -> None:
         """The store was away, or lost what it had: give the other nodes a heartbeat's time before they are missed."""
-        self._patience = Span(self._node.loop.time(), self.store.lease / BEATS + PATIENCE_SECONDS)
+        self._patience = TimeSpan(self._node.loop.time(), self.store.lease / BEATS + PATIENCE_SECONDS)
         for view in self._views.values():
             view.be_patient(self._patience)
 

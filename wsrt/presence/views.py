@@ -20,8 +20,8 @@ from ..delivery.connection import Connection
 from ..delivery.ledger import ledger
 from ..delivery.tasks import start_task
 from ..protocol.envelope import Frame, reserved
-from .span import Span
 from .store import Change, MemberRecord, PresenceStore, Snapshot, StoreUnavailable
+from .timespan import TimeSpan
 
 LISTED = 1000
 """Members up to which a room is shown as a list; above it is shown as a count."""
@@ -120,9 +120,9 @@ class RoomView:
         self._timer: asyncio.TimerHandle | None = None
         self._gap: asyncio.TimerHandle | None = None
         # In which no further difference is sent.
-        self._window = Span()
+        self._window = TimeSpan()
         # In which nobody is taken to have left because the store does not have them.
-        self._patience = Span()
+        self._patience = TimeSpan()
         self._is_closed = False
 
     # Who wants to know.
@@ -172,7 +172,7 @@ class RoomView:
         if self.version is not None and version != self.version:
             self._await_missing(version)
 
-    def be_patient(self, patience: Span) -> None:
+    def be_patient(self, patience: TimeSpan) -> None:
         """
         Believe no absence in a span of the loop's time: the store lost what it had, and nodes write it again.
 
@@ -348,7 +348,7 @@ class RoomView:
         # Guests count too: each that comes or goes is shown.
         members = self._users + self._guests
         seconds = next((seconds for most, seconds in WINDOWS if members <= most), LONGEST_WINDOW)
-        self._window = Span(self._loop.time(), seconds)
+        self._window = TimeSpan(self._loop.time(), seconds)
         if self._members is None:
             self._tell_count()
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Span:
+class TimeSpan:
     """
     A time that begins, and is over after some seconds. It is over, too, when the clock shows a time before it began.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from typing_extensions import TypeAliasType
 
 from tests.protocol.test_session import LIMITS
+from tests.support import report
 from wsrt import Event, RootEvent
 from wsrt.exceptions import InvalidData, TooManyValues
 from wsrt.protocol.bounds import VISIT, has_too_many_values
@@ -169,6 +171,34 @@ def test_nothing_is_left(bomb: str) -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+ITEM = '{"a":1,"b":2,"c":3}'
+GOOD = {
+    "60 B": frame("loose", '{"value":"good morning"}'),
+    "1 kB": frame("listed", f'{{"items":{array(ITEM, 50)}}}'),
+    "48 kB": frame("listed", f'{{"items":{array(ITEM, 2400)}}}'),
+    "48 kB of text": frame("loose", f'{{"value":"{"good morning, " * 3600}"}}'),
+}
+
+
+@pytest.mark.parametrize("good", GOOD.values(), ids=GOOD)
+def test_what_is_good(good: str, request: pytest.FixtureRequest) -> None:
+    """A good frame costs little more than its validation by Pydantic alone, and a look at each of its characters."""
+    model = CATALOG.receives[CATALOG.decode(good).name]
+    data = json.dumps(json.loads(good)["data"])
+    times = max(1, 20_000 // len(good))
+
+    def per_call(function: Callable[[], object]) -> float:
+        return min(timeit.repeat(function, number=times, repeat=15, timer=time.process_time)) / times
+
+    alone = per_call(lambda: model.model_validate_json(data))
+    whole = per_call(lambda: CATALOG.decode(good))
+    report.note(
+        "A good frame, decoded",
+        f"{request.node.callspec.id}: {whole * 1e6:.1f} us, {alone * 1e6:.1f} us by Pydantic alone",
+    )
+    assert whole < 3 * (alone + 10e-6 + len(good) * 20e-9)
 
 
 def test_first_wrong_item() -> None:

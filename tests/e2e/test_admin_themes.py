@@ -43,7 +43,10 @@ def server_url(server: Server) -> str:
     return f"http://127.0.0.1:{server.port}"
 
 
-@pytest.fixture(scope="module", params=THEMES)
+@pytest.fixture(
+    scope="module",
+    params=[name if name == "unfold" else pytest.param(name, marks=pytest.mark.slow) for name in THEMES],
+)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose admin has a theme."""
     apps = THEMES[request.param]

@@ -18,8 +18,12 @@ pytestmark = pytest.mark.servers
 BURST = 500
 SIZE = 4000
 
+SINGLE = ["sentry_around", "sentry_below", "otel_around", "otel_below"]
 
-@pytest_asyncio.fixture(params=["sentry_around", "sentry_below", "otel_around", "otel_below", "both"])
+
+@pytest_asyncio.fixture(
+    params=["both", *(pytest.param(name, marks=pytest.mark.slow) for name in SINGLE)],
+)
 async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
     """A server whose application is observed; nothing that it logs at the end is an error."""
     with Server("uvicorn", application=f"tests.observed.asgi:{request.param}") as server:

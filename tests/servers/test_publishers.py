@@ -61,7 +61,7 @@ async def test_publishing_before_and_after_a_fork(redis_server: RedisServer) -> 
     assert sorted(texts) == ["child", "parent", "parent again", "thread"]
 
 
-@pytest.mark.parametrize("kind", ["gunicorn-gevent", "gunicorn-threads"])
+@pytest.mark.parametrize("kind", ["gunicorn-gevent", pytest.param("gunicorn-threads", marks=pytest.mark.slow)])
 async def test_publishing_from_wsgi_workers(redis_server: RedisServer, kind: str) -> None:
     """Views of a WSGI worker publish beside each other, and go on using the ORM, with threads and with greenlets."""
     options: dict[str, Any] = {"layer": "pubsub", "redis": redis_server.url}
@@ -97,7 +97,9 @@ async def test_a_greenlet_that_publishes_does_not_hold_the_others(redis_server: 
         assert await waiting == "published"
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+@pytest.mark.parametrize(
+    "pool", ["gevent", pytest.param("threads", marks=pytest.mark.slow), pytest.param("prefork", marks=pytest.mark.slow)]
+)
 async def test_publishing_from_celery_workers(redis_server: RedisServer, pool: str) -> None:
     """Tasks of a Celery worker publish beside each other, and go on using the ORM, in every kind of pool."""
     options: dict[str, Any] = {"layer": "pubsub", "redis": redis_server.url}

@@ -49,6 +49,7 @@ def ask(scope: Scope, site: str, user: Any) -> Verdict:
     try:
         path = reverse(f"{site}:wsrt_realtime_live")
     except NoReverseMatch:
+        logger.info("ROOT_URLCONF has no pages of an admin site %.50r: its socket is refused", site)
         return Verdict(user, FORBIDDEN)
     # Middleware activates languages and time zones, which must not stay.
     return contextvars.copy_context().run(_ask, scope, path, user)

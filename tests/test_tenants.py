@@ -362,8 +362,8 @@ def test_every_function_asks_for_the_tenant(module: Any, name: str) -> None:
 
 
 def test_functions_with_a_namespace() -> None:
-    """Those are all that publish or control, and all of presence but the overview of the cluster."""
-    assert len(FUNCTIONS) == len(set(FUNCTIONS)) == 30
+    """Those are found that publish, that control, and that read presence."""
+    assert len(FUNCTIONS) == len(set(FUNCTIONS)) >= 30
 
 
 @pytest.mark.parametrize("name", ["disconnect", "permissions_changed"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
 import pytest
+import uvloop
 
 from tests.protocol.test_session import LIMITS
 from tests.support.eager import eager_task_factory
@@ -516,8 +517,17 @@ async def test_fast_path_that_raises() -> None:
 
 
 @pytest.mark.parametrize("members", [CORK_AFTER, 3 * TURN])
-async def test_hub_corks_under_load(members: int) -> None:
-    """Few publications go out at once; many in a row go out together, complete and in order (D2)."""
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_hub_corks_under_load(factory: Callable[[], asyncio.AbstractEventLoop], members: int) -> None:
+    """
+    Few publications go out at once; many in a row go out together, complete and in order, also where the clock has a
+    resolution of 1 ms and stands still within a turn of the loop (D2).
+    """
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(hub_corks_under_load(members))
+
+
+async def hub_corks_under_load(members: int) -> None:
     hub = Hub(asyncio.get_running_loop())
     transports = [Transport() for _ in range(members)]
     for number, transport in enumerate(transports):
@@ -534,8 +544,14 @@ async def test_hub_corks_under_load(members: int) -> None:
         assert b"".join(transport.sent) == b"".join(b"\x81\x01%d" % number for number in range(10))
 
 
-async def test_hub_rests_after_a_load() -> None:
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_hub_rests_after_a_load(factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """Once nothing was published for a while, a publication goes out at once again."""
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(hub_rests_after_a_load())
+
+
+async def hub_rests_after_a_load() -> None:
     hub = Hub(asyncio.get_running_loop())
     transports = [Transport() for _ in range(CORK_AFTER)]
     for number, transport in enumerate(transports):

@@ -19,7 +19,7 @@ from wsrt.clients.python import Client, ClientError, Incoming, Outgoing, Sends, 
 pytestmark = pytest.mark.servers
 
 CLIENTS = 25
-RESTARTS = 20
+RESTARTS = 10
 TIMEOUT = 5.0
 SECONDS = 60
 

@@ -93,7 +93,7 @@ CASES = [
 @pytest.fixture(autouse=True)
 def as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No server was seen, and nothing logged; what stands in for hypercorn ends."""
-    monkeypatch.setattr(servers, "seen", set())
+    monkeypatch.setattr(servers, "_known", set())
     ledger.forget_logged()
     watched = set(hypercorn._watched)
     yield

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from tests.servers.conftest import WITH_RUNTIME
+from tests.servers.conftest import WITH_RUNTIME, marks_of
 from tests.support import report
 from tests.support.client import dial, request
 from tests.support.processes import ROOT, Server
@@ -28,7 +28,7 @@ WHAT_SERVERS_DO = Matrix("What servers do about frames that no application sees"
 MEGABYTE = 1_000_000
 
 
-@pytest.fixture(scope="module", params=WITH_RUNTIME)
+@pytest.fixture(scope="module", params=[pytest.param(kind, marks=marks_of(kind)) for kind in WITH_RUNTIME])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     with Server(request.param, application="tests.asgi:runtime") as process:
         yield process

@@ -18,9 +18,10 @@ from ..delivery.tasks import start_task
 from ..exceptions import WrongContext
 from ..node import is_server, nodes
 from ..sending import require_no_loop
+from .announce import messages_of, tell
 from .store import EVERYONE, PresenceStore, StoreUnavailable
 from .stores import is_shared, store_of_loop
-from .tracker import forget_lost, lost_nodes, messages_of, tell
+from .tracker import forget_lost, lost_nodes
 
 T = TypeVar("T")
 

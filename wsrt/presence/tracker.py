@@ -18,21 +18,16 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from ..addresses import Room
 from ..delivery.ledger import ledger
 from ..delivery.tasks import start_task
-from ..exceptions import BackplaneUnavailable
 from ..forks import after_fork_in_child
-from ..layers import is_local
-from ..node import Node, current_node, nodes
-from ..protocol.catalog import namespaces
-from ..realms import split_realm
-from ..sending import Outgoing, layer_alias, send
+from ..node import Node, current_node
 from ..wire import PresenceMessage
-from .store import EVERYONE, Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
+from .announce import messages_of, tell
+from .store import Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
 from .stores import option, store_of_loop
 from .timespan import TimeSpan
 from .views import RoomView, Watcher
@@ -472,44 +467,10 @@ class Tracker:
         task.add_done_callback(self._tasks.discard)
 
 
-def messages_of(changes: Iterable[Change]) -> Iterator[PresenceMessage]:
-    """Return what other nodes have to be told, by rooms: nothing where no consumer shows who is there."""
-    rooms: dict[Place, list[list[Any]]] = {}
-    is_shown = functools.cache(_is_shown)
-    for change in changes:
-        if change.room != EVERYONE and is_shown(change.namespace):
-            told = [change.kind, change.user_id, change.connections, change.data, change.version]
-            rooms.setdefault((change.namespace, change.room), []).append(told)
-    for (namespace, room), found in rooms.items():
-        yield PresenceMessage(namespace, Room(room), found)
-
-
-async def tell(store: PresenceStore, messages: Iterable[PresenceMessage]) -> None:
-    """Tell every node that may want to know."""
-    for message in messages:
-        alias = layer_alias(split_realm(message.realm)[0])
-        if not store.is_shared or is_local(alias):
-            # Nobody else has these rooms; all loops of this process do.
-            for node in nodes():
-                node.post(message)
-            continue
-        try:
-            await send(Outgoing(message, message.audience.groups(message.realm), alias, None))
-        except BackplaneUnavailable:
-            # Whoever misses it sees so by the versions.
-            ledger.count("presence_changes_untold")
-
-
 def _version() -> str:
     from .. import __version__  # there: the package imports this module
 
     return __version__
-
-
-def _is_shown(realm: str) -> bool:
-    """Return whether any consumer of a realm's namespace shows who is in its rooms."""
-    space = namespaces.get(split_realm(realm)[0])
-    return space is not None and any(getattr(consumer, "presence", False) for consumer in space.consumers)
 
 
 # By loop (its id, with the node to see whether it is the same one).

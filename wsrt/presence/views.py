@@ -14,12 +14,11 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from pydantic_core import from_json
-
 from ..delivery.connection import Connection
 from ..delivery.ledger import ledger
 from ..delivery.tasks import start_task
 from ..protocol.envelope import Frame, reserved
+from .shown import is_told, shown_as
 from .store import Change, MemberRecord, PresenceStore, Snapshot, StoreUnavailable
 from .timespan import TimeSpan
 
@@ -374,9 +373,9 @@ class RoomView:
                 lists["left"].append(before)
             elif before is None and now is not None:
                 lists["joined"].append(now)
-            elif before is not None and now is not None and _is_told(before, now):
+            elif before is not None and now is not None and is_told(before, now):
                 lists["changed"].append(now)
-        shown = {name: list(map(_shown, found)) for name, found in lists.items() if found}
+        shown = {name: list(map(shown_as, found)) for name, found in lists.items() if found}
         if not shown:
             return
         arrivals: list[Arrival] = [
@@ -401,18 +400,8 @@ class RoomView:
                 continue
             self.watchers[connection] = watcher, True
             if watcher.wants_frames:
-                frame = frame or self._frame({"members": [_shown(member) for member in members.values()]})
+                frame = frame or self._frame({"members": [shown_as(member) for member in members.values()]})
                 connection.outbox.put(frame)
 
     def _frame(self, data: dict[str, Any]) -> Frame:
         return reserved("wsrt.presence", {"room": self.room, "version": self.version, **data})
-
-
-def _is_told(before: MemberRecord, now: MemberRecord) -> bool:
-    """Whether members are told of a change: a user's further tabs are nobody's business, each guest is one more."""
-    return before.data != now.data or (now.user_id is None and before.connections != now.connections)
-
-
-def _shown(member: MemberRecord) -> dict[str, Any]:
-    data = None if member.data is None else from_json(member.data)
-    return {"user_id": member.user_id, "connections": member.connections, "data": data}

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
-from django.urls import NoReverseMatch, path, re_path
+from django.template import engines
+from django.test import RequestFactory
+from django.urls import NoReverseMatch, path, re_path, set_script_prefix
 
 from tests.chat.consumers import ChatConsumer, HereConsumer
 from tests.schema.consumers import EveryTypeConsumer
 from wsrt import TypedEventConsumer
 from wsrt.asgi import with_runtime
+from wsrt.clients.description import describe
 from wsrt.clients.generate.patterns import patterns
 from wsrt.clients.routes import parameters_of, path_of, routes
 
@@ -84,6 +87,22 @@ def test_regular_expressions(
     assert routes() == {EveryTypeConsumer: [template]}
     found = patterns([template])
     assert [parameters_of(each) for each in found] == ([] if parts is None else [parts])
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("/app", "/app"), ("/app/", "/app"), ("/", ""), (None, "")])
+def test_script_prefix(settings: Any, name: str | None, prefix: str) -> None:
+    """Paths of generated clients begin with FORCE_SCRIPT_NAME, as URLs of views do, and as the template tag's do."""
+    settings.FORCE_SCRIPT_NAME = name
+    assert routes()[HereConsumer] == [f"{prefix}/here/{{room}}"]
+    [entry] = describe([HereConsumer])["consumers"]
+    assert patterns(entry["paths"]) == [f"{prefix}/here/{{room}}"]
+    set_script_prefix(name or "/")
+    try:
+        request = RequestFactory().get("/")
+        tag = engines["django"].from_string("{% load wsrt %}{% ws_url 'Here' room='a' %}")
+        assert tag.render({}, request) == f"ws://testserver{prefix}/here/a"
+    finally:
+        set_script_prefix("/")
 
 
 def test_path_converter() -> None:

@@ -25,17 +25,19 @@ def routes() -> dict[type, list[str]]:
     """
     Return the URL patterns of ``ASGI_APPLICATION`` by the consumer that they lead to; {} where there is none.
 
-    Parameters stand in braces: "/ws/chat/{slug}/".
+    Parameters stand in braces: "/ws/chat/{slug}/". Patterns begin with ``FORCE_SCRIPT_NAME``, where it is set.
     """
+    # Not what Django takes for the prefix of the current request: a description is that of the project.
+    prefix = (settings.FORCE_SCRIPT_NAME or "").rstrip("/")
     found: dict[type, list[str]] = {}
     for patterns, consumer in _all():
-        found.setdefault(consumer, []).append(_template(patterns))
+        found.setdefault(consumer, []).append(prefix + _template(patterns))
     return found
 
 
 def path_of(name: str, parameters: dict[str, Any]) -> str:
     """
-    Return the path that leads to a consumer, percent-encoded; it begins with "/".
+    Return the path that leads to a consumer, percent-encoded; it begins with "/", without the script prefix.
 
     Args:
         name: the dotted path of the class, or the name of its client: "chat.consumers.ChatConsumer", "Chat".

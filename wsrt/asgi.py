@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import threading
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from .close_codes import Close, CloseCode
 from .drain import close_at_exit, drain, is_draining
@@ -18,7 +19,8 @@ __all__ = ["drain", "with_runtime"]
 TRY_LATER = Close(CloseCode.TRY_AGAIN_LATER, "Server shutting down")
 """For those who come during a drain, where they cannot be answered 503."""
 
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application. Channels, Starlette and asgiref each have types of their own for what it is called with."""
 
 
 def with_runtime(application: Application) -> Application:

@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from tests.chat.consumers import ChatConsumer
-from tests.clients.toolchain import FOLDER, install, node_command, run
+from tests.clients.toolchain import BUNDLERS, FOLDER, install, node_command, run
 from wsrt.clients.description import ConsumerEntry, describe
 from wsrt.clients.generate import typescript
 from wsrt.clients.generate.files import write
 
-BUNDLERS = Path(__file__).parent / "bundlers"
 TSC = str(FOLDER / "node_modules/.bin/tsc")
 ESBUILD = str(FOLDER / "node_modules/.bin/esbuild")
 SAID = "/ws/chat/a/ closed RequestError function"

@@ -23,6 +23,7 @@ from wsrt import close_codes
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "wsrt/clients/typescript"
 FOLDER = ROOT / "tests/clients/typescript"
+BUNDLERS = ROOT / "tests/clients/bundlers"
 BUILD = FOLDER / "build"
 COMPILED = BUILD / "tests/clients/typescript"
 STATIC = ROOT / "wsrt/static/wsrt/client.js"

@@ -19,8 +19,6 @@ from wsrt.clients.description import describe
 from wsrt.clients.text import to_json, to_yaml
 from wsrt.console.live import AdminConsumer
 
-BUNDLERS = Path(toolchain.__file__).parent / "bundlers"
-
 
 def errors(*files: Path) -> list[list[list[str]]]:
     """Return what the parser finds wrong in each file: code, path, message."""
@@ -68,9 +66,11 @@ def test_demo(tmp_path: Path, name: str) -> None:
 @pytest.mark.slow
 def test_generator_of_code(tmp_path: Path) -> None:
     """AsyncAPI's own generator of code makes a type of each model and frame, under a name that tells which it is."""
-    toolchain.install(BUNDLERS)
+    toolchain.install(toolchain.BUNDLERS)
     file = write(tmp_path, "document.json", to_json(asyncapi(describe([NewsConsumer, MailConsumer, CafeConsumer]))))
-    made = json.loads(toolchain.run("node", str(BUNDLERS / "modelina.mjs"), str(file), folder=BUNDLERS))
+    made = json.loads(
+        toolchain.run("node", str(toolchain.BUNDLERS / "modelina.mjs"), str(file), folder=toolchain.BUNDLERS)
+    )
     assert "headline" in made["NewsMessage"]
     assert "subject" in made["MailMessage"]
     assert "MailMessage" in made["MailSaid"]

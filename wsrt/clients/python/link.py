@@ -226,6 +226,7 @@ class Link:
         ref, answer = self._requests.open()
         text = encode(event, data, ref)
         lose = functools.partial(self._requests.fail, ref)
+        limit = asyncio.timeout(seconds)
         item = None
 
         async def write(connection: Connection) -> bool:
@@ -233,7 +234,7 @@ class Link:
             return True
 
         try:
-            async with asyncio.timeout(seconds) as limit:
+            async with limit:
                 # The answer may be behind more events than may wait for handlers, and one of these may wait here.
                 with self._dispatcher.hurry():
                     if await self._write(size_of(text), write, queue=queue) is None:

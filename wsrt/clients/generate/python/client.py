@@ -16,6 +16,9 @@ from .types import STEP, Types
 
 __all__ = ["Client"]
 
+PYRIGHT = "# pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false\n\n"
+"""For classes with a root, and for ``__pydantic_extra__``: Pydantic declares both otherwise than their bases do."""
+
 
 class Client:
     """
@@ -48,6 +51,7 @@ class Client:
         exported = sorted((self.name, *self._names.values()), key=names.by_kind)
         head = (
             f"{docstring(self._about, 0)}\n"
+            f"{PYRIGHT if self._used & {'RootModel', 'ConfigDict'} else ''}"
             f"from __future__ import annotations\n\n{imports(self._used)}\n"
             f"{statement(0, '__all__', None, listing(list(map(string, exported))))}\n"
         )

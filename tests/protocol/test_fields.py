@@ -47,7 +47,7 @@ class Word(RootEvent[str], name="word"):
 
 
 def data_of(event: Event) -> Any:
-    return json.loads(encode(event).text)["data"]
+    return json.loads(encode(event).frame().text)["data"]
 
 
 def test_lazy_text() -> None:

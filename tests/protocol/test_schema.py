@@ -406,7 +406,7 @@ def test_keys_that_are_sent() -> None:
         rights={Rights.READ | Rights.WRITE: 1},
         words={"a": 1},
     )
-    data = json.loads(encode(event).text)["data"]
+    data = json.loads(encode(event).frame().text)["data"]
     jsonschema.validate(data, described(Keys, "serialization"))
     keys = described(Keys, "serialization")["properties"]
     assert keys["levels"]["propertyNames"] == {"enum": ["1", "2"]}
@@ -442,7 +442,7 @@ def test_serializers_without_a_return_annotation() -> None:
     """What a serializer returns without saying so may be anything; what it says stands in the schema."""
     event = Serialized(field=1, told=2, plain=3, unsaid=4, wrapped=5, whole=Silent(number=6))
     schema = described(Serialized, "serialization")
-    data = json.loads(encode(event).text)["data"]
+    data = json.loads(encode(event).frame().text)["data"]
     assert data["wrapped"] == [5]
     jsonschema.validate(data, schema)
     kinds = {name: each.get("type") for name, each in schema["properties"].items()}

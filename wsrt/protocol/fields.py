@@ -7,16 +7,9 @@ from typing import Any
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
-__all__ = ["accept_lazy_text", "undecided_bytes"]
+from .bounds import NESTED
 
-NESTED = frozenset(
-    {
-        *("schema", "items_schema", "keys_schema", "values_schema", "extras_schema", "extras_keys_schema"),
-        *("lax_schema", "strict_schema", "json_schema", "python_schema", "arguments_schema", "var_args_schema"),
-        *("var_kwargs_schema", "fields", "choices", "steps", "definitions"),
-    }
-)
-"""Keys of a core schema that hold schemas. Others may hold values of the application, such as defaults."""
+__all__ = ["accept_lazy_text", "undecided_bytes"]
 
 
 def accept_lazy_text(schema: core_schema.CoreSchema, model: type) -> core_schema.CoreSchema:

@@ -148,7 +148,13 @@ def test_long_choices() -> None:
         (ListOf(IPV4, limits=(("maxItems", 1),)), "At most 1 item.\nItems: Format: ipv4."),
         (MapOf(IPV4, (("minProperties", 2),)), "At least 2 keys.\nValues: Format: ipv4."),
         (TupleOf((IPV4,), IPV6, 1), "Items: Format: ipv4.\nItems: Format: ipv6."),
-        (Choice((IPV4, IPV6, NULL)), "Format: ipv4.\nFormat: ipv6."),
+        (Choice((IPV4, NULL)), "Format: ipv4."),
+        (Choice((IPV4, IPV6, NULL)), "Text: Format: ipv4. Or: Format: ipv6."),
+        (
+            ListOf(Choice((Scalar("string", None, (("maxLength", 3),)), Scalar("integer", None, (("minimum", 1),))))),
+            "Items: Text: At most 3 characters.\nItems: Numbers: At least 1.",
+        ),
+        (Choice((ListOf(IPV4), Scalar("integer"))), "Lists: Items: Format: ipv4."),
         (STRING, ""),
     ],
 )  # fmt: skip

@@ -47,8 +47,37 @@ def _of_shape(shape: Shape, formats: Mapping[str, str]) -> Iterator[str]:
         case TupleOf(items, rest, _):
             yield from _inside("Items", [*items, *([] if rest is None else [rest])], formats)
         case Choice(members):
-            for member in members:
-                yield from _of_shape(member, formats)
+            yield from _of_choice(members, formats)
+
+
+def _of_choice(members: tuple[Shape, ...], formats: Mapping[str, str]) -> Iterator[str]:
+    kinds = [kind for member in members if (kind := _kind(member)) is not None]
+    if len(kinds) == 1:
+        for member in members:
+            yield from _of_shape(member, formats)
+        return
+    # What holds for one member would read as if it held for all.
+    for kind in dict.fromkeys(kinds):
+        notes = [" ".join(filter(None, _of_shape(member, formats))) for member in members if _kind(member) == kind]
+        if any(notes):
+            yield f"{kind}: {' Or: '.join(dict.fromkeys(filter(None, notes)))}"
+
+
+def _kind(shape: Shape) -> str | None:
+    """Return what values of a shape are called; None for null."""
+    match shape:
+        case Scalar("null"):
+            return None
+        case Scalar("string"):
+            return "Text"
+        case Scalar("integer" | "number"):
+            return "Numbers"
+        case ListOf() | TupleOf():
+            return "Lists"
+        case MapOf():
+            return "Objects"
+        case _:
+            return "Others"
 
 
 def _inside(what: str, shapes: list[Shape], formats: Mapping[str, str]) -> Iterator[str]:

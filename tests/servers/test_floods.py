@@ -171,7 +171,7 @@ def attacked(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield process
 
 
-ATTEMPTS = 3
+ATTEMPTS = 5
 LIMIT = 20
 """The slowest round trip may take so many times the median of those without attackers."""
 
@@ -184,7 +184,8 @@ async def test_frames_that_fail(attacked: Server, attack: tuple[int, int, float]
     Frames that fail in whatever way delay no other client: its slowest round trip takes at most 20 times its median
     without them, and the server's memory stays.
 
-    Where the machine is so busy that harmless clients delay it as much, their frames are the measure.
+    Where the machine is so busy that clients whose frames are good delay it as much, it is compared with those: the
+    slowest of so few is a matter of chance, so it may take three times as long.
     """
     witness = await dial(attacked.url("/witness/"))
     await request(witness, "echo")
@@ -201,7 +202,7 @@ async def test_frames_that_fail(attacked: Server, attack: tuple[int, int, float]
                 attacking = asyncio.create_task(process.communicate(b"\n"))
                 slowest[kind] = max(await round_trips(witness, lambda attacking=attacking: not attacking.done()))
                 counts = (await attacking)[0].decode().strip()
-        attempts.append((slowest["failing"] / max(LIMIT * quiet, 2 * slowest["harmless"]), quiet, slowest, counts))
+        attempts.append((slowest["failing"] / max(LIMIT * quiet, 3 * slowest["harmless"]), quiet, slowest, counts))
         grown = max(grown, attacked.worker.memory_info().rss - before)
     await witness.close()
     worst, quiet, slowest, counts = sorted(attempts, key=lambda attempt: attempt[0])[ATTEMPTS // 2]

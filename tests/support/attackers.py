@@ -42,8 +42,8 @@ FRAMES = [
 ]
 """Frames that fail in different ways, each of which is dear where nothing bounds it."""
 
-HARMLESS = [b'{"event":"echo","ref":1}']
-"""What it takes to have such clients at all."""
+HARMLESS = [frame(f'{{"ignored":"{"x" * 64_000}"}}')]
+"""What it takes to serve such clients at all."""
 
 
 async def attack(port: int, kinds: list[bytes], frames: int, until: float, counts: dict[str, int]) -> None:

@@ -398,6 +398,14 @@ def test_what_the_schema_forbids_is_refused(model: type[Event], data: Any) -> No
         Catalog([model], []).decode(json.dumps({"event": model.__event__.name, "data": data}))  # type: ignore[union-attr]
 
 
+def test_where_an_error_is_within_an_alias_path() -> None:
+    """Errors of fields that are read from within an object say where, by the keys of that object."""
+    data = {"person": {"name": {"first": 1}, "places": [{}, {"city": "London"}], "age": 36}}
+    with pytest.raises(InvalidData) as caught:
+        Catalog([People], []).decode(json.dumps({"event": "people", "data": data}))
+    assert [error["loc"] for error in caught.value.errors] == [["person", "name", "first"]]
+
+
 def test_keys_that_are_sent() -> None:
     """Keys of every kind of enum are sent as the schema says."""
     event = Keys(

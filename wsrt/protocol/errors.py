@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails, PydanticKnownError
 from ..types import FieldError
 from .bounds import VISIT
 from .events import Event
+from .schema import Schema
 
 MAX_ERRORS = 20
 """Entries of one answer: a frame of 64 KiB can hold thousands of undeclared keys."""
@@ -74,7 +75,7 @@ def declared_names(model: type[BaseModel]) -> frozenset[str]:
     names = set(model.model_fields)
     for by_alias in (True, False):
         try:
-            schema = model.model_json_schema(by_alias=by_alias)
+            schema = model.model_json_schema(by_alias=by_alias, schema_generator=Schema)
         except (PydanticInvalidForJsonSchema, PydanticUserError):
             continue  # a type without JSON schema: its inner names stay unknown and are not shown
         names.update(_properties(schema))

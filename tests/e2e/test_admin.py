@@ -493,7 +493,7 @@ def test_hidden_pages_are_not_kept_up_to_date(browser: Browser, cluster: Cluster
     with page.expect_event("websocket") as opened:
         page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
         page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
-    assert opened.value.url.endswith("/ws/wsrt/admin/")
+    assert opened.value.url.endswith("/ws/wsrt/admin/?site=admin")
     expect(page.locator("#wsrt-live")).to_have_text("Live")
     context.close()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -442,6 +444,29 @@ def test_redis_py_without_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(AbstractConnection, "__init__", lambda self, host: None)
     assert pubsub.missing_features() == ["redis.asyncio.connection.AbstractConnection(protocol=)"]
+
+
+@pytest.mark.parametrize("kind", ["pubsub.RedisPubSubChannelLayer", "core.RedisChannelLayer"])
+async def test_instances_that_are_given_up(redis_server: RedisServer, settings: Any, kind: str) -> None:
+    """An instance that is given up stays neither in memory nor in the way that the loop is closed."""
+    settings.CHANNEL_LAYERS = {
+        "default": {"BACKEND": f"channels_redis.{kind}", "CONFIG": {"hosts": [redis_server.url]}}
+    }
+    loop: Any = asyncio.get_running_loop()
+    close = loop.close
+    gone = []
+    for _ in range(3):
+        layer = layer_of_loop("default")
+        await layer.group_send("room", {"type": "x"})
+        assert loop.close != close
+        await drop_layer("default", layer)
+        gone.append(weakref.ref(layer))
+        del layer
+    assert loop.close == close
+    gc.collect()
+    assert [reference() for reference in gone] == [None] * 3
+    client = Redis.from_url(redis_server.url)
+    await aeventually(lambda: len(client.client_list()) == 1)
 
 
 def test_closing_a_layer_twice() -> None:

@@ -18,7 +18,7 @@ from django.utils.module_loading import import_string
 
 from .exceptions import BackplaneUnavailable
 from .forks import after_fork_in_child
-from .pubsub import driven, is_pubsub
+from .pubsub import PubSubLayer, driven, is_pubsub
 
 LAYER_SECONDS = 5.0
 """How long the layer may take for anything but receiving."""
@@ -94,6 +94,22 @@ async def close_layer(layer: Layer) -> None:
         with contextlib.suppress(Exception):  # its connections are what is to be got rid of
             async with asyncio.timeout(LAYER_SECONDS):
                 await close()
+    _unwrap_loop(layer.layer if isinstance(layer, PubSubLayer) else layer)
+
+
+def _unwrap_loop(layer: object) -> None:
+    """
+    Take the layer's wrapper off the loop's close().
+
+    The layers of channels_redis wrap it at first use, and never undo that. During an outage of an hour thousands of
+    instances are made and given up: each would stay in memory, and closing the loop would exceed the depth of calls.
+    """
+    loop: Any = asyncio.get_running_loop()
+    function = getattr(loop.close, "__func__", None)
+    if inspect.isfunction(function):
+        wrapped = inspect.getclosurevars(function).nonlocals
+        if wrapped.get("proxy") is layer and "original_impl" in wrapped:
+            loop.close = wrapped["original_impl"]
 
 
 def drop_layer_soon(alias: str, layer: Layer) -> None:

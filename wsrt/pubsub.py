@@ -108,13 +108,16 @@ class PubSubLayer:
     ``group_add`` returns when Redis has the subscription. When a connection that subscribes is lost, ``receive`` raises
     ConnectionError once, after the messages that came before, and all groups must be added again.
 
+    Attributes:
+        layer: the instance that is driven.
+
     Raises:
         AttributeError, TypeError, ValueError: the layer isn't as it's known here.
     """
 
     def __init__(self, layer: Any) -> None:
         names = layer._get_layer()
-        self._layer = layer
+        self.layer = layer
         self._prefix: str = names.prefix
         self._name_of = names._get_group_channel_name
         self._places = {id(shard): place for place, shard in enumerate(names._shards)}
@@ -141,11 +144,11 @@ class PubSubLayer:
             ConnectionError: subscriptions were lost. Messages may be missing, and groups must be added again.
         """
         data = await self._mailboxes[channel].get()
-        return self._layer.deserialize(data)  # type: ignore[no-any-return]
+        return self.layer.deserialize(data)  # type: ignore[no-any-return]
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send to one channel, of whatever process."""
-        await self._shard(channel).publish(channel, self._layer.serialize(message))
+        await self._shard(channel).publish(channel, self.layer.serialize(message))
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel of this instance to a group; returns when Redis has confirmed the subscription."""
@@ -167,7 +170,7 @@ class PubSubLayer:
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Publish to a group; returns when Redis has taken the message."""
         name = self._name_of(group)
-        await self._shard(name).publish(name, self._layer.serialize(message))
+        await self._shard(name).publish(name, self.layer.serialize(message))
 
     async def check(self) -> None:
         """Return when every connection that is open has answered; raises what went wrong."""
@@ -177,7 +180,7 @@ class PubSubLayer:
         """Close all connections. The name is the layer's own."""
         self._groups.clear()
         await asyncio.gather(*(shard.close() for shard in self._shards))
-        self._layer._layers.pop(asyncio.get_running_loop(), None)
+        self.layer._layers.pop(asyncio.get_running_loop(), None)
 
     def take(self, name: bytes, data: bytes) -> Any:
         """Put a message into the mailboxes of a channel or group; return what to await before more is read."""

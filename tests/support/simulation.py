@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.eager import eager_task_factory
 from wsrt import layers
 from wsrt.pubsub import PubSubLayer
 
@@ -39,12 +40,14 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
 
 
-def simulate(work: Callable[[], Coroutine[Any, Any, None]], seed: int) -> None:
-    """Run a coroutine in a simulated loop, with the module random seeded."""
+def simulate(work: Callable[[], Coroutine[Any, Any, None]], seed: int, *, eager: bool = False) -> None:
+    """Run a coroutine in a simulated loop, with the module random seeded; ``eager`` starts tasks eagerly."""
     state = random.getstate()
     random.seed(seed)
     try:
         with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+            if eager:
+                runner.get_loop().set_task_factory(eager_task_factory)
             runner.run(work())
     finally:
         random.setstate(state)

@@ -20,7 +20,16 @@ from tests.support import simulation
 from tests.support.processes import RedisServer
 from tests.support.proxy import TcpProxy
 from tests.support.waiting import aeventually, eventually
-from wsrt import BackplaneUnavailable, checks, layers, pipeline, pubsub
+from wsrt import (
+    BackplaneUnavailable,
+    Event,
+    TypedEventConsumer,
+    checks,
+    layers,
+    pipeline,
+    publish_to_room,
+    pubsub,
+)
 from wsrt.backplane import Backplane
 from wsrt.delivery.ledger import ledger
 from wsrt.layers import ask, drop_layer, layer_of_loop
@@ -28,6 +37,15 @@ from wsrt.pipeline import BacklogFull, Pipeline
 from wsrt.pubsub import PubSubLayer
 
 Use = Callable[..., Any]
+
+
+class Said(Event, name="said"):
+    pass
+
+
+class Speaker(TypedEventConsumer):
+    namespace = "pubsub"
+    out_events = (Said,)
 
 
 @pytest_asyncio.fixture
@@ -332,6 +350,27 @@ def test_publication_that_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         await far.flush()
 
     simulation.simulate(run, 1)
+
+
+async def test_publishing_without_a_node(
+    redis_server: RedisServer, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no node watches over the connections, one that doesn't answer is given up by the publication it fails."""
+    backend = "channels_redis.pubsub.RedisPubSubChannelLayer"
+
+    def publish() -> None:
+        publish_to_room("a", Said(), namespace="pubsub", on_commit=False)
+
+    async with TcpProxy(redis_server.port) as proxy:
+        settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": {"hosts": [proxy.url]}}}
+        await asyncio.to_thread(publish)
+        monkeypatch.setattr(layers, "LAYER_SECONDS", 0.3)
+        proxy.blackhole()
+        with pytest.raises(BackplaneUnavailable, match="TimeoutError"):
+            await asyncio.to_thread(publish)
+        proxy.restore()
+        monkeypatch.undo()
+        await asyncio.to_thread(publish)
 
 
 async def test_connection_that_breaks(redis_server: RedisServer) -> None:

@@ -20,9 +20,16 @@ from wsrt.addresses import Connection, User
 from wsrt.control import adisconnect, apermissions_changed
 from wsrt.delivery.ledger import ledger
 from wsrt.exceptions import WrongContext
+from wsrt.presence import memory
 from wsrt.testing import Client, connect
 
 EXTENDED = ["wsrt.v1"]
+
+
+@pytest.fixture(autouse=True)
+def empty_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of tests before, whose loops are closed, are not counted."""
+    monkeypatch.setattr(memory, "_world", memory._World())
 
 
 class Card(BaseModel):
@@ -338,6 +345,7 @@ import django
 django.setup()
 from wsrt import presence
 from wsrt.exceptions import WrongContext
+from wsrt.presence import memory
 
 async def read():
     for reading in (presence.astats(), presence.acount("a"), presence.aonline([1]), presence.aconnections()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 import types
@@ -16,7 +17,7 @@ from wsrt import servers
 from wsrt.delivery.ledger import ledger
 from wsrt.delivery.transport import Transport
 from wsrt.servers import daphne, granian, hypercorn, missing_features, transport_of, uvicorn
-from wsrt.servers.features import is_installed, missing_of
+from wsrt.servers.features import has, is_installed, missing_of
 
 MODULES = [daphne, granian, hypercorn, uvicorn]
 
@@ -63,6 +64,23 @@ def test_features_of_a_class(owner: str) -> None:
 def test_missing_features() -> None:
     """What is not there is named; what is only read does not count."""
     assert missing_of({"made_up:Protocol": "conn writable borrowed"}) == ["Protocol.writable", "Protocol.borrowed"]
+
+
+class Unbounded(asyncio.Protocol):
+    """A protocol that ignores what the transport says of its buffer."""
+
+
+class Bounded(Unbounded):
+    def pause_writing(self) -> None:
+        """Stop writing."""
+
+
+@pytest.mark.parametrize(("kind", "missing"), [(Unbounded, ["Protocol.pause_writing"]), (Bounded, [])])
+def test_empty_callbacks(made_up: types.ModuleType, kind: type[Unbounded], missing: list[str]) -> None:
+    """A callback that a protocol only inherits from asyncio, where it does nothing, does not count."""
+    made_up.Protocol = kind  # type: ignore[attr-defined]
+    assert missing_of({"made_up:Protocol": "pause_writing"}) == missing
+    assert has(kind(), "pause_writing") is (missing == [])
 
 
 @pytest.mark.usefixtures("made_up")
@@ -119,7 +137,15 @@ def test_features_are_used(module: Any) -> None:
     used = set(re.findall(r"\w+", Path(module.__file__).read_text().partition('"""What is used here')[2]))
     named = {name for features in module.FEATURES.values() for names in features.values() for name in names.split()}
     # The methods behind a ``send``, which are never called by their names, and what a class is told by.
-    assert named - used <= {"app_send", "stream_send", "protocol_send", "handle_exit", "app_put", "asgi_send"}
+    assert named - used <= {
+        "app_send",
+        "stream_send",
+        "protocol_send",
+        "handle_exit",
+        "app_put",
+        "asgi_send",
+        "pause_writing",
+    }
 
 
 @pytest.mark.parametrize("package", ["no_such_server", "made.up"])

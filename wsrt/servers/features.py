@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import importlib.util
 import inspect
@@ -17,7 +18,13 @@ Features = Mapping[str, str]
 
 def has(owner: object, names: str) -> bool:
     """Return whether an object has all of some attributes, whose names are separated by spaces."""
-    return all(hasattr(owner, name) for name in names.split())
+    return all(hasattr(owner, name) and not _is_empty(type(owner), name) for name in names.split())
+
+
+def _is_empty(kind: Any, name: str) -> bool:
+    """Return whether a class has a callback of asyncio's only from BaseProtocol, where it does nothing."""
+    empty = getattr(asyncio.BaseProtocol, name, None)
+    return empty is not None and getattr(kind, name, None) is empty
 
 
 def is_installed(package: str) -> bool:
@@ -51,7 +58,7 @@ def missing_of(features: Features) -> list[str] | None:
         if owner is None:
             missing.append(f"{module_name}.{class_name}")
             continue
-        found = set(dir(owner)) | set(_set_by_methods(owner))
+        found = {name for name in dir(owner) if not _is_empty(owner, name)} | set(_set_by_methods(owner))
         missing += [f"{class_name or module_name}.{name}" for name in names.split() if name not in found]
     return missing
 

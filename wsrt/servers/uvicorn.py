@@ -18,7 +18,8 @@ from ..protocol.envelope import Frame
 from ..types import Send
 from .features import Features, has
 
-_QUEUE = "transport writable conn config scope ping_interval handle_ping handle_pong"
+# Without pause_writing nothing clears ``writable``: uvicorn before 0.52.1 buffers without bound with websockets-sansio.
+_QUEUE = "transport writable pause_writing conn config scope ping_interval handle_ping handle_pong"
 _SANSIO = "send_ping send_text data_to_send extensions state"
 _WSPROTO = "send events state"
 _EVENTS = "Ping TextMessage"

@@ -29,6 +29,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 async def baseline(server: Server) -> AsyncIterator[dict[str, Any]]:
     """What the process holds once its backplane is up; afterwards the same, and one hook each was called."""
     ws = await dial(server.url("/chat/warm/"))
+    # The node opens its connection for publishing with the first publication, and keeps it.
+    await send(ws, "say", room="warm", text="warm")
     await request(ws, "echo")
     await ws.close()
     await aeventually(lambda: _gone(server), "the first connection to be gone")

@@ -74,6 +74,7 @@ async def _gone(server: Server) -> bool:
 async def test_vanishes_in_handler(server: Server, baseline: dict[str, Any]) -> None:
     """A client that is cut off while a handler runs, whose send then raises on uvicorn, leaves nothing (S12, S43)."""
     ws = await dial(server.url("/chat/one/"))
+    await request(ws, "echo")
     await send(ws, "slow", ref="1", seconds=0.5)
     await send(ws, "say", room="one", text="after the client was gone")
     ws.transport.abort()
@@ -110,6 +111,7 @@ async def test_cancelled_handler(server: Server, baseline: dict[str, Any]) -> No
 async def test_endless_handler(server: Server, baseline: dict[str, Any]) -> None:
     """A handler that does not end is cancelled 5 s after its client left (S21)."""
     ws = await dial(server.url("/chat/five/"))
+    await request(ws, "echo")
     await send(ws, "slow", seconds=600)
     await ws.close()
 
@@ -117,6 +119,7 @@ async def test_endless_handler(server: Server, baseline: dict[str, Any]) -> None
 async def test_vanishes_while_sending(server: Server, baseline: dict[str, Any]) -> None:
     """A client that is cut off in the middle of a burst leaves nothing."""
     ws = await dial(server.url("/chat/six/"))
+    await request(ws, "echo")
     await send(ws, "burst", count=2000, size=2000)
     await receive(ws)
     ws.transport.abort()

@@ -180,12 +180,33 @@ ATTACKS = {"one client, 40 frames at once": (1, 40, 10.0), "ten clients at their
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 async def test_frames_that_fail(attacked: Server, attack: tuple[int, int, float]) -> None:
+    """Frames that fail in whatever way stop the server for no other client, and its memory stays."""
+    worst, grown = await measure(attacked, attack)
+    # Beside other tests a round trip takes a multiple at times; a server that stands still takes hundreds.
+    assert worst <= 10
+    assert grown < 32 * MEGABYTE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+async def test_frames_that_fail_and_nothing_else(attacked: Server, attack: tuple[int, int, float]) -> None:
     """
-    Frames that fail in whatever way delay no other client: its slowest round trip takes at most 20 times its median
-    without them, and the server's memory stays.
+    They delay no other client: its slowest round trip takes at most 20 times its median without them.
 
     Where the machine is so busy that clients whose frames are good delay it as much, it is compared with those: the
     slowest of so few is a matter of chance, so it may take three times as long.
+    """
+    worst, _ = await measure(attacked, attack)
+    assert worst <= 1
+
+
+async def measure(attacked: Server, attack: tuple[int, int, float]) -> tuple[float, int]:
+    """
+    Measure what frames that fail cost another client.
+
+    Returns:
+        The slowest round trip as a multiple of what is allowed, the median of some attempts; and the bytes by which
+        the server's memory grew.
     """
     witness = await dial(attacked.url("/witness/"))
     await request(witness, "echo")
@@ -212,8 +233,7 @@ async def test_frames_that_fail(attacked: Server, attack: tuple[int, int, float]
         f"{quiet * 1000:.2f} ms ({slowest['harmless'] / quiet:.1f} with harmless clients); {grown / MEGABYTE:.1f} MB "
         f"grown; {counts}",
     )
-    assert worst <= 1
-    assert grown < 32 * MEGABYTE
+    return worst, grown
 
 
 async def round_trips(witness: ClientConnection, more: Callable[[], bool]) -> list[float]:

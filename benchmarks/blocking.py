@@ -12,9 +12,9 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from wsrt.presence import redis
+from wsrt.presence.base import EVERYONE, Join, Leave, NodeFacts
 from wsrt.presence.redis import RedisPresence
-from wsrt.presence.store import EVERYONE, Join, Leave, NodeFacts
+from wsrt.presence.redis import store as module
 
 NODES = 4
 """Nodes over which members are spread."""
@@ -69,7 +69,7 @@ class Durations(NamedTuple):
         return cls(ordered[len(ordered) // 4], ordered[len(ordered) // 2], ordered[-1], command)
 
 
-SCRIPTS = {script.sha: script for script in redis.SCRIPTS}
+SCRIPTS = {script.sha: script for script in module.SCRIPTS}
 """By what Redis calls them."""
 
 
@@ -102,7 +102,7 @@ class Crowd:
     def __init__(self, store: RedisPresence, members: int) -> None:
         self.store = store
         self._members = members
-        self._compact = [f"compact{number}" for number in range(redis.OPERATIONS)]
+        self._compact = [f"compact{number}" for number in range(module.OPERATIONS)]
         self._many = [f"many{number}" for number in range(members // 5)]
 
     async def fill(self) -> None:
@@ -144,7 +144,7 @@ class Crowd:
     # Writing.
 
     async def _join_new_rooms(self, turn: int) -> None:
-        joins = [Join("new", f"{turn}.{n}{LONG_NAME}", n, f"user{n}", LARGE_DATA) for n in range(2 * redis.OPERATIONS)]
+        joins = [Join("new", f"{turn}.{n}{LONG_NAME}", n, f"user{n}", LARGE_DATA) for n in range(2 * module.OPERATIONS)]
         await self._apply("node2", joins)
         await self._apply("node2", [Leave(join.namespace, join.room, join.connection) for join in joins])
 

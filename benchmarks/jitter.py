@@ -17,12 +17,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from wsrt.clients.python.policy import Backoff, Ending, Reconnect, Timings
-from wsrt.clients.python.state import Reason
+from wsrt.clients.runtime.python.policy import Backoff, Ending, Reconnect, Timings
+from wsrt.clients.runtime.python.state import Reason
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs/assets/jitter.svg"
-TYPESCRIPT = ROOT / "tests/clients/typescript/build/wsrt/clients/typescript/backoff.js"
+TYPESCRIPT = ROOT / "tests/clients/typescript/build/wsrt/clients/runtime/typescript/backoff.js"
 
 CLIENTS = 10_000
 ATTEMPTS = 12

@@ -35,8 +35,9 @@ from rich.table import Table
 from benchmarks.blocking import Crowd, Durations
 from benchmarks.blocking import measure as measure_blocking
 from benchmarks.processes import redis as redis_server
-from wsrt.presence.redis import OPERATIONS, RedisPresence
-from wsrt.presence.store import EVERYONE, Join, Leave, NodeFacts
+from wsrt.presence.base import EVERYONE, Join, Leave, NodeFacts
+from wsrt.presence.redis import RedisPresence
+from wsrt.presence.redis.store import OPERATIONS
 
 RESULTS = Path(__file__).parent / "results"
 

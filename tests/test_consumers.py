@@ -35,8 +35,8 @@ from wsrt import (
     on,
 )
 from wsrt import addresses as to
-from wsrt.delivery.ledger import ledger
-from wsrt.node import current_node
+from wsrt.cluster.node import current_node
+from wsrt.metrics import ledger
 from wsrt.testing import RequestRefused, connect
 
 
@@ -623,7 +623,7 @@ async def test_failing_on_disconnect(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_endless_on_disconnect(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook that does not end is cancelled."""
-    monkeypatch.setattr("wsrt.pump.DISCONNECT_SECONDS", 0.01)
+    monkeypatch.setattr("wsrt.connection.lifecycle.DISCONNECT_SECONDS", 0.01)
 
     class Endless(Base):
         async def on_disconnect(self, closed: Closed) -> None:

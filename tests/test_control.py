@@ -34,7 +34,7 @@ from wsrt import (
 )
 from wsrt import addresses as to
 from wsrt.close_codes import Close
-from wsrt.delivery.ledger import ledger
+from wsrt.metrics import ledger
 from wsrt.testing import connect
 
 

@@ -39,10 +39,10 @@ from tests.support.waiting import aeventually
 from wsrt import TypedEventConsumer, close_codes, conf, presence, testing
 from wsrt.delivery.transport import Transport
 from wsrt.exceptions import ProtocolError
-from wsrt.presence import stores
+from wsrt.presence import backends
+from wsrt.presence.base import PresenceStore
 from wsrt.presence.cache import CachePresence
 from wsrt.presence.redis import RedisPresence
-from wsrt.presence.store import PresenceStore
 from wsrt.protocol.catalog import namespaces
 from wsrt.servers.daphne import DaphneTransport
 from wsrt.servers.granian import GranianTransport
@@ -605,7 +605,7 @@ def test_presence_options(store: type[PresenceStore]) -> None:
     parameters = inspect.signature(store).parameters.values()
     found = {each.name.upper(): each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
     if store is PresenceStore:
-        found |= {name: stores.option(name, False) for name in stores.OURS}
+        found |= {name: backends.option(name, False) for name in backends.OURS}
     else:
         del found["LEASE"]
     assert told.keys() == found.keys()

@@ -14,47 +14,12 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "wsrt"
 
 FLOORS: list[set[str]] = [
-    {"exceptions", "close_codes", "addresses", "realms", "types"},
+    {"exceptions", "close_codes", "addresses", "realms", "types", "metrics"},
     {"protocol"},
     {"delivery"},
-    {
-        "conf",
-        "tenants",
-        "signals",
-        "forks",
-        "greenlets",
-        "pipeline",
-        "pubsub",
-        "layers",
-        "memberships",
-        "backplane",
-        "wire",
-        "node",
-        "portal",
-        "publish",
-        "sending",
-        "presence",
-    },
-    {
-        "handlers",
-        "refusals",
-        "drf",
-        "threads",
-        "db",
-        "users",
-        "origin",
-        "channel",
-        "groups",
-        "hooks",
-        "commands",
-        "sync",
-        "attendance",
-        "worker",
-        "drain",
-        "pump",
-        "consumers",
-        "control",
-    },
+    {"conf", "tenants", "signals", "cluster", "presence"},
+    {"connection", "handlers"},
+    {"consumers", "publish", "control"},
     {
         "servers",
         "apps",
@@ -62,15 +27,16 @@ FLOORS: list[set[str]] = [
         "testing",
         "asgi",
         "admin",
-        "console",
+        "permissions",
         "routing",
         "doctor",
         "management",
+        "schema",
         "clients",
         "templatetags",
     },
 ]
-"""Words, protocol, delivery, processes, consumer, doors."""
+"""Words, protocol, delivery, cluster, connection, application, doors."""
 
 PURE: dict[str, set[str]] = {
     "protocol": {"asyncio", "time", "threading", "django", "channels", "channels_redis", "redis", "logging"},
@@ -153,7 +119,7 @@ def test_publishing_does_not_need_consumers() -> None:
             for path in MODULES:
                 if name_of(path) == word:
                     todo += own(path)
-    assert not seen & {"consumers", "pump", "handlers", "control"}
+    assert not seen & {"consumers", "connection", "handlers", "control"}
 
 
 def test_no_cycles() -> None:

@@ -30,10 +30,10 @@ from wsrt import (
     publish_to_audience,
     publish_to_room,
     publish_to_user,
-    sending,
 )
 from wsrt import addresses as to
-from wsrt.delivery.ledger import ledger
+from wsrt.cluster import sending
+from wsrt.metrics import ledger
 from wsrt.signals import publication_failed
 from wsrt.testing import capture_publications, connect
 
@@ -335,7 +335,7 @@ def test_layer_that_is_down(layer: FakeLayer) -> None:
 
 def test_layer_that_does_not_answer(layer: FakeLayer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer that says nothing is given up in time, and connected anew next time."""
-    monkeypatch.setattr("wsrt.layers.LAYER_SECONDS", 0.05)
+    monkeypatch.setattr("wsrt.cluster.layers.LAYER_SECONDS", 0.05)
     layer.gate.clear()
     with pytest.raises(BackplaneUnavailable, match="TimeoutError"):
         publish_to_room("a", News(), namespace="publishing", on_commit=False)

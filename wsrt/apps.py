@@ -40,12 +40,12 @@ class WsrtConfig(AppConfig):
 
     def get_model(self, model_name: str, require_ready: bool = True) -> Any:
         """
-        Return a model, as Django asks; also what stands in the place of one (see wsrt.console.realtime).
+        Return a model, as Django asks; also what stands in the place of one (see wsrt.permissions).
 
         Else ``remove_stale_contenttypes`` would take its content type for a left-over, and remove it together with all
         permissions that were given.
         """
-        from .console.realtime import Realtime
+        from .permissions import Realtime
 
         if model_name.lower() == Realtime._meta.model_name:
             return Realtime
@@ -53,7 +53,7 @@ class WsrtConfig(AppConfig):
 
     def _add_permissions(self) -> None:
         """Have ``migrate`` add our permissions whenever it has added those of Django's users."""
-        from .console.realtime import add_permissions
+        from .permissions import add_permissions
 
         # Not with this app as the sender: without models Django sends nothing for it.
         for app in apps.get_app_configs():

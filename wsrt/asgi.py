@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .close_codes import Close, CloseCode
-from .drain import close_at_exit, drain, is_draining
-from .pump import TRANSPORT
+from .connection.drain import close_at_exit, drain, is_draining
+from .connection.lifecycle import TRANSPORT
 from .servers import hook_shutdown, transport_of
 from .types import Message, Receive, Scope, Send
 

@@ -14,12 +14,12 @@ from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
 from .asgi import Runtime
+from .cluster.pubsub import missing_features as missing_features_of_pubsub
 from .conf import DEFAULTS, SHAPES, conf, problem_of
+from .presence.backends import make_store
+from .presence.base import PresenceStore
 from .presence.cache import CachePresence
-from .presence.store import PresenceStore
-from .presence.stores import make_store
 from .protocol.catalog import namespaces
-from .pubsub import missing_features as missing_features_of_pubsub
 from .servers import missing_features
 
 Check = Callable[..., list[CheckMessage]]

@@ -18,18 +18,18 @@ from pydantic import BaseModel
 from . import close_codes
 from .addresses import RESERVED, Audience, Connection, Everyone, Room, User, UserKey, user_key
 from .close_codes import Close, Closed
+from .cluster.node import current_node, note_server
+from .cluster.sending import prepare, send
 from .conf import conf, problem_of
+from .connection.lifecycle import Pump
+from .connection.sync import SyncMethods
+from .connection.users import is_signed_in, reload
 from .exceptions import DeclarationError, WrongContext
 from .handlers import Handler, check_habits, event_handlers, layer_handlers
-from .node import current_node, note_server
 from .protocol.catalog import Catalog, namespaces
 from .protocol.events import Event, meta
-from .pump import Pump
 from .realms import SEPARATOR, split_realm
-from .sending import prepare, send
-from .sync import SyncMethods
 from .types import Limits, OnViolation, Publication, Receive, Scope, Send
-from .users import is_signed_in, reload
 
 __all__ = ["TypedEventConsumer"]
 

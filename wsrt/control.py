@@ -7,10 +7,10 @@ from typing import Any
 
 from .addresses import CONTROL_GROUP, Audience, Room, User
 from .close_codes import DISCONNECTED, Close
+from .cluster.messages import CommandMessage
+from .cluster.sending import Outgoing, layer_aliases, require_no_loop, send, send_on_commit
 from .realms import NOT_GIVEN, Tenants
-from .sending import Outgoing, layer_aliases, require_no_loop, send, send_on_commit
 from .tenants import controlled_tenants
-from .wire import CommandMessage
 
 __all__ = [
     "aadd_to_room",

@@ -8,9 +8,9 @@ functions wait for the commit of a transaction; their async twins (with an ``a``
 from __future__ import annotations
 
 from .addresses import Audience, Everyone, Room, User
+from .cluster.sending import Outgoing, prepare, require_no_loop, send, send_on_commit
 from .protocol.events import Event
 from .realms import NOT_GIVEN, Tenant
-from .sending import Outgoing, prepare, require_no_loop, send, send_on_commit
 from .tenants import recipient_tenant
 from .types import Publication
 

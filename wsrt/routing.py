@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from .console.live import AdminConsumer
+from .admin.live import AdminConsumer
 
 __all__ = ["admin_urlpatterns"]
 

@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from django.test import AsyncClient
 from django.urls import reverse
 
-from wsrt.console import live
+from wsrt.admin import live
 
 MakeStaff = Callable[..., User]
 

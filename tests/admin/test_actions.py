@@ -22,10 +22,10 @@ from tests.chat.events import Said
 from tests.support.layer import FakeLayer, installed
 from wsrt import Event, RootEvent, TypedEventConsumer, close_codes
 from wsrt.addresses import Everyone, Room
-from wsrt.console.actions import _storable
-from wsrt.console.announcing import Problem, Wrong, purpose, read_event, skeleton
-from wsrt.console.realtime import ANNOUNCE, DISCONNECT, PERMISSIONS, VIEW
-from wsrt.console.targets import Target
+from wsrt.admin.actions import _storable
+from wsrt.admin.announcing import Problem, Wrong, purpose, read_event, skeleton
+from wsrt.admin.targets import Target
+from wsrt.permissions import ANNOUNCE, DISCONNECT, PERMISSIONS, VIEW
 from wsrt.testing import connect
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -232,7 +232,7 @@ async def test_log(operator: MakeOperator) -> None:
 
 async def test_long_log(operator: MakeOperator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long log comes in pages."""
-    monkeypatch.setattr("wsrt.console.views.ENTRIES", 1)
+    monkeypatch.setattr("wsrt.admin.views.ENTRIES", 1)
     root = await operator()
     for name in ("first", "second"):
         async with everybody(visitor(name)):

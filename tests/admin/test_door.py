@@ -18,12 +18,11 @@ from django.utils import translation
 from tests.admin.conftest import Operator, amake_user, text_of
 from tests.admin.test_pages import everybody, visitor
 from wsrt import close_codes
-from wsrt.admin import Realtime, RealtimeAdmin
-from wsrt.console import live, targets
-from wsrt.console.live import AdminConsumer
-from wsrt.console.pages import Overview, WatchOverview, WatchRooms
-from wsrt.console.realtime import ANNOUNCE, DISCONNECT, VIEW
-from wsrt.console.targets import Target
+from wsrt.admin import Realtime, RealtimeAdmin, live, targets
+from wsrt.admin.live import AdminConsumer
+from wsrt.admin.queries import Overview, WatchOverview, WatchRooms
+from wsrt.admin.targets import Target
+from wsrt.permissions import ANNOUNCE, DISCONNECT, VIEW
 from wsrt.testing import Client, connect
 
 pytestmark = [
@@ -234,7 +233,7 @@ async def test_superuser_as_target() -> None:
 async def test_too_many_superusers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there are more superusers than a command can leave out, operators disconnect single users only."""
     monkeypatch.setattr(targets, "MAX_SPARED", 1)
-    monkeypatch.setattr("wsrt.console.actions.MAX_SPARED", 1)
+    monkeypatch.setattr("wsrt.admin.actions.MAX_SPARED", 1)
     for name in ("root", "admin"):
         await sync_to_async(User.objects.create_superuser)(name)
     operator = await sign_in(await amake_user("eve", VIEW, DISCONNECT))

@@ -17,9 +17,9 @@ from tests.chat.consumers import HereConsumer
 from tests.support.waiting import aeventually
 from wsrt import apermissions_changed, close_codes
 from wsrt.addresses import user_key
-from wsrt.console import live, names, pages
-from wsrt.console.live import AdminConsumer
-from wsrt.console.pages import (
+from wsrt.admin import live, names, queries
+from wsrt.admin.live import AdminConsumer
+from wsrt.admin.queries import (
     Overview,
     Rooms,
     RoomShown,
@@ -32,8 +32,8 @@ from wsrt.console.pages import (
     WatchUser,
     WatchUsers,
 )
-from wsrt.console.realtime import ANNOUNCE, DISCONNECT, VIEW
-from wsrt.delivery.ledger import ledger
+from wsrt.metrics import ledger
+from wsrt.permissions import ANNOUNCE, DISCONNECT, VIEW
 from wsrt.protocol.events import Event
 from wsrt.routing import admin_urlpatterns
 from wsrt.testing import Client, RequestRefused, connect
@@ -323,8 +323,8 @@ async def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_long_data() -> None:
     """What a member shows is cut where it is long."""
-    assert len(pages.as_text({"text": "x" * 4000})) == pages.DATA_CHARACTERS + 1
-    assert pages.as_text(None) == ""
+    assert len(queries.as_text({"text": "x" * 4000})) == queries.DATA_CHARACTERS + 1
+    assert queries.as_text(None) == ""
 
 
 async def test_slow_store(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,8 +363,8 @@ async def test_names_are_asked_for_once(django_assert_num_queries: Any) -> None:
         user = User.objects.create_superuser("root")
         found = names.Names(user)
         keys = (str(user.pk), "999999", "x", "9" * 30, "a\0b")
-        rows = [pages.UserRow(user_id=key, connections=1) for key in keys]
-        rows.append(pages.UserRow(user_id=None, connections=1))
+        rows = [queries.UserRow(user_id=key, connections=1) for key in keys]
+        rows.append(queries.UserRow(user_id=None, connections=1))
         with django_assert_num_queries(1):
             found.put(rows)
             found.put(rows)

@@ -18,8 +18,8 @@ from django.test import Client as Browser
 
 from tests.admin.conftest import MakeOperator, make_user, page
 from tests.chat.consumers import ChatConsumer, HereConsumer
-from wsrt.console import names, pages
-from wsrt.console.realtime import PERMISSIONS, VIEW
+from wsrt.admin import names, queries
+from wsrt.permissions import PERMISSIONS, VIEW
 from wsrt.presence import access
 from wsrt.testing import Client, capture_publications, connect
 
@@ -238,7 +238,7 @@ async def test_no_consumers(operator: MakeOperator, monkeypatch: pytest.MonkeyPa
     async def nothing() -> list[str]:
         return []
 
-    monkeypatch.setattr("wsrt.console.views.shown_namespaces", nothing)
+    monkeypatch.setattr("wsrt.admin.views.shown_namespaces", nothing)
     root = await operator()
     async with everybody(visitor("lobby")):
         assert "Nobody is in a room." in await root.see("rooms")
@@ -247,7 +247,7 @@ async def test_no_consumers(operator: MakeOperator, monkeypatch: pytest.MonkeyPa
 
 async def test_paging(operator: MakeOperator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long lists come in pages; the pages together have everybody."""
-    monkeypatch.setattr(pages, "SHOWN", 5)
+    monkeypatch.setattr(queries, "SHOWN", 5)
     root = await operator()
     async with everybody(*(visitor(f"room {number}", f"user {number}") for number in range(12))):
         for name, field in (("rooms", "rooms"), ("users", "users")):

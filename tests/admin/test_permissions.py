@@ -18,8 +18,8 @@ from django.urls import include, path, reverse
 
 from tests.admin.conftest import make_user, page
 from wsrt.admin import Realtime, RealtimeAdmin
-from wsrt.console.realtime import ANNOUNCE, DISCONNECT, PERMISSIONS, VIEW, add_permissions
-from wsrt.console.targets import Target
+from wsrt.admin.targets import Target
+from wsrt.permissions import ANNOUNCE, DISCONNECT, PERMISSIONS, VIEW, add_permissions
 
 pytestmark = pytest.mark.django_db
 

@@ -19,10 +19,10 @@ from tests.admin.conftest import make_user, page
 from tests.chat.consumers import ChatConsumer
 from tests.schema.consumers import EveryTypeConsumer
 from wsrt import TypedEventConsumer, close_codes
-from wsrt.clients import description
-from wsrt.clients.asyncapi import message_key
-from wsrt.console.realtime import ANNOUNCE, VIEW
+from wsrt.permissions import ANNOUNCE, VIEW
 from wsrt.protocol.catalog import Namespaces
+from wsrt.schema import description
+from wsrt.schema.asyncapi import message_key
 
 pytestmark = pytest.mark.django_db
 

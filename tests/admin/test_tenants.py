@@ -8,8 +8,8 @@ from tests.admin.conftest import MakeOperator, page
 from tests.admin.test_pages import links, rows
 from tests.test_tenants import DESK, HALL, dial, red_blue_none, registered, texts
 from wsrt import close_codes
-from wsrt.console.realtime import VIEW
-from wsrt.console.targets import Target
+from wsrt.admin.targets import Target
+from wsrt.permissions import VIEW
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures(registered.__name__)]
 

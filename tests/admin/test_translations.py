@@ -18,7 +18,7 @@ from django.utils.translation import ngettext
 
 from scripts.translations import PASSING, examine, languages, source, up_to_date
 from tests.admin.conftest import make_user, page
-from wsrt.console.realtime import PERMISSIONS
+from wsrt.permissions import PERMISSIONS
 
 Catalog = dict[str | tuple[str, int], str]
 

@@ -10,8 +10,8 @@ from tests.chat import consumers, tasks
 from tests.chat.publishing import publish_as
 from wsrt import addresses as to
 from wsrt import disconnect, permissions_changed, remove_from_room
-from wsrt.delivery.ledger import ledger
-from wsrt.node import nodes
+from wsrt.cluster.node import nodes
+from wsrt.metrics import ledger
 
 
 def publish(request: HttpRequest, kind: str, target: str) -> HttpResponse:

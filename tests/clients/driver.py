@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, RootModel
 
-RUNTIME = Path(__file__).resolve().parents[2] / "wsrt/clients/python"
+RUNTIME = Path(__file__).resolve().parents[2] / "wsrt/clients/runtime/python"
 
 
 def load_runtime() -> types.ModuleType:

@@ -13,9 +13,9 @@ import pytest
 
 from tests.chat.consumers import ChatConsumer
 from tests.clients.toolchain import BUNDLERS, FOLDER, install, node_command, run
-from wsrt.clients.description import ConsumerEntry, describe
 from wsrt.clients.generate import typescript
 from wsrt.clients.generate.files import write
+from wsrt.schema.description import ConsumerEntry, describe
 
 TSC = str(FOLDER / "node_modules/.bin/tsc")
 ESBUILD = str(FOLDER / "node_modules/.bin/esbuild")

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.clients.scripted import Peer, ScriptedServer
-from wsrt.clients.python import (
+from wsrt.clients.runtime.python import (
     Client,
     ConnectionLost,
     Disconnected,

@@ -12,7 +12,7 @@ import pytest
 
 from tests.clients.toolchain import CORE, PLAIN, RUNTIME, sizes
 from tests.support.processes import ROOT
-from wsrt.clients.python import Client, ClientError, Limits, State, Timings, errors
+from wsrt.clients.runtime.python import Client, ClientError, Limits, State, Timings, errors
 
 PAGE = (ROOT / "docs/reference/clients.md").read_text()
 

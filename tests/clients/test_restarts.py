@@ -14,7 +14,7 @@ import pytest
 from tests.clients.toolchain import compiled
 from tests.support.processes import Server
 from tests.support.report import note
-from wsrt.clients.python import Client, ClientError, Incoming, Outgoing, Sends, State, Timings
+from wsrt.clients.runtime.python import Client, ClientError, Incoming, Outgoing, Sends, State, Timings
 
 pytestmark = pytest.mark.servers
 

@@ -21,17 +21,15 @@ from pathlib import Path
 from wsrt import close_codes
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNTIME = ROOT / "wsrt/clients/typescript"
+RUNTIME = ROOT / "wsrt/clients/runtime/typescript"
 FOLDER = ROOT / "tests/clients/typescript"
 BUNDLERS = ROOT / "tests/clients/bundlers"
 BUILD = FOLDER / "build"
 COMPILED = BUILD / "tests/clients/typescript"
 STATIC = ROOT / "wsrt/static/wsrt/client.js"
-STATIC_TYPES = ROOT / "wsrt/clients/javascript/wsrt.d.ts"
+STATIC_TYPES = ROOT / "wsrt/clients/runtime/javascript/wsrt.d.ts"
 
-BANNER = (
-    "/* wsrt: client for browsers, from wsrt/clients/typescript. Made by tests/clients/toolchain.py: do not edit. */"
-)
+BANNER = "/* wsrt's client for browsers, made by tests/clients/toolchain.py from wsrt/clients/runtime/typescript. */"
 
 PLAIN = 'export * from "./index.js"; export * from "./store.js";'
 """What projects without a bundler get; hooks for React are of no use to them."""

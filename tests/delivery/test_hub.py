@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from wsrt import addresses as to
 from wsrt.addresses import AnyOf, Audience, Expression
-from wsrt.delivery.connection import Connection
 from wsrt.delivery.hub import REMEMBERED, Hub
+from wsrt.delivery.subscriber import Connection
 from wsrt.protocol.envelope import Frame
 
 

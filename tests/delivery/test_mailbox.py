@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from wsrt.delivery import mailbox as module
-from wsrt.delivery.ledger import ledger
 from wsrt.delivery.mailbox import Mailbox
+from wsrt.metrics import ledger
 
 
 async def turn() -> None:

@@ -17,12 +17,12 @@ from tests.support.eager import eager_task_factory
 from wsrt import close_codes
 from wsrt.addresses import Everyone
 from wsrt.delivery import outbox as module
-from wsrt.delivery.connection import Connection
 from wsrt.delivery.hub import CORK_AFTER, CORK_SECONDS, TURN, Hub
-from wsrt.delivery.ledger import ledger
 from wsrt.delivery.outbox import Outbox
+from wsrt.delivery.subscriber import Connection
+from wsrt.delivery.timer_wheel import TimerWheel
 from wsrt.delivery.transport import Writer
-from wsrt.delivery.wheel import TimerWheel
+from wsrt.metrics import ledger
 from wsrt.protocol.envelope import Frame
 
 

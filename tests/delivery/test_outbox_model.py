@@ -17,8 +17,8 @@ from tests.protocol.test_session import LIMITS
 from tests.support.eager import eager_task_factory
 from wsrt import close_codes
 from wsrt.delivery.outbox import Outbox
+from wsrt.delivery.timer_wheel import TimerWheel
 from wsrt.delivery.transport import Writer
-from wsrt.delivery.wheel import TimerWheel
 from wsrt.protocol.envelope import Frame
 
 MANY = 1_000

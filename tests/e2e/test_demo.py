@@ -18,9 +18,9 @@ from tests.support import commands, report
 from tests.support.browser import chromium
 from tests.support.frames import Frames, Seen
 from tests.support.processes import ROOT, Process, free_port, is_listening
-from wsrt.clients.asyncapi import json_schema
-from wsrt.clients.description import describe
-from wsrt.console.live import AdminConsumer
+from wsrt.admin.live import AdminConsumer
+from wsrt.schema.asyncapi import json_schema
+from wsrt.schema.description import describe
 
 pytestmark = pytest.mark.browser
 

@@ -15,10 +15,10 @@ from django.core.management import CommandError, call_command
 
 from tests.chat.consumers import ChatConsumer, HereConsumer
 from tests.management.conftest import Run
-from wsrt.node import current_node
+from wsrt.cluster.node import current_node
 from wsrt.presence import access
+from wsrt.presence.base import EVERYONE, Join, NodeFacts
 from wsrt.presence.memory import MemoryPresence
-from wsrt.presence.store import EVERYONE, Join, NodeFacts
 from wsrt.testing import Client, connect
 
 PLAYED = "0" * 24

@@ -14,8 +14,8 @@ from django.conf import settings
 
 
 async def run(store_settings: dict[str, object], namespace: str, users: list[str]) -> None:
-    from wsrt.presence.store import Join, NodeFacts
-    from wsrt.presence.stores import make_store
+    from wsrt.presence.backends import make_store
+    from wsrt.presence.base import Join, NodeFacts
 
     store = make_store(store_settings)
     node = NodeFacts(f"node-{os.getpid()}", {"pid": os.getpid()})

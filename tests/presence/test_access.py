@@ -10,11 +10,11 @@ import pytest
 
 from tests.support.waiting import aeventually
 from wsrt import presence
-from wsrt.delivery.ledger import ledger
+from wsrt.metrics import ledger
 from wsrt.presence import access, memory
+from wsrt.presence.backends import store_of_loop
+from wsrt.presence.base import Change, Join, NodeFacts, StoreUnavailable
 from wsrt.presence.memory import MemoryPresence
-from wsrt.presence.store import Change, Join, NodeFacts, StoreUnavailable
-from wsrt.presence.stores import store_of_loop
 
 
 class Slow(MemoryPresence):

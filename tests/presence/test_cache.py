@@ -27,13 +27,7 @@ from django.test.utils import override_settings
 
 from tests.support.processes import ROOT, RedisServer
 from tests.support.waiting import aeventually, eventually
-from wsrt.presence import cache, cache_books, cache_reader
-from wsrt.presence.cache import CachePresence
-from wsrt.presence.cache_books import Book, Head
-from wsrt.presence.cache_reader import Books, Lease
-from wsrt.presence.cache_shelf import Access, Shelf, Turn
-from wsrt.presence.contract import PresenceStoreContract
-from wsrt.presence.store import (
+from wsrt.presence.base import (
     EVERYONE,
     BadCursor,
     Change,
@@ -46,6 +40,13 @@ from wsrt.presence.store import (
     PresenceStore,
     StoreUnavailable,
 )
+from wsrt.presence.cache import CachePresence, reader
+from wsrt.presence.cache import documents as layout
+from wsrt.presence.cache import store as module
+from wsrt.presence.cache.documents import Book, Head
+from wsrt.presence.cache.executor import Access, Shelf, Turn
+from wsrt.presence.cache.reader import Books, Lease
+from wsrt.presence.contract import PresenceStoreContract
 
 LOCMEM = {
     "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
@@ -122,7 +123,7 @@ class TestSmallPages(PresenceStoreContract):
 
     @pytest.fixture(autouse=True)
     def use(self, locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(cache_books, "PAGE", 100)
+        monkeypatch.setattr(layout, "PAGE", 100)
 
     async def make_store(self, lease: float = 30.0) -> PresenceStore:
         return CachePresence(lease=lease)
@@ -172,13 +173,13 @@ class Cabinet:
         return {key: self.documents[key] for key in keys if key in self.documents}
 
 
-def read(documents: Mapping[str, str], where: Any = cache_books.WHOLE) -> Mapping[str, Any]:
+def read(documents: Mapping[str, str], where: Any = layout.WHOLE) -> Mapping[str, Any]:
     return Books.read(Cabinet(documents), {"b": where}).entries.get("b", {})  # type: ignore[arg-type]
 
 
 def test_book(monkeypatch: pytest.MonkeyPatch) -> None:
     """A book is one document while it is small, then many of a bounded size; a change writes one and the head."""
-    monkeypatch.setattr(cache_books, "PAGE", 500)
+    monkeypatch.setattr(layout, "PAGE", 500)
     book, documents = Book("b"), dict[str, str]()
     book.put("k", 1)
     assert written(book, documents, [1]) == 1
@@ -199,13 +200,13 @@ def test_book(monkeypatch: pytest.MonkeyPatch) -> None:
     book.put("key7", "other")
     assert written(book, documents, [500]) == 1
     assert written(book, documents, [501]) == 1
-    assert read(documents, cache_books.Points(["key7", "nobody"]))["key7"] == "other"
-    assert len(read(documents, cache_books.Points(["key7"]))) < 100
+    assert read(documents, layout.Points(["key7", "nobody"]))["key7"] == "other"
+    assert len(read(documents, layout.Points(["key7"]))) < 100
 
 
 def test_book_that_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A book that has become small is one document again, and nothing is left of its pages; nor of an empty one."""
-    monkeypatch.setattr(cache_books, "PAGE", 500)
+    monkeypatch.setattr(layout, "PAGE", 500)
     book, documents = Book("b"), dict[str, str]()
     for number in range(500):
         book.put(f"key{number}", number)
@@ -224,7 +225,7 @@ def test_book_that_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_book_that_is_laid_out_anew_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever read the head of before and does not find its pages reads the head again."""
-    monkeypatch.setattr(cache_books, "PAGE", 500)
+    monkeypatch.setattr(layout, "PAGE", 500)
     book, before, after = Book("b"), dict[str, str](), dict[str, str]()
     for number in range(100):
         book.put(f"key{number}", number)
@@ -240,16 +241,16 @@ def test_book_that_is_laid_out_anew_while_it_is_read(monkeypatch: pytest.MonkeyP
             self.documents = after
             return found
 
-    books = Books.read(Turning(before), {"b": cache_books.WHOLE})  # type: ignore[arg-type]
+    books = Books.read(Turning(before), {"b": layout.WHOLE})  # type: ignore[arg-type]
     assert len(books.entries["b"]) == 500
     lost = {key: text for key, text in after.items() if not key.endswith(".3")}
     cabinet = Cabinet(lost)
-    books = Books.read(cabinet, {"b": cache_books.WHOLE})  # type: ignore[arg-type]
+    books = Books.read(cabinet, {"b": layout.WHOLE})  # type: ignore[arg-type]
     assert 300 < len(books.entries["b"]) < 500
-    assert cabinet.gets == 2 * cache_reader.REREADS
+    assert cabinet.gets == 2 * reader.REREADS
     emptied = Turning(before)
     after.clear()
-    assert Books.read(emptied, {"b": cache_books.WHOLE}).heads == {}  # type: ignore[arg-type]
+    assert Books.read(emptied, {"b": layout.WHOLE}).heads == {}  # type: ignore[arg-type]
 
 
 # The shelf.
@@ -413,7 +414,7 @@ async def test_only_what_was_touched_is_written(
     make: Callable[..., CachePresence], locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of many rooms, and of a large one, only what has changed is written."""
-    monkeypatch.setattr(cache_books, "PAGE", 500)
+    monkeypatch.setattr(layout, "PAGE", 500)
     store = make()
     node = await begin(store)
     await store.apply(node, [Join("n", f"r{number}", 1, "ada") for number in range(50)])
@@ -435,7 +436,7 @@ async def test_nothing_is_left(
     make: Callable[..., CachePresence], locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rooms that were emptied leave no documents behind, nor does a node that was taken out."""
-    monkeypatch.setattr(cache_books, "PAGE", 500)
+    monkeypatch.setattr(layout, "PAGE", 500)
     store = make()
     node = await begin(store)
     joins = [Join("n", room, number, f"u{number}", None, '"x"') for room in ("r", EVERYONE) for number in range(300)]
@@ -502,7 +503,7 @@ async def test_evicted_documents(
     make: Callable[..., CachePresence], locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever document is lost, the next heartbeat writes it again, and only that."""
-    monkeypatch.setattr(cache_books, "PAGE", 300)
+    monkeypatch.setattr(layout, "PAGE", 300)
     store, reader = make(), make()
     node = await begin(store)
     joins = [Join("n", room, number, f"u{number}", None, '"x"') for room in ("r", EVERYONE) for number in range(40)]
@@ -543,15 +544,15 @@ async def test_documents_do_not_expire(make: Callable[..., CachePresence], monke
 
 async def test_many_documents_to_look_at(make: Callable[..., CachePresence], monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat looks at documents for a while only, and the next one goes on there."""
-    monkeypatch.setattr(cache, "LOOK", 10)
-    monkeypatch.setattr(cache, "WRITE", 7)
+    monkeypatch.setattr(module, "LOOK", 10)
+    monkeypatch.setattr(module, "WRITE", 7)
     store, reader = make(lease=30), make()
     node = await begin(store)
     await store.apply(node, [Join("n", f"r{number}", 1, "ada") for number in range(95)])
     caches["default"].clear()
     # A clock by which each look takes three seconds of the seven that there are.
     clock = itertools.count(0, 3)
-    monkeypatch.setattr(cache, "time", SimpleNamespace(time=time.time, monotonic=lambda: next(clock)))
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=time.time, monotonic=lambda: next(clock)))
     seen = []
     while not seen or seen[-1] < 95:
         assert (await store.beat(NodeFacts(node, {}))).is_alive
@@ -564,7 +565,7 @@ async def test_many_documents_to_look_at(make: Callable[..., CachePresence], mon
 
 async def test_pages_are_exact(make: Callable[..., CachePresence], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is on two pages, and the last page knows that it is."""
-    monkeypatch.setattr(cache_books, "PAGE", 200)
+    monkeypatch.setattr(layout, "PAGE", 200)
     store, other = make(), make()
     for presence, name in ((store, "a"), (other, "b")):
         await begin(presence, name)
@@ -587,7 +588,7 @@ async def test_random_life(
     make: Callable[..., CachePresence], locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever nodes do, die of and lose: after a heartbeat of each, readers see what is true."""
-    monkeypatch.setattr(cache_books, "PAGE", 200)
+    monkeypatch.setattr(layout, "PAGE", 200)
     dice = random.Random(5)
     reader = make()
     places = [("n", "r"), ("n", "s"), ("m", "r"), ("n", EVERYONE)]
@@ -698,7 +699,7 @@ async def test_readers_look_for_new_nodes_when_there_are_some(
     for _ in range(5):
         assert len(await reader.nodes()) == 1
     assert scans == 1
-    monkeypatch.setattr(cache_reader, "SCAN_SECONDS", 0)
+    monkeypatch.setattr(reader, "SCAN_SECONDS", 0)
     await begin(make(), "b")
     assert len(await reader.nodes()) == 2
     scans = 0
@@ -754,7 +755,7 @@ async def test_reaper_that_dies(
     make: Callable[..., CachePresence], locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a reaper that died has not told, another one tells, once the claim has ended; and nothing is left."""
-    monkeypatch.setattr(cache, "ROOMS", 10)
+    monkeypatch.setattr(module, "ROOMS", 10)
     store, one, two = make(), make(), make()
     node = await begin(store)
     await store.apply(node, [Join("n", f"r{number}", 1, "ada", details='"x"') for number in range(95)])
@@ -778,7 +779,7 @@ async def test_reaper_that_is_late(
     make: Callable[..., CachePresence], locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reaper whose claim another one has got leaves it the rest."""
-    monkeypatch.setattr(cache, "ROOMS", 10)
+    monkeypatch.setattr(module, "ROOMS", 10)
     store, late = make(), make()
     node = await begin(store)
     await store.apply(node, [Join("n", f"r{number}", 1, "ada") for number in range(30)])

@@ -17,13 +17,10 @@ from django.core.cache import caches
 
 from tests.support.processes import RedisServer
 from wsrt import TypedEventConsumer
-from wsrt.delivery.connection import Connection
-from wsrt.node import current_node
+from wsrt.cluster.node import current_node
+from wsrt.delivery.subscriber import Connection
 from wsrt.presence import memory, redis
-from wsrt.presence.cache import CachePresence
-from wsrt.presence.memory import MemoryPresence
-from wsrt.presence.redis import RedisPresence
-from wsrt.presence.store import (
+from wsrt.presence.base import (
     EVERYONE,
     Beat,
     Change,
@@ -34,8 +31,11 @@ from wsrt.presence.store import (
     PresenceStore,
     StoreUnavailable,
 )
+from wsrt.presence.cache import CachePresence
+from wsrt.presence.memory import MemoryPresence
+from wsrt.presence.redis import RedisPresence
+from wsrt.presence.roster import RoomView, Watcher
 from wsrt.presence.tracker import Tracker
-from wsrt.presence.views import RoomView, Watcher
 
 HOUR = 3600.0
 

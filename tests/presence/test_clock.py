@@ -11,9 +11,9 @@ from freezegun import freeze_time
 from tests.support.processes import RedisServer
 from tests.support.waiting import aeventually
 from wsrt import TypedEventConsumer, presence
+from wsrt.presence.base import Count, Join, Leave, NodeFacts
 from wsrt.presence.memory import MemoryPresence
 from wsrt.presence.redis import RedisPresence
-from wsrt.presence.store import Count, Join, Leave, NodeFacts
 from wsrt.testing import Client, connect
 
 FUTURE = "2040-02-29"

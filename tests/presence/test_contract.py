@@ -11,11 +11,11 @@ from django.core.cache import caches
 from tests.presence.servers import ClusterServer
 from tests.support.processes import RedisServer
 from wsrt.presence import memory
+from wsrt.presence.base import PresenceStore
 from wsrt.presence.cache import CachePresence
 from wsrt.presence.contract import PresenceStoreContract
 from wsrt.presence.memory import MemoryPresence
 from wsrt.presence.redis import RedisPresence
-from wsrt.presence.store import PresenceStore
 
 
 class TestMemory(PresenceStoreContract):

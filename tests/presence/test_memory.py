@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from wsrt.presence import memory
+from wsrt.presence.base import EVERYONE, Change, Count, Fenced, Join, Leave, NodeFacts
 from wsrt.presence.memory import MemoryPresence
-from wsrt.presence.store import EVERYONE, Change, Count, Fenced, Join, Leave, NodeFacts
 
 
 @pytest.fixture(autouse=True)

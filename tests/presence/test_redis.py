@@ -16,10 +16,7 @@ from redis.exceptions import DataError
 
 from tests.presence.servers import ClusterServer
 from tests.support.processes import RedisServer
-from wsrt.presence import redis, redis_reader
-from wsrt.presence.redis import RedisPresence
-from wsrt.presence.redis_keys import Keys, place_of
-from wsrt.presence.store import (
+from wsrt.presence.base import (
     EVERYONE,
     BadCursor,
     Change,
@@ -31,6 +28,9 @@ from wsrt.presence.store import (
     NodeFacts,
     StoreUnavailable,
 )
+from wsrt.presence.redis import RedisPresence, reader
+from wsrt.presence.redis import store as module
+from wsrt.presence.redis.keys import Keys, place_of
 
 NASTY = [
     "a",
@@ -370,7 +370,7 @@ async def test_index_that_was_lost_with_the_lease(store: RedisPresence, monkeypa
     run = store._run
 
     async def dying(script: Any, *args: Any) -> Any:
-        if script is redis.INDEX:
+        if script is module.INDEX:
             await lapse(store, "n1")
         return await run(script, *args)
 
@@ -384,19 +384,19 @@ async def test_rooms_that_were_left(store: RedisPresence, monkeypatch: pytest.Mo
     await store.apply("n1", [Leave("chat", "a", 1), Leave("chat", "b", 1), Join("chat", "b", 1, "ada")])
     await store.beat(NodeFacts("n1", {}))
     assert len(await store._ask("HGETALL", store._keys.index("n1"))) == 3
-    monkeypatch.setattr(redis, "IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "IDLE_SECONDS", -1.0)
     await store.beat(NodeFacts("n1", {}))
     assert set(await store._ask("HGETALL", store._keys.index("n1"))) == {"4.chatb", "4.chatc"}
 
 
 async def test_room_that_is_joined_while_it_is_taken_out(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat between a join and its answer does not take the room out of the index."""
-    monkeypatch.setattr(redis, "IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "IDLE_SECONDS", -1.0)
     await store.apply("n1", [Join("chat", "a", 1, "ada"), Leave("chat", "a", 1)])
     run = store._run
 
     async def slow(script: Any, *args: Any) -> Any:
-        if script is redis.APPLY:
+        if script is module.APPLY:
             await store.beat(NodeFacts("n1", {}))
         return await run(script, *args)
 
@@ -407,12 +407,12 @@ async def test_room_that_is_joined_while_it_is_taken_out(store: RedisPresence, m
 
 async def test_heartbeat_that_arrives_late(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat that Redis carries out late does not take out a room that was joined meanwhile."""
-    monkeypatch.setattr(redis, "IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "IDLE_SECONDS", -1.0)
     await store.apply("n1", [Join("chat", "a", 1, "ada"), Leave("chat", "a", 1)])
     run = store._run
 
     async def late(script: Any, *args: Any) -> Any:
-        if script is redis.BEAT:
+        if script is module.BEAT:
             await store.apply("n1", [Join("chat", "a", 1, "ada")])
         return await run(script, *args)
 
@@ -427,7 +427,7 @@ async def test_many_rooms_that_were_left(store: RedisPresence, monkeypatch: pyte
         rooms = [str(number) for number in range(start, start + 500)]
         await store.apply("n1", [Join("chat", room, 1, "ada") for room in rooms])
         await store.apply("n1", [Leave("chat", room, 1) for room in rooms if room != "77"])
-    monkeypatch.setattr(redis, "IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "IDLE_SECONDS", -1.0)
     await store.beat(NodeFacts("n1", {}))
     assert set(await store._ask("HGETALL", store._keys.index("n1"))) == {"4.chat77"}
     assert set(store._nodes["n1"].rooms) == {"4.chat77"}
@@ -438,13 +438,13 @@ async def test_heartbeat_without_an_answer(
     store: RedisPresence, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
 ) -> None:
     """Rooms of a heartbeat whose answer is lost leave the index with the next one, but those that were joined again."""
-    monkeypatch.setattr(redis, "IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "IDLE_SECONDS", -1.0)
     await store.apply("n1", [Join("chat", room, 1, "ada") for room in "abc"])
     await store.apply("n1", [Leave("chat", room, 1) for room in "abc"])
     run = store._run
 
     async def lossy(script: Any, *args: Any) -> Any:
-        if script is redis.BEAT:
+        if script is module.BEAT:
             if is_carried_out:
                 await run(script, *args)
             raise StoreUnavailable("lost")
@@ -623,7 +623,7 @@ async def test_pages_of_connections(store: RedisPresence) -> None:
 
 async def test_pages_of_members(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages bring each member that stays, while others come and go."""
-    monkeypatch.setattr(redis_reader, "BULK", 50)
+    monkeypatch.setattr(reader, "BULK", 50)
     await store.apply("n1", [Join("chat", "a", n, f"u{n}", f'"{n}"') for n in range(1000)])
     await store.apply("n1", [Join("chat", "a", 5000)])
     found: dict[str | None, str | None] = {}
@@ -643,7 +643,7 @@ async def test_pages_of_members(store: RedisPresence, monkeypatch: pytest.Monkey
 
 async def test_search_among_members(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """Members are found by any part of their id, whatever the case; guests have none."""
-    monkeypatch.setattr(redis_reader, "BULK", 50)
+    monkeypatch.setattr(reader, "BULK", 50)
     await store.apply("n1", [Join("chat", "a", n, f"User{n}") for n in range(1000)])
     await store.apply("n1", [Join("chat", "a", 2000), Join("chat", "a", 2001, "ÉMILE*", '"é"')])
     assert (await store.members("chat", "a", search="émile*")).items == (MemberRecord("ÉMILE*", 1, '"é"'),)
@@ -653,9 +653,9 @@ async def test_search_among_members(store: RedisPresence, monkeypatch: pytest.Mo
 
 async def test_search_that_finds_little(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search looks at so many members a page, and goes on with the next one."""
-    monkeypatch.setattr(redis_reader, "BULK", 10)
-    monkeypatch.setattr(redis_reader, "PAGE", 10)
-    monkeypatch.setattr(redis_reader, "SCANS", 2)
+    monkeypatch.setattr(reader, "BULK", 10)
+    monkeypatch.setattr(reader, "PAGE", 10)
+    monkeypatch.setattr(reader, "SCANS", 2)
     await store.apply("n1", [Join("chat", "a", n, f"u{n}") for n in range(600)])
     await store.apply("n1", [Join("chat", f"{n:03}", n, f"u{n}") for n in range(100)])
     page: Any = await store.members("chat", "a", search="u599")
@@ -705,7 +705,7 @@ async def test_pages_of_rooms(store: RedisPresence) -> None:
 
 async def test_search_among_rooms(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rooms are found by any part of their name, whatever the case, in pages of the size that was asked for."""
-    monkeypatch.setattr(redis_reader, "PAGE", 20)
+    monkeypatch.setattr(reader, "PAGE", 20)
     await store.apply("n1", [Join("chat", f"Room-{n:03}", 1, "ada") for n in range(100)])
     assert [room.room for room in (await store.rooms("chat", search="OM-042")).items] == ["Room-042"]
     first = await store.rooms("chat", search="-01", limit=4)

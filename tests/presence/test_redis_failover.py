@@ -13,9 +13,9 @@ from tests.presence.servers import MasterServer, ReplicaServer, SentinelServer, 
 from tests.support.processes import RedisServer, free_port
 from tests.support.proxy import TcpProxy
 from tests.support.waiting import aeventually
+from wsrt.presence.base import Count, Join, NodeFacts, StoreUnavailable
 from wsrt.presence.redis import RedisPresence
-from wsrt.presence.redis_link import CONNECTIONS
-from wsrt.presence.store import Count, Join, NodeFacts, StoreUnavailable
+from wsrt.presence.redis.link import CONNECTIONS
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ from hypothesis.stateful import (
 
 from tests.support.processes import RedisServer
 from tests.support.report import note
-from wsrt.presence import redis
+from wsrt.presence.base import EVERYONE, UNSAID, Change, Count, Fenced, Join, Leave, MemberRecord, NodeFacts, Word
 from wsrt.presence.redis import RedisPresence
-from wsrt.presence.store import EVERYONE, UNSAID, Change, Count, Fenced, Join, Leave, MemberRecord, NodeFacts, Word
+from wsrt.presence.redis import store as module
 
 T = TypeVar("T")
 
@@ -425,7 +425,7 @@ def server() -> Iterator[RedisServer]:
 def test_model(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts, members and connections are the truth, and so is what was built of the changes alone."""
     # Rooms leave the index with the next heartbeat, so that they come and go in it.
-    monkeypatch.setattr(redis, "IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "IDLE_SECONDS", -1.0)
     monkeypatch.setattr(Presence, "server", server, raising=False)
     seen.clear()
     # The same in each run; with WSRT_EXPLORE, another one each time, as long as one likes.

@@ -9,7 +9,7 @@ import pytest
 
 from wsrt import Event, TypedEventConsumer, on, presence
 from wsrt.checks import check_settings
-from wsrt.presence.stores import is_shared, make_store
+from wsrt.presence.backends import is_shared, make_store
 from wsrt.testing import connect
 
 MEMORY = "wsrt.presence.memory.MemoryPresence"

@@ -10,11 +10,11 @@ import pytest
 
 from tests.support.waiting import aeventually
 from wsrt import presence
-from wsrt.delivery.ledger import ledger
-from wsrt.node import Node, current_node
+from wsrt.cluster.node import Node, current_node
+from wsrt.metrics import ledger
 from wsrt.presence import memory, tracker
+from wsrt.presence.base import Beat, Change, Fenced, Join, Leave, MemberRecord, NodeFacts, StoreUnavailable
 from wsrt.presence.memory import MemoryPresence
-from wsrt.presence.store import Beat, Change, Fenced, Join, Leave, MemberRecord, NodeFacts, StoreUnavailable
 from wsrt.presence.tracker import Tracker
 
 LEASE = 0.3

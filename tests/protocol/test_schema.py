@@ -26,11 +26,11 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from wsrt import Event, TypedEventConsumer, on
-from wsrt.clients.description import describe
 from wsrt.exceptions import InvalidData, InvalidFrame
 from wsrt.protocol.catalog import Catalog
 from wsrt.protocol.envelope import encode
 from wsrt.protocol.schema import Schema, without_words
+from wsrt.schema.description import describe
 from wsrt.testing import connect
 
 
@@ -254,7 +254,7 @@ def test_fields_that_are_left_out_at_times() -> None:
 @pytest.mark.parametrize("name", ["discriminator", "default", "const"])
 def test_properties_with_names_of_keywords(name: str) -> None:
     """A property may be called as a keyword is."""
-    from wsrt.clients.asyncapi import asyncapi, json_schema
+    from wsrt.schema.asyncapi import asyncapi, json_schema
 
     description = describe([OddWordsConsumer])
     for document in (asyncapi(description, title="T", version="1"), json_schema(description)):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.chat.consumers import ChatConsumer
-from wsrt.clients.description import describe
 from wsrt.clients.generate.files import MARK, Changes, ForeignFile, compare, header, write
+from wsrt.schema.description import describe
 
 TEXT = header(describe([ChatConsumer]), "//")
 FILES = {"index.ts": TEXT, "runtime/client.ts": TEXT}

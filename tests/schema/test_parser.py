@@ -14,10 +14,10 @@ from tests.clients import toolchain
 from tests.clients.generate.consumers import CafeConsumer, MailConsumer, NewsConsumer
 from tests.schema.consumers import EveryTypeConsumer
 from tests.support.commands import manage
-from wsrt.clients.asyncapi import asyncapi
-from wsrt.clients.description import describe
-from wsrt.clients.text import to_json, to_yaml
-from wsrt.console.live import AdminConsumer
+from wsrt.admin.live import AdminConsumer
+from wsrt.schema.asyncapi import asyncapi
+from wsrt.schema.description import describe
+from wsrt.schema.text import to_json, to_yaml
 
 
 def errors(*files: Path) -> list[list[list[str]]]:

@@ -16,9 +16,9 @@ from tests.chat.consumers import ChatConsumer, HereConsumer
 from tests.schema.consumers import EveryTypeConsumer
 from wsrt import TypedEventConsumer
 from wsrt.asgi import with_runtime
-from wsrt.clients.description import describe
 from wsrt.clients.generate.patterns import patterns
-from wsrt.clients.routes import parameters_of, path_of, routes
+from wsrt.schema.description import describe
+from wsrt.schema.routes import parameters_of, path_of, routes
 
 TwinConsumer = type("ChatConsumer", (TypedEventConsumer,), {"namespace": "twin", "__module__": "twins"})
 

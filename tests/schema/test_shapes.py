@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter
 
-from wsrt.clients.description import ConsumerEntry, describe
 from wsrt.clients.generate.shapes import (
     Anything,
     Choice,
@@ -27,6 +26,7 @@ from wsrt.clients.generate.shapes import (
     snake,
     vocabulary,
 )
+from wsrt.schema.description import ConsumerEntry, describe
 
 from .consumers import EveryTypeConsumer
 

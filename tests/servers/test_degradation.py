@@ -16,8 +16,8 @@ import wsproto.events  # noqa: F401
 from tests.support.client import closed, dial, receive, request, send
 from tests.support.processes import Server
 from wsrt import close_codes, servers
-from wsrt.delivery.ledger import ledger
 from wsrt.delivery.transport import Transport
+from wsrt.metrics import ledger
 from wsrt.servers import daphne, granian, hypercorn, transport_of, uvicorn
 
 

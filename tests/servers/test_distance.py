@@ -19,9 +19,9 @@ from tests.support.processes import RedisServer, Server
 from tests.support.proxy import TcpProxy
 from tests.support.waiting import aeventually
 from wsrt import BackplaneUnavailable
-from wsrt.backplane import Backplane
-from wsrt.delivery.ledger import ledger
-from wsrt.layers import ask, drop_layer, layer_of_loop
+from wsrt.cluster.backplane import Backplane
+from wsrt.cluster.layers import ask, drop_layer, layer_of_loop
+from wsrt.metrics import ledger
 
 pytestmark = pytest.mark.servers
 

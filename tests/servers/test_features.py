@@ -14,8 +14,8 @@ import pytest
 from tests.support import versions
 from tests.support.report import note
 from wsrt import servers
-from wsrt.delivery.ledger import ledger
 from wsrt.delivery.transport import Transport
+from wsrt.metrics import ledger
 from wsrt.servers import daphne, granian, hypercorn, missing_features, transport_of, uvicorn
 from wsrt.servers.features import has, is_installed, missing_of
 

@@ -23,7 +23,7 @@ from tests.support.client import dial, receive, send
 from tests.support.processes import ROOT, RedisServer, Server, is_listening
 from tests.support.waiting import aeventually
 from wsrt import presence
-from wsrt.presence import stores
+from wsrt.presence import backends
 
 pytestmark = pytest.mark.servers
 
@@ -67,7 +67,7 @@ def cluster(settings: Any) -> Iterator[Cluster]:
 @pytest_asyncio.fixture(autouse=True)
 async def closed_stores() -> AsyncIterator[None]:
     yield
-    await stores.close_stores()
+    await backends.close_stores()
 
 
 class Watching:
@@ -335,4 +335,4 @@ async def test_idle_cost(settings: Any) -> None:
 def test_option_of_no_store() -> None:
     """An option that the store does not have is an error that names it."""
     with pytest.raises(TypeError, match="colour"):
-        stores.make_store({"BACKEND": "wsrt.presence.redis.RedisPresence", "OPTIONS": {"COLOUR": 1}})
+        backends.make_store({"BACKEND": "wsrt.presence.redis.RedisPresence", "OPTIONS": {"COLOUR": 1}})

@@ -12,7 +12,7 @@ from typing import Any
 
 from channels.layers import channel_layers
 
-from wsrt.backplane import PROBE
+from wsrt.cluster.backplane import PROBE
 
 
 class FakeLayer:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.support.eager import eager_task_factory
-from wsrt import layers
-from wsrt.pubsub import PubSubLayer
+from wsrt.cluster import layers
+from wsrt.cluster.pubsub import PubSubLayer
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):

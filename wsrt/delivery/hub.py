@@ -10,8 +10,8 @@ from typing import Any
 from ..addresses import AnyOf, Audience, Everyone, Expression, Room, User, UserKey
 from ..addresses import Connection as ConnectionAddress
 from ..protocol.envelope import Frame
-from .connection import Connection
 from .outbox import Outbox
+from .subscriber import Connection
 from .withheld import Withheld
 
 Members = dict[Connection, None]

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from .ledger import ledger
+from ..metrics import ledger
 from .tasks import start_task
 
 T = TypeVar("T")

@@ -22,13 +22,13 @@ from typing import Any
 
 from ..addresses import Audience
 from ..close_codes import Close
+from ..metrics import ledger
 from ..protocol.envelope import Frame
 from ..types import Limits, Send
-from .ledger import ledger
-from .step import Step, is_plain
+from .eager import Step, is_plain
 from .tasks import start_task
+from .timer_wheel import TimerWheel
 from .transport import Writer
-from .wheel import TimerWheel
 
 CLOSE_SECONDS = 5.0
 """How long a close waits for what is queued before it."""

@@ -12,10 +12,10 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 
+from ..cluster.layers import Layer, drop_layer, is_local, layer_of_loop
+from ..cluster.pubsub import is_pubsub
 from ..conf import conf
-from ..layers import Layer, drop_layer, is_local, layer_of_loop
 from ..protocol.catalog import namespaces
-from ..pubsub import is_pubsub
 from .finding import Finding, ok, warning
 
 TRIPS = 5

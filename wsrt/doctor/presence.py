@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 
 from .. import __version__
+from ..cluster.layers import is_local
 from ..conf import conf
-from ..layers import is_local
-from ..presence.store import NodeRecord, PresenceStore
-from ..presence.stores import make_store
+from ..presence.backends import make_store
+from ..presence.base import NodeRecord, PresenceStore
 from .finding import Finding, ok, told, warning
 from .layers import aliases
 

@@ -85,7 +85,7 @@ def _presence_options(location: str, options: Mapping[str, Any]) -> dict[str, An
     """Return how presence reaches its Redis. Raises ValueError where it can't: the part on presence says why."""
     if not options.get("SENTINELS"):
         return {"address": location}
-    from ..presence.redis_target import RedisTarget
+    from ..presence.redis.target import RedisTarget
 
     target = RedisTarget(
         location,
@@ -150,7 +150,7 @@ async def _connected(host: Host) -> AsyncIterator[Any]:
     from channels_redis.utils import create_pool
     from redis import asyncio as aioredis
 
-    from ..presence import redis_target
+    from ..presence.redis import target
 
     if "target" in host.options:
         connection = host.options["target"].connect()
@@ -159,7 +159,7 @@ async def _connected(host: Host) -> AsyncIterator[Any]:
     try:
         yield connection
     finally:
-        await redis_target.close(connection)
+        await target.close(connection)
 
 
 async def _skew(redis: Any) -> float:

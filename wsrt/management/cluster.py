@@ -8,10 +8,10 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from ..cluster.sending import deaf_layer
 from ..exceptions import BackplaneUnavailable, TenantRequired, WrongContext, WsrtError
-from ..presence.store import StoreUnavailable
+from ..presence.base import StoreUnavailable
 from ..realms import NOT_GIVEN, Tenant
-from ..sending import deaf_layer
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from ..protocol.catalog import namespaces as known_namespaces
 from ..realms import NOT_GIVEN, Tenant, includes, realm_of, split_realm
 from ..tenants import tenant_of_call
 from .access import open_store, run
-from .store import EVERYONE, BadCursor, ConnectionRecord, Count, NodeRecord, StoreUnavailable
+from .base import EVERYONE, BadCursor, ConnectionRecord, Count, NodeRecord, StoreUnavailable
 
 __all__ = [
     "BadCursor",

@@ -11,16 +11,16 @@ from typing import Any, TypeVar
 
 from django.core import mail
 
-from .. import portal
 from ..addresses import parts_of
-from ..delivery.ledger import ledger
+from ..cluster import background_loop
+from ..cluster.node import is_server, nodes
+from ..cluster.sending import require_no_loop
 from ..delivery.tasks import start_task
 from ..exceptions import WrongContext
-from ..node import is_server, nodes
-from ..sending import require_no_loop
+from ..metrics import ledger
 from .announce import messages_of, tell
-from .store import EVERYONE, PresenceStore, StoreUnavailable
-from .stores import is_shared, store_of_loop
+from .backends import is_shared, store_of_loop
+from .base import EVERYONE, PresenceStore, StoreUnavailable
 from .tracker import forget_lost, lost_nodes
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ def run(twin: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) 
     """
     require_no_loop(f"presence.{twin.__name__}")
     _require_connections()
-    return portal.portal.run(twin(*args, **kwargs))
+    return background_loop.portal.run(twin(*args, **kwargs))
 
 
 async def open_store() -> PresenceStore:

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..addresses import Room
-from ..delivery.ledger import ledger
+from ..cluster.layers import is_local
+from ..cluster.messages import PresenceMessage
+from ..cluster.node import nodes
+from ..cluster.sending import Outgoing, layer_alias, send
 from ..exceptions import BackplaneUnavailable
-from ..layers import is_local
-from ..node import nodes
+from ..metrics import ledger
 from ..protocol.catalog import namespaces
 from ..realms import split_realm
-from ..sending import Outgoing, layer_alias, send
-from ..wire import PresenceMessage
-from .store import EVERYONE, Change, PresenceStore
+from .base import EVERYONE, Change, PresenceStore
 
 
 def messages_of(changes: Iterable[Change]) -> Iterator[PresenceMessage]:

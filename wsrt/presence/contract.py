@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 from unittest import SkipTest
 
-from .store import (
+from .base import (
     EVERYONE,
     UNSAID,
     BadCursor,

@@ -10,9 +10,8 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
-from ..forks import after_fork_in_child
-from .paging import page_of
-from .store import (
+from ..cluster.forks import after_fork_in_child
+from .base import (
     EVERYONE,
     UNSAID,
     Beat,
@@ -31,6 +30,7 @@ from .store import (
     Snapshot,
     Word,
 )
+from .paging import page_of
 
 Place = tuple[str, str]
 """Namespace and room."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from .store import BadCursor, Page
+from .base import BadCursor, Page
 
 T = TypeVar("T")
 

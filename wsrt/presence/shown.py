@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from .store import MemberRecord
+from .base import MemberRecord
 
 
 def is_told(before: MemberRecord, now: MemberRecord) -> bool:

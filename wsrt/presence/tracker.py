@@ -21,16 +21,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from ..delivery.ledger import ledger
+from ..cluster.forks import after_fork_in_child
+from ..cluster.messages import PresenceMessage
+from ..cluster.node import Node, current_node
 from ..delivery.tasks import start_task
-from ..forks import after_fork_in_child
-from ..node import Node, current_node
-from ..wire import PresenceMessage
+from ..metrics import ledger
 from .announce import messages_of, tell
-from .store import Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
-from .stores import option, store_of_loop
+from .backends import option, store_of_loop
+from .base import Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
+from .roster import RoomView, Watcher
 from .timespan import TimeSpan
-from .views import RoomView, Watcher
 
 Place = tuple[str, str]
 """Realm and room."""

@@ -12,8 +12,8 @@ import contextlib
 import threading
 from typing import Any
 
-from ..delivery.ledger import ledger
 from ..delivery.transport import Transport
+from ..metrics import ledger
 from ..types import Send
 from . import daphne, granian, hypercorn, uvicorn
 from .features import is_installed, missing_of

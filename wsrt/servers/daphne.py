@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ..connection.drain import drain, hurry, is_hurried
 from ..delivery.transport import Transport, Writer
-from ..drain import drain, hurry, is_hurried
 from ..types import Message, Send
 from .features import Features, has
 

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ..connection.drain import drain, hurry
 from ..delivery.tasks import start_task
 from ..delivery.transport import Transport
-from ..drain import drain, hurry
 from ..types import Message, Receive, Send
 from .features import Features, has
 

@@ -6,9 +6,9 @@ import asyncio
 import weakref
 from typing import Any
 
+from ..connection.drain import drain
 from ..delivery.tasks import start_task
 from ..delivery.transport import Transport
-from ..drain import drain
 from ..types import Send
 from .features import Features, has
 

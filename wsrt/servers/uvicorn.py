@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..connection.drain import drain, hurry
 from ..delivery.tasks import start_task
 from ..delivery.transport import Transport, Writer
-from ..drain import drain, hurry
 from ..protocol.envelope import Frame
 from ..types import Send
 from .features import Features, has

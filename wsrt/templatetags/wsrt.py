@@ -20,7 +20,7 @@ from django.urls import get_script_prefix
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from ..clients.routes import path_of
+from ..schema.routes import path_of
 
 register = template.Library()
 

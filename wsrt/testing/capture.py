@@ -12,10 +12,10 @@ from django.db import connections
 from django.test import TestCase
 
 from ..addresses import Audience, Room, User
+from ..cluster.messages import PublishMessage
+from ..cluster.sending import Outgoing, observers
 from ..protocol.events import Event
 from ..realms import NOT_GIVEN, Tenant, split_realm
-from ..sending import Outgoing, observers
-from ..wire import PublishMessage
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 from pydantic_core import from_json, to_json
 
 from ..close_codes import MAX_REASON_BYTES, Close, is_sendable
+from ..cluster.node import current_node
+from ..connection.lifecycle import Pump
 from ..consumers import TypedEventConsumer
 from ..delivery.tasks import start_task
-from ..node import current_node
 from ..presence.tracker import known_tracker
 from ..protocol.envelope import MAX_FRAME_BYTES
 from ..protocol.events import Event, meta
-from ..pump import Pump
 from ..types import FieldError, Message
 from .waiting import SECONDS, soon, until
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tests.clients.toolchain import FOLDER, ToolFailed, install, run
 from wsrt import TypedEventConsumer
-from wsrt.clients.description import describe
 from wsrt.clients.generate import javascript, typescript
 from wsrt.clients.generate.files import write
+from wsrt.schema.description import describe
 
 PROGRAMS = Path(__file__).parent / "programs"
 

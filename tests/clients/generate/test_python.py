@@ -23,7 +23,6 @@ from tests.clients.generate.test_table import TYPE, fields
 from tests.schema.consumers import EveryTypeConsumer
 from tests.support.processes import ROOT
 from wsrt import TypedEventConsumer
-from wsrt.clients.description import describe
 from wsrt.clients.generate import python
 from wsrt.clients.generate.files import write
 from wsrt.clients.generate.python import literals
@@ -47,6 +46,7 @@ from wsrt.clients.generate.shapes import (
     Struct,
     TupleOf,
 )
+from wsrt.schema.description import describe
 
 from .compiler import PROGRAMS
 from .consumers import CafeConsumer, IndexConsumer, MailConsumer, NewsConsumer, OddConsumer

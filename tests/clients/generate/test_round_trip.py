@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from django.test import override_settings
 import tests.clients.generate.asgi as asgi
-from wsrt.clients.description import describe
+from wsrt.schema.description import describe
 from wsrt.clients.generate import python, typescript
 from wsrt.clients.generate.files import write
 with override_settings(ASGI_APPLICATION="tests.clients.generate.asgi.application"):

@@ -9,7 +9,6 @@ import pytest
 
 from tests.chat.consumers import ChatConsumer
 from tests.clients.toolchain import install, run
-from wsrt.clients.description import ConsumerEntry, describe
 from wsrt.clients.generate import javascript, typescript
 from wsrt.clients.generate.notes import notes
 from wsrt.clients.generate.shapes import (
@@ -31,6 +30,7 @@ from wsrt.clients.generate.typescript.client import Client
 from wsrt.clients.generate.typescript.names import RUNTIME, exported, files, local, runtime_names
 from wsrt.clients.generate.typescript.text import comment, key, literal
 from wsrt.clients.generate.typescript.types import Types
+from wsrt.schema.description import ConsumerEntry, describe
 
 NASTY = ("*/ x", "/", "**/", "* /", "a\n/b", "\u2028*/\u2029", "//", "*\\/", "\r\n*/", "a\x00b", "\ud800", "/*", "*\n/")
 

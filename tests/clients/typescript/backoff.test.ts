@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Backoff } from "../../../wsrt/clients/typescript/backoff.js";
+import { Backoff } from "../../../wsrt/clients/runtime/typescript/backoff.js";
 import { World } from "./support.js";
 
 const TIMINGS = {

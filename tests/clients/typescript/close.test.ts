@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { reconnectFor, type Reconnect } from "../../../wsrt/clients/typescript/close.js";
-import { CLOSES } from "../../../wsrt/clients/typescript/closes.js";
+import { reconnectFor, type Reconnect } from "../../../wsrt/clients/runtime/typescript/close.js";
+import { CLOSES } from "../../../wsrt/clients/runtime/typescript/closes.js";
 import { World } from "./support.js";
 
 /** What a client with random() = 1 does after its first close; null: nothing. */

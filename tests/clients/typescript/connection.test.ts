@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ConnectionError } from "../../../wsrt/clients/typescript/errors.js";
-import { byteLength, socketUrl } from "../../../wsrt/clients/typescript/environment.js";
+import { ConnectionError } from "../../../wsrt/clients/runtime/typescript/errors.js";
+import { byteLength, socketUrl } from "../../../wsrt/clients/runtime/typescript/environment.js";
 import { World } from "./support.js";
 
 test("it dials with the subprotocol and greets with its positions before the server does", () => {

@@ -13,7 +13,7 @@ import {
   type Presence,
   type Retry,
   type Timings,
-} from "../../../wsrt/clients/typescript/index.js";
+} from "../../../wsrt/clients/runtime/typescript/index.js";
 
 type Fields = Record<string, any>;
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { browserPage, type PageSignal } from "../../../wsrt/clients/typescript/page.js";
+import { browserPage, type PageSignal } from "../../../wsrt/clients/runtime/typescript/page.js";
 import { World } from "./support.js";
 
 test("offline gives the socket up", () => {

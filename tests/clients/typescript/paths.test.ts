@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { pathOf } from "../../../wsrt/clients/typescript/index.js";
+import { pathOf } from "../../../wsrt/clients/runtime/typescript/index.js";
 
 const refusal = (name: string, text: string) => (error: Error) => error.name === name && error.message.includes(text);
 

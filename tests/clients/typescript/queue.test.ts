@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ConnectionError, PayloadTooLargeError, QueueFullError } from "../../../wsrt/clients/typescript/errors.js";
+import { ConnectionError, PayloadTooLargeError, QueueFullError } from "../../../wsrt/clients/runtime/typescript/errors.js";
 import { World } from "./support.js";
 
 const QUEUE = { queue: true };

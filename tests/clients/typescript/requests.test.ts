@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { environment } from "../../../wsrt/clients/typescript/environment.js";
+import { environment } from "../../../wsrt/clients/runtime/typescript/environment.js";
 import {
   ConnectionError,
   PayloadTooLargeError,
@@ -9,7 +9,7 @@ import {
   QueueFullError,
   RequestError,
   TimeoutError,
-} from "../../../wsrt/clients/typescript/errors.js";
+} from "../../../wsrt/clients/runtime/typescript/errors.js";
 import { World } from "./support.js";
 
 test("a request is answered by the frame with its ref", async () => {

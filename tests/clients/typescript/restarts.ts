@@ -9,7 +9,7 @@ import { createInterface } from "node:readline";
 
 import { WebSocket as WsWebSocket } from "ws";
 
-import { Client } from "../../../wsrt/clients/typescript/index.js";
+import { Client } from "../../../wsrt/clients/runtime/typescript/index.js";
 
 const [, , url, count] = process.argv as unknown as [string, string, string, string];
 const TIMEOUT_MS = 5000;

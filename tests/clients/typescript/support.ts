@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 
-import { Client } from "../../../wsrt/clients/typescript/client.js";
-import type { Page, PageSignal } from "../../../wsrt/clients/typescript/page.js";
-import type { ClientOptions, Retry, Status, Timings } from "../../../wsrt/clients/typescript/types.js";
+import { Client } from "../../../wsrt/clients/runtime/typescript/client.js";
+import type { Page, PageSignal } from "../../../wsrt/clients/runtime/typescript/page.js";
+import type { ClientOptions, Retry, Status, Timings } from "../../../wsrt/clients/runtime/typescript/types.js";
 
 interface FakeTimer {
   readonly at: number;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { UnauthorizedError } from "../../../wsrt/clients/typescript/errors.js";
+import { UnauthorizedError } from "../../../wsrt/clients/runtime/typescript/errors.js";
 import { World } from "./support.js";
 
 /** A getToken that is answered by hand. */

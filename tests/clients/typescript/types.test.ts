@@ -2,7 +2,7 @@
 
 import { test } from "node:test";
 
-import { Client, type Socket, type SocketClass } from "../../../wsrt/clients/typescript/index.js";
+import { Client, type Socket, type SocketClass } from "../../../wsrt/clients/runtime/typescript/index.js";
 
 interface Said {
   text: string;

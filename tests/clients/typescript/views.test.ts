@@ -3,8 +3,8 @@ import { test } from "node:test";
 
 import type * as React from "react";
 
-import { hooks, type ReactLike } from "../../../wsrt/clients/typescript/react.js";
-import { eventStore, presenceStore, roomsStore, statusStore } from "../../../wsrt/clients/typescript/store.js";
+import { hooks, type ReactLike } from "../../../wsrt/clients/runtime/typescript/react.js";
+import { eventStore, presenceStore, roomsStore, statusStore } from "../../../wsrt/clients/runtime/typescript/store.js";
 import { World } from "./support.js";
 
 test("a store tells at once, then every change, until it is left", () => {

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..description import Description
+from ...schema.description import Description
 
 __all__ = ["MARK", "Changes", "ForeignFile", "compare", "description_hash", "header", "write"]
 

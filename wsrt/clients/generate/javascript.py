@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..description import Description
+from ...schema.description import Description
 from .files import header
 from .typescript.client import Client
 from .typescript.names import exported
@@ -12,7 +12,7 @@ from .typescript.text import literal
 
 __all__ = ["RUNTIME_TYPES", "generate"]
 
-RUNTIME_TYPES = Path(__file__).resolve().parents[1] / "javascript/wsrt.d.ts"
+RUNTIME_TYPES = Path(__file__).resolve().parents[1] / "runtime/javascript/wsrt.d.ts"
 """The types of the runtime: the static file has none."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from ..routes import PARAMETER, parameters_of
+from ...schema.routes import PARAMETER, parameters_of
 
 __all__ = ["patterns"]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from ...protocol.schema import BY_NAME, GIVEN
-from ..description import ConsumerEntry, EventEntry
+from ...schema.description import ConsumerEntry, EventEntry
 
 __all__ = [
     "Anything",

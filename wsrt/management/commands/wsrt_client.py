@@ -12,11 +12,11 @@ from typing import Any, get_args
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
-from ...clients.description import describe, known_consumers
 from ...clients.generate.files import Changes, ForeignFile, compare, write
 from ...clients.generate.typescript import Extension
-from ...clients.routes import client_name
 from ...consumers import TypedEventConsumer
+from ...schema.description import describe, known_consumers
+from ...schema.routes import client_name
 
 LANGUAGES = ("typescript", "javascript", "python")
 

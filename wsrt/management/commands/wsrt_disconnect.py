@@ -12,7 +12,7 @@ from ...close_codes import DISCONNECTED, Close
 from ...control import disconnect
 from ...exceptions import WrongContext
 from ...presence.access import is_connected, open_store, run
-from ...presence.store import EVERYONE, StoreUnavailable
+from ...presence.base import EVERYONE, StoreUnavailable
 from ...realms import ALL_TENANTS, AllTenants, includes
 from ...tenants import controlled_tenants
 from ..cluster import given_tenant, require_hearers, told

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...addresses import Audience, Room, User, UserKey
-from ...console.announcing import Wrong, events_of, read_event, skeleton
+from ...admin.announcing import Wrong, events_of, read_event, skeleton
 from ...protocol.catalog import namespaces
 from ...publish import publish_to_audience
 from ..cluster import given_tenant, require_hearers, told

@@ -10,9 +10,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
-from ...clients.asyncapi import asyncapi, json_schema
-from ...clients.description import describe
-from ...clients.text import to_json, to_yaml
+from ...schema.asyncapi import asyncapi, json_schema
+from ...schema.description import describe
+from ...schema.text import to_json, to_yaml
 
 
 class Command(BaseCommand):

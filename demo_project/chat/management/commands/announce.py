@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from demo_project.chat.announcing import announce
 from demo_project.chat.models import Room
-from wsrt.layers import is_local
+from wsrt.cluster.layers import is_local
 
 
 class Command(BaseCommand):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...description import Description
+from ....schema.description import Description
 from ..files import header
 from .client import Client
 from .index import FOLDER, index

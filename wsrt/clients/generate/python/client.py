@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...description import ConsumerEntry
-from ...routes import parameters_of
+from ....schema.description import ConsumerEntry
+from ....schema.routes import parameters_of
 from ..patterns import patterns
 from ..shapes import Message, Named, Reference, Struct, pascal, references, vocabulary
 from . import names

@@ -14,7 +14,7 @@ from .names import RUNTIME, by_kind
 
 __all__ = ["FOLDER", "index", "runtime_names"]
 
-FOLDER = Path(__file__).resolve().parents[2] / "python"
+FOLDER = Path(__file__).resolve().parents[2] / "runtime/python"
 """The sources of the runtime. They are read, not imported: who generates needs nothing of what they need."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from ...description import Description
+from ....schema.description import Description
 from ..files import header
 from .client import Client
 from .names import RUNTIME, exported, files

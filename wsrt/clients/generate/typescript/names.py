@@ -11,7 +11,7 @@ from ..shapes import Named, words
 
 __all__ = ["RUNTIME", "Fixed", "exported", "files", "local", "runtime_names"]
 
-RUNTIME = Path(__file__).resolve().parents[2] / "typescript"
+RUNTIME = Path(__file__).resolve().parents[2] / "runtime/typescript"
 """The folder of the runtime's sources."""
 
 

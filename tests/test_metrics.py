@@ -1,0 +1,42 @@
+"""The ledger."""
+
+from __future__ import annotations
+
+import pytest
+
+from wsrt.metrics import WINDOW, Ledger, quoted
+
+
+def test_counts_all_and_logs_once_a_window(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every entry counts; the log has one line a window, with how many there were (D7)."""
+    now = 1000.0
+    monkeypatch.setattr("wsrt.metrics.time.monotonic", lambda: now)
+    ledger = Ledger()
+    for _ in range(5):
+        ledger.count("lost", "lost %s", "it")
+    ledger.count("silent")
+    now += WINDOW
+    ledger.count("lost", "lost %s", "it")
+    assert ledger.snapshot() == {"lost": 6, "silent": 1}
+    assert [record.getMessage() for record in caplog.records] == [
+        "lost it",
+        "lost it (5 times since this was last logged)",
+    ]
+
+
+def test_forget_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """What was forgotten is logged again."""
+    ledger = Ledger()
+    for _ in range(2):
+        ledger.count("lost", "lost")
+        ledger.forget_logged()
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("value", ["\0" * 8000, ValueError("\0" * 8000), ["x" * 8000]])
+def test_quoted(value: object) -> None:
+    """What comes from outside is quoted in part, whatever becomes an escape; what is short is quoted as it is."""
+    assert len(quoted(value)) <= 203
+    assert quoted(value).endswith("...")
+    assert quoted("a\nb") == "'a\\nb'"
+    assert quoted("x" * 198) == repr("x" * 198)

@@ -1,0 +1,164 @@
+"""Announcements: an event that an operator writes by hand, checked like one of the application's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import inspect
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext as _
+from pydantic import ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+from pydantic_core import from_json
+
+from ..addresses import Audience, Room
+from ..cluster.sending import prepare
+from ..exceptions import WsrtError
+from ..protocol.catalog import namespaces
+from ..protocol.errors import field_errors
+from ..protocol.events import Event, meta
+from ..realms import split_realm
+
+MAX_DEPTH = 6
+"""How deep a skeleton goes: models may hold themselves."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong, and in which field: "" for the whole."""
+
+    what: str
+    where: str = ""
+
+
+class Wrong(Exception):
+    """
+    What was written is no such event.
+
+    Attributes:
+        problems: all that is wrong.
+    """
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+
+def events_of(namespace: str) -> dict[str, type[Event]]:
+    """Return what may be published to a namespace, or realm, by name; nothing where it is not known here."""
+    space = namespaces.get(split_realm(namespace)[0])
+    return dict(sorted(space.events.items())) if space is not None else {}
+
+
+def purpose(model: type[Event]) -> str:
+    """Return the first paragraph of an event's own docstring; "" where it has none."""
+    own = inspect.cleandoc(vars(model).get("__doc__") or "")
+    return " ".join(own.partition("\n\n")[0].split())
+
+
+def is_kept(model: type[Event]) -> bool:
+    """Return whether the event is kept in history, and so can go to one room only."""
+    return meta(model).history
+
+
+def skeleton(model: type[Event]) -> str:
+    """Return JSON of the shape that a model asks for, with a value in every field, to be written over."""
+    schema = json_schema(model)
+    return json.dumps(_value(schema, schema.get("$defs", {}), 0), indent=2, ensure_ascii=False)
+
+
+def json_schema(model: type[Event]) -> dict[str, Any]:
+    """Return the JSON schema of what a model takes; {} where it has none."""
+    try:
+        return model.model_json_schema(by_alias=True)
+    except (PydanticInvalidForJsonSchema, PydanticUserError):
+        return {}
+
+
+def read_event(namespace: str, name: str, text: str, audience: Audience) -> Event:
+    """
+    Return the event that somebody wrote as JSON, ready to be published to an audience.
+
+    Raises:
+        Wrong: it is not valid, cannot be sent, or goes to nobody of the kind.
+    """
+    model = events_of(namespace).get(name)
+    if model is None:
+        raise Wrong(Problem(_("No consumer of this namespace declares the event “%s”.") % name))
+    try:
+        data = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise Wrong(Problem(_("This is not JSON: %s.") % error)) from None
+    try:
+        # From the text, so that dates and bytes are read as they are from a client.
+        event = model.model_validate_json(text)
+    except ValidationError as error:
+        raise Wrong(*_problems(error, model, data)) from None
+    if is_kept(model) and not isinstance(audience, Room):
+        raise Wrong(Problem(_("“%s” is kept in history, and history belongs to rooms: send it to a room.") % name))
+    try:
+        prepare(audience, event, *split_realm(namespace))
+    except (WsrtError, TypeError, ValueError) as error:
+        raise Wrong(Problem(str(error))) from None
+    return event
+
+
+def _problems(error: ValidationError, model: type[Event], data: Any) -> list[Problem]:
+    found = field_errors(error, model, data, depth=0)
+    return [Problem(field["msg"], ".".join(map(str, field["loc"]))) for field in found]
+
+
+def _value(schema: Any, definitions: Mapping[str, Any], depth: int) -> Any:
+    """Return something of the shape that a schema describes."""
+    if not isinstance(schema, dict) or depth > MAX_DEPTH:
+        return None
+    if "$ref" in schema:
+        return _value(definitions.get(schema["$ref"].rpartition("/")[2]), definitions, depth + 1)
+    for given in ("default", "const"):
+        if given in schema:
+            return schema[given]
+    for several in ("examples", "enum"):
+        if schema.get(several):
+            return schema[several][0]
+    for several in ("anyOf", "oneOf", "allOf"):
+        if schema.get(several):
+            return _value(schema[several][0], definitions, depth)
+    match schema.get("type"):
+        case "object":
+            fields = schema.get("properties", {})
+            return {field: _value(inner, definitions, depth + 1) for field, inner in fields.items()}
+        case "array":
+            return [_value(inner, definitions, depth + 1) for inner in schema.get("prefixItems", ())]
+        case "string":
+            return _string(schema.get("format"))
+        case "integer" | "number":
+            return _number(schema)
+        case "boolean":
+            return False
+    return None
+
+
+def _string(kind: str | None) -> str:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    match kind:
+        case "date-time":
+            return now.isoformat()
+        case "date":
+            return now.date().isoformat()
+        case "time":
+            return now.time().isoformat()
+        case "uuid":
+            return str(uuid.UUID(int=0))
+    return ""
+
+
+def _number(schema: Mapping[str, Any]) -> Any:
+    if "minimum" in schema:
+        return schema["minimum"]
+    if "exclusiveMinimum" in schema:
+        return schema["exclusiveMinimum"] + 1
+    return min(0, schema["maximum"]) if "maximum" in schema else 0

@@ -1,0 +1,172 @@
+"""
+What travels between nodes: publications, commands and changes of presence, as plain data for the channel layer.
+
+During a deployment nodes of two versions share a layer. So a message says which form it has, and carries an event with
+its data, of which each node makes frames as its own version does. A node reads its own form, the one before and the one
+after, whose additions it ignores; what it cannot read is counted and dropped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from ..addresses import Audience, Room, from_wire
+from ..protocol.envelope import Encoded, Frame
+from ..realms import ALL_TENANTS, AllTenants, includes
+
+__all__ = ["CommandMessage", "PresenceMessage", "PublishMessage", "UnknownMessage", "read"]
+
+FORM = 1
+"""The form of the messages that this version writes."""
+
+
+class UnknownMessage(ValueError):
+    """A message of the layer that this version cannot read."""
+
+
+class PublishMessage:
+    """
+    One event for one audience.
+
+    Args:
+        realm: of the audience; messages call it "namespace".
+        id: set where several groups carry it, so that a node drops further copies.
+
+    Raises:
+        UnsendableEvent: its frame is over 1 MiB.
+    """
+
+    __slots__ = ("audience", "encoded", "frame", "id", "realm")
+
+    def __init__(self, realm: str, audience: Audience, encoded: Encoded, id: str | None = None) -> None:
+        self.realm = realm
+        self.audience = audience
+        self.encoded = encoded
+        self.id = id
+        self.frame: Frame = encoded.frame(room=audience.name if isinstance(audience, Room) else None)
+
+    def to_message(self) -> dict[str, Any]:
+        """Return what goes through the layer."""
+        message: dict[str, Any] = {
+            "type": "wsrt.publication",
+            "form": FORM,
+            "namespace": self.realm,
+            "audience": self.audience.to_wire(),
+            "event": self.encoded.event,
+            "data": self.encoded.data,
+        }
+        if self.id is not None:
+            message["id"] = self.id
+        if self.encoded.overflow != "close":
+            message["overflow"] = self.encoded.overflow
+            message["key"] = self.encoded.key
+        return message
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CommandMessage:
+    """
+    A control command for the connections of an audience.
+
+    Attributes:
+        namespace: None for all.
+        tenant: None for the connections without one.
+    """
+
+    namespace: str | None
+    tenant: str | AllTenants | None
+    audience: Audience
+    name: str
+    arguments: dict[str, Any]
+    id: str
+
+    def includes(self, realm: str) -> bool:
+        """Return whether the command is for connections of a realm."""
+        return includes(self.namespace, self.tenant, realm)
+
+    def to_message(self) -> dict[str, Any]:
+        """Return what goes through the layer."""
+        return {
+            "type": "wsrt.command",
+            "form": FORM,
+            "namespace": self.namespace,
+            "tenant": None if isinstance(self.tenant, AllTenants) else self.tenant,
+            "all_tenants": isinstance(self.tenant, AllTenants),
+            "audience": self.audience.to_wire(),
+            "name": self.name,
+            "arguments": self.arguments,
+            "id": self.id,
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PresenceMessage:
+    """
+    Changes of who is in a room, in the order of their versions.
+
+    Attributes:
+        realm: of the room; messages call it "namespace".
+        changes: of each: kind, user id, connections, data, version (see wsrt.presence.base.Change).
+    """
+
+    realm: str
+    audience: Room
+    changes: list[list[Any]]
+
+    def to_message(self) -> dict[str, Any]:
+        """Return what goes through the layer."""
+        return {
+            "type": "wsrt.presence",
+            "form": FORM,
+            "namespace": self.realm,
+            "room": self.audience.name,
+            "changes": self.changes,
+        }
+
+
+def read(message: dict[str, Any]) -> PublishMessage | CommandMessage | PresenceMessage:
+    """
+    Return what a message of the layer says. Its type is looked up here, never a method by its name.
+
+    Raises:
+        UnknownMessage: it isn't one of ours, or of a form that this version doesn't know.
+    """
+    kind, form = message.get("type"), message.get("form")
+    if kind not in READERS:
+        raise UnknownMessage(f"a message of the unknown type {kind!r}; publish through wsrt")
+    if form not in (FORM - 1, FORM, FORM + 1):
+        raise UnknownMessage(f"a message of the form {form!r}, where this version of wsrt reads {FORM}")
+    try:
+        return READERS[kind](message)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnknownMessage(f"a message of the type {kind!r} that cannot be read: {error!r}") from error
+
+
+def _publication(message: dict[str, Any]) -> PublishMessage:
+    encoded = Encoded(message["event"], message["data"], message.get("overflow", "close"), message.get("key"))
+    return PublishMessage(message["namespace"], from_wire(message["audience"]), encoded, message.get("id"))
+
+
+def _command(message: dict[str, Any]) -> CommandMessage:
+    return CommandMessage(
+        message["namespace"],
+        ALL_TENANTS if message.get("all_tenants") else message.get("tenant"),
+        from_wire(message["audience"]),
+        message["name"],
+        message["arguments"],
+        message["id"],
+    )
+
+
+def _presence(message: dict[str, Any]) -> PresenceMessage:
+    return PresenceMessage(message["namespace"], Room(message["room"]), message["changes"])
+
+
+READERS: dict[Any, Callable[[dict[str, Any]], PublishMessage | CommandMessage | PresenceMessage]] = {
+    "wsrt.publication": _publication,
+    "wsrt.command": _command,
+    "wsrt.presence": _presence,
+}
+"""What reads the messages of each type."""

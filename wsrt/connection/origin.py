@@ -1,0 +1,127 @@
+"""
+The origin rule: which web pages may open a socket.
+
+A browser sends the user's cookies along with a handshake from any page of the web, and asks no permission first
+(RFC 6455, 10.2). So the Origin header must be our own, as Django computes it for a form, or trusted by settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from django.conf import settings
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest
+from django.utils.http import is_same_domain
+
+from ..metrics import MAX_QUOTED, quoted
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+SCHEMES = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OriginRefused:
+    """Why a handshake was refused, and what to add where it should not have been."""
+
+    origin: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"the origin {quoted(self.origin)} is not allowed: {self.hint}"
+
+
+def check_origin(scope: Mapping[str, Any]) -> OriginRefused | None:
+    """
+    Return why a handshake is refused, or None.
+
+    A request without an Origin is from no browser and passes. Never raises, whatever the headers hold.
+    """
+    headers = _headers(scope)
+    origins = headers.get("origin", [])
+    if not origins:
+        return None
+    origin = origins[0]
+    if len(origins) > 1:
+        return OriginRefused(", ".join(origins), "a browser sends one Origin header")
+    parsed = _parse(origin)
+    if parsed is None:
+        return OriginRefused(origin, 'it is no "scheme://host" with http or https')
+    if _is_trusted(origin, parsed) or (settings.DEBUG and _is_local(parsed)):
+        return None
+    request = _request(scope, headers)
+    try:
+        host = request.get_host()
+    except DisallowedHost as error:
+        return OriginRefused(origin, f"{str(error)[:MAX_QUOTED]} (ALLOWED_HOSTS)")
+    if _is_own(parsed, host, _scheme(scope, request)):
+        return None
+    hint = f"add {quoted(origin)} to CSRF_TRUSTED_ORIGINS if its pages may connect to {quoted(host)}"
+    return OriginRefused(origin, hint)
+
+
+def _headers(scope: Mapping[str, Any]) -> dict[str, list[str]]:
+    headers: dict[str, list[str]] = {}
+    for name, value in scope.get("headers", ()):
+        headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return headers
+
+
+def _request(scope: Mapping[str, Any], headers: Mapping[str, list[str]]) -> HttpRequest:
+    """Return as much of a request as get_host() and the proxy settings read."""
+    request = HttpRequest()
+    for name, values in headers.items():
+        if "_" not in name:  # a proxy strips Host-like headers by name; with "_" they would pass it (CVE-2015-0219)
+            request.META["HTTP_" + name.upper().replace("-", "_")] = ",".join(values)
+    host, port = scope.get("server") or ("unknown", 0)
+    request.META["SERVER_NAME"] = str(host)
+    request.META["SERVER_PORT"] = str(port)
+    return request
+
+
+def _scheme(scope: Mapping[str, Any], request: HttpRequest) -> str | None:
+    """Return http or https; None where nobody knows (Daphne does not say), and nothing is to be compared."""
+    if settings.SECURE_PROXY_SSL_HEADER:
+        header, secure = settings.SECURE_PROXY_SSL_HEADER
+        value = request.META.get(header)
+        if value is not None:
+            return "https" if value.split(",", 1)[0].strip() == secure else "http"
+    return SCHEMES.get(scope.get("scheme", ""))
+
+
+def _parse(origin: str) -> SplitResult | None:
+    try:
+        parsed = urlsplit(origin)
+        parsed.port  # noqa: B018 - raises for what is no port
+    except ValueError:
+        return None
+    is_plain = parsed.path == "" and not parsed.query and not parsed.fragment and "@" not in parsed.netloc
+    return parsed if parsed.scheme in DEFAULT_PORTS and parsed.hostname and is_plain else None
+
+
+def _is_trusted(origin: str, parsed: SplitResult) -> bool:
+    for trusted in settings.CSRF_TRUSTED_ORIGINS:
+        if trusted == origin:
+            return True
+        pattern = urlsplit(trusted)
+        is_pattern = pattern.netloc.startswith("*") and pattern.scheme == parsed.scheme
+        if is_pattern and is_same_domain(parsed.netloc, pattern.netloc.lstrip("*")):
+            return True
+    return False
+
+
+def _is_local(parsed: SplitResult) -> bool:
+    host = parsed.hostname or ""
+    return host in LOCAL_HOSTS or host.endswith(".localhost")
+
+
+def _is_own(origin: SplitResult, host: str, scheme: str | None) -> bool:
+    if scheme is not None and scheme != origin.scheme:
+        return False
+    own = _parse(f"{origin.scheme}://{host}")
+    default = DEFAULT_PORTS[origin.scheme]
+    return own is not None and (own.hostname, own.port or default) == (origin.hostname, origin.port or default)

@@ -1,0 +1,5 @@
+"""Presence in any of Django's caches that processes share."""
+
+from .store import CachePresence
+
+__all__ = ["CachePresence"]

@@ -1,0 +1,5 @@
+"""Presence in Redis."""
+
+from .store import RedisPresence
+
+__all__ = ["RedisPresence"]

@@ -1,0 +1,225 @@
+"""What anybody reads of presence in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+
+from ..base import EVERYONE, BadCursor, ConnectionRecord, Count, MemberRecord, NodeRecord, Page, RoomRecord, Snapshot
+from ..paging import position_in
+from .keys import Keys, Place, RoomKeys, as_bytes
+from .link import BULK, FIELDS, FIND, NODES, ROOMS, SNAPSHOT, RedisLink, batches, by_part, tuples
+from .target import RedisTarget
+
+PAGE = 500
+"""Rooms that a command lists, and connections that it looks at for those of one user."""
+
+CURSORS = 2**64
+"""Cursors of HSCAN are below."""
+
+SCANS = 100
+"""Commands a page: a search that has found little by then goes on with the next page."""
+
+
+class RedisReader(RedisLink):
+    """
+    The reading half of RedisPresence.
+
+    Args:
+        partitions: over how many slots rooms are spread.
+    """
+
+    def __init__(self, target: RedisTarget, timeout: float, *, prefix: str, partitions: int) -> None:
+        super().__init__(target, timeout)
+        self._partitions = partitions
+        self._keys = Keys(prefix, partitions)
+
+    async def expired(self) -> tuple[str, ...]:
+        expired, _ = await self._run(NODES, [self._keys.leases, self._keys.facts])
+        return tuple(expired)
+
+    async def nodes(self) -> list[NodeRecord]:
+        _, found = await self._run(NODES, [self._keys.leases, self._keys.facts])
+        return [NodeRecord(node, ms / 1000, json.loads(facts)) for node, ms, facts in tuples(found, 3)]
+
+    async def held(self, node: str, namespace: str, room: str) -> set[int]:
+        numbers: set[int] = set()
+        async for page in self._scan(self._keys.room((namespace, room)).numbers(node)):
+            numbers.update(map(int, page))
+        return numbers
+
+    async def versions(self, rooms: Sequence[Place]) -> list[int]:
+        versions = [0] * len(rooms)
+        numbered = list(enumerate(map(self._keys.room, rooms)))
+        parts = by_part(numbered, lambda item: item[1].part)
+        bulks = [bulk for part in parts.values() for bulk in batches(part, BULK)]
+        asked = [("HMGET", self._keys.versions(bulk[0][1].part), *(room.field for _, room in bulk)) for bulk in bulks]
+        for batch, found in zip(bulks, await self._ask_all(asked), strict=True):
+            for (number, _), version in zip(batch, found, strict=True):
+                versions[number] = int(version or 0)
+        return versions
+
+    async def snapshot(self, namespace: str, room: str, limit: int, *, max_bytes: int | None = None) -> Snapshot:
+        here = self._keys.room((namespace, room))
+        keys = [here.counts, self._keys.versions(here.part)]
+        version, counts, *found = await self._run(SNAPSHOT, keys, [here.field, limit])
+        members = None
+        if found:
+            members = await self._members(here, dict(zip(found[0][::2], found[0][1::2], strict=True)), max_bytes)
+        return Snapshot(int(version or 0), _count(counts), members)
+
+    async def _members(
+        self, room: RoomKeys, connections: dict[str, str], max_bytes: int | None
+    ) -> tuple[MemberRecord, ...] | None:
+        """Return the members of some counts of a room; None once they take more bytes than they may."""
+        if max_bytes is None:
+            return tuple(await self._with_data(room, connections))
+        members: list[MemberRecord] = []
+        size = 0
+        # Part by part: what is too much to be shown is not read to its end.
+        for part in batches(list(connections.items()), FIELDS):
+            found = list(await self._with_data(room, dict(part)))
+            size += sum(member.size for member in found)
+            if size > max_bytes:
+                return None
+            members += found
+        return tuple(members)
+
+    async def counts(self, rooms: Sequence[Place]) -> list[Count]:
+        asked = [("HMGET", self._keys.room(place).counts, "n", "g", "c") for place in rooms]
+        return list(map(_count, await self._ask_all(asked)))
+
+    async def members(
+        self, namespace: str, room: str, *, cursor: str | None = None, limit: int = 500, search: str = ""
+    ) -> Page[MemberRecord]:
+        here, wanted = self._keys.room((namespace, room)), search.casefold()
+        members: list[MemberRecord] = []
+        position = 0 if cursor is None else position_in(cursor, CURSORS)
+        for _ in range(SCANS):
+            count = BULK if search else min(limit - len(members), BULK)
+            position, found = await self._ask("HSCAN", here.counts, position, "COUNT", count)
+            if search:
+                found = {field: value for field, value in found.items() if wanted in field[1:].casefold()}
+            members += await self._with_data(here, found)
+            if not position or len(members) >= limit:
+                break
+        return Page(tuple(members), str(position) if position else None)
+
+    async def _with_data(self, room: RoomKeys, connections: dict[str, str]) -> Iterator[MemberRecord]:
+        """Return the members that some counts of a room tell of, with what is shown of them now."""
+        users = [field[1:] for field in connections if len(field) > 1]
+        data = await self._fields(room.data, users)
+        return _members(connections, dict(zip(users, data, strict=True)))
+
+    async def user_connections(self, namespace: str, room: str, users: Sequence[str]) -> list[int]:
+        found = await self._fields(self._keys.room((namespace, room)).counts, [f"u{user}" for user in users])
+        return [int(connections or 0) for connections in found]
+
+    async def rooms(
+        self, namespace: str, *, cursor: str | None = None, limit: int = 500, search: str = ""
+    ) -> Page[RoomRecord]:
+        wanted = search.casefold()
+        rooms: list[str] = []
+        for _ in range(SCANS):
+            count = PAGE if search else min(limit - len(rooms), PAGE)
+            page, cursor = await self._list(namespace, cursor, count)
+            for users, room in page:
+                if wanted in room.casefold():
+                    rooms.append(room)
+                    if len(rooms) == limit:
+                        cursor = f"{users}:{room}" if cursor or (users, room) != page[-1] else None
+                        break
+            if cursor is None or len(rooms) >= limit:
+                break
+        counts = await self.counts([(namespace, room) for room in rooms])
+        records = (RoomRecord(namespace, room, count) for room, count in zip(rooms, counts, strict=True))
+        # Who left meanwhile is not shown.
+        return Page(tuple(record for record in records if record.count.connections), cursor)
+
+    async def _list(self, namespace: str, cursor: str | None, limit: int) -> tuple[list[tuple[int, str]], str | None]:
+        """Return rooms with how many are in them, those with most first, and where the next ones begin."""
+        position = [] if cursor is None else _place_in_list(cursor)
+        pages = await asyncio.gather(
+            *(
+                self._run(ROOMS, [self._keys.list(part, namespace)], [limit, *position])
+                for part in range(self._partitions)
+            )
+        )
+        found = [(int(users), room) for page in pages for room, users in tuples(page, 2)]
+        found.sort(key=lambda pair: (pair[0], as_bytes(pair[1])), reverse=True)
+        if len(found) < limit:
+            return found, None
+        users, room = found[limit - 1]
+        return found[:limit], f"{users}:{room}"
+
+    async def connections(
+        self,
+        namespace: str,
+        room: str = EVERYONE,
+        *,
+        user_id: str | None = None,
+        cursor: str | None = None,
+        limit: int = 500,
+    ) -> Page[ConnectionRecord]:
+        first, _, at = (":0" if cursor is None else cursor).rpartition(":")
+        position_there = position_in(at, CURSORS)
+        if user_id is not None and not sum(await self.user_connections(namespace, room, [user_id])):
+            return Page((), None)
+        here, everyone = self._keys.room((namespace, room)), self._keys.room((namespace, EVERYONE))
+        nodes = sorted(record.id for record in await self.nodes() if record.id >= first)
+        sizes = await self._ask_all([("HLEN", here.numbers(node)) for node in nodes])
+        nodes = [node for node, size in zip(nodes, sizes, strict=True) if size]
+        position = position_there if nodes and nodes[0] == first else 0
+        records: list[ConnectionRecord] = []
+        for _ in range(SCANS):
+            if not nodes or len(records) >= limit:
+                break
+            node, count = nodes[0], PAGE if user_id is not None else min(limit - len(records), BULK)
+            position, users = await self._page_of_node(here.numbers(node), position, count, user_id)
+            details = await self._fields(everyone.details(node), list(users))
+            for (number, user), detail in zip(users.items(), details, strict=True):
+                records.append(ConnectionRecord(f"{node}-{number}", namespace, user or None, node, detail))
+            if not position:
+                nodes.pop(0)
+        return Page(tuple(records), f"{nodes[0]}:{position}" if nodes else None)
+
+    async def _page_of_node(
+        self, key: str, position: int, count: int, user_id: str | None
+    ) -> tuple[int, dict[str, str]]:
+        """Return where the next page begins, 0 after the last one; and users by the numbers of their connections."""
+        if user_id is None:
+            position, users = await self._ask("HSCAN", key, position, "COUNT", count)
+            return position, users
+        found, numbers = await self._run(FIND, [key], [position, count, user_id])
+        return int(found), dict.fromkeys(numbers, user_id)
+
+    async def namespaces(self) -> list[str]:
+        found: set[str] = set()
+        for part in range(self._partitions):
+            # In pages: there may be as many namespaces as an application has tenants.
+            async for page in self._scan(self._keys.namespaces(part)):
+                found.update(page)
+        return sorted(found)
+
+
+def _place_in_list(cursor: str) -> list[str]:
+    """Return how many users the room has with which a page ends, and its name. Raises BadCursor."""
+    users, colon, room = cursor.partition(":")
+    position_in(users, CURSORS)
+    if not colon:
+        raise BadCursor(f"{cursor!r} names no room")
+    return [users, room]
+
+
+def _count(found: Sequence[str | None]) -> Count:
+    return Count(*(int(value or 0) for value in found))
+
+
+def _members(connections: dict[str, str], data: dict[str, str | None]) -> Iterator[MemberRecord]:
+    """Return the members that the counts of a room tell of."""
+    for field, value in connections.items():
+        if len(field) > 1:
+            yield MemberRecord(field[1:], int(value), data.get(field[1:]))
+        elif field == "g" and int(value):
+            yield MemberRecord(None, int(value), None)

@@ -1,0 +1,309 @@
+"""AsyncAPI 3.0 and JSON Schema of a description."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..clients.generate.shapes import pascal
+from ..protocol.schema import BY_NAME, GIVEN
+from .description import ConsumerEntry, Description, EventEntry
+from .routes import parameters_of
+
+__all__ = ["asyncapi", "json_schema", "message_key"]
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+REF = {"description": "Marks a request; its answer carries the same.", "type": ["string", "integer"], "maxLength": 64}
+
+DIRECTIONS = {"receives": "Received", "sends": "Sent"}
+"""What titles of frames say of the direction, from the server's side."""
+
+OWN_TITLES = ("WsrtOk", "WsrtError", "WsrtErrorData", "WsrtErrorEntry")
+"""Titles of what is sent to clients of all consumers."""
+
+
+def asyncapi(
+    description: Description, *, title: str = "Realtime", version: str = "1.0.0", session_cookie: str = "sessionid"
+) -> dict[str, Any]:
+    """
+    Return an AsyncAPI 3.0 document: a channel for each consumer and URL pattern.
+
+    Operations are the application's: it receives what clients send. Requests are answered by ``ref``. Close codes and
+    what clients do after them stand in ``x-wsrt-closes``.
+
+    Generators of code name what they make by ``title``: models and frames have one each, and no two the same.
+
+    Args:
+        session_cookie: the name of the cookie that browsers are known by: ``SESSION_COOKIE_NAME`` of the project, which
+            is no part of the description, for it differs from one deployment to another.
+    """
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    messages: dict[str, Any] = {"wsrt.ok": _ok(), "wsrt.error": _error()}
+    schemas: dict[str, Any] = {}
+    # Generators have a type for each channel too.
+    titles = _Titles(*OWN_TITLES, *(consumer["name"] for consumer in description["consumers"]))
+    for consumer in description["consumers"]:
+        prefix = consumer["name"]
+        for name, schema in consumer["definitions"].items():
+            schemas[_key(prefix, name)] = titles.give(_moved(schema, prefix), titles.unique(prefix, name))
+        for direction in ("receives", "sends"):
+            for event in consumer[direction]:
+                message = _envelope(event, prefix)
+                frame = titles.unique(prefix, DIRECTIONS[direction], event["name"], "Frame")
+                message["payload"] = titles.give(message["payload"], frame)
+                messages[message_key(prefix, direction, event["name"])] = message
+        for number, path in enumerate(consumer["paths"] or [None]):
+            channel = prefix if number == 0 else f"{prefix}.{number + 1}"
+            channels[channel] = _channel(consumer, path)
+            operations |= _operations(consumer, channel)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": title,
+            "version": version,
+            "description": "WebSocket endpoints. A frame is a JSON object with an event and its data.",
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {
+            "messages": messages,
+            "schemas": schemas,
+            "securitySchemes": {
+                "session": {
+                    "type": "httpApiKey",
+                    "name": session_cookie,
+                    "in": "cookie",
+                    "description": "The session of Django, as of the page that opens the socket.",
+                }
+            },
+        },
+        "x-wsrt-subprotocol": description["subprotocol"],
+        "x-wsrt-closes": description["closes"],
+    }
+
+
+def json_schema(description: Description) -> dict[str, Any]:
+    """
+    Return one JSON Schema (2020-12) in whose ``$defs`` every frame is, both ways, of each consumer.
+
+    ``#/$defs/Chat.receives`` matches what a client of ``ChatConsumer`` may send, ``#/$defs/Chat.sends`` what it gets.
+    """
+    definitions: dict[str, Any] = {"wsrt.ok": _ok()["payload"], "wsrt.error": _error()["payload"]}
+    for consumer in description["consumers"]:
+        prefix = consumer["name"]
+        for name, schema in consumer["definitions"].items():
+            definitions[_key(prefix, name)] = _moved(schema, prefix, "#/$defs/")
+        for direction in ("receives", "sends"):
+            frames = [_payload(event, prefix, "#/$defs/") for event in consumer[direction]]
+            definitions[f"{prefix}.{direction}"] = {"oneOf": frames} if frames else {"not": {}}
+    return {"$schema": DRAFT, "$id": "urn:wsrt:frames", "$defs": definitions}
+
+
+def message_key(prefix: str, direction: str, name: str) -> str:
+    """Return by what an event is known in these documents: "Chat.receives.message.send"; no two have the same."""
+    return f"{prefix}.{direction}.{_word(name)}"
+
+
+# Private.
+
+
+def _channel(consumer: ConsumerEntry, path: str | None) -> dict[str, Any]:
+    prefix = consumer["name"]
+    found: dict[str, Any] = {
+        "address": path,
+        "messages": {
+            **{
+                message_key(prefix, direction, event["name"]): {
+                    "$ref": f"#/components/messages/{message_key(prefix, direction, event['name'])}"
+                }
+                for direction in ("receives", "sends")
+                for event in consumer[direction]
+            },
+            "wsrt.ok": {"$ref": "#/components/messages/wsrt.ok"},
+            "wsrt.error": {"$ref": "#/components/messages/wsrt.error"},
+        },
+        "bindings": {"ws": {"method": "GET"}},
+        "x-wsrt-namespace": consumer["namespace"],
+        "x-wsrt-hash": consumer["hash"],
+        "x-wsrt-limits": consumer["limits"],
+    }
+    if consumer["description"]:
+        found["description"] = consumer["description"]
+    parameters = parameters_of(path or "")
+    if parameters:
+        found["parameters"] = {name: {"description": "Of the URL."} for name in parameters}
+    return found
+
+
+def _operations(consumer: ConsumerEntry, channel: str) -> dict[str, Any]:
+    prefix, at = consumer["name"], {"$ref": f"#/channels/{channel}"}
+    operations: dict[str, Any] = {}
+
+    def message(direction: str, name: str) -> dict[str, str]:
+        key = name if name.startswith("wsrt.") else message_key(prefix, direction, name)
+        return {"$ref": f"#/channels/{channel}/messages/{key}"}
+
+    for event in consumer["receives"]:
+        operations[f"{channel}.receive.{_word(event['name'])}"] = {
+            "action": "receive",
+            "channel": at,
+            "summary": event["description"].partition("\n")[0] or f"A client sends {event['name']}.",
+            "messages": [message("receives", event["name"])],
+            "reply": {
+                "channel": at,
+                "messages": [message("sends", name) for name in [*event["replies"], "wsrt.error"]],
+            },
+        }
+    for event in consumer["sends"]:
+        operations[f"{channel}.send.{_word(event['name'])}"] = {
+            "action": "send",
+            "channel": at,
+            "summary": event["description"].partition("\n")[0] or f"The server sends {event['name']}.",
+            "messages": [message("sends", event["name"])],
+        }
+    return operations
+
+
+def _envelope(event: EventEntry, prefix: str) -> dict[str, Any]:
+    found = {
+        "name": event["name"],
+        "title": event["model"],
+        "contentType": "application/json",
+        "correlationId": {"location": "$message.payload#/ref", "description": "Of a request and its answer."},
+        "payload": _payload(event, prefix),
+    }
+    if event["description"]:
+        found["description"] = event["description"]
+    return found
+
+
+def _payload(event: EventEntry, prefix: str, where: str = "#/components/schemas/") -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "event": {"const": event["name"]},
+            "data": _moved(event["schema"], prefix, where),
+            "ref": REF,
+            "room": {"type": "string", "description": "Of a publication to one room."},
+        },
+        "required": ["event"] if event["is_optional"] else ["event", "data"],
+    }
+
+
+def _ok() -> dict[str, Any]:
+    payload = {
+        "title": "WsrtOk",
+        "type": "object",
+        "properties": {"event": {"const": "wsrt.ok"}, "data": {"type": "object"}, "ref": REF},
+        "required": ["event", "data", "ref"],
+    }
+    return {"name": "wsrt.ok", "title": "Ok", "contentType": "application/json", "payload": payload}
+
+
+def _error() -> dict[str, Any]:
+    entry = {
+        "title": "WsrtErrorEntry",
+        "type": "object",
+        "properties": {
+            "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
+            "msg": {"type": "string"},
+            "type": {"type": "string"},
+        },
+        "required": ["loc", "msg", "type"],
+    }
+    data = {
+        "title": "WsrtErrorData",
+        "type": "object",
+        "properties": {
+            "code": {"type": "string"},
+            "message": {"type": "string"},
+            "errors": {"type": "array", "items": entry},
+        },
+        "required": ["code", "message", "errors"],
+    }
+    payload = {
+        "title": "WsrtError",
+        "type": "object",
+        "properties": {"event": {"const": "wsrt.error"}, "data": data, "ref": REF},
+        "required": ["event", "data"],
+    }
+    return {"name": "wsrt.error", "title": "Error", "contentType": "application/json", "payload": payload}
+
+
+class _Titles:
+    """Gives out titles, each once; upper and lower case make no difference."""
+
+    def __init__(self, *taken: str) -> None:
+        self._taken = {title.lower() for title in taken}
+
+    def unique(self, *parts: str) -> str:
+        """Return a title made of the words of some names."""
+        base = "".join(pascal(part) for part in parts)
+        title, number = base, 2
+        while title.lower() in self._taken:
+            title, number = f"{base}{number}", number + 1
+        self._taken.add(title.lower())
+        return title
+
+    def give(self, schema: Any, title: str) -> dict[str, Any]:
+        """
+        Return a schema with a title, and with one for each part of it that generators make a type of.
+
+        Other titles go: they are made of the names of fields, or written for people, and generators would make one type
+        of parts that have the same.
+        """
+        return {"title": title, **self._inner(schema, title)}
+
+    def _inner(self, schema: Any, title: str) -> Any:
+        if isinstance(schema, list):
+            return [self._part(item, title) for item in schema]
+        if not isinstance(schema, dict):
+            return schema
+        found: dict[str, Any] = {}
+        for key, value in schema.items():
+            if key in BY_NAME and isinstance(value, dict):
+                found[key] = {name: self._part(inner, f"{title}{pascal(name)}") for name, inner in value.items()}
+            elif key in ("items", "additionalProperties"):
+                found[key] = self._part(value, f"{title}Item")
+            elif key != "title":
+                found[key] = value if key in GIVEN else self._inner(value, title)
+        return found
+
+    def _part(self, schema: Any, title: str) -> Any:
+        is_type = isinstance(schema, dict) and not {"const", "enum", "properties"}.isdisjoint(schema)
+        return self.give(schema, self.unique(title)) if is_type else self._inner(schema, title)
+
+
+def _moved(schema: Any, prefix: str, where: str = "#/components/schemas/") -> Any:
+    """Return a schema whose references lead to where its definitions are put."""
+    if isinstance(schema, list):
+        return [_moved(item, prefix, where) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in BY_NAME and isinstance(value, dict):
+            moved[key] = {name: _moved(inner, prefix, where) for name, inner in value.items()}
+        elif key == "$ref" and isinstance(value, str) and value.startswith("#/$defs/"):
+            moved[key] = where + _key(prefix, value.removeprefix("#/$defs/"))
+        elif key == "discriminator" and isinstance(value, dict):
+            # OpenAPI's object; AsyncAPI has the name of the property alone, and JSON Schema nothing of the kind.
+            if where.startswith("#/components"):
+                moved[key] = value["propertyName"]
+        elif key in GIVEN:
+            moved[key] = value  # data, which may look like a schema
+        else:
+            moved[key] = _moved(value, prefix, where)
+    return moved
+
+
+def _key(prefix: str, name: str) -> str:
+    return f"{prefix}.{_word(name)}"
+
+
+def _word(name: str) -> str:
+    """Return a name as a key of AsyncAPI may be: no two names become one."""
+    return re.sub(r"[^\w.-]", lambda match: f"_{ord(match.group()):x}_", name, flags=re.ASCII)

@@ -184,7 +184,7 @@ async def test_max_payload(content: str) -> None:
 async def test_any_frame_is_life() -> None:
     """Every frame is noted as life, a refused one and one before set-up is done too (S14, S16, S47)."""
     async with connect(Base, subprotocols=["wsrt.v1"]) as client:
-        heartbeat = client.consumer._pump.session.heartbeat
+        heartbeat = client.consumer._connection.session.heartbeat
         heartbeat.last_received = 0
         await client.send_text("nonsense")
         await client.settle()
@@ -294,8 +294,8 @@ async def test_bounded_inbox() -> None:
         for _ in range(30):
             await client.send(Number())
         await client.assert_closed(close_codes.RATE_LIMIT_EXCEEDED)
-        assert len(client.consumer._pump._worker.inbox) <= 11
-        client.consumer._pump._worker._task.cancel()
+        assert len(client.consumer._connection._worker.inbox) <= 11
+        client.consumer._connection._worker._task.cancel()
 
 
 async def test_fast_handlers_are_not_overrun() -> None:
@@ -618,7 +618,7 @@ async def test_failing_on_disconnect(caplog: pytest.LogCaptureFixture) -> None:
         await client.consumer.join("lobby")
     assert "on_disconnect of Failing failed" in caplog.text
     assert not current_node().hub.connections
-    assert client.consumer._pump.ended.done()
+    assert client.consumer._connection.ended.done()
 
 
 async def test_endless_on_disconnect(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,7 +192,7 @@ async def test_disconnect_beside_a_handler() -> None:
 async def test_unknown_command(caplog: pytest.LogCaptureFixture) -> None:
     """A command of a newer version is logged and counted, and harms nobody."""
     async with connect(Controlled) as client:
-        client.consumer._pump.command("dance", {})
+        client.consumer._connection.command("dance", {})
         await client.assert_silent()
     assert "unknown control command 'dance'" in caplog.text
 

@@ -770,7 +770,7 @@ def test_methods_are_no_attributes(name: str) -> None:
         TypedEventConsumer.as_asgi(**{name: 5})
 
 
-@pytest.mark.parametrize("name", ["scope", "_pump"])
+@pytest.mark.parametrize("name", ["scope", "_connection"])
 def test_names_of_instances(name: str) -> None:
     """A handler must not hide what an instance has."""
 

@@ -126,7 +126,7 @@ async def test_closed_request() -> None:
     """A connection that closes instead of answering is an error that shows the close."""
 
     async def leave(consumer: Talker) -> None:
-        consumer._pump.close(close_codes.Close(4500, "enough"), discard=True)
+        consumer._connection.close(close_codes.Close(4500, "enough"), discard=True)
 
     async with connect(Talker) as client:
         client.consumer.todo = leave
@@ -251,7 +251,7 @@ async def test_reserved_events() -> None:
     """Reserved events are kept apart, and pings are answered."""
     async with connect(Talker, subprotocols=["wsrt.v1"]) as client:
         await client.consumer.join("lobby")
-        await client.consumer._pump._send({"type": "websocket.send", "text": '{"event":"wsrt.ping","data":{}}'})
+        await client.consumer._connection._send({"type": "websocket.send", "text": '{"event":"wsrt.ping","data":{}}'})
         await client.assert_silent()
         assert client.subprotocol == "wsrt.v1"
         assert [frame["event"] for frame in client.reserved] == ["wsrt.hello", "wsrt.joined", "wsrt.ping"]

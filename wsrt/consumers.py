@@ -21,7 +21,7 @@ from .close_codes import Close, Closed
 from .cluster.node import current_node, note_server
 from .cluster.sending import prepare, send
 from .conf import conf, problem_of
-from .connection.lifecycle import Pump
+from .connection.lifecycle import ConnectionHandler
 from .connection.sync import SyncMethods
 from .connection.users import is_signed_in, reload
 from .exceptions import DeclarationError, WrongContext
@@ -140,7 +140,7 @@ class TypedEventConsumer(AsyncConsumer):
     overridden_hooks: ClassVar[frozenset[str]] = frozenset()
 
     scope: Scope
-    _pump: Pump
+    _connection: ConnectionHandler
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -215,8 +215,8 @@ class TypedEventConsumer(AsyncConsumer):
             raise ValueError(f"{type(self).__name__} serves websocket connections, not {scope['type']!r}")
         self.scope = scope
         limits = Limits(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Limits)})
-        self._pump = Pump(self, current_node(), limits, scope, receive, send, self._layer_alias())
-        await self._pump.run()
+        self._connection = ConnectionHandler(self, current_node(), limits, scope, receive, send, self._layer_alias())
+        await self._connection.run()
 
     # Hooks.
 
@@ -320,12 +320,12 @@ class TypedEventConsumer(AsyncConsumer):
     @property
     def id(self) -> str:
         """The connection's id: its address is ``Connection(id)``."""
-        return self._pump.connection.id
+        return self._connection.connection.id
 
     @property
     def node_id(self) -> str:
         """The id of the node that holds the connection."""
-        return self._pump.node.id
+        return self._connection.node.id
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -352,22 +352,22 @@ class TypedEventConsumer(AsyncConsumer):
     @property
     def tenant_id(self) -> str | None:
         """The tenant to which the connection belongs: what ``tenant`` returned."""
-        return split_realm(self._pump.connection.realm)[1]
+        return split_realm(self._connection.connection.realm)[1]
 
     @property
     def user_id(self) -> UserKey | None:
         """The key of the user to whom the connection belongs: what ``identity`` returned, or ``set_user_id`` said."""
-        return self._pump.connection.user_id
+        return self._connection.connection.user_id
 
     @property
     def rooms(self) -> tuple[str, ...]:
         """The rooms it is in, oldest first."""
-        return tuple(self._pump.connection.rooms)
+        return tuple(self._connection.connection.rooms)
 
     @property
     def sync(self) -> SyncMethods:
         """The methods below for ``def`` handlers and hooks: ``self.sync.join(room)`` for ``await self.join(room)``."""
-        return SyncMethods(self._pump.node.loop, self)
+        return SyncMethods(self._connection.node.loop, self)
 
     @property
     def channel_layer(self) -> Any:
@@ -377,7 +377,7 @@ class TypedEventConsumer(AsyncConsumer):
     @property
     def channel_name(self) -> str:
         """The connection's own channel. Raises AttributeError where the class has no ``@on_layer`` method."""
-        channel = self._pump.channel
+        channel = self._connection.channel
         if channel is None:
             raise AttributeError(
                 f"{type(self).__name__} has no channel of its own: its node has one for all connections. Publish to "
@@ -395,7 +395,7 @@ class TypedEventConsumer(AsyncConsumer):
             UndeclaredEvent, UnsendableEvent, TypeError: the event is wrong.
         """
         self._require_loop("send")
-        return self._pump.send(event)
+        return self._connection.send(event)
 
     def publish_to_room(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """Publish to everybody in a room of this namespace. See wsrt.publish_to_room()."""
@@ -432,7 +432,7 @@ class TypedEventConsumer(AsyncConsumer):
             TypeError, ValueError: it is no name of a room.
         """
         self._require_loop("join")
-        return self._pump.groups.join(Room(room).name)
+        return self._connection.groups.join(Room(room).name)
 
     def leave(self, room: str) -> Coroutine[Any, Any, None]:
         """Leave a room; does nothing if the connection is not in it."""
@@ -449,12 +449,12 @@ class TypedEventConsumer(AsyncConsumer):
             TypeError, ValueError: there can't be such a user; see wsrt.addresses.user_key().
         """
         self._require_loop("set_user_id")
-        return self._pump.groups.bind(user_key(user))
+        return self._connection.groups.bind(user_key(user))
 
     def clear_user_id(self) -> Coroutine[Any, Any, None]:
         """Belong to nobody from now on."""
         self._require_loop("clear_user_id")
-        return self._pump.groups.bind(None)
+        return self._connection.groups.bind(None)
 
     # Ending.
 
@@ -484,13 +484,13 @@ class TypedEventConsumer(AsyncConsumer):
         return send(prepare(audience, event, self.namespace, self.tenant_id))
 
     async def _leave(self, room: str) -> None:
-        self._pump.groups.leave(room)
+        self._connection.groups.leave(room)
 
     async def _close(self, close: Close) -> None:
-        self._pump.close(close, release=True)
+        self._connection.close(close, release=True)
 
     async def _wait_for_close(self) -> Closed:
-        return await asyncio.shield(self._pump.ended)
+        return await asyncio.shield(self._connection.ended)
 
     @classmethod
     def _layer_alias(cls) -> str:

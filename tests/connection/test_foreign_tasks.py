@@ -91,9 +91,9 @@ async def test_eager_task_factory_and_the_end() -> None:
     before = asyncio.all_tasks()
     async with connect(Numbers) as client:
         await client.request(Say(n=1))
-        pump = client.consumer._pump
-    assert pump.closed is not None
-    assert pump.node.hub.connections == {}
+        handler = client.consumer._connection
+    assert handler.closed is not None
+    assert handler.node.hub.connections == {}
     assert not {task for task in asyncio.all_tasks() - before if not task.done()}
 
 

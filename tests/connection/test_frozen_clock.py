@@ -81,7 +81,7 @@ async def test_clock_that_is_moved(clock: Any) -> None:
 async def test_set_up_in_a_thread(clock: Any) -> None:
     """A set-up that takes a while in a thread is waited for."""
     async with connect(SlowSetUp) as client:
-        assert client.consumer._pump.is_visible
+        assert client.consumer._connection.is_visible
 
 
 async def test_wait_that_ends(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ async def test_reader_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(layer_channel, "STOP_SECONDS", 0.05)
     with installed(FakeLayer()) as layer:
         async with connect(Listener) as client:
-            reader: asyncio.Task[None] = client.consumer._pump.channel._reader
+            reader: asyncio.Task[None] = client.consumer._connection.channel._reader
             layer.is_down = True
         await aeventually(reader.done)
         assert reader.cancelled()

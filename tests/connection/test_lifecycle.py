@@ -1,4 +1,4 @@
-"""What the pump does when the server or the loop does not behave, on an ASGI server that a test plays itself."""
+"""What a connection does when the server or the loop does not behave, on an ASGI server that a test plays itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Go(Event, name="go"):
 
 
 class Quiet(TypedEventConsumer):
-    namespace = "pump"
+    namespace = "lifecycle"
     out_events = (Text,)
     closed: Closed | None = None
 
@@ -58,7 +58,7 @@ class Server:
         """Connect, and wait for the end of the set-up."""
         self.receives({"type": "websocket.connect"})
         task = asyncio.create_task(self.run())
-        await aeventually(lambda: self.sent and self.consumer._pump.is_visible, "the set-up")
+        await aeventually(lambda: self.sent and self.consumer._connection.is_visible, "the set-up")
         return task
 
     def receives(self, message: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ async def test_peer_that_is_gone_when_the_server_sends() -> None:
     task = await server.start()
     server.refuses.update({"websocket.send", "websocket.close"})
     server.frame('{"event":"go"}')
-    await aeventually(lambda: not server.consumer._pump.session.is_open)
+    await aeventually(lambda: not server.consumer._connection.session.is_open)
     server.receives({"type": "websocket.disconnect", "code": 1006})
     await task
     assert server.consumer.closed == Closed(1006, "", "network")
@@ -166,7 +166,7 @@ async def test_tick_of_a_closed_connection() -> None:
     """A tick that comes while the connection closes does nothing."""
     async with connect(Quiet, subprotocols=["wsrt.v1"]) as client:
         await client.consumer.close()
-        assert client.consumer._pump._tick(1e9) is None
+        assert client.consumer._connection._tick(1e9) is None
 
 
 async def test_endless_handler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ async def test_endless_handler(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_defect_of_ours(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """An error in the worker itself is logged and closes, so that frames do not wait for ever."""
     async with connect(Quiet) as client:
-        client.consumer._pump.submit(lambda: _raise(ZeroDivisionError()))
+        client.consumer._connection.submit(lambda: _raise(ZeroDivisionError()))
         await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
     assert "the work of Quiet failed" in caplog.text
 
@@ -204,13 +204,15 @@ async def test_closed_while_the_layer_is_asked(method: str) -> None:
         async with connect(Quiet) as client:
             layer.gate.clear()
             asking = asyncio.create_task(getattr(client.consumer, method)("a"))
-            await aeventually(lambda: any(call == "group_add" and "pump.a" in group for call, group in layer.calls))
+            await aeventually(
+                lambda: any(call == "group_add" and "lifecycle.a" in group for call, group in layer.calls)
+            )
             leaving = asyncio.create_task(client.disconnect())
             await aeventually(lambda: not current_node().hub.connections)
             layer.gate.set()
             await asking
             await leaving
-        await aeventually(lambda: not any(layer.members(group) for group in layer.groups if ".pump." in group))
+        await aeventually(lambda: not any(layer.members(group) for group in layer.groups if ".lifecycle." in group))
 
 
 async def test_joining_twice_at_a_time() -> None:
@@ -219,7 +221,7 @@ async def test_joining_twice_at_a_time() -> None:
         async with connect(Quiet) as client:
             await asyncio.gather(client.consumer.join("a"), client.consumer.join("a"))
             await client.consumer.leave("a")
-            await aeventually(lambda: not layer.members("wsrt.room.pump.a"))
+            await aeventually(lambda: not layer.members("wsrt.room.lifecycle.a"))
             await client.consumer.set_user_id("u")
             await client.consumer.set_user_id("u")
             assert client.consumer.user_id == "u"
@@ -257,7 +259,7 @@ class Skipped(Event, name="skipped", overflow="drop"):
 
 
 class Bugs(TypedEventConsumer):
-    namespace = "pump-bugs"
+    namespace = "lifecycle-bugs"
     out_events = (Text,)
     rate = None
 
@@ -353,7 +355,7 @@ async def test_answers_are_never_skipped() -> None:
             await gate.wait()
             await take(message)
 
-        client.consumer._pump.outbox._send = slow
+        client.consumer._connection.outbox._send = slow
         for ref in range(3):
             await client.send(Go(), ref=ref)
         await asyncio.sleep(0.01)  # let the answers pile up
@@ -379,13 +381,13 @@ async def test_many_commands(monkeypatch: pytest.MonkeyPatch) -> None:
         await client.send(Go())
         await client.consumer.begun.wait()
         for number in range(10):
-            client.consumer._pump.command("add_to_room", {"room": str(number)})
+            client.consumer._connection.command("add_to_room", {"room": str(number)})
         await client.send(Go())
         await asyncio.sleep(0.01)  # let the reader take it
-        assert client.consumer._pump.session.is_open
-        client.consumer._pump.command("add_to_room", {"room": "one more"})
+        assert client.consumer._connection.session.is_open
+        client.consumer._connection.command("add_to_room", {"room": "one more"})
         await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
-        client.consumer._pump._worker._task.cancel()
+        client.consumer._connection._worker._task.cancel()
 
 
 async def test_commands_for_every_room() -> None:
@@ -404,7 +406,7 @@ async def test_commands_for_every_room() -> None:
         await client.send(Go())
         await client.consumer.begun.wait()
         for number in range(client.consumer.max_rooms):
-            client.consumer._pump.command("add_to_room", {"room": str(number)})
+            client.consumer._connection.command("add_to_room", {"room": str(number)})
         client.consumer.gate.set()
         await aeventually(lambda: len(client.consumer.rooms) == client.consumer.max_rooms, "the rooms")
 
@@ -461,11 +463,11 @@ async def test_time_out_in_a_middleware() -> None:
     async with connect(application, "/stuck") as stuck, connect(application, "/well") as well:
         publisher = asyncio.current_task()
         assert publisher is not None
-        await abroadcast(Text(text="1"), namespace="pump")
+        await abroadcast(Text(text="1"), namespace="lifecycle")
         assert (await well.receive(Text)).text == "1"
         await stuck.assert_closed(close_codes.BACKPRESSURE_OVERFLOW)
         # From a callback of the loop, where there is no current task.
-        await asyncio.to_thread(broadcast, Text(text="2"), namespace="pump", on_commit=False)
+        await asyncio.to_thread(broadcast, Text(text="2"), namespace="lifecycle", on_commit=False)
         assert (await well.receive(Text)).text == "2"
         assert not publisher.cancelling()
 
@@ -477,10 +479,10 @@ async def test_send_that_is_cancelled() -> None:
         async def cancelled(message: Any) -> None:
             raise asyncio.CancelledError
 
-        one.consumer._pump.outbox._send = cancelled
-        await abroadcast(Text(text="hi"), namespace="pump")
+        one.consumer._connection.outbox._send = cancelled
+        await abroadcast(Text(text="hi"), namespace="lifecycle")
         assert (await two.receive(Text)).text == "hi"
-        assert not one.consumer._pump.session.is_open
+        assert not one.consumer._connection.session.is_open
 
 
 async def test_awaitable_that_is_no_coroutine() -> None:
@@ -495,7 +497,7 @@ async def test_awaitable_that_is_no_coroutine() -> None:
 
     async with connect(Quiet) as client:
         take = client._take
-        client.consumer._pump.outbox._send = lambda message: Awaitable(take(message))
+        client.consumer._connection.outbox._send = lambda message: Awaitable(take(message))
         for number in range(3):
-            await abroadcast(Text(text=str(number)), namespace="pump")
+            await abroadcast(Text(text=str(number)), namespace="lifecycle")
         assert [(await client.receive(Text)).text for _ in range(3)] == ["0", "1", "2"]

@@ -135,7 +135,7 @@ async def test_removal_from_another_thread() -> None:
 
         def disconnect_and_look() -> bool:
             disconnect(to.Room("b"), namespace="removal")
-            return client.consumer._pump.session.is_open  # type: ignore[no-any-return]
+            return client.consumer._connection.session.is_open  # type: ignore[no-any-return]
 
         assert not await asyncio.to_thread(disconnect_and_look)
 
@@ -180,7 +180,7 @@ async def test_removal_voids_a_join_in_the_layer() -> None:
 async def test_waiting_frames_are_purged() -> None:
     """Frames that wait in the outbox and were published to exactly that room are dropped; others stay."""
     async with connect(Guarded) as client:
-        outbox = client.consumer._pump.outbox
+        outbox = client.consumer._connection.outbox
         gate = asyncio.Event()
         send = outbox._send
 
@@ -249,7 +249,7 @@ async def test_permission_without_an_answer() -> None:
         assert client.consumer.rooms == ()
         client.consumer.gate.set()
         await client.settle()
-        assert client.consumer._pump.session.is_open
+        assert client.consumer._connection.session.is_open
 
 
 async def test_permission_lost_during_a_join() -> None:
@@ -326,7 +326,7 @@ async def test_disconnect_during_the_set_up() -> None:
     await running
     assert sent[-1]["type"] == "websocket.close"
     assert sent[-1]["code"] == close_codes.DISCONNECTED.code
-    assert not consumer._pump._is_connected
+    assert not consumer._connection._is_connected
 
 
 @pytest.mark.django_db(transaction=True)
@@ -336,12 +336,12 @@ async def test_permission_lost_during_the_set_up() -> None:
     running, inbound, sent, consumer = await slow_client(user)
     await apermissions_changed(user)
     consumer.gate.set()
-    await aeventually(lambda: not consumer._pump.session.is_open)
+    await aeventually(lambda: not consumer._connection.session.is_open)
     inbound.put_nowait({"type": "websocket.disconnect", "code": 1006})
     await running
     assert sent[-1]["code"] == close_codes.FORBIDDEN.code
     assert consumer.questions == 2
-    assert not consumer._pump._is_connected
+    assert not consumer._connection._is_connected
 
 
 async def test_too_many_commands_during_the_set_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ SERVICE_RESTART = 1012
 logger = logging.getLogger("wsrt")
 
 
-class Pump:
+class ConnectionHandler:
     """
     Runs one connection of a consumer.
 

@@ -14,7 +14,7 @@ from pydantic_core import from_json, to_json
 
 from ..close_codes import MAX_REASON_BYTES, Close, is_sendable
 from ..cluster.node import current_node
-from ..connection.lifecycle import Pump
+from ..connection.lifecycle import ConnectionHandler
 from ..consumers import TypedEventConsumer
 from ..delivery.tasks import start_task
 from ..presence.tracker import known_tracker
@@ -122,8 +122,8 @@ class Client:
         self._to_app.put_nowait({"type": "websocket.connect"})
         await self._until(lambda: self.accepted or self._is_over, "the handshake to be answered")
         if self.consumer is not None:
-            pump: Pump = self.consumer._pump
-            await self._until(lambda: pump.is_visible or self._is_over, "authorize and on_connect")
+            handler: ConnectionHandler = self.consumer._connection
+            await self._until(lambda: handler.is_visible or self._is_over, "authorize and on_connect")
         else:
             await self.settle()
         return self
@@ -245,7 +245,7 @@ class Client:
             not _is_presence_written()
             or not (self._to_app.empty() or self._is_over)
             or any(
-                isinstance(connection.owner, Pump) and not connection.owner.is_idle
+                isinstance(connection.owner, ConnectionHandler) and not connection.owner.is_idle
                 for connection in list(current_node().hub.connections.values())
             )
         )

@@ -387,7 +387,7 @@ async def test_many_commands(monkeypatch: pytest.MonkeyPatch) -> None:
         assert client.consumer._connection.session.is_open
         client.consumer._connection.command("add_to_room", {"room": "one more"})
         await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
-        client.consumer._connection._worker._task.cancel()
+        client.consumer._connection._dispatcher._task.cancel()
 
 
 async def test_commands_for_every_room() -> None:

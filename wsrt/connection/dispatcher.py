@@ -1,4 +1,4 @@
-"""The worker: what one connection has to do, one thing at a time, in a task that exists only while there is work."""
+"""The dispatcher does what a connection has to do, one thing at a time, in a task that exists only while there is work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger("wsrt")
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
-class Worker:
+class Dispatcher:
     """
     Set-up, handlers and commands of one connection, in order.
 

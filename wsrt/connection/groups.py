@@ -13,7 +13,7 @@ from ..delivery.subscriber import Connection
 from ..exceptions import TooManyRooms
 from ..protocol.envelope import Frame, reserved
 from .hooks import Hooks, call
-from .presence import Attendance
+from .presence import ConnectionPresence
 
 
 class _Join:
@@ -38,7 +38,7 @@ class Groups:
         alias: the channel layer.
         connection: whose rooms and user these are.
         hooks: asked whether the connection may join a room.
-        attendance: follows the connection into its rooms.
+        presence: follows the connection into its rooms.
         max_rooms: the number of rooms that it may be in.
         announces: whether the client is sent ``wsrt.joined`` and ``wsrt.left``.
         is_open: whether the connection still takes part.
@@ -51,7 +51,7 @@ class Groups:
         connection: Connection,
         *,
         hooks: Hooks,
-        attendance: Attendance,
+        presence: ConnectionPresence,
         max_rooms: int,
         announces: bool,
         is_open: Callable[[], bool],
@@ -60,7 +60,7 @@ class Groups:
         self._alias = alias
         self._connection = connection
         self._hooks = hooks
-        self._attendance = attendance
+        self._presence = presence
         self._max_rooms = max_rooms
         self._announces = announces
         self._is_open = is_open
@@ -110,7 +110,7 @@ class Groups:
             return
         if room in connection.rooms:
             if self._hooks.presence:
-                await self._attendance.join(room)
+                await self._presence.join(room)
             return
         if len({room, *connection.rooms, *(join.room for join in self._joins)}) > self._max_rooms:
             raise TooManyRooms(self._max_rooms)
@@ -131,7 +131,7 @@ class Groups:
             if room not in connection.rooms and all(other.room != room for other in self._joins):
                 self._drop("room", room)
         self._announce(reserved("wsrt.joined", {"room": room}))
-        await self._attendance.join(room)
+        await self._presence.join(room)
 
     def question(self) -> None:
         """Withhold what is published to the connection until admit(), and have joins under way ask again."""
@@ -145,7 +145,7 @@ class Groups:
 
     async def show_again(self) -> None:
         """Show the members of each room what ``member`` returns now. Raises what that raises."""
-        await self._attendance.refresh()
+        await self._presence.refresh()
 
     def remove(self, room: str) -> bool:
         """
@@ -174,7 +174,7 @@ class Groups:
             return
         self._node.hub.leave(self._connection, room)
         self._drop("room", room)
-        self._attendance.leave(room)
+        self._presence.leave(room)
         self._announce(reserved("wsrt.left", {"room": room}))
 
     async def bind(self, user_id: UserKey | None) -> None:
@@ -205,7 +205,7 @@ class Groups:
                 # What waits, until on_connect returns, perhaps, was for somebody else.
                 self._connection.outbox.purge(User(before))
         if self._connection.user_id != before:
-            await self._attendance.rebind()
+            await self._presence.rebind()
 
     async def _hold(self, kind: str, name: str) -> bool:
         """Be in a group while this connection lasts; return whether it still does. Raises BackplaneUnavailable."""

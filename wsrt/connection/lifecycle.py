@@ -38,12 +38,12 @@ from ..realms import check_tenant, realm_of
 from ..types import Limits, Message, Receive, Ref, Scope, Send
 from .commands import Commands
 from .db import database_care
-from .dispatcher import Work, Worker
+from .dispatcher import Dispatcher, Work
 from .groups import Groups
 from .hooks import Hooks, call
 from .layer_channel import LayerChannel
 from .origin import check_origin
-from .presence import Attendance, PresenceHooks
+from .presence import ConnectionPresence, PresenceHooks
 from .refusals import NOT_AUTHORIZED, Refusal, refusal_of
 from .threads import run_in_thread
 from .users import is_signed_in
@@ -123,7 +123,7 @@ class ConnectionHandler:
             abort=self.transport.abort,
         )
         self.connection = Connection(connection_id, hooks.namespace, self.outbox, self)
-        self.attendance = Attendance(
+        self.presence = ConnectionPresence(
             tracker_of_loop(),
             self.connection,
             consumer=self._name,
@@ -139,7 +139,7 @@ class ConnectionHandler:
             alias,
             self.connection,
             hooks=hooks,
-            attendance=self.attendance,
+            presence=self.presence,
             max_rooms=limits.max_rooms,
             announces=self.session.extended,
             is_open=lambda: self.session.is_open,
@@ -164,7 +164,7 @@ class ConnectionHandler:
             self.channel = LayerChannel(
                 hooks.channel_layer, handlers, owner=self._name, submit=self.submit, on_failed=self._hook_failed
             )
-        self._worker = Worker(
+        self._dispatcher = Dispatcher(
             node.loop,
             Inbox(limits.inbox_frames, limits.inbox_bytes),
             node.turns,
@@ -213,7 +213,7 @@ class ConnectionHandler:
         self.outbox.use(self._writer())
         logger.debug("= %s open", self.connection.id)
         try:
-            self._worker.start(self._set_up)
+            self._dispatcher.start(self._set_up)
             if self.node.is_draining:
                 self.say_goodbye(0.0)
             await self._read()
@@ -269,11 +269,11 @@ class ConnectionHandler:
         outcome = self.session.receive_frame(frame, now)
         match outcome:
             case RawFrame():
-                self._worker.put(outcome, outcome.size)
-                if self._worker.inbox.crowded:
+                self._dispatcher.put(outcome, outcome.size)
+                if self._dispatcher.inbox.crowded:
                     # The handlers get a turn; a client that sends faster than they work still fills the inbox.
                     await asyncio.sleep(0)
-                    if self._worker.inbox.overfull:
+                    if self._dispatcher.inbox.overfull:
                         ledger.count("inbox_overflows", "a client sends faster than its handlers work: closed 4429")
                         self.close(close_codes.RATE_LIMIT_EXCEEDED)
             case Frame():
@@ -297,7 +297,7 @@ class ConnectionHandler:
             return
         if release:
             self.outbox.release()
-        self._worker.drop()
+        self._dispatcher.drop()
         self.node.hub.remove(self.connection)
         self.outbox.close(close, discard=discard)
 
@@ -331,7 +331,7 @@ class ConnectionHandler:
             self.close(close_codes.SERVER_SHUTTING_DOWN, discard=True)
             await asyncio.sleep(0)
         self.closed = self._how()
-        self.attendance.end(self.closed)
+        self.presence.end(self.closed)
         session.receive_disconnect()
         self.outbox.abandon()
         if not self._peer_left:
@@ -343,14 +343,14 @@ class ConnectionHandler:
         if not self.ended.done():
             self.ended.set_result(self.closed)
         logger.debug("= %s closed %s", self.connection.id, self.closed)
-        await self._worker.finish()
+        await self._dispatcher.finish()
         if self._is_connected:
             await self._run_on_disconnect(self.closed)
         if self.channel is not None:
             await self.channel.close()
 
     async def _run_on_disconnect(self, closed: Closed) -> None:
-        task = self._worker.spawn(database_care.run(lambda: call(self.hooks.on_disconnect, closed)))
+        task = self._dispatcher.spawn(database_care.run(lambda: call(self.hooks.on_disconnect, closed)))
         done, _ = await asyncio.wait([task], timeout=DISCONNECT_SECONDS)
         if not done:
             task.cancel()
@@ -397,14 +397,14 @@ class ConnectionHandler:
                 await self.groups.identify()
                 if not self.session.is_open:
                     # The client left while it was asked for: it never was connected.
-                    self._worker.drop()
+                    self._dispatcher.drop()
                     return
                 if not await self._register():
                     return
                 self._is_connected = True
                 await call(self.hooks.on_connect)
                 if self.session.is_open:
-                    await self.attendance.begin()
+                    await self.presence.begin()
         except Exception as error:
             if isinstance(error, TimeoutError) and deadline.expired():
                 self._set_up_late()
@@ -432,7 +432,7 @@ class ConnectionHandler:
     def _fail_set_up(self, close: Close) -> None:
         self.close(close)
         # Also when the client left first: no frame is handled by a consumer that was not set up.
-        self._worker.drop()
+        self._dispatcher.drop()
 
     async def _register(self) -> bool:
         """Greet, and become one of everyone and of the user's connections; return whether it is still open."""
@@ -441,7 +441,7 @@ class ConnectionHandler:
             self.outbox.put_direct(hello)
         # From now on frames may be parsed; what is reserved among those that wait is answered before on_connect runs.
         self.session.authorize()
-        self._worker.inbox.sift(self._still_waits)
+        self._dispatcher.inbox.sift(self._still_waits)
         if self.session.heartbeat is not None:
             self.node.wheel.add(self._tick, self.session.heartbeat.due)
         await self.groups.enter()
@@ -591,10 +591,10 @@ class ConnectionHandler:
 
     def submit(self, work: Work) -> bool:
         """Run something in the order of the handlers; return whether it will be."""
-        if self.session.is_open and self._worker.inbox.uncounted >= MAX_COMMANDS + 2 * self.limits.max_rooms:
+        if self.session.is_open and self._dispatcher.inbox.uncounted >= MAX_COMMANDS + 2 * self.limits.max_rooms:
             self.commands_overflowed()
         if self.session.is_open:
-            self._worker.put(work, None)
+            self._dispatcher.put(work, None)
         return self.session.is_open
 
     def _is_cancelled(self) -> bool:
@@ -606,7 +606,7 @@ class ConnectionHandler:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is being worked on, and nothing waits to go out."""
-        return self._worker.is_idle and self.outbox.is_idle
+        return self._dispatcher.is_idle and self.outbox.is_idle
 
     @property
     def is_anonymous(self) -> bool:

@@ -1,4 +1,4 @@
-"""Attendance: one connection's part in presence: where it is shown to be, and what it is shown of others."""
+"""ConnectionPresence: one connection's part in presence: where it is shown to be, and what it is shown of others."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class PresenceHooks:
         )
 
 
-class Attendance:
+class ConnectionPresence:
     """
     Presence of one connection. It counts from begin() on.
 

@@ -36,7 +36,7 @@ from wsrt import (
 )
 from wsrt import addresses as to
 from wsrt.cluster.node import current_node
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.testing import RequestRefused, connect
 
 
@@ -433,10 +433,10 @@ async def test_refusals(error: Exception, code: str, errors: list[Any]) -> None:
             await do(client, refuse)
         assert (refused.value.code, refused.value.errors) == (code, errors)
         assert "Secret" not in refused.value.message
-        before = ledger["refusals_unanswered"]
+        before = counters["refusals_unanswered"]
         await client.send(Go())
         await client.assert_silent()
-        assert ledger["refusals_unanswered"] == before + 1
+        assert counters["refusals_unanswered"] == before + 1
 
 
 async def test_wrong_reply(caplog: pytest.LogCaptureFixture) -> None:
@@ -629,10 +629,10 @@ async def test_endless_on_disconnect(monkeypatch: pytest.MonkeyPatch) -> None:
         async def on_disconnect(self, closed: Closed) -> None:
             await asyncio.sleep(3600)
 
-    before = ledger["disconnect_hooks_cancelled"]
+    before = counters["disconnect_hooks_cancelled"]
     async with connect(Endless):
         pass
-    assert ledger["disconnect_hooks_cancelled"] == before + 1
+    assert counters["disconnect_hooks_cancelled"] == before + 1
 
 
 async def test_socket_gone_at_once() -> None:
@@ -775,7 +775,7 @@ async def test_set_up_that_can_not_be_cancelled(hook: str, kind: str) -> None:
         setup_timeout = 0.05
 
     setattr(Late, hook, stubborn if kind == "async def" else blocking)
-    before = ledger["setup_timeouts"]
+    before = counters["setup_timeouts"]
     try:
         async with connect(Late) as client:
             await client.send(Number(value=1))
@@ -786,7 +786,7 @@ async def test_set_up_that_can_not_be_cancelled(hook: str, kind: str) -> None:
         assert len(client.consumer.seen) == (0 if hook == "authorize" else 1)
     finally:
         released.set()
-    assert ledger["setup_timeouts"] == before + 1
+    assert counters["setup_timeouts"] == before + 1
 
 
 async def test_stays_open_after_on_connect() -> None:

@@ -34,7 +34,7 @@ from wsrt import (
 )
 from wsrt import addresses as to
 from wsrt.close_codes import Close
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.testing import connect
 
 
@@ -157,12 +157,12 @@ async def test_rooms() -> None:
 
 async def test_added_to_a_room_that_refuses() -> None:
     """Being added asks authorize_room like any join; a refusal is counted and costs nothing else."""
-    before = ledger["control_refused"]
+    before = counters["control_refused"]
     async with connect(Controlled) as client:
         await aadd_to_room(to.Everyone(), "raises", namespace="control")
         await client.assert_silent()
         assert client.consumer.rooms == ("a",)
-    assert ledger["control_refused"] == before + 1
+    assert counters["control_refused"] == before + 1
 
 
 async def test_command_waits_for_its_turn() -> None:

@@ -1,23 +1,23 @@
-"""The ledger."""
+"""The counters."""
 
 from __future__ import annotations
 
 import pytest
 
-from wsrt.metrics import WINDOW, Ledger, quoted
+from wsrt.metrics import WINDOW, Counters, quoted
 
 
 def test_counts_all_and_logs_once_a_window(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every entry counts; the log has one line a window, with how many there were (D7)."""
     now = 1000.0
     monkeypatch.setattr("wsrt.metrics.time.monotonic", lambda: now)
-    ledger = Ledger()
+    counters = Counters()
     for _ in range(5):
-        ledger.count("lost", "lost %s", "it")
-    ledger.count("silent")
+        counters.count("lost", "lost %s", "it")
+    counters.count("silent")
     now += WINDOW
-    ledger.count("lost", "lost %s", "it")
-    assert ledger.snapshot() == {"lost": 6, "silent": 1}
+    counters.count("lost", "lost %s", "it")
+    assert counters.snapshot() == {"lost": 6, "silent": 1}
     assert [record.getMessage() for record in caplog.records] == [
         "lost it",
         "lost it (5 times since this was last logged)",
@@ -26,10 +26,10 @@ def test_counts_all_and_logs_once_a_window(caplog: pytest.LogCaptureFixture, mon
 
 def test_forget_logged(caplog: pytest.LogCaptureFixture) -> None:
     """What was forgotten is logged again."""
-    ledger = Ledger()
+    counters = Counters()
     for _ in range(2):
-        ledger.count("lost", "lost")
-        ledger.forget_logged()
+        counters.count("lost", "lost")
+        counters.forget_logged()
     assert len(caplog.records) == 2
 
 

@@ -33,7 +33,7 @@ from wsrt import (
 )
 from wsrt import addresses as to
 from wsrt.cluster import sending
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.signals import publication_failed
 from wsrt.testing import capture_publications, connect
 
@@ -274,14 +274,14 @@ def test_failure_after_the_commit(layer: FakeLayer, caplog: pytest.LogCaptureFix
         failed.append(facts)
 
     publication_failed.connect(note)
-    before = ledger["publications_lost_after_commit"]
+    before = counters["publications_lost_after_commit"]
     layer.is_down = True
     after: list[str] = []
     with transaction.atomic():
         publish_to_room("a", News(text="lost"), namespace="publishing")
         transaction.on_commit(lambda: after.append("ran"))
     assert after == ["ran"]
-    assert ledger["publications_lost_after_commit"] == before + 1
+    assert counters["publications_lost_after_commit"] == before + 1
     assert (failed[0]["namespace"], failed[0]["tenant"]) == ("publishing", None)
     assert (failed[0]["audience"], failed[0]["event"]) == (to.Room("a"), "news")
     assert isinstance(failed[0]["error"], BackplaneUnavailable)
@@ -299,12 +299,12 @@ def test_time_of_a_commit(layer: FakeLayer, monkeypatch: pytest.MonkeyPatch) -> 
         failed.append(str(facts["error"]))
 
     publication_failed.connect(note)
-    before = ledger["publications_lost_after_commit"]
+    before = counters["publications_lost_after_commit"]
     layer.gate.clear()
     with transaction.atomic():
         for _ in range(20):
             publish_to_room("a", News(), namespace="publishing")
-    assert ledger["publications_lost_after_commit"] == before + 20
+    assert counters["publications_lost_after_commit"] == before + 20
     assert len(failed) == 20
     assert layer.calls["group_send", "wsrt.room.publishing.a"] < 4
     assert failed[-1].startswith("the channel layer was too slow for other publications")
@@ -362,7 +362,7 @@ def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtu
     """A process without connections that publishes to a layer of its own is told loudly that nobody hears."""
     monkeypatch.setattr(sending, "nodes", list)
     Reader.as_asgi()  # as a module of routes does that workers import too
-    ledger.forget_logged()
+    counters.forget_logged()
     caplog.set_level(logging.WARNING, "wsrt")
     publish_to_room("a", News(), namespace="publishing", on_commit=False)
     assert "heard by nobody. Configure channels_redis.pubsub.RedisPubSubChannelLayer" in caplog.text
@@ -371,7 +371,7 @@ def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtu
 async def test_serving_process_is_not_warned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A server to which nobody is connected yet is not warned, in its views neither."""
     monkeypatch.setattr(sending, "nodes", list)
-    ledger.forget_logged()
+    counters.forget_logged()
     await apublish_to_room("a", News(), namespace="publishing")
     await sync_to_async(publish_to_room)("a", News(), namespace="publishing", on_commit=False)
     assert "heard by nobody" not in caplog.text

@@ -1,5 +1,5 @@
 """
-The ledger: what this process dropped, lost or refused, counted by name.
+The counters: what this process dropped, lost or refused, counted by name.
 
 Nothing is dropped without an entry, and no entry floods the log: the first of each minute is logged, with the count of
 those before it.
@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 
-__all__ = ["Ledger", "ledger", "quoted"]
+__all__ = ["Counters", "counters", "quoted"]
 
 WINDOW = 60.0
 """Seconds between two log lines of one name."""
@@ -34,7 +34,7 @@ def quoted(value: object) -> str:
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."
 
 
-class Ledger:
+class Counters:
     """Counters with a word in the log once a window. Safe to call from any thread."""
 
     def __init__(self) -> None:
@@ -77,5 +77,5 @@ class Ledger:
             self._logged.clear()
 
 
-ledger = Ledger()
-"""The ledger of this process."""
+counters = Counters()
+"""The counters of this process."""

@@ -32,7 +32,7 @@ from wsrt.admin.queries import (
     WatchUser,
     WatchUsers,
 )
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.permissions import ANNOUNCE, DISCONNECT, VIEW
 from wsrt.protocol.events import Event
 from wsrt.routing import admin_urlpatterns
@@ -150,10 +150,10 @@ async def test_database_in_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
     async with connect(AdminConsumer, user=user) as client:
         await client.request(WatchRooms(namespace="chat"))
         await client.receive(Rooms)
-        before = ledger.snapshot().get("admin_looks_failed", 0)
+        before = counters.snapshot().get("admin_looks_failed", 0)
         with monkeypatch.context() as patched:
             patched.setattr(live.door, "ask", None)  # calling it raises
-            await aeventually(lambda: ledger.snapshot().get("admin_looks_failed", 0) > before + 1)
+            await aeventually(lambda: counters.snapshot().get("admin_looks_failed", 0) > before + 1)
         async with everybody(visitor("lobby")):
             await until(client, Rooms, lambda answer: answer.rooms)
 
@@ -303,14 +303,14 @@ async def test_failing(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(self: WatchRooms) -> Rooms:
         raise RuntimeError("a defect")
 
-    before = ledger.snapshot().get("admin_looks_failed", 0)
+    before = counters.snapshot().get("admin_looks_failed", 0)
     async with connect(AdminConsumer, user=await root()) as client:
         with monkeypatch.context() as patch:
             patch.setattr(WatchRooms, "read", fail)
             await client.request(WatchRooms(namespace="chat"))
             await client.receive(Unavailable)
         await client.receive(Rooms)
-    assert ledger.snapshot()["admin_looks_failed"] > before
+    assert counters.snapshot()["admin_looks_failed"] > before
 
 
 async def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:

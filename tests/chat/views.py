@@ -11,7 +11,7 @@ from tests.chat.publishing import publish_as
 from wsrt import addresses as to
 from wsrt import disconnect, permissions_changed, remove_from_room
 from wsrt.cluster.node import nodes
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 
 
 def publish(request: HttpRequest, kind: str, target: str) -> HttpResponse:
@@ -53,7 +53,7 @@ async def stats(request: HttpRequest) -> JsonResponse:
             "groups": sorted(
                 group for node in nodes() for plane in node._backplanes.values() for group in plane.groups
             ),
-            "counts": ledger.snapshot(),
+            "counts": counters.snapshot(),
             "hooks": [[name, _plain(value)] for name, value in consumers.hooks],
         }
     )

@@ -16,7 +16,7 @@ from wsrt import BackplaneUnavailable
 from wsrt.addresses import CONTROL_GROUP, node_group
 from wsrt.cluster import backplane, layers, memberships
 from wsrt.cluster.backplane import Backplane
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 
 
 @pytest.fixture
@@ -145,13 +145,13 @@ async def test_join_of_own_groups_fails(plane: Backplane, layer: FakeLayer) -> N
 
 async def test_bad_message(plane: Backplane, layer: FakeLayer, caplog: pytest.LogCaptureFixture) -> None:
     """A message that cannot be handled is logged and counted, and the next one is received (C5, C6)."""
-    before = ledger["backplane_bad_messages"]
+    before = counters["backplane_bad_messages"]
     await plane.acquire("room")
     await layer.group_send("room", {"type": "bad"})
     await layer.group_send("room", {"type": "good"})
     await aeventually(lambda: plane.received)  # type: ignore[attr-defined]
     assert plane.received == [{"type": "good"}]  # type: ignore[attr-defined]
-    assert ledger["backplane_bad_messages"] == before + 1
+    assert counters["backplane_bad_messages"] == before + 1
     assert "Traceback" in caplog.text
 
 
@@ -170,10 +170,10 @@ async def test_receive_that_fails_while_the_layer_is_down(plane: Backplane, laye
     await plane.acquire("room")
     layer.groups.pop("room")
     layer.failing = {"group_add"}
-    before = ledger["backplane_errors"]
+    before = counters["backplane_errors"]
     layer.fail(ConnectionError("gone"))
     layer.fail(ConnectionError("still gone"))
-    await aeventually(lambda: ledger["backplane_errors"] >= before + 2)
+    await aeventually(lambda: counters["backplane_errors"] >= before + 2)
     assert not layer.members("room")
     layer.failing = set()
     layer.fail(ConnectionError("gone again"))
@@ -183,11 +183,11 @@ async def test_receive_that_fails_while_the_layer_is_down(plane: Backplane, laye
 async def test_idle_timeout_is_no_error(plane: Backplane, layer: FakeLayer) -> None:
     """A time-out of an idle connection to Redis costs nothing."""
     await plane.acquire("room")
-    before = ledger["backplane_errors"]
+    before = counters["backplane_errors"]
     layer.fail(TimeoutError())
     await layer.group_send("room", {"type": "good"})
     await aeventually(lambda: plane.received)  # type: ignore[attr-defined]
-    assert ledger["backplane_errors"] == before
+    assert counters["backplane_errors"] == before
 
 
 async def test_deaf_layer_is_rebuilt(
@@ -223,10 +223,10 @@ async def test_rebuild_until_it_works(plane: Backplane, layer: FakeLayer, fast: 
 async def test_leaving_while_the_layer_is_down(plane: Backplane, layer: FakeLayer) -> None:
     """A group that cannot be left is forgotten, and counted."""
     await plane.acquire("room")
-    before = ledger["groups_left_late"]
+    before = counters["groups_left_late"]
     layer.is_down = True
     plane.release("room")
-    await aeventually(lambda: ledger["groups_left_late"] == before + 1)
+    await aeventually(lambda: counters["groups_left_late"] == before + 1)
     assert not plane.groups
 
 
@@ -381,13 +381,13 @@ async def test_memberships_to_end_are_bounded(
 ) -> None:
     """No more than STRAYS memberships wait to be ended; the oldest are left to the layer's expiry, counted."""
     monkeypatch.setattr(memberships, "STRAYS", 3)
-    before = ledger["groups_not_left"]
+    before = counters["groups_not_left"]
     for number in range(5):
         await plane.acquire(f"room{number}")
     layer.failing = {"group_discard"}
     for number in range(5):
         plane.release(f"room{number}")
-    await aeventually(lambda: ledger["groups_not_left"] == before + 2)
+    await aeventually(lambda: counters["groups_not_left"] == before + 2)
     assert plane._memberships.strays == len(plane._memberships._groups) == 3
 
 

@@ -22,7 +22,7 @@ from wsrt.cluster.messages import CommandMessage, PublishMessage
 from wsrt.cluster.node import Node, current_node, nodes
 from wsrt.connection.lifecycle import TRANSPORT
 from wsrt.delivery.transport import Transport
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.protocol.envelope import Encoded
 from wsrt.testing import connect
 
@@ -281,13 +281,13 @@ def test_messages_of_the_next_version(kind: str) -> None:
 async def test_messages_of_strangers(layer: FakeLayer) -> None:
     """Messages that this version cannot read are counted and dropped, and what follows them arrives."""
     async with connect(Member) as client:
-        before = ledger["backplane_unknown_messages"]
+        before = counters["backplane_unknown_messages"]
         publication = PublishMessage("nodes", to.Room("a"), Encoded("ping", '{"number":1}')).to_message()
         await layer.group_send("wsrt.room.nodes.a", {**publication, "form": messages.FORM + 2})
         await layer.group_send("wsrt.room.nodes.a", {"type": "chat.message"})
         await layer.group_send("wsrt.room.nodes.a", publication)
         assert (await client.receive(Ping)).number == 1
-        assert ledger["backplane_unknown_messages"] == before + 2
+        assert counters["backplane_unknown_messages"] == before + 2
 
 
 @given(audience=audiences, namespace=st.none() | st.text(), tenant=st.none() | st.text() | st.just(ALL_TENANTS))

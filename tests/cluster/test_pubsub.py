@@ -26,7 +26,7 @@ from wsrt.cluster.backplane import Backplane
 from wsrt.cluster.layers import ask, drop_layer, layer_of_loop
 from wsrt.cluster.pipeline import BacklogFull, Pipeline
 from wsrt.cluster.pubsub import PubSubLayer
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 
 Use = Callable[..., Any]
 
@@ -171,13 +171,13 @@ async def test_backlog_is_bounded_in_commands(
 ) -> None:
     """More publications than may wait are refused at once and counted; when the others are through there is room."""
     monkeypatch.setattr(pipeline, "BACKLOG_COMMANDS", 10)
-    before = ledger["backplane_backlog_full"]
+    before = counters["backplane_backlog_full"]
     layer = use(redis_server.url)
     waiting = [asyncio.create_task(layer.group_send("room", {"type": "x"})) for _ in range(10)]
     await asyncio.sleep(0)
     with pytest.raises(BackplaneUnavailable, match="BacklogFull"):
         await ask("accept a publication", layer.group_send("room", {"type": "x"}))
-    assert ledger["backplane_backlog_full"] == before + 1
+    assert counters["backplane_backlog_full"] == before + 1
     assert not any(task.done() for task in waiting)
     await asyncio.gather(*waiting)
     await layer.group_send("room", {"type": "x"})
@@ -244,7 +244,7 @@ async def test_node_hears_again(redis_server: RedisServer, use: Use, how: str) -
         plane = Backplane("default", "n1", hear)
         for number in range(20):
             await plane.acquire(f"room{number}")
-        before = ledger["backplane_rejoins"]
+        before = counters["backplane_rejoins"]
         if how == "restart":
             await asyncio.to_thread(redis_server.stop)
             await asyncio.to_thread(redis_server.start)
@@ -253,7 +253,7 @@ async def test_node_hears_again(redis_server: RedisServer, use: Use, how: str) -
             proxy.reset()
         else:
             Redis.from_url(redis_server.url).client_kill_filter(_type="pubsub")
-        await aeventually(lambda: ledger["backplane_rejoins"] > before)
+        await aeventually(lambda: counters["backplane_rejoins"] > before)
         for number in range(20):
             await plane.acquire(f"room{number}")
             await theirs.group_send(f"room{number}", {"type": "x", "number": number})
@@ -422,10 +422,10 @@ async def test_missing_feature(redis_server: RedisServer, use: Use, monkeypatch:
     """Where a library lacks a feature the layer's own calls are used, a check and the log say so, and joins hold."""
     lost = ("channels_redis.utils", "no_such_function", ())
     monkeypatch.setattr(pubsub, "FEATURES", (*pubsub.FEATURES, lost))
-    before = ledger["pubsub_not_driven"]
+    before = counters["pubsub_not_driven"]
     layer = use(redis_server.url)
     assert type(layer) is RedisPubSubChannelLayer
-    assert ledger["pubsub_not_driven"] == before + 1
+    assert counters["pubsub_not_driven"] == before + 1
     (message,) = check()
     assert "channels_redis.utils.no_such_function" in message.msg
     assert message.hint
@@ -464,9 +464,9 @@ async def test_layers_that_are_not_driven(redis_server: RedisServer, settings: A
         ("channels_redis.pubsub.RedisPubSubChannelLayer", redis_server.url + "?protocol=3"),
     ]:
         settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": {"hosts": [host]}}}
-        before = ledger["pubsub_not_driven"]
+        before = counters["pubsub_not_driven"]
         assert isinstance(layer_of_loop("default"), RedisPubSubChannelLayer)
-        assert ledger["pubsub_not_driven"] == before + 1
+        assert counters["pubsub_not_driven"] == before + 1
 
 
 def test_redis_py_without_protocols(monkeypatch: pytest.MonkeyPatch) -> None:

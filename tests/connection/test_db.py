@@ -15,7 +15,7 @@ from django.db.backends.signals import connection_created
 from wsrt import Closed, Event, Refused, TypedEventConsumer, aadd_to_room, apermissions_changed, on
 from wsrt import addresses as to
 from wsrt.connection import db
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.testing import RequestRefused, connect
 
 
@@ -195,13 +195,13 @@ async def test_failing_clean_up(cleaned: list[str], monkeypatch: pytest.MonkeyPa
         raise OSError("gone")
 
     monkeypatch.setattr(db, "close_old_connections", fail)
-    before = ledger["database_cleanups_failed"]
+    before = counters["database_cleanups_failed"]
     for count in (1, 2):
         open_connection()
         db.database_care.after_handler()
         await cleaning_done()
         assert len(cleaned) == count
-        assert ledger["database_cleanups_failed"] == before + count
+        assert counters["database_cleanups_failed"] == before + count
 
 
 def test_loop_that_ended_before_cleaning(cleaned: list[str]) -> None:

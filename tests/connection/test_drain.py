@@ -15,7 +15,7 @@ from wsrt.connection import drain
 from wsrt.connection.drain import close_at_exit
 from wsrt.connection.lifecycle import TRANSPORT
 from wsrt.delivery.transport import Transport
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.testing import connect
 from wsrt.types import Message
 
@@ -124,11 +124,11 @@ def test_exit_from_another_thread() -> None:
 
 async def test_unknown_server(caplog: pytest.LogCaptureFixture) -> None:
     """A server that is not known is served as plain ASGI, which is counted and logged."""
-    before = ledger["transports_unknown"]
-    ledger.forget_logged()
+    before = counters["transports_unknown"]
+    counters.forget_logged()
     async with connect(with_runtime(Worker.as_asgi())) as client:
         assert await client.request(Work()) is None
-    assert ledger["transports_unknown"] == before + 1
+    assert counters["transports_unknown"] == before + 1
     assert "the server is not known" in caplog.text
 
 
@@ -145,8 +145,8 @@ async def test_ping_that_fails() -> None:
         heartbeat = 0.1
         heartbeat_timeout = 0.2
 
-    before = ledger["pings_failed"]
+    before = counters["pings_failed"]
     transport = Pinging(None)  # type: ignore[arg-type]
     async with connect(Beating, scope={"extensions": {TRANSPORT: transport}}) as client:
         await client.assert_closed(close_codes.HEARTBEAT_TIMEOUT)
-    assert ledger["pings_failed"] == before + 1
+    assert counters["pings_failed"] == before + 1

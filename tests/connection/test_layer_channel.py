@@ -12,7 +12,7 @@ from tests.support.layer import FakeLayer, installed
 from tests.support.waiting import aeventually
 from wsrt import Event, TypedEventConsumer, close_codes, on_layer
 from wsrt.connection import layer_channel
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.testing import connect
 
 
@@ -52,10 +52,10 @@ async def test_messages_of_its_type() -> None:
 @pytest.mark.parametrize("kind", ["chat.other", "close", "chat_message", "websocket.disconnect", None])
 async def test_messages_of_another_type(kind: Any) -> None:
     """A type is looked up in a table: no method is called by its name, and the loss is counted (C5)."""
-    before = ledger["layer_messages_unknown"]
+    before = counters["layer_messages_unknown"]
     async with connect(Listener) as client:
         await send(type=kind, code=4500)
-        await aeventually(lambda: ledger["layer_messages_unknown"] == before + 1)
+        await aeventually(lambda: counters["layer_messages_unknown"] == before + 1)
         await client.assert_silent()
 
 
@@ -97,14 +97,14 @@ async def test_layer_is_down() -> None:
 async def test_receive_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failing receive is counted, and tried again."""
     monkeypatch.setattr(layer_channel, "RETRY_SECONDS", 0.01)
-    before = ledger["channel_errors"]
+    before = counters["channel_errors"]
     with installed(FakeLayer()) as layer:
         async with connect(Listener) as client:
             layer.fail(ConnectionError("gone"))
             await send(type="chat.message", text="after")
             # Nothing else tells the test that the reader came back to it.
             assert (await client.receive(Text)).text == "after"
-    assert ledger["channel_errors"] > before
+    assert counters["channel_errors"] > before
 
 
 async def test_reader_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from tests.support.waiting import aeventually
 from wsrt import Closed, Event, TypedEventConsumer, abroadcast, broadcast, close_codes, on
 from wsrt.cluster.node import current_node
 from wsrt.connection import dispatcher, lifecycle
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.testing import connect
 
 
@@ -75,17 +75,17 @@ class Server:
 
 async def test_log_of_refused_origins(caplog: pytest.LogCaptureFixture) -> None:
     """Refused origins are counted; one a minute is logged, with a part of what its headers hold and what to add."""
-    ledger.forget_logged()
-    before = ledger["origins_refused"]
+    counters.forget_logged()
+    before = counters["origins_refused"]
     for _ in range(5):
         server = Server(headers=[(b"origin", b"https://" + b"\x80" * 8000), (b"host", b"\x81" * 8000)])
         server.receives({"type": "websocket.connect"})
         await server.run()
     server = Server(headers=[(b"origin", b"https://" + b"a" * 8000), (b"host", b"testserver")])
     server.receives({"type": "websocket.connect"})
-    ledger.forget_logged()
+    counters.forget_logged()
     await server.run()
-    assert ledger["origins_refused"] == before + 6
+    assert counters["origins_refused"] == before + 6
     assert len(caplog.records) == 2
     assert all(len(record.getMessage()) < 1000 for record in caplog.records)
     assert "CSRF_TRUSTED_ORIGINS" in caplog.records[1].getMessage()
@@ -153,12 +153,12 @@ async def test_heartbeat() -> None:
         heartbeat = 0.2
         heartbeat_timeout = 0.2
 
-    before = ledger["heartbeat_timeouts"]
+    before = counters["heartbeat_timeouts"]
     async with connect(Beating, subprotocols=["wsrt.v1"]) as client:
         await aeventually(lambda: [frame["event"] for frame in client.reserved].count("wsrt.ping") >= 2)
         client._received = lambda frame: None
         await client.assert_closed(close_codes.HEARTBEAT_TIMEOUT)
-    assert ledger["heartbeat_timeouts"] == before + 1
+    assert counters["heartbeat_timeouts"] == before + 1
     assert not len(current_node().wheel)
 
 
@@ -178,11 +178,11 @@ async def test_endless_handler(monkeypatch: pytest.MonkeyPatch) -> None:
         async def go(self, event: Go) -> None:
             await asyncio.Event().wait()
 
-    before = ledger["handlers_cancelled"], ledger["frames_unhandled"]
+    before = counters["handlers_cancelled"], counters["frames_unhandled"]
     async with connect(Endless) as client:
         for _ in range(3):
             await client.send(Go())
-    assert (ledger["handlers_cancelled"], ledger["frames_unhandled"]) == (before[0] + 1, before[1] + 2)
+    assert (counters["handlers_cancelled"], counters["frames_unhandled"]) == (before[0] + 1, before[1] + 2)
 
 
 async def test_defect_of_ours(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

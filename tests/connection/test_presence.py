@@ -19,7 +19,7 @@ from wsrt import Closed, DeclarationError, Event, TypedEventConsumer, close_code
 from wsrt.addresses import Connection, User
 from wsrt.control import adisconnect, apermissions_changed
 from wsrt.exceptions import WrongContext
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.presence import memory
 from wsrt.testing import Client, connect
 
@@ -476,13 +476,13 @@ class FailingHook(TypedEventConsumer):
 
 async def test_hook_that_fails() -> None:
     """A hook that raises is a bug: logged, and closed 1011."""
-    failed = ledger["handlers_failed"]
+    failed = counters["handlers_failed"]
     async with connect(FailingHook) as client:
         await aeventually(lambda: client.consumer is not None)
         await asyncio.sleep(0.1)
         async with connect(FailingHook, scope={"user": SimpleUser("ada")}):
             await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
-    assert ledger["handlers_failed"] > failed
+    assert counters["handlers_failed"] > failed
 
 
 def test_declaration() -> None:

@@ -16,7 +16,7 @@ from rest_framework import exceptions, serializers, status
 
 from wsrt import DeclarationError, Event, Refused, TypedEventConsumer, close_codes, on
 from wsrt.close_codes import Close
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.protocol.errors import MAX_ERRORS
 from wsrt.testing import RequestRefused, connect
 
@@ -231,19 +231,19 @@ class Asking(Shop):
 
 async def test_query_of_many_fields(caplog: pytest.LogCaptureFixture) -> None:
     """A query that Django doesn't read is refused for good, and no client fills the log with tracebacks by it."""
-    ledger.forget_logged()
-    before = ledger["suspicious_refused"]
+    counters.forget_logged()
+    before = counters["suspicious_refused"]
     for _ in range(3):
         async with connect(Asking, "/?" + "&".join(f"f{number}=" for number in range(1001))) as client:
             await client.assert_closed(close_codes.FORBIDDEN)
-    assert ledger["suspicious_refused"] == before + 3
+    assert counters["suspicious_refused"] == before + 3
     assert not any(record.exc_info for record in caplog.records)
     assert caplog.text.count("TooManyFieldsSent") == 1
 
 
 async def test_suspicious_operation(caplog: pytest.LogCaptureFixture) -> None:
     """What Django would answer with 400 is ``invalid_data``; the log quotes little of it."""
-    ledger.forget_logged()
+    counters.forget_logged()
     assert (await refused(SuspiciousFileOperation("../" * 3000))).code == "invalid_data"
     assert all(len(record.getMessage()) < 300 for record in caplog.records)
 
@@ -260,12 +260,12 @@ async def test_suspicious_operation(caplog: pytest.LogCaptureFixture) -> None:
 )
 async def test_data_that_the_database_refuses(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """A client whose text the database can't hold gets ``invalid_data``; it is counted, without a traceback."""
-    ledger.forget_logged()
-    before = ledger["database_data_refused"]
+    counters.forget_logged()
+    before = counters["database_data_refused"]
     refusal = await refused(error)
     assert (refusal.code, refusal.errors) == ("invalid_data", [])
     assert "NUL" not in refusal.message
-    assert ledger["database_data_refused"] == before + 2
+    assert counters["database_data_refused"] == before + 2
     assert not any(record.exc_info for record in caplog.records)
     assert caplog.text.count("the database refused what a client sent") == 1
 

@@ -30,7 +30,7 @@ from wsrt import (
 )
 from wsrt import addresses as to
 from wsrt.cluster.node import current_node
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.testing import Client, connect
 
 
@@ -194,9 +194,9 @@ async def test_waiting_frames_are_purged() -> None:
         await publish("b", 2)
         await publish("a", 3)
         await apublish_to_audience(to.Room("a") | to.Room("b"), News(number=4), namespace="removal")
-        before = ledger["frames_purged"]
+        before = counters["frames_purged"]
         await aremove_from_room(to.Room("a"), "a", namespace="removal")
-        assert ledger["frames_purged"] == before + 2
+        assert counters["frames_purged"] == before + 2
         gate.set()
         assert [(await client.receive(News)).number for _ in range(3)] == [0, 2, 4]
         await client.assert_silent()
@@ -238,13 +238,13 @@ async def test_permission_kept_beside_a_handler() -> None:
 
 async def test_permission_without_an_answer() -> None:
     """A question that is not answered within SETUP_TIMEOUT means out of the rooms."""
-    before = ledger["permissions_unanswered"]
+    before = counters["permissions_unanswered"]
     async with connect(Impatient) as client:
         await busy(client)
         await apermissions_changed(7)
         await publish("a", 1)
         await apublish_to_user(7, News(number=2), namespace="removal")
-        await aeventually(lambda: ledger["permissions_unanswered"] == before + 1)
+        await aeventually(lambda: counters["permissions_unanswered"] == before + 1)
         assert (await client.receive(News)).number == 2
         assert client.consumer.rooms == ()
         client.consumer.gate.set()

@@ -13,7 +13,7 @@ from django.test import TestCase
 from pydantic import field_validator
 
 from wsrt import Event, TypedEventConsumer, close_codes, on
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.testing import RequestRefused, connect
 
 
@@ -118,10 +118,10 @@ async def test_refusals_of_validators(text: str, code: str, messages: list[str])
             await client.request(Label.model_construct(text=text))
         assert refused.value.code == code
         assert [error["msg"] for error in refused.value.errors] == messages
-        before = ledger["refusals_unanswered"]
+        before = counters["refusals_unanswered"]
         await client.send_text(json.dumps({"event": "validators.label", "data": {"text": text}}))
         await client.settle()
-        assert ledger["refusals_unanswered"] == before + 1
+        assert counters["refusals_unanswered"] == before + 1
         await client.request(Label(text="a-slug"))
 
 

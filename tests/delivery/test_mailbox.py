@@ -10,7 +10,7 @@ import pytest
 
 from wsrt.delivery import mailbox as module
 from wsrt.delivery.mailbox import Mailbox
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 
 
 async def turn() -> None:
@@ -86,12 +86,12 @@ async def test_item_that_cannot_be_taken() -> None:
         taken.append(item)
 
     mailbox: Mailbox[int] = Mailbox(asyncio.get_running_loop(), take, turn)
-    before = ledger["deliveries_failed"]
+    before = counters["deliveries_failed"]
     for number in range(3):
         last = mailbox.put(number)
     await asyncio.wrap_future(last)
     assert taken == [1, 2]
-    assert ledger["deliveries_failed"] == before + 1
+    assert counters["deliveries_failed"] == before + 1
 
 
 async def test_loop_that_ends() -> None:

@@ -22,7 +22,7 @@ from wsrt.delivery.outbox import Outbox
 from wsrt.delivery.subscriber import Connection
 from wsrt.delivery.timer_wheel import TimerWheel
 from wsrt.delivery.transport import Writer
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.protocol.envelope import Frame
 
 
@@ -137,11 +137,11 @@ async def test_overflow(limit: dict[str, int]) -> None:
     transport = Transport()
     outbox = transport.outbox(**limit)
     transport.open.clear()
-    before = ledger["outbox_overflows"]
+    before = counters["outbox_overflows"]
     for _ in range(30):
         outbox.put(Frame("x" * 10))
     assert transport.calls == ["overflow"]
-    assert ledger["outbox_overflows"] == before + 1
+    assert counters["outbox_overflows"] == before + 1
     transport.open.set()
     await until(lambda: "closed" in transport.calls)
     assert transport.sent == ["x" * 10, 1013]
@@ -332,9 +332,9 @@ async def test_drop() -> None:
     outbox.put(Frame("seen", "drop"))
     transport.open.clear()
     outbox.put(Frame("a"))
-    before = ledger["events_dropped"]
+    before = counters["events_dropped"]
     outbox.put(Frame("skipped", "drop"))
-    assert ledger["events_dropped"] == before + 1
+    assert counters["events_dropped"] == before + 1
     transport.open.set()
     await until(lambda: outbox.is_idle)
     assert transport.sent == ["seen", "a"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from wsrt.delivery.timer_wheel import TimerWheel
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.protocol.heartbeat import Beat, Heartbeat
 
 
@@ -127,12 +127,12 @@ def test_entry_that_raises() -> None:
     def other(now: float) -> None:
         calls.append("other")
 
-    before = ledger["timers_failed"]
+    before = counters["timers_failed"]
     wheel.add(broken, wheel.time())
     wheel.add(other, wheel.time())
     loop.run(1)
     assert calls == ["other"]
-    assert ledger["timers_failed"] == before + 1
+    assert counters["timers_failed"] == before + 1
     assert len(wheel) == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.waiting import aeventually
 from wsrt import presence
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.presence import access, memory
 from wsrt.presence.backends import store_of_loop
 from wsrt.presence.base import Change, Join, NodeFacts, StoreUnavailable
@@ -94,10 +94,10 @@ async def test_reader_that_is_cancelled(store: Slow) -> None:
 @pytest.mark.parametrize("error", [StoreUnavailable("down"), RuntimeError("a bug of the store")])
 async def test_dead_node_that_cannot_be_taken_out(store: Slow, error: Exception) -> None:
     """Where a dead node can't be taken out, readers are answered, it is counted, and the next reader tries again."""
-    before = ledger["presence_unavailable"] + ledger["presence_failed"]
+    before = counters["presence_unavailable"] + counters["presence_failed"]
     store.error = error
     assert [await count(), await count()] == [1, 1]
-    assert ledger["presence_unavailable"] + ledger["presence_failed"] == before + 2
+    assert counters["presence_unavailable"] + counters["presence_failed"] == before + 2
     store.error = None
     store.gate.set()
     assert await count() == 0

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.waiting import aeventually
 from wsrt.delivery.subscriber import Connection
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.presence import roster
 from wsrt.presence.base import Change, Count, MemberRecord, Snapshot, StoreUnavailable
 from wsrt.presence.roster import Arrival, RoomView, Watcher
@@ -203,12 +203,12 @@ async def test_lost_change() -> None:
     view = room(store)
     client = Client(view)
     await aeventually(lambda: client.frames)
-    healed = ledger["presence_gaps_healed"]
+    healed = counters["presence_gaps_healed"]
     store.change("joined", "lost")
     view.take([store.change("joined", "ada")])
     await aeventually(lambda: client.members == {"lost": None, "ada": None})
     assert store.loads == 2
-    assert ledger["presence_gaps_healed"] == healed + 1
+    assert counters["presence_gaps_healed"] == healed + 1
     assert len(client.frames) == 2
 
 
@@ -534,12 +534,12 @@ async def test_changes_while_the_store_is_away() -> None:
     store.is_down = True
     view = room(store)
     client = Client(view)
-    dropped = ledger["presence_changes_dropped"]
+    dropped = counters["presence_changes_dropped"]
     for number in range(5000):
         view.take([store.change("joined", "ada"), store.change("left", "ada")])
         view.take([store.change("joined", str(number))] if number % 50 == 0 else [])
         assert len(view._ahead) <= roster.MAX_WAITING
-    assert ledger["presence_changes_dropped"] > dropped
+    assert counters["presence_changes_dropped"] > dropped
     store.is_down = False
     await aeventually(lambda: client.members == dict.fromkeys(map(str, range(0, 5000, 50))))
 

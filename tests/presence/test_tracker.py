@@ -11,7 +11,7 @@ import pytest
 from tests.support.waiting import aeventually
 from wsrt import presence
 from wsrt.cluster.node import Node, current_node
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.presence import memory, tracker
 from wsrt.presence.base import Beat, Change, Fenced, Join, Leave, MemberRecord, NodeFacts, StoreUnavailable
 from wsrt.presence.memory import MemoryPresence
@@ -152,10 +152,10 @@ async def test_last_word_after_a_rebuild(node: Tracker, store: Store) -> None:
 @pytest.mark.parametrize("error", [StoreUnavailable("down"), RuntimeError("a bug of the store")])
 async def test_store_that_is_down(node: Tracker, store: Store, error: Exception) -> None:
     """What the store does not take is tried again; nobody waits for it meanwhile."""
-    failed = ledger["presence_unavailable"] + ledger["presence_failed"]
+    failed = counters["presence_unavailable"] + counters["presence_failed"]
     store.error = error
     node.join(join(1))
-    await aeventually(lambda: ledger["presence_unavailable"] + ledger["presence_failed"] > failed)
+    await aeventually(lambda: counters["presence_unavailable"] + counters["presence_failed"] > failed)
     node.join(join(2))
     async with asyncio.timeout(tracker.SETTLE_SECONDS / 2):
         await node.settle()
@@ -191,12 +191,12 @@ async def test_too_much_waits(node: Tracker, store: Store, monkeypatch: pytest.M
 async def test_lost_writes_are_found(node: Tracker, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that lost a write which it had taken is repaired (a failover)."""
     monkeypatch.setattr(Store, "is_shared", True)
-    repaired = ledger["presence_repairs"]
+    repaired = counters["presence_repairs"]
     node.join(join(1))
     node.join(join(2, room="other"))
     await node.settle()
     await MemoryPresence.apply(store, node.id, [Leave("n", "other", 2)])
-    await aeventually(lambda: ledger["presence_repairs"] > repaired)
+    await aeventually(lambda: counters["presence_repairs"] > repaired)
     await aeventually(lambda: store.users("other"))
     assert await store.users("r") == {"u1"}
 

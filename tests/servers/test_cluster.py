@@ -72,9 +72,9 @@ async def test_publish_from_view_and_worker(cluster: Cluster, source: str) -> No
 @pytest.mark.parametrize("source", ["publish", "task"])
 async def test_rolled_back(cluster: Cluster, source: str) -> None:
     """What is published inside of a transaction that is rolled back is never seen."""
-    async with members(cluster, "ledger") as sockets:
-        await asyncio.to_thread(cluster.two.get, f"/{source}/rollback/ledger/?text=never")
-        await asyncio.to_thread(cluster.two.get, f"/{source}/commit/ledger/?text=after")
+    async with members(cluster, "counters") as sockets:
+        await asyncio.to_thread(cluster.two.get, f"/{source}/rollback/counters/?text=never")
+        await asyncio.to_thread(cluster.two.get, f"/{source}/commit/counters/?text=after")
         for ws in sockets:
             assert await texts(ws, 1) == ["after"]
 

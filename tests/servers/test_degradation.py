@@ -17,7 +17,7 @@ from tests.support.client import closed, dial, receive, request, send
 from tests.support.processes import Server
 from wsrt import close_codes, servers
 from wsrt.delivery.transport import Transport
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.servers import daphne, granian, hypercorn, transport_of, uvicorn
 
 
@@ -94,7 +94,7 @@ CASES = [
 def as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No server was seen, and nothing logged; what stands in for hypercorn ends."""
     monkeypatch.setattr(servers, "_known", set())
-    ledger.forget_logged()
+    counters.forget_logged()
     watched = set(hypercorn._watched)
     yield
     for context in set(hypercorn._watched) - watched:
@@ -104,22 +104,22 @@ def as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("server", SERVERS)
 async def test_all_features(server: str, caplog: pytest.LogCaptureFixture) -> None:
     """A server with everything is recognised."""
-    before = ledger["transports_unknown"]
+    before = counters["transports_unknown"]
     sending, _ = SERVERS[server]()
     assert transport_of(sending).server == server
-    assert ledger["transports_unknown"] == before
+    assert counters["transports_unknown"] == before
     assert "is not known" not in caplog.text
 
 
 @pytest.mark.parametrize(("server", "owner", "name"), CASES)
 async def test_one_feature_less(server: str, owner: str, name: str, caplog: pytest.LogCaptureFixture) -> None:
     """Without any one of the features connections are plain ASGI, each is counted, and a warning is logged once."""
-    before = ledger["transports_unknown"]
+    before = counters["transports_unknown"]
     for _ in range(3):
         sending, owners = SERVERS[server]()
         delattr(owners[owner], name)
         assert type(transport_of(sending)) is Transport
-    assert ledger["transports_unknown"] == before + 3
+    assert counters["transports_unknown"] == before + 3
     assert caplog.text.count("the server is not known") == 1
 
 
@@ -139,10 +139,10 @@ async def test_shutdown_that_cannot_be_seen(
     made_up(monkeypatch, "granian._signals")
     servers.hook_shutdown()
     servers.hook_shutdown(asyncio.get_running_loop())
-    before = ledger["shutdowns_unseen"]
+    before = counters["shutdowns_unseen"]
     for _ in range(3):
         assert transport_of(SERVERS[server]()[0]).server == server
-    assert ledger["shutdowns_unseen"] == before + 1
+    assert counters["shutdowns_unseen"] == before + 1
     assert caplog.text.count(f"the shutdown of {server} cannot be seen in time") == 1
 
 

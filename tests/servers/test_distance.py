@@ -21,7 +21,7 @@ from tests.support.waiting import aeventually
 from wsrt import BackplaneUnavailable
 from wsrt.cluster.backplane import Backplane
 from wsrt.cluster.layers import ask, drop_layer, layer_of_loop
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 
 pytestmark = pytest.mark.servers
 
@@ -79,7 +79,7 @@ async def test_nothing_is_lost_after_a_join(
     """Of 1,000 joins at once, each has what another process published right after it had been answered."""
     async with node(kind, redis_server, latency, settings) as far:
         await far.plane.open()
-        before = {name: ledger[name] for name in TROUBLE}
+        before = {name: counters[name] for name in TROUBLE}
 
         async def join(number: int) -> None:
             await far.plane.acquire(f"room{number}")
@@ -92,7 +92,7 @@ async def test_nothing_is_lost_after_a_join(
         took = time.perf_counter() - started
         await aeventually(lambda: len(far.heard) >= published, "the publications", 60)
         assert sorted(far.heard) == list(range(published))
-        assert {name: ledger[name] for name in TROUBLE} == before
+        assert {name: counters[name] for name in TROUBLE} == before
         report.note(TITLE, f"{kind} at {latency * 1000:g} ms: 1,000 joins in {took:.2f} s, 0 of {published} lost")
 
 
@@ -151,9 +151,9 @@ async def test_load_at_a_distance(seconds: float, redis_server: RedisServer, set
     """With 20 ms to Redis, 500 publications and 1,000 joins a second are all taken, and no healthy layer rebuilt."""
     async with node("pubsub", redis_server, 0.02, settings) as far:
         await far.plane.open()
-        before = {name: ledger[name] for name in TROUBLE}
+        before = {name: counters[name] for name in TROUBLE}
         line = await load(far, seconds)
-        assert {name: ledger[name] for name in TROUBLE} == before
+        assert {name: counters[name] for name in TROUBLE} == before
         assert await far.plane._probe()
     report.note(TITLE, f"pubsub at 20 ms: {line}")
 

@@ -15,7 +15,7 @@ from tests.support import versions
 from tests.support.report import note
 from wsrt import servers
 from wsrt.delivery.transport import Transport
-from wsrt.metrics import ledger
+from wsrt.metrics import counters
 from wsrt.servers import daphne, granian, hypercorn, missing_features, transport_of, uvicorn
 from wsrt.servers.features import has, is_installed, missing_of
 
@@ -166,6 +166,6 @@ async def nobodys_send(message: Any) -> None:
 
 def test_unknown_server() -> None:
     """A server that isn't recognised is plain ASGI, and counted."""
-    before = ledger["transports_unknown"]
+    before = counters["transports_unknown"]
     assert type(transport_of(nobodys_send)) is Transport
-    assert ledger["transports_unknown"] == before + 1
+    assert counters["transports_unknown"] == before + 1

@@ -12,7 +12,7 @@ from ..connection.users import reload
 from ..consumers import TypedEventConsumer
 from ..exceptions import UnsendableEvent, WrongContext
 from ..handlers import on
-from ..metrics import ledger
+from ..metrics import counters
 from ..presence.base import BadCursor, StoreUnavailable
 from . import door
 from .names import Names
@@ -111,7 +111,7 @@ class AdminConsumer(TypedEventConsumer):
                         return
                 except Exception:
                     # A database in trouble: the pages do not work either, and this one asks again.
-                    ledger.count("admin_looks_failed")
+                    counters.count("admin_looks_failed")
                     logger.exception("the admin could not ask who is looking")
             answer = await self._answer(question)
             if answer != sent:
@@ -136,7 +136,7 @@ class AdminConsumer(TypedEventConsumer):
             return Unavailable()
         except Exception:
             # A store or a database in trouble; the page waits, and hears of it when it is over.
-            ledger.count("admin_looks_failed")
+            counters.count("admin_looks_failed")
             logger.exception("the admin could not see who is connected")
             return Unavailable()
         return answer

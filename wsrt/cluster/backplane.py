@@ -19,7 +19,7 @@ from typing import Any
 from ..addresses import CONTROL_GROUP, node_group
 from ..delivery.tasks import start_task
 from ..exceptions import BackplaneUnavailable
-from ..metrics import ledger
+from ..metrics import counters
 from .layers import Layer, ask, close_layer, forget_layer, is_closable, layer_of_loop
 from .memberships import Line, Memberships
 from .messages import UnknownMessage
@@ -202,13 +202,13 @@ class Backplane:
                     await self._join(line, group)
                 await self._memberships.join_all(line)
             except BackplaneUnavailable as error:
-                ledger.count("backplane_errors", "%s", error)
+                counters.count("backplane_errors", "%s", error)
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads nodes
                 pause = min(2 * pause, RETRY_SECONDS)
             else:
                 if session is line.session:
                     self._complete = session
-                    ledger.count("backplane_rejoins")
+                    counters.count("backplane_rejoins")
                     return
 
     def _rejoin_soon(self, line: Line) -> None:
@@ -223,7 +223,7 @@ class Backplane:
         def go_on() -> None:
             # Ended by somebody else, who cancelled the task that happened to run: messages wait in the layer.
             if not line.is_over:
-                ledger.count(
+                counters.count(
                     "backplane_receivers_ended", "the receive loop of %r was cancelled: it goes on", self.alias
                 )
                 self._receive_on(line)
@@ -239,7 +239,7 @@ class Backplane:
                 if type(error).__name__ == "TimeoutError":
                     # redis-py's socket_timeout on an idle connection. Were it dead, the probe would find out.
                     continue
-                ledger.count("backplane_errors", "the channel layer %r failed: %r", self.alias, error)
+                counters.count("backplane_errors", "the channel layer %r failed: %r", self.alias, error)
                 # Redis may have come back empty: nothing counts as joined until it has said so again.
                 line.session = object()
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads nodes
@@ -255,9 +255,9 @@ class Backplane:
                 await self._on_message(message)
             except UnknownMessage as error:
                 # Of a version that is too new or too old, or of other code that uses the same group.
-                ledger.count("backplane_unknown_messages", "dropped from the channel layer %r: %s", self.alias, error)
+                counters.count("backplane_unknown_messages", "dropped from the channel layer %r: %s", self.alias, error)
             except Exception:
-                ledger.count("backplane_bad_messages")
+                counters.count("backplane_bad_messages")
                 logger.exception("a message from the channel layer %r could not be handled", self.alias)
 
     # Messages to ourselves.
@@ -277,7 +277,7 @@ class Backplane:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await line.layer.check()
         except Exception:
-            ledger.count("backplane_probe_misses")
+            counters.count("backplane_probe_misses")
             return False
         finally:
             del self._awaited[number]
@@ -354,7 +354,7 @@ class Backplane:
 
     async def _rebuild(self) -> None:
         """Replace connections, channel and groups; try until it works."""
-        ledger.count("backplane_rebuilds", "the channel layer %r does not answer: connecting anew", self.alias)
+        counters.count("backplane_rebuilds", "the channel layer %r does not answer: connecting anew", self.alias)
         line, self._line = self._line, None
         if line is not None:
             self._end(line)
@@ -365,7 +365,7 @@ class Backplane:
                 line = await self._connect()
                 break
             except Exception as error:
-                ledger.count("backplane_errors", "%s", error)
+                counters.count("backplane_errors", "%s", error)
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads nodes
                 pause = min(2 * pause, RETRY_SECONDS)
         self._use(line)
@@ -391,7 +391,7 @@ class Backplane:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, BackplaneUnavailable):
-            ledger.count("backplane_errors", "a task of the backplane failed: %r", error)
+            counters.count("backplane_errors", "a task of the backplane failed: %r", error)
 
 
 def _after(task: asyncio.Task[None], function: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from ..exceptions import BackplaneUnavailable
-from ..metrics import ledger
+from ..metrics import counters
 from .layers import Layer
 
 STRAYS = 10_000
@@ -160,7 +160,7 @@ class Memberships:
             group = self._groups.get(stray)
             if group is not None and group.touched is other and not group.references:
                 del self._groups[stray]
-            ledger.count(
+            counters.count(
                 "groups_not_left", "too many groups couldn't be left: their memberships stay until they expire"
             )
 
@@ -235,7 +235,7 @@ class Memberships:
         try:
             await self._leave(line, name, line.channel)
         except BackplaneUnavailable as error:
-            ledger.count("groups_left_late", "%s", error)
+            counters.count("groups_left_late", "%s", error)
             raise
         if group.touched is line:
             group.touched = None

@@ -14,7 +14,7 @@ from ..delivery.subscriber import Connection, Owner
 from ..delivery.tasks import start_task
 from ..delivery.timer_wheel import TimerWheel
 from ..delivery.turns import Turns
-from ..metrics import ledger
+from ..metrics import counters
 from . import messages
 from .backplane import Backplane
 from .forks import after_fork_in_child
@@ -92,7 +92,7 @@ class Node:
             self.take(item)
             return None
         if not self.loop.is_running() and self.mailbox.must_wait:
-            ledger.count("deliveries_failed", "the event loop of a node does not run: what is for it is dropped")
+            counters.count("deliveries_failed", "the event loop of a node does not run: what is for it is dropped")
             return None
         taken = self.mailbox.put(item, item.frame.size if isinstance(item, messages.PublishMessage) else 0)
         must_wait = is_here or isinstance(item, messages.CommandMessage) or self.mailbox.must_wait

@@ -16,7 +16,7 @@ import inspect
 import uuid
 from typing import Any
 
-from ..metrics import ledger
+from ..metrics import counters
 from .pipeline import BacklogFull, Pipeline
 
 MAILBOX_MESSAGES = 10_000
@@ -79,7 +79,7 @@ def driven(layer: Any) -> Any:
             return PubSubLayer(layer)
         except (AttributeError, TypeError, ValueError) as error:
             reason = repr(error)
-    ledger.count(
+    counters.count(
         "pubsub_not_driven",
         "the pub/sub layer is used by its own calls, so that publications and joins wait for each other: %s",
         reason,
@@ -255,7 +255,7 @@ def _request(pipe: Pipeline, *command: str | bytes) -> asyncio.Future[Any]:
     try:
         return pipe.request(*command)
     except BacklogFull:
-        ledger.count("backplane_backlog_full", "too many publications and joins are waiting for Redis: refusing more")
+        counters.count("backplane_backlog_full", "too many publications and joins are waiting for Redis: refusing more")
         raise
 
 

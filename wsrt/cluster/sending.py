@@ -23,7 +23,7 @@ from ..addresses import Audience, Room
 from ..conf import conf
 from ..delivery.mailbox import Taken
 from ..exceptions import BackplaneUnavailable, WrongContext
-from ..metrics import ledger, quoted
+from ..metrics import counters, quoted
 from ..protocol.catalog import namespaces
 from ..protocol.envelope import encode
 from ..protocol.events import Event, meta
@@ -140,7 +140,7 @@ async def _send_through_layer(outgoing: Outgoing, seconds: float | None = None) 
         try:
             await ask("accept a publication", layer.group_send(group, message), seconds)
         except BackplaneUnavailable as error:
-            ledger.count("publications_failed")
+            counters.count("publications_failed")
             if isinstance(error.__cause__, TimeoutError) and _node_of_running_loop() is None:
                 # Nobody else watches over the connections of a loop without a node.
                 drop_layer_soon(outgoing.alias, layer)
@@ -228,11 +228,11 @@ def _send_after_commit(outgoing: Outgoing, commit: _Commit) -> None:
         item = outgoing.item
         name = meta(outgoing.event).name if outgoing.event is not None else ""
         if is_given_up:
-            ledger.count(
+            counters.count(
                 "publications_lost_after_commit", "%r to %s was not sent: %s", name, quoted(item.audience), error
             )
         else:
-            ledger.count("publications_lost_after_commit")
+            counters.count("publications_lost_after_commit")
             logger.exception("%r to %s could not be sent after the commit", name, quoted(item.audience))
         namespace, tenant = _place_of(item)
         publication_failed.send_robust(
@@ -250,7 +250,7 @@ def _place_of(
 def _require_taken(outgoing: Outgoing, waits_for: list[Taken]) -> None:
     """Raise BackplaneUnavailable for a publication that a loop of this process hasn't taken yet."""
     if isinstance(outgoing.item, PublishMessage) and not all(taken.done() for taken in waits_for):
-        ledger.count("publications_failed")
+        counters.count("publications_failed")
         problem = f"an event loop of this process has not taken what was published for {ACT_SECONDS:g} s"
         raise BackplaneUnavailable(problem) from TimeoutError()
 
@@ -268,7 +268,7 @@ def send_locally(outgoing: Outgoing) -> list[Taken]:
     here = nodes()
     waits_for = [taken for node in here if (taken := node.post(outgoing.item)) is not None]
     if not here and not observers and not is_below_a_server():
-        ledger.count(
+        counters.count(
             "publications_unheard",
             "this process holds no connections, and the channel layer %r reaches no other process: what it publishes "
             "is heard by nobody. Configure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS",

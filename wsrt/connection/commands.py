@@ -10,7 +10,7 @@ from typing import Any
 from .. import close_codes
 from ..close_codes import Close
 from ..delivery.subscriber import Connection
-from ..metrics import ledger, quoted
+from ..metrics import counters, quoted
 from .groups import Groups
 from .hooks import Hooks, call
 from .layer_channel import Submit
@@ -79,7 +79,7 @@ class Commands:
                 self._submit(lambda: self._carry_out(name, self._groups.join(arguments["room"])))
             case _:
                 # A newer version sent it.
-                ledger.count("control_unknown", "unknown control command %r", name)
+                counters.count("control_unknown", "unknown control command %r", name)
 
     def end(self) -> None:
         """The connection is over."""
@@ -101,9 +101,9 @@ class Commands:
             refusal = refusal_of(error, self._hooks.refusal_for)
             if refusal is not None and refusal.code != "unavailable":
                 refused = "%s of %s was refused: %s"
-                ledger.count("control_refused", refused, name, self._connection.id, error, level=logging.INFO)
+                counters.count("control_refused", refused, name, self._connection.id, error, level=logging.INFO)
                 return
-            ledger.count("control_failed")
+            counters.count("control_failed")
             logger.exception("%s of %s failed", name, self._connection.id)
 
     def _permissions_changed(self) -> None:
@@ -115,7 +115,7 @@ class Commands:
 
     def _give_up(self) -> None:
         """No answer in time, so the answer is no."""
-        ledger.count(
+        counters.count(
             "permissions_unanswered",
             "permissions of %s were not answered within %s s: it has left its rooms",
             self._connection.id,
@@ -133,7 +133,7 @@ class Commands:
         try:
             await self._ask_again()
         except Exception:
-            ledger.count("control_failed")
+            counters.count("control_failed")
             logger.exception("the permissions of %s could not be asked", self._connection.id)
             # What the client may do is unknown: it reconnects, and is asked as a new one.
             self._close(close_codes.MESSAGE_HANDLING_FAILED)
@@ -147,7 +147,7 @@ class Commands:
         try:
             await self._groups.show_again()
         except Exception:
-            ledger.count("control_failed")
+            counters.count("control_failed")
             logger.exception("what members see of %s could not be asked", self._connection.id)
             self._close(close_codes.MESSAGE_HANDLING_FAILED)
 
@@ -187,6 +187,6 @@ class Commands:
         except Exception as error:
             if refusal_of(error, self._hooks.refusal_for) is None:
                 # Without an answer there is no permission.
-                ledger.count("control_failed")
+                counters.count("control_failed")
                 logger.exception("authorize_room of %s failed for %s, which is left", self._connection.id, quoted(room))
             return False

@@ -18,7 +18,7 @@ from django.db import close_old_connections, connections
 from django.db.backends.signals import connection_created
 
 from ..delivery.tasks import start_task
-from ..metrics import ledger
+from ..metrics import counters
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ def close_connections() -> None:
     except Exception as error:
         # The database's failure, not the handler's; it is tried again after the next handler. (Test runners that
         # forbid a test the database also forbid closing what the test before left open.)
-        ledger.count("database_cleanups_failed", "database connections could not be closed: %r", error)
+        counters.count("database_cleanups_failed", "database connections could not be closed: %r", error)
 
 
 def _is_old(connection: Any, now: float) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from ..delivery.inbox import Inbox
 from ..delivery.tasks import start_task
 from ..delivery.turns import Turns
-from ..metrics import ledger
+from ..metrics import counters
 from ..protocol.session import RawFrame
 from .db import database_care
 
@@ -82,7 +82,7 @@ class Dispatcher:
 
     def drop(self) -> None:
         """Forget what waits."""
-        ledger.count("frames_unhandled", times=self.inbox.clear())
+        counters.count("frames_unhandled", times=self.inbox.clear())
 
     async def finish(self) -> None:
         """Wait for what is under way and what waits; after FINISH_SECONDS cancel it."""
@@ -91,7 +91,7 @@ class Dispatcher:
             return
         await asyncio.wait([task], timeout=FINISH_SECONDS)
         if not task.done():
-            ledger.count(
+            counters.count(
                 "handlers_cancelled", "a handler still ran %s s after its connection ended: cancelled", FINISH_SECONDS
             )
             self.drop()

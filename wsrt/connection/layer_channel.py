@@ -10,7 +10,7 @@ from typing import Any
 
 from ..cluster.layers import ask
 from ..cluster.node import Node
-from ..metrics import ledger
+from ..metrics import counters
 
 STOP = "wsrt.stop"
 """A message to one's own channel that ends its reader: cancelling a receive can lose another consumer's message."""
@@ -77,7 +77,7 @@ class LayerChannel:
             try:
                 message = await self._layer.receive(self.name)
             except Exception as error:
-                ledger.count("channel_errors", "the channel of a consumer failed: %r", error)
+                counters.count("channel_errors", "the channel of a consumer failed: %r", error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             kind = message.get("type")
@@ -85,7 +85,7 @@ class LayerChannel:
                 return
             handler = self._handlers.get(kind)
             if handler is None:
-                ledger.count(
+                counters.count(
                     "layer_messages_unknown", "%s has no @on_layer method for messages of type %r", self._owner, kind
                 )
                 continue
@@ -100,7 +100,7 @@ class LayerChannel:
         try:
             await handler(message)
         except Exception:
-            ledger.count("handlers_failed")
+            counters.count("handlers_failed")
             logger.exception("%s failed to handle a layer message of type %r", self._owner, message.get("type"))
             self._on_failed()
         finally:

@@ -27,7 +27,7 @@ from ..delivery.outbox import Outbox
 from ..delivery.subscriber import Connection
 from ..delivery.transport import Transport, Writer
 from ..exceptions import BackplaneUnavailable
-from ..metrics import ledger
+from ..metrics import counters
 from ..presence.tracker import tracker_of_loop
 from ..protocol import envelope
 from ..protocol.catalog import Received
@@ -199,7 +199,7 @@ class ConnectionHandler:
         if self.hooks.check_origin:
             refused = check_origin(self._scope)
             if refused is not None:
-                ledger.count("origins_refused", "refused a handshake: %s", refused)
+                counters.count("origins_refused", "refused a handshake: %s", refused)
                 # Before accept: any page of the web can make a browser come here (H8).
                 await self._answer_handshake({"type": "websocket.close", "code": close_codes.FORBIDDEN.code})
                 return
@@ -233,7 +233,7 @@ class ConnectionHandler:
         try:
             await self._send(message)
         except Exception:  # the peer is gone already: servers differ in what they raise
-            ledger.count("connections_lost_in_handshake")
+            counters.count("connections_lost_in_handshake")
             return False
         return True
 
@@ -274,7 +274,7 @@ class ConnectionHandler:
                     # The handlers get a turn; a client that sends faster than they work still fills the inbox.
                     await asyncio.sleep(0)
                     if self._dispatcher.inbox.overfull:
-                        ledger.count("inbox_overflows", "a client sends faster than its handlers work: closed 4429")
+                        counters.count("inbox_overflows", "a client sends faster than its handlers work: closed 4429")
                         self.close(close_codes.RATE_LIMIT_EXCEEDED)
             case Frame():
                 self.outbox.put_direct(outcome)
@@ -282,7 +282,7 @@ class ConnectionHandler:
                 self._close_by_policy(outcome)
 
     def _close_by_policy(self, close: Close) -> None:
-        ledger.count("connections_closed_by_policy")
+        counters.count("connections_closed_by_policy")
         logger.info("x %s %s %s", self.connection.id, close.code, close.reason)
         self.close(close)
 
@@ -308,7 +308,7 @@ class ConnectionHandler:
 
     def _send_failed(self, error: BaseException) -> None:
         """The server's send raised: the peer is gone, or the server refuses the frame. Only a close frame can tell."""
-        ledger.count("sends_failed")
+        counters.count("sends_failed")
         logger.info("! %s send failed: %r", self.connection.id, error)
         self._lost = True
         self.close(close_codes.OUTBOUND_PUBLISH_FAILED, discard=True)
@@ -354,7 +354,7 @@ class ConnectionHandler:
         done, _ = await asyncio.wait([task], timeout=DISCONNECT_SECONDS)
         if not done:
             task.cancel()
-            ledger.count("disconnect_hooks_cancelled", "on_disconnect took over %s s: cancelled", DISCONNECT_SECONDS)
+            counters.count("disconnect_hooks_cancelled", "on_disconnect took over %s s: cancelled", DISCONNECT_SECONDS)
         elif not task.cancelled() and task.exception() is not None:
             logger.error("on_disconnect of %s failed", self._name, exc_info=task.exception())
 
@@ -412,7 +412,7 @@ class ConnectionHandler:
             refusal = refusal_of(error, self.hooks.refusal_for)
             if refusal is not None:
                 if isinstance(error, BackplaneUnavailable):
-                    ledger.count("setups_unavailable", "a connection could not be set up: %s", error)
+                    counters.count("setups_unavailable", "a connection could not be set up: %s", error)
                 self._fail_set_up(refusal.close(is_anonymous=self.is_anonymous))
                 return
             logger.exception("the set-up of %s failed", self._name)
@@ -426,7 +426,7 @@ class ConnectionHandler:
 
     def _set_up_late(self) -> None:
         if self.session.is_open:
-            ledger.count("setup_timeouts", "authorize and on_connect took over %s s", self.limits.setup_timeout)
+            counters.count("setup_timeouts", "authorize and on_connect took over %s s", self.limits.setup_timeout)
             self._fail_set_up(close_codes.CONNECTION_SETUP_TIMEOUT)
 
     def _fail_set_up(self, close: Close) -> None:
@@ -471,7 +471,7 @@ class ConnectionHandler:
                 if answer is not None:
                     await self._answer_with(answer)
                 return
-            ledger.count("handlers_failed")
+            counters.count("handlers_failed")
             logger.exception("an event for %s could not be validated", self._name)
             self._fail(ref)
             return
@@ -498,7 +498,7 @@ class ConnectionHandler:
     def _decode_heavy(self, raw: RawFrame) -> Received | Frame | Close | None:
         if self.session.close_sent is not None:
             # Closed while it waited for its turn.
-            ledger.count("frames_unhandled")
+            counters.count("frames_unhandled")
             return None
         begun = time.thread_time()
         try:
@@ -518,14 +518,14 @@ class ConnectionHandler:
             refusal = refusal_of(error, self.hooks.refusal_for) if isinstance(error, Exception) else None
             if refusal is None:
                 # Somebody else's CancelledError that leaked out of the handler is a defect like any other.
-                ledger.count("handlers_failed")
+                counters.count("handlers_failed")
                 logger.exception("%s.%s failed", self._name, handler.name)
                 self._fail(ref)
                 if not isinstance(error, Exception | asyncio.CancelledError):
                     raise
                 return
             if isinstance(error, BackplaneUnavailable):
-                ledger.count("requests_unavailable", "a handler could not do its work: %s", error)
+                counters.count("requests_unavailable", "a handler could not do its work: %s", error)
             answer = self._refuse(ref, refusal)
         if answer is not None:
             await self._answer_with(answer)
@@ -555,7 +555,7 @@ class ConnectionHandler:
 
     def _refuse(self, ref: Ref | None, refusal: Refusal) -> Frame | None:
         if ref is None:
-            ledger.count("refusals_unanswered")
+            counters.count("refusals_unanswered")
             return None
         return envelope.error(refusal.code, refusal.message, errors=refusal.errors, ref=ref)
 
@@ -565,7 +565,7 @@ class ConnectionHandler:
 
     def commands_overflowed(self) -> None:
         """Close: none may be lost, for permissions may have changed. The client reconnects, and is asked again."""
-        ledger.count("commands_overflowed", "too many commands wait for one connection: closed")
+        counters.count("commands_overflowed", "too many commands wait for one connection: closed")
         self.close(close_codes.MESSAGE_HANDLING_FAILED)
 
     # The end of the process.
@@ -625,7 +625,7 @@ class ConnectionHandler:
             case Frame() as ping:
                 self._ping(ping)
             case Close() as close:
-                ledger.count("heartbeat_timeouts")
+                counters.count("heartbeat_timeouts")
                 self.close(close)
                 return None
         return heartbeat.due
@@ -638,7 +638,7 @@ class ConnectionHandler:
             self.transport.ping()
         except Exception as error:
             # The server has lost the peer, and will say so.
-            ledger.count("pings_failed")
+            counters.count("pings_failed")
             logger.debug("! %s ping failed: %r", self.connection.id, error)
 
 

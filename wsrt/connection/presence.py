@@ -18,7 +18,7 @@ from ..addresses import UserKey
 from ..close_codes import NORMAL, Closed, Reconnect, reconnect_for
 from ..delivery.subscriber import Connection
 from ..exceptions import UnsendableEvent
-from ..metrics import ledger
+from ..metrics import counters
 from ..presence.backends import option
 from ..presence.base import EVERYONE, UNSAID, Join, Word
 from ..presence.roster import Arrival, Watcher
@@ -228,7 +228,7 @@ class ConnectionPresence:
         self._arrivals.extend((room, arrival) for arrival in arrivals)
         while len(self._arrivals) > MAX_ARRIVALS:
             self._arrivals.popleft()
-            ledger.count("presence_hooks_dropped", "hooks of presence take longer than members come and go")
+            counters.count("presence_hooks_dropped", "hooks of presence take longer than members come and go")
         if not self._is_telling:
             self._is_telling = self._submit(self._tell_hooks)
 
@@ -240,7 +240,7 @@ class ConnectionPresence:
                     user = None if user_id is None else UserKey(user_id)
                     await (self._hooks.joined if kind == "joined" else self._hooks.left)(user, room)
         except Exception:
-            ledger.count("handlers_failed")
+            counters.count("handlers_failed")
             logger.exception("a hook of presence failed")
             self._on_failed()
         finally:

@@ -14,7 +14,7 @@ from django.http import Http404
 from .. import close_codes
 from ..close_codes import Close
 from ..exceptions import BackplaneUnavailable, Refused
-from ..metrics import ledger, quoted
+from ..metrics import counters, quoted
 from ..protocol.errors import MAX_ERRORS
 from ..types import FieldError
 from . import drf
@@ -73,7 +73,7 @@ def refusal_of(error: Exception, translate: Translate) -> Refusal | None:
     try:
         translated = translate(error)
     except Exception:
-        ledger.count("handlers_failed")
+        counters.count("handlers_failed")
         logger.exception("refusal_for failed for %s", quoted(error))
         return None
     if translated is not None:
@@ -105,12 +105,12 @@ def _foreign(error: Exception) -> Refusal | None:
     """Return what the exceptions of Django REST framework, of databases and of Django itself mean."""
     if isinstance(error, SuspiciousOperation):
         # A query of a thousand fields, a path out of bounds: Django answers 400, and so does this.
-        ledger.count("suspicious_refused", "refused what a client sent: %s", quoted(error))
+        counters.count("suspicious_refused", "refused what a client sent: %s", quoted(error))
         return invalid_data(())
     if isinstance(error, DataError) or (type(error) is ValueError and error.args == (NUL_REFUSED,)):
         # Text with a NUL for PostgreSQL, a number out of its range: no client may close its connection, and fill the
         # log with tracebacks, by such data.
-        ledger.count("database_data_refused", "the database refused what a client sent: %s", quoted(error))
+        counters.count("database_data_refused", "the database refused what a client sent: %s", quoted(error))
         return invalid_data(())
     match drf.read(error):
         case None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from ..metrics import ledger
+from ..metrics import counters
 from .tasks import start_task
 
 T = TypeVar("T")
@@ -85,7 +85,9 @@ class Mailbox(Generic[T]):
                 try:
                     self._take(item)
                 except Exception as error:
-                    ledger.count("deliveries_failed", "something from another thread could not be delivered: %r", error)
+                    counters.count(
+                        "deliveries_failed", "something from another thread could not be delivered: %r", error
+                    )
                 finally:
                     taken.set_result(None)
                 await self._breathe()

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..addresses import Audience
 from ..close_codes import Close
-from ..metrics import ledger
+from ..metrics import counters
 from ..protocol.envelope import Frame
 from ..types import Limits, Send
 from .eager import Step, is_plain
@@ -213,11 +213,11 @@ class Outbox:
                         self._forget(frame)
                 queue.clear()
                 queue.extend(kept)
-                ledger.count("frames_purged", times=len(waiting) - len(kept))
+                counters.count("frames_purged", times=len(waiting) - len(kept))
 
     def overflow(self) -> None:
         """Close a connection that more waits for than its limits allow."""
-        ledger.count("outbox_overflows", "a client does not read fast enough: its outbox is over the limits")
+        counters.count("outbox_overflows", "a client does not read fast enough: its outbox is over the limits")
         self._on_overflow()
 
     async def room(self) -> None:
@@ -386,7 +386,7 @@ class Outbox:
 
     def _enqueue(self, frame: Frame, queue: collections.deque[tuple[Frame, float]]) -> None:
         if frame.overflow == "drop" and (self._is_full or not self._is_starting):
-            ledger.count("events_dropped")
+            counters.count("events_dropped")
             return
         if self._replaces(frame, queue):
             return
@@ -414,7 +414,7 @@ class Outbox:
             if frame is old:
                 queue[index] = (new, since)
                 self._size += new.size - frame.size
-                ledger.count("events_coalesced")
+                counters.count("events_coalesced")
                 return True
         return False
 
@@ -502,7 +502,7 @@ class Outbox:
 
     def _stalled(self) -> None:
         waited = self._wheel.time() - self._since
-        ledger.count("outbox_overflows", "a client does not read: a frame waited for %.1f s", waited)
+        counters.count("outbox_overflows", "a client does not read: a frame waited for %.1f s", waited)
         self._on_overflow()
 
     def _fail(self, error: BaseException) -> None:
@@ -515,7 +515,7 @@ class Outbox:
         self._on_error(error)
 
     def _discard(self, queue: collections.deque[tuple[Frame, float]]) -> None:
-        ledger.count("frames_abandoned", times=len(queue))
+        counters.count("frames_abandoned", times=len(queue))
         self._size -= sum(frame.size for frame, _ in queue)
         queue.clear()
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
-from ..metrics import ledger
+from ..metrics import counters
 
 Tick = Callable[[float], float | None]
 """Called with the wheel's time; returns when to be called next, or None for never."""
@@ -105,5 +105,5 @@ class TimerWheel:
             return tick(now)
         except Exception as error:
             # The other connections of the node still need their time.
-            ledger.count("timers_failed", "a timer of a connection failed: %r", error)
+            counters.count("timers_failed", "a timer of a connection failed: %r", error)
             return None

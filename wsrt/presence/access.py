@@ -17,7 +17,7 @@ from ..cluster.node import is_server, nodes
 from ..cluster.sending import require_no_loop
 from ..delivery.tasks import start_task
 from ..exceptions import WrongContext
-from ..metrics import ledger
+from ..metrics import counters
 from .announce import messages_of, tell
 from .backends import is_shared, store_of_loop
 from .base import EVERYONE, PresenceStore, StoreUnavailable
@@ -136,7 +136,7 @@ async def _reap(lost: dict[str, PresenceStore]) -> None:
             forget_lost(node)
     except StoreUnavailable as error:
         # The next reader, or a node, goes on.
-        ledger.count("presence_unavailable", "the members of a dead node could not be taken out: %s", error)
+        counters.count("presence_unavailable", "the members of a dead node could not be taken out: %s", error)
     except Exception:
-        ledger.count("presence_failed")
+        counters.count("presence_failed")
         logger.exception("the members of a dead node could not be taken out")

@@ -12,7 +12,7 @@ from ..cluster.messages import PresenceMessage
 from ..cluster.node import nodes
 from ..cluster.sending import Outgoing, layer_alias, send
 from ..exceptions import BackplaneUnavailable
-from ..metrics import ledger
+from ..metrics import counters
 from ..protocol.catalog import namespaces
 from ..realms import split_realm
 from .base import EVERYONE, Change, PresenceStore
@@ -43,7 +43,7 @@ async def tell(store: PresenceStore, messages: Iterable[PresenceMessage]) -> Non
             await send(Outgoing(message, message.audience.groups(message.realm), alias, None))
         except BackplaneUnavailable:
             # Whoever misses it sees so by the versions.
-            ledger.count("presence_changes_untold")
+            counters.count("presence_changes_untold")
 
 
 def _is_shown(realm: str) -> bool:

@@ -11,7 +11,7 @@ from django.utils.module_loading import import_string
 
 from ..cluster.forks import after_fork_in_child
 from ..conf import conf
-from ..metrics import ledger
+from ..metrics import counters
 from .base import PresenceStore
 from .options import require_seconds, require_text, require_truth
 
@@ -134,7 +134,7 @@ def _make_or_tell(settings: dict[str, Any]) -> PresenceStore | None:
     try:
         return make_store(settings)
     except Exception as error:
-        ledger.count("presence_stores_missing", "WSRT['PRESENCE'] cannot be used, nobody is tracked: %s", error)
+        counters.count("presence_stores_missing", "WSRT['PRESENCE'] cannot be used, nobody is tracked: %s", error)
         return None
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from ..delivery.subscriber import Connection
 from ..delivery.tasks import start_task
-from ..metrics import ledger
+from ..metrics import counters
 from ..protocol.envelope import Frame, reserved
 from .base import Change, MemberRecord, PresenceStore, Snapshot, StoreUnavailable
 from .shown import is_told, shown_as
@@ -161,7 +161,7 @@ class RoomView:
             if self.version is None or change.version > self.version:
                 if len(self._ahead) >= MAX_WAITING:
                     # The store is away, or has gone far ahead: what it is loaded with later makes up for these.
-                    ledger.count("presence_changes_dropped", times=len(self._ahead))
+                    counters.count("presence_changes_dropped", times=len(self._ahead))
                     self._ahead.clear()
                 self._ahead[change.version] = change
         self._advance()
@@ -205,7 +205,7 @@ class RoomView:
         """Remember a change for an answer that may be older than it."""
         if len(self._since_load) >= MAX_WAITING:
             # An answer that is older shows a gap, or another version than the store has, and is asked for again.
-            ledger.count("presence_changes_dropped", times=len(self._since_load))
+            counters.count("presence_changes_dropped", times=len(self._since_load))
             self._since_load.clear()
         self._since_load[change.version] = change
 
@@ -220,7 +220,7 @@ class RoomView:
             return
         # A room that began anew, or a store that lost writes, may have a lower version than ours.
         if version < wanted or (version == before and version != wanted):
-            ledger.count("presence_gaps_healed")
+            counters.count("presence_gaps_healed")
             self.load()
 
     def _apply(self, change: Change) -> None:
@@ -293,7 +293,7 @@ class RoomView:
         try:
             snapshot = await self._store.snapshot(self.namespace, self.room, LISTED, max_bytes=self._most_bytes)
         except StoreUnavailable as error:
-            ledger.count("presence_unavailable", "who is in a room could not be loaded: %s", error)
+            counters.count("presence_unavailable", "who is in a room could not be loaded: %s", error)
             self._loading = None
             self._gap = self._gap or self._loop.call_later(RETRY_SECONDS * random.uniform(0.5, 1), self._load_now)  # noqa: S311
             return

@@ -25,7 +25,7 @@ from ..cluster.forks import after_fork_in_child
 from ..cluster.messages import PresenceMessage
 from ..cluster.node import Node, current_node
 from ..delivery.tasks import start_task
-from ..metrics import ledger
+from ..metrics import counters
 from .announce import messages_of, tell
 from .backends import option, store_of_loop
 from .base import Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
@@ -154,7 +154,7 @@ class Tracker:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await done.wait()
         except TimeoutError:
-            ledger.count("presence_writes_late")
+            counters.count("presence_writes_late")
 
     def watch(self, place: Place, watcher: Watcher) -> None:
         """Tell a connection who is in a room, itself among them, and what changes."""
@@ -272,12 +272,12 @@ class Tracker:
                     await self._begin()
                 await self._flush()
             except Fenced:
-                ledger.count("presence_fenced", "the lease of this node had ended: its members are written anew")
+                counters.count("presence_fenced", "the lease of this node had ended: its members are written anew")
                 self._must_rebuild = True
             except StoreUnavailable as error:
-                ledger.count("presence_unavailable", "presence could not be written, it is tried again: %s", error)
+                counters.count("presence_unavailable", "presence could not be written, it is tried again: %s", error)
             except Exception:
-                ledger.count("presence_failed")
+                counters.count("presence_failed")
                 logger.exception("presence could not be written, it is tried again")
             else:
                 if self._is_down:
@@ -325,7 +325,7 @@ class Tracker:
         await self._begin()
         self._let_go()
         self._must_rebuild, self._is_partial = False, True
-        ledger.count("presence_rebuilds")
+        counters.count("presence_rebuilds")
         # What changes from here on waits behind, in order.
         joins = [join for members in self._truth.values() for join in members.values()]
         try:
@@ -380,11 +380,11 @@ class Tracker:
             except Fenced:
                 self._heed(Beat(is_alive=False))
             except StoreUnavailable as error:
-                ledger.count("presence_unavailable", "the lease of this node could not be renewed: %s", error)
+                counters.count("presence_unavailable", "the lease of this node could not be renewed: %s", error)
                 has_failed = True
                 pause = min(pause, RETRY_SECONDS * random.uniform(0.5, 1))  # noqa: S311
             except Exception:
-                ledger.count("presence_failed")
+                counters.count("presence_failed")
                 logger.exception("the lease of this node could not be renewed")
 
     def _pause(self) -> float:
@@ -412,7 +412,7 @@ class Tracker:
         try:
             await self._tell_all(self.store.reap(node))
         except StoreUnavailable as error:
-            ledger.count("presence_unavailable", "the members of a dead node could not be taken out: %s", error)
+            counters.count("presence_unavailable", "the members of a dead node could not be taken out: %s", error)
         finally:
             self._reaping.discard(node)
 
@@ -442,7 +442,7 @@ class Tracker:
             held = await self.store.held(self.id, *place)
             # What is on its way is no difference.
             if self.is_idle and held != set(self._truth.get(place, ())):
-                ledger.count("presence_repairs", "the store of presence has lost writes: all are made again")
+                counters.count("presence_repairs", "the store of presence has lost writes: all are made again")
                 self._must_rebuild = True
                 self._wake.set()
             return

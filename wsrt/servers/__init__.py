@@ -13,7 +13,7 @@ import threading
 from typing import Any
 
 from ..delivery.transport import Transport
-from ..metrics import ledger
+from ..metrics import counters
 from ..types import Send
 from . import daphne, granian, hypercorn, uvicorn
 from .features import is_installed, missing_of
@@ -39,7 +39,7 @@ def transport_of(send: Send) -> Transport:
                     _known.add(transport.server)
                     _look_at_the_shutdown_of(module, transport.server)
                 return transport
-    ledger.count(
+    counters.count(
         "transports_unknown",
         "the server is not known (its send is %s): close codes, back-pressure and pings are as ASGI has them",
         getattr(send, "__qualname__", type(send).__qualname__),
@@ -51,7 +51,7 @@ def _look_at_the_shutdown_of(module: Any, server: str) -> None:
     """Count and log, once for each server, that its end will not be seen in time."""
     # Other threads get no signals, and their servers are ended by whoever started them.
     if threading.current_thread() is threading.main_thread() and not module.is_shutdown_hooked():
-        ledger.count(
+        counters.count(
             "shutdowns_unseen",
             "the shutdown of %s cannot be seen in time: its connections are drained at lifespan.shutdown, if at all; "
             "manage.py check --deploy says what it lacks",

@@ -355,7 +355,7 @@ def test_from_many_threads(layer: FakeLayer) -> None:
     for thread in threads:
         thread.join()
     assert layer.calls["group_send", "wsrt.room.publishing.t"] == 20
-    assert [thread.name for thread in threading.enumerate()].count("wsrt-portal") == 1
+    assert [thread.name for thread in threading.enumerate()].count("wsrt-background-loop") == 1
 
 
 def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""The portal: one background event loop a process, by which synchronous code reaches the channel layer."""
+"""One background event loop for each process, through which synchronous code reaches the channel layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .forks import after_fork_in_child
 T = TypeVar("T")
 
 
-class Portal:
+class BackgroundLoop:
     """
     An event loop in a daemon thread, started at first use.
 
@@ -52,19 +52,19 @@ class ThreadLoop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="wsrt-portal", daemon=True).start()
+        threading.Thread(target=self._loop.run_forever, name="wsrt-background-loop", daemon=True).start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-portal = Portal()
+background_loop = BackgroundLoop()
 
 
 def _reset() -> None:
-    global portal
-    portal = Portal()
+    global background_loop
+    background_loop = BackgroundLoop()
 
 
 after_fork_in_child(_reset)

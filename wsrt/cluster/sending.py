@@ -160,7 +160,7 @@ def send_from_sync(outgoing: Outgoing, seconds: float | None = None) -> None:
         concurrent.futures.wait(waits_for, timeout=ACT_SECONDS)
         _require_taken(outgoing, waits_for)
     if not stays:
-        background_loop.portal.run(_send_through_layer(outgoing, seconds))
+        background_loop.run(_send_through_layer(outgoing, seconds))
 
 
 def send_on_commit(outgoing: Outgoing, on_commit: bool, using: str | None) -> None:

@@ -40,7 +40,7 @@ def run(twin: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) 
     """
     require_no_loop(f"presence.{twin.__name__}")
     _require_connections()
-    return background_loop.portal.run(twin(*args, **kwargs))
+    return background_loop.run(twin(*args, **kwargs))
 
 
 async def open_store() -> PresenceStore:

@@ -43,9 +43,9 @@ from wsrt.presence.base import (
 from wsrt.presence.cache import CachePresence, reader
 from wsrt.presence.cache import documents as layout
 from wsrt.presence.cache import store as module
-from wsrt.presence.cache.documents import Book, Head
-from wsrt.presence.cache.executor import Access, Shelf, Turn
-from wsrt.presence.cache.reader import Books, Lease
+from wsrt.presence.cache.documents import Head, PagedDocument
+from wsrt.presence.cache.executor import Access, CacheExecutor, SerialQueue
+from wsrt.presence.cache.reader import Lease, PagedDocuments
 from wsrt.presence.contract import PresenceStoreContract
 
 LOCMEM = {
@@ -147,12 +147,12 @@ def is_of_rooms(key: str) -> bool:
     return ".room." in key or ".details." in key or ".index" in key
 
 
-# Books.
+# PagedDocuments.
 
 
-def written(book: Book, documents: dict[str, str], totals: object) -> int:
+def written(document: PagedDocument, documents: dict[str, str], totals: object) -> int:
     """Write what has changed into a dict; return how many documents were."""
-    changed = book.documents(totals)
+    changed = document.documents(totals)
     for key, text in changed.items():
         if text is None:
             del documents[key]
@@ -162,7 +162,7 @@ def written(book: Book, documents: dict[str, str], totals: object) -> int:
 
 
 class Cabinet:
-    """Documents in a dict, read as from a cache."""
+    """PagedDocuments in a dict, read as from a cache."""
 
     def __init__(self, documents: Mapping[str, str]) -> None:
         self.documents = documents
@@ -174,66 +174,66 @@ class Cabinet:
 
 
 def read(documents: Mapping[str, str], where: Any = layout.WHOLE) -> Mapping[str, Any]:
-    return Books.read(Cabinet(documents), {"b": where}).entries.get("b", {})  # type: ignore[arg-type]
+    return PagedDocuments.read(Cabinet(documents), {"b": where}).entries.get("b", {})  # type: ignore[arg-type]
 
 
 def test_book(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A book is one document while it is small, then many of a bounded size; a change writes one and the head."""
+    """A document is one document while it is small, then many of a bounded size; a change writes one and the head."""
     monkeypatch.setattr(layout, "PAGE", 500)
-    book, documents = Book("b"), dict[str, str]()
-    book.put("k", 1)
-    assert written(book, documents, [1]) == 1
+    document, documents = PagedDocument("b"), dict[str, str]()
+    document.put("k", 1)
+    assert written(document, documents, [1]) == 1
     assert Head.parse(documents["b"]) == Head(1, [1], {"k": 1})
-    assert written(book, documents, [1]) == 0
+    assert written(document, documents, [1]) == 0
     entries = {f"key{number}": [number, "x" * 20] for number in range(500)}
     for key, value in entries.items():
-        book.put(key, value)
-    book.pop("k")
-    book.pop("k")
-    written(book, documents, [500])
+        document.put(key, value)
+    document.pop("k")
+    document.pop("k")
+    written(document, documents, [500])
     head = Head.parse(documents["b"])
     assert (head.totals, head.entries) == ([500], None)
     assert len(documents) == head.pages + 1
     assert 16 <= head.pages <= 64
     assert max(map(len, documents.values())) < 1500
     assert read(documents) == entries
-    book.put("key7", "other")
-    assert written(book, documents, [500]) == 1
-    assert written(book, documents, [501]) == 1
+    document.put("key7", "other")
+    assert written(document, documents, [500]) == 1
+    assert written(document, documents, [501]) == 1
     assert read(documents, layout.Points(["key7", "nobody"]))["key7"] == "other"
     assert len(read(documents, layout.Points(["key7"]))) < 100
 
 
 def test_book_that_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A book that has become small is one document again, and nothing is left of its pages; nor of an empty one."""
+    """A document that has become small is one document again, and nothing is left of its pages; nor of an empty one."""
     monkeypatch.setattr(layout, "PAGE", 500)
-    book, documents = Book("b"), dict[str, str]()
+    document, documents = PagedDocument("b"), dict[str, str]()
     for number in range(500):
-        book.put(f"key{number}", number)
-    written(book, documents, [500])
+        document.put(f"key{number}", number)
+    written(document, documents, [500])
     for number in range(2, 500):
-        book.pop(f"key{number}")
-    written(book, documents, [2])
+        document.pop(f"key{number}")
+    written(document, documents, [2])
     assert documents == {"b": '{"pages":1,"totals":[2],"entries":' + json.dumps(read(documents)).replace(" ", "") + "}"}
     assert read(documents) == {"key0": 0, "key1": 1}
-    book.pop("key0")
-    book.pop("key1")
-    written(book, documents, None)
+    document.pop("key0")
+    document.pop("key1")
+    written(document, documents, None)
     assert documents == {}
-    assert written(book, documents, None) == 0
+    assert written(document, documents, None) == 0
 
 
 def test_book_that_is_laid_out_anew_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever read the head of before and does not find its pages reads the head again."""
     monkeypatch.setattr(layout, "PAGE", 500)
-    book, before, after = Book("b"), dict[str, str](), dict[str, str]()
+    document, before, after = PagedDocument("b"), dict[str, str](), dict[str, str]()
     for number in range(100):
-        book.put(f"key{number}", number)
-    written(book, before, [100])
+        document.put(f"key{number}", number)
+    written(document, before, [100])
     after |= before
     for number in range(100, 500):
-        book.put(f"key{number}", number)
-    written(book, after, [500])
+        document.put(f"key{number}", number)
+    written(document, after, [500])
 
     class Turning(Cabinet):
         def get(self, keys: Any) -> dict[str, str]:
@@ -241,40 +241,40 @@ def test_book_that_is_laid_out_anew_while_it_is_read(monkeypatch: pytest.MonkeyP
             self.documents = after
             return found
 
-    books = Books.read(Turning(before), {"b": layout.WHOLE})  # type: ignore[arg-type]
-    assert len(books.entries["b"]) == 500
+    documents = PagedDocuments.read(Turning(before), {"b": layout.WHOLE})  # type: ignore[arg-type]
+    assert len(documents.entries["b"]) == 500
     lost = {key: text for key, text in after.items() if not key.endswith(".3")}
     cabinet = Cabinet(lost)
-    books = Books.read(cabinet, {"b": layout.WHOLE})  # type: ignore[arg-type]
-    assert 300 < len(books.entries["b"]) < 500
+    documents = PagedDocuments.read(cabinet, {"b": layout.WHOLE})  # type: ignore[arg-type]
+    assert 300 < len(documents.entries["b"]) < 500
     assert cabinet.gets == 2 * reader.REREADS
     emptied = Turning(before)
     after.clear()
-    assert Books.read(emptied, {"b": layout.WHOLE}).heads == {}  # type: ignore[arg-type]
+    assert PagedDocuments.read(emptied, {"b": layout.WHOLE}).heads == {}  # type: ignore[arg-type]
 
 
-# The shelf.
+# The executor.
 
 
 @pytest_asyncio.fixture
-async def shelf(locmem: LocMemCache) -> AsyncIterator[Shelf]:
-    shelf = Shelf("default", 0.2)
-    yield shelf
-    shelf.close()
+async def executor(locmem: LocMemCache) -> AsyncIterator[CacheExecutor]:
+    executor = CacheExecutor("default", 0.2)
+    yield executor
+    executor.close()
 
 
-async def test_cache_that_hangs(shelf: Shelf) -> None:
+async def test_cache_that_hangs(executor: CacheExecutor) -> None:
     """A cache that does not answer in time is a StoreUnavailable, and others are served meanwhile."""
     gate = threading.Event()
     with pytest.raises(StoreUnavailable, match=r"did not answer in 0\.2 s"):
-        await shelf.run(lambda access: gate.wait(20))
-    assert await shelf.run(lambda access: 7) == 7
+        await executor.run(lambda access: gate.wait(20))
+    assert await executor.run(lambda access: 7) == 7
     gate.set()
 
 
-async def test_writes_do_not_overtake(shelf: Shelf) -> None:
+async def test_writes_do_not_overtake(executor: CacheExecutor) -> None:
     """What was given up is still written before what comes after it."""
-    gate, turn, done = threading.Event(), Turn(), list[int]()
+    gate, turn, done = threading.Event(), SerialQueue(), list[int]()
 
     def slow(access: Access) -> None:
         gate.wait(20)
@@ -282,36 +282,36 @@ async def test_writes_do_not_overtake(shelf: Shelf) -> None:
 
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
-            await shelf.run(slow, turn)
-    last = asyncio.create_task(shelf.run(lambda access: done.append(2), turn))
+            await executor.run(slow, turn)
+    last = asyncio.create_task(executor.run(lambda access: done.append(2), turn))
     await asyncio.sleep(0.01)  # let it wait for its turn
     gate.set()
     await last
     assert done == [1, 2]
 
 
-async def test_what_waited_too_long_is_not_done(shelf: Shelf) -> None:
+async def test_what_waited_too_long_is_not_done(executor: CacheExecutor) -> None:
     """What found all threads busy until nobody waited for it any more is left out."""
     gate, done = threading.Event(), list[int]()
-    busy = [asyncio.create_task(shelf.run(lambda access: gate.wait(20))) for _ in range(8)]
+    busy = [asyncio.create_task(executor.run(lambda access: gate.wait(20))) for _ in range(8)]
     await asyncio.sleep(0)  # let them take the threads
     with pytest.raises(StoreUnavailable):
-        await shelf.run(lambda access: done.append(1))
+        await executor.run(lambda access: done.append(1))
     await asyncio.gather(*busy, return_exceptions=True)
     gate.set()
-    assert await shelf.run(lambda access: 7) == 7
+    assert await executor.run(lambda access: 7) == 7
     assert done == []
 
 
-async def test_many_callers_of_a_cache_that_hangs(shelf: Shelf) -> None:
+async def test_many_callers_of_a_cache_that_hangs(executor: CacheExecutor) -> None:
     """While a cache hangs, callers are given up, and nothing of them piles up in a queue."""
     gate = threading.Event()
-    waiting = [asyncio.create_task(shelf.run(lambda access: gate.wait(20))) for _ in range(500)]
+    waiting = [asyncio.create_task(executor.run(lambda access: gate.wait(20))) for _ in range(500)]
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
-    assert shelf._threads._work_queue.qsize() <= 1
+    assert executor._threads._work_queue.qsize() <= 1
     gate.set()
-    assert await shelf.run(lambda access: 7) == 7
+    assert await executor.run(lambda access: 7) == 7
 
 
 async def test_namespaces_that_come_and_go(locmem: LocMemCache) -> None:
@@ -344,9 +344,9 @@ async def test_closed_store(locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch
     assert locmem not in closed
 
 
-async def test_one_backend_a_thread(shelf: Shelf) -> None:
+async def test_one_backend_a_thread(executor: CacheExecutor) -> None:
     """Tasks share the backends, and so the connections, of the threads."""
-    found = [await asyncio.create_task(shelf.run(lambda access: id(access._cache))) for _ in range(20)]
+    found = [await asyncio.create_task(executor.run(lambda access: id(access._cache))) for _ in range(20)]
     assert len(set(found)) <= 4
 
 
@@ -358,20 +358,20 @@ async def test_database_that_loses_writes(database: Path, monkeypatch: pytest.Mo
         losses[0] -= mode == "set"
         return False if losses[0] >= 0 and mode == "set" else bool(real(self, mode, *args))
 
-    shelf = Shelf("presence", 5)
+    executor = CacheExecutor("presence", 5)
     monkeypatch.setattr(DatabaseCache, "_base_set", lose)
-    await shelf.run(lambda access: access.set({"a": "1", "b": "2"}, 30))
-    assert await shelf.run(lambda access: access.get(["a", "b", "c"])) == {"a": "1", "b": "2"}
+    await executor.run(lambda access: access.set({"a": "1", "b": "2"}, 30))
+    assert await executor.run(lambda access: access.get(["a", "b", "c"])) == {"a": "1", "b": "2"}
     losses[0] = 1000
     with pytest.raises(StoreUnavailable, match="did not take 1 of 2 documents"):
-        await shelf.run(lambda access: access.set({"a": "1", "c": "3"}, 30))
-    shelf.close()
+        await executor.run(lambda access: access.set({"a": "1", "c": "3"}, 30))
+    executor.close()
 
 
-async def test_slot_that_two_claimed(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slot_that_two_claimed(executor: CacheExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who claimed a slot but is not in it has not got it."""
     monkeypatch.setattr(LocMemCache, "add", lambda self, key, value, seconds: self.set(key, "other", seconds) or True)
-    assert not await shelf.run(lambda access: access.add("slot", "me", 30))
+    assert not await executor.run(lambda access: access.add("slot", "me", 30))
 
 
 # Writing.
@@ -382,9 +382,9 @@ async def test_one_hop(make: Callable[..., CachePresence], monkeypatch: pytest.M
     store, reader = make(), make()
     node = await begin(store)
     calls: Counter[str] = Counter()
-    run = Shelf.run
+    run = CacheExecutor.run
 
-    async def count_hops(self: Shelf, *args: Any) -> Any:
+    async def count_hops(self: CacheExecutor, *args: Any) -> Any:
         calls["hops"] += 1
         return await run(self, *args)
 
@@ -397,7 +397,7 @@ async def test_one_hop(make: Callable[..., CachePresence], monkeypatch: pytest.M
 
         if name.endswith("many"):
             monkeypatch.setattr(LocMemCache, name, count)
-    monkeypatch.setattr(Shelf, "run", count_hops)
+    monkeypatch.setattr(CacheExecutor, "run", count_hops)
     await store.apply(node, [Join("n", f"r{number}", 1, "ada") for number in range(60)])
     assert calls == {"hops": 1, "get_many": 1, "set_many": 1}
     await reader.counts([("n", f"r{number}") for number in range(60)])
@@ -531,7 +531,7 @@ async def test_evicted_documents(
 
 
 async def test_documents_do_not_expire(make: Callable[..., CachePresence], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents that have not changed are written again long before the cache would drop them."""
+    """PagedDocuments that have not changed are written again long before the cache would drop them."""
     store, reader = make(lease=1000), make(lease=1000)
     node = await begin(store)
     await store.apply(node, [Join("n", "r", 1, "ada")])

@@ -34,7 +34,7 @@ from wsrt.presence.base import (
 from wsrt.presence.cache import CachePresence
 from wsrt.presence.memory import MemoryPresence
 from wsrt.presence.redis import RedisPresence
-from wsrt.presence.roster import RoomView, Watcher
+from wsrt.presence.roster import Roster, Watcher
 from wsrt.presence.tracker import Tracker
 
 HOUR = 3600.0
@@ -189,10 +189,20 @@ async def _live(loop: SkippingLoop, world: memory._World, seconds: float, client
 def held(tracker: Tracker, world: memory._World, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
     """Return how much is held by a tracker, its views, the memory, and its loop."""
     gc.collect()
-    views = list(tracker._views.values())
+    views = list(tracker._rosters.values())
     found: dict[str, Any] = {
         name: len(getattr(tracker, name))
-        for name in ("_truth", "_places", "_users", "_pending", "_lingering", "_former", "_reaping", "_views", "_tasks")
+        for name in (
+            "_truth",
+            "_places",
+            "_users",
+            "_pending",
+            "_lingering",
+            "_former",
+            "_reaping",
+            "_rosters",
+            "_tasks",
+        )
     }
     found["audited"] = len(tracker._audited) <= len(tracker._truth)
     for name in ("watchers", "_members", "_told", "_kept", "_ahead", "_since_load"):
@@ -201,7 +211,7 @@ def held(tracker: Tracker, world: memory._World, loop: asyncio.AbstractEventLoop
     for name in ("rooms", "leases", "places", "details"):
         found[f"world {name}"] = len(getattr(world, name))
     found["rooms"] = {room: len(found_.users) for rooms in world.rooms.values() for room, found_ in rooms.items()}
-    kinds = (Join, Leave, Change, MemberRecord, RoomView, Watcher, Connection)
+    kinds = (Join, Leave, Change, MemberRecord, Roster, Watcher, Connection)
     alive = Counter(type(found_).__name__ for found_ in gc.get_objects() if isinstance(found_, kinds))
     found["objects"] = dict(alive)
     found["timers"] = sum(not timer.cancelled() for timer in loop._scheduled) <= 3  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ from wsrt.delivery.subscriber import Connection
 from wsrt.metrics import counters
 from wsrt.presence import roster
 from wsrt.presence.base import Change, Count, MemberRecord, Snapshot, StoreUnavailable
-from wsrt.presence.roster import Arrival, RoomView, Watcher
+from wsrt.presence.roster import Arrival, Roster, Watcher
 from wsrt.presence.timespan import TimeSpan
 from wsrt.protocol.envelope import Frame
 
@@ -79,7 +79,7 @@ class Client:
     numbers = itertools.count()
 
     def __init__(
-        self, view: RoomView, user: str | None = None, *, wants_frames: bool = True, outbox_bytes: int = 2**20
+        self, view: Roster, user: str | None = None, *, wants_frames: bool = True, outbox_bytes: int = 2**20
     ) -> None:
         self.outbox = Outbox(outbox_bytes)
         self.connection = Connection(f"n-{next(self.numbers)}", "n", self.outbox, None)  # type: ignore[arg-type]
@@ -123,9 +123,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roster, "RETRY_SECONDS", 0.02)
 
 
-def room(store: Store, *here: str | None) -> RoomView:
+def room(store: Store, *here: str | None) -> Roster:
     """A room of which these have connections on this node."""
-    return RoomView(asyncio.get_running_loop(), store, "n", "r", set(here).__contains__)  # type: ignore[arg-type]
+    return Roster(asyncio.get_running_loop(), store, "n", "r", set(here).__contains__)  # type: ignore[arg-type]
 
 
 async def test_snapshot_and_differences() -> None:

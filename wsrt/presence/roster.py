@@ -70,7 +70,7 @@ class Watcher:
     hook: Hook | None
 
 
-class RoomView:
+class Roster:
     """
     Who is in one room, for its watchers.
 

@@ -29,7 +29,7 @@ from ..metrics import counters
 from .announce import messages_of, tell
 from .backends import option, store_of_loop
 from .base import Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
-from .roster import RoomView, Watcher
+from .roster import Roster, Watcher
 from .timespan import TimeSpan
 
 Place = tuple[str, str]
@@ -100,7 +100,7 @@ class Tracker:
         self._audited: collections.deque[Place] = collections.deque()
         self._beats = 0
         self._reaping: set[str] = set()
-        self._views: dict[Place, RoomView] = {}
+        self._rosters: dict[Place, Roster] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         node.on_presence = self.receive
 
@@ -165,21 +165,21 @@ class Tracker:
 
     def unwatch(self, place: Place, watcher: Watcher) -> None:
         """Tell it nothing more."""
-        view = self._views.get(place)
-        if view is not None:
-            view.unwatch(watcher.connection)
-            if not view.watchers:
-                view.close()
-                del self._views[place]
+        roster = self._rosters.get(place)
+        if roster is not None:
+            roster.unwatch(watcher.connection)
+            if not roster.watchers:
+                roster.close()
+                del self._rosters[place]
 
     # For nodes.
 
     def receive(self, message: PresenceMessage) -> None:
         """Take in what another node tells."""
         place = message.realm, message.audience.name
-        view = self._views.get(place)
-        if view is not None:
-            view.take(Change(*place, *change) for change in message.changes)
+        roster = self._rosters.get(place)
+        if roster is not None:
+            roster.take(Change(*place, *change) for change in message.changes)
 
     async def end(self) -> None:
         """Take everything of this node out of the store, and stop. Raises StoreUnavailable."""
@@ -188,8 +188,8 @@ class Tracker:
         self._is_ended = True
         for handle in self._lingering.values():
             handle.cancel()
-        for view in self._views.values():
-            view.close()
+        for roster in self._rosters.values():
+            roster.close()
         for task in self._tasks:
             task.cancel()
         if self._is_begun:
@@ -215,13 +215,13 @@ class Tracker:
         namespace, room = place
         if self._is_ended or room not in watcher.connection.rooms or not watcher.connection.outbox.is_open:
             return  # it left meanwhile
-        view = self._views.get(place)
-        if view is None:
-            view = RoomView(self._node.loop, self.store, namespace, room, functools.partial(self._is_here, place))
-            self._views[place] = view
+        roster = self._rosters.get(place)
+        if roster is None:
+            roster = Roster(self._node.loop, self.store, namespace, room, functools.partial(self._is_here, place))
+            self._rosters[place] = roster
             if self._patience.includes(self._node.loop.time()):
-                view.be_patient(self._patience)
-        view.watch(watcher)
+                roster.be_patient(self._patience)
+        roster.watch(watcher)
 
     def _is_here(self, place: Place, user: str | None) -> bool:
         return user in self._users.get(place, ())
@@ -405,8 +405,8 @@ class Tracker:
     def _be_patient(self) -> None:
         """The store was away, or lost what it had: give the other nodes a heartbeat's time before they are missed."""
         self._patience = TimeSpan(self._node.loop.time(), self.store.lease / BEATS + PATIENCE_SECONDS)
-        for view in self._views.values():
-            view.be_patient(self._patience)
+        for roster in self._rosters.values():
+            roster.be_patient(self._patience)
 
     async def _reap(self, node: str) -> None:
         try:
@@ -419,13 +419,15 @@ class Tracker:
     async def _compare(self) -> None:
         """Look whether what we show and what we wrote is what the store has: a few commands, however many rooms."""
         if not self.store.is_versioned:
-            for view in self._views.values():
-                view.load()
+            for roster in self._rosters.values():
+                roster.load()
             return
-        views = list(self._views.items())
-        if views:
-            for (_, view), version in zip(views, await self.store.versions([place for place, _ in views]), strict=True):
-                view.compare(version)
+        rosters = list(self._rosters.items())
+        if rosters:
+            for (_, roster), version in zip(
+                rosters, await self.store.versions([place for place, _ in rosters]), strict=True
+            ):
+                roster.compare(version)
         self._beats += 1
         if self.store.is_shared and self._beats % BEATS == 0:
             await self._audit()

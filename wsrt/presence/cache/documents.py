@@ -1,8 +1,8 @@
 """
-Books: what one node says of many things, as documents of a bounded size in a cache.
+PagedDocuments: what one node says of many things, as documents of a bounded size in a cache.
 
-A book has a head, which is read first. While it is small the head holds all of it; else entries are spread over pages
-by the position of their keys, so that a change writes one page, and who looks for a key reads one. All books put equal
+A document has a head, which is read first. While it is small the head holds all of it; else entries are spread over pages
+by the position of their keys, so that a change writes one page, and who looks for a key reads one. All documents put equal
 keys at equal positions: readers go through those of several nodes side by side.
 """
 
@@ -26,7 +26,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 """In ASCII, and also of strings that UTF-8 cannot tell."""
 
 
-class Book:
+class PagedDocument:
     """
     Entries, and the documents that hold them.
 
@@ -62,7 +62,7 @@ class Book:
         Return the documents that have changed since the last time, by key; None for one to be deleted.
 
         Args:
-            totals: what the head says of the whole; None for a book without entries.
+            totals: what the head says of the whole; None for a document without entries.
         """
         before = len(self._pages)
         self._make_texts()
@@ -107,7 +107,7 @@ class Book:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Head:
     """
-    The first document of a book.
+    The first document of a document.
 
     Attributes:
         pages: a power of two.

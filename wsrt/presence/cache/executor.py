@@ -1,5 +1,5 @@
 """
-The shelf: a cache of Django as the cache store uses it.
+The executor: a cache of Django as the cache store uses it.
 
 Backends block, whatever their asynchronous methods say, so everything that a caller wants is done in a thread, at once:
 one hop, with few round trips in it. The hop is not asgiref's, which would carry the caller's context along and with it
@@ -34,20 +34,20 @@ GET = 500
 """Keys that are asked for at a time: databases limit what one query may name."""
 
 SET = 100
-"""Documents that are written at a time."""
+"""PagedDocuments that are written at a time."""
 
 TRIES = 4
 """Attempts to write to a database that loses writes."""
 
 
-class Turn:
+class SerialQueue:
     """Makes writes that must not overtake each other wait for their turn."""
 
     def __init__(self) -> None:
         self.last: concurrent.futures.Future[Any] | None = None
 
 
-class Shelf:
+class CacheExecutor:
     """
     Django's cache, for one event loop.
 
@@ -67,24 +67,24 @@ class Shelf:
         # Of each thread.
         self._local = threading.local()
 
-    async def run(self, work: Callable[[Access], T], turn: Turn | None = None) -> T:
+    async def run(self, work: Callable[[Access], T], queue: SerialQueue | None = None) -> T:
         """
         Call a function in a thread.
 
         Args:
-            turn: work of the same turn is done in order, also what was given up.
+            queue: Work of one queue runs in order, even after its caller has given up waiting.
 
         Raises:
             StoreUnavailable: the cache failed, or did not answer in time.
         """
         try:
             async with asyncio.timeout(self._timeout):
-                if turn is not None and turn.last is not None and not turn.last.done():
-                    await asyncio.wrap_future(turn.last)
+                if queue is not None and queue.last is not None and not queue.last.done():
+                    await asyncio.wrap_future(queue.last)
                 await self._free.acquire()
                 future = self._submit(work)
-                if turn is not None:
-                    turn.last = future
+                if queue is not None:
+                    queue.last = future
                 outcome = await asyncio.wrap_future(future)
         except TimeoutError as late:
             raise StoreUnavailable(f"the cache {self._alias!r} did not answer in {self._timeout:g} s") from late

@@ -44,7 +44,7 @@ class Keys:
         """Who reaps it."""
         return f"{self._node(node)}.claim"
 
-    # Of books of a node.
+    # Of documents of a node.
 
     def index(self, node: str) -> str:
         """Its rooms."""

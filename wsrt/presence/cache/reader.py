@@ -23,14 +23,14 @@ SCAN_SECONDS = 5.0
 """How long the nodes that were found are all there are, unless the word says that others came."""
 
 REREADS = 3
-"""Attempts to read a book that is laid out anew meanwhile."""
+"""Attempts to read a document that is laid out anew meanwhile."""
 
-Spot = tuple[str, int, int]
+Position = tuple[str, int, int]
 """Where a connection is: on which node, at which position, under which number."""
 
 
 class Where(Protocol):
-    """Which pages of a book are wanted: a Span or Points."""
+    """Which pages of a document are wanted: a Span or Points."""
 
     def pages(self, pages: int) -> Iterable[int]: ...
 
@@ -60,17 +60,17 @@ class Scan:
     nodes: tuple[str, ...]
 
 
-class Books:
-    """Books as they were read: heads and entries by name."""
+class PagedDocuments:
+    """PagedDocuments as they were read: heads and entries by name."""
 
     def __init__(self) -> None:
         self.heads: dict[str, Head] = {}
         self.entries: dict[str, Entries] = {}
 
     @classmethod
-    def read(cls, access: Access, wanted: Mapping[str, Where]) -> Books:
-        """Read pages of some books; of those that are there."""
-        books = cls()
+    def read(cls, access: Access, wanted: Mapping[str, Where]) -> PagedDocuments:
+        """Read pages of some documents; of those that are there."""
+        documents = cls()
         todo = set(wanted)
         for _ in range(REREADS):
             heads = {name: Head.parse(text) for name, text in access.get(todo).items()}
@@ -81,12 +81,12 @@ class Books:
                 for number in wanted[name].pages(head.pages)
             }
             found = access.get(pages)
-            books._take(todo, heads, [(name, found.get(key)) for key, name in pages.items()])
+            documents._take(todo, heads, [(name, found.get(key)) for key, name in pages.items()])
             # Laid out anew since its head was read. Or evicted: then it stays away until the node's next heartbeat.
             todo = {name for key, name in pages.items() if key not in found}
             if not todo:
                 break
-        return books
+        return documents
 
     def _take(self, names: set[str], heads: dict[str, Head], pages: list[tuple[str, str | None]]) -> None:
         for name in names:
@@ -99,7 +99,7 @@ class Books:
                 self.entries[name] |= json.loads(text)
 
     def members(self) -> dict[str, MemberRecord]:
-        """Return the users of one room, of which these are the books; of their data, what was said last counts."""
+        """Return the users of one room, of which these are the documents; of their data, what was said last counts."""
         connections: dict[str, int] = {}
         words: dict[str, tuple[float, str | None]] = {}
         for entries in self.entries.values():
@@ -113,12 +113,12 @@ class Books:
         return {user: MemberRecord(user, number, words[user][1]) for user, number in connections.items()}
 
     def users_of(self, name: str) -> list[str | None]:
-        """Return the users of one book of a room; None for its guests."""
+        """Return the users of one document of a room; None for its guests."""
         guests = [None] if name in self.heads and self.heads[name].totals[1] else []
         return [*(key[1:] for key in self.entries.get(name, ()) if key[0] == "u"), *guests]
 
     def keys(self) -> list[str]:
-        """Return the keys of all documents of these books."""
+        """Return the keys of all documents of these documents."""
         pages = (
             page_key(name, head.pages, number)
             for name, head in self.heads.items()
@@ -180,12 +180,12 @@ class Reader:
         for name, text in self._access.get(names).items():
             heads.setdefault(names[name], {})[name] = Head.parse(text)
         several = {name: WHOLE for found in heads.values() if len(found) > 1 for name in found}
-        books = Books.read(self._access, several)
+        documents = PagedDocuments.read(self._access, several)
         counts = {}
         for place, found in heads.items():
             users, guests, connections = _totals(found.values())
             if len(found) > 1:
-                keys = itertools.chain.from_iterable(books.entries.get(name, ()) for name in found)
+                keys = itertools.chain.from_iterable(documents.entries.get(name, ()) for name in found)
                 users = len({key for key in keys if key[0] == "u"})
             counts[place] = Count(users, guests, connections)
         return [counts.get(place, Count(0, 0, 0)) for place in places]
@@ -195,10 +195,10 @@ class Reader:
         if any(Head.parse(text).totals[0] > limit for text in self._access.get(names).values()):
             [count] = self.counts([place])
             return Snapshot(0, count, None)
-        books = Books.read(self._access, dict.fromkeys(names, WHOLE))
-        users = books.members()
-        _, guests, connections = _totals(books.heads.values())
-        listed = (*users.values(), *guests_of(books.heads.values()))
+        documents = PagedDocuments.read(self._access, dict.fromkeys(names, WHOLE))
+        users = documents.members()
+        _, guests, connections = _totals(documents.heads.values())
+        listed = (*users.values(), *guests_of(documents.heads.values()))
         count = Count(len(users), guests, connections)
         is_small = max_bytes is None or sum(member.size for member in listed) <= max_bytes
         return Snapshot(0, count, listed if len(listed) <= limit and is_small else None)
@@ -210,8 +210,8 @@ class Reader:
         start, wanted = 0 if cursor is None else position_in(cursor, POSITIONS), search.casefold()
         found: list[tuple[int, MemberRecord]] = []
         for span in _spans(heads, start, POSITIONS if search else limit):
-            books = Books.read(self._access, dict.fromkeys(names, span))
-            for user, member in books.members().items():
+            documents = PagedDocuments.read(self._access, dict.fromkeys(names, span))
+            for user, member in documents.members().items():
                 position = position_of(member_key(user, 0))
                 if span.first <= position <= span.last and wanted in user.casefold():
                     found.append((position, member))
@@ -226,20 +226,20 @@ class Reader:
 
     def user_connections(self, place: Place, users: Sequence[str]) -> list[int]:
         keys = [member_key(user, 0) for user in users]
-        books = Books.read(self._access, dict.fromkeys(self._names(place), Points(keys)))
-        return [sum(len(entries.get(key, ((),))[0]) for entries in books.entries.values()) for key in keys]
+        documents = PagedDocuments.read(self._access, dict.fromkeys(self._names(place), Points(keys)))
+        return [sum(len(entries.get(key, ((),))[0]) for entries in documents.entries.values()) for key in keys]
 
     def held(self, node: str, place: Place) -> set[int]:
         name = self._keys.room(node, place)
-        entries = Books.read(self._access, {name: WHOLE}).entries.get(name, {})
+        entries = PagedDocuments.read(self._access, {name: WHOLE}).entries.get(name, {})
         return {number for key, value in entries.items() for number in _numbers(key, value)}
 
     def rooms(self, namespace: str, cursor: str | None, limit: int, search: str) -> Page[RoomRecord]:
         """Return rooms by how many users and guests nodes say that they have, one node with another."""
         wanted = search.casefold()
         sizes: dict[str, int] = {}
-        books = Books.read(self._access, {self._keys.index(node): WHOLE for node in self._nodes})
-        for entries in books.entries.values():
+        documents = PagedDocuments.read(self._access, {self._keys.index(node): WHOLE for node in self._nodes})
+        for entries in documents.entries.values():
             for key, (users, guests, _) in entries.items():
                 space, room = json.loads(key)
                 if space == namespace and room != EVERYONE and wanted in room.casefold():
@@ -258,55 +258,62 @@ class Reader:
 
     def connections(self, place: Place, user: str | None, cursor: str | None, limit: int) -> Page[ConnectionRecord]:
         """Return connections in the order of nodes, of positions, and of their numbers."""
-        after = ("", 0, -1) if cursor is None else _spot_in(cursor)
-        found: dict[Spot, str | None] = {}
+        after = ("", 0, -1) if cursor is None else _position_in(cursor)
+        found: dict[Position, str | None] = {}
         for node, span, entries in self._entries(place, user, after, limit):
             for key, value in entries.items():
                 position = position_of(key)
                 if span.first <= position <= span.last and (user is None or key == member_key(user, 0)):
-                    spots = ((node, position, number) for number in _numbers(key, value))
-                    found |= {spot: None if key[0] == "g" else key[1:] for spot in spots if spot > after}
+                    positions = ((node, position, number) for number in _numbers(key, value))
+                    found |= {
+                        position: None if key[0] == "g" else key[1:] for position in positions if position > after
+                    }
             if len(found) > limit:
                 break
         page = sorted(found)[:limit]
         details = self._details(place[0], page)
         records = (
-            ConnectionRecord(f"{spot[0]}-{spot[2]}", place[0], found[spot], spot[0], details.get(spot)) for spot in page
+            ConnectionRecord(
+                f"{position[0]}-{position[2]}", place[0], found[position], position[0], details.get(position)
+            )
+            for position in page
         )
         return Page(tuple(records), json.dumps(page[-1]) if len(found) > limit else None)
 
-    def _entries(self, place: Place, user: str | None, after: Spot, limit: int) -> Iterator[tuple[str, Span, Entries]]:
+    def _entries(
+        self, place: Place, user: str | None, after: Position, limit: int
+    ) -> Iterator[tuple[str, Span, Entries]]:
         """Yield the entries of one node after the other, in spans, from where the last page ended."""
         names = {self._keys.room(node, place): node for node in self._nodes if node >= after[0]}
         if user is not None:
             position = position_of(member_key(user, 0))
             span = Span(position, position)
-            books = Books.read(self._access, dict.fromkeys(names, span))
-            yield from ((names[name], span, books.entries[name]) for name in names if name in books.entries)
+            documents = PagedDocuments.read(self._access, dict.fromkeys(names, span))
+            yield from ((names[name], span, documents.entries[name]) for name in names if name in documents.entries)
             return
         heads = self._access.get(names)
         for name, node in names.items():
             if name in heads:
                 start = after[1] if node == after[0] else 0
                 for span in _spans([Head.parse(heads[name])], start, limit):
-                    yield node, span, Books.read(self._access, {name: span}).entries.get(name, {})
+                    yield node, span, PagedDocuments.read(self._access, {name: span}).entries.get(name, {})
 
-    def _details(self, namespace: str, spots: Sequence[Spot]) -> dict[Spot, str]:
+    def _details(self, namespace: str, positions: Sequence[Position]) -> dict[Position, str]:
         """Return what operators see of connections; those of one node are beside each other."""
         wanted: dict[str, Span] = {}
-        for node, position, _ in spots:
+        for node, position, _ in positions:
             span = wanted.setdefault(node, Span(position, position))
             span.last = position
         names = {self._keys.details(node, namespace): node for node in wanted}
-        books = Books.read(self._access, {name: wanted[node] for name, node in names.items()})
+        documents = PagedDocuments.read(self._access, {name: wanted[node] for name, node in names.items()})
         return {
             (names[name], position_of(key), int(number)): details
-            for name, entries in books.entries.items()
+            for name, entries in documents.entries.items()
             for key, said in entries.items()
             for number, details in said.items()
         }
 
-    # Books of all nodes.
+    # PagedDocuments of all nodes.
 
     def _names(self, place: Place) -> list[str]:
         return [self._keys.room(node, place) for node in self._nodes]
@@ -328,8 +335,8 @@ def _spans(heads: Collection[Head], start: int, limit: int) -> Iterator[Span]:
         start = end
 
 
-def _spot_in(cursor: str) -> Spot:
-    """Return the spot that a cursor holds. Raises BadCursor."""
+def _position_in(cursor: str) -> Position:
+    """Return the position that a cursor holds. Raises BadCursor."""
     node, position, number = key_in(cursor, [str, int, int])
     # All positions from there on are gone through: from far below the first one, that would not end.
     if not 0 <= position < POSITIONS:

@@ -1,7 +1,7 @@
 """
 Presence in any cache of Django that processes share.
 
-A cache has neither sets nor scripts, so nothing in it is read, changed and written by two. Each node owns books: who is
+A cache has neither sets nor scripts, so nothing in it is read, changed and written by two. Each node owns documents: who is
 in each of its rooms, what operators see of each namespace, and an index. It alone writes them, and readers merge those
 of all nodes whose lease holds. Nodes are found by numbered slots, which they claim with ``add``; who has claimed one
 puts a new word under one key, so that readers look through all slots only then.
@@ -44,9 +44,9 @@ from ..base import (
 )
 from ..options import require_number, require_seconds, require_text
 from .documents import WHOLE
-from .executor import Access, Shelf
+from .executor import Access, CacheExecutor
 from .keys import Keys, Place
-from .reader import Books, Lease, Reader, Scan
+from .reader import Lease, PagedDocuments, Reader, Scan
 from .writer import Writer
 
 P = ParamSpec("P")
@@ -62,10 +62,10 @@ TOLD = 16
 """Dead nodes that are named at a time."""
 
 WRITE = 200
-"""Documents that are written in one hop."""
+"""PagedDocuments that are written in one hop."""
 
 LOOK = 1000
-"""Documents that are looked at in one hop."""
+"""PagedDocuments that are looked at in one hop."""
 
 MOST_SLOTS = 65_536
 """Whoever looks for nodes may have to look into each of them."""
@@ -85,7 +85,7 @@ class CachePresence(PresenceStore):
     one process, and ``DummyCache`` keeps nothing. ``LocMemCache``, ``DatabaseCache`` and ``FileBasedCache`` throw
     entries away above ``MAX_ENTRIES``, which is 300 unless set: set it to ten times the number of connections.
 
-    Documents have about 8 kB, but what members see of one user is never cut, nor what operators see of one user's
+    PagedDocuments have about 8 kB, but what members see of one user is never cut, nor what operators see of one user's
     connections to a node: each must fit what the cache takes (memcached: 1 MB). Whoever counts a room that is on
     several nodes reads the names of all users in it. That does for some ten thousand connections; take RedisPresence
     for more.
@@ -123,7 +123,7 @@ class CachePresence(PresenceStore):
         require_number("SLOTS", slots, f"an integer from 1 to {MOST_SLOTS}", least=1, most=MOST_SLOTS, whole=True)
         require_seconds("TIMEOUT", timeout)
         self._keys = Keys(prefix, slots)
-        self._shelf = Shelf(alias, timeout)
+        self._executor = CacheExecutor(alias, timeout)
         # Caches take whole seconds, and some cut off what is begun.
         self._life = math.ceil(LIFE * self.lease) + 1
         # The nodes that write through this instance: one, and its former ids until they are reaped.
@@ -161,7 +161,7 @@ class CachePresence(PresenceStore):
 
     async def _renew(self, writer: Writer, node: NodeFacts) -> Beat:
         async with writer.leasing:
-            renewed = await self._shelf.run(lambda access: self._renew_in_thread(access, node), writer.lease_turn)
+            renewed = await self._executor.run(lambda access: self._renew_in_thread(access, node), writer.lease_queue)
             if renewed is None:
                 self._writers.pop(node.id, None)
                 return Beat(is_alive=False)
@@ -223,7 +223,7 @@ class CachePresence(PresenceStore):
             documents = {key: writer.documents[key] for key in batch}
             unwanted = [] if todo else list(writer.unwanted)
             now = time.time()
-            if not await self._shelf.run(self._writing(writer.id, documents, unwanted), writer.turn):
+            if not await self._executor.run(self._writing(writer.id, documents, unwanted), writer.queue):
                 self._writers.pop(writer.id, None)
                 raise Fenced(f"node {writer.id} was taken out")
             writer.written |= dict.fromkeys(documents, now)
@@ -251,7 +251,7 @@ class CachePresence(PresenceStore):
             seen = 0
             while seen < len(keys) and time.monotonic() < until:
                 part = keys[seen : seen + LOOK]
-                found = await self._shelf.run(functools.partial(Access.get, keys=part), writer.turn)
+                found = await self._executor.run(functools.partial(Access.get, keys=part), writer.queue)
                 old = time.time() - self._life / 2
                 lost = [key for key in part if found.get(key) != writer.documents[key]]
                 lost += [key for key in part if writer.written.get(key, 0) < old]
@@ -265,28 +265,28 @@ class CachePresence(PresenceStore):
             # What it is writing comes to an end first.
             async with writer.leasing, writer.writing:
                 self._writers.pop(node, None)
-        turn = writer.turn if writer is not None else None
+        queue = writer.queue if writer is not None else None
         claimant = secrets.token_hex(8)
-        places = await self._shelf.run(lambda access: self._begin_reaping(access, node, claimant), turn)
+        places = await self._executor.run(lambda access: self._begin_reaping(access, node, claimant), queue)
         if places is None:
             return
         done: list[str] = []
         while places:
             batch, places = places[:ROOMS], places[ROOMS:]
             read = functools.partial(self._go_on_reaping, node=node, claimant=claimant, done=done, places=batch)
-            books = await self._shelf.run(read)
-            if books is None:
+            documents = await self._executor.run(read)
+            if documents is None:
                 return
             changes = [
                 Change(*place, "left", user, 0, None, 0)
                 for place in batch
-                for user in books.users_of(self._keys.room(node, place))
+                for user in documents.users_of(self._keys.room(node, place))
             ]
             if changes:
                 yield changes
             # Deleted only now: if nobody is told, another reaper tells it.
-            done = books.keys()
-        await self._shelf.run(lambda access: self._end_reaping(access, node, done))
+            done = documents.keys()
+        await self._executor.run(lambda access: self._end_reaping(access, node, done))
 
     def _begin_reaping(self, access: Access, node: str, claimant: str) -> list[Place] | None:
         """Fence a node, and show it to nobody any more; return its rooms, None if somebody else reaps it."""
@@ -297,12 +297,12 @@ class CachePresence(PresenceStore):
         for text in access.get([lease]).values():
             access.set({lease: dataclasses.replace(Lease.parse(text), ends=0).text()}, self._life)
         index = self._keys.index(node)
-        rooms = Books.read(access, {index: WHOLE}).entries.get(index, {})
+        rooms = PagedDocuments.read(access, {index: WHOLE}).entries.get(index, {})
         return [(namespace, room) for namespace, room in map(json.loads, rooms)]
 
     def _go_on_reaping(
         self, access: Access, *, node: str, claimant: str, done: list[str], places: list[Place]
-    ) -> Books | None:
+    ) -> PagedDocuments | None:
         """Delete what is done, and return what is to be done next; None if somebody else does it."""
         claim = self._keys.claim(node)
         if access.get([claim]).get(claim) != claimant:
@@ -311,12 +311,12 @@ class CachePresence(PresenceStore):
         access.delete(done)
         names = [self._keys.room(node, place) for place in places]
         names += [self._keys.details(node, namespace) for namespace, room in places if room == EVERYONE]
-        return Books.read(access, dict.fromkeys(names, WHOLE))
+        return PagedDocuments.read(access, dict.fromkeys(names, WHOLE))
 
     def _end_reaping(self, access: Access, node: str, done: list[str]) -> None:
         index = self._keys.index(node)
         slots = access.get(self._keys.slots)
-        access.delete([*done, *Books.read(access, {index: WHOLE}).keys()])
+        access.delete([*done, *PagedDocuments.read(access, {index: WHOLE}).keys()])
         access.delete(
             [
                 self._keys.lease(node),
@@ -367,7 +367,7 @@ class CachePresence(PresenceStore):
         return await self._read(Reader.namespaces)
 
     async def close(self) -> None:
-        self._shelf.close()
+        self._executor.close()
 
     async def _read(self, read: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a method of a reader in a thread."""
@@ -379,4 +379,4 @@ class CachePresence(PresenceStore):
             finally:
                 self._scan = reader.scan
 
-        return await self._shelf.run(work)
+        return await self._executor.run(work)

@@ -1,5 +1,5 @@
 """
-What one node says to a cache: who is in its rooms, as books, and which documents of them are not written yet.
+What one node says to a cache: who is in its rooms, as documents, and which documents of them are not written yet.
 
 No cache is known here. Keys of entries are those of members: ``u`` and the id of a user, ``g`` and the number of the
 connection of a guest.
@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from ..base import EVERYONE, UNSAID, Change, Count, Join, Leave
-from .documents import Book
-from .executor import Turn
+from .documents import PagedDocument
+from .executor import SerialQueue
 from .keys import Keys, Place
 
 
@@ -38,8 +38,8 @@ class Writer:
         self.id = node
         self.ends = 0.0
         # The lease is renewed however long the writing takes.
-        self.leasing, self.lease_turn = asyncio.Lock(), Turn()
-        self.writing, self.turn = asyncio.Lock(), Turn()
+        self.leasing, self.lease_queue = asyncio.Lock(), SerialQueue()
+        self.writing, self.queue = asyncio.Lock(), SerialQueue()
         self.documents: dict[str, str] = {}
         self.written: dict[str, float] = {}
         self.unwritten: set[str] = set()
@@ -51,7 +51,7 @@ class Writer:
         self._keys = keys
         self._rooms: dict[Place, _Room] = {}
         self._details: dict[str, _Details] = {}
-        self._index = Book(keys.index(node))
+        self._index = PagedDocument(keys.index(node))
         # How many rooms in each namespace.
         self._namespaces: collections.Counter[str] = collections.Counter()
         # Rooms and namespaces of which documents have to be made.
@@ -138,7 +138,7 @@ class _Room:
 
     def __init__(self, place: Place, name: str) -> None:
         self._place = place
-        self._book = Book(name)
+        self._document = PagedDocument(name)
         # By number of the connection.
         self._connections: dict[int, str | None] = {}
         self._users: dict[str, _User] = {}
@@ -149,7 +149,7 @@ class _Room:
         return Count(len(self._users), self._guests, len(self._connections))
 
     def documents(self) -> dict[str, str | None]:
-        return self._book.documents(dataclasses.astuple(self.count) if self._connections else None)
+        return self._document.documents(dataclasses.astuple(self.count) if self._connections else None)
 
     def join(self, join: Join) -> Iterator[Change]:
         number, user = join.connection, join.user_id
@@ -160,7 +160,7 @@ class _Room:
         if user is None:
             if is_new:
                 self._guests += 1
-                self._book.put(member_key(None, number), 0)
+                self._document.put(member_key(None, number), 0)
                 yield self._change("joined" if self._guests == 1 else "changed", None, self._guests, None)
             return
         known = self._users.setdefault(user, _User())
@@ -181,7 +181,7 @@ class _Room:
         user = self._connections.pop(number)
         if user is None:
             self._guests -= 1
-            self._book.pop(member_key(None, number))
+            self._document.pop(member_key(None, number))
             yield self._change("changed" if self._guests else "left", None, self._guests, None)
             return
         known = self._users[user]
@@ -190,11 +190,11 @@ class _Room:
             self._put(user, known)
             return
         del self._users[user]
-        self._book.pop(member_key(user, number))
+        self._document.pop(member_key(user, number))
         yield self._change("left", user, 0, None)
 
     def _put(self, user: str, known: _User) -> None:
-        self._book.put(member_key(user, 0), [list(known.numbers), known.data, known.said])
+        self._document.put(member_key(user, 0), [list(known.numbers), known.data, known.said])
 
     def _change(
         self, kind: Literal["joined", "left", "changed"], user: str | None, connections: int, data: str | None
@@ -206,29 +206,29 @@ class _Details:
     """What operators see of the connections to a namespace, by the keys of the members that they belong to."""
 
     def __init__(self, name: str) -> None:
-        self._book = Book(name)
+        self._document = PagedDocument(name)
         # By number of the connection: the key of the member.
         self._keys: dict[int, str] = {}
 
     def documents(self) -> dict[str, str | None]:
-        return self._book.documents(len(self._keys) or None)
+        return self._document.documents(len(self._keys) or None)
 
     def put(self, number: int, key: str, details: str) -> None:
         if self._keys.get(number, key) != key:
             self.pop(number)
         self._keys[number] = key
-        said: dict[str, str] = self._book.get(key) or {}
+        said: dict[str, str] = self._document.get(key) or {}
         if said.get(str(number)) != details:
-            self._book.put(key, {**said, str(number): details})
+            self._document.put(key, {**said, str(number): details})
 
     def pop(self, number: int) -> None:
         key = self._keys.pop(number, None)
         if key is not None:
-            said = {other: details for other, details in self._book.get(key).items() if other != str(number)}
+            said = {other: details for other, details in self._document.get(key).items() if other != str(number)}
             if said:
-                self._book.put(key, said)
+                self._document.put(key, said)
             else:
-                self._book.pop(key)
+                self._document.pop(key)
 
 
 def member_key(user: str | None, number: int) -> str:

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from tests.support.processes import RedisServer
 from tests.support.report import note
-from wsrt.presence.base import EVERYONE, UNSAID, Change, Count, Fenced, Join, Leave, MemberRecord, NodeFacts, Word
+from wsrt.presence.base import EVERYONE, UNSET, Change, Count, Fenced, Join, Leave, MemberData, MemberRecord, NodeFacts
 from wsrt.presence.redis import RedisPresence
 from wsrt.presence.redis import store as module
 
@@ -41,7 +41,7 @@ Told = tuple[str, str | None, int, str | None]
 
 PLACES: list[Place] = [("chat", "a"), ("chat", "b"), ("chat", "ab"), ("chata", "b"), ("chat", EVERYONE)]
 USERS = ["ada", None, "bob", "eve", None, "3.c:{}\0"]
-DATA: list[Word] = [None, '{"name": "x"}', UNSAID, '{"name": "y"}']
+DATA: list[MemberData] = [None, '{"name": "x"}', UNSET, '{"name": "y"}']
 NUMBERS = 14
 
 LEAST_CHANGES = 10_000
@@ -60,17 +60,17 @@ class Room:
     def connections(self, user: str | None) -> int:
         return sum(1 for member in self.members.values() if member == user)
 
-    def join(self, key: tuple[str, int], user: str | None, data: Word) -> Iterator[Told]:
+    def join(self, key: tuple[str, int], user: str | None, data: MemberData) -> Iterator[Told]:
         is_known, before = key in self.members, self.members.get(key)
         self.members[key] = user
         connections = self.connections(user)
         if not is_known or before != user:
             if connections == 1:
-                self.data[user] = data if user is not None and data is not UNSAID else None
+                self.data[user] = data if user is not None and data is not UNSET else None
                 yield "joined", user, 1, self.data[user]
             elif user is None:
                 yield "changed", None, connections, None
-        if user is not None and data is not UNSAID and self.data[user] != data:
+        if user is not None and data is not UNSET and self.data[user] != data:
             self.data[user] = data
             yield "changed", user, connections, data
         if is_known and before != user:
@@ -125,7 +125,7 @@ class View:
         self.version = change.version if self.members else 0
 
 
-def decode(number: int) -> tuple[bool, Place, int, str | None, Word]:
+def decode(number: int) -> tuple[bool, Place, int, str | None, MemberData]:
     """Return what an integer says: whether to join, where, which connection, which user, which data."""
     number, leaves = divmod(number, 3)
     number, place = divmod(number, len(PLACES))

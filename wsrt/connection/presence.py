@@ -20,7 +20,7 @@ from ..delivery.subscriber import Connection
 from ..exceptions import UnsendableEvent
 from ..metrics import counters
 from ..presence.backends import option
-from ..presence.base import EVERYONE, UNSAID, Join, Word
+from ..presence.base import EVERYONE, UNSET, Join, MemberData
 from ..presence.roster import Arrival, Watcher
 from ..presence.tracker import Tracker
 from ..types import Scope
@@ -130,7 +130,7 @@ class ConnectionPresence:
     async def begin(self) -> None:
         """Be online, in the rooms that were joined so far. Raises what ``member`` raises, and TypeError."""
         async with self._lock:
-            shown: dict[str, Word] = {}
+            shown: dict[str, MemberData] = {}
             # Rooms may be joined and left while the consumer is asked what it shows.
             while missing := [room for room in self._connection.rooms if room not in shown]:
                 shown[missing[0]] = await self._data(missing[0])
@@ -203,7 +203,7 @@ class ConnectionPresence:
 
     # Private.
 
-    def _enter_all(self, tracker: Tracker, shown: dict[str, Word]) -> None:
+    def _enter_all(self, tracker: Tracker, shown: dict[str, MemberData]) -> None:
         self._enter_everyone(tracker)
         for room, data in shown.items():
             if room in self._connection.rooms:
@@ -214,10 +214,10 @@ class ConnectionPresence:
         details = _json(self._details)
         tracker.join(Join(connection.realm, EVERYONE, self._number, connection.user_id, details=details))
 
-    def _enter(self, tracker: Tracker, room: str, data: Word) -> None:
+    def _enter(self, tracker: Tracker, room: str, data: MemberData) -> None:
         connection = self._connection
         user_id = connection.user_id
-        tracker.join(Join(connection.realm, room, self._number, user_id, UNSAID if user_id is None else data))
+        tracker.join(Join(connection.realm, room, self._number, user_id, UNSET if user_id is None else data))
         if self._shows and (self._watcher.wants_frames or self._watcher.hook is not None):
             tracker.watch((connection.realm, room), self._watcher)
 
@@ -246,9 +246,9 @@ class ConnectionPresence:
         finally:
             self._is_telling = False
 
-    async def _data(self, room: str) -> Word:
+    async def _data(self, room: str) -> MemberData:
         if not self._shows or self._hooks is None or self._hooks.member is None:
-            return UNSAID
+            return UNSET
         shown = await self._hooks.member(room)
         if shown is None:
             return None

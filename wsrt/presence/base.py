@@ -37,17 +37,17 @@ class StoreUnavailable(BackplaneUnavailable):
 # What nodes write.
 
 
-class Unsaid(enum.Enum):
-    """The type of UNSAID."""
+class Unset(enum.Enum):
+    """The type of UNSET."""
 
-    UNSAID = enum.auto()
+    UNSET = enum.auto()
 
 
-UNSAID: Final = Unsaid.UNSAID
+UNSET: Final = Unset.UNSET
 """In place of data: the connection says nothing of its user. None says something: that there is nothing to show."""
 
-Word = str | None | Literal[Unsaid.UNSAID]
-"""What a connection says of its user: JSON, None for nothing to show, UNSAID for nothing at all."""
+MemberData = str | None | Literal[Unset.UNSET]
+"""What a connection says of its user: JSON, None for nothing to show, UNSET for nothing at all."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Join:
     room: str
     connection: int
     user_id: str | None = None
-    data: Word = UNSAID
+    data: MemberData = UNSET
     details: str | None = None
 
 

@@ -25,7 +25,7 @@ from unittest import SkipTest
 
 from .base import (
     EVERYONE,
-    UNSAID,
+    UNSET,
     BadCursor,
     Change,
     ConnectionRecord,
@@ -207,15 +207,15 @@ class PresenceStoreContract:
         """A connection that says nothing of its user changes nothing of what others said, before it and after it."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
-            (joined,) = await store.apply(node, [Join(space, "r", 1, "ada", UNSAID)])
+            (joined,) = await store.apply(node, [Join(space, "r", 1, "ada", UNSET)])
             assert (joined.kind, joined.data) == ("joined", None)
             changes = await store.apply(node, [Join(space, "r", 2, "ada", '"two"')])
             assert [(change.kind, change.data) for change in changes] == [("changed", '"two"')]
-            again = [Join(space, "r", number, "ada", UNSAID) for number in (1, 2, 3)]
+            again = [Join(space, "r", number, "ada", UNSET) for number in (1, 2, 3)]
             assert await store.apply(node, again) == []
             assert await self.records(store, space) == {MemberRecord("ada", 3, '"two"')}
             # Also when another user was on that connection.
-            changes = await store.apply(node, [Join(space, "r", 4, "eve", '"eve"'), Join(space, "r", 4, "ada", UNSAID)])
+            changes = await store.apply(node, [Join(space, "r", 4, "eve", '"eve"'), Join(space, "r", 4, "ada", UNSET)])
             assert set(self.told(changes)) == {("joined", "eve", 1), ("left", "eve", 0)}
             assert await self.records(store, space) == {MemberRecord("ada", 4, '"two"')}
 
@@ -223,7 +223,7 @@ class PresenceStoreContract:
         """Nothing is said of guests either way."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
-            changes = await store.apply(node, [Join(space, "r", n, None, UNSAID) for n in (1, 1, 2)])
+            changes = await store.apply(node, [Join(space, "r", n, None, UNSET) for n in (1, 1, 2)])
             assert [(*told, change.data) for told, change in zip(self.told(changes), changes, strict=True)] == [
                 ("joined", None, 1, None),
                 ("changed", None, 2, None),
@@ -233,8 +233,8 @@ class PresenceStoreContract:
         """A node that says nothing of a user changes nothing of what another one said, whichever was first."""
         async with self.opened() as one, self.opened() as two:
             first, second, space = await self.begin(one), await self.begin(two), self.namespace()
-            await one.apply(first, [Join(space, "r", 1, "ada", '"one"'), Join(space, "s", 1, "ada", UNSAID)])
-            changes = await two.apply(second, [Join(space, "r", 1, "ada", UNSAID)])
+            await one.apply(first, [Join(space, "r", 1, "ada", '"one"'), Join(space, "s", 1, "ada", UNSET)])
+            changes = await two.apply(second, [Join(space, "r", 1, "ada", UNSET)])
             assert changes == [] or not two.is_versioned
             changes = await two.apply(second, [Join(space, "s", 1, "ada", '"two"')])
             if two.is_versioned:

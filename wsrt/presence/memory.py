@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from ..cluster.forks import after_fork_in_child
 from .base import (
     EVERYONE,
-    UNSAID,
+    UNSET,
     Beat,
     Change,
     ConnectionRecord,
@@ -21,6 +21,7 @@ from .base import (
     Fenced,
     Join,
     Leave,
+    MemberData,
     MemberRecord,
     NodeFacts,
     NodeRecord,
@@ -28,7 +29,6 @@ from .base import (
     PresenceStore,
     RoomRecord,
     Snapshot,
-    Word,
 )
 from .paging import page_of
 
@@ -124,7 +124,7 @@ class _World:
         members = room.nodes.setdefault(node, {})
         is_new = number not in members
         before, members[number] = members.get(number), user
-        data = UNSAID if user is None else join.data
+        data = UNSET if user is None else join.data
         if not is_new and before == user:
             if self._say(room, user, data):
                 yield self._change(place, room, "changed", user)
@@ -185,9 +185,9 @@ class _World:
                 del self.rooms[namespace]
         yield change
 
-    def _say(self, room: _Room, user: str | None, data: Word) -> bool:
+    def _say(self, room: _Room, user: str | None, data: MemberData) -> bool:
         """Note the last word about a user; return whether it is another one."""
-        if data is UNSAID or room.data.get(user) == data:
+        if data is UNSET or room.data.get(user) == data:
             return False
         if data is None:
             del room.data[user]

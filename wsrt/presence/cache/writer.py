@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Literal
 
-from ..base import EVERYONE, UNSAID, Change, Count, Join, Leave
+from ..base import EVERYONE, UNSET, Change, Count, Join, Leave
 from .documents import PagedDocument
 from .executor import SerialQueue
 from .keys import Keys, Place
@@ -165,8 +165,8 @@ class _Room:
             return
         known = self._users.setdefault(user, _User())
         known.numbers.add(number)
-        has_changed = join.data is not UNSAID and join.data != known.data
-        if join.data is not UNSAID:
+        has_changed = join.data is not UNSET and join.data != known.data
+        if join.data is not UNSET:
             # Said again, it is the last word again, also if another node said something else meanwhile.
             known.data, known.said = join.data, time.time()
         self._put(user, known)

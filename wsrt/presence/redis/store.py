@@ -20,7 +20,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
-from ..base import EVERYONE, UNSAID, Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
+from ..base import EVERYONE, UNSET, Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
 from ..options import require_number, require_seconds, require_text
 from .keys import Place, RoomKeys, place_of
 from .link import APPLY, BEAT, BULK, CLAIM, INDEX, PURGE, SCRIPTS, batches, by_part, tuples
@@ -210,7 +210,7 @@ class RedisPresence(RedisReader, PresenceStore):
                 rooms[room.field] = room
                 number = numbers.setdefault(room.field, len(rooms))
                 if isinstance(op, Join):
-                    how, said = ("enter", ()) if op.data is UNSAID else ("join", (op.data or "",))
+                    how, said = ("enter", ()) if op.data is UNSET else ("join", (op.data or "",))
                     arguments += (how, number, op.connection, op.user_id or "", op.details or "", *said)
                 else:
                     arguments += ("leave", number, op.connection)
@@ -306,5 +306,5 @@ def _changes(place: Place, version: int, told: Sequence[Any], op: Join | Leave |
     for kind, user, connections in tuples(told, 3):
         # What is told of the user who joins is what the join says: where that is nothing, there was nothing before.
         said = op.data if isinstance(op, Join) and user and user == op.user_id else None
-        yield Change(*place, kind, user or None, connections, None if said is UNSAID else said, version)
+        yield Change(*place, kind, user or None, connections, None if said is UNSET else said, version)
         version += 1

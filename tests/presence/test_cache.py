@@ -32,8 +32,8 @@ from wsrt.presence.base import (
     BadCursor,
     Change,
     Count,
-    Fenced,
     Join,
+    LeaseLost,
     Leave,
     MemberRecord,
     NodeFacts,
@@ -714,7 +714,7 @@ async def test_fenced_by_the_clock(make: Callable[..., CachePresence], monkeypat
     node = await begin(store)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 31)
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         await store.apply(node, [Join("n", "r", 1)])
     assert not (await store.beat(NodeFacts(node, {}))).is_alive
 
@@ -727,7 +727,7 @@ async def test_fenced_while_it_writes(make: Callable[..., CachePresence]) -> Non
     await one.apply("a", [Join("n", "r", 1, "ada")])
     await reaped(other, "a")
     await reaped(other, "b")
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         await one.apply("a", [Join("n", "r", 2, "ada")])
     assert not (await two.beat(NodeFacts("b", {}))).is_alive
     assert not (await two.begin(NodeFacts("b", {}))).is_alive

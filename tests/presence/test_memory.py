@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from wsrt.presence import memory
-from wsrt.presence.base import EVERYONE, Change, Count, Fenced, Join, Leave, NodeFacts
+from wsrt.presence.base import EVERYONE, Change, Count, Join, LeaseLost, Leave, NodeFacts
 from wsrt.presence.memory import MemoryPresence
 
 
@@ -82,7 +82,7 @@ async def test_reaped_in_chunks(world: memory._World, monkeypatch: pytest.Monkey
     chunks: list[list[Change]] = []
     async for changes in store.reap(node):
         chunks.append(changes)
-        with pytest.raises(Fenced):
+        with pytest.raises(LeaseLost):
             await store.apply(node, [Join("n", "r", 1)])
         assert not (await store.beat(NodeFacts(node, {}))).is_alive
         # Whoever else wants to take it out may help.

@@ -21,8 +21,8 @@ from wsrt.presence.base import (
     BadCursor,
     Change,
     Count,
-    Fenced,
     Join,
+    LeaseLost,
     Leave,
     MemberRecord,
     NodeFacts,
@@ -296,7 +296,7 @@ async def test_concurrent_nodes(make: Callable[..., RedisPresence]) -> None:
 async def test_unknown_node(store: RedisPresence) -> None:
     """Who has not begun cannot write."""
     for operation in (Join("chat", "a", 1, "ada"), Leave("chat", "a", 1)):
-        with pytest.raises(Fenced):
+        with pytest.raises(LeaseLost):
             await store.apply("n2", [operation])
 
 
@@ -339,7 +339,7 @@ async def test_lease_that_is_over_here(store: RedisPresence) -> None:
     """A node that was stopped for longer than its lease is fenced without asking."""
     await store.apply("n1", [Join("chat", "a", 1, "ada")])
     store._nodes["n1"].ends = 0.0
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         await store.apply("n1", [Leave("chat", "a", 1)])
     assert await store.counts([("chat", "a")]) == [Count(1, 0, 1)]
 
@@ -349,7 +349,7 @@ async def test_store_that_comes_back_empty(store: RedisPresence) -> None:
     await store.apply("n1", [Join("chat", "a", 1, "ada")])
     async with store._answer() as client:
         await client.flushall()
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         await store.apply("n1", [Join("chat", "a", 2, "ada")])
     assert not (await store.beat(NodeFacts("n1", {}))).is_alive
     assert await keys(store) == set()
@@ -496,7 +496,7 @@ async def test_zombie_between_chunks(make: Callable[..., RedisPresence]) -> None
     async for _ in store.reap("n1"):
         before = await store.counts(rooms), await store.versions(rooms)
         for operation in (Join("chat", "0", 9, "eve"), Leave("chat", "3", 1), Join("new", "new", 1, "eve")):
-            with pytest.raises(Fenced):
+            with pytest.raises(LeaseLost):
                 await store.apply("n1", [operation])
         assert (await store.counts(rooms), await store.versions(rooms)) == before
 
@@ -508,7 +508,7 @@ async def test_zombie_in_another_process(make: Callable[..., RedisPresence]) -> 
     await zombie.apply("n1", [Join("chat", "a", 1, "ada")])
     await reaped(other, "n1")
     for operation in (Join("chat", "a", 2, "ada"), Leave("chat", "a", 1)):
-        with pytest.raises(Fenced):
+        with pytest.raises(LeaseLost):
             await zombie.apply("n1", [operation])
     assert await other.counts([("chat", "a")]) == [Count(0, 0, 0)]
 

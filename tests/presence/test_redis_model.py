@@ -29,7 +29,18 @@ from hypothesis.stateful import (
 
 from tests.support.processes import RedisServer
 from tests.support.report import note
-from wsrt.presence.base import EVERYONE, UNSET, Change, Count, Fenced, Join, Leave, MemberData, MemberRecord, NodeFacts
+from wsrt.presence.base import (
+    EVERYONE,
+    UNSET,
+    Change,
+    Count,
+    Join,
+    LeaseLost,
+    Leave,
+    MemberData,
+    MemberRecord,
+    NodeFacts,
+)
 from wsrt.presence.redis import RedisPresence
 from wsrt.presence.redis import store as module
 
@@ -212,7 +223,7 @@ class Presence(RuleBasedStateMachine):
         before = {place: (dict(room.members), dict(room.data)) for place, room in self.rooms.items()}
         try:
             self.say(node, numbers)
-        except Fenced:
+        except LeaseLost:
             seen["fenced before the reaper"] += 1
             for place, (members, data) in before.items():
                 self.rooms[place] = Room(members, data)
@@ -222,7 +233,7 @@ class Presence(RuleBasedStateMachine):
     def write_as_a_zombie(self, which: int, numbers: list[int]) -> None:
         zombies = self.dying + self.dead
         operations = [operation for operation, _ in self.operations(numbers)]
-        with pytest.raises(Fenced):
+        with pytest.raises(LeaseLost):
             self.run(self.store.apply(zombies[which % len(zombies)], operations))
         seen["zombies fenced"] += 1
 

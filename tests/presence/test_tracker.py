@@ -13,7 +13,7 @@ from wsrt import presence
 from wsrt.cluster.node import Node, current_node
 from wsrt.metrics import counters
 from wsrt.presence import memory, tracker
-from wsrt.presence.base import Beat, Change, Fenced, Join, Leave, MemberRecord, NodeFacts, StoreUnavailable
+from wsrt.presence.base import Beat, Change, Join, LeaseLost, Leave, MemberRecord, NodeFacts, StoreUnavailable
 from wsrt.presence.memory import MemoryPresence
 from wsrt.presence.tracker import Tracker
 
@@ -167,7 +167,7 @@ async def test_heartbeat_that_fails(node: Tracker, store: Store) -> None:
     """A heartbeat that fails is tried again; a lease that ended meanwhile costs a new id, and nobody is lost."""
     node.join(join(1))
     await node.settle()
-    for error in (StoreUnavailable("down"), Fenced("gone"), RuntimeError("bug")):
+    for error in (StoreUnavailable("down"), LeaseLost("gone"), RuntimeError("bug")):
         store.error = error
         await asyncio.sleep(1.5 * LEASE)  # the lease ends
         store.error = None

@@ -26,7 +26,7 @@ EVERYONE = "wsrt.everyone"
 """The room of every connection of a namespace; no application can have one of this name."""
 
 
-class Fenced(Exception):
+class LeaseLost(Exception):
     """The lease of a node has ended, or the store has lost it: its writes count no more, it takes a new id."""
 
 
@@ -289,7 +289,7 @@ class PresenceStore(abc.ABC):
         Operations are idempotent: whoever does not know whether they were carried out says them again.
 
         Raises:
-            Fenced: the lease of the node has ended; none of the operations after that counts.
+            LeaseLost: the lease of the node has ended; none of the operations after that counts.
         """
 
     @abc.abstractmethod

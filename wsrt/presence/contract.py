@@ -30,8 +30,8 @@ from .base import (
     Change,
     ConnectionRecord,
     Count,
-    Fenced,
     Join,
+    LeaseLost,
     Leave,
     MemberRecord,
     NodeFacts,
@@ -1185,7 +1185,7 @@ class PresenceStoreContract:
         space = self.namespace()
         try:
             await store.apply(node, operations or [Join(space, "late", 1, "zombie")])
-        except Fenced:
+        except LeaseLost:
             assert await self.count(store, space, "late") == Count(0, 0, 0)
         else:
             raise AssertionError(f"{node} was allowed to write")

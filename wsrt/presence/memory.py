@@ -18,8 +18,8 @@ from .base import (
     Change,
     ConnectionRecord,
     Count,
-    Fenced,
     Join,
+    LeaseLost,
     Leave,
     MemberData,
     MemberRecord,
@@ -244,7 +244,7 @@ class MemoryPresence(PresenceStore):
         changes: list[Change] = []
         with self._world.lock:
             if not self._world.is_alive(node):
-                raise Fenced(f"the lease of node {node} has ended")
+                raise LeaseLost(f"the lease of node {node} has ended")
             for operation in operations:
                 if isinstance(operation, Join):
                     changes += self._world.join(node, operation)

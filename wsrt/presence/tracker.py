@@ -28,7 +28,7 @@ from ..delivery.tasks import start_task
 from ..metrics import counters
 from .announce import messages_of, tell
 from .backends import option, store_of_loop
-from .base import Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
+from .base import Beat, Change, Join, LeaseLost, Leave, NodeFacts, PresenceStore, StoreUnavailable
 from .roster import Roster, Watcher
 from .timespan import TimeSpan
 
@@ -271,7 +271,7 @@ class Tracker:
                 elif not self._is_known:
                     await self._begin()
                 await self._flush()
-            except Fenced:
+            except LeaseLost:
                 counters.count("presence_fenced", "the lease of this node had ended: its members are written anew")
                 self._must_rebuild = True
             except StoreUnavailable as error:
@@ -377,7 +377,7 @@ class Tracker:
                     # Just after the lease of one that was silent for long: the first who looks takes it out.
                     pause = max(0.1, beat.next_expiry) + random.uniform(0, 0.5)  # noqa: S311
                 await self._compare()
-            except Fenced:
+            except LeaseLost:
                 self._heed(Beat(is_alive=False))
             except StoreUnavailable as error:
                 counters.count("presence_unavailable", "the lease of this node could not be renewed: %s", error)

@@ -30,8 +30,8 @@ from ..base import (
     Change,
     ConnectionRecord,
     Count,
-    Fenced,
     Join,
+    LeaseLost,
     Leave,
     MemberRecord,
     NodeFacts,
@@ -142,7 +142,7 @@ class CachePresence(PresenceStore):
             beat = await self._renew(writer, node)
             if beat.is_alive:
                 await self._mend(writer)
-        except Fenced:
+        except LeaseLost:
             return Beat(is_alive=False)
         return beat
 
@@ -152,11 +152,11 @@ class CachePresence(PresenceStore):
         return [NodeRecord(lease.node, lease.ends - now, lease.facts) for lease in leases]
 
     def _writer(self, node: str) -> Writer:
-        """Return what writes for a node. Raises Fenced if its lease has ended."""
+        """Return what writes for a node. Raises LeaseLost if its lease has ended."""
         writer = self._writers.get(node)
         if writer is None or writer.ends <= time.time():
             self._writers.pop(node, None)
-            raise Fenced(f"the lease of node {node} has ended")
+            raise LeaseLost(f"the lease of node {node} has ended")
         return writer
 
     async def _renew(self, writer: Writer, node: NodeFacts) -> Beat:
@@ -215,7 +215,7 @@ class CachePresence(PresenceStore):
         return changes
 
     async def _write(self, writer: Writer, keys: Iterable[str]) -> None:
-        """Write documents, and delete what is unwanted; as far as it comes. Raises Fenced, StoreUnavailable."""
+        """Write documents, and delete what is unwanted; as far as it comes. Raises LeaseLost, StoreUnavailable."""
         # Heads after their pages, so that readers who see the head find them.
         todo = sorted(keys, key=lambda key: "/" not in key)
         while todo or writer.unwanted:
@@ -225,7 +225,7 @@ class CachePresence(PresenceStore):
             now = time.time()
             if not await self._executor.run(self._writing(writer.id, documents, unwanted), writer.queue):
                 self._writers.pop(writer.id, None)
-                raise Fenced(f"node {writer.id} was taken out")
+                raise LeaseLost(f"node {writer.id} was taken out")
             writer.written |= dict.fromkeys(documents, now)
             writer.unwritten -= documents.keys()
             writer.unwanted -= set(unwanted)

@@ -20,7 +20,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
-from ..base import EVERYONE, UNSET, Beat, Change, Fenced, Join, Leave, NodeFacts, PresenceStore, StoreUnavailable
+from ..base import EVERYONE, UNSET, Beat, Change, Join, LeaseLost, Leave, NodeFacts, PresenceStore, StoreUnavailable
 from ..options import require_number, require_seconds, require_text
 from .keys import Place, RoomKeys, place_of
 from .link import APPLY, BEAT, BULK, CLAIM, INDEX, PURGE, SCRIPTS, batches, by_part, tuples
@@ -158,7 +158,7 @@ class RedisPresence(RedisReader, PresenceStore):
                 # Redis failed over, and lost the last that it had taken.
                 try:
                     await self._put_down(node.id, known, list(known.rooms))
-                except Fenced:
+                except LeaseLost:
                     return Beat(is_alive=False)
             if len(left) < LISTED:
                 return Beat(True, tuple(expired), next_end / 1000 if next_end >= 0 else None)
@@ -175,13 +175,13 @@ class RedisPresence(RedisReader, PresenceStore):
         try:
             async with known.lock:
                 return await self._apply(node, known, operations)
-        except Fenced:
+        except LeaseLost:
             self._nodes.pop(node, None)
             raise
 
     async def _apply(self, node: str, known: KnownNode, operations: Sequence[Join | Leave]) -> list[Change]:
         if asyncio.get_running_loop().time() >= known.ends:
-            raise Fenced(f"the lease of node {node} has ended")
+            raise LeaseLost(f"the lease of node {node} has ended")
         rooms = [self._keys.room((op.namespace, op.room)) for op in operations]
         entered = (room.field for room, op in zip(rooms, operations, strict=True) if isinstance(op, Join))
         await self._put_down(node, known, known.missing(entered))
@@ -192,7 +192,7 @@ class RedisPresence(RedisReader, PresenceStore):
         )
         errors = [outcome for outcome in told if isinstance(outcome, BaseException)]
         if errors:
-            raise next((error for error in errors if isinstance(error, Fenced)), errors[0])
+            raise next((error for error in errors if isinstance(error, LeaseLost)), errors[0])
         changes = [change for outcome in told if not isinstance(outcome, BaseException) for change in outcome]
         return [change for _, change in sorted(changes, key=lambda pair: pair[0])]
 
@@ -216,7 +216,7 @@ class RedisPresence(RedisReader, PresenceStore):
                     arguments += ("leave", number, op.connection)
             reply = await self._run(APPLY, *self._room_call(node, list(rooms.values()), arguments))
             if reply is None:
-                raise Fenced(f"node {node} may not write any more")
+                raise LeaseLost(f"node {node} may not write any more")
             held, found = reply
             known.saw(dict(zip(rooms, held, strict=True)), asyncio.get_running_loop().time())
             for of, version, told in tuples(found, 3):
@@ -230,7 +230,7 @@ class RedisPresence(RedisReader, PresenceStore):
             mark = secrets.token_hex(6)
             keys = [self._keys.leases, self._keys.index(node)]
             if not await self._run(INDEX, keys, [node, mark, *batch]):
-                raise Fenced(f"the lease of node {node} has ended")
+                raise LeaseLost(f"the lease of node {node} has ended")
             known.rooms.update(dict.fromkeys(batch, mark))
 
     async def reap(self, node: str) -> AsyncIterator[list[Change]]:

@@ -151,7 +151,7 @@ async def test_breathe(corks: bool) -> None:
     async def breathes() -> bool:
         before = len(turns)
         asyncio.get_running_loop().call_soon(turns.append, 1)
-        await hub.breathe()
+        await hub.checkpoint()
         return len(turns) > before
 
     hub.deliver("n", to.Everyone(), Frame("x"))

@@ -49,11 +49,11 @@ async def test_loop_gets_turns() -> None:
     """After each item the loop gets the turns that are due."""
     events: list[object] = []
 
-    async def breathe() -> None:
+    async def checkpoint() -> None:
         events.append("turn")
         await asyncio.sleep(0)
 
-    mailbox: Mailbox[int] = Mailbox(asyncio.get_running_loop(), events.append, breathe)
+    mailbox: Mailbox[int] = Mailbox(asyncio.get_running_loop(), events.append, checkpoint)
     await asyncio.to_thread(lambda: [mailbox.put(number) for number in range(3)])
     await until_empty(mailbox)
     assert events[:5] == [0, "turn", 1, "turn", 2]
@@ -98,11 +98,11 @@ async def test_loop_that_ends() -> None:
     """When the loop ends its tasks, nobody waits for what is left."""
     stuck = asyncio.Event()
 
-    async def breathe() -> None:
+    async def checkpoint() -> None:
         await stuck.wait()
 
     others = asyncio.all_tasks()
-    mailbox: Mailbox[int] = Mailbox(asyncio.get_running_loop(), lambda item: None, breathe)
+    mailbox: Mailbox[int] = Mailbox(asyncio.get_running_loop(), lambda item: None, checkpoint)
     taken = [mailbox.put(number) for number in range(3)]
     await asyncio.wrap_future(taken[0])
     for task in asyncio.all_tasks() - others:

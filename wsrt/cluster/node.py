@@ -43,7 +43,7 @@ class Node:
         self.wheel = TimerWheel(loop)
         self.turns = Turns(loop)
         # What other threads publish and command.
-        self.mailbox = Mailbox(loop, self.take, self.hub.breathe)
+        self.mailbox = Mailbox(loop, self.take, self.hub.checkpoint)
         # What served connections so far, as asgi.with_runtime() recognised it: the names of their transports.
         self.servers: set[str] = set()
         # Every connection that was accepted, until it is cleaned up; the hub knows those that are set up.
@@ -78,7 +78,7 @@ class Node:
         item = messages.read(message)
         self.take(item)
         if isinstance(item, messages.PublishMessage):
-            await self.hub.breathe()
+            await self.hub.checkpoint()
 
     def post(self, item: Item) -> Taken | None:
         """

@@ -128,7 +128,7 @@ async def send(outgoing: Outgoing) -> Publication | None:
     if not stays:
         await _send_through_layer(outgoing)
     elif (node := _node_of_running_loop()) is not None:
-        await node.hub.breathe()
+        await node.hub.checkpoint()
     return None
 
 

@@ -154,7 +154,7 @@ class Hub:
         """
         Hand a frame to every connection of an audience; return how many those are.
 
-        The frame is shared, not copied. Whoever calls in a row awaits breathe() in between.
+        The frame is shared, not copied. Whoever calls in a row awaits checkpoint() in between.
         """
         connections = self.select(realm, audience)
         frame.audience = audience
@@ -182,7 +182,7 @@ class Hub:
             self._seen.popitem(last=False)
         return False
 
-    async def breathe(self) -> None:
+    async def checkpoint(self) -> None:
         """Give the loop a turn if deliveries piled up, so that a burst is not taken for a slow client."""
         if self._is_crowded:
             # A frame takes some turns where middleware awaits around ``send``. Their number is bounded: a client that

@@ -33,15 +33,15 @@ class Mailbox(Generic[T]):
     Args:
         loop: The loop in which items are taken.
         take: Called with each item. What it raises is counted.
-        breathe: Awaited after each item; gives the loop turns where they are due.
+        checkpoint: Awaited after each item; gives the loop turns where they are due.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, take: Callable[[T], None], breathe: Callable[[], Awaitable[None]]
+        self, loop: asyncio.AbstractEventLoop, take: Callable[[T], None], checkpoint: Callable[[], Awaitable[None]]
     ) -> None:
         self._loop = loop
         self._take = take
-        self._breathe = breathe
+        self._checkpoint = checkpoint
         # Guards what follows, but for the task, which belongs to the loop.
         self._lock = threading.Lock()
         self._items: collections.deque[tuple[T, int, Taken]] = collections.deque()
@@ -90,7 +90,7 @@ class Mailbox(Generic[T]):
                     )
                 finally:
                     taken.set_result(None)
-                await self._breathe()
+                await self._checkpoint()
         except asyncio.CancelledError:
             # The loop ends.
             self._drop()

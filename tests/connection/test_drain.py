@@ -70,7 +70,7 @@ async def test_hurry() -> None:
     async with connect(Worker) as client:
         await client.send(Work(seconds=60))
         await asyncio.sleep(0.01)  # let it start
-        drain.hurry()
+        drain.abort_drain()
         async with asyncio.timeout(2):
             await drain.drain(60)
         client.consumer._connection._dispatcher._task.cancel()

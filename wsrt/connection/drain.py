@@ -59,12 +59,12 @@ async def drain(seconds: float | None = None) -> None:
     await asyncio.shield(node.drain)
 
 
-def hurry() -> None:
+def abort_drain() -> None:
     """Let a drain that is under way end at once."""
     _hurry.set()
 
 
-def is_hurried() -> bool:
+def is_aborted() -> bool:
     """Return whether somebody wants the process to end at once."""
     return _hurry.is_set()
 
@@ -86,7 +86,7 @@ async def _drain(node: Node, seconds: float) -> None:
     node.is_draining = True
     await _drain_connections(node, seconds, deadline)
     tracker = known_tracker(node)
-    if tracker is not None and not is_hurried():
+    if tracker is not None and not is_aborted():
         try:
             # The leases of nodes that do not manage to say so end by themselves.
             async with asyncio.timeout_at(max(deadline, node.loop.time() + EXIT_SECONDS)):
@@ -108,11 +108,11 @@ async def _drain_connections(node: Node, seconds: float, deadline: float) -> Non
     batch = max(BATCH, math.ceil(len(owners) * BATCH_SECONDS * 3 / seconds))
     for start in range(0, len(owners), batch):
         for owner in owners[start : start + batch]:
-            owner.say_goodbye(random.uniform(0, window))  # noqa: S311 - spreads clients
+            owner.drain(random.uniform(0, window))  # noqa: S311 - spreads clients
         await asyncio.sleep(BATCH_SECONDS)
     await _until_gone(node, deadline - seconds * (1 - HANDLERS_SHARE))
     for owner in list(node.owners):
-        owner.give_up()
+        owner.force_close()
     await _until_gone(node, deadline)
     if node.owners:
         logger.warning("drained, but for %d connections that took longer than %s s", len(node.owners), seconds)
@@ -120,7 +120,7 @@ async def _drain_connections(node: Node, seconds: float, deadline: float) -> Non
 
 async def _until_gone(node: Node, deadline: float) -> None:
     # Polled: what is waited for ends in other tasks, and a signal handler may cut it short.
-    while node.owners and node.loop.time() < deadline and not is_hurried():  # noqa: ASYNC110
+    while node.owners and node.loop.time() < deadline and not is_aborted():  # noqa: ASYNC110
         await asyncio.sleep(BATCH_SECONDS / 2)
 
 

@@ -215,7 +215,7 @@ class ConnectionHandler:
         try:
             self._dispatcher.start(self._set_up)
             if self.node.is_draining:
-                self.say_goodbye(0.0)
+                self.drain(0.0)
             await self._read()
         finally:
             # Whatever ended it: a disconnect, our close, a cancellation by the server.
@@ -570,7 +570,7 @@ class ConnectionHandler:
 
     # The end of the process.
 
-    def say_goodbye(self, retry_after: float) -> None:
+    def drain(self, retry_after: float) -> None:
         """Close for a shutdown once what was received is handled; the client shall come back after these seconds."""
         self.submit(lambda: self._say_goodbye(retry_after))
 
@@ -580,7 +580,7 @@ class ConnectionHandler:
             self.outbox.put_direct(closing)
         self.close(close_codes.SERVER_SHUTTING_DOWN)
 
-    def give_up(self) -> None:
+    def force_close(self) -> None:
         """Close for a shutdown now, whatever is still being handled."""
         self.close(close_codes.SERVER_SHUTTING_DOWN)
 

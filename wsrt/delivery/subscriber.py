@@ -17,10 +17,10 @@ class Owner(Protocol):
     def commands_overflowed(self) -> None:
         """Close: more commands wait for the connection than can be kept."""
 
-    def say_goodbye(self, retry_after: float) -> None:
+    def drain(self, retry_after: float) -> None:
         """Close for a shutdown once what was received is handled; the client shall come back after these seconds."""
 
-    def give_up(self) -> None:
+    def force_close(self) -> None:
         """Close for a shutdown now, whatever is still being handled."""
 
     def close_at_exit(self) -> None:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..connection.drain import drain, hurry, is_hurried
+from ..connection.drain import abort_drain, drain, is_aborted
 from ..delivery.transport import Transport, Writer
 from ..types import Message, Send
 from .features import Features, has
@@ -205,7 +205,7 @@ def hook_shutdown() -> None:
         drained = Deferred.fromFuture(asyncio.ensure_future(drain(), loop=loop))
 
         def end(_: Any) -> Any:
-            if is_hurried():
+            if is_aborted():
                 return None
             # A connection that is younger than a second has no application there, for which Daphne would cancel none.
             nothing = loop.create_future()
@@ -231,4 +231,4 @@ def _server() -> Any:
 def _end_at_the_second_signal() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: hurry())
+            signal.signal(number, lambda *_: abort_drain())

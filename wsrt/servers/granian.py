@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..connection.drain import drain, hurry
+from ..connection.drain import abort_drain, drain
 from ..delivery.tasks import start_task
 from ..delivery.transport import Transport
 from ..types import Message, Receive, Send
@@ -143,7 +143,7 @@ class _Handler:
             self._task = start_task(self._loop, self._end())
         elif self._loop.time() - self._since > RELAY_SECONDS:
             # Control-C, and systemd, tell every process, and the main process then tells its workers once more.
-            hurry()
+            abort_drain()
 
     async def _end(self) -> None:
         try:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..connection.drain import drain, hurry
+from ..connection.drain import abort_drain, drain
 from ..delivery.tasks import start_task
 from ..delivery.transport import Transport, Writer
 from ..protocol.envelope import Frame
@@ -292,7 +292,7 @@ class _Handler:
 
     def __call__(self, number: int, frame: Any) -> None:
         if self._is_called:
-            hurry()
+            abort_drain()
             self._handle_exit(number, frame)
             self._handle_exit(signal.SIGINT, frame)  # uvicorn's way to say: without waiting
             return

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from pydantic_core import to_json
 
-from ..cluster.sending import deaf_layer
+from ..cluster.sending import unreachable_layer
 from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
 from ..permissions import ANNOUNCE, DISCONNECT, VIEW
 from ..presence.base import StoreUnavailable
@@ -276,7 +276,7 @@ def _count(target: Target) -> int | None:
 
 def _unheard(target: Target) -> str | None:
     """Return why nobody would hear what is sent to a target from here; None where somebody may."""
-    alias = deaf_layer(target.name_of_namespace)
+    alias = unreachable_layer(target.name_of_namespace)
     if alias is None:
         return None
     return _(

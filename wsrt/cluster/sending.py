@@ -284,7 +284,7 @@ def _act_here(outgoing: Outgoing) -> list[Taken]:
     return [taken for node in nodes() if (taken := node.post(outgoing.item)) is not None]
 
 
-def deaf_layer(namespace: str | None) -> str | None:
+def unreachable_layer(namespace: str | None) -> str | None:
     """
     Return the channel layer by which nothing leaves this process, which holds no connections.
 

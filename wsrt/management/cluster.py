@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from ..cluster.sending import deaf_layer
+from ..cluster.sending import unreachable_layer
 from ..exceptions import BackplaneUnavailable, TenantRequired, WrongContext, WsrtError
 from ..presence.base import StoreUnavailable
 from ..realms import NOT_GIVEN, Tenant
@@ -42,7 +42,7 @@ def given_tenant(options: dict[str, Any]) -> Tenant:
     return NOT_GIVEN if options["tenant"] is None else str(options["tenant"])
 
 
-def require_hearers(namespace: str | None) -> None:
+def require_reachable(namespace: str | None) -> None:
     """
     Check that what this process sends can reach a connection.
 
@@ -53,7 +53,7 @@ def require_hearers(namespace: str | None) -> None:
         CommandError: no layer leads out of this process, which holds no connections.
         UnknownNamespace: no consumer has the namespace.
     """
-    alias = deaf_layer(namespace)
+    alias = unreachable_layer(namespace)
     if alias is not None:
         raise CommandError(
             f"Nobody would hear it: the channel layer {alias!r} reaches this process only, which holds no "

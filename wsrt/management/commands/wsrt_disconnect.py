@@ -15,7 +15,7 @@ from ...presence.access import is_connected, open_store, run
 from ...presence.base import EVERYONE, StoreUnavailable
 from ...realms import ALL_TENANTS, AllTenants, includes
 from ...tenants import controlled_tenants
-from ..cluster import given_tenant, require_hearers, told
+from ..cluster import given_tenant, require_reachable, told
 from ..tables import counted, printable
 
 
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         with told():
             to = audience(options)
             close = Close(code, reason)
-            require_hearers(namespace)
+            require_reachable(namespace)
             # The id of a connection names one, whatever its tenant.
             is_any = options["all_tenants"] or (options["connection"] is not None and options["tenant"] is None)
             tenant = controlled_tenants(ALL_TENANTS if is_any else given_tenant(options), namespace)

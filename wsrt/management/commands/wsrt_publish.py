@@ -12,7 +12,7 @@ from ...addresses import Audience, Room, User, UserKey
 from ...admin.announcing import Wrong, events_of, read_event, skeleton
 from ...protocol.catalog import namespaces
 from ...publish import publish_to_audience
-from ..cluster import given_tenant, require_hearers, told
+from ..cluster import given_tenant, require_reachable, told
 
 
 class Command(BaseCommand):
@@ -36,7 +36,7 @@ class Command(BaseCommand):
             if name not in known:
                 names = ", ".join(map(repr, sorted(known))) or "none"
                 raise CommandError(f"The namespace {namespace!r} declares no event {name!r}; there are: {names}.")
-            require_hearers(namespace)
+            require_reachable(namespace)
             try:
                 event = read_event(namespace, name, sys.stdin.read() if text == "-" else text, to)
             except Wrong as error:

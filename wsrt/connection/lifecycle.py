@@ -204,7 +204,7 @@ class ConnectionHandler:
                 await self._answer_handshake({"type": "websocket.close", "code": close_codes.FORBIDDEN.code})
                 return
         if self.session.heartbeat is not None and self.transport.can_ping:
-            self.transport.watch(lambda: self.session.receive_life(self.node.wheel.time()))
+            self.transport.observe_pongs(lambda: self.session.note_activity(self.node.wheel.time()))
         if not await self._answer_handshake({"type": "websocket.accept", "subprotocol": self.subprotocol}):
             return
         self.session.accept()

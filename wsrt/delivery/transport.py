@@ -48,7 +48,7 @@ class Transport:
         """Return what the application calls in the place of the server's own receive."""
         return receive
 
-    def watch(self, on_life: Callable[[], None]) -> None:
+    def observe_pongs(self, on_pong: Callable[[], None]) -> None:
         """
         Have pings and pongs of the peer reported, and the server's own keepalive switched off.
 

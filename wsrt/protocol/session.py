@@ -137,7 +137,7 @@ class Session:
             RawFrame for what is to be decoded in its turn, Frame for an answer that goes out at once, Close, or None
             for nothing to do.
         """
-        self.receive_life(now)
+        self.note_activity(now)
         if self._frames is not None and not self._frames.take(now):
             return self._rate_exceeded(frame, now)
         raw = RawFrame(frame)
@@ -192,7 +192,7 @@ class Session:
             if bucket is not None:
                 bucket.excuse(seconds)
 
-    def receive_life(self, now: float) -> None:
+    def note_activity(self, now: float) -> None:
         """The peer was heard of, by a ping or pong of the protocol."""
         if self.heartbeat is not None:
             self.heartbeat.receive(now)

@@ -96,16 +96,16 @@ class DaphneTransport(Transport):
             if message["type"] == "websocket.accept":
                 self._hear_of_back_pressure()
 
-    def watch(self, on_life: Callable[[], None]) -> None:
+    def observe_pongs(self, on_pong: Callable[[], None]) -> None:
         protocol = self._protocol
         answer = protocol.onPing
 
         def on_ping(payload: bytes) -> None:
-            on_life()
+            on_pong()
             answer(payload)
 
         protocol.onPing = on_ping
-        protocol.onPong = lambda payload: on_life()
+        protocol.onPong = lambda payload: on_pong()
         # Daphne's own keepalive, which resets clients that answer late.
         protocol._sendAutoPing = _nothing
 

@@ -88,12 +88,12 @@ class UvicornTransport(Transport):
 class QueueTransport(UvicornTransport):
     """websockets-sansio and wsproto, which are built alike."""
 
-    def watch(self, on_life: Callable[[], None]) -> None:
+    def observe_pongs(self, on_pong: Callable[[], None]) -> None:
         protocol = self._protocol
         # Read when the handshake is accepted: no keepalive of uvicorn's own then, which closes late answerers.
         protocol.ping_interval = None
         for name in ("handle_ping", "handle_pong"):
-            setattr(protocol, name, _after(getattr(protocol, name), on_life))
+            setattr(protocol, name, _after(getattr(protocol, name), on_pong))
 
     def prepared_writer(self) -> Writer | None:
         prepare = self._preparation()
@@ -188,19 +188,19 @@ class LegacyTransport(UvicornTransport):
 
     def __init__(self, send: Send, protocol: Any) -> None:
         super().__init__(send, protocol)
-        self._on_life: Callable[[], None] = _nothing
+        self._on_pong: Callable[[], None] = _nothing
 
-    def watch(self, on_life: Callable[[], None]) -> None:
-        self._on_life = on_life
+    def observe_pongs(self, on_pong: Callable[[], None]) -> None:
+        self._on_pong = on_pong
         self._protocol.ping_interval = None
         # What it answers pings of the peer with.
-        self._protocol.pong = _after(self._protocol.pong, on_life)
+        self._protocol.pong = _after(self._protocol.pong, on_pong)
 
     def ping(self) -> None:
         protocol = self._protocol
         payload = os.urandom(4)
         pong = protocol.loop.create_future()
-        pong.add_done_callback(lambda _: self._on_life() if not pong.cancelled() and not pong.exception() else None)
+        pong.add_done_callback(lambda _: self._on_pong() if not pong.cancelled() and not pong.exception() else None)
         protocol.pings[payload] = (pong, 0.0)
         protocol.write_frame_sync(True, 0x9, payload)
 

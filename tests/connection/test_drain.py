@@ -37,9 +37,9 @@ class Worker(TypedEventConsumer):
 
 
 @pytest.fixture(autouse=True)
-def no_hurry() -> Iterator[None]:
+def not_aborted() -> Iterator[None]:
     yield
-    drain._hurry.clear()
+    drain._aborted.clear()
 
 
 async def test_everybody_is_told() -> None:
@@ -65,7 +65,7 @@ async def test_handler_that_takes_too_long(caplog: pytest.LogCaptureFixture) -> 
     assert "drained, but for 1 connections" in caplog.text
 
 
-async def test_hurry() -> None:
+async def test_abort_drain() -> None:
     """A drain that is hurried ends at once."""
     async with connect(Worker) as client:
         await client.send(Work(seconds=60))

@@ -34,7 +34,7 @@ EXIT_SECONDS = 0.5
 
 logger = logging.getLogger("wsrt")
 
-_hurry = threading.Event()
+_aborted = threading.Event()
 
 
 def is_draining() -> bool:
@@ -61,12 +61,12 @@ async def drain(seconds: float | None = None) -> None:
 
 def abort_drain() -> None:
     """Let a drain that is under way end at once."""
-    _hurry.set()
+    _aborted.set()
 
 
 def is_aborted() -> bool:
     """Return whether somebody wants the process to end at once."""
-    return _hurry.is_set()
+    return _aborted.is_set()
 
 
 def close_at_exit() -> None:

@@ -572,9 +572,9 @@ class ConnectionHandler:
 
     def drain(self, retry_after: float) -> None:
         """Close for a shutdown once what was received is handled; the client shall come back after these seconds."""
-        self.submit(lambda: self._say_goodbye(retry_after))
+        self.submit(lambda: self._drain(retry_after))
 
-    async def _say_goodbye(self, retry_after: float) -> None:
+    async def _drain(self, retry_after: float) -> None:
         if self.session.extended:
             closing = envelope.reserved("wsrt.closing", {"retry_after_ms": round(retry_after * 1000)})
             self.outbox.put_direct(closing)

@@ -74,7 +74,7 @@ RULES: dict[str, str] = {
     "R2": "all publishing functions build an address and go one way",
     "R3": "counts and members can be asked",
     "R4": "an audience is selected without copies and without those that are gone",
-    "R5": "the hub knows an outbox and an owner of a connection, nothing else",
+    "R5": "the hub knows an outbox and a handler of a connection, nothing else",
     "R6": "a change to a connection that is gone does nothing",
     "R7": "rooms of a connection are limited, and their names are checked",
     "R8": "closing many goes on, whatever goes wrong with one",

@@ -174,10 +174,10 @@ async def test_own_node_through_the_layer(layer: FakeLayer) -> None:
 
 
 async def test_commands_are_carried_out_once() -> None:
-    """A command that comes twice, by two layers, is carried out once; its owner is all the hub knows (R5)."""
+    """A command that comes twice, by two layers, is carried out once; its handler is all the hub knows (R5)."""
     commands: list[str] = []
     async with connect(Member) as client:
-        client.consumer._connection.connection.owner = type(
+        client.consumer._connection.connection.handler = type(
             "Owner", (), {"command": lambda self, name, arguments: commands.append(name)}
         )()
         command = CommandMessage(None, None, to.Everyone(), "nothing", {}, "id-1")

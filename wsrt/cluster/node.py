@@ -10,7 +10,7 @@ from typing import Any
 
 from ..delivery.hub import Hub
 from ..delivery.mailbox import Mailbox, Taken
-from ..delivery.subscriber import Connection, Owner
+from ..delivery.subscriber import Connection, SubscriberHandler
 from ..delivery.tasks import start_task
 from ..delivery.timer_wheel import TimerWheel
 from ..delivery.turns import Turns
@@ -47,10 +47,10 @@ class Node:
         # What served connections so far, as asgi.with_runtime() recognised it: the names of their transports.
         self.servers: set[str] = set()
         # Every connection that was accepted, until it is cleaned up; the hub knows those that are set up.
-        self.owners: set[Owner] = set()
+        self.handlers: set[SubscriberHandler] = set()
         # Connections that are not yet known to the hub, each with the commands that came in the meantime: whether one
         # is addressed is known when it is registered.
-        self.arriving: dict[Owner, list[messages.CommandMessage]] = {}
+        self.arriving: dict[SubscriberHandler, list[messages.CommandMessage]] = {}
         # Whether connections are being ended, and new ones are not wanted.
         self.is_draining = False
         # What ends them.
@@ -119,20 +119,20 @@ class Node:
         """Hand a control command to the local connections that it names."""
         if self.hub.is_copy(command.id):
             return
-        for owner, commands in list(self.arriving.items()):
+        for handler, commands in list(self.arriving.items()):
             commands.append(command)
             if len(commands) > MAX_ARRIVING_COMMANDS:
-                owner.commands_overflowed()
+                handler.commands_overflowed()
         for realm in filter(command.includes, self.hub.realms):
             for connection in self.hub.select(realm, command.audience):
-                if connection.owner not in self.arriving:
-                    connection.owner.command(command.name, command.arguments)
+                if connection.handler not in self.arriving:
+                    connection.handler.command(command.name, command.arguments)
 
     def register(self, connection: Connection) -> None:
         """The connection is in the hub, with its user: have it carry out the commands that came before, in order."""
-        for command in self.arriving.pop(connection.owner, ()):
+        for command in self.arriving.pop(connection.handler, ()):
             if command.includes(connection.realm) and self.hub.is_addressed(connection, command.audience):
-                connection.owner.command(command.name, command.arguments)
+                connection.handler.command(command.name, command.arguments)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something to its end, whoever is cancelled meanwhile."""

@@ -73,7 +73,7 @@ def close_at_exit() -> None:
     """Send every client its close frame from the thread that ends the process, where loops run in others."""
     pending = []
     for node in nodes():
-        if node.owners and node.loop.is_running():
+        if node.handlers and node.loop.is_running():
             done = threading.Event()
             node.loop.call_soon_threadsafe(_close_all, node, done)
             pending.append(done)
@@ -97,37 +97,37 @@ async def _drain(node: Node, seconds: float) -> None:
 
 
 async def _drain_connections(node: Node, seconds: float, deadline: float) -> None:
-    owners = list(node.owners)
-    if not owners:
+    handlers = list(node.handlers)
+    if not handlers:
         return
-    logger.info("draining: %d connections, within %s s", len(owners), seconds)
-    random.shuffle(owners)
+    logger.info("draining: %d connections, within %s s", len(handlers), seconds)
+    random.shuffle(handlers)
     shortest, longest = WINDOW
-    window = min(longest, max(shortest, len(owners) / RECONNECTS_A_SECOND))
+    window = min(longest, max(shortest, len(handlers) / RECONNECTS_A_SECOND))
     # All are told within a third of the time.
-    batch = max(BATCH, math.ceil(len(owners) * BATCH_SECONDS * 3 / seconds))
-    for start in range(0, len(owners), batch):
-        for owner in owners[start : start + batch]:
-            owner.drain(random.uniform(0, window))  # noqa: S311 - spreads clients
+    batch = max(BATCH, math.ceil(len(handlers) * BATCH_SECONDS * 3 / seconds))
+    for start in range(0, len(handlers), batch):
+        for handler in handlers[start : start + batch]:
+            handler.drain(random.uniform(0, window))  # noqa: S311 - spreads clients
         await asyncio.sleep(BATCH_SECONDS)
     await _until_gone(node, deadline - seconds * (1 - HANDLERS_SHARE))
-    for owner in list(node.owners):
-        owner.force_close()
+    for handler in list(node.handlers):
+        handler.force_close()
     await _until_gone(node, deadline)
-    if node.owners:
-        logger.warning("drained, but for %d connections that took longer than %s s", len(node.owners), seconds)
+    if node.handlers:
+        logger.warning("drained, but for %d connections that took longer than %s s", len(node.handlers), seconds)
 
 
 async def _until_gone(node: Node, deadline: float) -> None:
     # Polled: what is waited for ends in other tasks, and a signal handler may cut it short.
-    while node.owners and node.loop.time() < deadline and not is_aborted():  # noqa: ASYNC110
+    while node.handlers and node.loop.time() < deadline and not is_aborted():  # noqa: ASYNC110
         await asyncio.sleep(BATCH_SECONDS / 2)
 
 
 def _close_all(node: Node, done: threading.Event) -> None:
     node.is_draining = True
-    for owner in list(node.owners):
-        owner.close_at_exit()
+    for handler in list(node.handlers):
+        handler.close_at_exit()
     tracker = known_tracker(node)
     if tracker is None:
         # The closes are tasks: they have had their turn when this comes again.

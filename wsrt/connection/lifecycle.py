@@ -208,7 +208,7 @@ class ConnectionHandler:
         if not await self._answer_handshake({"type": "websocket.accept", "subprotocol": self.subprotocol}):
             return
         self.session.accept()
-        self.node.owners.add(self)
+        self.node.handlers.add(self)
         self.node.arriving[self] = []
         self.outbox.use(self._writer())
         logger.debug("= %s open", self.connection.id)
@@ -317,7 +317,7 @@ class ConnectionHandler:
         try:
             await self._clean_up()
         finally:
-            self.node.owners.discard(self)
+            self.node.handlers.discard(self)
 
     async def _clean_up(self) -> None:
         """Clean up, however it ended: at once from the hub, then in order what takes time."""

@@ -8,7 +8,7 @@ from ..addresses import UserKey
 from .outbox import Outbox
 
 
-class Owner(Protocol):
+class SubscriberHandler(Protocol):
     """What a connection's consumer offers to the commands of other processes."""
 
     def command(self, name: str, arguments: dict[str, Any]) -> None:
@@ -39,12 +39,12 @@ class Connection:
         user_id: the user it belongs to, or None.
     """
 
-    __slots__ = ("__weakref__", "id", "outbox", "owner", "realm", "rooms", "user_id")
+    __slots__ = ("__weakref__", "handler", "id", "outbox", "realm", "rooms", "user_id")
 
-    def __init__(self, id: str, realm: str, outbox: Outbox, owner: Owner) -> None:
+    def __init__(self, id: str, realm: str, outbox: Outbox, handler: SubscriberHandler) -> None:
         self.id = id
         self.realm = realm
         self.outbox = outbox
-        self.owner = owner
+        self.handler = handler
         self.rooms: dict[str, None] = {}
         self.user_id: UserKey | None = None

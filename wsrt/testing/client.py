@@ -245,7 +245,7 @@ class Client:
             not _is_presence_written()
             or not (self._to_app.empty() or self._is_over)
             or any(
-                isinstance(connection.owner, ConnectionHandler) and not connection.owner.is_idle
+                isinstance(connection.handler, ConnectionHandler) and not connection.handler.is_idle
                 for connection in list(current_node().hub.connections.values())
             )
         )

@@ -617,7 +617,7 @@ async def test_failing_on_disconnect(caplog: pytest.LogCaptureFixture) -> None:
     async with connect(Failing) as client:
         await client.consumer.join("lobby")
     assert "on_disconnect of Failing failed" in caplog.text
-    assert not current_node().hub.connections
+    assert not current_node().hub.subscribers
     assert client.consumer._connection.ended.done()
 
 
@@ -654,7 +654,7 @@ async def test_socket_gone_at_once() -> None:
     release.set()
     await leaving
     await entering
-    assert not current_node().hub.connections
+    assert not current_node().hub.subscribers
     assert client.consumer.seen == []
 
 
@@ -668,7 +668,7 @@ async def test_server_send_fails_at_accept() -> None:
         raise OSError("gone")
 
     await Base()({"type": "websocket", "headers": []}, receive, send)
-    assert not current_node().hub.connections
+    assert not current_node().hub.subscribers
 
 
 async def test_cancelled_by_the_server() -> None:
@@ -685,7 +685,7 @@ async def test_cancelled_by_the_server() -> None:
             await asyncio.sleep(0)
         client._task = None
     assert len(client.consumer.seen) == 1
-    assert not current_node().hub.connections
+    assert not current_node().hub.subscribers
 
 
 # Set-up
@@ -726,7 +726,7 @@ async def test_guard_is_awaited() -> None:
     class Guarded(Base):
         async def authorize(self) -> bool:
             await asyncio.sleep(0)
-            seen.append(len(current_node().hub.connections))
+            seen.append(len(current_node().hub.subscribers))
             raise PermissionDenied
 
         async def on_connect(self) -> None:
@@ -1026,7 +1026,7 @@ async def test_nothing_is_left() -> None:
     del client
     await asyncio.sleep(0)
     hub = current_node().hub
-    assert not (hub.connections or hub._rooms or hub._users or hub._everyone)
+    assert not (hub.subscribers or hub._rooms or hub._users or hub._everyone)
     assert len(asyncio.all_tasks()) <= tasks
     assert alive() <= before
 

@@ -320,7 +320,7 @@ class TypedEventConsumer(AsyncConsumer):
     @property
     def id(self) -> str:
         """The connection's id: its address is ``Connection(id)``."""
-        return self._connection.connection.id
+        return self._connection.subscriber.id
 
     @property
     def node_id(self) -> str:
@@ -352,17 +352,17 @@ class TypedEventConsumer(AsyncConsumer):
     @property
     def tenant_id(self) -> str | None:
         """The tenant to which the connection belongs: what ``tenant`` returned."""
-        return split_realm(self._connection.connection.realm)[1]
+        return split_realm(self._connection.subscriber.realm)[1]
 
     @property
     def user_id(self) -> UserKey | None:
         """The key of the user to whom the connection belongs: what ``identity`` returned, or ``set_user_id`` said."""
-        return self._connection.connection.user_id
+        return self._connection.subscriber.user_id
 
     @property
     def rooms(self) -> tuple[str, ...]:
         """The rooms it is in, oldest first."""
-        return tuple(self._connection.connection.rooms)
+        return tuple(self._connection.subscriber.rooms)
 
     @property
     def sync(self) -> SyncMethods:

@@ -48,7 +48,7 @@ async def stats(request: HttpRequest) -> JsonResponse:
     return JsonResponse(
         {
             "tasks": len(asyncio.all_tasks()),
-            "connections": sum(len(node.hub.connections) for node in nodes()),
+            "connections": sum(len(node.hub.subscribers) for node in nodes()),
             "rooms": sum(len(node.hub._rooms) for node in nodes()),
             "groups": sorted(
                 group for node in nodes() for plane in node._backplanes.values() for group in plane.groups

@@ -32,19 +32,19 @@ async def wait():
         raise
 try:
     with gevent.Timeout(0.05):
-        background_loop.background_loop.run(wait())
+        background_loop.run(wait())
 except gevent.Timeout:
     pass
 async def after():
     return ended
-assert background_loop.background_loop.run(after()) == ["cancelled"]
+assert background_loop.run(after()) == ["cancelled"]
 """
 
 RAISES = """
 async def fail():
     raise LookupError("gone")
 try:
-    background_loop.background_loop.run(fail())
+    background_loop.run(fail())
 except LookupError as error:
     assert str(error) == "gone"
 else:
@@ -55,7 +55,7 @@ SHARED = """
 async def loop():
     await asyncio.sleep(0)
     return asyncio.get_running_loop()
-calls = [gevent.spawn(lambda: background_loop.background_loop.run(loop())) for _ in range(50)]
+calls = [gevent.spawn(lambda: background_loop.run(loop())) for _ in range(50)]
 gevent.joinall(calls, raise_error=True)
 assert len({call.value for call in calls}) == 1
 """
@@ -63,19 +63,19 @@ assert len({call.value for call in calls}) == 1
 FORKED = """
 async def pid():
     return os.getpid()
-assert background_loop.background_loop.run(pid()) == os.getpid()
+assert background_loop.run(pid()) == os.getpid()
 child = os.fork()
 if child == 0:
-    os._exit(0 if background_loop.background_loop.run(pid()) == os.getpid() else 1)
+    os._exit(0 if background_loop.run(pid()) == os.getpid() else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert background_loop.background_loop.run(pid()) == os.getpid()
+assert background_loop.run(pid()) == os.getpid()
 """
 
 NAMES = """
 import socket
 async def look_up():
     return await asyncio.get_running_loop().getaddrinfo("localhost", 80)
-assert background_loop.background_loop.run(look_up())
+assert background_loop.run(look_up())
 """
 
 THREADS = """
@@ -91,7 +91,7 @@ async def work():
     gone = pool.submit(is_in_a_loop)
     assert gone.cancel()
     return await asyncio.wrap_future(pool.submit(is_in_a_loop)), await asyncio.to_thread(is_in_a_loop)
-assert background_loop.background_loop.run(work()) == (False, False)
+assert background_loop.run(work()) == (False, False)
 """
 
 LATE = """
@@ -112,7 +112,7 @@ from wsrt.exceptions import WrongContext
 async def work():
     pass
 try:
-    background_loop.background_loop.run(work())
+    background_loop.run(work())
 except WrongContext as error:
     assert "use gevent, threads or processes" in str(error)
 else:

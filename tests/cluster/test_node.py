@@ -75,10 +75,10 @@ def test_many_loops() -> None:
 
     async def once() -> int:
         async with connect(Member):
-            return len(current_node().hub.connections)
+            return len(current_node().hub.subscribers)
 
     assert [asyncio.run(once()) for _ in range(5)] == [1] * 5
-    assert not [node for node in nodes() if node.hub.connections]
+    assert not [node for node in nodes() if node.hub.subscribers]
 
 
 async def test_connection_ids() -> None:
@@ -177,7 +177,7 @@ async def test_commands_are_carried_out_once() -> None:
     """A command that comes twice, by two layers, is carried out once; its handler is all the hub knows (R5)."""
     commands: list[str] = []
     async with connect(Member) as client:
-        client.consumer._connection.connection.handler = type(
+        client.consumer._connection.subscriber.handler = type(
             "Owner", (), {"command": lambda self, name, arguments: commands.append(name)}
         )()
         command = CommandMessage(None, None, to.Everyone(), "nothing", {}, "id-1")

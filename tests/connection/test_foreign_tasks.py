@@ -93,7 +93,7 @@ async def test_eager_task_factory_and_the_end() -> None:
         await client.request(Say(n=1))
         handler = client.consumer._connection
     assert handler.closed is not None
-    assert handler.node.hub.connections == {}
+    assert handler.node.hub.subscribers == {}
     assert not {task for task in asyncio.all_tasks() - before if not task.done()}
 
 

@@ -208,7 +208,7 @@ async def test_closed_while_the_layer_is_asked(method: str) -> None:
                 lambda: any(call == "group_add" and "lifecycle.a" in group for call, group in layer.calls)
             )
             leaving = asyncio.create_task(client.disconnect())
-            await aeventually(lambda: not current_node().hub.connections)
+            await aeventually(lambda: not current_node().hub.subscribers)
             layer.gate.set()
             await asking
             await leaving
@@ -334,7 +334,7 @@ async def test_joining_in_authorize(refuses: bool) -> None:
         if refuses:
             await client.assert_closed(close_codes.UNAUTHENTICATED)
     hub = current_node().hub
-    assert not (hub.connections or hub._rooms or hub._users)
+    assert not (hub.subscribers or hub._rooms or hub._users)
 
 
 async def test_answers_are_never_skipped() -> None:

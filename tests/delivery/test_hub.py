@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from wsrt import addresses as to
 from wsrt.addresses import AnyOf, Audience, Expression
 from wsrt.delivery.hub import REMEMBERED, Hub
-from wsrt.delivery.subscriber import Connection
+from wsrt.delivery.subscriber import Subscriber
 from wsrt.protocol.envelope import Frame
 
 
@@ -35,8 +35,8 @@ class Box:
         return False
 
 
-def made(hub: Hub, number: int, *rooms: str, user: str | None = None, namespace: str = "n") -> Connection:
-    connection = Connection(f"node-{number}", namespace, Box(), None)  # type: ignore[arg-type]
+def made(hub: Hub, number: int, *rooms: str, user: str | None = None, namespace: str = "n") -> Subscriber:
+    connection = Subscriber(f"node-{number}", namespace, Box(), None)  # type: ignore[arg-type]
     hub.add(connection)
     for room in rooms:
         hub.join(connection, room)
@@ -100,7 +100,7 @@ def test_order_across_batches() -> None:
 
 def test_targets_are_those_of_now(hub: Hub) -> None:
     """Who left before a delivery gets nothing of it, who joined gets it (D3)."""
-    two, three = hub.connections["node-2"], hub.connections["node-3"]
+    two, three = hub.subscribers["node-2"], hub.subscribers["node-3"]
     hub.leave(two, "a")
     hub.join(three, "a")
     assert names(hub, to.Room("a")) == ["1", "3"]
@@ -108,24 +108,24 @@ def test_targets_are_those_of_now(hub: Hub) -> None:
 
 def test_leaving_during_delivery(hub: Hub) -> None:
     """A connection that ends because of a frame does not disturb the delivery to the others (D5, D9, R4)."""
-    one = hub.connections["node-1"]
+    one = hub.subscribers["node-1"]
     one.outbox.put = lambda frame: hub.remove(one) or True  # type: ignore[method-assign, func-returns-value]
     assert hub.deliver("n", to.Everyone(), Frame("x")) == 3
-    assert hub.connections["node-3"].outbox.frames == ["x"]  # type: ignore[attr-defined]
+    assert hub.subscribers["node-3"].outbox.frames == ["x"]  # type: ignore[attr-defined]
 
 
 def test_nothing_is_left(hub: Hub) -> None:
     """Removing twice is removing once, and empties every index; the connection keeps what it was (S41, R1)."""
-    connections = list(hub.connections.values())
+    connections = list(hub.subscribers.values())
     for connection in connections * 2:
         hub.remove(connection)
-    assert not (hub.connections or hub._everyone or hub._rooms or hub._users)
+    assert not (hub.subscribers or hub._everyone or hub._rooms or hub._users)
     assert list(connections[1].rooms) == ["a", "b"]
 
 
 def test_leaving_a_room_one_is_not_in(hub: Hub) -> None:
     """To leave a room, or to be removed, twice does nothing (R6, S50)."""
-    connection = hub.connections["node-1"]
+    connection = hub.subscribers["node-1"]
     hub.leave(connection, "never")
     hub.remove(connection)
     hub.remove(connection)
@@ -213,7 +213,7 @@ def test_a_thousand_users() -> None:
 
 def test_refused_before_it_was_added(hub: Hub) -> None:
     """A connection that joined before it was one of everyone is gone when it is removed (S10)."""
-    early = Connection("node-9", "n", Box(), None)  # type: ignore[arg-type]
+    early = Subscriber("node-9", "n", Box(), None)  # type: ignore[arg-type]
     hub.join(early, "a")
     hub.bind(early, "7")
     hub.remove(early)

@@ -19,7 +19,7 @@ from wsrt.addresses import Everyone
 from wsrt.delivery import outbox as module
 from wsrt.delivery.hub import CORK_AFTER, CORK_SECONDS, TURN, Hub
 from wsrt.delivery.outbox import Outbox
-from wsrt.delivery.subscriber import Connection
+from wsrt.delivery.subscriber import Subscriber
 from wsrt.delivery.timer_wheel import TimerWheel
 from wsrt.delivery.transport import Writer
 from wsrt.metrics import counters
@@ -533,7 +533,7 @@ async def hub_corks_under_load(members: int) -> None:
     for number, transport in enumerate(transports):
         outbox = transport.outbox()
         outbox.use(Socket(transport).writer)
-        connection = Connection(f"n-{number}", "n", outbox, None)  # type: ignore[arg-type]
+        connection = Subscriber(f"n-{number}", "n", outbox, None)  # type: ignore[arg-type]
         hub.add(connection)
     for number in range(10):
         hub.deliver("n", Everyone(), Frame(str(number)))
@@ -557,7 +557,7 @@ async def hub_rests_after_a_load() -> None:
     for number, transport in enumerate(transports):
         outbox = transport.outbox()
         outbox.use(Socket(transport).writer)
-        hub.add(Connection(f"n-{number}", "n", outbox, None))  # type: ignore[arg-type]
+        hub.add(Subscriber(f"n-{number}", "n", outbox, None))  # type: ignore[arg-type]
     for number in range(3):
         hub.deliver("n", Everyone(), Frame(str(number)))
     await until(lambda: all(len(b"".join(transport.sent)) == 9 for transport in transports))

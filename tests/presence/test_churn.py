@@ -18,7 +18,7 @@ from django.core.cache import caches
 from tests.support.processes import RedisServer
 from wsrt import TypedEventConsumer
 from wsrt.cluster.node import current_node
-from wsrt.delivery.subscriber import Connection
+from wsrt.delivery.subscriber import Subscriber
 from wsrt.presence import memory, redis
 from wsrt.presence.base import (
     EVERYONE,
@@ -122,7 +122,7 @@ class Clients:
         if room is None:
             room = f"r{dice.randrange(50)}" if dice.random() < 0.5 else f"once-{number}"
             user = f"u{dice.randrange(3000)}" if dice.random() < 0.8 else None
-        connection = Connection(f"n-{number}", "churn", Outbox(), None)  # type: ignore[arg-type]
+        connection = Subscriber(f"n-{number}", "churn", Outbox(), None)  # type: ignore[arg-type]
         connection.user_id = user
         connection.rooms[room] = None
         watcher = Watcher(connection, True, None)
@@ -134,7 +134,7 @@ class Clients:
 
     def go(self, number: int) -> None:
         watcher, room = self.here.pop(number)
-        watcher.connection.outbox.is_open = False  # type: ignore[misc]
+        watcher.subscriber.outbox.is_open = False  # type: ignore[misc]
         self.tracker.unwatch(("churn", room), watcher)
         self.tracker.forget(number, at_once=self.random.random() < 0.5)
 
@@ -211,7 +211,7 @@ def held(tracker: Tracker, world: memory._World, loop: asyncio.AbstractEventLoop
     for name in ("rooms", "leases", "places", "details"):
         found[f"world {name}"] = len(getattr(world, name))
     found["rooms"] = {room: len(found_.users) for rooms in world.rooms.values() for room, found_ in rooms.items()}
-    kinds = (Join, Leave, Change, MemberRecord, Roster, Watcher, Connection)
+    kinds = (Join, Leave, Change, MemberRecord, Roster, Watcher, Subscriber)
     alive = Counter(type(found_).__name__ for found_ in gc.get_objects() if isinstance(found_, kinds))
     found["objects"] = dict(alive)
     found["timers"] = sum(not timer.cancelled() for timer in loop._scheduled) <= 3  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from tests.support.waiting import aeventually
-from wsrt.delivery.subscriber import Connection
+from wsrt.delivery.subscriber import Subscriber
 from wsrt.metrics import counters
 from wsrt.presence import roster
 from wsrt.presence.base import Change, Count, MemberRecord, Snapshot, StoreUnavailable
@@ -82,7 +82,7 @@ class Client:
         self, view: Roster, user: str | None = None, *, wants_frames: bool = True, outbox_bytes: int = 2**20
     ) -> None:
         self.outbox = Outbox(outbox_bytes)
-        self.connection = Connection(f"n-{next(self.numbers)}", "n", self.outbox, None)  # type: ignore[arg-type]
+        self.connection = Subscriber(f"n-{next(self.numbers)}", "n", self.outbox, None)  # type: ignore[arg-type]
         self.connection.user_id = user
         self.arrivals: list[Arrival] = []
         self.watcher = Watcher(self.connection, wants_frames, lambda room, arrivals: self.arrivals.extend(arrivals))

@@ -59,12 +59,17 @@ class ThreadLoop:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-background_loop = BackgroundLoop()
+_background_loop = BackgroundLoop()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on this process's background loop and return its result, see BackgroundLoop.run()."""
+    return _background_loop.run(work)
 
 
 def _reset() -> None:
-    global background_loop
-    background_loop = BackgroundLoop()
+    global _background_loop
+    _background_loop = BackgroundLoop()
 
 
 after_fork_in_child(_reset)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..delivery.hub import Hub
 from ..delivery.mailbox import Mailbox, Taken
-from ..delivery.subscriber import Connection, SubscriberHandler
+from ..delivery.subscriber import Subscriber, SubscriberHandler
 from ..delivery.tasks import start_task
 from ..delivery.timer_wheel import TimerWheel
 from ..delivery.turns import Turns
@@ -124,15 +124,15 @@ class Node:
             if len(commands) > MAX_ARRIVING_COMMANDS:
                 handler.commands_overflowed()
         for realm in filter(command.includes, self.hub.realms):
-            for connection in self.hub.select(realm, command.audience):
-                if connection.handler not in self.arriving:
-                    connection.handler.command(command.name, command.arguments)
+            for subscriber in self.hub.select(realm, command.audience):
+                if subscriber.handler not in self.arriving:
+                    subscriber.handler.command(command.name, command.arguments)
 
-    def register(self, connection: Connection) -> None:
+    def register(self, subscriber: Subscriber) -> None:
         """The connection is in the hub, with its user: have it carry out the commands that came before, in order."""
-        for command in self.arriving.pop(connection.handler, ()):
-            if command.includes(connection.realm) and self.hub.is_addressed(connection, command.audience):
-                connection.handler.command(command.name, command.arguments)
+        for command in self.arriving.pop(subscriber.handler, ()):
+            if command.includes(subscriber.realm) and self.hub.is_addressed(subscriber, command.audience):
+                subscriber.handler.command(command.name, command.arguments)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something to its end, whoever is cancelled meanwhile."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import close_codes
 from ..close_codes import Close
-from ..delivery.subscriber import Connection
+from ..delivery.subscriber import Subscriber
 from ..metrics import counters, quoted
 from .groups import Groups
 from .hooks import Hooks, call
@@ -41,7 +41,7 @@ class Commands:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        connection: Connection,
+        subscriber: Subscriber,
         *,
         hooks: Hooks,
         groups: Groups,
@@ -51,7 +51,7 @@ class Commands:
         is_anonymous: Callable[[], bool],
     ) -> None:
         self._loop = loop
-        self._connection = connection
+        self._subscriber = subscriber
         self._hooks = hooks
         self._groups = groups
         self._submit = submit
@@ -101,10 +101,10 @@ class Commands:
             refusal = refusal_of(error, self._hooks.refusal_for)
             if refusal is not None and refusal.code != "unavailable":
                 refused = "%s of %s was refused: %s"
-                counters.count("control_refused", refused, name, self._connection.id, error, level=logging.INFO)
+                counters.count("control_refused", refused, name, self._subscriber.id, error, level=logging.INFO)
                 return
             counters.count("control_failed")
-            logger.exception("%s of %s failed", name, self._connection.id)
+            logger.exception("%s of %s failed", name, self._subscriber.id)
 
     def _permissions_changed(self) -> None:
         self._groups.question()
@@ -118,7 +118,7 @@ class Commands:
         counters.count(
             "permissions_unanswered",
             "permissions of %s were not answered within %s s: it has left its rooms",
-            self._connection.id,
+            self._subscriber.id,
             self._answer_seconds,
         )
         self._deadline = None
@@ -134,7 +134,7 @@ class Commands:
             await self._ask_again()
         except Exception:
             counters.count("control_failed")
-            logger.exception("the permissions of %s could not be asked", self._connection.id)
+            logger.exception("the permissions of %s could not be asked", self._subscriber.id)
             # What the client may do is unknown: it reconnects, and is asked as a new one.
             self._close(close_codes.MESSAGE_HANDLING_FAILED)
         if not self._is_asking:
@@ -148,7 +148,7 @@ class Commands:
             await self._groups.show_again()
         except Exception:
             counters.count("control_failed")
-            logger.exception("what members see of %s could not be asked", self._connection.id)
+            logger.exception("what members see of %s could not be asked", self._subscriber.id)
             self._close(close_codes.MESSAGE_HANDLING_FAILED)
 
     async def _ask_again(self) -> None:
@@ -166,7 +166,7 @@ class Commands:
             return
         asked: set[str] = set()
         # A join that was under way may end in the meantime.
-        while remaining := [room for room in self._connection.rooms if room not in asked]:
+        while remaining := [room for room in self._subscriber.rooms if room not in asked]:
             asked.add(remaining[0])
             if not await self._may_stay(remaining[0]):
                 self._groups.remove(remaining[0])
@@ -188,5 +188,5 @@ class Commands:
             if refusal_of(error, self._hooks.refusal_for) is None:
                 # Without an answer there is no permission.
                 counters.count("control_failed")
-                logger.exception("authorize_room of %s failed for %s, which is left", self._connection.id, quoted(room))
+                logger.exception("authorize_room of %s failed for %s, which is left", self._subscriber.id, quoted(room))
             return False

@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 
 from ..addresses import Room, User, UserKey, group_name, user_key
 from ..cluster.node import Node
-from ..delivery.subscriber import Connection
+from ..delivery.subscriber import Subscriber
 from ..exceptions import TooManyRooms
 from ..protocol.envelope import Frame, reserved
 from .hooks import Hooks, call
@@ -48,7 +48,7 @@ class Groups:
         self,
         node: Node,
         alias: str,
-        connection: Connection,
+        subscriber: Subscriber,
         *,
         hooks: Hooks,
         presence: ConnectionPresence,
@@ -58,7 +58,7 @@ class Groups:
     ) -> None:
         self._node = node
         self._alias = alias
-        self._connection = connection
+        self._subscriber = subscriber
         self._hooks = hooks
         self._presence = presence
         self._max_rooms = max_rooms
@@ -92,7 +92,7 @@ class Groups:
         """
         await self._hold("everyone", "")
         if self._is_open():
-            self._node.hub.add(self._connection)
+            self._node.hub.add(self._subscriber)
         if not self._is_user_set:
             await self._bind(self._identity)
 
@@ -105,14 +105,14 @@ class Groups:
             TooManyRooms: the connection is in ``max_rooms`` rooms.
             BackplaneUnavailable: the layer did not take it.
         """
-        connection = self._connection
+        subscriber = self._subscriber
         if not self._is_open():
             return
-        if room in connection.rooms:
+        if room in subscriber.rooms:
             if self._hooks.presence:
                 await self._presence.join(room)
             return
-        if len({room, *connection.rooms, *(join.room for join in self._joins)}) > self._max_rooms:
+        if len({room, *subscriber.rooms, *(join.room for join in self._joins)}) > self._max_rooms:
             raise TooManyRooms(self._max_rooms)
         join = _Join(room)
         self._joins.add(join)
@@ -125,23 +125,23 @@ class Groups:
                     return
             if join.is_void:
                 raise PermissionDenied(f"You were taken out of {room!r} while you joined it")
-            self._node.hub.join(connection, room)
+            self._node.hub.join(subscriber, room)
         finally:
             self._joins.discard(join)
-            if room not in connection.rooms and all(other.room != room for other in self._joins):
+            if room not in subscriber.rooms and all(other.room != room for other in self._joins):
                 self._drop("room", room)
         self._announce(reserved("wsrt.joined", {"room": room}))
         await self._presence.join(room)
 
     def question(self) -> None:
         """Withhold what is published to the connection until admit(), and have joins under way ask again."""
-        self._node.hub.withhold(self._connection)
+        self._node.hub.withhold(self._subscriber)
         for join in self._joins:
             join.is_stale = True
 
     def admit(self) -> None:
         """Deliver what was withheld, but for the rooms that the connection has left since."""
-        self._node.hub.admit(self._connection)
+        self._node.hub.admit(self._subscriber)
 
     async def show_again(self) -> None:
         """Show the members of each room what ``member`` returns now. Raises what that raises."""
@@ -158,21 +158,21 @@ class Groups:
         """
         for join in self._joins:
             join.is_void |= join.room == room
-        was_in = room in self._connection.rooms
+        was_in = room in self._subscriber.rooms
         self.leave(room)
-        self._connection.outbox.purge(Room(room))
+        self._subscriber.outbox.purge(Room(room))
         return was_in
 
     def remove_all(self) -> None:
         """Take the connection out of every room that it is in, or joins."""
-        for room in {*self._connection.rooms, *(join.room for join in self._joins)}:
+        for room in {*self._subscriber.rooms, *(join.room for join in self._joins)}:
             self.remove(room)
 
     def leave(self, room: str) -> None:
         """Leave a room; does nothing if the connection is not in it."""
-        if not self._is_open() or room not in self._connection.rooms:
+        if not self._is_open() or room not in self._subscriber.rooms:
             return
-        self._node.hub.leave(self._connection, room)
+        self._node.hub.leave(self._subscriber, room)
         self._drop("room", room)
         self._presence.leave(room)
         self._announce(reserved("wsrt.left", {"room": room}))
@@ -185,7 +185,7 @@ class Groups:
     def end(self) -> None:
         """Leave the hub and give everything back."""
         self._is_over = True
-        self._node.hub.remove(self._connection)
+        self._node.hub.remove(self._subscriber)
         for group in list(self._held):
             self._release(group)
 
@@ -193,24 +193,24 @@ class Groups:
 
     async def _bind(self, user_id: UserKey | None) -> None:
         async with self._binding:
-            before = self._connection.user_id
+            before = self._subscriber.user_id
             if user_id == before:
                 return
             if user_id is not None:
                 await self._hold("user", user_id)
             if self._is_open():
-                self._node.hub.bind(self._connection, user_id)
+                self._node.hub.bind(self._subscriber, user_id)
             if before is not None:
                 self._drop("user", before)
                 # What waits, until on_connect returns, perhaps, was for somebody else.
-                self._connection.outbox.purge(User(before))
-        if self._connection.user_id != before:
+                self._subscriber.outbox.purge(User(before))
+        if self._subscriber.user_id != before:
             await self._presence.rebind()
 
     async def _hold(self, kind: str, name: str) -> bool:
         """Be in a group while this connection lasts; return whether it still does. Raises BackplaneUnavailable."""
         backplane = self._node.backplane(self._alias)
-        group = group_name(kind, self._connection.realm, name)
+        group = group_name(kind, self._subscriber.realm, name)
         if backplane is None or group in self._held:
             return self._is_open()
         await backplane.acquire(group)
@@ -222,7 +222,7 @@ class Groups:
         return self._is_open()
 
     def _drop(self, kind: str, name: str) -> None:
-        self._release(group_name(kind, self._connection.realm, name))
+        self._release(group_name(kind, self._subscriber.realm, name))
 
     def _release(self, group: str) -> None:
         if group in self._held:
@@ -233,4 +233,4 @@ class Groups:
 
     def _announce(self, frame: Frame) -> None:
         if self._announces:
-            self._connection.outbox.put_direct(frame)
+            self._subscriber.outbox.put_direct(frame)

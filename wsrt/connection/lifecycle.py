@@ -24,7 +24,7 @@ from ..close_codes import Close, Closed
 from ..cluster.node import Node
 from ..delivery.inbox import Inbox
 from ..delivery.outbox import Outbox
-from ..delivery.subscriber import Connection
+from ..delivery.subscriber import Subscriber
 from ..delivery.transport import Transport, Writer
 from ..exceptions import BackplaneUnavailable
 from ..metrics import counters
@@ -122,10 +122,10 @@ class ConnectionHandler:
             on_closed=self._stop_reading,
             abort=self.transport.abort,
         )
-        self.connection = Connection(connection_id, hooks.namespace, self.outbox, self)
+        self.subscriber = Subscriber(connection_id, hooks.namespace, self.outbox, self)
         self.presence = ConnectionPresence(
             tracker_of_loop(),
-            self.connection,
+            self.subscriber,
             consumer=self._name,
             scope=scope,
             shows=hooks.presence,
@@ -137,7 +137,7 @@ class ConnectionHandler:
         self.groups = Groups(
             node,
             alias,
-            self.connection,
+            self.subscriber,
             hooks=hooks,
             presence=self.presence,
             max_rooms=limits.max_rooms,
@@ -146,7 +146,7 @@ class ConnectionHandler:
         )
         self._commands = Commands(
             node.loop,
-            self.connection,
+            self.subscriber,
             hooks=hooks,
             groups=self.groups,
             submit=self.submit,
@@ -211,7 +211,7 @@ class ConnectionHandler:
         self.node.handlers.add(self)
         self.node.arriving[self] = []
         self.outbox.use(self._writer())
-        logger.debug("= %s open", self.connection.id)
+        logger.debug("= %s open", self.subscriber.id)
         try:
             self._dispatcher.start(self._set_up)
             if self.node.is_draining:
@@ -283,7 +283,7 @@ class ConnectionHandler:
 
     def _close_by_policy(self, close: Close) -> None:
         counters.count("connections_closed_by_policy")
-        logger.info("x %s %s %s", self.connection.id, close.code, close.reason)
+        logger.info("x %s %s %s", self.subscriber.id, close.code, close.reason)
         self.close(close)
 
     def close(self, close: Close, *, discard: bool = False, release: bool = False) -> None:
@@ -298,7 +298,7 @@ class ConnectionHandler:
         if release:
             self.outbox.release()
         self._dispatcher.drop()
-        self.node.hub.remove(self.connection)
+        self.node.hub.remove(self.subscriber)
         self.outbox.close(close, discard=discard)
 
     def _stop_reading(self) -> None:
@@ -309,7 +309,7 @@ class ConnectionHandler:
     def _send_failed(self, error: BaseException) -> None:
         """The server's send raised: the peer is gone, or the server refuses the frame. Only a close frame can tell."""
         counters.count("sends_failed")
-        logger.info("! %s send failed: %r", self.connection.id, error)
+        logger.info("! %s send failed: %r", self.subscriber.id, error)
         self._lost = True
         self.close(close_codes.OUTBOUND_PUBLISH_FAILED, discard=True)
 
@@ -342,7 +342,7 @@ class ConnectionHandler:
             node.loop.call_later(LINGER_SECONDS, self.transport.abort)
         if not self.ended.done():
             self.ended.set_result(self.closed)
-        logger.debug("= %s closed %s", self.connection.id, self.closed)
+        logger.debug("= %s closed %s", self.subscriber.id, self.closed)
         await self._dispatcher.finish()
         if self._is_connected:
             await self._run_on_disconnect(self.closed)
@@ -390,7 +390,7 @@ class ConnectionHandler:
                     await self.channel.open(self.node)
                 # First of all: whatever a hook joins or publishes is the tenant's.
                 tenant = check_tenant(await call(self.hooks.tenant))
-                self.connection.realm = realm_of(self.hooks.namespace, tenant)
+                self.subscriber.realm = realm_of(self.hooks.namespace, tenant)
                 if not await call(self.hooks.authorize):
                     self._fail_set_up(NOT_AUTHORIZED.close(is_anonymous=self.is_anonymous))
                     return
@@ -446,7 +446,7 @@ class ConnectionHandler:
             self.node.wheel.add(self._tick, self.session.heartbeat.due)
         await self.groups.enter()
         # Commands that came in the meantime are carried out before on_connect.
-        self.node.register(self.connection)
+        self.node.register(self.subscriber)
         await self._commands.settle()
         return self.session.is_open
 
@@ -639,7 +639,7 @@ class ConnectionHandler:
         except Exception as error:
             # The server has lost the peer, and will say so.
             counters.count("pings_failed")
-            logger.debug("! %s ping failed: %r", self.connection.id, error)
+            logger.debug("! %s ping failed: %r", self.subscriber.id, error)
 
 
 def choose_subprotocol(offered: Iterable[str], known: Iterable[str]) -> str | None:

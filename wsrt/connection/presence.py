@@ -16,7 +16,7 @@ from pydantic_core import to_json
 
 from ..addresses import UserKey
 from ..close_codes import NORMAL, Closed, Reconnect, reconnect_for
-from ..delivery.subscriber import Connection
+from ..delivery.subscriber import Subscriber
 from ..exceptions import UnsendableEvent
 from ..metrics import counters
 from ..presence.backends import option
@@ -80,7 +80,6 @@ class ConnectionPresence:
 
     __slots__ = (
         "_arrivals",
-        "_connection",
         "_details",
         "_hooks",
         "_is_telling",
@@ -90,6 +89,7 @@ class ConnectionPresence:
         "_shows",
         "_state",
         "_submit",
+        "_subscriber",
         "_tracker",
         "_watcher",
     )
@@ -97,7 +97,7 @@ class ConnectionPresence:
     def __init__(
         self,
         tracker: Tracker | None,
-        connection: Connection,
+        subscriber: Subscriber,
         *,
         consumer: str,
         scope: Scope,
@@ -108,8 +108,8 @@ class ConnectionPresence:
         on_failed: Callable[[], None],
     ) -> None:
         self._tracker = tracker
-        self._connection = connection
-        self._number = int(connection.id.rpartition("-")[2])
+        self._subscriber = subscriber
+        self._number = int(subscriber.id.rpartition("-")[2])
         self._details = {"since": round(time.time(), 3), "consumer": consumer}
         # Nothing but True: what somebody meant by "no" must not collect personal data.
         if option("DETAILS", False) is True:
@@ -117,7 +117,7 @@ class ConnectionPresence:
         self._shows = shows
         self._hooks = hooks
         hears = hooks is not None and hooks.hears
-        self._watcher = Watcher(connection, wants_frames, self._hear if hears else None)
+        self._watcher = Watcher(subscriber, wants_frames, self._hear if hears else None)
         self._submit = submit
         self._on_failed = on_failed
         # Who came and went, for hooks that have not been called yet. None where there are no hooks.
@@ -132,9 +132,9 @@ class ConnectionPresence:
         async with self._lock:
             shown: dict[str, MemberData] = {}
             # Rooms may be joined and left while the consumer is asked what it shows.
-            while missing := [room for room in self._connection.rooms if room not in shown]:
+            while missing := [room for room in self._subscriber.rooms if room not in shown]:
                 shown[missing[0]] = await self._data(missing[0])
-            if self._tracker is None or self._state == "over" or not self._connection.outbox.is_open:
+            if self._tracker is None or self._state == "over" or not self._subscriber.outbox.is_open:
                 return
             self._state = "online"
             self._enter_all(self._tracker, shown)
@@ -145,7 +145,7 @@ class ConnectionPresence:
             return
         async with self._lock:
             shown = await self._data(room)
-            if not self.is_online() or room not in self._connection.rooms:
+            if not self.is_online() or room not in self._subscriber.rooms:
                 return
             self._enter(self._tracker, room, shown)
         await self._tracker.settle()
@@ -153,7 +153,7 @@ class ConnectionPresence:
     def leave(self, room: str) -> None:
         """Be in a room no more."""
         if self.is_online() and self._tracker is not None:
-            place = self._connection.realm, room
+            place = self._subscriber.realm, room
             self._tracker.unwatch(place, self._watcher)
             self._tracker.leave(*place, self._number)
 
@@ -162,11 +162,11 @@ class ConnectionPresence:
         if not self.is_online() or self._tracker is None:
             return
         async with self._lock:
-            shown = {room: await self._data(room) for room in list(self._connection.rooms)}
+            shown = {room: await self._data(room) for room in list(self._subscriber.rooms)}
             if not self.is_online():
                 return
-            for room in (EVERYONE, *self._connection.rooms):
-                self._tracker.leave(self._connection.realm, room, self._number)
+            for room in (EVERYONE, *self._subscriber.rooms):
+                self._tracker.leave(self._subscriber.realm, room, self._number)
             self._enter_all(self._tracker, shown)
 
     async def refresh(self) -> None:
@@ -174,13 +174,13 @@ class ConnectionPresence:
         if self._hooks is None or self._hooks.member is None or not self.is_online():
             return
         async with self._lock:
-            for room in list(self._connection.rooms):
-                if not self._connection.outbox.is_open:
+            for room in list(self._subscriber.rooms):
+                if not self._subscriber.outbox.is_open:
                     return
                 shown = await self._data(room)
                 if not self.is_online() or self._tracker is None:
                     return
-                if room in self._connection.rooms:
+                if room in self._subscriber.rooms:
                     self._enter(self._tracker, room, shown)
 
     def end(self, closed: Closed) -> None:
@@ -188,8 +188,8 @@ class ConnectionPresence:
         was_online, self._state = self.is_online(), "over"
         if not was_online or self._tracker is None:
             return
-        for room in self._connection.rooms:
-            self._tracker.unwatch((self._connection.realm, room), self._watcher)
+        for room in self._subscriber.rooms:
+            self._tracker.unwatch((self._subscriber.realm, room), self._watcher)
         # 1001 by the client is a page that is left, perhaps for itself.
         if closed.by == "server":
             is_final = reconnect_for(closed.code, closed.reason) in (Reconnect.NEVER, Reconnect.AUTH)
@@ -206,20 +206,20 @@ class ConnectionPresence:
     def _enter_all(self, tracker: Tracker, shown: dict[str, MemberData]) -> None:
         self._enter_everyone(tracker)
         for room, data in shown.items():
-            if room in self._connection.rooms:
+            if room in self._subscriber.rooms:
                 self._enter(tracker, room, data)
 
     def _enter_everyone(self, tracker: Tracker) -> None:
-        connection = self._connection
+        subscriber = self._subscriber
         details = _json(self._details)
-        tracker.join(Join(connection.realm, EVERYONE, self._number, connection.user_id, details=details))
+        tracker.join(Join(subscriber.realm, EVERYONE, self._number, subscriber.user_id, details=details))
 
     def _enter(self, tracker: Tracker, room: str, data: MemberData) -> None:
-        connection = self._connection
-        user_id = connection.user_id
-        tracker.join(Join(connection.realm, room, self._number, user_id, UNSET if user_id is None else data))
+        subscriber = self._subscriber
+        user_id = subscriber.user_id
+        tracker.join(Join(subscriber.realm, room, self._number, user_id, UNSET if user_id is None else data))
         if self._shows and (self._watcher.wants_frames or self._watcher.hook is not None):
-            tracker.watch((connection.realm, room), self._watcher)
+            tracker.watch((subscriber.realm, room), self._watcher)
 
     def _hear(self, room: str, arrivals: Iterable[Arrival]) -> None:
         """Have the hooks called when their turn comes."""
@@ -236,7 +236,7 @@ class ConnectionPresence:
         try:
             while self._hooks is not None and self._arrivals and self.is_online():
                 room, (kind, user_id) = self._arrivals.popleft()
-                if room in self._connection.rooms:
+                if room in self._subscriber.rooms:
                     user = None if user_id is None else UserKey(user_id)
                     await (self._hooks.joined if kind == "joined" else self._hooks.left)(user, room)
         except Exception:

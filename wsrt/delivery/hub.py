@@ -11,10 +11,10 @@ from ..addresses import AnyOf, Audience, Everyone, Expression, Room, User, UserK
 from ..addresses import Connection as ConnectionAddress
 from ..protocol.envelope import Frame
 from .outbox import Outbox
-from .subscriber import Connection
+from .subscriber import Subscriber
 from .withheld import Withheld
 
-Members = dict[Connection, None]
+Members = dict[Subscriber, None]
 """An ordered set: frames go out in the order in which connections came."""
 
 TURN = 250
@@ -59,13 +59,13 @@ class Hub:
         # Turns of the loop until time counts again.
         self._settling = 0
 
-        self.connections: dict[str, Connection] = {}
+        self.subscribers: dict[str, Subscriber] = {}
         self._everyone: dict[str, Members] = {}
         self._rooms: dict[tuple[str, str], Members] = {}
         self._users: dict[tuple[str, str], Members] = {}
         self._seen: collections.OrderedDict[str, None] = collections.OrderedDict()
         # Connections whose permissions are being asked again, with what was published to them since.
-        self._withheld: dict[Connection, Withheld] = {}
+        self._withheld: dict[Subscriber, Withheld] = {}
 
         # Deliveries since the loop had a turn, and whether an outbox fills up.
         self._delivered = 0
@@ -73,53 +73,53 @@ class Hub:
 
     # Who is here.
 
-    def add(self, connection: Connection) -> None:
+    def add(self, subscriber: Subscriber) -> None:
         """Add a connection: it is one of everyone, and its own address reaches it."""
-        self.connections[connection.id] = connection
-        self._everyone.setdefault(connection.realm, {})[connection] = None
+        self.subscribers[subscriber.id] = subscriber
+        self._everyone.setdefault(subscriber.realm, {})[subscriber] = None
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, subscriber: Subscriber) -> None:
         """Remove a connection from everything. It keeps its rooms and its user, for those who ask later (S41)."""
         # It may have joined before it was added, and be refused then.
-        self.connections.pop(connection.id, None)
-        self._withheld.pop(connection, None)
-        _discard(self._everyone, connection.realm, connection)
-        for room in connection.rooms:
-            _discard(self._rooms, (connection.realm, room), connection)
-        if connection.user_id is not None:
-            _discard(self._users, (connection.realm, connection.user_id), connection)
+        self.subscribers.pop(subscriber.id, None)
+        self._withheld.pop(subscriber, None)
+        _discard(self._everyone, subscriber.realm, subscriber)
+        for room in subscriber.rooms:
+            _discard(self._rooms, (subscriber.realm, room), subscriber)
+        if subscriber.user_id is not None:
+            _discard(self._users, (subscriber.realm, subscriber.user_id), subscriber)
 
-    def join(self, connection: Connection, room: str) -> None:
+    def join(self, subscriber: Subscriber, room: str) -> None:
         """Put a connection into a room."""
-        connection.rooms[room] = None
-        self._rooms.setdefault((connection.realm, room), {})[connection] = None
+        subscriber.rooms[room] = None
+        self._rooms.setdefault((subscriber.realm, room), {})[subscriber] = None
 
-    def leave(self, connection: Connection, room: str) -> None:
+    def leave(self, subscriber: Subscriber, room: str) -> None:
         """Take a connection out of a room."""
-        connection.rooms.pop(room, None)
-        _discard(self._rooms, (connection.realm, room), connection)
+        subscriber.rooms.pop(room, None)
+        _discard(self._rooms, (subscriber.realm, room), subscriber)
 
-    def bind(self, connection: Connection, user_id: UserKey | None) -> None:
+    def bind(self, subscriber: Subscriber, user_id: UserKey | None) -> None:
         """Say to whom a connection belongs; None for nobody. A connection has one user at a time (S51)."""
-        if connection.user_id is not None:
-            _discard(self._users, (connection.realm, connection.user_id), connection)
-        connection.user_id = user_id
+        if subscriber.user_id is not None:
+            _discard(self._users, (subscriber.realm, subscriber.user_id), subscriber)
+        subscriber.user_id = user_id
         if user_id is not None:
-            self._users.setdefault((connection.realm, user_id), {})[connection] = None
+            self._users.setdefault((subscriber.realm, user_id), {})[subscriber] = None
 
     # Withholding.
 
-    def withhold(self, connection: Connection) -> None:
+    def withhold(self, subscriber: Subscriber) -> None:
         """Keep what is published to a connection from now on, until admit(): its permissions are in question."""
-        if connection.id in self.connections:
-            self._withheld.setdefault(connection, Withheld(connection.outbox))
+        if subscriber.id in self.subscribers:
+            self._withheld.setdefault(subscriber, Withheld(subscriber.outbox))
 
-    def admit(self, connection: Connection) -> None:
+    def admit(self, subscriber: Subscriber) -> None:
         """Deliver what was withheld, in order, as far as it still is for the connection."""
-        withheld = self._withheld.pop(connection, None)
+        withheld = self._withheld.pop(subscriber, None)
         for audience, frame in withheld.items if withheld is not None else ():
-            if self.is_addressed(connection, audience):
-                connection.outbox.put(frame)
+            if self.is_addressed(subscriber, audience):
+                subscriber.outbox.put(frame)
 
     # Delivering.
 
@@ -128,25 +128,25 @@ class Hub:
         """The realms of the connections that were added."""
         return list(self._everyone)
 
-    def is_addressed(self, connection: Connection, audience: Audience) -> bool:
+    def is_addressed(self, subscriber: Subscriber, audience: Audience) -> bool:
         """Return whether a connection is one of those that select() returns for its realm."""
         match audience:
             case Room(name):
-                return name in connection.rooms
+                return name in subscriber.rooms
             case User(id=user):
-                return user == connection.user_id
+                return user == subscriber.user_id
             case ConnectionAddress(id):
-                return id == connection.id
+                return id == subscriber.id
             case Everyone():
                 return True
             case AnyOf(parts):
-                return any(self.is_addressed(connection, part) for part in parts)
+                return any(self.is_addressed(subscriber, part) for part in parts)
             case Expression(operator, left, right):
-                is_right = self.is_addressed(connection, right)
-                return self.is_addressed(connection, left) and is_right is (operator == "&")
+                is_right = self.is_addressed(subscriber, right)
+                return self.is_addressed(subscriber, left) and is_right is (operator == "&")
         raise TypeError(f"not an address: {audience!r}")
 
-    def select(self, realm: str, audience: Audience) -> list[Connection]:
+    def select(self, realm: str, audience: Audience) -> list[Subscriber]:
         """Return the connections of an audience, each once."""
         return list(self._select(realm, audience))
 
@@ -156,22 +156,22 @@ class Hub:
 
         The frame is shared, not copied. Whoever calls in a row awaits checkpoint() in between.
         """
-        connections = self.select(realm, audience)
+        subscribers = self.select(realm, audience)
         frame.audience = audience
         if self._withheld:
-            connections = self._set_aside(connections, audience, frame)
-        if self._loop is not None and self._is_busy(self._loop, len(connections)):
-            for connection in connections:
-                if connection.outbox.put_corked(frame):
-                    self._cork(self._loop, connection.outbox)
-                elif connection.outbox.is_crowded:
+            subscribers = self._set_aside(subscribers, audience, frame)
+        if self._loop is not None and self._is_busy(self._loop, len(subscribers)):
+            for subscriber in subscribers:
+                if subscriber.outbox.put_corked(frame):
+                    self._cork(self._loop, subscriber.outbox)
+                elif subscriber.outbox.is_crowded:
                     self._is_crowded = True
         else:
-            for connection in connections:
-                if not connection.outbox.put(frame) and connection.outbox.is_crowded:
+            for subscriber in subscribers:
+                if not subscriber.outbox.put(frame) and subscriber.outbox.is_crowded:
                     self._is_crowded = True
-        self._delivered += len(connections)
-        return len(connections)
+        self._delivered += len(subscribers)
+        return len(subscribers)
 
     def is_copy(self, publication: str) -> bool:
         """Return whether this publication was here before; remember it."""
@@ -199,13 +199,13 @@ class Hub:
 
     # Private.
 
-    def _set_aside(self, connections: list[Connection], audience: Audience, frame: Frame) -> list[Connection]:
+    def _set_aside(self, subscribers: list[Subscriber], audience: Audience, frame: Frame) -> list[Subscriber]:
         """Keep a frame for the connections whose permissions are in question; return the others."""
         others = []
-        for connection in connections:
-            withheld = self._withheld.get(connection)
+        for subscriber in subscribers:
+            withheld = self._withheld.get(subscriber)
             if withheld is None:
-                others.append(connection)
+                others.append(subscriber)
             else:
                 withheld.put(audience, frame)
         return others
@@ -257,15 +257,15 @@ class Hub:
         if self._corked:
             self._uncorking = loop.call_at(self._window + CORK_SECONDS, self._uncork, loop)
 
-    def _select(self, realm: str, audience: Audience) -> Iterable[Connection]:
+    def _select(self, realm: str, audience: Audience) -> Iterable[Subscriber]:
         match audience:
             case Room(name):
                 return self._rooms.get((realm, name), ())
             case User(id=user):
                 return self._users.get((realm, user), ())
             case ConnectionAddress(id):
-                connection = self.connections.get(id)
-                return [connection] if connection is not None and connection.realm == realm else ()
+                subscriber = self.subscribers.get(id)
+                return [subscriber] if subscriber is not None and subscriber.realm == realm else ()
             case Everyone():
                 return self._everyone.get(realm, ())
             case AnyOf(parts):
@@ -277,9 +277,9 @@ class Hub:
         raise TypeError(f"not an address: {audience!r}")
 
 
-def _discard(index: dict[Any, Members], key: Any, connection: Connection) -> None:
+def _discard(index: dict[Any, Members], key: Any, subscriber: Subscriber) -> None:
     members = index.get(key)
     if members is not None:
-        members.pop(connection, None)
+        members.pop(subscriber, None)
         if not members:
             del index[key]

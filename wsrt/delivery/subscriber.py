@@ -27,7 +27,7 @@ class SubscriberHandler(Protocol):
         """Send the close frame of a shutdown and do nothing else: the process ends."""
 
 
-class Connection:
+class Subscriber:
     """
     A connection of this node.
 

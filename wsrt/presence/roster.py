@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from ..delivery.subscriber import Connection
+from ..delivery.subscriber import Subscriber
 from ..delivery.tasks import start_task
 from ..metrics import counters
 from ..protocol.envelope import Frame, reserved
@@ -65,7 +65,7 @@ class Watcher:
         hook: called with whole differences, if the consumer has hooks.
     """
 
-    connection: Connection
+    subscriber: Subscriber
     wants_frames: bool
     hook: Hook | None
 
@@ -93,7 +93,7 @@ class Roster:
         self.namespace = namespace
         self.room = room
         # By connection; whether it has had a snapshot.
-        self.watchers: dict[Connection, tuple[Watcher, bool]] = {}
+        self.watchers: dict[Subscriber, tuple[Watcher, bool]] = {}
         # None while it was never loaded.
         self.version: int | None = None
         self._users = 0
@@ -128,18 +128,18 @@ class Roster:
 
     def watch(self, watcher: Watcher) -> None:
         """Tell a connection who is here, and from then on what changes."""
-        self.watchers.setdefault(watcher.connection, (watcher, False))
+        self.watchers.setdefault(watcher.subscriber, (watcher, False))
         if watcher.wants_frames:
             # A list and a difference wait in the outbox at worst, and leave half of it to others.
-            self._limit_bytes(watcher.connection.outbox.limits.outbox_bytes // 4)
+            self._limit_bytes(watcher.subscriber.outbox.limits.outbox_bytes // 4)
         if self.version is None:
             self.load()
         else:
             self._flush_soon()
 
-    def unwatch(self, connection: Connection) -> None:
+    def unwatch(self, subscriber: Subscriber) -> None:
         """Tell it nothing more."""
-        self.watchers.pop(connection, None)
+        self.watchers.pop(subscriber, None)
 
     def close(self) -> None:
         """Nobody wants to know any more."""
@@ -321,7 +321,7 @@ class Roster:
             self._bytes = sum(member.size for member in snapshot.members)
             self._told = {}
             # Whoever saw a count sees the list again.
-            self.watchers = {connection: (watcher, False) for connection, (watcher, _) in self.watchers.items()}
+            self.watchers = {subscriber: (watcher, False) for subscriber, (watcher, _) in self.watchers.items()}
         else:
             here = {member.user_id: member for member in snapshot.members}
             if not self._patience.includes(self._loop.time()):
@@ -359,10 +359,10 @@ class Roster:
             return
         self._is_recounted = False
         frame = self._frame({"count": self._users + self._guests})
-        for connection, (watcher, _) in list(self.watchers.items()):
-            self.watchers[connection] = watcher, True
+        for subscriber, (watcher, _) in list(self.watchers.items()):
+            self.watchers[subscriber] = watcher, True
             if watcher.wants_frames:
-                connection.outbox.put(frame)
+                subscriber.outbox.put(frame)
 
     def _tell_difference(self, members: dict[str | None, MemberRecord]) -> None:
         told, self._told = self._told, {}
@@ -383,25 +383,25 @@ class Roster:
             *(("joined", member.user_id) for member in lists["joined"]),
         ]
         frame: Frame | None = None
-        for connection, (watcher, has_snapshot) in list(self.watchers.items()):
+        for subscriber, (watcher, has_snapshot) in list(self.watchers.items()):
             if not has_snapshot:
                 continue
             if watcher.wants_frames:
                 frame = frame or self._frame(shown)
-                connection.outbox.put(frame)
-            mine = [arrival for arrival in arrivals if arrival[1] != connection.user_id or arrival[1] is None]
+                subscriber.outbox.put(frame)
+            mine = [arrival for arrival in arrivals if arrival[1] != subscriber.user_id or arrival[1] is None]
             if watcher.hook is not None and mine:
                 watcher.hook(self.room, mine)
 
     def _tell_newcomers(self, members: dict[str | None, MemberRecord]) -> None:
         frame: Frame | None = None
-        for connection, (watcher, has_snapshot) in list(self.watchers.items()):
+        for subscriber, (watcher, has_snapshot) in list(self.watchers.items()):
             if has_snapshot:
                 continue
-            self.watchers[connection] = watcher, True
+            self.watchers[subscriber] = watcher, True
             if watcher.wants_frames:
                 frame = frame or self._frame({"members": [shown_as(member) for member in members.values()]})
-                connection.outbox.put(frame)
+                subscriber.outbox.put(frame)
 
     def _frame(self, data: dict[str, Any]) -> Frame:
         return reserved("wsrt.presence", {"room": self.room, "version": self.version, **data})

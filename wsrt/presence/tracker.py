@@ -167,7 +167,7 @@ class Tracker:
         """Tell it nothing more."""
         roster = self._rosters.get(place)
         if roster is not None:
-            roster.unwatch(watcher.connection)
+            roster.unwatch(watcher.subscriber)
             if not roster.watchers:
                 roster.close()
                 del self._rosters[place]
@@ -213,7 +213,7 @@ class Tracker:
 
     def _watch(self, place: Place, watcher: Watcher) -> None:
         namespace, room = place
-        if self._is_ended or room not in watcher.connection.rooms or not watcher.connection.outbox.is_open:
+        if self._is_ended or room not in watcher.subscriber.rooms or not watcher.subscriber.outbox.is_open:
             return  # it left meanwhile
         roster = self._rosters.get(place)
         if roster is None:
@@ -455,7 +455,7 @@ class Tracker:
             "pid": os.getpid(),
             "started": self._started,
             "version": _version(),
-            "connections": len(self._node.hub.connections),
+            "connections": len(self._node.hub.subscribers),
             "servers": sorted(self._node.servers),
             "lag_ms": round(self._lag * 1000),
             "beat": time.time(),

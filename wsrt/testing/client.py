@@ -246,7 +246,7 @@ class Client:
             or not (self._to_app.empty() or self._is_over)
             or any(
                 isinstance(connection.handler, ConnectionHandler) and not connection.handler.is_idle
-                for connection in list(current_node().hub.connections.values())
+                for connection in list(current_node().hub.subscribers.values())
             )
         )
 

@@ -25,7 +25,7 @@ from wsrt.addresses import (
     UserKey,
     auth_user_key,
     auth_user_pk,
-    from_wire,
+    from_message,
     group_name,
     node_group,
     node_of,
@@ -467,7 +467,7 @@ def test_node_of_a_connection() -> None:
 @given(AUDIENCES)
 def test_round_trip(audience: Audience) -> None:
     """What goes through the layer as plain data comes back as the same address."""
-    assert from_wire(json.loads(json.dumps(audience.to_wire()))) == audience
+    assert from_message(json.loads(json.dumps(audience.to_message()))) == audience
 
 
 @pytest.mark.parametrize(
@@ -493,4 +493,4 @@ def test_round_trip(audience: Audience) -> None:
 def test_unknown_data(data: Any) -> None:
     """Data of no known kind raises ValueError: a newer release may have sent it."""
     with pytest.raises(ValueError, match=r"no such address|room name"):
-        from_wire(data)
+        from_message(data)

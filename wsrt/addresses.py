@@ -83,8 +83,8 @@ class Audience:
         """Return the channel-layer groups that reach every node with a connection in this audience."""
         raise NotImplementedError  # pragma: no cover - every kind has its own
 
-    def to_wire(self) -> list[Any]:
-        """Return plain data for the layer; ``from_wire`` reads it."""
+    def to_message(self) -> list[Any]:
+        """Return plain data for the layer; ``from_message`` reads it."""
         raise NotImplementedError  # pragma: no cover - every kind has its own
 
 
@@ -113,7 +113,7 @@ class Room(Audience):
     def groups(self, namespace: str) -> frozenset[str]:
         return frozenset([group_name("room", namespace, self.name)])
 
-    def to_wire(self) -> list[Any]:
+    def to_message(self) -> list[Any]:
         return ["room", self.name]
 
     def __repr__(self) -> str:
@@ -142,7 +142,7 @@ class User(Audience):
     def groups(self, namespace: str) -> frozenset[str]:
         return frozenset([group_name("user", namespace, self.id)])
 
-    def to_wire(self) -> list[Any]:
+    def to_message(self) -> list[Any]:
         return ["user", self.id]
 
     def __repr__(self) -> str:
@@ -163,7 +163,7 @@ class Connection(Audience):
     def groups(self, namespace: str) -> frozenset[str]:
         return frozenset([node_group(node_of(self.id))])
 
-    def to_wire(self) -> list[Any]:
+    def to_message(self) -> list[Any]:
         return ["connection", self.id]
 
     def __repr__(self) -> str:
@@ -177,7 +177,7 @@ class Everyone(Audience):
     def groups(self, namespace: str) -> frozenset[str]:
         return frozenset([group_name("everyone", namespace, "")])
 
-    def to_wire(self) -> list[Any]:
+    def to_message(self) -> list[Any]:
         return ["everyone"]
 
     def __repr__(self) -> str:
@@ -193,8 +193,8 @@ class AnyOf(Audience):
     def groups(self, namespace: str) -> frozenset[str]:
         return frozenset().union(*(part.groups(namespace) for part in self.parts))
 
-    def to_wire(self) -> list[Any]:
-        return ["|", *(part.to_wire() for part in self.parts)]
+    def to_message(self) -> list[Any]:
+        return ["|", *(part.to_message() for part in self.parts)]
 
     def __repr__(self) -> str:
         return f"({' | '.join(map(repr, self.parts))})"
@@ -212,16 +212,16 @@ class Expression(Audience):
         # Whoever is in a-b or a&b is in a: the nodes of a are enough.
         return self.left.groups(namespace)
 
-    def to_wire(self) -> list[Any]:
-        return [self.operator, self.left.to_wire(), self.right.to_wire()]
+    def to_message(self) -> list[Any]:
+        return [self.operator, self.left.to_message(), self.right.to_message()]
 
     def __repr__(self) -> str:
         return f"({self.left!r} {self.operator} {self.right!r})"
 
 
-def from_wire(data: Sequence[Any]) -> Audience:
+def from_message(data: Sequence[Any]) -> Audience:
     """
-    Return the audience that ``to_wire`` gave the data for.
+    Return the audience that ``to_message`` gave the data for.
 
     Raises:
         ValueError: the data is of no known kind (a newer wsrt may have sent it).
@@ -236,9 +236,9 @@ def from_wire(data: Sequence[Any]) -> Audience:
         case ["everyone"]:
             return Everyone()
         case ["|", _, _, *_]:
-            return AnyOf(tuple(map(from_wire, data[1:])))
+            return AnyOf(tuple(map(from_message, data[1:])))
         case ["-" | "&" as operator, left, right]:
-            return Expression(operator, from_wire(left), from_wire(right))
+            return Expression(operator, from_message(left), from_message(right))
     raise ValueError(f"no such address: {data!r}")
 
 

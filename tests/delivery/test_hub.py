@@ -207,7 +207,7 @@ def test_a_thousand_users() -> None:
     made(hub, 1, user="7")
     audience = reduce(or_, map(to.User, range(3000)))
     assert names(hub, audience) == ["1"]
-    assert to.from_wire(audience.to_wire()) == audience
+    assert to.from_message(audience.to_message()) == audience
     assert len(audience.groups("n")) == 3000
 
 

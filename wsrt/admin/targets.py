@@ -51,7 +51,7 @@ class Target:
         require_shown(self.namespace or "")
         # These raise for names that nobody can have.
         (self.namespace or "").encode()
-        self.audience.to_wire()
+        self.audience.to_message()
         if self.kind == "connection":
             parts_of(self.name)
 

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from ..addresses import Audience, Room, from_wire
+from ..addresses import Audience, Room, from_message
 from ..protocol.envelope import Encoded, Frame
 from ..realms import ALL_TENANTS, AllTenants, includes
 
@@ -53,7 +53,7 @@ class PublishMessage:
             "type": "wsrt.publication",
             "form": FORM,
             "namespace": self.realm,
-            "audience": self.audience.to_wire(),
+            "audience": self.audience.to_message(),
             "event": self.encoded.event,
             "data": self.encoded.data,
         }
@@ -94,7 +94,7 @@ class CommandMessage:
             "namespace": self.namespace,
             "tenant": None if isinstance(self.tenant, AllTenants) else self.tenant,
             "all_tenants": isinstance(self.tenant, AllTenants),
-            "audience": self.audience.to_wire(),
+            "audience": self.audience.to_message(),
             "name": self.name,
             "arguments": self.arguments,
             "id": self.id,
@@ -146,14 +146,14 @@ def read(message: dict[str, Any]) -> PublishMessage | CommandMessage | PresenceM
 
 def _publication(message: dict[str, Any]) -> PublishMessage:
     encoded = Encoded(message["event"], message["data"], message.get("overflow", "close"), message.get("key"))
-    return PublishMessage(message["namespace"], from_wire(message["audience"]), encoded, message.get("id"))
+    return PublishMessage(message["namespace"], from_message(message["audience"]), encoded, message.get("id"))
 
 
 def _command(message: dict[str, Any]) -> CommandMessage:
     return CommandMessage(
         message["namespace"],
         ALL_TENANTS if message.get("all_tenants") else message.get("tenant"),
-        from_wire(message["audience"]),
+        from_message(message["audience"]),
         message["name"],
         message["arguments"],
         message["id"],

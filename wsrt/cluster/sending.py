@@ -89,7 +89,7 @@ def prepare(audience: Audience, event: Event, namespace: str, tenant: str | None
     publication = PublishMessage(
         realm,
         audience,
-        encode(event, address=audience.to_wire() if declared.key else None),
+        encode(event, address=audience.to_message() if declared.key else None),
         secrets.token_hex(8) if len(groups) > 1 else None,
     )
     return Outgoing(publication, groups, layer_alias(namespace), event)

@@ -55,7 +55,7 @@ class Command(BaseCommand):
             disconnect(to, namespace=namespace, tenant=tenant, code=code, reason=reason, on_commit=False)
         if options["json"]:
             document = {
-                "to": dict([to.to_wire()]),
+                "to": dict([to.to_message()]),
                 "namespace": namespace,
                 "tenant": None if isinstance(tenant, AllTenants) else tenant,
                 "code": close.code,

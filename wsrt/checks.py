@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 
 from .asgi import Runtime
 from .cluster.pubsub import missing_features as missing_features_of_pubsub
-from .conf import DEFAULTS, SHAPES, conf, problem_of
+from .conf import DEFAULTS, SHAPES, conf, validation_error
 from .presence.backends import make_store
 from .presence.base import PresenceStore
 from .presence.cache import CachePresence
@@ -143,7 +143,7 @@ def _values(values: dict[str, Any]) -> Iterator[CheckMessage]:
         shape = SHAPES.get(key)
         if shape is None:
             continue
-        problem = problem_of(key, value)
+        problem = validation_error(key, value)
         if problem is not None:
             yield Error(
                 f"WSRT[{key!r}] {problem}, not {value!r}.",

@@ -17,7 +17,7 @@ from . import addresses
 from .protocol.rate import parse_byte_rate, parse_rate
 from .types import OnViolation
 
-__all__ = ["DEFAULTS", "SHAPES", "Shape", "conf", "problem_of"]
+__all__ = ["DEFAULTS", "SHAPES", "Shape", "conf", "validation_error"]
 
 DEFAULTS: dict[str, Any] = {
     "CHANNEL_LAYER_ALIAS": "default",
@@ -61,7 +61,7 @@ class Shape:
 
     Attributes:
         types: the types that fit; bool fits no number.
-        says: the same in words, for the error.
+        description: the same in words, for the error.
         least: the least number, itself allowed; None for no limit.
         choices: the values that fit, where they can be listed.
         items: the type of the items of a list.
@@ -69,7 +69,7 @@ class Shape:
     """
 
     types: tuple[type, ...]
-    says: str
+    description: str
     least: float | None = None
     choices: tuple[str, ...] = ()
     items: type | None = None
@@ -91,7 +91,9 @@ class Shape:
 
 _COUNT = Shape((int,), "an integer of at least 1", least=1)
 _SECONDS = Shape((int, float), "a number of seconds above 0", least=0.001)
-_TIMEOUT = dataclasses.replace(_SECONDS, says="a number of seconds above 0, or None to switch it off", optional=True)
+_TIMEOUT = dataclasses.replace(
+    _SECONDS, description="a number of seconds above 0, or None to switch it off", optional=True
+)
 _STORE = Shape((Mapping,), 'a dict with "BACKEND", a dotted path, and perhaps "OPTIONS" and "LOCATION"')
 
 SHAPES: dict[str, Shape] = {
@@ -115,7 +117,9 @@ SHAPES: dict[str, Shape] = {
     "MAX_VIOLATIONS": Shape((int,), "an integer of at least 0", least=0),
     "MAX_ROOMS": _COUNT,
     "MAX_ROOM_NAME": _COUNT,
-    "MAX_CONNECTIONS_PER_USER": dataclasses.replace(_COUNT, says="an integer of at least 1, or None", optional=True),
+    "MAX_CONNECTIONS_PER_USER": dataclasses.replace(
+        _COUNT, description="an integer of at least 1, or None", optional=True
+    ),
     "CONNECTION_LIMIT_POLICY": Shape((str,), '"refuse" or "replace"', choices=("refuse", "replace")),
     "RATE": Shape((str,), 'frames per time, such as "50/s", "300/m" or "1000/h", or None', optional=True),
     "RATE_BURST": _COUNT,
@@ -132,10 +136,10 @@ SHAPES: dict[str, Shape] = {
 RATES = {"RATE": parse_rate, "RATE_BYTES": parse_byte_rate}
 
 
-def problem_of(key: str, value: Any) -> str | None:
+def validation_error(key: str, value: Any) -> str | None:
     """Return what is wrong with the value of a key that there is, as a predicate; None if nothing is."""
     if not SHAPES[key].fits(value):
-        return f"should be {SHAPES[key].says}"
+        return f"should be {SHAPES[key].description}"
     if key in RATES:
         try:
             RATES[key](value)

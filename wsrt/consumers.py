@@ -20,7 +20,7 @@ from .addresses import RESERVED, Audience, Connection, Everyone, Room, User, Use
 from .close_codes import Close, Closed
 from .cluster.node import current_node, note_server
 from .cluster.sending import prepare, send
-from .conf import conf, problem_of
+from .conf import conf, validation_error
 from .connection.lifecycle import ConnectionHandler
 from .connection.sync import SyncMethods
 from .connection.users import is_signed_in, reload
@@ -110,7 +110,7 @@ class TypedEventConsumer(AsyncConsumer):
     channel_layer_alias: str | None = None
     """The channel layer of its namespace; None for the setting."""
 
-    # The limits of a connection: the settings, unless a subclass says otherwise.
+    # The limits of a connection: the settings, unless a subclass description otherwise.
     heartbeat: float | None = _setting("heartbeat")
     heartbeat_timeout: float | None = _setting("heartbeat_timeout")
     setup_timeout: float | None = _setting("setup_timeout")
@@ -146,7 +146,9 @@ class TypedEventConsumer(AsyncConsumer):
         super().__init_subclass__(**kwargs)
         check_habits(cls)
         if iscoroutinefunction(cls.refusal_for):
-            raise DeclarationError(f"{cls.__name__}: refusal_for only says what an exception means: def, not async def")
+            raise DeclarationError(
+                f"{cls.__name__}: refusal_for only description what an exception means: def, not async def"
+            )
         if not isinstance(cls.namespace, str) or not cls.namespace:
             raise DeclarationError(f"{cls.__name__}: namespace is a non-empty string, not {cls.namespace!r}")
         if SEPARATOR in cls.namespace:
@@ -300,7 +302,7 @@ class TypedEventConsumer(AsyncConsumer):
         Return what the members of a room see of this one, of the model in ``presence``; 4 KiB at most.
 
         Asked when the connection joins, and again when it joins a room that it is in. None shows nothing from then on;
-        a class without this method says nothing, and what other connections of the user said stays.
+        a class without this method description nothing, and what other connections of the user said stays.
         """
         return None
 
@@ -509,7 +511,7 @@ def _check_limit(cls: type[TypedEventConsumer], name: str, value: object) -> Non
     """Check an attribute that stands for a setting, as ``manage.py check`` does. Raises DeclarationError."""
     if not isinstance(vars(TypedEventConsumer).get(name), _FromSettings):
         return
-    problem = problem_of(name.upper(), value)
+    problem = validation_error(name.upper(), value)
     if problem is not None:
         raise DeclarationError(f"{cls.__name__}: {name} {problem}, not {value!r}")
 

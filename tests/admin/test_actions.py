@@ -23,7 +23,7 @@ from tests.support.layer import FakeLayer, installed
 from wsrt import Event, RootEvent, TypedEventConsumer, close_codes
 from wsrt.addresses import Everyone, Room
 from wsrt.admin.actions import _storable
-from wsrt.admin.announcing import Problem, Wrong, purpose, read_event, skeleton
+from wsrt.admin.announcing import InvalidAnnouncement, Problem, purpose, read_event, skeleton
 from wsrt.admin.targets import Target
 from wsrt.permissions import ANNOUNCE, DISCONNECT, PERMISSIONS, VIEW
 from wsrt.testing import connect
@@ -403,9 +403,9 @@ async def test_kept_events() -> None:
 
     assert KeepingConsumer.catalog.sends == {"kept": Kept}
     assert read_event("keeping", "kept", '{"text": "x"}', Room("a")) == Kept(text="x")
-    with pytest.raises(Wrong, match="history"):
+    with pytest.raises(InvalidAnnouncement, match="history"):
         read_event("keeping", "kept", '{"text": "x"}', Everyone())
-    with pytest.raises(Wrong, match="declares"):
+    with pytest.raises(InvalidAnnouncement, match="declares"):
         read_event("keeping", "other", "{}", Everyone())
     client = Browser()
     await _login(client)
@@ -525,7 +525,7 @@ def test_purpose() -> None:
 
 def test_problems() -> None:
     """Problems name the field, and do not give the input back."""
-    with pytest.raises(Wrong) as error:
+    with pytest.raises(InvalidAnnouncement) as error:
         read_event("chat", "price", '{"symbol": [], "value": "<secret>"}', Everyone())
     assert error.value.problems == (
         Problem("Input should be a valid string", "symbol"),

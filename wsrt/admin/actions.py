@@ -22,7 +22,7 @@ from ..presence.base import StoreUnavailable
 from ..publish import publish_to_audience
 from ..realms import check_tenant, realm_of, split_realm
 from ..tenants import has_tenants
-from .announcing import Problem, Wrong, events_of, is_kept, json_schema, purpose, read_event, skeleton
+from .announcing import InvalidAnnouncement, Problem, events_of, is_kept, json_schema, purpose, read_event, skeleton
 from .base import Frame, content_type, text_of
 from .queries import known_namespaces, place_of
 from .targets import MAX_SPARED, Target, spared_by
@@ -133,7 +133,7 @@ class Actions(Frame):
         self._require(request, ANNOUNCE, target)
         try:
             event = read_event(namespace, name, data, target.audience)
-        except Wrong as error:
+        except InvalidAnnouncement as error:
             context["problems"] = error.problems
             return None
         unheard = _unheard(target)

@@ -35,7 +35,7 @@ class Problem:
     where: str = ""
 
 
-class Wrong(Exception):
+class InvalidAnnouncement(Exception):
     """
     What was written is no such event.
 
@@ -84,26 +84,28 @@ def read_event(namespace: str, name: str, text: str, audience: Audience) -> Even
     Return the event that somebody wrote as JSON, ready to be published to an audience.
 
     Raises:
-        Wrong: it is not valid, cannot be sent, or goes to nobody of the kind.
+        InvalidAnnouncement: it is not valid, cannot be sent, or goes to nobody of the kind.
     """
     model = events_of(namespace).get(name)
     if model is None:
-        raise Wrong(Problem(_("No consumer of this namespace declares the event “%s”.") % name))
+        raise InvalidAnnouncement(Problem(_("No consumer of this namespace declares the event “%s”.") % name))
     try:
         data = from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise Wrong(Problem(_("This is not JSON: %s.") % error)) from None
+        raise InvalidAnnouncement(Problem(_("This is not JSON: %s.") % error)) from None
     try:
         # From the text, so that dates and bytes are read as they are from a client.
         event = model.model_validate_json(text)
     except ValidationError as error:
-        raise Wrong(*_problems(error, model, data)) from None
+        raise InvalidAnnouncement(*_problems(error, model, data)) from None
     if is_kept(model) and not isinstance(audience, Room):
-        raise Wrong(Problem(_("“%s” is kept in history, and history belongs to rooms: send it to a room.") % name))
+        raise InvalidAnnouncement(
+            Problem(_("“%s” is kept in history, and history belongs to rooms: send it to a room.") % name)
+        )
     try:
         prepare(audience, event, *split_realm(namespace))
     except (WsrtError, TypeError, ValueError) as error:
-        raise Wrong(Problem(str(error))) from None
+        raise InvalidAnnouncement(Problem(str(error))) from None
     return event
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...addresses import Audience, Room, User, UserKey
-from ...admin.announcing import Wrong, events_of, read_event, skeleton
+from ...admin.announcing import InvalidAnnouncement, events_of, read_event, skeleton
 from ...protocol.catalog import namespaces
 from ...publish import publish_to_audience
 from ..cluster import given_tenant, require_reachable, told
@@ -39,7 +39,7 @@ class Command(BaseCommand):
             require_reachable(namespace)
             try:
                 event = read_event(namespace, name, sys.stdin.read() if text == "-" else text, to)
-            except Wrong as error:
+            except InvalidAnnouncement as error:
                 raise CommandError(_explanation(namespace, name, error)) from None
             tenant = given_tenant(options)
             publish_to_audience(to, event, namespace=namespace, tenant=tenant, on_commit=False)
@@ -61,7 +61,7 @@ def audience(room: str | None, user: str | None) -> Audience:
     return one if room is None else Room(room) & one
 
 
-def _explanation(namespace: str, name: str, error: Wrong) -> str:
+def _explanation(namespace: str, name: str, error: InvalidAnnouncement) -> str:
     problems = [f"  {problem.where or '(the whole)'}: {problem.what}" for problem in error.problems]
     shape = skeleton(events_of(namespace)[name]).replace("\n", "\n  ")
     return "\n".join([f"Nothing was sent, for {name!r} is wrong:", *problems, "It looks like this:", f"  {shape}"])

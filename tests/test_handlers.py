@@ -11,7 +11,7 @@ from typing import Annotated, Any, Optional, Union
 import pytest
 
 from wsrt import DeclarationError, Event, TypedEventConsumer, on, on_layer
-from wsrt.handlers import HABITS
+from wsrt.handlers import CHANNELS_METHODS
 from wsrt.testing import connect
 
 
@@ -409,7 +409,7 @@ def test_hidden_name_of_a_layer_handler(name: str) -> None:
         declare(**{name: on_layer("unit.message")(handler)})
 
 
-@pytest.mark.parametrize("name", HABITS)
+@pytest.mark.parametrize("name", CHANNELS_METHODS)
 def test_channels_habit(name: str) -> None:
     """A method that Channels would call is an error that says what to write, in a mixin too."""
 
@@ -417,7 +417,7 @@ def test_channels_habit(name: str) -> None:
 
     with pytest.raises(DeclarationError) as raised:
         declare(**{name: method})
-    assert f"Made.{name} would never be called: write {HABITS[name]}" in str(raised.value)
+    assert f"Made.{name} would never be called: write {CHANNELS_METHODS[name]}" in str(raised.value)
     mixin = type("Mixin", (), {name: method})
     with pytest.raises(DeclarationError, match=f"{name} would never be called"):
         type("Mixed", (mixin, Base), {})

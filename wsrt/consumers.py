@@ -25,7 +25,7 @@ from .connection.lifecycle import ConnectionHandler
 from .connection.sync import SyncMethods
 from .connection.users import is_signed_in, reload
 from .exceptions import DeclarationError, WrongContext
-from .handlers import Handler, check_habits, event_handlers, layer_handlers
+from .handlers import Handler, check_channels_methods, event_handlers, layer_handlers
 from .protocol.catalog import Catalog, namespaces
 from .protocol.events import Event, meta
 from .realms import SEPARATOR, split_realm
@@ -144,7 +144,7 @@ class TypedEventConsumer(AsyncConsumer):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        check_habits(cls)
+        check_channels_methods(cls)
         if iscoroutinefunction(cls.refusal_for):
             raise DeclarationError(
                 f"{cls.__name__}: refusal_for only description what an exception means: def, not async def"

@@ -27,7 +27,7 @@ MARK = "__wsrt_handles__"
 LAYER_MARK = "__wsrt_layer_type__"
 """Attribute of a marked function: the type of layer message it takes."""
 
-HABITS = {
+CHANNELS_METHODS = {
     "connect": "on_connect",
     "disconnect": "on_disconnect(self, closed)",
     "receive": "a handler marked with @on",
@@ -166,9 +166,9 @@ def layer_handlers(cls: type, base: type) -> dict[str, Callable[..., Any]]:
     return table
 
 
-def check_habits(cls: type) -> None:
+def check_channels_methods(cls: type) -> None:
     """Raise DeclarationError for a method that Channels would call and wsrt would not."""
-    for name, instead in HABITS.items():
+    for name, instead in CHANNELS_METHODS.items():
         if getattr(cls, name, None) is not None:
             raise DeclarationError(f"{cls.__name__}.{name} would never be called: write {instead} instead")
 

@@ -93,7 +93,7 @@ def test_wrong_type(settings: Any, key: str) -> None:
     settings.WSRT = {key: object()}
     error = only(check_settings(), "wsrt.E003")
     assert f"WSRT[{key!r}]" in error.msg
-    assert SHAPES[key].says in error.msg
+    assert SHAPES[key].description in error.msg
     assert repr(DEFAULTS[key]) in str(error.hint)
 
 
@@ -102,7 +102,7 @@ def test_none(settings: Any, key: str) -> None:
     """None fits where it switches something off, and nowhere else."""
     expected = [] if SHAPES[key].optional else ["wsrt.E003"]
     assert settings_ids(settings, **{key: None}) == expected
-    assert SHAPES[key].optional is ("None" in SHAPES[key].says)
+    assert SHAPES[key].optional is ("None" in SHAPES[key].description)
 
 
 NUMBERS = [key for key, shape in SHAPES.items() if shape.least is not None]

@@ -110,7 +110,7 @@ class TypedEventConsumer(AsyncConsumer):
     channel_layer_alias: str | None = None
     """The channel layer of its namespace; None for the setting."""
 
-    # The limits of a connection: the settings, unless a subclass description otherwise.
+    # The limits of a connection: the settings, unless a subclass says otherwise.
     heartbeat: float | None = _setting("heartbeat")
     heartbeat_timeout: float | None = _setting("heartbeat_timeout")
     setup_timeout: float | None = _setting("setup_timeout")
@@ -147,7 +147,7 @@ class TypedEventConsumer(AsyncConsumer):
         check_channels_methods(cls)
         if iscoroutinefunction(cls.refusal_for):
             raise DeclarationError(
-                f"{cls.__name__}: refusal_for only description what an exception means: def, not async def"
+                f"{cls.__name__}: refusal_for only says what an exception means: def, not async def"
             )
         if not isinstance(cls.namespace, str) or not cls.namespace:
             raise DeclarationError(f"{cls.__name__}: namespace is a non-empty string, not {cls.namespace!r}")
@@ -302,7 +302,7 @@ class TypedEventConsumer(AsyncConsumer):
         Return what the members of a room see of this one, of the model in ``presence``; 4 KiB at most.
 
         Asked when the connection joins, and again when it joins a room that it is in. None shows nothing from then on;
-        a class without this method description nothing, and what other connections of the user said stays.
+        a class without this method says nothing, and what other connections of the user said stays.
         """
         return None
 

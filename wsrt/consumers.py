@@ -146,9 +146,7 @@ class TypedEventConsumer(AsyncConsumer):
         super().__init_subclass__(**kwargs)
         check_channels_methods(cls)
         if iscoroutinefunction(cls.refusal_for):
-            raise DeclarationError(
-                f"{cls.__name__}: refusal_for only says what an exception means: def, not async def"
-            )
+            raise DeclarationError(f"{cls.__name__}: refusal_for only says what an exception means: def, not async def")
         if not isinstance(cls.namespace, str) or not cls.namespace:
             raise DeclarationError(f"{cls.__name__}: namespace is a non-empty string, not {cls.namespace!r}")
         if SEPARATOR in cls.namespace:

@@ -212,8 +212,8 @@ class Actions(Frame):
 
     def _back(self, request: HttpRequest, target: Target) -> str:
         """Return where an action leads back to: a page of ours that the form names, else the page of its target."""
-        if not self._may(request, VIEW):
-            is_announcer = self._may(request, ANNOUNCE)
+        if not self._has_permission(request, VIEW):
+            is_announcer = self._has_permission(request, ANNOUNCE)
             return self._url("announce") if is_announcer else reverse("admin:index", current_app=self.admin_site.name)
         back = request.POST.get("back", "")
         if urlsplit(back)[:3] in {("", "", self._url(name)) for name in PAGES}:

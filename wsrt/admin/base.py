@@ -69,7 +69,7 @@ class Frame(ModelAdmin):
         return False
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return self._may(request, VIEW) or self._may(request, ANNOUNCE)
+        return self._has_permission(request, VIEW) or self._has_permission(request, ANNOUNCE)
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
         return {"add": False, "change": False, "delete": False, "view": self.has_module_permission(request)}
@@ -95,9 +95,9 @@ class Frame(ModelAdmin):
             # Where presence is of the whole cluster, actions should be too.
             "reaches_all": not is_shared() or not is_local(conf.channel_layer_alias),
             "has_details": option("DETAILS", False) is True,
-            "may_view": self._may(request, VIEW),
-            "may_disconnect": self._may(request, DISCONNECT, target),
-            "may_announce": self._may(request, ANNOUNCE, target),
+            "may_view": self._has_permission(request, VIEW),
+            "may_disconnect": self._has_permission(request, DISCONNECT, target),
+            "may_announce": self._has_permission(request, ANNOUNCE, target),
             "live_url": f"{get_script_prefix()}{self.live_path}?{urlencode({'site': self.admin_site.name})}",
             "live_schema": AdminConsumer.catalog.schema_hash,
             "zone": zone,
@@ -108,7 +108,7 @@ class Frame(ModelAdmin):
             request, f"{TEMPLATES}/{name}.html", {**common, **context, "crumbs": crumbs}, status=status
         )
 
-    def _may(self, request: HttpRequest, permission: str, target: Target | None = None) -> bool:
+    def _has_permission(self, request: HttpRequest, permission: str, target: Target | None = None) -> bool:
         match permission:
             case "wsrt.disconnect":
                 return self.has_disconnect_permission(request, target)
@@ -118,7 +118,7 @@ class Frame(ModelAdmin):
                 return self.has_view_permission(request)
 
     def _require(self, request: HttpRequest, permission: str, target: Target | None = None) -> None:
-        if not self._may(request, permission, target):
+        if not self._has_permission(request, permission, target):
             raise PermissionDenied
 
     def _url(self, name: str, **query: str) -> str:

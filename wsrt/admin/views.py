@@ -91,7 +91,7 @@ class RealtimeAdmin(Actions):
 
     def overview(self, request: HttpRequest) -> HttpResponse:
         """Nodes and namespaces."""
-        if not self._may(request, VIEW) and self._may(request, ANNOUNCE):
+        if not self._has_permission(request, VIEW) and self._has_permission(request, ANNOUNCE):
             return HttpResponseRedirect(self._url("announce"))
         self._require(request, VIEW)
         return self._page(request, "overview", _("Realtime"), WatchOverview(), {})

@@ -262,7 +262,7 @@ class PresenceStoreContract:
             first, second, space = await self.begin(one), await self.begin(two), self.namespace()
             await one.apply(first, [Join(space, "r", 1, "ada", '"one"'), Join(space, "s", 1, "ada")])
             await two.apply(second, [Join(space, room, 1, "ada", '"two"') for room in ("r", "s")])
-            await self.take_out(two, second)
+            await self.remove_node(two, second)
             for room, other in (("r", '"one"'), ("s", None)):
                 shown = '"two"' if one.is_versioned else other
                 assert await self.records(one, space, room) == {MemberRecord("ada", 1, shown)}
@@ -412,7 +412,7 @@ class PresenceStoreContract:
             assert await reader.held(node, space, "r") == {1}
             assert space in await reader.namespaces()
             assert [record.facts for record in await reader.nodes() if record.id == node] == [{"host": "h"}]
-            await self.take_out(reader, node)
+            await self.remove_node(reader, node)
 
     async def test_writers_beside_each_other(self) -> None:
         """Whatever nodes write at once: counts are right in the end, and changes by version tell the same story."""
@@ -899,8 +899,8 @@ class PresenceStoreContract:
             assert dead in beat.expired
             assert beat.next_expiry is not None
             assert beat.next_expiry > self.short_lease
-            await self.take_out(alive, another)
-            await self.take_out(alive, dead)
+            await self.remove_node(alive, another)
+            await self.remove_node(alive, dead)
             beat = await alive.beat(NodeFacts(node, {}))
             assert dead not in beat.expired
             assert beat.next_expiry is None
@@ -916,7 +916,7 @@ class PresenceStoreContract:
             assert len(set(beat.expired)) == len(beat.expired) == 16
             assert len(await alive.expired()) <= 16
             for one in beat.expired:
-                await self.take_out(alive, one)
+                await self.remove_node(alive, one)
             beat = await alive.beat(NodeFacts(node, {}))
             assert set(beat.expired) < dead
             assert len(beat.expired) == 2
@@ -928,7 +928,7 @@ class PresenceStoreContract:
             await dying.apply(node, [Join(space, "r", 1, "ada"), Join(space, EVERYONE, 1, "ada"), Join(space, "r", 2)])
             await self.expire(reader, node)
             for dead in await reader.expired():
-                await self.take_out(reader, dead)
+                await self.remove_node(reader, dead)
             assert await reader.counts([(space, "r"), (space, EVERYONE)]) == [Count(0, 0, 0)] * 2
             assert (await reader.snapshot(space, "r", 5)).members == ()
             assert await self.members(reader, space) == {}
@@ -946,7 +946,7 @@ class PresenceStoreContract:
             await one.apply(first, [Join(space, f"r{n}", n, "ada") for n in range(40)])
             await one.apply(first, [Join(space, "r1", 50, "grace"), Join(space, "r1", 51), Join(space, "r1", 52)])
             await two.apply(second, [Join(space, "r1", 1, "ada", '"x"'), Join(space, "r1", 2)])
-            changes = await self.take_out(one, first)
+            changes = await self.remove_node(one, first)
             for store in (one, two):
                 assert await self.members(store, space, "r1") == {"ada": 1, None: 1}
                 assert await self.rooms(store, space) == [RoomRecord(space, "r1", Count(1, 1, 2))]
@@ -975,7 +975,7 @@ class PresenceStoreContract:
             node = await self.begin(alive)
             changes += await alive.apply(node, [Join(space, "r", 1, "ada")])
             await self.expire(alive, dead)
-            told = await self.take_out(alive, dead)
+            told = await self.remove_node(alive, dead)
             assert await self.members(alive, space) == {"ada": 1}
             assert dead not in await alive.expired()
             await self.assert_fenced(dying, dead)
@@ -989,10 +989,10 @@ class PresenceStoreContract:
             node, other, space = await self.begin(store), await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 1, "ada")])
             await store.apply(other, [Join(space, "r", 1, "grace")])
-            await self.take_out(store, node)
+            await self.remove_node(store, node)
             version = await store.versions([(space, "r")])
-            assert await self.take_out(store, node) == []
-            assert await self.take_out(store, self.node()) == []
+            assert await self.remove_node(store, node) == []
+            assert await self.remove_node(store, self.node()) == []
             assert await self.members(store, space) == {"grace": 1}
             assert await store.versions([(space, "r")]) == version
 
@@ -1002,7 +1002,7 @@ class PresenceStoreContract:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", n, f"u{n}") for n in range(1200)])
             await store.apply(node, [Join(space, f"own{n}", n, f"u{n}") for n in range(200)])
-            changes = await self.take_out(store, node)
+            changes = await self.remove_node(store, node)
             assert await self.count(store, space) == Count(0, 0, 0)
             assert await self.rooms(store, space) == []
             assert space not in await store.namespaces()
@@ -1023,7 +1023,7 @@ class PresenceStoreContract:
             await self.assert_fenced(one, node)
 
             async def is_reaped() -> bool:
-                changes.extend(await self.take_out(two, node))
+                changes.extend(await self.remove_node(two, node))
                 return not await self.rooms(two, space)
 
             # Until the claim of the first one ends.
@@ -1038,7 +1038,7 @@ class PresenceStoreContract:
         async with self.opened() as one, self.opened() as two:
             node, space = await self.begin(one), self.namespace()
             changes = await one.apply(node, [Join(space, "r", n, f"u{n}") for n in range(1200)])
-            for told in await asyncio.gather(self.take_out(one, node), self.take_out(two, node)):
+            for told in await asyncio.gather(self.remove_node(one, node), self.remove_node(two, node)):
                 changes += told
             assert await self.count(two, space) == Count(0, 0, 0)
             if two.is_versioned:
@@ -1053,7 +1053,7 @@ class PresenceStoreContract:
             version = await store.versions([(space, "r")])
             new = await self.begin(store, id=f"{old}.1")
             changes = await store.apply(new, [*joins, Join(space, EVERYONE, 1, "u1", None, '{"a":1}')])
-            changes += await self.take_out(store, old)
+            changes += await self.remove_node(store, old)
             if store.is_versioned:
                 assert changes == []
                 assert await store.versions([(space, "r")]) == version
@@ -1069,7 +1069,7 @@ class PresenceStoreContract:
             await one.apply(old, [Join(space, "r", 1, "ada"), Join(space, "r", 2, "grace")])
             new = await self.begin(two)
             await two.apply(new, [Join(space, "r", 1, "ada")])
-            await self.take_out(two, old)
+            await self.remove_node(two, old)
             for operations in ([Leave(space, "r", 1)], [Join(space, "r", 1, "eve")], [Join(space, "s", 3)]):
                 await self.assert_fenced(one, old, operations)
             assert await self.members(two, space) == {"ada": 1}
@@ -1088,7 +1088,7 @@ class PresenceStoreContract:
         finally:
             try:
                 for node in begun if ends_nodes else ():
-                    await self.take_out(store, node)
+                    await self.remove_node(store, node)
             finally:
                 await store.close()
 
@@ -1164,7 +1164,7 @@ class PresenceStoreContract:
                 await between(step)
         raise AssertionError("the pages never end")
 
-    async def take_out(self, store: PresenceStore, node: str) -> list[Change]:
+    async def remove_node(self, store: PresenceStore, node: str) -> list[Change]:
         """Reap a node; return what that changed."""
         return [change async for changes in store.reap(node) for change in changes]
 

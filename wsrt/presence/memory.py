@@ -153,7 +153,7 @@ class _World:
             self.details.pop((node, place[0], number), None)
         yield from self._less(place, room, user)
 
-    def take_out(self, node: str, most: int) -> tuple[list[Change], bool]:
+    def remove_node(self, node: str, most: int) -> tuple[list[Change], bool]:
         """Take connections of a node out; return what that changed, and whether there may be more."""
         changes: list[Change] = []
         places = self.places.get(node, set())
@@ -262,7 +262,7 @@ class MemoryPresence(PresenceStore):
         is_more = True
         while is_more:
             with self._world.lock:
-                changes, is_more = self._world.take_out(node, CHUNK)
+                changes, is_more = self._world.remove_node(node, CHUNK)
                 if not is_more:
                     self._world.leases.pop(node, None)
             if changes:

@@ -23,7 +23,7 @@ from ..publish import publish_to_audience
 from ..realms import check_tenant, realm_of, split_realm
 from ..tenants import has_tenants
 from .announcing import InvalidAnnouncement, Problem, events_of, is_kept, json_schema, purpose, read_event, skeleton
-from .base import Frame, content_type, text_of
+from .base import RealtimeAdminBase, content_type, text_of
 from .queries import known_namespaces, place_of
 from .targets import MAX_SPARED, Target, spared_by
 
@@ -35,7 +35,7 @@ PAGES = ("changelist", "rooms", "users", "room", "user")
 """Pages that an action leads back to."""
 
 
-class Actions(Frame):
+class Actions(RealtimeAdminBase):
     """
     Actions, each behind its own permission.
 

@@ -30,7 +30,7 @@ else:
 TEMPLATES = "admin/wsrt/realtime"
 
 
-class Frame(ModelAdmin):
+class RealtimeAdminBase(ModelAdmin):
     """What pages and actions have in common."""
 
     live_path = "ws/wsrt/admin/"

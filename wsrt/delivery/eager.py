@@ -18,7 +18,7 @@ def is_plain(send: Any) -> bool:
     return str(getattr(function, "__module__", "")).partition(".")[0] in SERVERS
 
 
-class Step:
+class Remainder:
     """The rest of a coroutine that was begun."""
 
     __slots__ = ("_rest", "_waits_for")

@@ -25,7 +25,7 @@ from ..close_codes import Close
 from ..metrics import counters
 from ..protocol.envelope import Frame
 from ..types import Limits, Send
-from .eager import Step, is_plain
+from .eager import Remainder, is_plain
 from .tasks import start_task
 from .timer_wheel import TimerWheel
 from .transport import Writer
@@ -342,7 +342,7 @@ class Outbox:
                 # Only a coroutine can be stepped by hand (granian gives something of its own).
                 self._drain_later(sending)
                 return
-            step = Step(sending, self._context.run(sending.send, None))
+            step = Remainder(sending, self._context.run(sending.send, None))
         except StopIteration:
             return
         except (Exception, asyncio.CancelledError) as error:
@@ -422,7 +422,7 @@ class Outbox:
         """Have a task send what is queued, and the close frame; first it finishes ``rest``."""
         self._ready = False
         self._has_begun = False
-        self._is_starting = not isinstance(rest, Step)
+        self._is_starting = not isinstance(rest, Remainder)
         self._since = now = self._wheel.time()
         self._drainer = start_task(self._wheel.loop, self._drain(rest), context=self._context)
         if not self._is_watched:

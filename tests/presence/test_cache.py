@@ -40,8 +40,9 @@ from wsrt.presence.base import (
     PresenceStore,
     StoreUnavailable,
 )
-from wsrt.presence.cache import CachePresence, reader
+from wsrt.presence.cache import CachePresence
 from wsrt.presence.cache import documents as layout
+from wsrt.presence.cache import reader as reader_module
 from wsrt.presence.cache import store as module
 from wsrt.presence.cache.documents import Head, PagedDocument
 from wsrt.presence.cache.executor import Access, CacheExecutor, SerialQueue
@@ -247,7 +248,7 @@ def test_book_that_is_laid_out_anew_while_it_is_read(monkeypatch: pytest.MonkeyP
     cabinet = Cabinet(lost)
     documents = PagedDocuments.read(cabinet, {"b": layout.WHOLE})  # type: ignore[arg-type]
     assert 300 < len(documents.entries["b"]) < 500
-    assert cabinet.gets == 2 * reader.REREADS
+    assert cabinet.gets == 2 * reader_module.REREADS
     emptied = Turning(before)
     after.clear()
     assert PagedDocuments.read(emptied, {"b": layout.WHOLE}).heads == {}  # type: ignore[arg-type]
@@ -699,7 +700,7 @@ async def test_readers_look_for_new_nodes_when_there_are_some(
     for _ in range(5):
         assert len(await reader.nodes()) == 1
     assert scans == 1
-    monkeypatch.setattr(reader, "SCAN_SECONDS", 0)
+    monkeypatch.setattr(reader_module, "SCAN_SECONDS", 0)
     await begin(make(), "b")
     assert len(await reader.nodes()) == 2
     scans = 0

@@ -19,7 +19,7 @@ from tests.support.processes import RedisServer
 from wsrt import TypedEventConsumer
 from wsrt.cluster.node import current_node
 from wsrt.delivery.subscriber import Subscriber
-from wsrt.presence import memory, redis
+from wsrt.presence import memory
 from wsrt.presence.base import (
     EVERYONE,
     Beat,
@@ -34,6 +34,7 @@ from wsrt.presence.base import (
 from wsrt.presence.cache import CachePresence
 from wsrt.presence.memory import MemoryPresence
 from wsrt.presence.redis import RedisPresence
+from wsrt.presence.redis import store as module
 from wsrt.presence.roster import Roster, Watcher
 from wsrt.presence.tracker import Tracker
 
@@ -259,7 +260,7 @@ ROUNDS = [(4, 300), pytest.param(30, 1500, marks=pytest.mark.slow)]
 @pytest.mark.parametrize(("rounds", "size"), ROUNDS)
 async def test_redis(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, rounds: int, size: int) -> None:
     """After crowds that came and went, Redis has the keys and bytes of before, and the process remembers no room."""
-    monkeypatch.setattr(redis, "IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "IDLE_SECONDS", -1.0)
     store = RedisPresence(redis_server.url, pace=1e6, lease=3600)
     await store.begin(NodeFacts("n1", {}))
     # Of the same size: what was a hash table once stays one.

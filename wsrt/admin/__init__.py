@@ -10,11 +10,16 @@ Registered with the default site when the admin looks for modules like this one;
 
 from __future__ import annotations
 
-from django.contrib import admin
+from django.apps import apps
 
 from ..permissions import Realtime
-from .views import RealtimeAdmin
 
 __all__ = ["Realtime", "RealtimeAdmin"]
 
-admin.site.register([Realtime], RealtimeAdmin)
+# Routes lead to the socket of these pages in projects without the admin too.
+if apps.is_installed("django.contrib.admin"):
+    from django.contrib import admin
+
+    from .views import RealtimeAdmin
+
+    admin.site.register([Realtime], RealtimeAdmin)

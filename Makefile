@@ -7,7 +7,7 @@ PIP := python -m pip --disable-pip-version-check --quiet
 # What the files name, and nothing else; then this project, by the pinned tools that build it.
 PINNED := $(PIP) install --require-hashes --requirement
 THIS := $(PIP) install --no-deps --no-build-isolation --editable .
-EXTRAS := daphne,otel,prometheus,redis,uvicorn,yaml
+EXTRAS := daphne,redis,uvicorn,yaml
 SYSTEM := $(or $(WSRT_TEST_REDIS_SERVER),redis-server) postgresql chromium nodejs npm gettext
 
 .PHONY: demo test test-all test-latest test-lowest suite unit check bench docs lock clean

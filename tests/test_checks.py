@@ -12,9 +12,16 @@ from django.core.checks import CheckMessage
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
-from wsrt import TypedEventConsumer, checks
-from wsrt.checks import check_consumers, check_layers, check_runtime, check_servers, check_settings
-from wsrt.conf import DEFAULTS, SHAPES
+from wsrt import Event, TypedEventConsumer, checks
+from wsrt.checks import (
+    check_consumers,
+    check_layers,
+    check_options_without_effect,
+    check_runtime,
+    check_servers,
+    check_settings,
+)
+from wsrt.conf import DEFAULTS, SHAPES, WITHOUT_EFFECT
 from wsrt.protocol.catalog import namespaces
 
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
@@ -507,6 +514,69 @@ def test_two_layers_in_a_namespace(settings: Any) -> None:
 
     assert [message.id for message in check_consumers()] == ["wsrt.E008"]
     assert {Silent.namespace, Named.namespace, Other.namespace, Mute.namespace} <= set(namespaces)
+
+
+# What has no effect
+
+
+@pytest.mark.parametrize("key", sorted(WITHOUT_EFFECT))
+def test_setting_without_effect(settings: Any, key: str) -> None:
+    """A setting that no code reads is a warning where the project sets it, also to the default (wsrt.W012)."""
+    settings.WSRT = {key: 2 if DEFAULTS[key] is None else DEFAULTS[key], "MAX_ROOMS": 5}
+    warning = only(check_options_without_effect(), "wsrt.W012")
+    assert f"WSRT['{key}'] has no effect yet" in warning.msg
+    assert "Remove it" in str(warning.hint)
+
+
+@pytest.mark.parametrize("values", [{}, {"REVALIDATE": None, "MAX_CONNECTIONS_PER_USER": None, "THREADS": 4}, []])
+def test_settings_with_effect(settings: Any, values: Any) -> None:
+    """There is no warning for settings that are left out, switched off or read."""
+    settings.WSRT = values
+    assert "wsrt.W012" not in ids(check_options_without_effect())
+
+
+@pytest.mark.usefixtures("own_namespaces")
+def test_attribute_without_effect() -> None:
+    """A consumer, or a base of it, that sets an attribute without effect is a warning; None is not (wsrt.W013)."""
+
+    class Limited:
+        max_connections_per_user = 3
+
+    class Chat(Limited, TypedEventConsumer):
+        namespace = "unit-checks-effect"
+        revalidate = None
+
+    class Unlimited(Chat):
+        namespace = "unit-checks-effect"
+        max_connections_per_user = None
+
+    found = [message for message in check_options_without_effect() if message.obj in (Chat, Unlimited)]
+    assert [(message.id, message.obj) for message in found] == [("wsrt.W013", Chat)]
+    assert ".max_connections_per_user has no effect yet" in found[0].msg
+
+
+@pytest.mark.usefixtures("own_namespaces")
+def test_history_without_effect() -> None:
+    """An event that declares history is a warning, once, however many consumers send it (wsrt.W014)."""
+
+    class Told(Event, name="unit-checks.told", history=True):
+        text: str
+
+    class Typing(Event, name="unit-checks.typing"):
+        pass
+
+    class First(TypedEventConsumer):
+        namespace = "unit-checks-history"
+        out_events = (Told, Typing)
+
+    class Second(TypedEventConsumer):
+        namespace = "unit-checks-other-history"
+        out_events = (Told,)
+
+    found = [message for message in check_options_without_effect() if message.obj in (Told, Typing)]
+    assert [(message.id, message.obj) for message in found] == [("wsrt.W014", Told)]
+    assert "history=True" in found[0].msg
+    assert First.namespace != Second.namespace
 
 
 # The runtime

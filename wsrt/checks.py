@@ -15,11 +15,13 @@ from django.utils.module_loading import import_string
 
 from .asgi import Runtime
 from .cluster.pubsub import missing_features as missing_features_of_pubsub
-from .conf import DEFAULTS, SHAPES, conf, validation_error
+from .conf import DEFAULTS, SHAPES, WITHOUT_EFFECT, conf, validation_error
+from .consumers import TypedEventConsumer
 from .presence.backends import make_store
 from .presence.base import PresenceStore
 from .presence.cache import CachePresence
 from .protocol.catalog import namespaces
+from .protocol.events import meta
 from .servers import missing_features
 
 Check = Callable[..., list[CheckMessage]]
@@ -91,6 +93,11 @@ def check_consumers(app_configs: Sequence[AppConfig] | None = None, **kwargs: An
     return messages
 
 
+def check_options_without_effect(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the project doesn't rely on a setting, an attribute or an option of an event without effect."""
+    return [*_settings_without_effect(), *_attributes_without_effect(), *_events_without_effect()]
+
+
 def check_runtime(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Check that the ASGI application is wrapped, where the deployment is checked (``manage.py check --deploy``)."""
     path = getattr(settings, "ASGI_APPLICATION", None)
@@ -125,7 +132,7 @@ def unknown_server(server: str, missing: Sequence[str]) -> CheckMessage:
     )
 
 
-ALWAYS: tuple[Check, ...] = (check_settings, check_layers, check_consumers)
+ALWAYS: tuple[Check, ...] = (check_settings, check_layers, check_consumers, check_options_without_effect)
 DEPLOY: tuple[Check, ...] = (check_runtime, check_servers)
 """What ``manage.py check`` runs, and what only ``check --deploy`` does."""
 
@@ -173,7 +180,8 @@ def _backends(values: dict[str, Any]) -> Iterator[CheckMessage]:
         except Exception as error:
             yield CheckWarning(
                 f"WSRT[{key!r}]: the backend {backend!r} cannot be used: {error}.",
-                hint="Nothing is kept until it can; the default is " + repr(DEFAULTS[key]["BACKEND"]) + ".",
+                hint=("No presence is stored until it can. " if key == "PRESENCE" else "")
+                + f"The default is {DEFAULTS[key]['BACKEND']!r}.",
                 id="wsrt.W002",
             )
 
@@ -217,6 +225,47 @@ def _tenant(values: dict[str, Any]) -> Iterator[CheckMessage]:
             hint="Name a function without arguments that returns the tenant of the calling code, a str or None.",
             id="wsrt.E009",
         )
+
+
+def _settings_without_effect() -> Iterator[CheckMessage]:
+    values = getattr(settings, "WSRT", {})
+    for key in values if isinstance(values, dict) else ():
+        if key in WITHOUT_EFFECT and values[key] is not None:
+            yield CheckWarning(
+                f"WSRT[{key!r}] has no effect yet: this version of wsrt accepts it, but doesn't read it.",
+                hint="Remove it, or silence this check if the project doesn't rely on it.",
+                id="wsrt.W012",
+            )
+
+
+def _attributes_without_effect() -> Iterator[CheckMessage]:
+    consumers = {consumer for namespace in namespaces.values() for consumer in namespace.consumers}
+    for consumer in sorted(consumers, key=lambda consumer: consumer.__qualname__):
+        own = [vars(cls) for cls in consumer.__mro__ if not issubclass(TypedEventConsumer, cls)]
+        for name in sorted(map(str.lower, WITHOUT_EFFECT)):
+            # The first definition counts; None in it means that nothing is asked for.
+            if next((namespace[name] for namespace in own if name in namespace), None) is not None:
+                yield CheckWarning(
+                    f"{consumer.__qualname__}.{name} has no effect yet: this version of wsrt accepts it, but doesn't "
+                    "read it.",
+                    hint="Remove it, or silence this check if the project doesn't rely on it.",
+                    obj=consumer,
+                    id="wsrt.W013",
+                )
+
+
+def _events_without_effect() -> Iterator[CheckMessage]:
+    events = {event for namespace in namespaces.values() for event in namespace.events.values()}
+    for event in sorted(events, key=lambda event: meta(event).name):
+        if meta(event).history:
+            yield CheckWarning(
+                f"history=True of {event.__qualname__} has no effect yet: this version of wsrt doesn't store "
+                "publications, so a client that was away can't recover what it missed.",
+                hint="Remove it and have clients load what they missed, or silence this check if the project doesn't "
+                "rely on history.",
+                obj=event,
+                id="wsrt.W014",
+            )
 
 
 def _core_layer(alias: str, config: dict[str, Any]) -> Iterator[CheckMessage]:

@@ -17,7 +17,7 @@ from . import addresses
 from .protocol.rate import parse_byte_rate, parse_rate
 from .types import OnViolation
 
-__all__ = ["DEFAULTS", "SHAPES", "Shape", "conf", "validation_error"]
+__all__ = ["DEFAULTS", "SHAPES", "WITHOUT_EFFECT", "Shape", "conf", "validation_error"]
 
 DEFAULTS: dict[str, Any] = {
     "CHANNEL_LAYER_ALIAS": "default",
@@ -52,6 +52,18 @@ DEFAULTS: dict[str, Any] = {
     "THREADS": 8,
     "DRAIN_SECONDS": 25,
 }
+
+WITHOUT_EFFECT = frozenset(
+    {
+        "HISTORY",
+        "HISTORY_SIZE",
+        "HISTORY_SECONDS",
+        "MAX_CONNECTIONS_PER_USER",
+        "CONNECTION_LIMIT_POLICY",
+        "REVALIDATE",
+    }
+)
+"""Settings that are accepted and validated, but that no code reads in this version."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

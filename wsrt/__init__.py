@@ -1,4 +1,4 @@
-"""wsrt: typed, bounded, observable WebSockets for Django."""
+"""Typed, bounded, observable WebSockets for Django."""
 
 from __future__ import annotations
 

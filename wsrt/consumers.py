@@ -1,4 +1,4 @@
-"""TypedEventConsumer: what an application subclasses."""
+"""The base class of an application's consumers, TypedEventConsumer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ T = TypeVar("T")
 FIXED = frozenset(
     {"namespace", "out_events", "channel_layer_alias", "catalog", "handlers", "layer_handlers", "overridden_hooks"}
 )
-"""Attributes that the class statement settles; an instance cannot have its own."""
+"""Attributes that are fixed when the class is created; ``as_asgi()`` can't set them for one route."""
 
 HOOKS = frozenset(
     {
@@ -55,11 +55,11 @@ HOOKS = frozenset(
         "on_presence_leave",
     }
 )
-"""What a subclass may override."""
+"""The hooks that a subclass may override."""
 
 
 class _FromSettings:
-    """A class attribute that is read from the settings when it is used, unless a subclass sets its own."""
+    """A class attribute that reads the setting of the same name on every access, unless a subclass sets a value."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -76,6 +76,9 @@ class TypedEventConsumer(AsyncConsumer):
     """
     A WebSocket endpoint with typed events, rooms and users.
 
+    Subclass it, mark the methods that handle events with ``@on``, and route it with ``as_asgi()``, inside any
+    middleware of Channels:
+
         class ChatConsumer(TypedEventConsumer):
             namespace = "chat"
             out_events = (MessageSent,)
@@ -87,30 +90,56 @@ class TypedEventConsumer(AsyncConsumer):
             async def send_message(self, event: SendMessage) -> None:
                 await self.publish_to_room(self.kwargs["slug"], MessageSent(text=event.text))
 
-    Order of life: accept, ``tenant``, ``authorize``, ``identity``, ``on_connect``, visible to others, handlers one at a
-    time in the order of their frames, ``on_disconnect``. One instance serves one connection. It is a Channels consumer:
-    route it with ``as_asgi()``, below any middleware of Channels.
+    One instance serves one connection, in this order:
+
+    1. The ``Origin`` header is checked and the connection is accepted. The client can therefore read the close code of
+       anything that fails later.
+    2. ``tenant()``, ``authorize()`` and ``identity()`` are called.
+    3. The connection is registered. From here on, publications for it are queued.
+    4. ``on_connect()`` is called. When it returns, the queued publications are sent.
+    5. Handlers run one at a time, in the order in which their frames arrived.
+    6. The connection ends. ``on_disconnect()`` is called once, if ``on_connect()`` was started.
+
+    Hooks and handlers may be ``async def`` or ``def``. A ``def`` runs in a thread, where ``self.sync`` offers the
+    methods of this class as synchronous ones.
+
+    Every limit in ``settings.WSRT`` is also an attribute, in lower case: ``rate = "5/s"`` sets it for a class,
+    ``as_asgi(rate="5/s")`` for a route.
+
+    Attributes:
+        namespace: The scope of room names and user ids. Consumers with the same namespace share rooms, users and the
+            union of their events.
+        out_events: The event classes that the consumer sends and publishes, in addition to those in the return
+            annotations of its handlers.
+        subprotocols: The application's own subprotocols, in order of preference. ``wsrt.v1`` takes precedence.
+        presence: Whether members of a room can see each other: True, or the Pydantic model that ``member()`` returns.
+        channel_layer_alias: The alias of the channel layer that the namespace uses. None for the setting.
+        catalog: The events that the class receives and sends, by wire name. Created with the class.
+        handlers: The handler of each event class. Created with the class.
+        layer_handlers: The methods marked with ``@on_layer``, by message type. Created with the class.
+        overridden_hooks: The names of the hooks that the class overrides. Created with the class.
+        scope: The ASGI scope of the connection.
 
     Raises:
-        DeclarationError: when a subclass is made that cannot work.
+        DeclarationError: When a subclass is created that can't work. The message says what to change.
     """
 
     namespace: ClassVar[str] = "default"
-    """The scope of its rooms and users. Consumers of one namespace share them, and the union of their events."""
+    """The scope of room names and user ids. Consumers with the same namespace share them, and their events."""
 
     out_events: ClassVar[Iterable[type[Event]]] = ()
-    """What it sends and publishes, besides what its handlers are annotated to return."""
+    """The event classes that it sends, in addition to those in the return annotations of its handlers."""
 
     subprotocols: ClassVar[Iterable[str]] = ()
-    """Subprotocols of the application's own that it accepts, best first; ``wsrt.v1`` goes before them."""
+    """The application's own subprotocols, in order of preference. ``wsrt.v1`` takes precedence."""
 
     presence: ClassVar[bool | type[BaseModel]] = False
-    """Whether members of its rooms are shown to each other, with data of this model if it is one."""
+    """Whether members of a room can see each other: True, or the Pydantic model that ``member()`` returns."""
 
     channel_layer_alias: str | None = None
-    """The channel layer of its namespace; None for the setting."""
+    """The alias of the channel layer that the namespace uses. None for the setting."""
 
-    # The limits of a connection: the settings, unless a subclass says otherwise.
+    # The limits of a connection. They are read from the settings unless a subclass sets them.
     heartbeat: float | None = _setting("heartbeat")
     heartbeat_timeout: float | None = _setting("heartbeat_timeout")
     setup_timeout: float | None = _setting("setup_timeout")
@@ -133,7 +162,7 @@ class TypedEventConsumer(AsyncConsumer):
     fast_path: bool = _setting("fast_path")
     revalidate: float | None = _setting("revalidate")
 
-    # Made when the class is made.
+    # Created with the class, see __init_subclass__().
     catalog: ClassVar[Catalog] = Catalog((), ())
     handlers: ClassVar[Mapping[type[Event], Handler]] = {}
     layer_handlers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
@@ -146,17 +175,19 @@ class TypedEventConsumer(AsyncConsumer):
         super().__init_subclass__(**kwargs)
         check_channels_methods(cls)
         if iscoroutinefunction(cls.refusal_for):
-            raise DeclarationError(f"{cls.__name__}: refusal_for only says what an exception means: def, not async def")
+            raise DeclarationError(
+                f"{cls.__name__}: refusal_for must be a def, not an async def: it is called in the event loop"
+            )
         if not isinstance(cls.namespace, str) or not cls.namespace:
-            raise DeclarationError(f"{cls.__name__}: namespace is a non-empty string, not {cls.namespace!r}")
+            raise DeclarationError(f"{cls.__name__}: namespace must be a non-empty string, not {cls.namespace!r}")
         if SEPARATOR in cls.namespace:
             raise DeclarationError(
-                f"{cls.__name__}: a namespace doesn't contain {SEPARATOR!r}, as {cls.namespace!r} does; to keep "
-                "tenants apart, define tenant()"
+                f"{cls.__name__}: namespace {cls.namespace!r} must not contain {SEPARATOR!r}; to keep tenants apart, "
+                "define tenant()"
             )
         if cls.namespace.startswith(RESERVED) and not cls.__module__.startswith("wsrt."):
             raise DeclarationError(f"{cls.__name__}: namespaces that begin with {RESERVED!r} are reserved")
-        # Events that are local to the function that makes the class can be named in annotations too.
+        # Annotations may also name events that are local to the function in which the class is defined.
         local_names = sys._getframe(1).f_locals
         cls.handlers = types.MappingProxyType(event_handlers(cls, TypedEventConsumer, local_names))
         cls.layer_handlers = layer_handlers(cls, TypedEventConsumer)
@@ -165,10 +196,11 @@ class TypedEventConsumer(AsyncConsumer):
         )
         if not isinstance(cls.out_events, Iterable) or isinstance(cls.out_events, type):
             raise DeclarationError(
-                f"{cls.__name__}: out_events is a tuple of event classes, such as (SomeEvent,), not {cls.out_events!r}"
+                f"{cls.__name__}: out_events must be a tuple of event classes, such as (SomeEvent,), not "
+                f"{cls.out_events!r}"
             )
         try:
-            sends = [*cls.out_events, *(reply for handler in cls.handlers.values() for reply in handler.replies)]
+            sent_events = [*cls.out_events, *(reply for handler in cls.handlers.values() for reply in handler.replies)]
             replies = {
                 meta(event).name: [
                     *(meta(reply).name for reply in handler.replies),
@@ -176,14 +208,15 @@ class TypedEventConsumer(AsyncConsumer):
                 ]
                 for event, handler in cls.handlers.items()
             }
-            shown = cls.presence if isinstance(cls.presence, type) else None
-            cls.catalog = Catalog(cls.handlers, sends, replies, shown)
+            member_model = cls.presence if isinstance(cls.presence, type) else None
+            cls.catalog = Catalog(cls.handlers, sent_events, replies, member_model)
         except TypeError as error:
             raise DeclarationError(f"{cls.__name__}: {error}") from error
-        shows = cls.presence
-        if not (isinstance(shows, bool) or (isinstance(shows, type) and issubclass(shows, BaseModel))):
+        presence = cls.presence
+        if not (isinstance(presence, bool) or (isinstance(presence, type) and issubclass(presence, BaseModel))):
             raise DeclarationError(
-                f"{cls.__name__}: presence is True, False or a Pydantic model of what members show, not {shows!r}"
+                f"{cls.__name__}: presence must be True, False or the Pydantic model that member() returns, not "
+                f"{presence!r}"
             )
         for name, value in vars(cls).items():
             _check_limit(cls, name, value)
@@ -191,21 +224,43 @@ class TypedEventConsumer(AsyncConsumer):
         namespaces.add(cls.namespace, cls, cls.catalog)
 
     def __init__(self, **attributes: Any) -> None:
-        """Set attributes of this instance, as given to ``as_asgi()``. Raises TypeError for an unknown one."""
+        """
+        Create the instance of one connection. Called by the application that ``as_asgi()`` returns.
+
+        Args:
+            attributes: Values for attributes of the class, such as limits.
+
+        Raises:
+            TypeError: The class has no such attribute, or it is fixed for the class.
+            DeclarationError: The value isn't valid for the limit.
+        """
         for name, value in attributes.items():
             if name in FIXED:
                 raise TypeError(
-                    f"{type(self).__name__}.as_asgi() got {name!r}, which belongs to the class: subclass it"
+                    f"{type(self).__name__}.as_asgi() got {name!r}, which is fixed for the class: set it in a subclass"
                 )
             if not hasattr(type(self), name) or callable(getattr(type(self), name)):
-                raise TypeError(f"{type(self).__name__}.as_asgi() got {name!r}, which is no attribute of the class")
+                raise TypeError(
+                    f"{type(self).__name__}.as_asgi() got {name!r}, which isn't an attribute that can be set"
+                )
             _check_limit(type(self), name, value)
             setattr(self, name, value)
 
     @classmethod
     def as_asgi(cls, **attributes: Any) -> Any:
-        """Return the ASGI application for a route; every connection gets an instance with these attributes."""
-        cls(**attributes)  # raises here, not at the first connection
+        """
+        Return the ASGI application for a route.
+
+            path("ws/chat/<slug:slug>/", ChatConsumer.as_asgi(rate="5/s"))
+
+        Args:
+            attributes: Values for attributes of the class, such as limits, that hold for this route.
+
+        Raises:
+            TypeError: The class has no such attribute, or it is fixed for the class, such as ``namespace``.
+            DeclarationError: The value isn't valid for the limit.
+        """
+        cls(**attributes)  # raises here rather than at the first connection
         note_server()
         return super().as_asgi(**attributes)
 
@@ -222,50 +277,61 @@ class TypedEventConsumer(AsyncConsumer):
 
     async def tenant(self) -> str | None:
         """
-        Return the tenant to which the connection belongs; None for none.
+        Override to return the tenant that the connection belongs to, 1 to 255 bytes, or None for no tenant.
 
-        Asked once, before every other hook, and fixed for the life of the connection. Rooms, users, everyone and
-        presence of one tenant are out of reach of any other: each has its own, also where they have the same names.
-        A refusal, such as ``Http404``, closes the connection.
+        Called once, before every other hook. The tenant doesn't change during the life of the connection.
+
+        Each tenant has rooms, users, presence and broadcasts of its own. Tenants may use the same names without
+        reaching each other. A refusal, such as ``Http404``, closes the connection.
         """
         return None
 
     async def authorize(self) -> bool:
         """
-        Say whether the client may connect; it was accepted, so that it can read why not.
+        Override to decide whether the client may connect.
 
-        False or PermissionDenied closes 4401 if the scope has an anonymous user, else 4403.
+        Called after ``tenant``, and again on ``permissions_changed``. False or PermissionDenied closes the connection
+        with 4401 if the scope has an anonymous user, else with 4403. The client can read the code, because the
+        connection has already been accepted.
         """
         return True
 
     async def identity(self) -> object:
         """
-        Return the user to whom the connection belongs: an int, str, UUID or model instance; None for no user.
+        Override to return the user that the connection belongs to: an int, str, UUID or model instance, or None.
 
-        Asked once, after ``authorize`` and before anything reaches the connection, unless ``authorize`` called
-        ``set_user_id`` or ``clear_user_id``, which win. Without this method, it is the user of the scope if it is
-        authenticated.
+        Called once, after ``authorize`` and before any publication can reach the connection. It isn't called if
+        ``authorize`` has called ``set_user_id`` or ``clear_user_id``. By default the connection belongs to the user of
+        the scope, if that user is authenticated.
         """
         user = self.user
         return user if is_signed_in(user) else None
 
     async def reload_user(self) -> Any:
         """
-        Return the user of the scope as it is now; None where it is gone or inactive, which closes the connection 4401.
+        Override to return the current state of the user of the scope; the result becomes ``self.user``.
 
-        Asked on ``permissions_changed`` where the scope has an authenticated user; the answer takes its place. Without
-        this method, the user is loaded by the default manager of its own class, and a user that isn't a model instance
-        stays as it is.
+        Called on ``permissions_changed`` if the scope has an authenticated user. None, an inactive user or an anonymous
+        one closes the connection with 4401.
+
+        By default a model instance is loaded again with the default manager of its own class. Any other user is
+        returned unchanged.
         """
         return await reload(self.user)
 
     async def authorize_room(self, room: str) -> bool:
-        """Say whether the client may be in a room. Asked by every join, and again on ``permissions_changed``."""
+        """
+        Override to decide whether the connection may be in a room.
+
+        Called by every ``join`` and ``add_to_room``, and again for each room on ``permissions_changed``, after which
+        the connection leaves the rooms that are refused. To refuse, return False or raise any refusal, such as
+        ``Http404``.
+        """
         return True
 
     def refusal_for(self, error: Exception) -> Exception | None:
         """
-        Return the refusal that an exception of a hook or handler stands for; None, as by default, where it is a bug.
+        Override to translate an exception of a hook or handler into a refusal.
 
             def refusal_for(self, error):
                 match error:
@@ -273,53 +339,86 @@ class TypedEventConsumer(AsyncConsumer):
                         return Refused("sold_out", str(error))
                 return super().refusal_for(error)
 
-        Asked about every exception that is not a refusal of wsrt's own, before those of Django REST framework and of
-        databases are read. Called in the event loop: a ``def`` that doesn't block.
+        Called for every exception that isn't one of wsrt's own refusals, and before the exceptions of Django REST
+        framework and of databases are translated. It runs in the event loop: it must be a ``def`` and must not block.
+
+        Args:
+            error: The exception that was raised.
+
+        Returns:
+            A refusal, such as Refused or PermissionDenied. None, the default, if the exception is an error of the
+            program: it is logged, and the connection is closed with 1011.
         """
         return None
 
     async def on_connect(self) -> None:
-        """Prepare the connection: load, join, send. Publications wait until this returns."""
+        """
+        Called when the client is authorized: load data, join rooms, send the first events.
+
+        Publications for the connection are queued until this returns. Events that it sends itself are sent at once. A
+        refusal closes the connection. ``tenant``, ``authorize``, ``identity`` and ``on_connect`` together have
+        ``setup_timeout`` seconds, else the connection is closed with 4408.
+        """
 
     async def on_disconnect(self, closed: Closed) -> None:
         """
-        Clean up; called once if ``on_connect`` was started, whatever ended the connection.
+        Called once when the connection has ended, for whatever reason, if ``on_connect`` was started.
 
-        ``rooms`` and ``user`` are still readable. It has 4 seconds. ``send`` does nothing any more; publishing works.
+        ``rooms``, ``user`` and ``user_id`` can still be read. ``send`` does nothing; publishing works. The call is
+        cancelled after 4 seconds.
+
+        Args:
+            closed: The close code, its reason, and whether the client, the server or the network ended the connection.
         """
 
     async def on_removed(self, room: str) -> None:
         """
-        Called when the connection was taken out of a room by ``remove_from_room``, in turn with the handlers.
+        Called when ``remove_from_room`` has removed the connection from a room.
 
-        Nothing that was published after the removal has reached the client, whatever handler was running.
+        The removal itself takes effect at once, even while a handler is running: no later publication to the room
+        reaches the client. This call then waits for its turn among the handlers.
         """
 
     async def member(self, room: str) -> BaseModel | None:
         """
-        Return what the members of a room see of this one, of the model in ``presence``; 4 KiB at most.
+        Override to return the data that other members of a room see for this user.
 
-        Asked when the connection joins, and again when it joins a room that it is in. None shows nothing from then on;
-        a class without this method says nothing, and what other connections of the user said stays.
+        Called when the connection joins a room, and again when it joins a room that it is already in. Without this
+        method, data set by the user's other connections is kept.
+
+        Returns:
+            An instance of the model in ``presence``, at most 4 KiB as JSON. None clears the data.
         """
         return None
 
     async def on_presence_join(self, user: str | None, room: str) -> None:
         """
-        Hear that a user came to a room of this connection: their first connection, wherever in the cluster.
+        Called when a user joins one of this connection's rooms with their first connection, on any node.
 
-        Called in turn with the handlers, with ``presence`` set, in rooms of up to 1,000 members. None stands for the
-        first of the guests.
+        Called if ``presence`` is set, in rooms of up to 1,000 members, and not for the connection's own user. It waits
+        for its turn among the handlers.
+
+        Args:
+            user: The key of the user. None for the first connection without a user.
+            room: The name of the room.
         """
 
     async def on_presence_leave(self, user: str | None, room: str) -> None:
-        """Hear that a user has left a room with their last connection. See on_presence_join()."""
+        """
+        Called when a user leaves one of this connection's rooms with their last connection, on any node.
 
-    # Facts.
+        See on_presence_join().
+
+        Args:
+            user: The key of the user. None for the last connection without a user.
+            room: The name of the room.
+        """
+
+    # Properties.
 
     @property
     def id(self) -> str:
-        """The connection's id: its address is ``Connection(id)``."""
+        """The id of the connection. Its address is ``Connection(id)``."""
         return self._connection.subscriber.id
 
     @property
@@ -329,7 +428,7 @@ class TypedEventConsumer(AsyncConsumer):
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """What the URL route captured."""
+        """The arguments that the URL pattern captured."""
         route: dict[str, Any] = self.scope.get("url_route") or {}
         return dict(route.get("kwargs") or {})
 
@@ -340,10 +439,10 @@ class TypedEventConsumer(AsyncConsumer):
 
     @property
     def user(self) -> Any:
-        """Django's user of the handshake, or AnonymousUser."""
+        """The user of the scope, or an AnonymousUser if it has none."""
         user = self.scope.get("user")
         if user is None:
-            # Importing it needs the app registry, which is not there when this module is first imported.
+            # The import needs the app registry, which isn't ready when this module is first imported.
             from django.contrib.auth.models import AnonymousUser
 
             return AnonymousUser()
@@ -351,37 +450,42 @@ class TypedEventConsumer(AsyncConsumer):
 
     @property
     def tenant_id(self) -> str | None:
-        """The tenant to which the connection belongs: what ``tenant`` returned."""
+        """The tenant that the connection belongs to, as returned by ``tenant``. None for no tenant."""
         return split_realm(self._connection.subscriber.realm)[1]
 
     @property
     def user_id(self) -> UserKey | None:
-        """The key of the user to whom the connection belongs: what ``identity`` returned, or ``set_user_id`` said."""
+        """The key of the user that the connection belongs to, or None: from ``identity`` or ``set_user_id``."""
         return self._connection.subscriber.user_id
 
     @property
     def rooms(self) -> tuple[str, ...]:
-        """The rooms it is in, oldest first."""
+        """The names of the rooms that the connection is in, oldest first."""
         return tuple(self._connection.subscriber.rooms)
 
     @property
     def sync(self) -> SyncMethods:
-        """The methods below for ``def`` handlers and hooks: ``self.sync.join(room)`` for ``await self.join(room)``."""
+        """The methods of this class for ``def`` handlers and hooks: ``self.sync.join(room)`` joins a room."""
         return SyncMethods(self._connection.node.loop, self)
 
     @property
     def channel_layer(self) -> Any:
-        """The channel layer, as Channels gives it, or None."""
+        """The channel layer of the namespace, as returned by Channels. None if it isn't configured."""
         return get_channel_layer(self._layer_alias())
 
     @property
     def channel_name(self) -> str:
-        """The connection's own channel. Raises AttributeError where the class has no ``@on_layer`` method."""
+        """
+        The name of the connection's own channel in the channel layer.
+
+        Raises:
+            AttributeError: The class has no ``@on_layer`` method, so the connection has no channel of its own.
+        """
         channel = self._connection.channel
         if channel is None:
             raise AttributeError(
-                f"{type(self).__name__} has no channel of its own: its node has one for all connections. Publish to "
-                "Connection(self.id), or declare a method with @on_layer to get one"
+                f"{type(self).__name__} has no channel of its own: its node has one channel for all connections. "
+                "Publish to Connection(self.id), or declare a method with @on_layer to get one"
             )
         return channel.name
 
@@ -389,70 +493,94 @@ class TypedEventConsumer(AsyncConsumer):
 
     def send(self, event: Event) -> Coroutine[Any, Any, None]:
         """
-        Send an event to this client alone; waits for room in the outbox. Does nothing when it is closed.
+        Send an event to this client only.
+
+        Waits while the outbox is more than half full. Does nothing if the connection is closed.
+
+        Args:
+            event: An instance of one of ``out_events``, or of a reply that a handler declares.
 
         Raises:
-            UndeclaredEvent, UnsendableEvent, TypeError: the event is wrong.
+            UndeclaredEvent: The class doesn't declare that it sends this event.
+            UnsendableEvent: The event can't be encoded, or is larger than 1 MiB.
+            TypeError: The argument isn't an event.
+            WrongContext: No event loop is running in this thread; use ``self.sync.send()``.
         """
         self._require_loop("send")
         return self._connection.send(event)
 
     def publish_to_room(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
-        """Publish to everybody in a room of this namespace. See wsrt.publish_to_room()."""
+        """
+        Publish an event to every connection in a room of this namespace, including this one if it is in the room.
+
+        It is published at once, even in a transaction. The connection needn't be in the room. Returns when the channel
+        layer has accepted the publication. For the exceptions, see wsrt.apublish_to_room().
+        """
         return self._publish(Room(room), event, "publish_to_room")
 
     def publish_to_others(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
-        """Publish to everybody in a room but this connection."""
+        """Publish an event to every connection in a room except this one. See publish_to_room()."""
         return self._publish(Room(room) - Connection(self.id), event, "publish_to_others")
 
     def publish_to_user(self, user: object, event: Event) -> Coroutine[Any, Any, Publication | None]:
-        """Publish to all connections of a user in this namespace."""
+        """Publish an event to all connections of a user in this namespace. See publish_to_room()."""
         return self._publish(User(user), event, "publish_to_user")
 
     def publish_to_audience(self, audience: Audience, event: Event) -> Coroutine[Any, Any, Publication | None]:
-        """Publish to an address or expression, in this namespace."""
+        """Publish an event to an address, or an expression of addresses, in this namespace. See publish_to_room()."""
         return self._publish(audience, event, "publish_to_audience")
 
     def broadcast(self, event: Event) -> Coroutine[Any, Any, Publication | None]:
-        """Publish to every connection of this namespace."""
+        """Publish an event to every connection of this namespace. See publish_to_room()."""
         return self._publish(Everyone(), event, "broadcast")
 
     # Rooms and users.
 
     def join(self, room: str) -> Coroutine[Any, Any, None]:
         """
-        Join a room, if ``authorize_room`` allows; when this returns, nothing published to it is missed.
+        Join a room, if ``authorize_room`` allows it.
 
-        In a room that it is in already it shows what ``member()`` returns now.
+        When this returns, the connection receives everything that is published to the room from now on. In a room that
+        the connection is already in, it only calls ``member`` again to update presence. Does nothing if the connection
+        is closed.
+
+        Args:
+            room: The name of the room.
 
         Raises:
-            PermissionDenied: ``authorize_room`` refused.
-            TooManyRooms: the connection is in ``max_rooms`` rooms.
-            BackplaneUnavailable: the channel layer did not take it.
-            TypeError, ValueError: it is no name of a room.
+            PermissionDenied: ``authorize_room`` refused, or the connection was removed from the room in the meantime.
+            TooManyRooms: The connection is already in ``max_rooms`` rooms, or is joining them.
+            BackplaneUnavailable: The channel layer didn't confirm that the node joined the group of the room.
+            InvalidRoom: The text can't be the name of a room.
+            TypeError: The name isn't a string.
         """
         self._require_loop("join")
         return self._connection.groups.join(Room(room).name)
 
     def leave(self, room: str) -> Coroutine[Any, Any, None]:
-        """Leave a room; does nothing if the connection is not in it."""
+        """Leave a room. Does nothing if the connection isn't in it."""
         self._require_loop("leave")
         return self._leave(room)
 
     def set_user_id(self, user: object) -> Coroutine[Any, Any, None]:
         """
-        Belong to a user from now on, in place of the one before.
+        Make the connection belong to a user, in place of the user that it belongs to now.
 
-        Called by ``authorize``, it takes the place of ``identity``, which isn't asked.
+        Queued frames that were published to exactly the previous user are dropped. If ``authorize`` calls this,
+        ``identity`` isn't called.
+
+        Args:
+            user: An int, str, UUID or model instance.
 
         Raises:
-            TypeError, ValueError: there can't be such a user; see wsrt.addresses.user_key().
+            TypeError, ValueError: The argument can't be a user; see wsrt.addresses.user_key().
+            BackplaneUnavailable: The channel layer didn't confirm that the node joined the group of the user.
         """
         self._require_loop("set_user_id")
         return self._connection.groups.bind(user_key(user))
 
     def clear_user_id(self) -> Coroutine[Any, Any, None]:
-        """Belong to nobody from now on."""
+        """Make the connection belong to no user. See set_user_id()."""
         self._require_loop("clear_user_id")
         return self._connection.groups.bind(None)
 
@@ -460,20 +588,29 @@ class TypedEventConsumer(AsyncConsumer):
 
     def close(self, code: int = close_codes.NORMAL.code, reason: str = "") -> Coroutine[Any, Any, None]:
         """
-        Close the connection, after what was sent before; the first close wins.
+        Close the connection after sending what is queued. If it is called more than once, the first call wins.
+
+        Frames that have been received but not handled are dropped. Returns without waiting for the client; see
+        wait_for_close().
 
         Args:
-            code: 1000, or an application's own: 4500-4749 (clients come back) or 4750-4999 (they stay away).
-            reason: cut at 123 bytes.
+            code: 1000, or one of the application's own codes: 4500-4749, after which clients reconnect, or 4750-4999,
+                after which they don't.
+            reason: The text of the close frame, cut off at 123 bytes.
 
         Raises:
-            ValueError: the code cannot be sent.
+            ValueError: The code can't be sent.
         """
         self._require_loop("close")
         return self._close(Close(code, reason, close_codes.reconnect_for(code)))
 
     def wait_for_close(self) -> Coroutine[Any, Any, Closed]:
-        """Wait until the connection is over, and return how it ended. Any number of tasks may wait."""
+        """
+        Wait until the connection has ended. Any number of tasks may wait.
+
+        Returns:
+            The close code, its reason, and whether the client, the server or the network ended the connection.
+        """
         self._require_loop("wait_for_close", "on_disconnect(self, closed)")
         return self._wait_for_close()
 
@@ -497,16 +634,18 @@ class TypedEventConsumer(AsyncConsumer):
         return cls.channel_layer_alias or conf.channel_layer_alias
 
     def _require_loop(self, method: str, instead: str = "") -> None:
-        """A coroutine that no loop runs would be dropped in silence."""
+        """Raise WrongContext where no event loop runs: the coroutine would be dropped without being run."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             instead = instead or f"self.sync.{method}(...)"
-            raise WrongContext(f"no event loop runs here, so self.{method}() would do nothing: use {instead}") from None
+            raise WrongContext(
+                f"no event loop is running in this thread, so self.{method}() would do nothing: use {instead}"
+            ) from None
 
 
 def _check_limit(cls: type[TypedEventConsumer], name: str, value: object) -> None:
-    """Check an attribute that stands for a setting, as ``manage.py check`` does. Raises DeclarationError."""
+    """Raise DeclarationError if an attribute is a limit and its value isn't valid for the setting of the same name."""
     if not isinstance(vars(TypedEventConsumer).get(name), _FromSettings):
         return
     problem = validation_error(name.upper(), value)
@@ -515,10 +654,11 @@ def _check_limit(cls: type[TypedEventConsumer], name: str, value: object) -> Non
 
 
 def _check_layer(cls: type[TypedEventConsumer]) -> None:
+    """Raise DeclarationError if another consumer of the namespace names another channel layer."""
     space = namespaces.get(cls.namespace)
     for other in space.consumers if space is not None else ():
         theirs = getattr(other, "channel_layer_alias", None)
-        # One that names none is told by the system checks: settings may not be there when a class is made.
+        # A class without an alias is left to the system checks: the settings may not be ready when it is created.
         if theirs is None or cls.channel_layer_alias is None:
             continue
         if theirs != cls.channel_layer_alias and other.__qualname__ != cls.__qualname__:

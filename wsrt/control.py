@@ -1,4 +1,9 @@
-"""Control: what the server does to connections, wherever in the cluster they are."""
+"""
+The functions that act on connections anywhere in the cluster: close them, move them between rooms, check permissions.
+
+A command that takes something away acts on arrival, even while a handler is running. When the call returns, the
+connections of this process have carried it out, and the channel layer has accepted it for the other processes.
+"""
 
 from __future__ import annotations
 
@@ -35,21 +40,31 @@ def disconnect(
     using: str | None = None,
 ) -> None:
     """
-    Close the connections of an audience, after what they were already sent.
+    Close the connections of an audience, after sending what is already queued for them.
+
+        disconnect(to.User(7), code=4750, reason="Banned")
 
     Args:
-        namespace: whose rooms and users are meant; None for every namespace.
-        tenant: the tenant, None for the connections without one, or ``ALL_TENANTS``. Not given: what
-            ``WSRT["TENANT"]`` returns, where consumers of the namespace have tenants.
-        code: 4410, or an application's own: 4500-4749 (clients come back) or 4750-4999 (they stay away).
+        to: An address from wsrt.addresses, or an expression of addresses.
+        namespace: The namespace of the rooms and users in the address. None for every namespace.
+        tenant: The tenant of the connections, None for the connections without a tenant, or ``ALL_TENANTS``. If it
+            isn't given and a consumer of the namespace defines ``tenant``, the tenant is the result of
+            ``WSRT["TENANT"]``.
+        code: The close code: 4410, another code of the table of close codes, or one of the application's own:
+            4500-4749, after which clients reconnect, or 4750-4999, after which they don't.
+        reason: The text of the close frame, cut off at 123 bytes.
+        on_commit: Whether to wait for the commit if a transaction is open.
+        using: The alias of the database whose transaction counts. None for the default database.
 
     Raises:
-        ValueError: the code cannot be sent.
-        TenantRequired: nothing says which tenant is meant.
-        BackplaneUnavailable, WrongContext: as publish_to_room().
+        ValueError: The code can't be sent, or no consumer of the namespace has tenants.
+        TypeError: ``to`` isn't an address.
+        UnknownNamespace: No consumer of this process has the namespace.
+        TenantRequired: The namespace has tenants, and the call doesn't say which one is meant.
+        BackplaneUnavailable: The channel layer didn't accept the command.
+        WrongContext: An event loop is running in this thread; await adisconnect() instead.
     """
-    require_no_loop("adisconnect")
-    _send(_disconnect(to, namespace, tenant, code, reason), on_commit, using)
+    _send("disconnect", to, namespace, tenant, _closing(code, reason), on_commit, using)
 
 
 async def adisconnect(
@@ -60,8 +75,8 @@ async def adisconnect(
     code: int = DISCONNECTED.code,
     reason: str = DISCONNECTED.reason,
 ) -> None:
-    """Close the connections of an audience, at once. See disconnect()."""
-    await _asend(_disconnect(to, namespace, tenant, code, reason))
+    """Close the connections of an audience, at once, even inside a transaction. See disconnect()."""
+    await _asend("disconnect", to, namespace, tenant, _closing(code, reason))
 
 
 def add_to_room(
@@ -74,17 +89,24 @@ def add_to_room(
     using: str | None = None,
 ) -> None:
     """
-    Let the connections of an audience join a room.
+    Make the connections of an audience join a room.
 
-    Each asks its ``authorize_room`` as for any join; what is refused is logged and counted.
+    The command waits for its turn among the handlers of each connection, which then calls ``authorize_room`` as for any
+    join. A refusal is logged and counted.
+
+    Args:
+        to: An address from wsrt.addresses, or an expression of addresses.
+        room: The name of the room.
+        namespace: The namespace of the room and of the connections.
+
+    The other arguments and the exceptions are those of disconnect().
     """
-    require_no_loop("aadd_to_room")
-    _send(_room("add_to_room", to, room, namespace, tenant), on_commit, using)
+    _send("add_to_room", to, namespace, tenant, {"room": Room(room).name}, on_commit, using)
 
 
 async def aadd_to_room(to: Audience, room: str, *, namespace: str, tenant: Tenants = NOT_GIVEN) -> None:
-    """Let the connections of an audience join a room, at once. See add_to_room()."""
-    await _asend(_room("add_to_room", to, room, namespace, tenant))
+    """Make the connections of an audience join a room, at once, even inside a transaction. See add_to_room()."""
+    await _asend("add_to_room", to, namespace, tenant, {"room": Room(room).name})
 
 
 def remove_from_room(
@@ -96,14 +118,19 @@ def remove_from_room(
     on_commit: bool = True,
     using: str | None = None,
 ) -> None:
-    """Take the connections of an audience out of a room."""
-    require_no_loop("aremove_from_room")
-    _send(_room("remove_from_room", to, room, namespace, tenant), on_commit, using)
+    """
+    Remove the connections of an audience from a room.
+
+    The removal takes effect on arrival: queued frames that were published to exactly this room are dropped, and a join
+    of the room that is under way raises PermissionDenied. The hook ``on_removed`` is called afterwards, in its turn
+    among the handlers. The arguments and the exceptions are those of add_to_room().
+    """
+    _send("remove_from_room", to, namespace, tenant, {"room": Room(room).name}, on_commit, using)
 
 
 async def aremove_from_room(to: Audience, room: str, *, namespace: str, tenant: Tenants = NOT_GIVEN) -> None:
-    """Take the connections of an audience out of a room, at once."""
-    await _asend(_room("remove_from_room", to, room, namespace, tenant))
+    """Remove the connections of an audience from a room, at once, even inside a transaction. See remove_from_room()."""
+    await _asend("remove_from_room", to, namespace, tenant, {"room": Room(room).name})
 
 
 def permissions_changed(
@@ -115,43 +142,58 @@ def permissions_changed(
     using: str | None = None,
 ) -> None:
     """
-    Ask again what a user may do: every connection of theirs reloads the user, and leaves the rooms that
-    ``authorize_room`` refuses now; it is closed 4403 where ``authorize`` refuses.
+    Make every connection of a user check its permissions again.
+
+    Each connection calls ``reload_user``, ``authorize``, and ``authorize_room`` for each of its rooms. It leaves the
+    rooms that are refused. It is closed with 4403 if ``authorize`` refuses, and with 4401 if the user is gone or
+    inactive. Publications for it are withheld until the hooks have answered.
+
+    Args:
+        user: The user, as an int, str, UUID or saved model instance.
+
+    The other arguments and the exceptions are those of disconnect().
     """
-    require_no_loop("apermissions_changed")
-    _send(_command("permissions_changed", User(user), namespace, tenant, {}), on_commit, using)
+    _send("permissions_changed", User(user), namespace, tenant, {}, on_commit, using)
 
 
 async def apermissions_changed(user: object, *, namespace: str | None = None, tenant: Tenants = NOT_GIVEN) -> None:
-    """Ask again what a user may do, at once. See permissions_changed()."""
-    await _asend(_command("permissions_changed", User(user), namespace, tenant, {}))
+    """Make every connection of a user check its permissions again, at once. See permissions_changed()."""
+    await _asend("permissions_changed", User(user), namespace, tenant, {})
 
 
-def _disconnect(to: Audience, namespace: str | None, tenant: Tenants, code: int, reason: str) -> list[Outgoing]:
-    Close(code, reason)  # raises for a code that cannot be sent
-    return _command("disconnect", to, namespace, tenant, {"code": code, "reason": reason})
+def _closing(code: int, reason: str) -> dict[str, Any]:
+    """Return the arguments of a disconnect command. Raises ValueError for a code that can't be sent."""
+    Close(code, reason)
+    return {"code": code, "reason": reason}
 
 
-def _room(name: str, to: Audience, room: str, namespace: str, tenant: Tenants) -> list[Outgoing]:
-    return _command(name, to, namespace, tenant, {"room": Room(room).name})
-
-
-def _command(
-    name: str, to: Audience, namespace: str | None, tenant: Tenants, arguments: dict[str, Any]
-) -> list[Outgoing]:
-    if not isinstance(to, Audience):
-        raise TypeError(f"an address is needed, such as wsrt.addresses.User(...), not {type(to).__name__}")
-    its_tenant = controlled_tenants(tenant, namespace)
-    command = CommandMessage(namespace, its_tenant, to, name, arguments, secrets.token_hex(8))
-    # A node that is on two layers gets it twice, and drops the copy by its id.
-    return [Outgoing(command, frozenset([CONTROL_GROUP]), alias, None) for alias in sorted(layer_aliases(namespace))]
-
-
-def _send(commands: list[Outgoing], on_commit: bool, using: str | None) -> None:
-    for command in commands:
+def _send(
+    name: str,
+    to: Audience,
+    namespace: str | None,
+    tenant: Tenants,
+    arguments: dict[str, Any],
+    on_commit: bool,
+    using: str | None,
+) -> None:
+    require_no_loop(f"a{name}")
+    for command in _commands(name, to, namespace, tenant, arguments):
         send_on_commit(command, on_commit, using)
 
 
-async def _asend(commands: list[Outgoing]) -> None:
-    for command in commands:
+async def _asend(name: str, to: Audience, namespace: str | None, tenant: Tenants, arguments: dict[str, Any]) -> None:
+    for command in _commands(name, to, namespace, tenant, arguments):
         await send(command)
+
+
+def _commands(
+    name: str, to: Audience, namespace: str | None, tenant: Tenants, arguments: dict[str, Any]
+) -> list[Outgoing]:
+    """Return the command once for each channel layer of the namespace."""
+    if not isinstance(to, Audience):
+        raise TypeError(f"to must be an address, such as wsrt.addresses.User(...), not {type(to).__name__}")
+    command = CommandMessage(
+        namespace, controlled_tenants(tenant, namespace), to, name, arguments, secrets.token_hex(8)
+    )
+    # A node that uses two layers receives the command twice and drops the copy by its id.
+    return [Outgoing(command, frozenset([CONTROL_GROUP]), alias, None) for alias in sorted(layer_aliases(namespace))]

@@ -1,8 +1,9 @@
 """
-Publishing, from wherever code runs: consumers, views, Celery tasks, signal receivers, shells.
+The functions that publish events, for consumers, views, Celery tasks, signal receivers and shells.
 
-An event is checked and encoded at the call, so a mistake is the publisher's and disturbs no subscriber. Synchronous
-functions wait for the commit of a transaction; their async twins (with an ``a``) send at once.
+An event is validated and encoded at the call. A mistake therefore raises in the publisher and never affects a
+subscriber. The synchronous functions send after the commit of a transaction; their async twins, whose names begin with
+``a``, send at once.
 """
 
 from __future__ import annotations
@@ -36,24 +37,37 @@ def publish_to_room(
     using: str | None = None,
 ) -> Publication | None:
     """
-    Publish an event to everybody in a room.
+    Publish an event to every connection in a room.
 
-    Inside a transaction of the database ``using`` it is sent after the commit, and never on a rollback; a failure is
-    then logged, counted and signalled, not raised. Outside, or with ``on_commit=False``, it is sent at once: when this
-    returns, the layer has accepted it.
+        publish_to_room("lobby", MessageSent(text="hi"), namespace="chat")
+
+    Inside a transaction the event is sent after the commit, and never on a rollback. A failure is then logged, counted
+    and reported by the signal ``publication_failed`` instead of raised. Outside a transaction, or with
+    ``on_commit=False``, the event is sent at once: when this returns, the channel layer has accepted it. The call
+    doesn't wait for clients.
 
     Args:
-        tenant: whose room it is, where the consumers of the namespace have tenants; None for the connections without
-            one. Not given: what ``WSRT["TENANT"]`` returns.
+        room: The name of the room.
+        event: The event, which a consumer of the namespace must declare.
+        namespace: The namespace of the room.
+        tenant: The tenant that the room belongs to, or None for the connections without a tenant. If it isn't given
+            and a consumer of the namespace defines ``tenant``, the tenant is the result of ``WSRT["TENANT"]``.
+        on_commit: Whether to wait for the commit if a transaction is open.
+        using: The alias of the database whose transaction counts. None for the default database.
 
     Returns:
-        The position in the room's history where one is kept and the event was sent at once, else None.
+        The position in the room's history if the event is kept in history and was sent at once, else None.
 
     Raises:
-        UnknownNamespace, TenantRequired, UndeclaredEvent, UnsendableEvent, TypeError, ValueError: the call is wrong;
-            nothing was sent.
-        BackplaneUnavailable: the layer did not accept it.
-        WrongContext: an event loop runs in this thread; await apublish_to_room().
+        UnknownNamespace: No consumer of this process has the namespace.
+        TenantRequired: The namespace has tenants, and the call doesn't say which one is meant.
+        UndeclaredEvent: No consumer of the namespace declares that it sends the event.
+        UnsendableEvent: The event can't be encoded, or is larger than 1 MiB.
+        InvalidRoom: The text can't be the name of a room.
+        TypeError, ValueError: Another argument isn't valid.
+        BackplaneUnavailable: The channel layer didn't accept the event. It may still have arrived, if only the layer's
+            answer was lost. After any other exception nothing was sent.
+        WrongContext: An event loop is running in this thread; await apublish_to_room() instead.
     """
     return _publish(Room(room), event, namespace, tenant, on_commit, using, "apublish_to_room")
 
@@ -67,7 +81,17 @@ def publish_to_user(
     on_commit: bool = True,
     using: str | None = None,
 ) -> Publication | None:
-    """Publish an event to all connections of a user: an int, str, UUID or model instance. See publish_to_room()."""
+    """
+    Publish an event to all connections of a user.
+
+    Args:
+        user: The user, as an int, str, UUID or saved model instance.
+
+    The other arguments and the exceptions are those of publish_to_room().
+
+    Raises:
+        TypeError: The argument can't be a user, such as None or an anonymous user.
+    """
     return _publish(User(user), event, namespace, tenant, on_commit, using, "apublish_to_user")
 
 
@@ -80,7 +104,16 @@ def publish_to_audience(
     on_commit: bool = True,
     using: str | None = None,
 ) -> Publication | None:
-    """Publish an event to an address or an expression of addresses. See publish_to_room()."""
+    """
+    Publish an event to every connection of an audience. A connection that is addressed twice receives it once.
+
+        publish_to_audience(to.Room("lobby") - to.User(7), event)
+
+    Args:
+        audience: An address from wsrt.addresses, or an expression of addresses.
+
+    The other arguments and the exceptions are those of publish_to_room().
+    """
     return _publish(audience, event, namespace, tenant, on_commit, using, "apublish_to_audience")
 
 
@@ -92,33 +125,37 @@ def broadcast(
     on_commit: bool = True,
     using: str | None = None,
 ) -> Publication | None:
-    """Publish an event to every connection of a namespace. See publish_to_room()."""
+    """Publish an event to every connection of a namespace. Arguments and exceptions are those of publish_to_room()."""
     return _publish(Everyone(), event, namespace, tenant, on_commit, using, "abroadcast")
 
 
 async def apublish_to_room(
     room: str, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
 ) -> Publication | None:
-    """Publish to a room, at once whatever transaction is open. See publish_to_room()."""
+    """
+    Publish an event to every connection in a room, at once, even inside a transaction.
+
+    Arguments and exceptions are those of publish_to_room(), without WrongContext.
+    """
     return await send(_prepare(Room(room), event, namespace, tenant))
 
 
 async def apublish_to_user(
     user: object, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
 ) -> Publication | None:
-    """Publish to a user, at once. See publish_to_user()."""
+    """Publish an event to all connections of a user, at once. See publish_to_user() and apublish_to_room()."""
     return await send(_prepare(User(user), event, namespace, tenant))
 
 
 async def apublish_to_audience(
     audience: Audience, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
 ) -> Publication | None:
-    """Publish to an audience, at once. See publish_to_audience()."""
+    """Publish an event to an audience, at once. See publish_to_audience() and apublish_to_room()."""
     return await send(_prepare(audience, event, namespace, tenant))
 
 
 async def abroadcast(event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN) -> Publication | None:
-    """Publish to everyone, at once. See broadcast()."""
+    """Publish an event to every connection of a namespace, at once. See broadcast() and apublish_to_room()."""
     return await send(_prepare(Everyone(), event, namespace, tenant))
 
 

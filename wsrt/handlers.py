@@ -1,8 +1,8 @@
 """
-Handlers: which method of a consumer takes which event.
+The decorators that mark the handlers of a consumer, and the tables of handlers that each class gets.
 
-``@on`` marks a method; the table of a class is filled once, when the class is made, over its whole MRO. What cannot
-work is an error there, with the fix.
+``@on`` marks a method. The table is built once, when the class is created, from all classes in its MRO. A handler that
+can't work raises DeclarationError there, with a message that names the fix.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["Handler", "on", "on_layer"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 MARK = "__wsrt_handles__"
-"""Attribute of a marked function: the event classes it was given, or () to read its annotation."""
+"""The attribute of a marked function that holds the event classes given to ``@on``, or () to read the annotation."""
 
 LAYER_MARK = "__wsrt_layer_type__"
-"""Attribute of a marked function: the type of layer message it takes."""
+"""The attribute of a marked function that holds its type of layer message."""
 
 CHANNELS_METHODS = {
     "connect": "on_connect",
@@ -36,7 +36,7 @@ CHANNELS_METHODS = {
     "websocket_receive": "a handler marked with @on",
     "websocket_disconnect": "on_disconnect(self, closed)",
 }
-"""Methods of Channels' own consumers, which wsrt would never call, and what to write."""
+"""The methods of Channels' own consumers, which wsrt never calls, and what to write instead."""
 
 
 @overload
@@ -55,18 +55,24 @@ def on(target: Any, /, *more: Any) -> Any:
         @on(SendMessage)
         async def send_message(self, event): ...
 
-    The event is read off the annotation of the parameter (of a union, each member is handled), or given. What is
-    returned answers a request; its annotation declares the reply. A ``def`` runs in a bounded pool of threads.
+    The handler takes the event in the annotation of its parameter, each member if it is a union, or the events given
+    to the decorator. The returned event answers a request. The return annotation declares the reply. A ``def`` runs in
+    a bounded pool of threads.
+
+    Args:
+        target: The method, or the first event class.
+        more: Further event classes.
 
     Raises:
-        DeclarationError: it is used on something else; when the class is made, where the handler cannot work.
+        DeclarationError: It doesn't mark a method, or an argument isn't an event class. When the consumer class is
+            created: the handler can't work.
     """
     if isinstance(target, type):
         events = (target, *more)
         for event in events:
             if not _is_event(event):
                 raise DeclarationError(
-                    _abstract(event) or f"@on takes event classes, or stands alone above a method, not {event!r}"
+                    _abstract(event) or f"@on takes event classes, or marks a method without parentheses, not {event!r}"
                 )
 
         def mark(function: F) -> F:
@@ -75,22 +81,30 @@ def on(target: Any, /, *more: Any) -> Any:
 
         return mark
     if not inspect.isfunction(target) or more:
-        raise DeclarationError(f"@on stands above a method, or takes event classes: @on(SendMessage); not {target!r}")
+        raise DeclarationError(f"@on marks a method, or takes event classes: @on(SendMessage); not {target!r}")
     setattr(target, MARK, ())
     return target
 
 
 def on_layer(message_type: str) -> Callable[[F], F]:
     """
-    Mark a method as the receiver of layer messages of one type, for code that sends through the layer by hand.
+    Mark a method as the handler of one type of layer message, for code that sends through the channel layer itself.
 
         @on_layer("chat.message")
         async def chat_message(self, message: dict) -> None: ...
 
-    A class with one has a ``channel_name`` before ``authorize``. Types are looked up in a table, never as a method.
+    A class with such a method has a ``channel_name`` before ``authorize`` is called. The type of a message is looked up
+    among the marked methods only, never as a method name.
+
+    Args:
+        message_type: The value of ``"type"`` in the messages.
+
+    Raises:
+        DeclarationError: The type isn't a non-empty string. When the consumer class is created: two methods have the
+            same type, or one hides a name of TypedEventConsumer.
     """
     if not isinstance(message_type, str) or not message_type:
-        raise DeclarationError('@on_layer takes the type of a layer message: @on_layer("chat.message")')
+        raise DeclarationError('@on_layer takes the type of a layer message, such as @on_layer("chat.message")')
 
     def mark(function: F) -> F:
         setattr(function, LAYER_MARK, message_type)
@@ -105,11 +119,11 @@ class Handler:
     One handler of a consumer class.
 
     Attributes:
-        name: of the method.
-        function: the method, unbound.
-        events: the classes that it takes.
-        replies: the classes that its return annotation declares.
-        may_return_none: whether a request may be answered with ``wsrt.ok`` instead.
+        name: The name of the method.
+        function: The unbound method.
+        events: The event classes that it handles.
+        replies: The event classes in its return annotation.
+        may_return_none: Whether it may return None, which answers a request with ``wsrt.ok``.
     """
 
     name: str
@@ -121,27 +135,28 @@ class Handler:
 
 def event_handlers(cls: type, base: type, local_names: Mapping[str, Any]) -> dict[type[Event], Handler]:
     """
-    Return the handlers of a class by event.
+    Return the handlers of a class by event class.
 
     Args:
+        cls: The consumer class.
         base: TypedEventConsumer, whose names a handler must not hide.
-        local_names: what annotations may mean besides the globals of the handler's module.
+        local_names: The names that annotations may use in addition to the globals of the handler's module.
 
     Raises:
-        DeclarationError: see on().
+        DeclarationError: A handler can't work, see on().
     """
     table: dict[type[Event], Handler] = {}
     for name, function, given in _marked(cls, MARK):
         where = f"{cls.__name__}.{name}"
         _check_name(where, name, base)
         if not inspect.isfunction(function) or inspect.isasyncgenfunction(function):
-            raise DeclarationError(f"{where}: a handler is a method, def or async def, that takes one event")
+            raise DeclarationError(f"{where}: a handler must be a method, def or async def, that takes one event")
         handler = _handler(where, name, function, given, local_names, cls.__module__)
         for event in handler.events:
             other = table.get(event)
             if other is not None:
                 raise DeclarationError(
-                    f"{where}: {event.__name__} is handled by {other.name} already; an event has one handler"
+                    f"{where}: {event.__name__} is already handled by {other.name}; an event has one handler"
                 )
             table[event] = handler
     return table
@@ -152,41 +167,41 @@ def layer_handlers(cls: type, base: type) -> dict[str, Callable[..., Any]]:
     Return the methods marked with ``@on_layer`` by message type.
 
     Raises:
-        DeclarationError: two are of one type, or one hides a name of ``base``.
+        DeclarationError: Two methods have the same type, or one hides a name of ``base``.
     """
     table: dict[str, Callable[..., Any]] = {}
     for name, function, message_type in _marked(cls, LAYER_MARK):
         _check_name(f"{cls.__name__}.{name}", name, base)
         if message_type in table:
             raise DeclarationError(
-                f"{cls.__name__}.{name}: layer messages of type {message_type!r} go to "
-                f"{table[message_type].__name__} already"
+                f"{cls.__name__}.{name}: layer messages of type {message_type!r} are already handled by "
+                f"{table[message_type].__name__}"
             )
         table[message_type] = function
     return table
 
 
 def check_channels_methods(cls: type) -> None:
-    """Raise DeclarationError for a method that Channels would call and wsrt would not."""
+    """Raise DeclarationError for a method that Channels calls and wsrt doesn't."""
     for name, instead in CHANNELS_METHODS.items():
         if getattr(cls, name, None) is not None:
             raise DeclarationError(f"{cls.__name__}.{name} would never be called: write {instead} instead")
 
 
 def _marked(cls: type, mark: str) -> list[tuple[str, Any, Any]]:
-    """Return (name, function, mark) for each name that is marked somewhere in the MRO; an override replaces."""
+    """Return (name, function, mark) for each name that is marked anywhere in the MRO. An override replaces a method."""
     marks: dict[str, Any] = {}
     for parent in reversed(cls.__mro__):
         for name, value in vars(parent).items():
             if hasattr(value, mark):
                 marks[name] = getattr(value, mark)
-    # Set to None in a subclass, a handler is gone.
+    # A subclass removes a handler by setting its name to None.
     found = [(name, inspect.getattr_static(cls, name), value) for name, value in marks.items()]
     return [entry for entry in found if entry[1] is not None]
 
 
 def _check_name(where: str, name: str, base: type) -> None:
-    # Annotations too: attributes that only instances have, such as scope.
+    # Attributes that only instances have, such as scope, are found in the annotations.
     if hasattr(base, name) or name in vars(base).get("__annotations__", {}):
         raise DeclarationError(f"{where}: a handler must not hide {base.__name__}.{name}; rename it")
 
@@ -215,7 +230,7 @@ def _handler(
             f"{where}: "
             + (
                 abstract
-                or f"no event type; annotate it, def {name}(self, event: SomeEvent), or give it, @on(SomeEvent)"
+                or f"no event type; annotate it, def {name}(self, event: SomeEvent), or pass it, @on(SomeEvent)"
             )
         )
     returned = hints.get("return")
@@ -224,17 +239,17 @@ def _handler(
 
 
 def _hints(where: str, function: Callable[..., Any], local_names: Mapping[str, Any], module: str) -> dict[str, Any]:
-    # Names of the place where the class is made mean nothing in a mixin of another module.
+    # The names local to the class statement aren't visible to a mixin from another module.
     local = dict(local_names) if function.__module__ == module else {}
     try:
         return typing.get_type_hints(function, localns=local)
     except NameError as error:
         raise DeclarationError(
-            f"{where}: the annotation {error.name!r} means nothing at run time; import it outside of "
+            f"{where}: the annotation {error.name!r} can't be resolved at run time; import it outside of "
             "`if TYPE_CHECKING:`, and define it before the consumer"
         ) from error
     except (AttributeError, TypeError, SyntaxError) as error:
-        raise DeclarationError(f"{where}: an annotation cannot be read: {error}") from error
+        raise DeclarationError(f"{where}: an annotation can't be read: {error}") from error
 
 
 def _replies(where: str, annotation: Any) -> tuple[type[Event], ...]:
@@ -244,7 +259,7 @@ def _replies(where: str, annotation: Any) -> tuple[type[Event], ...]:
     replies = tuple(member for member in members if _is_event(member))
     wrong = [member for member in members if member is not type(None) and not _is_event(member)]
     if wrong:
-        raise DeclarationError(f"{where}: a handler returns an event or None, not {wrong[0]!r}")
+        raise DeclarationError(f"{where}: a handler must return an event or None, not {wrong[0]!r}")
     return replies
 
 
@@ -260,7 +275,7 @@ def _members(annotation: Any) -> list[Any]:
 
 
 def _abstract(value: Any) -> str | None:
-    """Return what is wrong with an event class that has no wire name; None for anything else."""
+    """Return an error message for an event class without a wire name, None for anything else."""
     if isinstance(value, type) and issubclass(value, Event) and value is not Event and value.__event__ is None:
         return f"{value.__name__} has no wire name: {naming(value)}"
     return None

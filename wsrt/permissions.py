@@ -1,7 +1,7 @@
 """
-Realtime, as Django's admin and permissions know it: a model that is none, and what may be done with it.
+The permissions of wsrt, and the class that stands in for a model in Django's admin.
 
-There is no table and no migration. The content type and the permissions are rows that ``migrate`` adds, as it does for
+There is no table and no migration. ``migrate`` adds the rows of the content type and the permissions, as it does for
 models.
 """
 
@@ -27,11 +27,11 @@ PERMISSIONS = {
     DISCONNECT: "Can disconnect clients",
     ANNOUNCE: "Can send announcements to clients",
 }
-"""Every permission, and what it is called where permissions are assigned."""
+"""The name of each permission, as shown where permissions are assigned."""
 
 
 class _NoObjects:
-    """The manager of what has no objects."""
+    """A manager without objects."""
 
     def using(self, alias: str | None) -> _NoObjects:
         return self
@@ -42,9 +42,9 @@ class _NoObjects:
 
 class Realtime:
     """
-    What is connected, in the place of a model: register it with ``site.register([Realtime], RealtimeAdmin)``.
+    The connections of the cluster, in place of a model: ``site.register([Realtime], RealtimeAdmin)``.
 
-    A model without a table would make ``dumpdata`` fail, and one with a table would need a migration.
+    A real model would not do: without a table it makes ``dumpdata`` fail, and with a table it needs a migration.
     """
 
     _meta: ClassVar[Options[Any]]
@@ -58,30 +58,30 @@ def _options() -> Options[Any]:
     options.verbose_name, options.verbose_name_plural = _("realtime"), _("connections")
     options.managed = False
     options.default_permissions = ()
-    made: Options[Any] = options
-    return made
+    typed: Options[Any] = options
+    return typed
 
 
 Realtime._meta = _options()
 
 
 def add_permissions(*, using: str = DEFAULT_DB_ALIAS, apps: Apps = installed_apps, **kwargs: Any) -> None:
-    """Add the content type and the permissions that are missing; a receiver of ``post_migrate``."""
+    """Create the content type and the permissions that don't exist yet. A receiver of ``post_migrate``."""
     try:
         content_types: Any = apps.get_model("contenttypes", "ContentType")
         permissions: Any = apps.get_model("auth", "Permission")
     except LookupError:
-        return  # migrated back to before they were there
+        return  # a migration backwards has removed the models
     if not router.allow_migrate_model(using, permissions):
         return
-    content_type, _is_new = content_types._default_manager.using(using).get_or_create(
+    content_type, _created = content_types._default_manager.using(using).get_or_create(
         app_label=APP, model=Realtime._meta.model_name
     )
     rows = permissions._default_manager.using(using)
-    known = set(rows.filter(content_type=content_type).values_list("codename", flat=True))
+    existing = set(rows.filter(content_type=content_type).values_list("codename", flat=True))
     codenames = {permission.partition(".")[2]: name for permission, name in PERMISSIONS.items()}
     rows.bulk_create(
         permissions(content_type=content_type, codename=codename, name=name)
         for codename, name in codenames.items()
-        if codename not in known
+        if codename not in existing
     )

@@ -1077,7 +1077,7 @@ async def test_unknown_attribute() -> None:
 @pytest.mark.parametrize("name", ["namespace", "out_events", "channel_layer_alias", "catalog"])
 async def test_attribute_of_the_class(name: str) -> None:
     """What the class statement settles cannot be given to as_asgi()."""
-    with pytest.raises(TypeError, match=f"{name}.*belongs to the class: subclass it"):
+    with pytest.raises(TypeError, match=f"{name}.*is fixed for the class: set it in a subclass"):
         Base.as_asgi(**{name: "other"})
 
 

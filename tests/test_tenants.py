@@ -521,7 +521,7 @@ async def test_tenant_that_cannot_be(answer: Any, close: Close) -> None:
 
 def test_namespace_with_the_separator() -> None:
     """No namespace is spelled as a namespace with a tenant."""
-    with pytest.raises(DeclarationError, match="doesn't contain '@'"):
+    with pytest.raises(DeclarationError, match="must not contain '@'"):
         type("Odd", (TypedEventConsumer,), {"namespace": "desk@red"})
 
 

@@ -487,7 +487,7 @@ async def test_hook_that_fails() -> None:
 
 def test_declaration() -> None:
     """What stands in ``presence`` is checked when the class is made."""
-    with pytest.raises(DeclarationError, match="presence is True, False or a Pydantic model"):
+    with pytest.raises(DeclarationError, match="presence must be True, False or the Pydantic model"):
         type("Wrong", (TypedEventConsumer,), {"presence": "yes", "__module__": __name__})
 
 

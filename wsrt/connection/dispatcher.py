@@ -1,4 +1,4 @@
-"""The dispatcher does what a connection has to do, one thing at a time, in a task that exists only while there is work."""
+"""The dispatcher, which runs the work of one connection in order, in a task that exists only while there is work."""
 
 from __future__ import annotations
 

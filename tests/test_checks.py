@@ -22,7 +22,7 @@ from wsrt.checks import (
     check_settings,
 )
 from wsrt.conf import DEFAULTS, SHAPES, WITHOUT_EFFECT
-from wsrt.protocol.catalog import namespaces
+from wsrt.protocol.namespaces import namespaces
 
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 GOOD_HOST = {"address": "redis://127.0.0.1:6379", "socket_timeout": None, "max_connections": 1000}

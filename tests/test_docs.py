@@ -43,7 +43,7 @@ from wsrt.presence import backends
 from wsrt.presence.base import PresenceStore
 from wsrt.presence.cache import CachePresence
 from wsrt.presence.redis import RedisPresence
-from wsrt.protocol.catalog import namespaces
+from wsrt.protocol.namespaces import namespaces
 from wsrt.servers.daphne import DaphneTransport
 from wsrt.servers.granian import GranianTransport
 from wsrt.servers.hypercorn import HypercornTransport

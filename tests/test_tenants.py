@@ -43,7 +43,7 @@ from wsrt import addresses as to
 from wsrt.addresses import group_name
 from wsrt.close_codes import Close
 from wsrt.cluster.messages import FORM, CommandMessage, read
-from wsrt.protocol.catalog import namespaces
+from wsrt.protocol.namespaces import namespaces
 from wsrt.realms import MAX_TENANT_BYTES, NOT_GIVEN, realm_of, split_realm
 from wsrt.testing import Client, capture_publications, connect
 

@@ -20,8 +20,8 @@ from .consumers import TypedEventConsumer
 from .presence.backends import make_store
 from .presence.base import PresenceStore
 from .presence.cache import CachePresence
-from .protocol.catalog import namespaces
 from .protocol.events import meta
+from .protocol.namespaces import namespaces
 from .servers import missing_features
 
 Check = Callable[..., list[CheckMessage]]

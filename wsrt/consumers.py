@@ -26,8 +26,9 @@ from .connection.sync import SyncMethods
 from .connection.users import is_signed_in, reload
 from .exceptions import DeclarationError, WrongContext
 from .handlers import Handler, check_channels_methods, event_handlers, layer_handlers
-from .protocol.catalog import Catalog, namespaces
+from .protocol.catalog import Catalog
 from .protocol.events import Event, meta
+from .protocol.namespaces import namespaces
 from .realms import SEPARATOR, split_realm
 from .types import Limits, OnViolation, Publication, Receive, Scope, Send
 

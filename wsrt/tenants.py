@@ -6,7 +6,7 @@ from django.utils.module_loading import import_string
 
 from .conf import conf
 from .exceptions import TenantRequired
-from .protocol.catalog import namespaces
+from .protocol.namespaces import namespaces
 from .realms import AllTenants, NotGiven, Tenant, Tenants, check_tenant
 
 

@@ -20,7 +20,7 @@ from tests.chat.consumers import ChatConsumer
 from tests.schema.consumers import EveryTypeConsumer
 from wsrt import TypedEventConsumer, close_codes
 from wsrt.permissions import ANNOUNCE, VIEW
-from wsrt.protocol.catalog import Namespaces
+from wsrt.protocol.namespaces import Namespaces
 from wsrt.schema import description
 from wsrt.schema.asyncapi import message_key
 

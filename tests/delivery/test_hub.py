@@ -15,7 +15,7 @@ from wsrt import addresses as to
 from wsrt.addresses import AnyOf, Audience, Expression
 from wsrt.delivery.hub import REMEMBERED, Hub
 from wsrt.delivery.subscriber import Subscriber
-from wsrt.protocol.envelope import Frame
+from wsrt.protocol.frame import Frame
 
 
 class Box:

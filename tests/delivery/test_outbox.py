@@ -23,7 +23,7 @@ from wsrt.delivery.subscriber import Subscriber
 from wsrt.delivery.timer_wheel import TimerWheel
 from wsrt.delivery.transport import Writer
 from wsrt.metrics import counters
-from wsrt.protocol.envelope import Frame
+from wsrt.protocol.frame import Frame
 
 
 class Transport:

@@ -19,7 +19,7 @@ from wsrt import close_codes
 from wsrt.delivery.outbox import Outbox
 from wsrt.delivery.timer_wheel import TimerWheel
 from wsrt.delivery.transport import Writer
-from wsrt.protocol.envelope import Frame
+from wsrt.protocol.frame import Frame
 
 MANY = 1_000
 """A limit that no sequence reaches."""

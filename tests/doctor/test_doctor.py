@@ -27,7 +27,7 @@ from wsrt.doctor.installed import application, bad_versions, examine, numbers, s
 from wsrt.presence.base import EVERYONE, Join, Leave, NodeFacts, NodeRecord, StoreUnavailable
 from wsrt.presence.memory import MemoryPresence
 from wsrt.presence.redis import RedisPresence
-from wsrt.protocol.catalog import namespaces
+from wsrt.protocol.namespaces import namespaces
 
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"

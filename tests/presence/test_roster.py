@@ -17,7 +17,7 @@ from wsrt.presence import roster
 from wsrt.presence.base import Change, Count, MemberRecord, Snapshot, StoreUnavailable
 from wsrt.presence.roster import Arrival, Roster, Watcher
 from wsrt.presence.timespan import TimeSpan
-from wsrt.protocol.envelope import Frame
+from wsrt.protocol.frame import Frame
 
 
 class Store:

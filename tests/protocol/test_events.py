@@ -12,8 +12,9 @@ import pytest
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from wsrt import DeclarationError, Event, RootEvent, UnsendableEvent
-from wsrt.protocol.envelope import MAX_FRAME_BYTES, Frame, encode
+from wsrt.protocol.envelope import MAX_FRAME_BYTES, encode
 from wsrt.protocol.events import meta
+from wsrt.protocol.frame import Frame
 
 
 class Point(Event, name="point", overflow="latest", key=("x", "y")):

@@ -17,7 +17,8 @@ from wsrt import Event, RootEvent, close_codes
 from wsrt.close_codes import Close
 from wsrt.conf import DEFAULTS
 from wsrt.protocol.catalog import Catalog, Received
-from wsrt.protocol.envelope import Frame, peek
+from wsrt.protocol.envelope import peek
+from wsrt.protocol.frame import Frame
 from wsrt.protocol.session import RawFrame, Session, State
 from wsrt.types import Limits
 

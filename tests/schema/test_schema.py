@@ -24,8 +24,8 @@ from tests.clients.generate.consumers import MailConsumer, NewsConsumer, OddCons
 from tests.schema.consumers import Box, Cat, Colour, Everything, EveryTypeConsumer, Level, Tree
 from wsrt import TypedEventConsumer, close_codes
 from wsrt.asgi import with_runtime
-from wsrt.protocol.catalog import Namespaces
 from wsrt.protocol.envelope import encode
+from wsrt.protocol.namespaces import Namespaces
 from wsrt.schema import description
 from wsrt.schema.asyncapi import asyncapi, json_schema
 from wsrt.schema.description import describe

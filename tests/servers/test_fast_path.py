@@ -13,7 +13,7 @@ from tests.servers.conftest import WITH_RUNTIME, marks_of
 from tests.support.client import dial, receive, request
 from tests.support.processes import Server
 from tests.support.raw import TEXT, connect
-from wsrt.protocol.envelope import Frame
+from wsrt.protocol.frame import Frame
 from wsrt.servers.uvicorn import framed, preparation_for
 
 pytestmark = pytest.mark.servers

@@ -18,9 +18,9 @@ from pydantic_core import from_json
 from ..addresses import Audience, Room
 from ..cluster.sending import prepare
 from ..exceptions import WsrtError
-from ..protocol.catalog import namespaces
 from ..protocol.errors import field_errors
 from ..protocol.events import Event, meta
+from ..protocol.namespaces import namespaces
 from ..realms import split_realm
 
 MAX_DEPTH = 6

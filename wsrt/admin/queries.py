@@ -20,8 +20,8 @@ from .. import presence
 from ..addresses import RESERVED, Room, User, UserKey
 from ..presence.access import open_store, run
 from ..presence.base import EVERYONE, Count
-from ..protocol.catalog import namespaces
 from ..protocol.events import Event
+from ..protocol.namespaces import namespaces
 from ..realms import check_tenant, realm_of, split_realm
 
 SHOWN = 100

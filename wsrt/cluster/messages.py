@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..addresses import Audience, Room, from_message
-from ..protocol.envelope import Encoded, Frame
+from ..protocol.envelope import Encoded
+from ..protocol.frame import Frame
 from ..realms import ALL_TENANTS, AllTenants, includes
 
 __all__ = ["CommandMessage", "PresenceMessage", "PublishMessage", "UnknownMessage", "read"]

@@ -24,9 +24,9 @@ from ..conf import conf
 from ..delivery.mailbox import Taken
 from ..exceptions import BackplaneUnavailable, WrongContext
 from ..metrics import counters, quoted
-from ..protocol.catalog import namespaces
 from ..protocol.envelope import encode
 from ..protocol.events import Event, meta
+from ..protocol.namespaces import namespaces
 from ..realms import AllTenants, realm_of, split_realm
 from ..signals import publication_failed
 from ..types import Publication

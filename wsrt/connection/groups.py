@@ -11,7 +11,8 @@ from ..addresses import Room, User, UserKey, group_name, user_key
 from ..cluster.node import Node
 from ..delivery.subscriber import Subscriber
 from ..exceptions import TooManyRooms
-from ..protocol.envelope import Frame, reserved
+from ..protocol.envelope import reserved
+from ..protocol.frame import Frame
 from .hooks import Hooks, call
 from .presence import ConnectionPresence
 

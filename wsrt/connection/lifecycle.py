@@ -31,8 +31,9 @@ from ..metrics import counters
 from ..presence.tracker import tracker_of_loop
 from ..protocol import envelope
 from ..protocol.catalog import Received
-from ..protocol.envelope import Frame, ref_of
+from ..protocol.envelope import ref_of
 from ..protocol.events import Event
+from ..protocol.frame import Frame
 from ..protocol.session import SUBPROTOCOL, RawFrame, Session
 from ..realms import check_tenant, realm_of
 from ..types import Limits, Message, Receive, Ref, Scope, Send

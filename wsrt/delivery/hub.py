@@ -9,7 +9,7 @@ from typing import Any
 
 from ..addresses import AnyOf, Audience, Everyone, Expression, Room, User, UserKey
 from ..addresses import Connection as ConnectionAddress
-from ..protocol.envelope import Frame
+from ..protocol.frame import Frame
 from .outbox import Outbox
 from .subscriber import Subscriber
 from .withheld import Withheld

@@ -23,7 +23,7 @@ from typing import Any
 from ..addresses import Audience
 from ..close_codes import Close
 from ..metrics import counters
-from ..protocol.envelope import Frame
+from ..protocol.frame import Frame
 from ..types import Limits, Send
 from .eager import Remainder, is_plain
 from .tasks import start_task

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..protocol.envelope import Frame
+from ..protocol.frame import Frame
 from ..types import Receive, Send
 
 

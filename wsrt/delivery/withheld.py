@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..addresses import Audience
-from ..protocol.envelope import Frame
+from ..protocol.frame import Frame
 from .outbox import Outbox
 
 

@@ -15,7 +15,7 @@ from channels.layers import get_channel_layer
 from ..cluster.layers import Layer, drop_layer, is_local, layer_of_loop
 from ..cluster.pubsub import is_pubsub
 from ..conf import conf
-from ..protocol.catalog import namespaces
+from ..protocol.namespaces import namespaces
 from .finding import Finding, ok, warning
 
 TRIPS = 5

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from pydantic_core import from_json
 
 from ..addresses import RESERVED, Room, UserKey, user_key
-from ..protocol.catalog import namespaces as known_namespaces
+from ..protocol.namespaces import namespaces as known_namespaces
 from ..realms import NOT_GIVEN, Tenant, includes, realm_of, split_realm
 from ..tenants import tenant_of_call
 from .access import open_store, run

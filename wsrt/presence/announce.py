@@ -13,7 +13,7 @@ from ..cluster.node import nodes
 from ..cluster.sending import Outgoing, layer_alias, send
 from ..exceptions import BackplaneUnavailable
 from ..metrics import counters
-from ..protocol.catalog import namespaces
+from ..protocol.namespaces import namespaces
 from ..realms import split_realm
 from .base import EVERYONE, Change, PresenceStore
 

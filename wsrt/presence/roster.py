@@ -17,7 +17,8 @@ from typing import Any, Literal
 from ..delivery.subscriber import Subscriber
 from ..delivery.tasks import start_task
 from ..metrics import counters
-from ..protocol.envelope import Frame, reserved
+from ..protocol.envelope import reserved
+from ..protocol.frame import Frame
 from .base import Change, MemberRecord, PresenceStore, Snapshot, StoreUnavailable
 from .shown import is_told, shown_as
 from .timespan import TimeSpan

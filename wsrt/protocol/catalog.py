@@ -1,5 +1,5 @@
 """
-Catalogs: which events a consumer receives and sends; namespaces: which consumers share rooms and users.
+The events that a consumer receives and sends, and the decoding of frames to events.
 
 Decoding is one pass: the text goes through a single Pydantic validator that tells the events apart by name, and out
 come the name, the model and the ref.
@@ -8,11 +8,9 @@ come the name, the model and the ref.
 from __future__ import annotations
 
 import functools
-import gc
 import hashlib
 import json
 import math
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +26,6 @@ from ..exceptions import (
     TooManyValues,
     UndeclaredEvent,
     UnknownEvent,
-    UnknownNamespace,
 )
 from ..types import Ref
 from .bounds import BoundedValidator, TooMuchWork, has_too_many_values
@@ -38,7 +35,7 @@ from .events import Event, RootEvent, is_finite, meta, require_instance
 from .numbers import may_be_infinite
 from .schema import Schema, as_plain, without_words
 
-__all__ = ["Catalog", "Namespace", "Received", "namespaces"]
+__all__ = ["Catalog", "Received", "undeclared_message"]
 
 MAX_VALUES = 10_000
 """JSON values of one frame, where no limit is given."""
@@ -143,7 +140,7 @@ class Catalog:
         """
         require_instance(event)
         if self.sends.get(meta(event).name) is not type(event):
-            raise UndeclaredEvent(_undeclared(event, "this consumer", self.sends))
+            raise UndeclaredEvent(undeclared_message(event, "this consumer", self.sends))
 
     @functools.cached_property
     def _validator(self) -> BoundedValidator:
@@ -207,105 +204,6 @@ class Catalog:
         return InvalidData(ref, (UNEXPLAINED,) if error is None else field_errors(error, model, data))
 
 
-class Namespace:
-    """
-    One contract: the consumers that share rooms and users, and the events that may be published to them.
-
-    Consumers are held weakly: a class that a test made and dropped takes its events along.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._catalogs: weakref.WeakKeyDictionary[type, Catalog] = weakref.WeakKeyDictionary()
-
-    @property
-    def consumers(self) -> list[type]:
-        """The consumer classes of this namespace."""
-        return list(self._catalogs)
-
-    @property
-    def events(self) -> dict[str, type[Event]]:
-        """What may be published, by name: the union of what its consumers send."""
-        events: dict[str, type[Event]] = {}
-        for catalog in list(self._catalogs.values()):
-            events.update(catalog.sends)
-        return events
-
-    def add(self, consumer: type, catalog: Catalog) -> None:
-        """
-        Add a consumer class.
-
-        Raises:
-            DeclarationError: it knows another model under a name that is taken.
-        """
-        clash = self._clash(catalog, consumer)
-        if clash is not None:
-            # Classes live in reference cycles: what nobody holds any more is no contradiction.
-            gc.collect()
-            clash = self._clash(catalog, consumer)
-        if clash is not None:
-            name, mine, theirs, other = clash
-            raise DeclarationError(
-                f"{consumer.__name__}: namespace {self.name!r} knows the event {name!r} as "
-                f"{theirs.__module__}.{theirs.__qualname__} (see {other.__name__}), not as "
-                f"{mine.__module__}.{mine.__qualname__}; rename one, or give the consumer another namespace"
-            )
-        self._catalogs[consumer] = catalog
-
-    def check(self, event: Event) -> None:
-        """
-        Check that the event may be published here.
-
-        Raises:
-            UndeclaredEvent: no consumer of the namespace declares it.
-            TypeError: it is no event.
-        """
-        require_instance(event)
-        declared = meta(event).name
-        for catalog in self._catalogs.values():
-            if catalog.sends.get(declared) is type(event):
-                return
-        raise UndeclaredEvent(_undeclared(event, f"namespace {self.name!r}", self.events))
-
-    def _clash(self, catalog: Catalog, consumer: type) -> tuple[str, type[Event], type[Event], type] | None:
-        for other, theirs in list(self._catalogs.items()):
-            if _same_definition(other, consumer):
-                continue
-            known = [*theirs.sends.items(), *theirs.receives.items()]
-            for name, model in (*catalog.sends.items(), *catalog.receives.items()):
-                for other_name, found in known:
-                    if name == other_name and found is not model and not _same_definition(found, model):
-                        return name, model, found, other
-        return None
-
-
-class Namespaces(dict[str, Namespace]):
-    """The namespaces that this process knows, by name."""
-
-    def of(self, name: str) -> Namespace:
-        """
-        Return a namespace.
-
-        Raises:
-            UnknownNamespace: no consumer has it; the text names those that there are.
-        """
-        namespace = self.get(name)
-        if namespace is None or not namespace.consumers:
-            known = ", ".join(sorted(repr(key) for key, value in self.items() if value.consumers)) or "none"
-            raise UnknownNamespace(
-                f"no consumer has the namespace {name!r}; known are: {known}. Consumers are found in the modules of "
-                'WSRT["CONSUMERS"] (by default consumers.py of every installed app)'
-            )
-        return namespace
-
-    def add(self, name: str, consumer: type, catalog: Catalog) -> None:
-        """Add a consumer class to its namespace, which is made if need be. Raises as Namespace.add."""
-        self.setdefault(name, Namespace(name)).add(consumer, catalog)
-
-
-namespaces = Namespaces()
-
-
 def by_name(events: Iterable[type[Event]]) -> dict[str, type[Event]]:
     """
     Return events by wire name.
@@ -324,7 +222,7 @@ def by_name(events: Iterable[type[Event]]) -> dict[str, type[Event]]:
     return found
 
 
-def _undeclared(event: Event, where: str, known: Mapping[str, type[Event]]) -> str:
+def undeclared_message(event: Event, where: str, known: Mapping[str, type[Event]]) -> str:
     names = ", ".join(sorted(known)) or "none"
     namesake = known.get(meta(event).name)
     if namesake is not None:
@@ -336,11 +234,6 @@ def _undeclared(event: Event, where: str, known: Mapping[str, type[Event]]) -> s
         f"{where} does not declare {type(event).__qualname__} ({meta(event).name!r}); declared are: {names}. "
         "Add it to out_events"
     )
-
-
-def _same_definition(one: type, other: type) -> bool:
-    """Whether a class was made again by the same statement: a module reloaded, a function called twice."""
-    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def _schema(model: type[BaseModel], mode: JsonSchemaMode) -> Any:

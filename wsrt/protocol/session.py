@@ -12,7 +12,8 @@ from ..exceptions import InvalidData, InvalidFrame, ProtocolError, TooManyValues
 from ..types import Limits, Ref
 from .bounds import has_too_many_values
 from .catalog import Catalog, Received
-from .envelope import Frame, as_text, error, peek, reserved
+from .envelope import as_text, error, peek, reserved
+from .frame import Frame
 from .heartbeat import Beat, Heartbeat
 from .rate import TokenBucket, parse_byte_rate, parse_rate
 

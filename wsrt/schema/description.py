@@ -19,8 +19,8 @@ from pydantic.json_schema import models_json_schema
 from .. import close_codes
 from ..close_codes import Close
 from ..consumers import TypedEventConsumer
-from ..protocol.catalog import namespaces
 from ..protocol.events import Event, meta
+from ..protocol.namespaces import namespaces
 from ..protocol.schema import Schema, as_plain
 from .routes import client_name, routes
 

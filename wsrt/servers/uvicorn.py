@@ -14,7 +14,7 @@ from typing import Any
 from ..connection.drain import abort_drain, drain
 from ..delivery.tasks import start_task
 from ..delivery.transport import Transport, Writer
-from ..protocol.envelope import Frame
+from ..protocol.frame import Frame
 from ..types import Send
 from .features import Features, has
 

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...addresses import Audience, Room, User, UserKey
 from ...admin.announcing import InvalidAnnouncement, events_of, read_event, skeleton
-from ...protocol.catalog import namespaces
+from ...protocol.namespaces import namespaces
 from ...publish import publish_to_audience
 from ..cluster import given_tenant, require_reachable, told
 

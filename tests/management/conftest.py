@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from wsrt.cluster.per_loop import PerLoop
 from wsrt.presence import backends, memory
 
 Run = Callable[..., Awaitable[str]]
@@ -19,7 +20,7 @@ Run = Callable[..., Awaitable[str]]
 def own_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is there whom other tests left behind."""
     monkeypatch.setattr(memory, "_world", memory._World())
-    monkeypatch.setattr(backends, "_stores", {})
+    monkeypatch.setattr(backends, "_stores", PerLoop(backends._LoopStores))
 
 
 @pytest.fixture

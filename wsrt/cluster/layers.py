@@ -17,7 +17,7 @@ from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_la
 from django.utils.module_loading import import_string
 
 from ..exceptions import BackplaneUnavailable
-from .forks import after_fork_in_child
+from .per_loop import PerLoop
 from .pubsub import PubSubLayer, driven, is_pubsub
 
 LAYER_SECONDS = 5.0
@@ -35,9 +35,9 @@ class Layer(Protocol):
     async def group_send(self, group: str, message: dict[str, Any]) -> None: ...
 
 
-# By loop (its id, with the loop itself to see whether it is the same one) and alias: our instance, and the one of
-# Channels that it stands for, to see whether the settings changed.
-_layers: dict[int, tuple[asyncio.AbstractEventLoop, dict[str, tuple[Layer, Layer]]]] = {}
+# By alias: our instance, and the one of Channels that it was made from. When Channels has another one, the settings
+# have changed.
+_layers: PerLoop[dict[str, tuple[Layer, Layer]]] = PerLoop(dict)
 
 
 # Held here: a loop does not keep its tasks alive.
@@ -52,17 +52,12 @@ def is_local(alias: str) -> bool:
 
 def layer_of_loop(alias: str) -> Layer:
     """Return this loop's own instance of a layer that is not local; made at first use."""
-    loop = asyncio.get_running_loop()
-    known = _layers.get(id(loop))
-    if known is None or known[0] is not loop:
-        for key in [key for key, (other, _) in _layers.items() if other.is_closed()]:
-            del _layers[key]
-        known = _layers[id(loop)] = (loop, {})
+    instances = _layers.get()
     shared: Any = get_channel_layer(alias)
-    own, stands_for = known[1].get(alias, (None, None))
-    if own is None or stands_for is not shared:
+    own, source = instances.get(alias, (None, None))
+    if own is None or source is not shared:
         own = _make(alias, shared)
-        known[1][alias] = own, shared
+        instances[alias] = own, shared
     return own
 
 
@@ -79,11 +74,11 @@ async def drop_layer(alias: str, layer: Layer | None) -> None:
 
 def forget_layer(alias: str, layer: Layer) -> bool:
     """Have the next layer_of_loop() make a new instance; return whether this one is ours to close."""
-    _, layers = _layers.get(id(asyncio.get_running_loop()), (None, {}))
-    own, shared = layers.get(alias, (None, None))
+    instances = _layers.get()
+    own, shared = instances.get(alias, (None, None))
     if own is not layer or own is shared:
         return False
-    del layers[alias]
+    del instances[alias]
     return True
 
 
@@ -155,6 +150,3 @@ def _make(alias: str, shared: Layer) -> Layer:
     if config is None or type(shared) is not import_string(config["BACKEND"]):
         return shared  # put there by hand (channel_layers.set): the only one there is
     return driven(channel_layers.make_backend(alias))  # type: ignore[no-any-return]
-
-
-after_fork_in_child(_layers.clear)

@@ -17,8 +17,8 @@ from ..delivery.turns import Turns
 from ..metrics import counters
 from . import messages
 from .backplane import Backplane
-from .forks import after_fork_in_child
 from .layers import is_local
+from .per_loop import PerLoop
 
 Item = messages.PublishMessage | messages.CommandMessage | messages.PresenceMessage
 
@@ -142,20 +142,14 @@ class Node:
         return task
 
 
-_nodes: dict[int, Node] = {}
+_nodes = PerLoop(lambda: Node(asyncio.get_running_loop()))
 
 _is_server = False
 
 
 def current_node() -> Node:
     """Return the node of the running loop; made at first use."""
-    loop = asyncio.get_running_loop()
-    node = _nodes.get(id(loop))
-    if node is None or node.loop is not loop:
-        for key in [key for key, other in _nodes.items() if other.loop.is_closed()]:
-            del _nodes[key]
-        node = _nodes[id(loop)] = Node(loop)
-    return node
+    return _nodes.get()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -167,7 +161,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 def nodes() -> list[Node]:
     """Return the nodes of this process, of whatever thread."""
-    return [node for node in list(_nodes.values()) if not node.loop.is_closed()]
+    return _nodes.all()
 
 
 def note_server() -> None:
@@ -179,6 +173,3 @@ def note_server() -> None:
 def is_server() -> bool:
     """Return whether this process has routes to consumers."""
     return _is_server
-
-
-after_fork_in_child(_nodes.clear)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from django.utils.module_loading import import_string
 
-from ..cluster.forks import after_fork_in_child
+from ..cluster.per_loop import PerLoop
 from ..conf import conf
 from ..metrics import counters
 from .base import PresenceStore
@@ -30,8 +29,7 @@ class _LoopStores:
     before they close it: until then one of them is suspended. Elsewhere close_stores() does it.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+    def __init__(self) -> None:
         self.settings: str | None = None
         self.store: PresenceStore | None = None
         self._made: list[PresenceStore] = []
@@ -63,8 +61,7 @@ class _LoopStores:
             await self.close()
 
 
-# By loop: its id, and the loop itself to see whether it is the same one.
-_stores: dict[int, _LoopStores] = {}
+_stores = PerLoop(_LoopStores)
 
 
 def store_of_loop() -> PresenceStore | None:
@@ -73,19 +70,13 @@ def store_of_loop() -> PresenceStore | None:
 
     None where it cannot be made: the checks say why, and nothing is tracked.
     """
-    loop = asyncio.get_running_loop()
-    known = _stores.get(id(loop))
-    if known is None or known.loop is not loop:
-        for key in [key for key, other in _stores.items() if other.loop.is_closed()]:
-            del _stores[key]
-        known = _stores[id(loop)] = _LoopStores(loop)
-    return known.use(conf.presence)
+    return _stores.get().use(conf.presence)
 
 
 async def close_stores() -> None:
     """Give up what the running loop's stores hold: connections and threads. They may be used again."""
-    known = _stores.get(id(asyncio.get_running_loop()))
-    if known is not None and known.loop is asyncio.get_running_loop():
+    known = _stores.find()
+    if known is not None:
         await known.close()
 
 
@@ -136,6 +127,3 @@ def _make_or_tell(settings: dict[str, Any]) -> PresenceStore | None:
     except Exception as error:
         counters.count("presence_stores_missing", "WSRT['PRESENCE'] cannot be used, nobody is tracked: %s", error)
         return None
-
-
-after_fork_in_child(_stores.clear)

@@ -12,11 +12,11 @@ import asyncio
 import contextvars
 import itertools
 import logging
-import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from ..addresses import CONTROL_GROUP, node_group
+from ..delivery.jitter import jittered
 from ..delivery.tasks import start_task
 from ..exceptions import BackplaneUnavailable
 from ..metrics import counters
@@ -203,7 +203,7 @@ class Backplane:
                 await self._memberships.join_all(line)
             except BackplaneUnavailable as error:
                 counters.count("backplane_errors", "%s", error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads nodes
+                await asyncio.sleep(jittered(pause))
                 pause = min(2 * pause, RETRY_SECONDS)
             else:
                 if session is line.session:
@@ -242,7 +242,7 @@ class Backplane:
                 counters.count("backplane_errors", "the channel layer %r failed: %r", self.alias, error)
                 # Redis may have come back empty: nothing counts as joined until it has said so again.
                 line.session = object()
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads nodes
+                await asyncio.sleep(jittered(pause))
                 pause = min(2 * pause, RETRY_SECONDS)
                 self._rejoin_soon(line)
                 continue
@@ -339,7 +339,7 @@ class Backplane:
                 misses = 0
             if not misses:
                 until_refresh = max(0.1, refresh_at - loop.time())
-                await asyncio.sleep(min(PROBE_SECONDS * random.uniform(0.9, 1), until_refresh))  # noqa: S311 - spreads nodes
+                await asyncio.sleep(min(jittered(PROBE_SECONDS, 0.9), until_refresh))
             self._has_answered = await self._probe()
             misses = 0 if self._has_answered else misses + 1
             line = self._line
@@ -366,7 +366,7 @@ class Backplane:
                 break
             except Exception as error:
                 counters.count("backplane_errors", "%s", error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads nodes
+                await asyncio.sleep(jittered(pause))
                 pause = min(2 * pause, RETRY_SECONDS)
         self._use(line)
         logger.warning("the channel layer %r is back: joining %d groups", self.alias, len(self.groups))

@@ -10,6 +10,7 @@ import threading
 
 from ..cluster.node import Node, current_node, nodes
 from ..conf import conf
+from ..delivery.jitter import jittered
 from ..presence.backends import close_stores
 from ..presence.base import StoreUnavailable
 from ..presence.tracker import known_tracker
@@ -108,7 +109,7 @@ async def _drain_connections(node: Node, seconds: float, deadline: float) -> Non
     batch = max(BATCH, math.ceil(len(handlers) * BATCH_SECONDS * 3 / seconds))
     for start in range(0, len(handlers), batch):
         for handler in handlers[start : start + batch]:
-            handler.drain(random.uniform(0, window))  # noqa: S311 - spreads clients
+            handler.drain(jittered(window, 0))
         await asyncio.sleep(BATCH_SECONDS)
     await _until_gone(node, deadline - seconds * (1 - HANDLERS_SHARE))
     for handler in list(node.handlers):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import random
 import time
 import types
 from collections.abc import Iterable
@@ -23,6 +22,7 @@ from .. import close_codes
 from ..close_codes import Close, Closed
 from ..cluster.node import Node
 from ..delivery.inbox import Inbox
+from ..delivery.jitter import jittered
 from ..delivery.outbox import Outbox
 from ..delivery.subscriber import Subscriber
 from ..delivery.transport import Transport, Writer
@@ -112,7 +112,7 @@ class ConnectionHandler:
             extended=self.subprotocol == SUBPROTOCOL,
             can_ping=self.transport.can_ping,
             now=node.wheel.time(),
-            jitter=random.random(),  # noqa: S311 - spreads pings
+            jitter=jittered(1, 0),
         )
         self.outbox = Outbox(
             send,

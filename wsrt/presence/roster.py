@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
+from ..delivery.jitter import jittered
 from ..delivery.subscriber import Subscriber
 from ..delivery.tasks import start_task
 from ..metrics import counters
@@ -284,7 +284,7 @@ class Roster:
     def _load_soon(self) -> None:
         if self._gap is None and not self._is_closed:
             # Spread, so that nodes that were told at once do not read at once.
-            self._gap = self._loop.call_later(random.uniform(0.05, 0.25), self._load_now)  # noqa: S311
+            self._gap = self._loop.call_later(jittered(0.25, 0.2), self._load_now)
 
     def _load_now(self) -> None:
         self._gap = None
@@ -296,7 +296,7 @@ class Roster:
         except StoreUnavailable as error:
             counters.count("presence_unavailable", "who is in a room could not be loaded: %s", error)
             self._loading = None
-            self._gap = self._gap or self._loop.call_later(RETRY_SECONDS * random.uniform(0.5, 1), self._load_now)  # noqa: S311
+            self._gap = self._gap or self._loop.call_later(jittered(RETRY_SECONDS), self._load_now)
             return
         self._loading = None
         self._take_snapshot(snapshot)

@@ -15,7 +15,6 @@ import functools
 import itertools
 import logging
 import os
-import random
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -24,6 +23,7 @@ from typing import Any
 from ..cluster.forks import after_fork_in_child
 from ..cluster.messages import PresenceMessage
 from ..cluster.node import Node, current_node
+from ..delivery.jitter import jittered
 from ..delivery.tasks import start_task
 from ..metrics import counters
 from .announce import messages_of, tell
@@ -141,7 +141,7 @@ class Tracker:
             self._leave_all(number)
         else:
             # Jittered, so that a crowd that was lost at once is not written at once.
-            grace = self._grace * random.uniform(1.0, 1.2)  # noqa: S311
+            grace = jittered(self._grace, 1, 1.2)
             self._lingering[number] = self._node.loop.call_later(grace, self._leave_all, number)
 
     async def settle(self) -> None:
@@ -289,7 +289,7 @@ class Tracker:
                     await self._wake.wait()
                 continue
             self._is_down = True
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
+            await asyncio.sleep(jittered(pause))
             pause = min(2 * pause, RETRY_SECONDS)
 
     async def _flush(self) -> None:
@@ -375,20 +375,20 @@ class Tracker:
                 self._heed(beat)
                 if beat.next_expiry is not None and beat.next_expiry < pause:
                     # Just after the lease of one that was silent for long: the first who looks takes it out.
-                    pause = max(0.1, beat.next_expiry) + random.uniform(0, 0.5)  # noqa: S311
+                    pause = max(0.1, beat.next_expiry) + jittered(0.5, 0)
                 await self._compare()
             except LeaseLost:
                 self._heed(Beat(is_alive=False))
             except StoreUnavailable as error:
                 counters.count("presence_unavailable", "the lease of this node could not be renewed: %s", error)
                 has_failed = True
-                pause = min(pause, RETRY_SECONDS * random.uniform(0.5, 1))  # noqa: S311
+                pause = min(pause, jittered(RETRY_SECONDS))
             except Exception:
                 counters.count("presence_failed")
                 logger.exception("the lease of this node could not be renewed")
 
     def _pause(self) -> float:
-        return self.store.lease / BEATS * random.uniform(0.8, 1)  # noqa: S311 - spreads nodes
+        return jittered(self.store.lease / BEATS, 0.8)
 
     def _heed(self, beat: Beat) -> None:
         if not beat.is_alive:

@@ -12,7 +12,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from django.core.cache.backends.db import BaseDatabaseCache
 from django.db import close_old_connections
 
 from ...cluster.greenlets import thread_pool
+from ...delivery.jitter import jittered
 from ..base import BadCursor, StoreUnavailable
 
 T = TypeVar("T")
@@ -197,7 +197,7 @@ class Access:
             missing = {key: text for key, text in missing.items() if found.get(key) != text}
             if not missing:
                 break
-            time.sleep(random.uniform(0, 0.05))  # noqa: S311 - writers who met meet no more
+            time.sleep(jittered(0.05, 0))  # writers that collided shouldn't collide again
             self._cache.set_many(missing, seconds)
         return list(missing)
 

@@ -32,8 +32,8 @@ from ..signals import publication_failed
 from ..types import Publication
 from . import background_loop
 from .layers import LAYER_SECONDS, ask, drop_layer_soon, is_local, layer_of_loop
-from .messages import CommandMessage, PresenceMessage, PublishMessage
-from .node import Node, nodes
+from .messages import CommandMessage, PublishMessage
+from .node import Item, Node, nodes
 
 ACT_SECONDS = 5.0
 """How long a command waits for the loops of other threads of this process."""
@@ -51,7 +51,7 @@ class Outgoing:
 
     def __init__(
         self,
-        item: PublishMessage | CommandMessage | PresenceMessage,
+        item: Item,
         groups: frozenset[str],
         alias: str,
         event: Event | None,
@@ -96,21 +96,28 @@ def prepare(audience: Audience, event: Event, namespace: str, tenant: str | None
 
 
 def layer_alias(namespace: str) -> str:
-    """Return the channel layer of a namespace: what its consumers say, else the setting."""
-    for consumer in namespaces.of(namespace).consumers:
-        alias = getattr(consumer, "channel_layer_alias", None)
-        if isinstance(alias, str):
-            return alias
-    return conf.channel_layer_alias
+    """
+    Return the alias of a namespace's channel layer: the one that a consumer names, else that of the setting.
+
+    Raises:
+        UnknownNamespace: No consumer has the namespace.
+    """
+    named = (getattr(consumer, "channel_layer_alias", None) for consumer in namespaces.of(namespace).consumers)
+    return next((alias for alias in named if isinstance(alias, str)), conf.channel_layer_alias)
 
 
 def layer_aliases(namespace: str | None) -> set[str]:
-    """Return the channel layers of a namespace, or of all that there are. Raises UnknownNamespace."""
+    """
+    Return the aliases of the channel layers of a namespace, or of all namespaces for None.
+
+    Raises:
+        UnknownNamespace: No consumer has the namespace.
+    """
     if namespace is not None:
         return {layer_alias(namespace)}
     consumers = [consumer for name in namespaces for consumer in namespaces[name].consumers]
-    aliases = {getattr(consumer, "channel_layer_alias", None) for consumer in consumers}
-    return {alias or conf.channel_layer_alias for alias in aliases} or {conf.channel_layer_alias}
+    named = {getattr(consumer, "channel_layer_alias", None) for consumer in consumers}
+    return {alias or conf.channel_layer_alias for alias in named} or {conf.channel_layer_alias}
 
 
 async def send(outgoing: Outgoing) -> Publication | None:
@@ -121,7 +128,7 @@ async def send(outgoing: Outgoing) -> Publication | None:
         BackplaneUnavailable: the layer did not accept it.
     """
     stays = _stays_here(outgoing)
-    waits_for = send_locally(outgoing) if stays else _act_here(outgoing)
+    waits_for = _send_here(outgoing, stays=stays)
     if waits_for:
         await asyncio.wait([asyncio.wrap_future(taken) for taken in waits_for], timeout=ACT_SECONDS)
         _require_taken(outgoing, waits_for)
@@ -155,7 +162,7 @@ def send_from_sync(outgoing: Outgoing, seconds: float | None = None) -> None:
         seconds: how long the layer may take for each group; None for LAYER_SECONDS.
     """
     stays = _stays_here(outgoing)
-    waits_for = send_locally(outgoing) if stays else _act_here(outgoing)
+    waits_for = _send_here(outgoing, stays=stays)
     if waits_for:
         concurrent.futures.wait(waits_for, timeout=ACT_SECONDS)
         _require_taken(outgoing, waits_for)
@@ -240,9 +247,7 @@ def _send_after_commit(outgoing: Outgoing, commit: _Commit) -> None:
         )
 
 
-def _place_of(
-    item: PublishMessage | CommandMessage | PresenceMessage,
-) -> tuple[str | None, str | AllTenants | None]:
+def _place_of(item: Item) -> tuple[str | None, str | AllTenants | None]:
     """Return the namespace and the tenant that something was for."""
     return (item.namespace, item.tenant) if isinstance(item, CommandMessage) else split_realm(item.realm)
 
@@ -265,23 +270,31 @@ def send_locally(outgoing: Outgoing) -> list[Taken]:
     """
     for observer in observers:
         observer(outgoing)
-    here = nodes()
-    waits_for = [taken for node in here if (taken := node.post(outgoing.item)) is not None]
-    if not here and not observers and not is_below_a_server():
+    if not nodes() and not observers and not is_below_a_server():
         counters.count(
             "publications_unheard",
             "this process holds no connections, and the channel layer %r reaches no other process: what it publishes "
             "is heard by nobody. Configure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS",
             outgoing.alias,
         )
-    return waits_for
+    return _post(outgoing.item)
 
 
-def _act_here(outgoing: Outgoing) -> list[Taken]:
-    """Carry out a command on the nodes of this process; the copy that they get through the layer is dropped there."""
-    if not isinstance(outgoing.item, CommandMessage):
-        return []
-    return [taken for node in nodes() if (taken := node.post(outgoing.item)) is not None]
+def _send_here(outgoing: Outgoing, *, stays: bool) -> list[Taken]:
+    """
+    Hand an item to the nodes of this process, as far as they don't receive it through the layer.
+
+    Commands are posted even if they go through the layer, so that they are carried out here when the call returns. The
+    nodes recognise the copy from the layer by its id, and drop it.
+    """
+    if stays:
+        return send_locally(outgoing)
+    return _post(outgoing.item) if isinstance(outgoing.item, CommandMessage) else []
+
+
+def _post(item: Item) -> list[Taken]:
+    """Post an item to every node of this process; return what the caller has to wait for."""
+    return [taken for node in nodes() if (taken := node.post(item)) is not None]
 
 
 def unreachable_layer(namespace: str | None) -> str | None:

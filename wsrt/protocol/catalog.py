@@ -31,8 +31,8 @@ from ..types import Ref
 from .bounds import BoundedValidator, TooMuchWork, has_too_many_values
 from .envelope import as_text, peek, read_envelope, ref_of, ref_schema
 from .errors import MAX_BUILT, TOO_COMPLEX, UNEXPLAINED, field_errors, shortened
-from .events import Event, RootEvent, is_finite, meta, require_instance
-from .numbers import may_be_infinite
+from .events import Event, RootEvent, meta, require_instance
+from .numbers import is_finite, may_be_infinite
 from .schema import Schema, as_plain, without_words
 
 __all__ = ["Catalog", "Received", "undeclared_message"]

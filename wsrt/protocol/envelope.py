@@ -17,8 +17,9 @@ from pydantic_core import PydanticSerializationError, core_schema, from_json, to
 
 from ..exceptions import InvalidFrame, UnsendableEvent
 from ..types import FieldError, Overflow, Ref
-from .events import Event, is_finite, may_hold_infinity, meta
+from .events import Event, meta
 from .frame import Frame
+from .numbers import is_finite, may_hold_infinity
 
 MAX_FRAME_BYTES = 1_048_576
 """An event over 1 MiB raises when it is published: Daphne refuses more, and an outbox holds no more."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
-from decimal import Decimal
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, RootModel
@@ -194,32 +191,3 @@ def meta(event: Event | type[Event]) -> EventMeta:
     if issubclass(what, Event):
         raise TypeError(f"{what.__name__} has no wire name: {naming(what)}")
     raise TypeError(f"an Event is needed, not {what.__name__}")
-
-
-def is_finite(data: Any) -> bool:
-    """Return whether plain data holds no NaN and no infinity, however deep."""
-    if isinstance(data, float):
-        return math.isfinite(data)
-    if isinstance(data, Decimal):
-        return data.is_finite()
-    if isinstance(data, dict):
-        return all(map(is_finite, data.values()))
-    return not isinstance(data, list | tuple | set | frozenset) or all(map(is_finite, data))
-
-
-ANYTHING = frozenset({"any", "function-plain", "function-wrap", "is-instance"})
-"""Parts of a schema that take any value."""
-
-
-@functools.cache
-def may_hold_infinity(model: type[Event]) -> bool:
-    """Return whether a model within this one, which has rules of its own, may hold a float that is not finite."""
-    return _holds_infinity(model.__pydantic_core_schema__)
-
-
-def _holds_infinity(schema: Any) -> bool:
-    if isinstance(schema, dict):
-        kind = schema.get("type")
-        is_open = kind in ANYTHING or (kind == "float" and schema.get("allow_inf_nan") is not False)
-        return is_open or any(map(_holds_infinity, schema.values()))
-    return isinstance(schema, list | tuple) and any(map(_holds_infinity, schema))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import re
+from decimal import Decimal
+from typing import Any
 
-from .events import Event, may_hold_infinity
+from .events import Event
 
-__all__ = ["may_be_infinite"]
+__all__ = ["is_finite", "may_be_infinite", "may_hold_infinity"]
 
 # In strings too, which some fields take for numbers.
 _EXPONENT = re.compile(r"[0-9][eE]\+?[0-9]{3}")
@@ -35,3 +39,32 @@ def may_be_infinite(text: str, model: type[Event]) -> bool:
 def _may_hold_words(text: str) -> bool:
     small = text.lower()
     return bool((("nan" in small or "inf" in small) and _WORD.search(small)) or _ESCAPED.search(small))
+
+
+def is_finite(data: Any) -> bool:
+    """Return whether plain data holds no NaN and no infinity, however deep."""
+    if isinstance(data, float):
+        return math.isfinite(data)
+    if isinstance(data, Decimal):
+        return data.is_finite()
+    if isinstance(data, dict):
+        return all(map(is_finite, data.values()))
+    return not isinstance(data, list | tuple | set | frozenset) or all(map(is_finite, data))
+
+
+ANYTHING = frozenset({"any", "function-plain", "function-wrap", "is-instance"})
+"""Parts of a schema that take any value."""
+
+
+@functools.cache
+def may_hold_infinity(model: type[Event]) -> bool:
+    """Return whether a model within this one, which has rules of its own, may hold a float that is not finite."""
+    return _holds_infinity(model.__pydantic_core_schema__)
+
+
+def _holds_infinity(schema: Any) -> bool:
+    if isinstance(schema, dict):
+        kind = schema.get("type")
+        is_open = kind in ANYTHING or (kind == "float" and schema.get("allow_inf_nan") is not False)
+        return is_open or any(map(_holds_infinity, schema.values()))
+    return isinstance(schema, list | tuple) and any(map(_holds_infinity, schema))

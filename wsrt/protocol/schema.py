@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import enum
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema, from_json, to_json
+
+from .numbers import is_finite
 
 __all__ = ["BY_NAME", "GIVEN", "Schema", "as_plain", "without_words"]
 
@@ -121,7 +122,7 @@ def as_plain(value: Any) -> Any:
     """
     if isinstance(value, dict):
         plain = ((str(key), as_plain(inner)) for key, inner in value.items())
-        return {key: inner for key, inner in plain if _is_finite(inner)}
+        return {key: inner for key, inner in plain if is_finite(inner)}
     if isinstance(value, list | tuple):
         return [as_plain(inner) for inner in value]
     if value is None or isinstance(value, bool | int | float | str):
@@ -193,9 +194,3 @@ def _put(schema: JsonSchemaValue, path: Sequence[str | int], value: JsonSchemaVa
             schema["required"].append(step)
     if rest and inner.get("type") in ("object", "array"):
         _put(inner, rest, value, is_required=is_required)
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return all(map(_is_finite, value)) if isinstance(value, list) else True

@@ -10,7 +10,7 @@ DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
 USE_TZ = True
 ROOT_URLCONF = "tests.urls"
-ASGI_APPLICATION = "tests.asgi.runtime"
+ASGI_APPLICATION = "tests.apps.asgi.runtime"
 
 INSTALLED_APPS = [
     # Its runserver, for the tests of that.
@@ -25,7 +25,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "wsrt",
-    "tests.chat",
+    "tests.apps.chat",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -55,7 +55,7 @@ def test_default(make_module: MakeModule) -> None:
     make_module("consumers", "")
     with unit_apps_installed():
         assert "unit_apps.consumers" in sys.modules
-    assert "tests.chat.consumers" in sys.modules
+    assert "tests.apps.chat.consumers" in sys.modules
 
 
 def test_app_without_consumers(make_module: MakeModule) -> None:

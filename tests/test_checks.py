@@ -584,7 +584,7 @@ def test_history_without_effect() -> None:
 
 def test_wrapped_application(settings: Any) -> None:
     """An application below with_runtime is as it should be, and so is none."""
-    settings.ASGI_APPLICATION = "tests.asgi.runtime"
+    settings.ASGI_APPLICATION = "tests.apps.asgi.runtime"
     assert check_runtime() == []
     settings.ASGI_APPLICATION = None
     assert check_runtime() == []
@@ -592,7 +592,7 @@ def test_wrapped_application(settings: Any) -> None:
 
 def test_bare_application(settings: Any) -> None:
     """An application that is not wrapped is told, with what to write; one that cannot be imported is the server's."""
-    settings.ASGI_APPLICATION = "tests.asgi.application"
+    settings.ASGI_APPLICATION = "tests.apps.asgi.application"
     assert [(message.id, "with_runtime(application)" in (message.hint or "")) for message in check_runtime()] == [
         ("wsrt.W008", True)
     ]
@@ -634,7 +634,7 @@ def test_check_command(settings: Any, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_check_command_of_a_deployment(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """``check --deploy`` looks at application and servers, ``check`` does not: it would import them."""
-    settings.ASGI_APPLICATION = "tests.asgi.application"
+    settings.ASGI_APPLICATION = "tests.apps.asgi.application"
     call_command("check")
     assert "wsrt.W008" not in capsys.readouterr().err
     call_command("check", deploy=True)

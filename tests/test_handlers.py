@@ -327,7 +327,7 @@ SOURCE = """
 from typing import TYPE_CHECKING
 from wsrt import Event, TypedEventConsumer, on
 if TYPE_CHECKING:
-    from tests.chat.events import Said
+    from tests.apps.chat.events import Said
 
 class Typo(TypedEventConsumer):
     namespace = "unit-handlers"

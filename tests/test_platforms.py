@@ -38,8 +38,8 @@ import wsrt
 for module in pkgutil.walk_packages(wsrt.__path__, "wsrt."):
     importlib.import_module(module.name)
 
-from tests.chat.consumers import ChatConsumer
-from tests.chat.events import Echo, Echoed, Said
+from tests.apps.chat.consumers import ChatConsumer
+from tests.apps.chat.events import Echo, Echoed, Said
 from wsrt.testing import connect
 from wsrt.asgi import with_runtime
 

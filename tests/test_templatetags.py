@@ -131,7 +131,7 @@ def test_behind_a_proxy(settings: Any) -> None:
         render('{% ws_url "/ws/" %}', request(**{**forwarded, "HTTP_X_FORWARDED_HOST": "evil.example"}))
 
 
-@pytest.mark.parametrize("name", ["tests.chat.consumers.ChatConsumer", "Chat"])
+@pytest.mark.parametrize("name", ["tests.apps.chat.consumers.ChatConsumer", "Chat"])
 def test_consumer(name: str) -> None:
     """A consumer's URL pattern is reversed; what a parameter holds is percent-encoded."""
     template = "{% ws_url name room=room %}"
@@ -167,7 +167,8 @@ def test_missing_parameter() -> None:
 
 def test_unknown_consumer() -> None:
     """An unknown consumer is an error that names those that exist."""
-    with pytest.raises(NoReverseMatch, match=r"'Chta'; there are routes to: tests\.chat\.consumers\.ChatConsumer"):
+    known = r"there are routes to: tests\.apps\.chat\.consumers\.ChatConsumer"
+    with pytest.raises(NoReverseMatch, match=rf"'Chta'; {known}"):
         render('{% ws_url "Chta" %}', request())
 
 

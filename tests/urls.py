@@ -1,7 +1,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from tests.chat import views
+from tests.apps.chat import views
 
 urlpatterns = [
     path("admin/", admin.site.urls),

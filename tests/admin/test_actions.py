@@ -17,8 +17,8 @@ from pydantic import Field
 
 from tests.admin.conftest import MakeOperator, make_user, page, text_of
 from tests.admin.test_pages import ODD, everybody, visitor
-from tests.chat.consumers import ChatConsumer, HereConsumer
-from tests.chat.events import Said
+from tests.apps.chat.consumers import ChatConsumer, HereConsumer
+from tests.apps.chat.events import Said
 from tests.support.layer import FakeLayer, installed
 from wsrt import Event, RootEvent, TypedEventConsumer, close_codes
 from wsrt.addresses import Everyone, Room

@@ -13,7 +13,7 @@ from django.test import AsyncClient
 
 from tests.admin.conftest import amake_user
 from tests.admin.test_pages import everybody, visitor
-from tests.chat.consumers import HereConsumer
+from tests.apps.chat.consumers import HereConsumer
 from tests.support.waiting import aeventually
 from wsrt import apermissions_changed, close_codes
 from wsrt.addresses import user_key

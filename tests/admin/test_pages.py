@@ -17,7 +17,7 @@ from django.contrib.auth.models import User
 from django.test import Client as Browser
 
 from tests.admin.conftest import MakeOperator, make_user, page
-from tests.chat.consumers import ChatConsumer, HereConsumer
+from tests.apps.chat.consumers import ChatConsumer, HereConsumer
 from wsrt.admin import names, queries
 from wsrt.permissions import PERMISSIONS, VIEW
 from wsrt.presence import access

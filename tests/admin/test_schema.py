@@ -16,7 +16,7 @@ from django.utils import translation
 
 from scripts.translations import languages
 from tests.admin.conftest import make_user, page
-from tests.chat.consumers import ChatConsumer
+from tests.apps.chat.consumers import ChatConsumer
 from tests.schema.consumers import EveryTypeConsumer
 from wsrt import TypedEventConsumer, close_codes
 from wsrt.permissions import ANNOUNCE, VIEW

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.chat.consumers import ChatConsumer
+from tests.apps.chat.consumers import ChatConsumer
 from tests.clients.toolchain import BUNDLERS, FOLDER, install, node_command, run
 from wsrt.clients.generate import typescript
 from wsrt.clients.generate.files import write

@@ -79,7 +79,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(params=["daphne", "uvicorn"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(request.param, application="tests.asgi:runtime", wsrt={"DRAIN_SECONDS": 3}) as process:
+    with Server(request.param, application="tests.apps.asgi:runtime", wsrt={"DRAIN_SECONDS": 3}) as process:
         yield process
 
 

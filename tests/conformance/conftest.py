@@ -73,7 +73,9 @@ def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     # There: whoever checks a server of their own needs nothing of this repository but this folder.
     from tests.support.processes import Server
 
-    with Server("uvicorn", application="tests.asgi:runtime", wsrt={"HEARTBEAT": 2, "HEARTBEAT_TIMEOUT": 1}) as server:
+    with Server(
+        "uvicorn", application="tests.apps.asgi:runtime", wsrt={"HEARTBEAT": 2, "HEARTBEAT_TIMEOUT": 1}
+    ) as server:
         profile = {
             "request": {"event": "echo", "data": {"value": [1, "ü"]}},
             "invalid": {"event": "say", "data": {"room": "lobby", "text": "", "secret-key": "secret-value"}},

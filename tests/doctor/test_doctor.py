@@ -97,8 +97,8 @@ def test_numbers(version: str, parts: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "seen"),
     [
-        ("tests.asgi.runtime", "ok", "wrapped"),
-        ("tests.asgi.application", "warning", "is not wrapped"),
+        ("tests.apps.asgi.runtime", "ok", "wrapped"),
+        ("tests.apps.asgi.application", "warning", "is not wrapped"),
         ("tests.nothing.application", "error", "ModuleNotFoundError"),
         (None, "warning", "not set"),
     ],
@@ -742,7 +742,7 @@ def test_redis_stands_still(redis_server: RedisServer, layer: str) -> None:
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn", "hypercorn", "granian"])
 def test_live_server(kind: str) -> None:
     """The close codes of a running server are seen to arrive; its name and what it negotiates are told."""
-    with Server(kind, application="tests.asgi:runtime") as process:
+    with Server(kind, application="tests.apps.asgi:runtime") as process:
         url = process.url("/chat/")
         report = Report("--url", url, WSRT_TEST_LAYER="none")
         assert report.code == 0
@@ -794,7 +794,7 @@ async def test_live_server_that_closes_otherwise(
 @pytest.mark.servers
 def test_live_server_that_refuses() -> None:
     """A path that is not served, and a port where nobody listens, are errors."""
-    with Server("uvicorn", application="tests.asgi:runtime") as process:
+    with Server("uvicorn", application="tests.apps.asgi:runtime") as process:
         url = process.url("/nothing/")
         report = Report("--url", url, WSRT_TEST_LAYER="none")
         assert (report.code, report[url].facts) == (1, {"status": 500})

@@ -13,8 +13,8 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.urls import path
 
-from tests.asgi import http
-from tests.chat.consumers import ChatConsumer, HereConsumer
+from tests.apps.asgi import http
+from tests.apps.chat.consumers import ChatConsumer, HereConsumer
 from wsrt.asgi import with_runtime
 from wsrt.routing import admin_urlpatterns
 

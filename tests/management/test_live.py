@@ -64,7 +64,7 @@ class Deployment:
 def deployment() -> Iterator[Deployment]:
     with RedisServer() as redis:
         store = {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": redis.url}
-        server = Server("uvicorn", application="tests.asgi:runtime", layer="pubsub", redis=redis.url)
+        server = Server("uvicorn", application="tests.apps.asgi:runtime", layer="pubsub", redis=redis.url)
         server.environment["WSRT_TEST_SETTINGS"] = json.dumps({"PRESENCE": store})
         with server:
             yield Deployment(redis, server)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.chat.consumers import ChatConsumer, HereConsumer
+from tests.apps.chat.consumers import ChatConsumer, HereConsumer
 from tests.management.conftest import Run
 from wsrt.cluster.node import current_node
 from wsrt.presence import access

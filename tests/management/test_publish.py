@@ -9,8 +9,8 @@ import sys
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.chat.consumers import ChatConsumer
-from tests.chat.events import Said
+from tests.apps.chat.consumers import ChatConsumer
+from tests.apps.chat.events import Said
 from tests.management.conftest import Run
 from tests.support.layer import FakeLayer, installed
 from wsrt import Event, TypedEventConsumer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chat.consumers import ChatConsumer
+from tests.apps.chat.consumers import ChatConsumer
 from wsrt.clients.generate.files import MARK, Changes, ForeignFile, compare, header, write
 from wsrt.schema.description import describe
 

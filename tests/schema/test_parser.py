@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.chat.consumers import ChatConsumer, HereConsumer
+from tests.apps.chat.consumers import ChatConsumer, HereConsumer
 from tests.clients import toolchain
 from tests.clients.generate.consumers import CafeConsumer, MailConsumer, NewsConsumer
 from tests.schema.consumers import EveryTypeConsumer

@@ -12,7 +12,7 @@ from django.template import engines
 from django.test import RequestFactory
 from django.urls import NoReverseMatch, path, re_path, set_script_prefix
 
-from tests.chat.consumers import ChatConsumer, HereConsumer
+from tests.apps.chat.consumers import ChatConsumer, HereConsumer
 from tests.schema.consumers import EveryTypeConsumer
 from wsrt import TypedEventConsumer
 from wsrt.asgi import with_runtime
@@ -108,7 +108,7 @@ def test_script_prefix(settings: Any, name: str | None, prefix: str) -> None:
 def test_path_converter() -> None:
     """Where a pattern takes slashes they stay; they never make the path that of another host."""
     assert path_of("Here", {"room": "a/b"}) == "/here/a/b"
-    assert path_of("tests.chat.consumers.ChatConsumer", {"room": "/evil.example"}) == "/%2Fevil.example"
+    assert path_of("tests.apps.chat.consumers.ChatConsumer", {"room": "/evil.example"}) == "/%2Fevil.example"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_unknown() -> None:
 
 def test_two_of_one_name() -> None:
     """A name that two have is an error that asks for the dotted path."""
-    with pytest.raises(NoReverseMatch, match=r"tests\.chat\.consumers\.ChatConsumer and twins\.ChatConsumer"):
+    with pytest.raises(NoReverseMatch, match=r"tests\.apps\.chat\.consumers\.ChatConsumer and twins\.ChatConsumer"):
         path_of("Chat", {"room": "a"})
     assert path_of("twins.ChatConsumer", {}) == "/twin/"
 

@@ -19,7 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.urls import path, re_path
 
-from tests.chat.consumers import ChatConsumer
+from tests.apps.chat.consumers import ChatConsumer
 from tests.clients.generate.consumers import MailConsumer, NewsConsumer, OddConsumer
 from tests.schema.consumers import Box, Cat, Colour, Everything, EveryTypeConsumer, Level, Tree
 from wsrt import TypedEventConsumer, close_codes
@@ -166,7 +166,7 @@ def test_closes() -> None:
 def test_two_of_one_name() -> None:
     """Two consumers whose clients would have one name are an error that names both."""
     other = type("ChatConsumer", (TypedEventConsumer,), {"namespace": "other-chat", "__module__": __name__})
-    with pytest.raises(ImproperlyConfigured, match=r"tests\.chat\.consumers\.ChatConsumer and"):
+    with pytest.raises(ImproperlyConfigured, match=r"tests\.apps\.chat\.consumers\.ChatConsumer and"):
         describe([ChatConsumer, other])
 
 

@@ -27,7 +27,7 @@ CHUNK = 50
 @pytest.fixture(scope="module", params=[pytest.param(kind, marks=marks_of(kind)) for kind in WITH_RUNTIME])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     wsrt = {"RATE": None, "OUTBOX_SECONDS": OUTBOX_SECONDS, "HEARTBEAT": None}
-    with Server(request.param, wsrt=wsrt, application="tests.asgi:runtime") as process:
+    with Server(request.param, wsrt=wsrt, application="tests.apps.asgi:runtime") as process:
         yield process
 
 

@@ -49,7 +49,7 @@ def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     with RedisServer() as store:
         presence = {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": store.url, "OPTIONS": {"GRACE": 0}}
         options = {"layer": "pubsub", "redis": store.url, "wsrt": {"RATE": None, "PRESENCE": presence}}
-        with Server(request.param, application="tests.asgi:runtime", **options) as server:  # type: ignore[arg-type]
+        with Server(request.param, application="tests.apps.asgi:runtime", **options) as server:  # type: ignore[arg-type]
             yield Deployment(server, store)
 
 

@@ -44,7 +44,7 @@ STOCK = ["daphne", "uvicorn"]
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server with its ordinary command, as it is and with the runtime around the application."""
     kind, _, is_stock = request.param.partition(" ")
-    application = "tests.asgi:application" if is_stock else "tests.asgi:runtime"
+    application = "tests.apps.asgi:application" if is_stock else "tests.apps.asgi:runtime"
     with Server(kind, wsrt=LIMITS, application=application, measured=True) as process:
         process.column = request.param  # type: ignore[attr-defined]
         process.is_stock = bool(is_stock)  # type: ignore[attr-defined]
@@ -233,6 +233,6 @@ async def test_refused_frame() -> None:
 
 async def test_known_user_is_forbidden() -> None:
     """In a scope without an anonymous user, a refusal is 4403."""
-    with Server("uvicorn", application="tests.asgi:bare") as bare:
+    with Server("uvicorn", application="tests.apps.asgi:bare") as bare:
         ws = await dial(bare.url("/"))
         assert await closed(ws) == (4403, "Forbidden")

@@ -38,7 +38,7 @@ def check(folder: Path, url: str, *options: str) -> tuple[str, dict[str, int]]:
 
 def test_without_a_profile(tmp_path: Path) -> None:
     """Whoever knows nothing of an application checks most of its server."""
-    with Server("uvicorn", application="tests.asgi:runtime") as server:
+    with Server("uvicorn", application="tests.apps.asgi:runtime") as server:
         said, ended = check(tmp_path, server.url("/chat/lobby/"))
     assert ended.keys() == {"passed", "skipped"}, said
     assert ended["passed"] > 3 * ended["skipped"]
@@ -46,7 +46,9 @@ def test_without_a_profile(tmp_path: Path) -> None:
 
 def test_with_a_profile(tmp_path: Path) -> None:
     """Whoever tells what events there are checks all of it."""
-    with Server("daphne", application="tests.asgi:runtime", wsrt={"HEARTBEAT": 2, "HEARTBEAT_TIMEOUT": 1}) as server:
+    with Server(
+        "daphne", application="tests.apps.asgi:runtime", wsrt={"HEARTBEAT": 2, "HEARTBEAT_TIMEOUT": 1}
+    ) as server:
         profile = tmp_path / "profile.json"
         profile.write_text(
             json.dumps(

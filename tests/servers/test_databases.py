@@ -37,7 +37,7 @@ def serve(postgres: PostgresServer, *, pool: bool = False, **options: Any) -> Se
         settings["OPTIONS"] = {**settings["OPTIONS"], "pool": {"min_size": 1, "max_size": 4}}
     return Server(
         "uvicorn",
-        application="tests.database.asgi:application",
+        application="tests.apps.database:application",
         environment={"WSRT_TEST_DATABASE": json.dumps(settings)},
     )
 

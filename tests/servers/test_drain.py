@@ -25,7 +25,7 @@ SETTINGS: dict[str, Any] = {"RATE": None, "DRAIN_SECONDS": 10, "HEARTBEAT": None
 
 
 def serve(kind: str, *, measured: bool = False) -> Server:
-    return Server(kind, wsrt=SETTINGS, application="tests.asgi:runtime", measured=measured)
+    return Server(kind, wsrt=SETTINGS, application="tests.apps.asgi:runtime", measured=measured)
 
 
 async def last_frames(client: RawClient) -> list[RawFrame]:

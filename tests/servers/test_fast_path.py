@@ -38,7 +38,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         "HEARTBEAT": 1,
         "FAST_PATH": fast_path,
     }
-    with Server(kind, wsrt=wsrt, application="tests.asgi:runtime") as process:
+    with Server(kind, wsrt=wsrt, application="tests.apps.asgi:runtime") as process:
         yield process
 
 

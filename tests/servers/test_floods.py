@@ -30,7 +30,7 @@ MEGABYTE = 1_000_000
 
 @pytest.fixture(scope="module", params=[pytest.param(kind, marks=marks_of(kind)) for kind in WITH_RUNTIME])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(request.param, application="tests.asgi:runtime") as process:
+    with Server(request.param, application="tests.apps.asgi:runtime") as process:
         yield process
 
 
@@ -167,7 +167,7 @@ async def test_slow_handshakes(server: Server) -> None:
 def attacked(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server with the default settings; uvicorn on uvloop, as it is usually run."""
     loop = ["--loop", "uvloop"] if request.param == "uvicorn" else []
-    with Server(request.param, *loop, application="tests.asgi:runtime") as process:
+    with Server(request.param, *loop, application="tests.apps.asgi:runtime") as process:
         yield process
 
 

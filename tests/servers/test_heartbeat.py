@@ -29,7 +29,7 @@ def servers() -> Iterator[list[Server]]:
     wsrt = {"RATE": None, "HEARTBEAT": HEARTBEAT, "HEARTBEAT_TIMEOUT": TIMEOUT}
     with contextlib.ExitStack() as stack:
         yield [
-            stack.enter_context(Server(kind, wsrt=wsrt, application="tests.asgi:runtime", measured=True))
+            stack.enter_context(Server(kind, wsrt=wsrt, application="tests.apps.asgi:runtime", measured=True))
             for kind in WITH_RUNTIME
         ]
 
@@ -89,7 +89,7 @@ async def test_extended_client_that_answers_nothing(servers: list[Server]) -> No
 def coarse(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server on uvloop, whose clock has a resolution of 1 ms and stands still within a turn of the loop."""
     wsrt = {"RATE": None, "HEARTBEAT": 0.1, "HEARTBEAT_TIMEOUT": 0.3}
-    with Server(request.param, "--loop", "uvloop", wsrt=wsrt, application="tests.asgi:runtime") as server:
+    with Server(request.param, "--loop", "uvloop", wsrt=wsrt, application="tests.apps.asgi:runtime") as server:
         yield server
 
 
@@ -161,7 +161,7 @@ async def test_process_that_stood_still_while_frames_waited(kind: str) -> None:
     """A client that reads gets every frame, though the process stood still for longer than a frame may wait."""
     count = 150
     wsrt = {"RATE": None, "OUTBOX_FRAMES": 10_000, "OUTBOX_BYTES": 100_000_000, "OUTBOX_SECONDS": 3}
-    with Server(kind, wsrt=wsrt, application="tests.asgi:runtime") as server:
+    with Server(kind, wsrt=wsrt, application="tests.apps.asgi:runtime") as server:
         client = await connect(server.port, "/chat/stopped/", buffer=4096)
         client.event("echo", ref="in")
         assert (await client.receive()).json["ref"] == "in"
@@ -182,7 +182,7 @@ async def test_process_that_stood_still_while_frames_waited(kind: str) -> None:
 async def test_process_that_stood_still_while_a_client_sent() -> None:
     """A client that keeps the rate stays, though its frames of a standstill of the process arrive at once."""
     wsrt = {"RATE": "50/s", "RATE_BURST": 50, "HEARTBEAT": 1, "HEARTBEAT_TIMEOUT": 10}
-    with Server("uvicorn-sansio", wsrt=wsrt, application="tests.asgi:runtime") as server:
+    with Server("uvicorn-sansio", wsrt=wsrt, application="tests.apps.asgi:runtime") as server:
         async with await connect(server.port, "/chat/", subprotocol="wsrt.v1") as client:
             client.event("echo", ref=-1)
             while (await client.receive()).json.get("ref") != -1:

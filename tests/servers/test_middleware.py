@@ -20,7 +20,7 @@ async def numbers(client: RawClient) -> list[int]:
     return [int((await client.until(TEXT)).json["data"]["text"].rstrip(".")) for _ in range(COUNT)]
 
 
-@pytest.mark.parametrize("application", ["tests.traced:runtime", "tests.traced:traced"])
+@pytest.mark.parametrize("application", ["tests.apps.traced:runtime", "tests.apps.traced:traced"])
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn-sansio", "uvicorn-wsproto", "hypercorn", "granian"])
 async def test_context_of_the_recipient(kind: str, application: str) -> None:
     """Each message is sent in its recipient's context and in one task; a client that reads late loses nothing."""

@@ -26,7 +26,7 @@ SINGLE = ["sentry_around", "sentry_below", "otel_around", "otel_below"]
 )
 async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
     """A server whose application is observed; nothing that it logs at the end is an error."""
-    with Server("uvicorn", application=f"tests.observed.asgi:{request.param}") as server:
+    with Server("uvicorn", application=f"tests.apps.observed:{request.param}") as server:
         yield server
         log = server.log()
     for trouble in ("Traceback", "Failed to detach", "was created in a different Context", "Task exception", "ERROR"):

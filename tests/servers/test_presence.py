@@ -57,7 +57,7 @@ def cluster(settings: Any) -> Iterator[Cluster]:
         settings.WSRT = settings_of(redis)
         one, two = (
             stack.enter_context(
-                Server(kind, layer="pubsub", redis=layer.url, wsrt=settings.WSRT, application="tests.asgi:runtime")
+                Server(kind, layer="pubsub", redis=layer.url, wsrt=settings.WSRT, application="tests.apps.asgi:runtime")
             )
             for kind in ("daphne", "uvicorn")
         )
@@ -286,7 +286,7 @@ async def test_reloaded_process(settings: Any) -> None:
                 # As when a file was changed: the child ends, and the parent starts another one. Again and again, for
                 # what is changed before the child has seen all files is no change to it.
                 def is_reloading(child: psutil.Process = child) -> bool:
-                    (ROOT / "tests" / "chat" / "views.py").touch()
+                    (ROOT / "tests" / "apps" / "chat" / "views.py").touch()
                     return not child.is_running()
 
                 await aeventually(is_reloading, "the reload")
@@ -312,7 +312,9 @@ async def test_idle_cost(settings: Any) -> None:
     with RedisServer() as redis:
         settings.WSRT = settings_of(redis)
         commands: dict[int, float] = {}
-        with Server("uvicorn", wsrt={**settings.WSRT, "HEARTBEAT": None}, application="tests.asgi:runtime") as server:
+        with Server(
+            "uvicorn", wsrt={**settings.WSRT, "HEARTBEAT": None}, application="tests.apps.asgi:runtime"
+        ) as server:
             for connections in (200, 2000):
                 for start in range(sum(commands), connections, 100):
                     await asyncio.gather(

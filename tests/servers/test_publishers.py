@@ -22,7 +22,7 @@ FORKING = """
 import os, threading
 import django
 django.setup()
-from tests.chat.publishing import publish_as
+from tests.apps.chat.publishing import publish_as
 publish_as("room", "forks", "parent")
 child = os.fork()
 publish_as("room", "forks", "child" if child == 0 else "parent again")
@@ -67,7 +67,7 @@ async def test_publishing_from_wsgi_workers(redis_server: RedisServer, kind: str
     options: dict[str, Any] = {"layer": "pubsub", "redis": redis_server.url}
     with (
         Server("uvicorn", **options) as sockets,
-        Server(kind, application="tests.wsgi:application", **options) as views,
+        Server(kind, application="tests.apps.wsgi:application", **options) as views,
     ):
         ws = await dial(sockets.url("/chat/views/"))
         await request(ws, "echo")
@@ -82,7 +82,7 @@ async def test_publishing_from_wsgi_workers(redis_server: RedisServer, kind: str
 async def test_a_greenlet_that_publishes_does_not_hold_the_others(redis_server: RedisServer) -> None:
     """While a publication of a gevent worker waits for Redis, the worker answers other requests."""
     with Server(
-        "gunicorn-gevent", application="tests.wsgi:application", layer="pubsub", redis=redis_server.url
+        "gunicorn-gevent", application="tests.apps.wsgi:application", layer="pubsub", redis=redis_server.url
     ) as views:
         assert await asyncio.to_thread(views.get, "/publish/room/views/?text=1") == "published"
         redis_server.signal(signal.SIGSTOP)

@@ -27,7 +27,7 @@ def servers(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
             stack.enter_context(
                 Server(
                     kind,
-                    application="tests.desk:runtime",
+                    application="tests.apps.desk:runtime",
                     layer=request.param,
                     redis=redis.url,
                     wsrt={"PRESENCE": presence, "RATE": None},

@@ -27,7 +27,7 @@ def secure(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ser
     """A server of its own with a certificate of its own."""
     key, certificate, trust = make_certificate(tmp_path)
     wsrt: dict[str, Any] = {"RATE": None, "OUTBOX_SECONDS": OUTBOX_SECONDS, "DRAIN_SECONDS": 10}
-    server = Server(request.param, wsrt=wsrt, application="tests.asgi:runtime")
+    server = Server(request.param, wsrt=wsrt, application="tests.apps.asgi:runtime")
     if request.param == "daphne":
         endpoint = f"ssl:{server.port}:privateKey={key}:certKey={certificate}:interface=127.0.0.1"
         server.command = [*server.command[:3], "-e", endpoint, server.command[-1]]

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from tests.asgi import runtime
+from tests.apps.asgi import runtime
 
 __all__ = ["runtime"]
 

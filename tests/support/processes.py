@@ -142,7 +142,7 @@ class Server(Process):
         self,
         kind: str,
         *args: str,
-        application: str = "tests.asgi:application",
+        application: str = "tests.apps.asgi:application",
         port: int | None = None,
         layer: str = "memory",
         redis: str = "",
@@ -236,7 +236,7 @@ class CeleryWorker(Process):
     """
 
     def __init__(self, broker: str, *, layer: str, redis: str, pool: str = "prefork", concurrency: int = 2) -> None:
-        arguments = ["-A", "tests.celery_app", "worker", "-P", pool, "-c", str(concurrency), "-l", "INFO"]
+        arguments = ["-A", "tests.apps.celery_app", "worker", "-P", pool, "-c", str(concurrency), "-l", "INFO"]
         super().__init__(
             [sys.executable, "-m", "celery", *arguments],
             {

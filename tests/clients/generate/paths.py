@@ -5,7 +5,7 @@ from __future__ import annotations
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 
-from tests.chat.consumers import ChatConsumer
+from tests.apps.chat.consumers import ChatConsumer
 
 from .consumers import OddConsumer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.chat.consumers import ChatConsumer
+from tests.apps.chat.consumers import ChatConsumer
 from tests.schema.consumers import EveryTypeConsumer
 from tests.support.commands import manage
 from tests.support.processes import ROOT

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chat.consumers import ChatConsumer, HereConsumer
+from tests.apps.chat.consumers import ChatConsumer, HereConsumer
 from tests.clients.toolchain import FOLDER, run
 from tests.schema.consumers import EveryTypeConsumer
 

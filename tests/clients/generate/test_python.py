@@ -17,7 +17,7 @@ import pytest
 from django.test import override_settings
 from pydantic import ValidationError
 
-from tests.chat.consumers import ChatConsumer, HereConsumer
+from tests.apps.chat.consumers import ChatConsumer, HereConsumer
 from tests.clients import toolchain
 from tests.clients.generate.test_table import TYPE, fields
 from tests.schema.consumers import EveryTypeConsumer

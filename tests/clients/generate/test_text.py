@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chat.consumers import ChatConsumer
+from tests.apps.chat.consumers import ChatConsumer
 from tests.clients.toolchain import install, run
 from wsrt.clients.generate import javascript, typescript
 from wsrt.clients.generate.notes import notes

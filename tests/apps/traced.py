@@ -6,7 +6,7 @@ import contextvars
 
 import anyio
 
-from tests.asgi import application
+from tests.apps.asgi import application
 from wsrt.asgi import with_runtime
 from wsrt.types import Message, Receive, Scope, Send
 

@@ -14,7 +14,7 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 
-from tests.chat.consumers import (
+from tests.apps.chat.consumers import (
     ChatConsumer,
     HereConsumer,
     LayerConsumer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from tests.chat.events import Said
+from tests.apps.chat.events import Said
 from wsrt import addresses as to
 from wsrt import broadcast, publish_to_audience, publish_to_room, publish_to_user
 

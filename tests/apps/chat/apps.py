@@ -2,5 +2,5 @@ from django.apps import AppConfig
 
 
 class ChatConfig(AppConfig):
-    name = "tests.chat"
+    name = "tests.apps.chat"
     label = "test_chat"

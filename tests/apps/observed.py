@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProces
 from sentry_sdk.integrations.asgi import SentryAsgiMiddleware
 from sentry_sdk.transport import Transport
 
-from tests.asgi import application
+from tests.apps.asgi import application
 from wsrt.asgi import with_runtime
 
 

@@ -10,4 +10,4 @@ from celery import Celery
 
 app = Celery("tests")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["tests.chat"])
+app.autodiscover_tasks(["tests.apps.chat"])

@@ -12,7 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from pydantic import BaseModel
 
-from tests.chat.events import (
+from tests.apps.chat.events import (
     Burst,
     Bye,
     Crash,

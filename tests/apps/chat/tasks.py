@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from tests.celery_app import app
-from tests.chat.publishing import publish_as
+from tests.apps.celery_app import app
+from tests.apps.chat.publishing import publish_as
 
 
 @app.task

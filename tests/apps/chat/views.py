@@ -6,8 +6,8 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from tests.chat import consumers, tasks
-from tests.chat.publishing import publish_as
+from tests.apps.chat import consumers, tasks
+from tests.apps.chat.publishing import publish_as
 from wsrt import addresses as to
 from wsrt import disconnect, permissions_changed, remove_from_room
 from wsrt.cluster.node import nodes

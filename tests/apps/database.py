@@ -17,7 +17,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.db import connection
 from django.urls import path
 
-from tests.chat.events import Echoed
+from tests.apps.chat.events import Echoed
 from wsrt import Closed, Event, TypedEventConsumer, aadd_to_room, apermissions_changed, on
 from wsrt import addresses as to
 from wsrt.asgi import with_runtime

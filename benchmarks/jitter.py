@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from wsrt.clients.runtime.python.policy import Backoff, Ending, Reconnect, Timings
+from wsrt.clients.runtime.python.reconnect import Backoff, Ending, Reconnect, Timings
 from wsrt.clients.runtime.python.state import Reason
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -137,13 +137,13 @@ def sizes(entry: str) -> tuple[int, int]:
 
 
 def close_rows() -> list[tuple[int, int, str, str]]:
-    """Return the rows of closes.ts."""
-    rows = re.findall(r'\[(\d+), (\d+), "([^"]*)", "(\w+)"\]', (RUNTIME / "closes.ts").read_text())
+    """Return the rows of close_codes.ts."""
+    rows = re.findall(r'\[(\d+), (\d+), "([^"]*)", "(\w+)"\]', (RUNTIME / "close_codes.ts").read_text())
     return [(int(code), int(fallback), reason, reconnect) for code, fallback, reason, reconnect in rows]
 
 
 def expected_rows() -> list[tuple[int, int, str, str]]:
-    """Return the rows that closes.ts should have."""
+    """Return the rows that close_codes.ts should have."""
     return [(row.code, row.fallback_code, row.reason, row.reconnect.value) for row in close_codes.TABLE]
 
 

@@ -5,8 +5,8 @@ declare module "wsrt" {
 declare module "wsrt/index" {
     /** The runtime of all clients. */
     export { Client } from "wsrt/client";
-    export { reconnectFor, type CloseRow, type Reconnect } from "wsrt/close";
-    export { CLOSES } from "wsrt/closes";
+    export { reconnectFor, type CloseRow, type Reconnect } from "wsrt/reconnect";
+    export { CLOSE_CODES } from "wsrt/close_codes";
     export type { Environment, Socket, SocketClass, Timer } from "wsrt/environment";
     export { ConnectionError, PayloadTooLargeError, ProtocolError, QueueExpiredError, QueueFullError, RequestError, TimeoutError, UnauthorizedError, WsrtError, type ErrorListener, type FieldError, } from "wsrt/errors";
     export type { Page, PageSignal } from "wsrt/page";
@@ -98,7 +98,7 @@ declare module "wsrt/client" {
         onPresence(listener: (room: string, presence: Presence<Shown> | null) => unknown): () => void;
     }
 }
-declare module "wsrt/close" {
+declare module "wsrt/reconnect" {
     /**
      * - `never`: stays away
      * - `backoff`: comes back after a random time that grows with each attempt
@@ -118,10 +118,10 @@ declare module "wsrt/close" {
     /** Return whether a code stands for a socket that ended without a close frame. */
     export function isNetwork(code: number): boolean;
 }
-declare module "wsrt/closes" {
+declare module "wsrt/close_codes" {
     /** The close table. Generated from wsrt.close_codes: do not edit. */
-    import type { CloseRow } from "wsrt/close";
-    export const CLOSES: readonly CloseRow[];
+    import type { CloseRow } from "wsrt/reconnect";
+    export const CLOSE_CODES: readonly CloseRow[];
 }
 declare module "wsrt/environment" {
     /** What a client takes from its surroundings: sockets, time, chance. No types of browsers or Node are needed. */

@@ -17,12 +17,12 @@ from .errors import (
     Unauthorized,
 )
 from .events import Delivery, Incoming, Model, Outgoing, Sends
-from .omittable import UNSET, Omittable, Unset
 from .outbox import Limits
 from .paths import Segment, path_of
-from .policy import Reconnect, Timings, reconnect_for
+from .reconnect import Reconnect, Timings, reconnect_for
 from .rooms import Member, Room, RoomChange
 from .state import Reason, State, Status
+from .unset import UNSET, Omittable, Unset
 
 __all__ = [
     "UNSET",

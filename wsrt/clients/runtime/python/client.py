@@ -21,7 +21,7 @@ from .events import Delivery, Incoming, Outgoing, Sends
 from .handlers import Listeners, Report, Stream, with_delivery
 from .link import Link, Sent
 from .outbox import Limits
-from .policy import Timings
+from .reconnect import Timings
 from .rooms import Member, Room, RoomChange
 from .state import Reason, State, Status
 

@@ -18,7 +18,7 @@ from websockets.typing import Origin, Subprotocol
 from .envelope import SUBPROTOCOL, encode
 from .errors import PayloadTooLarge
 from .outbox import Limits
-from .policy import Timings
+from .reconnect import Timings
 from .state import Reason
 
 PING = encode("wsrt.ping")

@@ -30,7 +30,7 @@ from .errors import (
 )
 from .handlers import GRACE, Dispatcher, Listeners, Report, cancelled_within, is_cancelled
 from .outbox import Limits, Outbox
-from .policy import Backoff, Ending, Reconnect, Timings, reconnect_for
+from .reconnect import Backoff, Ending, Reconnect, Timings, reconnect_for
 from .requests import Requests
 from .rooms import Member, RoomChange, Rooms
 from .state import Reason, State, Status

@@ -1,6 +1,6 @@
 /** When to come back: random delays whose window grows with each attempt. */
 
-import type { Reconnect } from "./close.js";
+import type { Reconnect } from "./reconnect.js";
 import type { Timings } from "./types.js";
 
 export class Backoff {

@@ -1,7 +1,7 @@
 /** A connection that comes back by itself: dials, greets, watches, and decides what follows an end. */
 
 import { Backoff } from "./backoff.js";
-import { isNetwork, reconnectFor } from "./close.js";
+import { isNetwork, reconnectFor } from "./reconnect.js";
 import { socketUrl, type Environment, type Timer } from "./environment.js";
 import { ConnectionError, ProtocolError, TimeoutError, UnauthorizedError, type ErrorListener } from "./errors.js";
 import { decode, encode, fields, type Frame } from "./frame.js";

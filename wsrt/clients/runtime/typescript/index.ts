@@ -1,8 +1,8 @@
 /** The runtime of all clients. */
 
 export { Client } from "./client.js";
-export { reconnectFor, type CloseRow, type Reconnect } from "./close.js";
-export { CLOSES } from "./closes.js";
+export { reconnectFor, type CloseRow, type Reconnect } from "./reconnect.js";
+export { CLOSE_CODES } from "./close_codes.js";
 export type { Environment, Socket, SocketClass, Timer } from "./environment.js";
 export {
   ConnectionError,

@@ -1,8 +1,8 @@
 /** The close table. Generated from wsrt.close_codes: do not edit. */
 
-import type { CloseRow } from "./close.js";
+import type { CloseRow } from "./reconnect.js";
 
-export const CLOSES: readonly CloseRow[] = [
+export const CLOSE_CODES: readonly CloseRow[] = [
   [1000, 1000, "", "never"],
   [1001, 4001, "Server shutting down", "spread"],
   [1001, 4001, "Heartbeat timeout", "backoff"],

@@ -1,8 +1,8 @@
-"""The close table of wsrt, as data. Generated; policy.py reads it."""
+"""The close table of wsrt, as data. Generated; reconnect.py reads it."""
 
 from __future__ import annotations
 
-CLOSES: tuple[tuple[int, int, str, str], ...] = (
+CLOSE_CODES: tuple[tuple[int, int, str, str], ...] = (
     # code, its number on stock Daphne, reason, what a client does
     (1000, 1000, "", "never"),
     (1001, 4001, "Server shutting down", "spread"),

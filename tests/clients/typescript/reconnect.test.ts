@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { reconnectFor, type Reconnect } from "../../../wsrt/clients/runtime/typescript/close.js";
-import { CLOSES } from "../../../wsrt/clients/runtime/typescript/closes.js";
+import { reconnectFor, type Reconnect } from "../../../wsrt/clients/runtime/typescript/reconnect.js";
+import { CLOSE_CODES } from "../../../wsrt/clients/runtime/typescript/close_codes.js";
 import { World } from "./support.js";
 
 /** What a client with random() = 1 does after its first close; null: nothing. */
 const DELAYS: Record<Reconnect, number | null> = { never: null, backoff: 700, spread: 5200, auth: 700, later: 5700 };
 
-for (const [code, fallback, reason, reconnect] of CLOSES) {
+for (const [code, fallback, reason, reconnect] of CLOSE_CODES) {
   test(`${code} ${reason}: ${reconnect}`, () => {
     assert.equal(delayAfter(code, reason), DELAYS[reconnect]);
   });
@@ -16,7 +16,7 @@ for (const [code, fallback, reason, reconnect] of CLOSES) {
   // Stock Daphne sends no reasons: the first row of a number stands for all.
   if (fallback !== code) {
     test(`${fallback} of stock Daphne: as ${code}`, () => {
-      assert.equal(delayAfter(fallback, ""), DELAYS[CLOSES.find((row) => row[0] === code)![3]]);
+      assert.equal(delayAfter(fallback, ""), DELAYS[CLOSE_CODES.find((row) => row[0] === code)![3]]);
     });
   }
 }

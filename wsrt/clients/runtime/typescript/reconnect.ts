@@ -1,6 +1,6 @@
 /** What a client does after a close. */
 
-import { CLOSES } from "./closes.js";
+import { CLOSE_CODES } from "./close_codes.js";
 
 /**
  * - `never`: stays away
@@ -24,7 +24,7 @@ const MISUNDERSTOOD = [1007, 1008, 4007, 4008];
  */
 export function reconnectFor(code: number, reason = "", outdated = false): Reconnect {
   if (outdated && MISUNDERSTOOD.includes(code)) return "backoff";
-  const rows = CLOSES.filter((row) => row[0] === code || row[1] === code);
+  const rows = CLOSE_CODES.filter((row) => row[0] === code || row[1] === code);
   const row = rows.find((row) => row[2] === reason) ?? rows[0];
   if (row) return row[3];
   return [1002, 1003, 1010].includes(code) || (code >= 4750 && code <= 4999) ? "never" : "backoff";

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 from collections.abc import Callable
 
-from .closes import CLOSES
+from .close_codes import CLOSE_CODES
 from .state import Reason
 
 
@@ -78,7 +78,7 @@ def reconnect_for(code: int | None, text: str = "", *, outdated: bool = False) -
     if outdated and code in OUTDATED:
         return Reconnect.BACKOFF
     found: str | None = None
-    for known, fallback, reason, reconnect in CLOSES:
+    for known, fallback, reason, reconnect in CLOSE_CODES:
         if code in (known, fallback):
             if reason == text:
                 return Reconnect(reconnect)

@@ -15,15 +15,15 @@ from pydantic_core import PydanticSerializationError
 
 from .connection import Offer, clock
 from .credentials import Credentials, GetToken
-from .envelope import Envelope
 from .errors import InvalidFrame
 from .events import Delivery, Incoming, Outgoing, Sends
+from .frame import Frame
 from .handlers import Listeners, Report, Stream, with_delivery
-from .link import Link, Sent
 from .outbox import Limits
 from .reconnect import Timings
 from .rooms import Member, Room, RoomChange
 from .state import Reason, State, Status
+from .supervisor import Sent, Supervisor
 
 E = TypeVar("E", bound=Incoming)
 R = TypeVar("R")
@@ -102,7 +102,7 @@ class Client:
                 names.append(f"bearer.{current}")
             return Offer(url, names, fields, origin, options or {})
 
-        self._link = Link(
+        self._supervisor = Supervisor(
             offer,
             Credentials(token, get_token),
             schema_hash=self.schema_hash,
@@ -116,8 +116,8 @@ class Client:
         self._handlers: dict[str, Listeners[[Any, Delivery]]] = {}
         # By event; weakly, so that nothing is kept for a loop that was left.
         self._streams: dict[str, weakref.WeakSet[Stream[Any]]] = {}
-        self._link.on_envelope.add(self._deliver)
-        self._link.on_status.add(self._end_streams)
+        self._supervisor.on_frame.add(self._deliver)
+        self._supervisor.on_status.add(self._end_streams)
 
     def __repr__(self) -> str:
         # Without the query, which may hold a ticket: this is in every line of the log.
@@ -147,7 +147,7 @@ class Client:
             RuntimeError: called by a handler of a client that is closed, which ends only after the handler. Do it in
                 a task of its own.
         """
-        await self._link.open()
+        await self._supervisor.open()
 
     def start(self) -> None:
         """
@@ -156,7 +156,7 @@ class Client:
         Raises:
             RuntimeError: the client is closed, and has not ended: see ``wait_closed()``.
         """
-        self._link.start()
+        self._supervisor.start()
 
     async def close(self) -> None:
         """
@@ -166,7 +166,7 @@ class Client:
         raise ConnectionLost. A handler that runs gets a second. Called by a handler it returns at once, and the end
         comes after the handler.
         """
-        await self._link.close()
+        await self._supervisor.close()
 
     async def wait_closed(self) -> Reason:
         """
@@ -175,29 +175,29 @@ class Client:
         By then the socket is gone, and handlers were told of what came. Not for handlers, which would wait for
         themselves.
         """
-        return await self._link.until_closed()
+        return await self._supervisor.until_closed()
 
     # What it knows.
 
     @property
     def state(self) -> State:
         """Whether there is a connection."""
-        return self._link.status.state
+        return self._supervisor.status.state
 
     @property
     def reason(self) -> Reason | None:
         """Why there is none; None while connecting or open."""
-        return self._link.status.reason
+        return self._supervisor.status.reason
 
     @property
     def outdated(self) -> bool:
         """Whether the server's events are others than those that this client was generated from."""
-        return self._link.status.outdated
+        return self._supervisor.status.outdated
 
     @property
     def rooms(self) -> Mapping[str, Room]:
         """The rooms that the server has put this client into, with positions and members."""
-        return self._link.rooms
+        return self._supervisor.rooms
 
     # Receiving.
 
@@ -219,7 +219,7 @@ class Client:
         """
         wrapped = with_delivery(handler)
         removals = [
-            self._handlers.setdefault(name, Listeners(self._report, self._link.era)).add(wrapped)
+            self._handlers.setdefault(name, Listeners(self._report, self._supervisor.era)).add(wrapped)
             for name in self._names_of(event)
         ]
 
@@ -256,19 +256,19 @@ class Client:
 
     def on_any(self, handler: Callable[[Delivery, Any], object]) -> Unsubscribe:
         """Call a handler with the delivery and the plain data of every event, whatever its name."""
-        return self._link.on_envelope.add(lambda envelope: handler(_delivery(envelope), envelope.data))
+        return self._supervisor.on_frame.add(lambda frame: handler(_delivery(frame), frame.data))
 
     def on_state(self, handler: Callable[[Status], object]) -> Unsubscribe:
         """Call a handler when the state changes, or ``outdated`` does."""
-        return self._link.on_status.add(handler)
+        return self._supervisor.on_status.add(handler)
 
     def on_room(self, handler: Callable[[RoomChange], object]) -> Unsubscribe:
         """Call a handler when the client came into a room or out of it, and when somebody else did."""
-        return self._link.on_room.add(handler)
+        return self._supervisor.on_room.add(handler)
 
     def on_retry(self, handler: Callable[[int, float], object]) -> Unsubscribe:
         """Call a handler with the number of the attempt, and the seconds until it is made."""
-        return self._link.on_retry.add(handler)
+        return self._supervisor.on_retry.add(handler)
 
     # Sending.
 
@@ -290,7 +290,7 @@ class Client:
             PayloadTooLarge: the server would not take it.
         """
         sends = self._sends(event)
-        return await self._link.send(sends.name, _dump(event), queue=queue, volatile=volatile)
+        return await self._supervisor.send(sends.name, _dump(event), queue=queue, volatile=volatile)
 
     async def request(self, event: Outgoing[R], *, timeout: float | None = None, queue: bool = False) -> R:
         """
@@ -310,7 +310,7 @@ class Client:
             ValueError: it cannot be written as JSON, such as half a character.
         """
         sends = self._sends(event)
-        answer = await self._link.request(sends.name, _dump(event), timeout=timeout, queue=queue)
+        answer = await self._supervisor.request(sends.name, _dump(event), timeout=timeout, queue=queue)
         if answer.event == "wsrt.ok":
             return cast(R, None)
         model = sends.replies.get(answer.event) or self.receives.get(answer.event)
@@ -320,15 +320,15 @@ class Client:
 
     # Private.
 
-    async def _deliver(self, envelope: Envelope) -> None:
-        handlers, streams = self._handlers.get(envelope.event), self._streams.get(envelope.event)
+    async def _deliver(self, frame: Frame) -> None:
+        handlers, streams = self._handlers.get(frame.event), self._streams.get(frame.event)
         if handlers is None and not streams:
             return
-        event = _load(self.receives[envelope.event], envelope)
+        event = _load(self.receives[frame.event], frame)
         for stream in list(streams or ()):
             stream.put(event)
         if handlers is not None:
-            await handlers.call(event, _delivery(envelope))
+            await handlers.call(event, _delivery(frame))
 
     def _end_streams(self, status: Status) -> None:
         if status.state is State.CLOSED:
@@ -370,16 +370,16 @@ class Client:
 
 
 @functools.cache
-def _frame(model: type[BaseModel]) -> type[BaseModel]:
+def _frame_model(model: type[BaseModel]) -> type[BaseModel]:
     # The data is read from JSON, by whose rules some types differ from those for plain data.
     return create_model("Frame", __config__=ConfigDict(extra="ignore"), data=(model, ...))
 
 
-def _load(model: type[BaseModel], envelope: Envelope) -> Any:
+def _load(model: type[BaseModel], frame: Frame) -> Any:
     try:
-        return cast(Any, _frame(model).model_validate_json(envelope.text)).data
+        return cast(Any, _frame_model(model).model_validate_json(frame.text)).data
     except ValidationError as error:
-        raise InvalidFrame(f"{envelope.event} is not what this client was generated for: {error}") from error
+        raise InvalidFrame(f"{frame.event} is not what this client was generated for: {error}") from error
 
 
 def _dump(event: BaseModel) -> str:
@@ -389,5 +389,5 @@ def _dump(event: BaseModel) -> str:
         raise ValueError(f"{type(event).__name__} cannot be sent: {error}") from error
 
 
-def _delivery(envelope: Envelope) -> Delivery:
-    return Delivery(envelope.event, envelope.room, envelope.epoch, envelope.offset)
+def _delivery(frame: Frame) -> Delivery:
+    return Delivery(frame.event, frame.room, frame.epoch, frame.offset)

@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus,
 from websockets.protocol import State as SocketState
 from websockets.typing import Origin, Subprotocol
 
-from .envelope import SUBPROTOCOL, encode
 from .errors import PayloadTooLarge
+from .frame import SUBPROTOCOL, encode
 from .outbox import Limits
 from .reconnect import Timings
 from .state import Reason

@@ -7,8 +7,8 @@ import collections
 import dataclasses
 from collections.abc import Callable
 
-from .envelope import size_of
 from .errors import QueueExpired, QueueFull
+from .frame import size_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

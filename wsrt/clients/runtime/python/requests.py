@@ -6,8 +6,8 @@ import asyncio
 import itertools
 import secrets
 
-from .envelope import Envelope
 from .errors import RequestError
+from .frame import Frame
 
 
 class Requests:
@@ -20,14 +20,14 @@ class Requests:
     def __init__(self) -> None:
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
-        self._open: dict[str, asyncio.Future[Envelope]] = {}
+        self._open: dict[str, asyncio.Future[Frame]] = {}
         # Those whose answer can only come over the current connection.
         self._sent: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self) -> tuple[str, asyncio.Future[Envelope]]:
+    def open(self) -> tuple[str, asyncio.Future[Frame]]:
         """Return the ref of a new request, and its answer; call ``forget()`` in the end."""
         ref = f"{self._prefix}-{next(self._numbers)}"
         future = self._open[ref] = asyncio.get_running_loop().create_future()
@@ -40,15 +40,15 @@ class Requests:
         if future is not None and not future.cancel() and not future.cancelled():
             future.exception()  # was retrieved, or nobody waits for it any more
 
-    def answer(self, envelope: Envelope) -> None:
+    def answer(self, frame: Frame) -> None:
         """Hand an answer to its request."""
-        future = self._open.get(envelope.ref) if isinstance(envelope.ref, str) else None
+        future = self._open.get(frame.ref) if isinstance(frame.ref, str) else None
         if future is None or future.done():
             return
-        if envelope.event == "wsrt.error":
-            future.set_exception(RequestError.of(envelope.data))
+        if frame.event == "wsrt.error":
+            future.set_exception(RequestError.of(frame.data))
         else:
-            future.set_result(envelope)
+            future.set_result(frame)
 
     def fail(self, ref: str, error: Exception) -> None:
         """End one request with an error."""

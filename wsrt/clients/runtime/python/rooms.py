@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from .envelope import Envelope
 from .errors import InvalidFrame
+from .frame import Frame
 
 T = TypeVar("T")
 
@@ -128,27 +128,27 @@ class Rooms(Mapping[str, Room]):
         """Return what ``wsrt.resume`` claims."""
         return {name: room.position for name, room in self._rooms.items() if room.position is not None}
 
-    def is_new(self, envelope: Envelope) -> bool:
+    def is_new(self, frame: Frame) -> bool:
         """Note the place of a publication; return whether it is no duplicate."""
-        if envelope.room is None or envelope.epoch is None or envelope.offset is None:
+        if frame.room is None or frame.epoch is None or frame.offset is None:
             return True
-        return self._rooms.setdefault(envelope.room, Room(envelope.room)).advance(envelope.epoch, envelope.offset)
+        return self._rooms.setdefault(frame.room, Room(frame.room)).advance(frame.epoch, frame.offset)
 
-    def take(self, envelope: Envelope, read: Callable[[Any], Member[Any]]) -> RoomChange | None:
+    def take(self, frame: Frame, read: Callable[[Any], Member[Any]]) -> RoomChange | None:
         """
         Take in ``wsrt.joined``, ``wsrt.left`` or ``wsrt.presence``.
 
         Raises:
             InvalidFrame: it is not what it should be.
         """
-        data = envelope.data
+        data = frame.data
         name = data.get("room") if isinstance(data, dict) else None
         if not isinstance(name, str):
-            raise InvalidFrame(f"{envelope.event} without a room")
-        if envelope.event == "wsrt.left":
+            raise InvalidFrame(f"{frame.event} without a room")
+        if frame.event == "wsrt.left":
             room = self._rooms.pop(name, None)
             return None if room is None else RoomChange("left", name)
-        if envelope.event == "wsrt.presence":
+        if frame.event == "wsrt.presence":
             room = self._rooms.get(name)
             return RoomChange("presence", name) if room is not None and room.take_presence(data, read) else None
         return self._join(name, data)

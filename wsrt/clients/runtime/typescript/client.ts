@@ -1,6 +1,6 @@
 /** The client: typed events over a connection that comes back by itself. */
 
-import { Connection } from "./connection.js";
+import { Supervisor } from "./supervisor.js";
 import { byteLength, environment, logError, type Environment, type Timer } from "./environment.js";
 import {
   ConnectionError,
@@ -77,7 +77,7 @@ export class Client<
 
   readonly #environment: Environment;
   readonly #timings: Timings;
-  readonly #connection: Connection;
+  readonly #supervisor: Supervisor;
   readonly #requests: Requests;
   readonly #queue: Queue;
   readonly #rooms = new Rooms();
@@ -118,7 +118,7 @@ export class Client<
     this.#states = new Listeners("a listener of the state", this.#report, () => this.status);
     this.#memberships = new Listeners("a listener of rooms", this.#report, era);
     this.#presences = new Listeners("a listener of presence", this.#report, era);
-    this.#connection = new Connection(
+    this.#supervisor = new Supervisor(
       url,
       options,
       this.#timings,
@@ -143,26 +143,26 @@ export class Client<
    * Resolves when it is open; rejects with ConnectionError or UnauthorizedError when it is closed for good.
    */
   connect(): Promise<void> {
-    return this.#connection.connect();
+    return this.#supervisor.connect();
   }
 
   /** End the connection. What waits is dropped, requests are rejected; nothing waits until connect() begins anew. */
   close(): void {
-    this.#connection.close();
+    this.#supervisor.close();
   }
 
   get state(): State {
-    return this.#connection.status.state;
+    return this.#supervisor.status.state;
   }
 
   /** The state, why it is so, when it is tried again. */
   get status(): Status {
-    return this.#connection.status;
+    return this.#supervisor.status;
   }
 
   /** Whether the server's events are others than those that this client was generated from: reload the page. */
   get outdated(): boolean {
-    return this.#connection.status.outdated;
+    return this.#supervisor.status.outdated;
   }
 
   /** Be told of every change of `status`. Returns the function that ends it, as all that begin with `on` do. */
@@ -198,7 +198,7 @@ export class Client<
     const [data, options = {}] = rest as [unknown, SendOptions?];
     const text = this.#encode(event, data, null);
     if (this.#isWritable()) {
-      this.#connection.write(text);
+      this.#supervisor.write(text);
       return "sent";
     }
     if (!this.#mayWait(options)) return "dropped";
@@ -336,7 +336,7 @@ export class Client<
   }
 
   #checkSize(event: string, text: string): void {
-    const { maxPayload } = this.#connection;
+    const { maxPayload } = this.#supervisor;
     // A character has at most three bytes: most texts need not be counted.
     if (text.length * 3 > maxPayload && byteLength(text) > maxPayload) {
       throw new PayloadTooLargeError(`${event} is larger than the ${maxPayload} bytes that the server takes`);
@@ -344,21 +344,21 @@ export class Client<
   }
 
   #isWritable(): boolean {
-    return this.#connection.isOpen && this.#queue.length === 0 && this.#hasRoom();
+    return this.#supervisor.isOpen && this.#queue.length === 0 && this.#hasRoom();
   }
 
   /** Whether an event may be queued: for a connection that is or will be, where `queue` says so. */
   #mayWait({ queue }: { queue?: boolean }): boolean {
-    return this.#connection.isOpen || (!!queue && this.state !== "closed");
+    return this.#supervisor.isOpen || (!!queue && this.state !== "closed");
   }
 
   #hasRoom(): boolean {
-    return this.#connection.buffered <= this.#timings.bufferBytes;
+    return this.#supervisor.buffered <= this.#timings.bufferBytes;
   }
 
   #write(text: string, ref: string | null): void {
     if (ref !== null) this.#requests.written(ref);
-    this.#connection.write(text);
+    this.#supervisor.write(text);
   }
 
   #enqueue(item: Item): void {
@@ -370,7 +370,7 @@ export class Client<
   /** Write what waits, as far as the socket has room. */
   #flush(): void {
     this.#expire();
-    while (this.#connection.isOpen && this.#hasRoom()) {
+    while (this.#supervisor.isOpen && this.#hasRoom()) {
       const item = this.#queue.take();
       if (!item) break;
       try {
@@ -403,7 +403,7 @@ export class Client<
       return;
     }
     const leftMs = Math.max(0, due - this.#environment.now());
-    const waitMs = this.#connection.isOpen ? Math.min(FLUSH_MS, leftMs) : leftMs;
+    const waitMs = this.#supervisor.isOpen ? Math.min(FLUSH_MS, leftMs) : leftMs;
     this.#timer = this.#environment.setTimeout(() => this.#flush(), waitMs);
   }
 }

@@ -17,7 +17,6 @@ from pydantic_core import to_json
 
 from .connection import Connection, Failed, Offer, Unsent, clock, dial
 from .credentials import Credentials
-from .envelope import RESERVED, Envelope, decode, encode, size_of
 from .errors import (
     ConnectionLost,
     Disconnected,
@@ -28,6 +27,7 @@ from .errors import (
     RequestTimeout,
     Unauthorized,
 )
+from .frame import RESERVED, Frame, decode, encode, size_of
 from .handlers import GRACE, Dispatcher, Listeners, Report, cancelled_within, is_cancelled
 from .outbox import Limits, Outbox
 from .reconnect import Backoff, Ending, Reconnect, Timings, reconnect_for
@@ -40,7 +40,7 @@ Sent = Literal["sent", "queued", "dropped"]
 CLOSED_BY_CLIENT = Reason("client")
 
 
-class Link:
+class Supervisor:
     """
     Sends and receives envelopes over whatever connection there is.
 
@@ -77,7 +77,7 @@ class Link:
         self.status = Status(State.CLOSED)
         self.rooms = Rooms()
         self._dispatcher = Dispatcher(limits.inbox, report, self._interrupt)
-        self.on_envelope: Listeners[[Envelope]] = Listeners(report, self.era)
+        self.on_frame: Listeners[[Frame]] = Listeners(report, self.era)
         self.on_room: Listeners[[RoomChange]] = Listeners(report, self.era)
         self.on_status: Listeners[[Status]] = Listeners(report)
         self.on_retry: Listeners[[int, float]] = Listeners(report, self.era)
@@ -212,7 +212,7 @@ class Link:
         self._outbox.put(text, self._report, key=key)
         return "queued"
 
-    async def request(self, event: str, data: str, *, timeout: float | None = None, queue: bool = False) -> Envelope:
+    async def request(self, event: str, data: str, *, timeout: float | None = None, queue: bool = False) -> Frame:
         """
         Send a request and return its answer.
 
@@ -432,24 +432,24 @@ class Link:
 
     # What comes.
 
-    async def _take(self, connection: Connection, envelope: Envelope) -> None:
-        match envelope.event:
+    async def _take(self, connection: Connection, frame: Frame) -> None:
+        match frame.event:
             case "wsrt.ping":
-                await connection.write(encode("wsrt.pong", ref=envelope.ref))
+                await connection.write(encode("wsrt.pong", ref=frame.ref))
             case "wsrt.hello":
-                await self._open(connection, envelope.data)
+                await self._open(connection, frame.data)
             case "wsrt.closing":
-                self._retry_after = max(0.0, float(envelope.data["retry_after_ms"]) / 1000)
+                self._retry_after = max(0.0, float(frame.data["retry_after_ms"]) / 1000)
             case "wsrt.joined" | "wsrt.left" | "wsrt.presence":
-                change = self.rooms.take(envelope, self._read_member)
+                change = self.rooms.take(frame, self._read_member)
                 if change is not None:
                     self._tell(functools.partial(self.on_room.call, change))
-            case _ if envelope.ref is not None:
-                self._requests.answer(envelope)
+            case _ if frame.ref is not None:
+                self._requests.answer(frame)
             case "wsrt.error":
-                self._report(RequestError.of(envelope.data))
-            case name if not name.startswith(RESERVED) and self.rooms.is_new(envelope):
-                self._tell(functools.partial(self.on_envelope.call, envelope))
+                self._report(RequestError.of(frame.data))
+            case name if not name.startswith(RESERVED) and self.rooms.is_new(frame):
+                self._tell(functools.partial(self.on_frame.call, frame))
 
     async def _open(self, connection: Connection, hello: Any) -> None:
         if connection.hello_at is not None:

@@ -16,7 +16,7 @@ RESERVED = "wsrt."
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Envelope:
+class Frame:
     """
     A decoded frame.
 
@@ -38,7 +38,7 @@ class Envelope:
     text: str
 
 
-def decode(text: str) -> Envelope:
+def decode(text: str) -> Frame:
     """
     Return what stands in a frame.
 
@@ -52,7 +52,7 @@ def decode(text: str) -> Envelope:
     if not isinstance(found, dict) or not isinstance(found.get("event"), str):
         raise InvalidFrame("not an envelope")
     room, epoch, offset = found.get("room"), found.get("epoch"), found.get("offset")
-    return Envelope(
+    return Frame(
         found["event"],
         found.get("data", {}),
         found.get("ref"),

@@ -17,7 +17,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from wsrt.clients.runtime.python.reconnect import Backoff, Ending, Reconnect, Timings
+from wsrt.clients.runtime.python.backoff import Backoff, Ending
+from wsrt.clients.runtime.python.options import Timings
+from wsrt.clients.runtime.python.reconnect import Reconnect
 from wsrt.clients.runtime.python.state import Reason
 
 ROOT = Path(__file__).resolve().parents[1]

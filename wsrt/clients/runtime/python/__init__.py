@@ -17,9 +17,9 @@ from .errors import (
     Unauthorized,
 )
 from .events import Delivery, Incoming, Model, Outgoing, Sends
-from .outbox import Limits
+from .options import Limits, Timings
 from .paths import Segment, path_of
-from .reconnect import Reconnect, Timings, reconnect_for
+from .reconnect import Reconnect, reconnect_for
 from .rooms import Member, Room, RoomChange
 from .state import Reason, State, Status
 from .unset import UNSET, Omittable, Unset

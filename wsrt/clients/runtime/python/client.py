@@ -13,16 +13,16 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, cast, overload
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import PydanticSerializationError
 
-from .connection import Offer, clock
+from .connection import Handshake, clock
 from .credentials import Credentials, GetToken
 from .errors import InvalidFrame
 from .events import Delivery, Incoming, Outgoing, Sends
 from .frame import Frame
-from .handlers import Listeners, Report, Stream, with_delivery
-from .outbox import Limits
-from .reconnect import Timings
+from .listeners import Listeners, Report, with_delivery
+from .options import Limits, Timings
 from .rooms import Member, Room, RoomChange
 from .state import Reason, State, Status
+from .stream import Stream
 from .supervisor import Sent, Supervisor
 
 E = TypeVar("E", bound=Incoming)
@@ -94,13 +94,13 @@ class Client:
         if cookies:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
 
-        def offer(current: str | None) -> Offer:
+        def offer(current: str | None) -> Handshake:
             names, fields = list(subprotocols), dict(sent)
             if current is not None and bearer == "header":
                 fields["Authorization"] = f"Bearer {current}"
             elif current is not None:
                 names.append(f"bearer.{current}")
-            return Offer(url, names, fields, origin, options or {})
+            return Handshake(url, names, fields, origin, options or {})
 
         self._supervisor = Supervisor(
             offer,
@@ -175,7 +175,7 @@ class Client:
         By then the socket is gone, and handlers were told of what came. Not for handlers, which would wait for
         themselves.
         """
-        return await self._supervisor.until_closed()
+        return await self._supervisor.wait_closed()
 
     # What it knows.
 
@@ -219,8 +219,8 @@ class Client:
         """
         wrapped = with_delivery(handler)
         removals = [
-            self._handlers.setdefault(name, Listeners(self._report, self._supervisor.era)).add(wrapped)
-            for name in self._names_of(event)
+            self._handlers.setdefault(name, Listeners(self._report, self._supervisor.generation)).add(wrapped)
+            for name in self._event_names(event)
         ]
 
         def remove() -> None:
@@ -246,7 +246,7 @@ class Client:
         if limit < 1:
             raise ValueError(f"limit is 1 or more, not {limit}")
         stream: Stream[E] = Stream(limit)
-        names = self._names_of(event)
+        names = self._event_names(event)
         if self.state is State.CLOSED and self.reason is not None:
             stream.close()
             return stream
@@ -337,7 +337,7 @@ class Client:
                     stream.close()
             self._streams.clear()
 
-    def _names_of(self, event: type[BaseModel]) -> list[str]:
+    def _event_names(self, event: type[BaseModel]) -> list[str]:
         names = [name for name, model in self.receives.items() if model is event]
         if not names:
             known = ", ".join(sorted(model.__name__ for model in self.receives.values()))

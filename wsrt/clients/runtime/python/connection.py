@@ -17,13 +17,12 @@ from websockets.typing import Origin, Subprotocol
 
 from .errors import PayloadTooLarge
 from .frame import SUBPROTOCOL, encode
-from .outbox import Limits
-from .reconnect import Timings
+from .options import Limits, Timings
 from .state import Reason
 
 PING = encode("wsrt.ping")
 
-SENDABLE = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+SUBPROTOCOL_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 """What a subprotocol consists of (RFC 9110, 5.6.2)."""
 
 LATE = 1.0
@@ -43,7 +42,7 @@ def clock() -> float:
     return time.monotonic()
 
 
-class Failed(Exception):
+class ConnectionFailed(Exception):
     """There is no connection, or no longer."""
 
     def __init__(self, reason: Reason) -> None:
@@ -51,12 +50,12 @@ class Failed(Exception):
         self.reason = reason
 
 
-class Unsent(Failed):
+class NotSent(ConnectionFailed):
     """The connection ended before it was the frame's turn: nothing of it was written."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Offer:
+class Handshake:
     """What a handshake consists of."""
 
     url: str
@@ -66,16 +65,16 @@ class Offer:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-async def dial(offer: Offer, timings: Timings, limits: Limits) -> ClientConnection:
+async def dial(offer: Handshake, timings: Timings, limits: Limits) -> ClientConnection:
     """
     Open a socket.
 
     Raises:
         Failed: it could not be opened.
     """
-    if not all(SENDABLE.fullmatch(name) for name in offer.subprotocols):
+    if not all(SUBPROTOCOL_NAME.fullmatch(name) for name in offer.subprotocols):
         # Not repeated: it may be a token.
-        raise Failed(
+        raise ConnectionFailed(
             Reason(
                 "invalid", None, "a subprotocol, or the token, has characters that none has: encode it, as base64url"
             )
@@ -101,19 +100,19 @@ async def dial(offer: Offer, timings: Timings, limits: Limits) -> ClientConnecti
                 **options,
             )
     except TimeoutError:
-        raise Failed(Reason("timeout", None, f"no answer within {timings.connect:g} s")) from None
+        raise ConnectionFailed(Reason("timeout", None, f"no answer within {timings.connect:g} s")) from None
     except InvalidStatus as error:
-        raise Failed(Reason("network", None, f"HTTP {error.response.status_code}")) from None
+        raise ConnectionFailed(Reason("network", None, f"HTTP {error.response.status_code}")) from None
     except OSError as error:  # before ValueError: a certificate that does not fit is both
-        raise Failed(Reason("network", None, str(error) or repr(error))) from error
+        raise ConnectionFailed(Reason("network", None, str(error) or repr(error))) from error
     except (InvalidURI, InvalidProxy, ValueError, TypeError) as error:
-        raise Failed(Reason("invalid", None, str(error))) from error
+        raise ConnectionFailed(Reason("invalid", None, str(error))) from error
     except (EOFError, WebSocketException) as error:
-        raise Failed(Reason("network", None, str(error) or repr(error))) from error
+        raise ConnectionFailed(Reason("network", None, str(error) or repr(error))) from error
     if ws.subprotocol != SUBPROTOCOL:
         ws.transport.abort()
         await ws.wait_closed()
-        raise Failed(Reason("network", None, f"the server did not choose {SUBPROTOCOL}"))
+        raise ConnectionFailed(Reason("network", None, f"the server did not choose {SUBPROTOCOL}"))
     return ws
 
 
@@ -137,13 +136,13 @@ class Connection:
         self.max_payload: int | None = None
         self._heartbeat: float | None = None
         self._dead_after: float | None = None
-        self._is_greeted = asyncio.Event()
+        self._got_hello = asyncio.Event()
         # When a ping of ours is given up. None while there is none.
         self._probe_until: float | None = None
         # Set by whoever ends the connection from this side.
         self._reason: Reason | None = None
         # One frame at a time; who holds it may write several in a row.
-        self.turn = asyncio.Lock()
+        self.write_lock = asyncio.Lock()
         # Frames of which only the latest counts, by key, while the socket takes no more; and whether they may wait for
         # another connection.
         self._latest: dict[tuple[str, str], tuple[str, bool]] = {}
@@ -153,7 +152,7 @@ class Connection:
         """Seconds since the server's hello; None if it has not come."""
         return None if self.hello_at is None else self._now() - self.hello_at
 
-    def take_hello(self, data: Mapping[str, Any]) -> None:
+    def note_hello(self, data: Mapping[str, Any]) -> None:
         """Note what the server said of itself."""
         self.hello_at = self._now()
         heartbeat, timeout = data.get("heartbeat"), data.get("heartbeat_timeout")
@@ -163,7 +162,7 @@ class Connection:
             self._dead_after = self._timings.dead_after
         largest = data.get("max_payload")
         self.max_payload = largest if isinstance(largest, int) else None
-        self._is_greeted.set()
+        self._got_hello.set()
 
     # Reading.
 
@@ -177,13 +176,13 @@ class Connection:
         try:
             text = await self._ws.recv(decode=True)
         except ConnectionClosed as error:
-            raise Failed(self._reason or _reason_of(error)) from None
+            raise ConnectionFailed(self._reason or _reason_of(error)) from None
         self._received_at = self._now()
         self._probe_until = None
         return text
 
     @contextlib.contextmanager
-    def not_reading(self) -> Iterator[None]:
+    def reading_paused(self) -> Iterator[None]:
         """Within, silence is our own."""
         self._is_reading = False
         try:
@@ -199,7 +198,7 @@ class Connection:
         if self.max_payload is not None and size > self.max_payload:
             raise PayloadTooLarge(f"the frame has {size} bytes, the server takes {self.max_payload}")
 
-    async def write(self, text: str, on_turn: Callable[[], object] | None = None) -> None:
+    async def write(self, text: str, on_write: Callable[[], object] | None = None) -> None:
         """
         Write a frame, once the socket takes it.
 
@@ -210,39 +209,39 @@ class Connection:
             Unsent: the connection has ended, and the frame was not sent.
             Failed: the connection has ended; the frame may have been sent, or not.
         """
-        async with self.turn:
-            await self.write_in_turn(text, on_turn)
+        async with self.write_lock:
+            await self.write_locked(text, on_write)
             while self._latest and self._is_open:
                 latest, _ = self._latest.pop(next(iter(self._latest)))
-                await self.write_in_turn(latest)
+                await self.write_locked(latest)
 
-    async def write_latest(self, key: tuple[str, str], text: str, *, is_patient: bool) -> bool:
+    async def write_latest(self, key: tuple[str, str], text: str, *, outlives_connection: bool) -> bool:
         """
         Write a frame; where the socket takes no more, keep it in place of the one with its key. Return which.
 
         Args:
             is_patient: whether it may wait for another connection.
         """
-        if self.turn.locked():
-            self._latest[key] = text, is_patient
+        if self.write_lock.locked():
+            self._latest[key] = text, outlives_connection
             return False
         await self.write(text)
         return True
 
-    def take_latest(self) -> dict[tuple[str, str], tuple[str, bool]]:
+    def pop_latest(self) -> dict[tuple[str, str], tuple[str, bool]]:
         """Take out what ``write_latest`` has kept and the socket did not take: text and patience, by key."""
         kept, self._latest = self._latest, {}
         return kept
 
-    async def write_in_turn(self, text: str, on_turn: Callable[[], object] | None = None) -> None:
+    async def write_locked(self, text: str, on_write: Callable[[], object] | None = None) -> None:
         """Write a frame; the caller holds ``turn``. Arguments and errors are those of ``write``."""
         is_open = self._is_open
-        if is_open and on_turn is not None:
-            on_turn()
+        if is_open and on_write is not None:
+            on_write()
         try:
             await self._ws.send(text)
         except ConnectionClosed as error:
-            raise (Failed if is_open else Unsent)(self._reason or _reason_of(error)) from None
+            raise (ConnectionFailed if is_open else NotSent)(self._reason or _reason_of(error)) from None
 
     @property
     def _is_open(self) -> bool:
@@ -267,7 +266,7 @@ class Connection:
         self._ws.transport.abort()
         await self._ws.wait_closed()
 
-    async def watch(self) -> None:
+    async def monitor(self) -> None:
         """
         Drop the connection when nobody is there any more; run it beside ``read()``.
 
@@ -280,24 +279,24 @@ class Connection:
             until = self._now() + wait
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
-                    await self._is_greeted.wait()
-                self._is_greeted.clear()
+                    await self._got_hello.wait()
+                self._got_hello.clear()
                 continue  # the server has said what to wait for
             late = self._now() - until
             if late > LATE or (self._dead_after is not None and late > self._dead_after / 2):
-                await self._ask()
+                await self._probe()
                 continue
             due, reason = self._due()
             if self._now() < due:
                 continue
-            if self._is_up_to_us and self._probe_until is None:
-                await self._ask()
+            if self._must_probe and self._probe_until is None:
+                await self._probe()
                 continue
             self.drop(reason)
             return
 
     @property
-    def _is_up_to_us(self) -> bool:
+    def _must_probe(self) -> bool:
         """Whether nobody but us would find out that an open link is dead: the server sends no pings."""
         return self._ws.state is SocketState.OPEN and self.hello_at is not None and self._dead_after is None
 
@@ -316,7 +315,7 @@ class Connection:
         after = timings.idle if self._dead_after is None else self._dead_after
         return self._received_at + after, Reason("dead", None, f"silent for {after:g} s")
 
-    async def _ask(self) -> None:
+    async def _probe(self) -> None:
         if self.hello_at is None:
             return
         patience = self._timings.idle if self._dead_after is None else self._dead_after
@@ -326,7 +325,7 @@ class Connection:
             return
         self._probe_until = self._now() + self._timings.probe
         # A socket that takes nothing for so long is as good as dead: the next look at the clock says so.
-        with contextlib.suppress(Failed, TimeoutError):
+        with contextlib.suppress(ConnectionFailed, TimeoutError):
             async with asyncio.timeout(self._timings.probe):
                 await self.write(PING)
 

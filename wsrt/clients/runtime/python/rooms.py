@@ -81,29 +81,29 @@ class Room:
         self.epoch, self.offset = epoch, offset
         return True
 
-    def take_presence(self, data: Mapping[str, Any], read: Callable[[Any], Member[Any]]) -> bool:
+    def apply_presence(self, data: Mapping[str, Any], read: Callable[[Any], Member[Any]]) -> bool:
         """Take in the data of a ``wsrt.presence``; return whether it told anything new."""
         if "count" in data:
             self.members, self.count = None, int(data["count"])
             return True
         if "members" in data:
             members = {}
-            told = data["members"]
+            listed = data["members"]
         elif self.members is None:
             return False  # a difference to what was never shown
         else:
             members = dict(self.members)
             for gone in data.get("left", ()):
                 members.pop(gone["user_id"], None)
-            told = (*data.get("joined", ()), *data.get("changed", ()))
-        for member in map(read, told):
+            listed = (*data.get("joined", ()), *data.get("changed", ()))
+        for member in map(read, listed):
             members[member.user_id] = member
         self.members = members
         # A user counts once; who stands behind the connections of guests nobody knows.
         self.count = sum(member.connections if member.user_id is None else 1 for member in members.values())
         return True
 
-    def lose(self) -> None:
+    def connection_lost(self) -> None:
         """The connection is gone: who is there is not known any more. The position stays."""
         self.joined = False
         self.members = self.count = None
@@ -134,7 +134,7 @@ class Rooms(Mapping[str, Room]):
             return True
         return self._rooms.setdefault(frame.room, Room(frame.room)).advance(frame.epoch, frame.offset)
 
-    def take(self, frame: Frame, read: Callable[[Any], Member[Any]]) -> RoomChange | None:
+    def apply(self, frame: Frame, read: Callable[[Any], Member[Any]]) -> RoomChange | None:
         """
         Take in ``wsrt.joined``, ``wsrt.left`` or ``wsrt.presence``.
 
@@ -150,13 +150,13 @@ class Rooms(Mapping[str, Room]):
             return None if room is None else RoomChange("left", name)
         if frame.event == "wsrt.presence":
             room = self._rooms.get(name)
-            return RoomChange("presence", name) if room is not None and room.take_presence(data, read) else None
+            return RoomChange("presence", name) if room is not None and room.apply_presence(data, read) else None
         return self._join(name, data)
 
-    def lose(self) -> None:
+    def connection_lost(self) -> None:
         """The connection is gone; positions stay."""
         for room in self._rooms.values():
-            room.lose()
+            room.connection_lost()
 
     def _join(self, name: str, data: Mapping[str, Any]) -> RoomChange:
         room = self._rooms.setdefault(name, Room(name))

@@ -15,8 +15,10 @@ from typing import Any, Literal
 
 from pydantic_core import to_json
 
-from .connection import Connection, Failed, Offer, Unsent, clock, dial
+from .backoff import Backoff, Ending
+from .connection import Connection, ConnectionFailed, Handshake, NotSent, clock, dial
 from .credentials import Credentials
+from .dispatcher import GRACE, Dispatcher
 from .errors import (
     ConnectionLost,
     Disconnected,
@@ -28,9 +30,10 @@ from .errors import (
     Unauthorized,
 )
 from .frame import RESERVED, Frame, decode, encode, size_of
-from .handlers import GRACE, Dispatcher, Listeners, Report, cancelled_within, is_cancelled
-from .outbox import Limits, Outbox
-from .reconnect import Backoff, Ending, Reconnect, Timings, reconnect_for
+from .listeners import Listeners, Report, cancelled_within, is_cancelled
+from .options import Limits, Timings
+from .queue import Queue
+from .reconnect import Reconnect, reconnect_for
 from .requests import Requests
 from .rooms import Member, RoomChange, Rooms
 from .state import Reason, State, Status
@@ -54,7 +57,7 @@ class Supervisor:
 
     def __init__(
         self,
-        offer: Callable[[str | None], Offer],
+        offer: Callable[[str | None], Handshake],
         credentials: Credentials,
         *,
         schema_hash: str | None,
@@ -77,14 +80,14 @@ class Supervisor:
         self.status = Status(State.CLOSED)
         self.rooms = Rooms()
         self._dispatcher = Dispatcher(limits.inbox, report, self._interrupt)
-        self.on_frame: Listeners[[Frame]] = Listeners(report, self.era)
-        self.on_room: Listeners[[RoomChange]] = Listeners(report, self.era)
+        self.on_frame: Listeners[[Frame]] = Listeners(report, self.generation)
+        self.on_room: Listeners[[RoomChange]] = Listeners(report, self.generation)
         self.on_status: Listeners[[Status]] = Listeners(report)
-        self.on_retry: Listeners[[int, float]] = Listeners(report, self.era)
+        self.on_retry: Listeners[[int, float]] = Listeners(report, self.generation)
 
         self._backoff = Backoff(timings, random)
         self._requests = Requests()
-        self._outbox = Outbox(limits)
+        self._queue = Queue(limits)
         self._connection: Connection | None = None
         self._retry_after: float | None = None
         self._task: asyncio.Task[None] | None = None
@@ -103,7 +106,7 @@ class Supervisor:
         Raises:
             RuntimeError: the link is ending, and has not ended.
         """
-        self._begin()
+        self._start_task()
         self._is_wanted = True
 
     async def open(self) -> None:
@@ -116,7 +119,7 @@ class Supervisor:
         """
         while self._task is not None and self._is_ending and not self._dispatcher.is_current:
             await asyncio.wait({self._task})
-        self._begin()
+        self._start_task()
         self._openers += 1
         try:
             while self.status.state is not State.OPEN:
@@ -132,7 +135,7 @@ class Supervisor:
         finally:
             self._openers -= 1
 
-    async def until_closed(self) -> Reason:
+    async def wait_closed(self) -> Reason:
         """Wait until there is no connection, and none will be made; return why."""
         if self._task is not None and not self._task.done():
             await asyncio.wait({self._task})
@@ -143,7 +146,7 @@ class Supervisor:
         task = self._task
         if task is None or task.done():
             return
-        self._dispatcher.clear()
+        self._dispatcher.discard()
         self._finish(CLOSED_BY_CLIENT)
         self._interrupt()
         if not self._dispatcher.is_current:
@@ -152,11 +155,11 @@ class Supervisor:
                 # Where it was cancelled before its first step, nothing of it has run.
                 await self._dispatcher.end(GRACE)
 
-    def era(self) -> int:
+    def generation(self) -> int:
         """Return a number that changes when what happened until now is not told any more."""
-        return self._dispatcher.era()
+        return self._dispatcher.generation()
 
-    def _begin(self) -> None:
+    def _start_task(self) -> None:
         if self._is_ending:
             raise RuntimeError(
                 "the client is closed, but has not ended: it waits for its handlers, and for the socket. "
@@ -171,7 +174,7 @@ class Supervisor:
         # Before the dispatcher's: whatever a handler does, the first step of this task was done.
         self._task = asyncio.create_task(self._run(), name="wsrt-client")
         self._dispatcher.start()
-        self._set(Status(State.CONNECTING, None, self.status.outdated))
+        self._set_status(Status(State.CONNECTING, None, self.status.outdated))
 
     def _interrupt(self) -> None:
         if self._task is not None and not self._task.cancelling():
@@ -195,21 +198,21 @@ class Supervisor:
 
         async def write(connection: Connection) -> bool:
             if key is not None:
-                return await connection.write_latest(key, text, is_patient=queue)
+                return await connection.write_latest(key, text, outlives_connection=queue)
             await connection.write(text)
             return True
 
         try:
             # A server that does not read may be waiting for us to read, and a handler for the server.
-            with self._dispatcher.hurry():
+            with self._dispatcher.unlimited():
                 is_written = await self._write(size_of(text), write, queue=queue)
-        except Failed:
+        except ConnectionFailed:
             return "dropped"
         if is_written is not None:
             return "sent" if is_written else "queued"
         if not queue or not self._may_queue:
             return "dropped"
-        self._outbox.put(text, self._report, key=key)
+        self._queue.put(text, self._report, key=key)
         return "queued"
 
     async def request(self, event: str, data: str, *, timeout: float | None = None, queue: bool = False) -> Frame:
@@ -225,7 +228,7 @@ class Supervisor:
         seconds = self._limits.request_timeout if timeout is None else timeout
         ref, answer = self._requests.open()
         text = encode(event, data, ref)
-        lose = functools.partial(self._requests.fail, ref)
+        fail = functools.partial(self._requests.fail, ref)
         limit = asyncio.timeout(seconds)
         item = None
 
@@ -236,13 +239,13 @@ class Supervisor:
         try:
             async with limit:
                 # The answer may be behind more events than may wait for handlers, and one of these may wait here.
-                with self._dispatcher.hurry():
+                with self._dispatcher.unlimited():
                     if await self._write(size_of(text), write, queue=queue) is None:
                         if not queue or not self._may_queue:
                             raise ConnectionLost("there is no connection")
-                        item = self._outbox.put(text, lose, ref)
+                        item = self._queue.put(text, fail, ref)
                     return await answer
-        except Failed as error:
+        except ConnectionFailed as error:
             raise ConnectionLost(f"the connection was lost: {error}") from None
         except TimeoutError:
             if not limit.expired():
@@ -252,7 +255,7 @@ class Supervisor:
             self._requests.forget(ref)
             if item is not None:
                 # Nobody waits for its answer any more.
-                self._outbox.discard(item)
+                self._queue.discard(item)
 
     async def _write(self, size: int, write: Callable[[Connection], Awaitable[bool]], *, queue: bool) -> bool | None:
         """
@@ -271,7 +274,7 @@ class Supervisor:
             connection.check(size)
             try:
                 return await write(connection)
-            except Unsent:
+            except NotSent:
                 if not queue:
                     raise
                 # The next one may be open already, where many were waiting.
@@ -307,10 +310,10 @@ class Supervisor:
             grace = None
         except asyncio.CancelledError:
             reason = CLOSED_BY_CLIENT
-            self._dispatcher.clear()
+            self._dispatcher.discard()
         except Exception as error:
             reason = Reason("invalid", None, repr(error))
-            self._dispatcher.clear()
+            self._dispatcher.discard()
             self._report(error)
         finally:
             self._finish(reason)
@@ -322,22 +325,22 @@ class Supervisor:
 
     def _finish(self, reason: Reason) -> None:
         if self.status.state is not State.CLOSED:
-            self._outbox.clear(Disconnected(reason))
-            self._set(Status(State.CLOSED, reason, self.status.outdated))
+            self._queue.clear(Disconnected(reason))
+            self._set_status(Status(State.CLOSED, reason, self.status.outdated))
 
     async def _keep_connected(self) -> Reason:
         """Connect again and again; return why no longer."""
         while True:
-            self._set(Status(State.CONNECTING, None, self.status.outdated))
+            self._set_status(Status(State.CONNECTING, None, self.status.outdated))
             ending = await self._connect_once()
-            delay = self._next(ending)
+            delay = self._next_delay(ending)
             if delay is None:
-                return self._final(ending.reason)
-            self._set(Status(State.WAITING, ending.reason, self.status.outdated))
-            self._tell(functools.partial(self.on_retry.call, self._backoff.attempt, delay))
+                return self._final_reason(ending.reason)
+            self._set_status(Status(State.WAITING, ending.reason, self.status.outdated))
+            self._notify(functools.partial(self.on_retry.call, self._backoff.attempt, delay))
             await asyncio.sleep(delay)
 
-    def _next(self, ending: Ending) -> float | None:
+    def _next_delay(self, ending: Ending) -> float | None:
         """Return after how many seconds to come back; None for not at all."""
         if ending.reason.kind in ("invalid", "unauthorized"):
             return None
@@ -352,7 +355,7 @@ class Supervisor:
                 return None
         return self._backoff.after(ending, reconnect)
 
-    def _final(self, reason: Reason) -> Reason:
+    def _final_reason(self, reason: Reason) -> Reason:
         is_refused = reason.kind == "server" and reconnect_for(reason.code, reason.text) is Reconnect.AUTH
         return Reason("unauthorized", reason.code, reason.text) if is_refused else reason
 
@@ -379,11 +382,11 @@ class Supervisor:
             return Ending(Reason("token", None, str(error) or repr(error)))
         try:
             ws = await dial(self._offer(token), self._timings, self._limits)
-        except Failed as error:
+        except ConnectionFailed as error:
             return Ending(error.reason)
         connection = self._connection = Connection(ws, self._timings, self._now)
         self._retry_after = None
-        watch = asyncio.create_task(connection.watch(), name="wsrt-client-watch")
+        monitor = asyncio.create_task(connection.monitor(), name="wsrt-client-monitor")
         end: Callable[[], Awaitable[None]] = connection.abort
         try:
             return await self._serve(connection)
@@ -392,23 +395,23 @@ class Supervisor:
             raise
         finally:
             self._connection = None
-            watch.cancel()
-            self._requests.lose(ConnectionLost("the connection was lost before the answer came"))
-            self._keep_latest(connection)
-            self.rooms.lose()
+            monitor.cancel()
+            self._requests.fail_sent(ConnectionLost("the connection was lost before the answer came"))
+            self._requeue_latest(connection)
+            self.rooms.connection_lost()
             await end()
             # It must not outlive its connection, and its own errors are not lost.
-            await asyncio.wait({watch})
-            if not watch.cancelled() and (problem := watch.exception()) is not None:
+            await asyncio.wait({monitor})
+            if not monitor.cancelled() and (problem := monitor.exception()) is not None:
                 self._report(problem if isinstance(problem, Exception) else RuntimeError(repr(problem)))
 
-    def _keep_latest(self, connection: Connection) -> None:
+    def _requeue_latest(self, connection: Connection) -> None:
         """Let what waited for room in a socket that is gone wait for the next, where it may."""
-        for key, (text, is_patient) in connection.take_latest().items():
+        for key, (text, outlives_connection) in connection.pop_latest().items():
             try:
-                if not is_patient or not self._may_queue:
+                if not outlives_connection or not self._may_queue:
                     raise ConnectionLost(f"{key[0]} was not sent: the connection was lost")
-                self._outbox.put(text, self._report, key=key)
+                self._queue.put(text, self._report, key=key)
             except (ConnectionLost, QueueFull) as error:
                 self._report(error)
 
@@ -419,48 +422,48 @@ class Supervisor:
             while True:
                 text = await connection.read()
                 try:
-                    await self._take(connection, decode(text))
+                    await self._handle_frame(connection, decode(text))
                 except (InvalidFrame, KeyError, TypeError, ValueError, AttributeError) as error:
                     self._report(
                         error if isinstance(error, InvalidFrame) else InvalidFrame(f"{error!r} in {text:.200}")
                     )
                 if connection.hello_at is not None and not self._dispatcher.has_room:
-                    with connection.not_reading():
-                        await self._dispatcher.until_room()
-        except Failed as error:
+                    with connection.reading_paused():
+                        await self._dispatcher.wait_for_room()
+        except ConnectionFailed as error:
             return Ending(error.reason, connection.open_for, self._retry_after)
 
     # What comes.
 
-    async def _take(self, connection: Connection, frame: Frame) -> None:
+    async def _handle_frame(self, connection: Connection, frame: Frame) -> None:
         match frame.event:
             case "wsrt.ping":
                 await connection.write(encode("wsrt.pong", ref=frame.ref))
             case "wsrt.hello":
-                await self._open(connection, frame.data)
+                await self._handle_hello(connection, frame.data)
             case "wsrt.closing":
                 self._retry_after = max(0.0, float(frame.data["retry_after_ms"]) / 1000)
             case "wsrt.joined" | "wsrt.left" | "wsrt.presence":
-                change = self.rooms.take(frame, self._read_member)
+                change = self.rooms.apply(frame, self._read_member)
                 if change is not None:
-                    self._tell(functools.partial(self.on_room.call, change))
+                    self._notify(functools.partial(self.on_room.call, change))
             case _ if frame.ref is not None:
                 self._requests.answer(frame)
             case "wsrt.error":
                 self._report(RequestError.of(frame.data))
             case name if not name.startswith(RESERVED) and self.rooms.is_new(frame):
-                self._tell(functools.partial(self.on_frame.call, frame))
+                self._notify(functools.partial(self.on_frame.call, frame))
 
-    async def _open(self, connection: Connection, hello: Any) -> None:
+    async def _handle_hello(self, connection: Connection, hello: Any) -> None:
         if connection.hello_at is not None:
             return
         # What waits leaves first, and what is sent from now on waits for its turn behind it.
-        async with connection.turn:
-            connection.take_hello(hello)
+        async with connection.write_lock:
+            connection.note_hello(hello)
             schema = hello.get("schema")
             outdated = self._schema_hash is not None and schema is not None and schema != self._schema_hash
-            self._set(Status(State.OPEN, None, outdated))
-            while (item := self._outbox.take()) is not None:
+            self._set_status(Status(State.OPEN, None, outdated))
+            while (item := self._queue.take()) is not None:
                 try:
                     connection.check(item.size)
                 except PayloadTooLarge as error:
@@ -468,15 +471,15 @@ class Supervisor:
                     continue
                 if item.ref is not None:
                     self._requests.note_sent(item.ref)
-                await connection.write_in_turn(item.text)
+                await connection.write_locked(item.text)
 
     # What is told.
 
-    def _set(self, status: Status) -> None:
+    def _set_status(self, status: Status) -> None:
         if status != self.status:
             self.status = status
             self._changed.set()
             self._dispatcher.post(functools.partial(self.on_status.call, status), keep=True)
 
-    def _tell(self, call: Callable[[], Awaitable[None]]) -> None:
+    def _notify(self, call: Callable[[], Awaitable[None]]) -> None:
         self._dispatcher.post(call)

@@ -4,33 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import dataclasses
 from collections.abc import Callable
 
 from .errors import QueueExpired, QueueFull
 from .frame import size_of
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """
-    Limits of a client.
-
-    Attributes:
-        queue_items, queue_bytes, queue_age: frames, bytes of UTF-8, and seconds that may wait for a connection.
-        request_timeout: seconds that an answer may take, where a request names none.
-        buffer_bytes: unsent bytes in the socket from which on nothing more is written.
-        inbox: events that may wait for slow handlers; then the socket is not read. While a request waits for its
-            answer, or an event for the socket to take it, the socket is read all the same, and more may wait: a
-            handler may be waiting for just that.
-    """
-
-    queue_items: int = 100
-    queue_bytes: int = 65_536
-    queue_age: float = 30.0
-    request_timeout: float = 10.0
-    buffer_bytes: int = 1_048_576
-    inbox: int = 1000
+from .options import Limits
 
 
 class Item:
@@ -56,7 +34,7 @@ class Item:
         self.expiry: asyncio.TimerHandle | None = None
 
 
-class Outbox:
+class Queue:
     """Frames in the order of the calls, each for a limited time."""
 
     def __init__(self, limits: Limits) -> None:

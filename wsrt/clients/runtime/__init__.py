@@ -1,1 +1,1 @@
-"""The runtimes of generated clients, which are copied next to what is generated."""
+"""The runtimes of the clients. The generators copy them next to the generated code."""

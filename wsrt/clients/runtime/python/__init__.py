@@ -1,4 +1,4 @@
-"""A client for wsrt: typed events over a WebSocket that comes back by itself."""
+"""A client for wsrt: typed events over a WebSocket that reconnects automatically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The delays between attempts to connect: random, in a window that grows with each attempt."""
+"""The delays between attempts to connect: random, within a window that grows with each attempt."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from .state import Reason
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ending:
     """
-    How a connection, or the attempt at one, ended.
+    The end of a connection, or of an attempt to connect.
 
     Attributes:
-        open_for: seconds from the server's hello; None if there was none.
-        retry_after: seconds that the server asked for, by ``wsrt.closing``.
+        reason: Why it ended.
+        open_for: Seconds since the server's hello. None if there was no hello.
+        retry_after: The delay in seconds that the server asked for in ``wsrt.closing``.
     """
 
     reason: Reason
@@ -27,30 +28,35 @@ class Ending:
 
 class Backoff:
     """
-    Counts attempts, and says when the next one is due.
+    The number of attempts, and the delay before the next one.
 
-    Jitter is full and applied after the cap: a crowd that lost its server stays spread however long it is away.
+    It uses full jitter, applied after the cap, so that clients that lost their server stay spread out however long it
+    is unavailable.
+
+    Args:
+        timings: The windows, in seconds.
+        random: Returns a number from 0 to 1.
     """
 
     def __init__(self, timings: Timings, random: Callable[[], float]) -> None:
         self._timings = timings
         self._random = random
-        # The number of the retry that was scheduled last; 0 while there was none.
+        # The number of the latest scheduled retry; 0 if there was none.
         self.attempt = 0
 
     def reset(self) -> None:
-        """Let attempts count from 1 again."""
+        """Count attempts from 1 again."""
         self.attempt = 0
 
     def after(self, ending: Ending, reconnect: Reconnect) -> float:
-        """Count an attempt; return after how many seconds it is due."""
+        """Count an attempt and return the delay before it, in seconds."""
         timings = self._timings
         if ending.open_for is not None and ending.open_for >= timings.stable:
             self.reset()
         self.attempt += 1
         is_lost = ending.open_for is not None and ending.reason.kind in {"network", "dead"}
         if ending.retry_after is not None and reconnect is not Reconnect.AUTH:
-            # The server has spread its clients itself.
+            # The server has already spread its clients over a window.
             return ending.retry_after
         if is_lost and self.attempt == 1:
             return self._random() * timings.jump
@@ -64,5 +70,5 @@ class Backoff:
 
     @property
     def _window(self) -> float:
-        # The exponent is bounded: after a week a float would overflow.
+        # Limit the exponent: after a week of attempts the float would overflow.
         return min(self._timings.cap, self._timings.base * 2.0 ** min(self.attempt - 1, 60))

@@ -1,4 +1,4 @@
-"""The client: typed events over a link."""
+"""The client: typed events over a connection that is kept alive."""
 
 from __future__ import annotations
 
@@ -35,40 +35,41 @@ logger = logging.getLogger("wsrt.client")
 
 class Client:
     """
-    A client of one consumer; generated ones declare its events.
+    The client of one consumer. Generated subclasses declare its events.
 
         async with ChatClient("wss://example.org/ws/lobby/") as client:
             client.on(MessageSent, lambda message: print(message.text))
             await client.request(SendMessage(text="hi"))
 
-    It comes back by itself after a connection is lost, by the rules of the close table, until ``close()``. Handlers are
-    called one after the other, in the order of what happened; a handler that raises disturbs nobody.
+    It reconnects automatically according to the close table, until ``close()`` is called. Handlers are called one after
+    the other, in the order in which events happened. An error in a handler doesn't affect the others.
 
     Args:
-        url: ws:// or wss://.
-        token: credentials, sent as the subprotocol ``bearer.<token>``.
-        get_token: gives them, sync or async; called where there are none, and after 4401. Raises Unauthorized where
-            nobody is signed in; after any other error it is called again.
-        bearer: "header" sends them as ``Authorization: Bearer <token>`` instead.
-        headers, cookies, origin, subprotocols: of the handshake.
-        timings, limits: see there.
-        on_error: is told of errors that have no caller: of handlers, and what the server complains of; default: a log.
-        clock: seconds, not moved by anybody.
-        random: a number from 0 to 1, for every random choice.
-        options: for ``websockets.connect``: ``ssl``, ``proxy``, ``compression``.
+        url: The URL of the consumer, ``ws://`` or ``wss://``.
+        token: The credentials, sent as the subprotocol ``bearer.<token>``.
+        get_token: A function, sync or async, that returns a token. Called when there is no token, and after 4401. It
+            raises Unauthorized if the user isn't signed in. After any other error it is called again later.
+        bearer: "header" sends the token as ``Authorization: Bearer <token>`` instead.
+        headers, cookies, origin, subprotocols: Additional parameters of the handshake.
+        timings: Time limits and delays. See Timings.
+        limits: Limits of the queue, of requests and of handlers. See Limits.
+        on_error: Receives errors that can't be raised to a caller, such as those of handlers. They are logged by default.
+        clock: Returns the time in seconds, from a monotonic clock.
+        random: Returns a number from 0 to 1, used for every random choice.
+        options: Further arguments of ``websockets.connect``, such as ``ssl``, ``proxy`` and ``compression``.
     """
 
     schema_hash: ClassVar[str | None] = None
-    """Of the events that this client was generated from; compared with the server's hello."""
+    """The hash of the events that this client was generated from. It is compared with the server's hello."""
 
     receives: ClassVar[Mapping[str, type[BaseModel]]] = {}
-    """The models of the events that the server sends, by name; those that are only replies need not be here."""
+    """The models of the events that the server sends, by name. Events that are only replies may be left out."""
 
     sends: ClassVar[Mapping[type[BaseModel], Sends]] = {}
-    """The events that the client sends, by model."""
+    """The events that the client sends, by their models."""
 
     member_model: ClassVar[type[BaseModel] | None] = None
-    """What the members of a room show of themselves; None for plain JSON."""
+    """The model of the data shown for the members of a room. None for plain JSON."""
 
     def __init__(
         self,
@@ -90,20 +91,20 @@ class Client:
     ) -> None:
         self.url = url
         self.on_error = on_error
-        sent = dict(headers or {})
+        fields = dict(headers or {})
         if cookies:
-            sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+            fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
 
-        def offer(current: str | None) -> Handshake:
-            names, fields = list(subprotocols), dict(sent)
+        def handshake(current: str | None) -> Handshake:
+            names, sent = list(subprotocols), dict(fields)
             if current is not None and bearer == "header":
-                fields["Authorization"] = f"Bearer {current}"
+                sent["Authorization"] = f"Bearer {current}"
             elif current is not None:
                 names.append(f"bearer.{current}")
-            return Handshake(url, names, fields, origin, options or {})
+            return Handshake(url, names, sent, origin, options or {})
 
         self._supervisor = Supervisor(
-            offer,
+            handshake,
             Credentials(token, get_token),
             schema_hash=self.schema_hash,
             read_member=self._read_member,
@@ -114,16 +115,16 @@ class Client:
             random=random,
         )
         self._handlers: dict[str, Listeners[[Any, Delivery]]] = {}
-        # By event; weakly, so that nothing is kept for a loop that was left.
+        # By event. Weak references, so that a stream that isn't iterated any more is garbage-collected.
         self._streams: dict[str, weakref.WeakSet[Stream[Any]]] = {}
         self._supervisor.on_frame.add(self._deliver)
         self._supervisor.on_status.add(self._end_streams)
 
     def __repr__(self) -> str:
-        # Without the query, which may hold a ticket: this is in every line of the log.
+        # Logged with every error, so it must not include the query, which may contain a ticket.
         return f"<{type(self).__name__} {self.url.partition('?')[0]} {self.state.value}>"
 
-    # Its life.
+    # Opening and closing.
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -136,67 +137,66 @@ class Client:
 
     async def connect(self) -> None:
         """
-        Connect, and return when the server has said hello; it is tried until then.
+        Connect, and return when the server has sent its hello. Retry until then.
 
-        Where it does not return (it raises, or is cancelled by ``asyncio.timeout``) nothing is left behind: the client
-        is closed, unless somebody else has called ``start()`` or waits in ``connect()`` too. A client that is being
-        closed ends before it connects again.
+        If this raises or is cancelled, such as by ``asyncio.timeout``, the client is closed, unless ``start()`` was
+        called or another task also waits in ``connect()``. A client that is closing finishes before it connects again.
 
         Raises:
-            Disconnected: there will be no connection: the server refuses for good.
-            RuntimeError: called by a handler of a client that is closed, which ends only after the handler. Do it in
-                a task of its own.
+            Disconnected: The client was closed, or the server rejects it permanently.
+            RuntimeError: A handler called this while the client is closing, which waits for that handler. Connect from
+                another task.
         """
         await self._supervisor.open()
 
     def start(self) -> None:
         """
-        Begin to connect, and return at once; does nothing where that is under way.
+        Start connecting and return immediately. Do nothing if the client is already connecting or connected.
 
         Raises:
-            RuntimeError: the client is closed, and has not ended: see ``wait_closed()``.
+            RuntimeError: The client is still closing. Call ``wait_closed()`` first.
         """
         self._supervisor.start()
 
     async def close(self) -> None:
         """
-        End the connection with 1000; the server answers within 2 s, or not.
+        Close the client: end the connection with 1000, waiting at most 2 seconds for the server's answer.
 
-        The client is closed from now on: handlers are told of that, and of nothing else that waits. Requests that wait
-        raise ConnectionLost. A handler that runs gets a second. Called by a handler it returns at once, and the end
-        comes after the handler.
+        Handlers are notified of the closed state, but events that wait for handlers are discarded. Pending requests
+        raise ConnectionLost. A running handler gets one second to finish. If a handler calls this, it returns
+        immediately, and the client ends after the handler.
         """
         await self._supervisor.close()
 
     async def wait_closed(self) -> Reason:
         """
-        Wait until the client is closed, by ``close()`` or because the server refuses for good; return why.
+        Wait until the client is closed, by ``close()`` or because the server rejects it permanently. Return the reason.
 
-        By then the socket is gone, and handlers were told of what came. Not for handlers, which would wait for
-        themselves.
+        When this returns, the socket is closed and handlers have been called for all events. Don't call it in a
+        handler, which would wait for itself.
         """
         return await self._supervisor.wait_closed()
 
-    # What it knows.
+    # State.
 
     @property
     def state(self) -> State:
-        """Whether there is a connection."""
+        """The state of the connection."""
         return self._supervisor.status.state
 
     @property
     def reason(self) -> Reason | None:
-        """Why there is none; None while connecting or open."""
+        """Why there is no connection. None while connecting or open."""
         return self._supervisor.status.reason
 
     @property
     def outdated(self) -> bool:
-        """Whether the server's events are others than those that this client was generated from."""
+        """Whether the server's events differ from those this client was generated from."""
         return self._supervisor.status.outdated
 
     @property
     def rooms(self) -> Mapping[str, Room]:
-        """The rooms that the server has put this client into, with positions and members."""
+        """The rooms that the server added this client to, with their positions and members."""
         return self._supervisor.rooms
 
     # Receiving.
@@ -209,13 +209,17 @@ class Client:
 
     def on(self, event: type[E], handler: Callable[..., object]) -> Unsubscribe:
         """
-        Call a handler, sync or async, for each event of a kind; return what ends that.
+        Call a handler for each event of a kind. Return a function that removes the handler.
 
-        A handler with two parameters gets the Delivery as well: the room that it came to, and its place there. The
-        socket is read while a handler waits; the next handler is not called before.
+        While an async handler waits, frames are still read, but no other handler is called.
+
+        Args:
+            event: The event's model.
+            handler: A function, sync or async. If it has two required parameters, it also gets the Delivery: the
+                event's room, and its position there.
 
         Raises:
-            TypeError: this client does not receive it.
+            TypeError: This client doesn't receive the event.
         """
         wrapped = with_delivery(handler)
         removals = [
@@ -231,20 +235,21 @@ class Client:
 
     def events(self, event: type[E], *, limit: int = 1000) -> Stream[E]:
         """
-        Return the events of a kind from now on, for ``async for``: over reconnects, until the client is closed.
+        Return a stream of future events of a kind, for ``async for``. It ends when the client is closed.
 
-        It may be called before the client is connected for the first time. Of a client that was closed, by ``close()``
-        or because the server refuses for good, it ends at once: call it after ``start()`` or ``connect()``.
+        The stream continues across reconnects. It may be created before the client is connected for the first time. The
+        stream of a client that has been closed ends immediately; call ``start()`` or ``connect()`` first.
 
         Args:
-            limit: how many wait for a reader that is behind; then the oldest is dropped, and counted in ``dropped``.
+            event: The event's model.
+            limit: The number of events buffered for a slow reader. Older events are dropped and counted in ``dropped``.
 
         Raises:
-            TypeError: this client does not receive it.
-            ValueError: ``limit`` is below 1.
+            TypeError: This client doesn't receive the event.
+            ValueError: ``limit`` is less than 1.
         """
         if limit < 1:
-            raise ValueError(f"limit is 1 or more, not {limit}")
+            raise ValueError(f"limit must be at least 1, not {limit}")
         stream: Stream[E] = Stream(limit)
         names = self._event_names(event)
         if self.state is State.CLOSED and self.reason is not None:
@@ -255,59 +260,63 @@ class Client:
         return stream
 
     def on_any(self, handler: Callable[[Delivery, Any], object]) -> Unsubscribe:
-        """Call a handler with the delivery and the plain data of every event, whatever its name."""
+        """Call a handler with the delivery and the JSON data of every event, including unknown events."""
         return self._supervisor.on_frame.add(lambda frame: handler(_delivery(frame), frame.data))
 
     def on_state(self, handler: Callable[[Status], object]) -> Unsubscribe:
-        """Call a handler when the state changes, or ``outdated`` does."""
+        """Call a handler when the state or ``outdated`` changes."""
         return self._supervisor.on_status.add(handler)
 
     def on_room(self, handler: Callable[[RoomChange], object]) -> Unsubscribe:
-        """Call a handler when the client came into a room or out of it, and when somebody else did."""
+        """Call a handler when the client joins or leaves a room, and when the members of a room change."""
         return self._supervisor.on_room.add(handler)
 
     def on_retry(self, handler: Callable[[int, float], object]) -> Unsubscribe:
-        """Call a handler with the number of the attempt, and the seconds until it is made."""
+        """Call a handler when a retry is scheduled, with the number of the attempt and the delay in seconds."""
         return self._supervisor.on_retry.add(handler)
 
     # Sending.
 
     async def send(self, event: Outgoing[Any], *, queue: bool = False, volatile: str | None = None) -> Sent:
         """
-        Send an event. Nobody knows whether it arrives: for that there is ``request()``.
+        Send an event without waiting for an answer. Use ``request()`` to know whether the server handled it.
 
         Args:
-            queue: let it wait for a connection where there is none, within the limits. Not while the client is closed.
-            volatile: a key: while the socket takes no more, only the latest event of that key waits.
+            event: The event.
+            queue: Whether the event waits for a connection if there is none, within the limits. A closed client
+                doesn't queue.
+            volatile: A key. While the socket is congested, only the latest event with this key is kept.
 
         Returns:
-            "sent" when it was handed to the socket, "queued" when it waits, "dropped" when there is no connection.
+            "sent" if the event was written to the socket, "queued" if it waits, "dropped" if there is no connection.
 
         Raises:
-            TypeError: this client does not send it.
-            ValueError: it cannot be written as JSON, such as half a character.
-            QueueFull: too much waits.
-            PayloadTooLarge: the server would not take it.
+            TypeError: This client doesn't send the event.
+            ValueError: The event can't be written as JSON, such as a lone surrogate.
+            QueueFull: The queue is full.
+            PayloadTooLarge: The event is larger than the server accepts.
         """
         sends = self._sends(event)
         return await self._supervisor.send(sends.name, _dump(event), queue=queue, volatile=volatile)
 
     async def request(self, event: Outgoing[R], *, timeout: float | None = None, queue: bool = False) -> R:
         """
-        Send an event and return its answer, or None where the server answers ``wsrt.ok``.
+        Send an event and return the server's answer, or None if the server answers ``wsrt.ok``.
 
         Args:
-            timeout: seconds, of which waiting for a connection is a part; default: ``Limits.request_timeout``.
-            queue: let it wait for a connection where there is none, within the limits. Not while the client is closed.
+            event: The event.
+            timeout: Seconds to wait for a connection and for the answer. None: ``Limits.request_timeout``.
+            queue: Whether the request waits for a connection if there is none, within the limits. A closed client
+                doesn't queue.
 
         Raises:
-            RequestError: the server refused it; ``errors`` says which fields.
-            RequestTimeout: no answer in time.
-            ConnectionLost: there is no connection, or it ended before the answer came.
-            QueueFull, QueueExpired, PayloadTooLarge: it was not sent.
-            InvalidFrame: the answer is none that this client knows.
-            TypeError: this client does not send it.
-            ValueError: it cannot be written as JSON, such as half a character.
+            RequestError: The server refused the request. ``errors`` has the errors by field.
+            RequestTimeout: The answer didn't arrive in time.
+            ConnectionLost: There is no connection, or it ended before the answer arrived.
+            QueueFull, QueueExpired, PayloadTooLarge: The request was not sent.
+            InvalidFrame: This client doesn't know the event that the server answered with.
+            TypeError: This client doesn't send the event.
+            ValueError: The event can't be written as JSON, such as a lone surrogate.
         """
         sends = self._sends(event)
         answer = await self._supervisor.request(sends.name, _dump(event), timeout=timeout, queue=queue)
@@ -315,7 +324,7 @@ class Client:
             return cast(R, None)
         model = sends.replies.get(answer.event) or self.receives.get(answer.event)
         if model is None:
-            raise InvalidFrame(f"{sends.name} was answered by {answer.event!r}, which this client does not know")
+            raise InvalidFrame(f"{sends.name} was answered with {answer.event!r}, which this client doesn't know")
         return cast(R, _load(model, answer))
 
     # Private.
@@ -341,7 +350,7 @@ class Client:
         names = [name for name, model in self.receives.items() if model is event]
         if not names:
             known = ", ".join(sorted(model.__name__ for model in self.receives.values()))
-            raise TypeError(f"{type(self).__name__} does not receive {event!r}; it receives {known or 'nothing'}")
+            raise TypeError(f"{type(self).__name__} doesn't receive {event!r}; it receives {known or 'nothing'}")
         return names
 
     def _sends(self, event: BaseModel) -> Sends:
@@ -349,15 +358,15 @@ class Client:
         if sends is None:
             known = ", ".join(sorted(model.__name__ for model in self.sends))
             raise TypeError(
-                f"{type(self).__name__} does not send {type(event).__name__}; it sends {known or 'nothing'}"
+                f"{type(self).__name__} doesn't send {type(event).__name__}; it sends {known or 'nothing'}"
             )
         return sends
 
     def _read_member(self, data: Any) -> Member[Any]:
-        shown = data["data"]
-        if self.member_model is not None and shown is not None:
-            shown = self.member_model.model_validate(shown)
-        return Member(data["user_id"], data["connections"], shown)
+        value = data["data"]
+        if self.member_model is not None and value is not None:
+            value = self.member_model.model_validate(value)
+        return Member(data["user_id"], data["connections"], value)
 
     def _report(self, error: Exception) -> None:
         if self.on_error is None:
@@ -371,7 +380,7 @@ class Client:
 
 @functools.cache
 def _frame_model(model: type[BaseModel]) -> type[BaseModel]:
-    # The data is read from JSON, by whose rules some types differ from those for plain data.
+    # Validated from the JSON text, because Pydantic accepts other types for some fields in JSON than in Python values.
     return create_model("Frame", __config__=ConfigDict(extra="ignore"), data=(model, ...))
 
 
@@ -379,14 +388,14 @@ def _load(model: type[BaseModel], frame: Frame) -> Any:
     try:
         return cast(Any, _frame_model(model).model_validate_json(frame.text)).data
     except ValidationError as error:
-        raise InvalidFrame(f"{frame.event} is not what this client was generated for: {error}") from error
+        raise InvalidFrame(f"{frame.event} doesn't match the model that this client was generated from: {error}") from error
 
 
 def _dump(event: BaseModel) -> str:
     try:
         return event.model_dump_json(by_alias=True)
     except (PydanticSerializationError, UnicodeError) as error:
-        raise ValueError(f"{type(event).__name__} cannot be sent: {error}") from error
+        raise ValueError(f"{type(event).__name__} can't be sent: {error}") from error
 
 
 def _delivery(frame: Frame) -> Delivery:

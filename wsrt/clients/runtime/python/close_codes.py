@@ -1,9 +1,9 @@
-"""The close table of wsrt, as data. Generated; reconnect.py reads it."""
+"""The close table of wsrt, as data. It mirrors ``wsrt.close_codes``; ``reconnect.py`` reads it."""
 
 from __future__ import annotations
 
 CLOSE_CODES: tuple[tuple[int, int, str, str], ...] = (
-    # code, its number on stock Daphne, reason, what a client does
+    # code, code on Daphne without the wsrt wrapper, reason, what the client does
     (1000, 1000, "", "never"),
     (1001, 4001, "Server shutting down", "spread"),
     (1001, 4001, "Heartbeat timeout", "backoff"),
@@ -26,4 +26,4 @@ CLOSE_CODES: tuple[tuple[int, int, str, str], ...] = (
     (4429, 4429, "Rate limit exceeded", "later"),
     (4429, 4429, "Too many connections", "later"),
 )
-"""Every row of the table; the first row of a code stands for its unknown reasons."""
+"""All rows of the table. For an unknown reason, the first row with the code applies."""

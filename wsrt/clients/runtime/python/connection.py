@@ -1,4 +1,4 @@
-"""The connection: one socket, from its handshake to its end."""
+"""A single connection: one socket, from its handshake to its end."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from .state import Reason
 PING = encode("wsrt.ping")
 
 SUBPROTOCOL_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
-"""What a subprotocol consists of (RFC 9110, 5.6.2)."""
+"""The characters that a subprotocol may have (RFC 9110, 5.6.2)."""
 
 LATE = 1.0
-"""A timer that comes this many seconds late tells of our own standstill, not of the server's."""
+"""A timer that fires this many seconds late means that this process was suspended, not that the server is silent."""
 
 TICK = 5.0
-"""Seconds between two looks at the clock. Timers stand still while a computer sleeps, the clock does not."""
+"""Seconds between checks of the clock. Timers stop while a computer sleeps, but the clock continues."""
 
 MAX_SIZE = 16 * 1024 * 1024
-"""Bytes of the largest frame that is taken; events have at most 1 MiB, who is in a large room may be more."""
+"""The size of the largest accepted frame, in bytes. Events have at most 1 MiB, but a list of members may be larger."""
 
 
 def clock() -> float:
-    """Return seconds of a clock that goes on while the computer sleeps, where there is one."""
+    """Return the seconds of a monotonic clock that includes the time the computer sleeps, if the system has one."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
 
 
 class ConnectionFailed(Exception):
-    """There is no connection, or no longer."""
+    """Raised when a connection could not be opened, or has ended."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(str(reason))
@@ -51,12 +51,12 @@ class ConnectionFailed(Exception):
 
 
 class NotSent(ConnectionFailed):
-    """The connection ended before it was the frame's turn: nothing of it was written."""
+    """Raised when the connection ended before any part of a frame was written."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a handshake consists of."""
+    """The parameters of a handshake."""
 
     url: str
     subprotocols: Sequence[str] = ()
@@ -65,45 +65,45 @@ class Handshake:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-async def dial(offer: Handshake, timings: Timings, limits: Limits) -> ClientConnection:
+async def dial(handshake: Handshake, timings: Timings, limits: Limits) -> ClientConnection:
     """
     Open a socket.
 
     Raises:
-        Failed: it could not be opened.
+        ConnectionFailed: The socket could not be opened.
     """
-    if not all(SUBPROTOCOL_NAME.fullmatch(name) for name in offer.subprotocols):
-        # Not repeated: it may be a token.
+    if not all(SUBPROTOCOL_NAME.fullmatch(name) for name in handshake.subprotocols):
+        # The message doesn't contain the subprotocol, which may be a token.
         raise ConnectionFailed(
             Reason(
-                "invalid", None, "a subprotocol, or the token, has characters that none has: encode it, as base64url"
+                "invalid", None, "the token or a subprotocol has characters that aren't allowed: encode it as base64url"
             )
         )
     options: dict[str, Any] = {
-        # Frames that are not compressed take the server's shortest way.
+        # The server sends uncompressed frames with the least work.
         "compression": None,
         "max_size": MAX_SIZE,
-        **offer.options,
+        **handshake.options,
     }
     try:
         async with asyncio.timeout(timings.connect):
             ws = await connect(
-                offer.url,
-                subprotocols=[Subprotocol(name) for name in (SUBPROTOCOL, *offer.subprotocols)],
-                additional_headers=dict(offer.headers),
-                origin=None if offer.origin is None else Origin(offer.origin),
+                handshake.url,
+                subprotocols=[Subprotocol(name) for name in (SUBPROTOCOL, *handshake.subprotocols)],
+                additional_headers=dict(handshake.headers),
+                origin=None if handshake.origin is None else Origin(handshake.origin),
                 open_timeout=None,
-                # The heartbeat is wsrt's.
+                # wsrt has its own heartbeat.
                 ping_interval=None,
                 close_timeout=timings.close,
                 write_limit=limits.buffer_bytes,
                 **options,
             )
     except TimeoutError:
-        raise ConnectionFailed(Reason("timeout", None, f"no answer within {timings.connect:g} s")) from None
+        raise ConnectionFailed(Reason("timeout", None, f"no answer to the handshake within {timings.connect:g} s")) from None
     except InvalidStatus as error:
         raise ConnectionFailed(Reason("network", None, f"HTTP {error.response.status_code}")) from None
-    except OSError as error:  # before ValueError: a certificate that does not fit is both
+    except OSError as error:  # before ValueError: a certificate error is both
         raise ConnectionFailed(Reason("network", None, str(error) or repr(error))) from error
     except (InvalidURI, InvalidProxy, ValueError, TypeError) as error:
         raise ConnectionFailed(Reason("invalid", None, str(error))) from error
@@ -112,17 +112,18 @@ async def dial(offer: Handshake, timings: Timings, limits: Limits) -> ClientConn
     if ws.subprotocol != SUBPROTOCOL:
         ws.transport.abort()
         await ws.wait_closed()
-        raise ConnectionFailed(Reason("network", None, f"the server did not choose {SUBPROTOCOL}"))
+        raise ConnectionFailed(Reason("network", None, f"the server doesn't support the subprotocol {SUBPROTOCOL}"))
     return ws
 
 
 class Connection:
     """
-    Reads and writes frames, and finds out when nobody is there any more.
+    Reads and writes frames, and detects a dead connection.
 
     Args:
-        ws: the socket, open.
-        now: the clock.
+        ws: The open socket.
+        timings: The time limits, in seconds.
+        now: Returns the time in seconds.
     """
 
     def __init__(self, ws: ClientConnection, timings: Timings, now: Callable[[], float] = clock) -> None:
@@ -137,23 +138,22 @@ class Connection:
         self._heartbeat: float | None = None
         self._dead_after: float | None = None
         self._got_hello = asyncio.Event()
-        # When a ping of ours is given up. None while there is none.
+        # The deadline for the answer to our ping. None if there is no ping.
         self._probe_until: float | None = None
-        # Set by whoever ends the connection from this side.
+        # The reason, if this side ended the connection.
         self._reason: Reason | None = None
-        # One frame at a time; who holds it may write several in a row.
+        # Held while a frame is written. A task that holds it may write several frames in a row.
         self.write_lock = asyncio.Lock()
-        # Frames of which only the latest counts, by key, while the socket takes no more; and whether they may wait for
-        # another connection.
+        # The latest frame for each key while the socket is congested, and whether the frame outlives this connection.
         self._latest: dict[tuple[str, str], tuple[str, bool]] = {}
 
     @property
     def open_for(self) -> float | None:
-        """Seconds since the server's hello; None if it has not come."""
+        """Seconds since the server's hello. None if there was no hello."""
         return None if self.hello_at is None else self._now() - self.hello_at
 
     def note_hello(self, data: Mapping[str, Any]) -> None:
-        """Note what the server said of itself."""
+        """Record the parameters in the server's hello."""
         self.hello_at = self._now()
         heartbeat, timeout = data.get("heartbeat"), data.get("heartbeat_timeout")
         if isinstance(heartbeat, int | float) and isinstance(timeout, int | float):
@@ -168,10 +168,10 @@ class Connection:
 
     async def read(self) -> str:
         """
-        Return the next frame.
+        Return the text of the next frame.
 
         Raises:
-            Failed: the connection has ended.
+            ConnectionFailed: The connection has ended.
         """
         try:
             text = await self._ws.recv(decode=True)
@@ -183,7 +183,7 @@ class Connection:
 
     @contextlib.contextmanager
     def reading_paused(self) -> Iterator[None]:
-        """Within, silence is our own."""
+        """Don't count silence against the server within the context, because the socket isn't read."""
         self._is_reading = False
         try:
             yield
@@ -194,33 +194,41 @@ class Connection:
     # Writing.
 
     def check(self, size: int) -> None:
-        """Raise PayloadTooLarge for a frame of more bytes than the server takes."""
+        """Raise PayloadTooLarge if a frame has more bytes than the server accepts."""
         if self.max_payload is not None and size > self.max_payload:
-            raise PayloadTooLarge(f"the frame has {size} bytes, the server takes {self.max_payload}")
+            raise PayloadTooLarge(f"the frame has {size} bytes; the server accepts at most {self.max_payload}")
 
     async def write(self, text: str, on_write: Callable[[], object] | None = None) -> None:
         """
-        Write a frame, once the socket takes it.
+        Write a frame, waiting for room in the socket.
 
         Args:
-            on_turn: called when it is written, not before.
+            text: The frame.
+            on_write: Called just before the frame is written.
 
         Raises:
-            Unsent: the connection has ended, and the frame was not sent.
-            Failed: the connection has ended; the frame may have been sent, or not.
+            NotSent: The connection ended before the frame was written.
+            ConnectionFailed: The connection ended. The frame may or may not have been sent.
         """
         async with self.write_lock:
             await self.write_locked(text, on_write)
+            # Frames that other tasks stored in the meantime, while this task waited for the socket.
+            # Frames that other tasks stored in the meantime, while this task waited for the socket.
             while self._latest and self._is_open:
                 latest, _ = self._latest.pop(next(iter(self._latest)))
                 await self.write_locked(latest)
 
     async def write_latest(self, key: tuple[str, str], text: str, *, outlives_connection: bool) -> bool:
         """
-        Write a frame; where the socket takes no more, keep it in place of the one with its key. Return which.
+        Write a frame, or store it as the latest for its key while the socket is congested.
 
         Args:
-            is_patient: whether it may wait for another connection.
+            key: The event and its key.
+            text: The frame.
+            outlives_connection: Whether the stored frame may be sent on a later connection.
+
+        Returns:
+            Whether the frame was written.
         """
         if self.write_lock.locked():
             self._latest[key] = text, outlives_connection
@@ -229,12 +237,12 @@ class Connection:
         return True
 
     def pop_latest(self) -> dict[tuple[str, str], tuple[str, bool]]:
-        """Take out what ``write_latest`` has kept and the socket did not take: text and patience, by key."""
+        """Remove and return the frames that ``write_latest`` stored: text and ``outlives_connection``, by key."""
         kept, self._latest = self._latest, {}
         return kept
 
     async def write_locked(self, text: str, on_write: Callable[[], object] | None = None) -> None:
-        """Write a frame; the caller holds ``turn``. Arguments and errors are those of ``write``."""
+        """Write a frame. The caller holds ``write_lock``. Arguments and errors are those of ``write()``."""
         is_open = self._is_open
         if is_open and on_write is not None:
             on_write()
@@ -250,28 +258,28 @@ class Connection:
     # Ending.
 
     def drop(self, reason: Reason) -> None:
-        """End the connection without a word: nobody would hear it."""
+        """Abort the connection without a close frame."""
         self._reason = self._reason or reason
         self._ws.transport.abort()
 
     async def close(self) -> None:
-        """End it as it should be ended; returns when the socket is gone."""
+        """Close the connection with a closing handshake. Return when the socket is closed."""
         try:
             await self._ws.close()
         finally:
             await self.abort()
 
     async def abort(self) -> None:
-        """Return when the socket is gone."""
+        """Abort the connection. Return when the socket is closed."""
         self._ws.transport.abort()
         await self._ws.wait_closed()
 
     async def monitor(self) -> None:
         """
-        Drop the connection when nobody is there any more; run it beside ``read()``.
+        Drop the connection when it is dead. Run this concurrently with ``read()``.
 
-        Silence is told from times, not from timers. Where this process stood still itself, silence proves nothing:
-        what the server sent meanwhile waits in the socket. Then it is asked first.
+        Silence is measured by the clock, not by timers. If this process itself was suspended, silence proves nothing,
+        because frames may be waiting in the socket. In that case the server is pinged first.
         """
         while True:
             due, _ = self._due()
@@ -281,7 +289,7 @@ class Connection:
                 async with asyncio.timeout(wait):
                     await self._got_hello.wait()
                 self._got_hello.clear()
-                continue  # the server has said what to wait for
+                continue  # the hello arrived and set the heartbeat: compute the deadline again
             late = self._now() - until
             if late > LATE or (self._dead_after is not None and late > self._dead_after / 2):
                 await self._probe()
@@ -297,14 +305,14 @@ class Connection:
 
     @property
     def _must_probe(self) -> bool:
-        """Whether nobody but us would find out that an open link is dead: the server sends no pings."""
+        """Whether the client must ping, because the server doesn't."""
         return self._ws.state is SocketState.OPEN and self.hello_at is not None and self._dead_after is None
 
     def _due(self) -> tuple[float, Reason]:
-        """Return when the connection is given up unless something comes, and why."""
+        """Return the time at which the connection is dropped unless a frame arrives, and the reason."""
         timings = self._timings
         if self._ws.state is not SocketState.OPEN:
-            # A close frame came, and the end of the stream did not.
+            # A close frame arrived, but not the end of the TCP stream.
             return self._received_at + timings.close, Reason("network", 1006, "")
         if self.hello_at is None:
             return self._opened_at + timings.hello, Reason("timeout", None, f"no hello within {timings.hello:g} s")
@@ -324,7 +332,7 @@ class Connection:
         if self._now() - self._received_at < patience:
             return
         self._probe_until = self._now() + self._timings.probe
-        # A socket that takes nothing for so long is as good as dead: the next look at the clock says so.
+        # If the write doesn't finish in time, or the connection ends, monitor() handles it at its next check.
         with contextlib.suppress(ConnectionFailed, TimeoutError):
             async with asyncio.timeout(self._timings.probe):
                 await self.write(PING)

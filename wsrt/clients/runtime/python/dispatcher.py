@@ -1,4 +1,4 @@
-"""DISP"""
+"""The task that calls handlers, so that the socket is read while a handler waits."""
 
 from __future__ import annotations
 
@@ -10,40 +10,42 @@ from collections.abc import Awaitable, Callable, Iterator
 from .listeners import Report
 
 GRACE = 1.0
-"""Seconds that a running handler gets when the client is closed."""
+"""Seconds that a running handler gets to finish when the client is closed."""
 
 
 class Dispatcher:
     """
-    Calls handlers in the order of what happened, in a task of its own: the socket is read while a handler waits.
+    Calls handlers in the order in which events happened, in a task of its own.
 
     Args:
-        limit: how much may wait for handlers; ``until_room()`` tells whoever reads the socket.
-        on_lost: called when that task has ended by itself, as when somebody cancels it: no handler is called any more.
+        limit: The number of calls that may be waiting before ``wait_for_room()`` blocks the reader of the socket.
+        report: Receives the errors that calls raise.
+        on_lost: Called when the task ended unexpectedly, such as when a handler cancelled it. No handler is called
+            from then on.
     """
 
     def __init__(self, limit: int, report: Report, on_lost: Callable[[], None]) -> None:
         self._limit = limit
         self._report = report
         self._on_lost = on_lost
-        # Calls, and whether they outlive clear().
+        # The calls to make, and whether discard() keeps them.
         self._waiting: collections.deque[tuple[Callable[[], Awaitable[None]], bool]] = collections.deque()
         self._changed = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
-        # How many want the socket to be read, whatever waits.
+        # The number of callers within unlimited().
         self._unlimited = 0
         self._generation = 0
         self._is_ending = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to call handlers."""
+        """Start calling handlers."""
         self._is_ending = False
         self._start_task()
 
     def generation(self) -> int:
-        """Return how often ``clear()`` was called."""
+        """Return the number of calls to ``discard()``."""
         return self._generation
 
     @property
@@ -53,22 +55,22 @@ class Dispatcher:
 
     @property
     def has_room(self) -> bool:
-        """Whether no handler is behind, or somebody is in a hurry."""
+        """Whether the socket may be read."""
         return self._has_room.is_set()
 
     def post(self, call: Callable[[], Awaitable[None]], *, keep: bool = False) -> None:
-        """Let something be told; with ``keep`` also after ``clear()``."""
+        """Schedule a call. With ``keep``, ``discard()`` doesn't remove it."""
         self._waiting.append((call, keep))
         self._changed.set()
         self._update_room()
 
     async def wait_for_room(self) -> None:
-        """Wait while too much waits for handlers, and nobody is in a hurry."""
+        """Wait until there is room for more calls."""
         await self._has_room.wait()
 
     @contextlib.contextmanager
     def unlimited(self) -> Iterator[None]:
-        """Within, there is room for whatever comes: what the caller waits for may be behind it."""
+        """Suspend the limit within the context, because the caller may be waiting for a frame behind the waiting ones."""
         self._unlimited += 1
         self._update_room()
         try:
@@ -78,16 +80,18 @@ class Dispatcher:
             self._update_room()
 
     def discard(self) -> None:
-        """Forget what was not told yet, but for what is to be kept."""
+        """Remove the waiting calls, except those to be kept."""
         self._generation += 1
         self._waiting = collections.deque(entry for entry in self._waiting if entry[1])
         self._update_room()
 
     async def end(self, grace: float | None) -> None:
         """
-        Tell what there is to tell, and end; after ``grace`` seconds by force.
+        Make the waiting calls and end the task.
 
-        What still waits behind a handler that was ended by force is told then, within GRACE.
+        Args:
+            grace: Seconds after which the task is cancelled. The calls behind a cancelled handler are then made within
+                GRACE. None waits without a limit.
         """
         self._is_ending = True
         self._changed.set()
@@ -103,7 +107,7 @@ class Dispatcher:
                 await asyncio.wait({task})
 
     def _start_task(self) -> asyncio.Task[None]:
-        # Anew: events belong to the loop in which they were waited for.
+        # An asyncio.Event belongs to the loop in which it was awaited. The client may have been moved to another loop.
         self._changed, self._has_room = asyncio.Event(), asyncio.Event()
         self._update_room()
         self._task = asyncio.create_task(self._run(), name="wsrt-client-handlers")

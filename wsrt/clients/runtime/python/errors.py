@@ -1,16 +1,16 @@
 """
-Errors raised by the client.
+The errors of the client.
 
 * ClientError
     * RequestError            the server refused a request
-    * RequestTimeout          it did not answer in time
-    * ConnectionLost          there is no connection, or it was lost before the answer
-        * Disconnected        and there will be none, until connect() is called again
-    * QueueFull               too much is waiting for a connection
-    * QueueExpired            it waited for too long
-    * PayloadTooLarge         the server would not take it
-    * InvalidFrame            the server sent what this client does not understand
-    * Unauthorized            raised by your get_token: there are no credentials, and asking again is useless
+    * RequestTimeout          the server didn't answer a request in time
+    * ConnectionLost          there is no connection, or it was lost before the answer arrived
+        * Disconnected        the client is closed and won't reconnect
+    * QueueFull               too many frames are waiting for a connection
+    * QueueExpired            a frame waited too long for a connection
+    * PayloadTooLarge         a frame is larger than the server accepts
+    * InvalidFrame            the server sent a frame that this client doesn't understand
+    * Unauthorized            raised by your get_token when there are no credentials, and retrying is useless
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 
 class ClientError(Exception):
-    """The base of all errors of this client."""
+    """The base class of all errors of this client."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FieldError:
     """
-    What is wrong with a field.
+    A validation error of one field.
 
     Attributes:
-        loc: the path within the event's data.
-        msg: for people.
-        type: for programs.
+        loc: The path to the field within the event's data.
+        msg: A message for humans.
+        type: An identifier for programs, such as "string_too_long".
     """
 
     loc: tuple[str | int, ...]
@@ -47,9 +47,9 @@ class RequestError(ClientError):
     Raised when the answer to a request is ``wsrt.error``.
 
     Attributes:
-        code: for programs, such as "invalid_data" or "forbidden".
-        message: for people.
-        errors: what is wrong with which field.
+        code: An identifier for programs, such as "invalid_data" or "forbidden".
+        message: A message for humans.
+        errors: The validation errors, by field.
     """
 
     def __init__(self, code: str, message: str, errors: tuple[FieldError, ...] = ()) -> None:
@@ -60,7 +60,7 @@ class RequestError(ClientError):
 
     @classmethod
     def of(cls, data: Any) -> RequestError:
-        """Return the error that the data of a ``wsrt.error`` tells of."""
+        """Return the error described by the data of a ``wsrt.error``."""
         found = data if isinstance(data, dict) else {}
         errors = found.get("errors")
         entries = errors if isinstance(errors, list) else []
@@ -76,19 +76,19 @@ class RequestError(ClientError):
 
 
 class RequestTimeout(ClientError, TimeoutError):
-    """Raised when a request is not answered in time. Nobody knows whether it was carried out."""
+    """Raised when a request isn't answered in time. The server may have processed it all the same."""
 
 
 class ConnectionLost(ClientError, ConnectionError):
-    """Raised when there is no connection, or when it ended before the answer came."""
+    """Raised when there is no connection, or when it ended before the answer arrived."""
 
 
 class Disconnected(ConnectionLost):
     """
-    Raised when there is no connection and none will be made.
+    Raised when the client is closed and won't reconnect.
 
     Attributes:
-        reason: why.
+        reason: Why the client is closed.
     """
 
     def __init__(self, reason: Reason) -> None:
@@ -97,20 +97,20 @@ class Disconnected(ConnectionLost):
 
 
 class QueueFull(ClientError):
-    """Raised when more is waiting for a connection than the limits allow."""
+    """Raised when the limits allow no more frames to wait for a connection."""
 
 
 class QueueExpired(ClientError):
-    """Raised or reported when something waited in the queue for too long. It was not sent."""
+    """Raised or reported when a frame waited too long in the queue. It was not sent."""
 
 
 class PayloadTooLarge(ClientError, ValueError):
-    """Raised for a frame over the server's ``max_payload``. It was not sent."""
+    """Raised for a frame larger than the server's ``max_payload``. It was not sent."""
 
 
 class InvalidFrame(ClientError, ValueError):
-    """Reported when the server sent what this client does not understand."""
+    """Raised or reported when the server sent a frame that this client doesn't understand."""
 
 
 class Unauthorized(ClientError):
-    """For your ``get_token`` to raise: nobody is signed in. The client stays disconnected."""
+    """To be raised by ``get_token`` when the user isn't signed in. The client closes and doesn't retry."""

@@ -1,4 +1,4 @@
-"""Events: the base classes of generated models, and how they are declared."""
+"""The base classes of generated models, and the declarations of events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 R_co = TypeVar("R_co", covariant=True)
 
 CONFIG = ConfigDict(
-    # Not "extra", which models of data that is no object do not have. Its default ignores what a newer server adds.
+    # "extra" isn't set, because root models don't allow it. Its default ignores fields added by a newer server.
     frozen=True,
     allow_inf_nan=False,
     ser_json_bytes="base64",
@@ -19,44 +19,44 @@ CONFIG = ConfigDict(
     validate_by_name=True,
     validate_by_alias=True,
     serialize_by_alias=True,
-    # Field names are the server's: none is ours to reserve.
+    # The server chooses the names of fields, so no prefix can be reserved here.
     protected_namespaces=(),
 )
 
 
 class Model(BaseModel):
-    """The base of generated models: events, and what they consist of."""
+    """The base class of generated models: events and their parts."""
 
     model_config = CONFIG
 
 
 class Incoming(Model):
-    """The base of the events that the server sends."""
+    """The base class of the events that the server sends."""
 
 
 if TYPE_CHECKING:
 
     class Outgoing(Model, Generic[R_co]):
-        """The base of the events that the client sends; the parameter is what a request with it returns."""
+        """The base class of the events that the client sends. Its parameter is the type of the answer."""
 
 else:
 
     class Outgoing(Model):
-        """The base of the events that the client sends; the parameter is what a request with it returns."""
+        """The base class of the events that the client sends. Its parameter is the type of the answer."""
 
         def __class_getitem__(cls, reply: Any) -> type[Outgoing]:
-            # For type checkers alone: the reply may be a class that is defined further down, in quotes.
+            # The parameter is for type checkers only. It may be the quoted name of a class defined further down.
             return cls
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sends:
     """
-    An event that the client sends.
+    The declaration of an event that the client sends.
 
     Attributes:
-        name: on the wire.
-        replies: the models of the events that may answer it, by name. ``wsrt.ok``, which is None, needs no entry.
+        name: The event's name on the wire.
+        replies: The models of the events that may answer it, by name. ``wsrt.ok``, returned as None, has no entry.
     """
 
     name: str
@@ -66,12 +66,12 @@ class Sends:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Delivery:
     """
-    How an event came.
+    Where a received event was published.
 
     Attributes:
-        event: its name.
-        room: the room that it was published to, if it was exactly one.
-        epoch, offset: its place in the room's history, if there is one.
+        event: The event's name.
+        room: The room that the event was published to. None if it wasn't published to a single room.
+        epoch, offset: The event's position in the room's history. None if there is no history.
     """
 
     event: str

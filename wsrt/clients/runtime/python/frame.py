@@ -1,4 +1,4 @@
-"""The envelope: what stands in a frame."""
+"""Frames: encoding and decoding of events as JSON text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .errors import InvalidFrame
 SUBPROTOCOL = "wsrt.v1"
 
 RESERVED = "wsrt."
-"""Names of events that begin so are the protocol's own."""
+"""The prefix of the protocol's own events."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,12 +21,12 @@ class Frame:
     A decoded frame.
 
     Attributes:
-        event: the name of the event.
-        data: as it stands in JSON.
-        ref: the request that it answers.
-        room: the room, in a publication to exactly one.
-        epoch, offset: its place in the room's history, if there is one.
-        text: the frame.
+        event: The event's name.
+        data: The event's data, as decoded from JSON.
+        ref: The reference of the request that the frame answers. None if it isn't an answer.
+        room: The room that the event was published to. None if it wasn't published to a single room.
+        epoch, offset: The event's position in the room's history. None if there is no history.
+        text: The frame's text.
     """
 
     event: str
@@ -40,17 +40,17 @@ class Frame:
 
 def decode(text: str) -> Frame:
     """
-    Return what stands in a frame.
+    Decode a frame.
 
     Raises:
-        InvalidFrame: it is no envelope.
+        InvalidFrame: The text isn't a JSON object with the name of an event.
     """
     try:
         found = from_json(text)
     except ValueError as error:
-        raise InvalidFrame(f"not JSON: {error}") from None
+        raise InvalidFrame(f"the server sent an invalid frame: {error}") from None
     if not isinstance(found, dict) or not isinstance(found.get("event"), str):
-        raise InvalidFrame("not an envelope")
+        raise InvalidFrame(f"the server sent an invalid frame: {text:.100}")
     room, epoch, offset = found.get("room"), found.get("epoch"), found.get("offset")
     return Frame(
         found["event"],
@@ -64,11 +64,11 @@ def decode(text: str) -> Frame:
 
 
 def encode(event: str, data: str = "{}", ref: str | int | None = None) -> str:
-    """Return a frame; ``data`` is JSON already."""
-    beside = "" if ref is None else f',"ref":{to_json(ref).decode()}'
-    return f'{{"event":{to_json(event).decode()},"data":{data}{beside}}}'
+    """Return the text of a frame. ``data`` is JSON text."""
+    suffix = "" if ref is None else f',"ref":{to_json(ref).decode()}'
+    return f'{{"event":{to_json(event).decode()},"data":{data}{suffix}}}'
 
 
 def size_of(text: str) -> int:
-    """Return the length in bytes of UTF-8."""
+    """Return the length of a text in bytes of UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

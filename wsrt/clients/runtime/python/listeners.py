@@ -1,4 +1,4 @@
-"""Handlers: who is told, one after the other."""
+"""Lists of handlers, called one after the other."""
 
 from __future__ import annotations
 
@@ -11,31 +11,36 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Report = Callable[[Exception], None]
-"""What is told of errors that have no caller."""
+"""A function that receives errors that can't be raised to a caller."""
 
 GRACE = 1.0
 """Seconds that a running handler gets when the client is closed."""
 
 
 def is_cancelled() -> bool:
-    """Return whether the current task itself was cancelled: a CancelledError may also come from one that it awaits."""
+    """
+    Return whether the current task was cancelled.
+
+    A CancelledError may also come from another task or future that the current task awaits.
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def cancelled_within(call: object, error: asyncio.CancelledError) -> Exception:
-    """Return what is reported where a call of the application raised CancelledError by itself."""
-    problem = RuntimeError(f"{call} awaited what was cancelled")
+    """Return the error to report when application code raised CancelledError, but the current task wasn't cancelled."""
+    problem = RuntimeError(f"{call} raised CancelledError: it awaited a cancelled task or future")
     problem.__cause__ = error
     return problem
 
 
 class Listeners(Generic[P]):
     """
-    Handlers of one kind, in the order in which they were added; an error of one does not stop the others.
+    Handlers of one kind, in the order in which they were added. An error in one doesn't stop the others.
 
     Args:
-        era: a number; when it changes, those that a call has yet to come to are not called any more.
+        report: Receives the errors that handlers raise.
+        generation: Returns a number. When it changes during a call, the remaining handlers are skipped.
     """
 
     def __init__(self, report: Report, generation: Callable[[], int] = lambda: 0) -> None:
@@ -44,29 +49,31 @@ class Listeners(Generic[P]):
         self._entries: list[tuple[Callable[P, object]]] = []
 
     def add(self, handler: Callable[P, object]) -> Callable[[], None]:
-        """Add a handler, sync or async; return what removes it."""
+        """Add a handler, sync or async. Return a function that removes it."""
         entry = (handler,)
         self._entries.append(entry)
 
         def remove() -> None:
-            # By identity: one handler may have been added twice.
+            # By identity, because a handler may have been added twice.
             self._entries[:] = [other for other in self._entries if other is not entry]
 
         return remove
 
     async def call(self, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call all of them, and wait for those that are async."""
+        """Call all handlers, and await those that are async."""
         generation = self._generation()
         for entry in list(self._entries):
             if self._generation() != generation:
                 return
             if not any(entry is other for other in self._entries):
-                continue  # removed by the one before
+                continue  # removed by a previous handler
             try:
                 result = entry[0](*args, **kwargs)
                 if inspect.isawaitable(result):
                     await result
             except asyncio.CancelledError as error:
+                # Raised either because the client cancelled this task, or by something that the handler awaited.
+                # Raised either because the client cancelled this task, or by something that the handler awaited.
                 if is_cancelled():
                     raise
                 self._report(cancelled_within(entry[0], error))
@@ -75,7 +82,7 @@ class Listeners(Generic[P]):
 
 
 def needs_two_arguments(handler: Callable[..., object]) -> bool:
-    """Return whether a handler has two parameters that it needs."""
+    """Return whether a handler has two required parameters."""
     try:
         parameters = inspect.signature(handler).parameters.values()
     except (TypeError, ValueError):
@@ -85,7 +92,7 @@ def needs_two_arguments(handler: Callable[..., object]) -> bool:
 
 
 def with_delivery(handler: Callable[..., object]) -> Callable[[Any, Any], object]:
-    """Return a handler that is called with an event and its delivery, whether it wants the second or not."""
+    """Return a handler that accepts an event and its delivery, for a handler that may accept the event only."""
     if needs_two_arguments(handler):
         return handler
     return lambda event, delivery: handler(event)

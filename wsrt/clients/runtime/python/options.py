@@ -1,4 +1,4 @@
-"""The options of a client that are numbers: times and limits."""
+"""The numeric options of a client: timings and limits."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import dataclasses
 @dataclasses.dataclass(frozen=True, slots=True)
 class Timings:
     """
-    Seconds.
+    The timings of a client, in seconds.
 
     Attributes:
-        base, cap, minimum: a retry comes after ``minimum + random(0, min(cap, base * 2 ** (attempt - 1)))``.
-        jump: after an open connection was lost, the first retry comes after ``random(0, jump)``.
-        later: is added where the server says that there were too many.
-        spread: the window after a shutdown that hinted none.
-        stable: how long a connection must be open until attempts count from 1 again.
-        connect: from dialing to an open socket.
-        hello: from an open socket to the server's hello.
-        dead_after: silence after which a link is dead; None for what the server's hello says.
-        idle: silence after which a server that sends no pings of its own gets one.
-        probe: how long a ping of ours may stay unanswered.
-        close: how long a server may take to answer a close.
+        base, cap, minimum: The delay before a retry is ``minimum + random(0, min(cap, base * 2 ** (attempt - 1)))``.
+        jump: After the network lost an open connection, the delay before the first retry is ``random(0, jump)``.
+        later: Added to the delay after a close that means "too many".
+        spread: The window for reconnecting after a server shutdown without a hint.
+        stable: How long a connection must stay open before attempts are counted from 1 again.
+        connect: The limit for requesting a token, and for opening a socket.
+        hello: The limit from an open socket to the server's hello.
+        dead_after: How long the server may be silent before the connection is considered dead. None: use the times
+            in the server's hello.
+        idle: The silence after which a server that sends no pings is pinged.
+        probe: The limit for the answer to a ping of the client.
+        close: The limit for the server's answer to a close frame.
     """
 
     base: float = 0.5
@@ -42,15 +43,15 @@ class Timings:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
     """
-    Limits of a client.
+    The limits of a client.
 
     Attributes:
-        queue_items, queue_bytes, queue_age: frames, bytes of UTF-8, and seconds that may wait for a connection.
-        request_timeout: seconds that an answer may take, where a request names none.
-        buffer_bytes: unsent bytes in the socket from which on nothing more is written.
-        inbox: events that may wait for slow handlers; then the socket is not read. While a request waits for its
-            answer, or an event for the socket to take it, the socket is read all the same, and more may wait: a
-            handler may be waiting for just that.
+        queue_items, queue_bytes, queue_age: The number of frames, bytes of UTF-8, and seconds that frames may wait for
+            a connection.
+        request_timeout: Seconds to wait for an answer, unless the request sets its own timeout.
+        buffer_bytes: The number of unsent bytes in the socket above which nothing more is written.
+        inbox: The number of events that may wait for slow handlers. Above it the socket isn't read, except while a
+            request waits for its answer or an event waits for the socket: a handler may be waiting for exactly that.
     """
 
     queue_items: int = 100

@@ -1,4 +1,4 @@
-"""Paths: what leads to a consumer."""
+"""The paths of consumers, built from URL patterns and their parameters."""
 
 from __future__ import annotations
 
@@ -9,29 +9,33 @@ from urllib.parse import quote
 from uuid import UUID
 
 Segment: TypeAlias = str | int | UUID
-"""What may stand for a parameter of a URL pattern."""
+"""The value of a parameter of a URL pattern."""
 
 PARAMETER = re.compile(r"\{(\w+)\}")
 
 
 def path_of(patterns: Sequence[str], parameters: Mapping[str, Segment | None]) -> str:
     """
-    Return the path of that pattern which has just these parameters, percent-encoded; those that are None count not.
+    Return the percent-encoded path for the pattern with exactly these parameters.
+
+    Args:
+        patterns: URL patterns, such as ``/ws/{room}/``.
+        parameters: The parameters by name. Those that are None are ignored.
 
     Raises:
-        TypeError: no pattern has just these parameters.
-        ValueError: one would not stand there as itself: it is empty, or a step to another path.
+        TypeError: No pattern has exactly these parameters.
+        ValueError: A parameter is empty, ``.`` or ``..``, which would lead to another path.
     """
     given = {name: value for name, value in parameters.items() if value is not None}
     for pattern in patterns:
         if set(PARAMETER.findall(pattern)) == set(given):
             return PARAMETER.sub(lambda match: _percent_encoded(match[1], given[match[1]]), pattern)
     names = ", ".join(sorted(given)) or "none"
-    raise TypeError(f"{' or '.join(patterns)} is the pattern, the parameters are: {names}")
+    raise TypeError(f"no pattern has the parameters {names}; the patterns are {', '.join(patterns)}")
 
 
 def _percent_encoded(name: str, value: Segment) -> str:
     text = str(value)
     if text in ("", ".", ".."):
-        raise ValueError(f"{name} can not be {text!r} in a path")
+        raise ValueError(f"{name} can't be {text!r} in a path")
     return quote(text, safe="")

@@ -1,4 +1,4 @@
-"""The outbox: what waits for a connection, within limits."""
+"""The queue of frames that wait for a connection."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from .options import Limits
 
 class Item:
     """
-    A frame that waits.
+    A frame in the queue.
 
     Attributes:
-        on_lost: called if it is never going to be sent.
-        ref: of the request that it is, if it is one.
-        key: event and key, where only the latest counts.
+        text: The frame.
+        size: The length of the frame, in bytes.
+        on_lost: Called with an error if the frame will never be sent.
+        ref: The reference of the request, or None if the frame isn't a request.
+        key: The event and its key, if the latest frame replaces older ones. None otherwise.
+        expiry: The timer that removes the item when it has waited too long.
     """
 
     __slots__ = ("expiry", "key", "on_lost", "ref", "size", "text")
@@ -35,7 +38,7 @@ class Item:
 
 
 class Queue:
-    """Frames in the order of the calls, each for a limited time."""
+    """Frames in the order of the calls, limited in number, bytes and age."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -53,10 +56,10 @@ class Queue:
         key: tuple[str, str] | None = None,
     ) -> Item:
         """
-        Let a frame wait; with a key, in the place of the one that has it: it keeps that one's age too.
+        Add a frame, or replace the frame with the same key. A replacement keeps the position and age of the old frame.
 
         Raises:
-            QueueFull: it would be one too many, or too many bytes.
+            QueueFull: The frame would exceed the limits.
         """
         item = Item(text, on_lost, ref, key)
         limits = self._limits
@@ -64,8 +67,8 @@ class Queue:
         is_full = old is None and len(self._items) >= limits.queue_items
         if is_full or self._bytes + item.size - (0 if old is None else old.size) > limits.queue_bytes:
             raise QueueFull(
-                f"{len(self._items)} frames with {self._bytes} bytes wait for a connection; "
-                f"the limits are {limits.queue_items} and {limits.queue_bytes}"
+                f"{len(self._items)} frames with {self._bytes} bytes are waiting for a connection; "
+                f"the limits are {limits.queue_items} frames and {limits.queue_bytes} bytes"
             )
         if old is not None:
             self._bytes += item.size - old.size
@@ -77,7 +80,7 @@ class Queue:
         return item
 
     def take(self) -> Item | None:
-        """Take out the next one; None if there is none."""
+        """Remove and return the next item. Return None if the queue is empty."""
         if not self._items:
             return None
         item = self._items[0]
@@ -85,7 +88,7 @@ class Queue:
         return item
 
     def discard(self, item: Item) -> None:
-        """Take one out, if it still waits."""
+        """Remove an item, if it is still in the queue."""
         if item in self._items:
             self._items.remove(item)
             self._bytes -= item.size
@@ -93,10 +96,10 @@ class Queue:
             item.expiry.cancel()
 
     def clear(self, error: Exception) -> None:
-        """Give up all that waits."""
+        """Remove all items and report each as lost."""
         while (item := self.take()) is not None:
             item.on_lost(error)
 
     def _expire(self, item: Item) -> None:
         self.discard(item)
-        item.on_lost(QueueExpired(f"waited for a connection for {self._limits.queue_age:g} s"))
+        item.on_lost(QueueExpired(f"waited {self._limits.queue_age:g} s for a connection"))

@@ -1,4 +1,4 @@
-"""Policy: whether to come back after a connection, and when. No clock, no loop."""
+"""What a client does after a close, by close code and reason."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from .close_codes import CLOSE_CODES
 
 
 class Reconnect(enum.Enum):
-    """What to do after a close."""
+    """What the client does after a close."""
 
     NEVER = "never"
     BACKOFF = "backoff"
-    SPREAD = "spread"  # over the window that the server hinted
-    AUTH = "auth"  # refresh the credentials first
-    LATER = "later"
+    SPREAD = "spread"  # at a random time within a window
+    AUTH = "auth"  # with new credentials
+    LATER = "later"  # with backoff, after 5 s or more
 
 
 OUTDATED = frozenset({1007, 1008, 4007, 4008})
-"""Codes by which a server refuses what it does not know. It knew it when this client was generated, and may again."""
+"""Codes of a server that rejects an unknown event or unexpected data. After a deploy, another server may accept it."""
 
 
 def reconnect_for(code: int | None, text: str = "", *, outdated: bool = False) -> Reconnect:
-    """Return what to do after this code and reason, also after codes that are not in the table."""
+    """
+    Return what the client does after a close, including codes that are not in the table.
+
+    Args:
+        code: The close code, or None if there was no close frame.
+        text: The reason in the close frame.
+        outdated: Whether the server's events differ from the client's. It then reconnects after codes that usually
+            mean that it sent something invalid.
+    """
     if outdated and code in OUTDATED:
         return Reconnect.BACKOFF
     found: str | None = None

@@ -1,4 +1,4 @@
-"""Rooms: where the connection is, how far it has read, and who else is there."""
+"""The rooms of a client: their positions and their members."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Member(Generic[T]):
     A user in a room.
 
     Attributes:
-        user_id: None for all who are not signed in, together.
-        connections: how many devices and tabs.
-        data: what the application shows of them.
+        user_id: The user's id. None stands for all users who aren't signed in.
+        connections: The number of the user's connections, such as devices and tabs.
+        data: The data that the application shows for the user.
     """
 
     user_id: str | None
@@ -31,13 +31,14 @@ class Member(Generic[T]):
 @dataclasses.dataclass(frozen=True, slots=True)
 class RoomChange:
     """
-    Something happened to a room.
+    A change of a room.
 
     Attributes:
         kind: "joined", "left" or "presence".
-        room: its name.
-        recovered: after a claim, whether all that was missed follows. False: fetch it by other means. None: no claim.
-        why: why it was not recovered.
+        room: The room's name.
+        recovered: Whether the server replays all missed events. False: load them by other means. None: the client
+            didn't ask for a replay.
+        why: Why missed events can't be replayed.
     """
 
     kind: str
@@ -48,14 +49,14 @@ class RoomChange:
 
 class Room:
     """
-    A room that the server has put this client into.
+    A room that the server added this client to.
 
     Attributes:
-        name: its name.
-        joined: whether the current connection is in it.
-        epoch, offset: the last publication that was received, where history is kept.
-        members: by user; None where the server shows a count only, or nothing yet.
-        count: how many users, and connections of guests, are there, as far as is known.
+        name: The room's name.
+        joined: Whether the current connection is in the room.
+        epoch, offset: The position of the last received publication. None if there is no history.
+        members: The members by user id. None if the server sends only a count, or hasn't sent any yet.
+        count: The number of users plus connections of guests. None if it isn't known.
     """
 
     def __init__(self, name: str) -> None:
@@ -71,18 +72,18 @@ class Room:
 
     @property
     def position(self) -> tuple[str, int] | None:
-        """Epoch and offset of the last publication; None where no history is kept."""
+        """The epoch and offset of the last publication. None if there is no history."""
         return None if self.epoch is None or self.offset is None else (self.epoch, self.offset)
 
     def advance(self, epoch: str, offset: int) -> bool:
-        """Note a publication; return whether it is new."""
+        """Record the position of a publication. Return whether it is new."""
         if self.epoch == epoch and self.offset is not None and offset <= self.offset:
             return False
         self.epoch, self.offset = epoch, offset
         return True
 
     def apply_presence(self, data: Mapping[str, Any], read: Callable[[Any], Member[Any]]) -> bool:
-        """Take in the data of a ``wsrt.presence``; return whether it told anything new."""
+        """Apply the data of a ``wsrt.presence``. Return whether anything changed."""
         if "count" in data:
             self.members, self.count = None, int(data["count"])
             return True
@@ -90,7 +91,7 @@ class Room:
             members = {}
             listed = data["members"]
         elif self.members is None:
-            return False  # a difference to what was never shown
+            return False  # a difference, but the snapshot that it is based on hasn't arrived
         else:
             members = dict(self.members)
             for gone in data.get("left", ()):
@@ -99,18 +100,18 @@ class Room:
         for member in map(read, listed):
             members[member.user_id] = member
         self.members = members
-        # A user counts once; who stands behind the connections of guests nobody knows.
+        # A user counts once. Connections of guests count one each, because guests can't be distinguished.
         self.count = sum(member.connections if member.user_id is None else 1 for member in members.values())
         return True
 
     def connection_lost(self) -> None:
-        """The connection is gone: who is there is not known any more. The position stays."""
+        """Forget the members, because the connection was lost. Keep the position."""
         self.joined = False
         self.members = self.count = None
 
 
 class Rooms(Mapping[str, Room]):
-    """Rooms by name."""
+    """The rooms of a client, by name."""
 
     def __init__(self) -> None:
         self._rooms: dict[str, Room] = {}
@@ -125,21 +126,25 @@ class Rooms(Mapping[str, Room]):
         return len(self._rooms)
 
     def positions(self) -> dict[str, tuple[str, int]]:
-        """Return what ``wsrt.resume`` claims."""
+        """Return the positions by room, as ``wsrt.resume`` sends them."""
         return {name: room.position for name, room in self._rooms.items() if room.position is not None}
 
     def is_new(self, frame: Frame) -> bool:
-        """Note the place of a publication; return whether it is no duplicate."""
+        """Record the position of a publication. Return whether it is new rather than a duplicate."""
         if frame.room is None or frame.epoch is None or frame.offset is None:
             return True
         return self._rooms.setdefault(frame.room, Room(frame.room)).advance(frame.epoch, frame.offset)
 
     def apply(self, frame: Frame, read: Callable[[Any], Member[Any]]) -> RoomChange | None:
         """
-        Take in ``wsrt.joined``, ``wsrt.left`` or ``wsrt.presence``.
+        Apply a ``wsrt.joined``, ``wsrt.left`` or ``wsrt.presence``. Return the change, or None if nothing changed.
+
+        Args:
+            frame: The frame.
+            read: Converts a member from its JSON value.
 
         Raises:
-            InvalidFrame: it is not what it should be.
+            InvalidFrame: The frame doesn't name a room.
         """
         data = frame.data
         name = data.get("room") if isinstance(data, dict) else None
@@ -154,7 +159,7 @@ class Rooms(Mapping[str, Room]):
         return self._join(name, data)
 
     def connection_lost(self) -> None:
-        """The connection is gone; positions stay."""
+        """Mark all rooms as not joined, because the connection was lost. Keep their positions."""
         for room in self._rooms.values():
             room.connection_lost()
 
@@ -163,7 +168,7 @@ class Rooms(Mapping[str, Room]):
         room.joined = True
         recovered = data.get("recovered")
         epoch, offset = data.get("epoch"), data.get("offset")
-        # What was recovered follows, and moves the position itself.
+        # The server replays the missed publications, and each of them advances the position.
         if recovered is not True or room.position is None:
             room.epoch = epoch if isinstance(epoch, str) else None
             room.offset = offset if isinstance(offset, int) else None

@@ -1,4 +1,4 @@
-"""What a client tells of itself."""
+"""The state of a client, and the reasons for it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import enum
 
 
 class State(enum.Enum):
-    """A client is in one of these states."""
+    """The state of a client."""
 
-    CLOSED = "closed"  # not connected, and not going to be
-    CONNECTING = "connecting"  # from asking for a token until the server's hello
+    CLOSED = "closed"  # not connected, and not trying to connect
+    CONNECTING = "connecting"  # from requesting a token until the server's hello
     OPEN = "open"
-    WAITING = "waiting"  # there is no socket; another one is going to be opened
+    WAITING = "waiting"  # no socket; the client will reconnect
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,11 +21,12 @@ class Reason:
     Why there is no connection.
 
     Attributes:
-        kind: "client" (close() was called), "server" (a close frame came), "network" (it ended without one, or could
-            not be opened), "timeout" (no answer to the handshake, or no hello), "dead" (silence for too long), "token"
-            (get_token failed), "unauthorized" (there are no credentials), "invalid" (it cannot work: a bad URL).
-        code: the close code; None where there is none.
-        text: the reason of a close frame, or what happened.
+        kind: "client" (``close()`` was called), "server" (the server sent a close frame), "network" (the connection
+            ended without one, or could not be opened), "timeout" (no answer to the handshake, or no hello), "dead"
+            (the server was silent for too long), "token" (``get_token`` failed), "unauthorized" (the server accepts
+            no available credentials), "invalid" (connecting can't work, such as with a bad URL).
+        code: The close code, or None.
+        text: The reason in the close frame, or a description of the problem.
     """
 
     kind: str
@@ -39,11 +40,12 @@ class Reason:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Status:
     """
-    A state, and what belongs to it.
+    The state of a client, with details.
 
     Attributes:
-        reason: why it is waiting or closed; None before the first connect(), and while connecting or open.
-        outdated: whether the server's events are others than those that this client was generated from.
+        state: The state.
+        reason: Why the client is waiting or closed. None while connecting or open, and before the first connect().
+        outdated: Whether the server's events differ from those this client was generated from.
     """
 
     state: State

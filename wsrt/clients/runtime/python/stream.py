@@ -1,4 +1,4 @@
-"""STREAM"""
+"""Streams of events, for ``async for``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 class Stream(Generic[T]):
     """
-    Events one by one, for ``async for``; ends when the client is closed, and goes on over reconnects.
+    An asynchronous iterator over events. It continues across reconnects and ends when the client is closed.
 
-    It holds the latest ``limit`` events for a reader that is behind; what is dropped is counted.
+    It buffers the latest ``limit`` events for a slow reader. Older ones are dropped and counted in ``dropped``.
     """
 
     def __init__(self, limit: int = 1000) -> None:
@@ -35,7 +35,7 @@ class Stream(Generic[T]):
         return self._items.popleft()
 
     def put(self, item: T) -> None:
-        """Hand over an event."""
+        """Append an event."""
         if self._is_closed:
             return
         if len(self._items) >= self._limit:
@@ -45,6 +45,6 @@ class Stream(Generic[T]):
         self._changed.set()
 
     def close(self) -> None:
-        """End it, after what waits."""
+        """End the stream after the buffered events."""
         self._is_closed = True
         self._changed.set()

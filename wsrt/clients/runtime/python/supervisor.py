@@ -1,8 +1,8 @@
 """
-The link: a client without types.
+The supervisor of a client's connection: a client without types.
 
-It keeps one connection alive: dials, greets, answers pings, comes back. One task runs through it all; whatever ends it,
-one ``finally`` cleans up. There is never a second socket before the first one is gone.
+It keeps one connection alive: it connects, answers pings, and reconnects. A single task does all of this, and a single
+``finally`` cleans up, whatever ends the task. A second socket is never opened before the first one is closed.
 """
 
 from __future__ import annotations
@@ -45,19 +45,23 @@ CLOSED_BY_CLIENT = Reason("client")
 
 class Supervisor:
     """
-    Sends and receives envelopes over whatever connection there is.
+    Sends and receives frames over the current connection, and reconnects.
 
     Args:
-        offer: makes the handshake, from the token.
-        read_member: makes a member of a room from the wire.
-        report: is told of errors that have no caller.
-        now: seconds of a clock.
-        random: a number from 0 to 1, for every choice.
+        handshake: Returns the parameters of the handshake for a token.
+        credentials: The token, and the function that provides it.
+        schema_hash: The hash of the client's schema. None to not compare it with the server's.
+        read_member: Converts a member of a room from its JSON value.
+        timings: The time limits, in seconds.
+        limits: The limits of the queue, of requests and of handlers.
+        report: Receives errors that can't be raised to a caller.
+        now: Returns the time in seconds.
+        random: Returns a number from 0 to 1.
     """
 
     def __init__(
         self,
-        offer: Callable[[str | None], Handshake],
+        handshake: Callable[[str | None], Handshake],
         credentials: Credentials,
         *,
         schema_hash: str | None,
@@ -68,7 +72,7 @@ class Supervisor:
         now: Callable[[], float] = clock,
         random: Callable[[], float] = _random.random,
     ) -> None:
-        self._offer = offer
+        self._handshake = handshake
         self._credentials = credentials
         self._schema_hash = schema_hash
         self._read_member = read_member
@@ -91,31 +95,31 @@ class Supervisor:
         self._connection: Connection | None = None
         self._retry_after: float | None = None
         self._task: asyncio.Task[None] | None = None
-        # How many wait in open(), and whether the link stays if all of them give up.
+        # The number of callers waiting in open(), and whether the client stays connected if all of them give up.
         self._openers = 0
         self._is_wanted = False
-        # Set at every change of the status.
+        # Set whenever the status changes.
         self._changed = asyncio.Event()
 
-    # The life of a link.
+    # Opening and closing.
 
     def start(self) -> None:
         """
-        Begin to connect; does nothing while that is under way.
+        Start connecting. Do nothing if the client is already connecting or connected.
 
         Raises:
-            RuntimeError: the link is ending, and has not ended.
+            RuntimeError: The client is closed, but its task hasn't ended.
         """
         self._start_task()
         self._is_wanted = True
 
     async def open(self) -> None:
         """
-        Begin to connect, and wait for the server's hello. Where it fails, what it has begun is ended.
+        Start connecting and wait for the server's hello. On failure, close the client if this call started it.
 
         Raises:
-            Disconnected: it is never going to come.
-            RuntimeError: the link is ending, and waits for the handler that calls this.
+            Disconnected: The client was closed, or the server rejects it permanently.
+            RuntimeError: The client is closing, and waits for the handler that makes this call.
         """
         while self._task is not None and self._is_ending and not self._dispatcher.is_current:
             await asyncio.wait({self._task})
@@ -129,6 +133,8 @@ class Supervisor:
                 await self._changed.wait()
             self._is_wanted = True
         except BaseException:
+            # Disconnected, or CancelledError from a timeout of the caller. Others may still wait in open(), and start()
+            # may have been called in the meantime: then the client stays.
             if self._openers == 1 and not self._is_wanted:
                 await self.close()
             raise
@@ -136,13 +142,17 @@ class Supervisor:
             self._openers -= 1
 
     async def wait_closed(self) -> Reason:
-        """Wait until there is no connection, and none will be made; return why."""
+        """Wait until the client is closed. Return the reason."""
         if self._task is not None and not self._task.done():
             await asyncio.wait({self._task})
         return self.status.reason or CLOSED_BY_CLIENT
 
     async def close(self) -> None:
-        """End it; no event is told any more. A handler that calls this goes on, and the end comes after it."""
+        """
+        Close the client. No more events are delivered.
+
+        A handler that calls this continues, and the client ends after the handler.
+        """
         task = self._task
         if task is None or task.done():
             return
@@ -152,26 +162,26 @@ class Supervisor:
         if not self._dispatcher.is_current:
             await asyncio.wait({task})
             if self._task is task:
-                # Where it was cancelled before its first step, nothing of it has run.
+                # If the task was cancelled before its first step, its ``finally`` hasn't run.
                 await self._dispatcher.end(GRACE)
 
     def generation(self) -> int:
-        """Return a number that changes when what happened until now is not told any more."""
+        """Return a number that changes when the events received so far must not be delivered any more."""
         return self._dispatcher.generation()
 
     def _start_task(self) -> None:
         if self._is_ending:
             raise RuntimeError(
-                "the client is closed, but has not ended: it waits for its handlers, and for the socket. "
-                "Call this in a task of your own, after wait_closed()"
+                "the client is still closing: it waits for its handlers and for the socket. "
+                "Connect from another task, after wait_closed()"
             )
         if self._is_running:
             return
         self._is_wanted = False
         self._backoff.reset()
-        # Anew: it belongs to the loop in which it was waited for.
+        # An asyncio.Event belongs to the loop in which it was awaited. The client may have been moved to another loop.
         self._changed = asyncio.Event()
-        # Before the dispatcher's: whatever a handler does, the first step of this task was done.
+        # Created before the dispatcher's task, so that this one takes its first step before any handler can cancel it.
         self._task = asyncio.create_task(self._run(), name="wsrt-client")
         self._dispatcher.start()
         self._set_status(Status(State.CONNECTING, None, self.status.outdated))
@@ -186,12 +196,18 @@ class Supervisor:
         """
         Send an event.
 
+        Args:
+            event: The event's name.
+            data: The event's data, as JSON text.
+            queue: Whether the event waits for a connection if there is none.
+            volatile: A key. While the socket is congested, only the latest event with the key is kept.
+
         Returns:
-            "sent" when it was handed to the socket, "queued" when it waits, "dropped" when there is no connection.
+            "sent" if the event was written to the socket, "queued" if it waits, "dropped" if there is no connection.
 
         Raises:
-            QueueFull: too much waits.
-            PayloadTooLarge: the server would not take it.
+            QueueFull: The queue is full.
+            PayloadTooLarge: The frame is larger than the server accepts.
         """
         text = encode(event, data)
         key = None if volatile is None else (event, volatile)
@@ -203,7 +219,8 @@ class Supervisor:
             return True
 
         try:
-            # A server that does not read may be waiting for us to read, and a handler for the server.
+            # Keep reading while writing: a server may not read until the client does, and the handlers that block
+            # reading may be waiting for this write.
             with self._dispatcher.unlimited():
                 is_written = await self._write(size_of(text), write, queue=queue)
         except ConnectionFailed:
@@ -219,11 +236,17 @@ class Supervisor:
         """
         Send a request and return its answer.
 
+        Args:
+            event: The event's name.
+            data: The event's data, as JSON text.
+            timeout: Seconds to wait for a connection and for the answer. None: ``Limits.request_timeout``.
+            queue: Whether the request waits for a connection if there is none.
+
         Raises:
-            RequestError: the server refused it.
-            RequestTimeout: no answer came in time.
-            ConnectionLost: there is no connection, or it ended before the answer came.
-            QueueFull, QueueExpired, PayloadTooLarge: it was not sent.
+            RequestError: The server refused the request.
+            RequestTimeout: The answer didn't arrive in time.
+            ConnectionLost: There is no connection, or it ended before the answer arrived.
+            QueueFull, QueueExpired, PayloadTooLarge: The request was not sent.
         """
         seconds = self._limits.request_timeout if timeout is None else timeout
         ref, answer = self._requests.open()
@@ -238,7 +261,8 @@ class Supervisor:
 
         try:
             async with limit:
-                # The answer may be behind more events than may wait for handlers, and one of these may wait here.
+                # Keep reading while waiting: the answer may be behind more events than the inbox holds, and the handler
+                # that blocks the inbox may be the caller.
                 with self._dispatcher.unlimited():
                     if await self._write(size_of(text), write, queue=queue) is None:
                         if not queue or not self._may_queue:
@@ -249,25 +273,26 @@ class Supervisor:
             raise ConnectionLost(f"the connection was lost: {error}") from None
         except TimeoutError:
             if not limit.expired():
-                raise
+                raise  # a timeout of the caller
             raise RequestTimeout(f"{event}: no answer within {seconds:g} s") from None
         finally:
             self._requests.forget(ref)
             if item is not None:
-                # Nobody waits for its answer any more.
+                # The caller stopped waiting, so the request must not be sent later.
                 self._queue.discard(item)
 
     async def _write(self, size: int, write: Callable[[Connection], Awaitable[bool]], *, queue: bool) -> bool | None:
         """
-        Have the open connection write a frame; return what ``write`` does, and None where there is no connection.
+        Write a frame to the open connection. Return the result of ``write``, or None if there is no connection.
 
         Args:
-            size: bytes of the frame.
-            queue: whether it goes to the next connection where this one ends before it is the frame's turn.
+            size: The size of the frame, in bytes.
+            write: Writes the frame to a connection.
+            queue: Whether the frame goes to the next connection if this one ends before the frame is written.
 
         Raises:
-            Failed: the connection has ended; the frame may have been sent, or not.
-            PayloadTooLarge: the server would not take it.
+            ConnectionFailed: The connection ended. The frame may or may not have been sent.
+            PayloadTooLarge: The frame is larger than the server accepts.
         """
         ended: Connection | None = None
         while (connection := self._open_connection) is not None and connection is not ended:
@@ -277,13 +302,13 @@ class Supervisor:
             except NotSent:
                 if not queue:
                     raise
-                # The next one may be open already, where many were waiting.
+                # While this task waited for the lock, the next connection may already have been opened.
                 ended = connection
         return None
 
     @property
     def _open_connection(self) -> Connection | None:
-        # A connection that was lost is given up before the state says so.
+        # When a connection is lost, self._connection is cleared before the state changes.
         return self._connection if self.status.state is State.OPEN else None
 
     @property
@@ -292,18 +317,18 @@ class Supervisor:
 
     @property
     def _may_queue(self) -> bool:
-        """Whether there will perhaps be a connection."""
+        """Whether the client is connected or trying to connect."""
         return self._is_running and self.status.state is not State.CLOSED
 
     @property
     def _is_ending(self) -> bool:
-        """Whether it is closed, and still tells handlers or waits for them and the socket."""
+        """Whether the client is closed, but still waits for handlers or for the socket."""
         return self._is_running and self.status.state is State.CLOSED
 
-    # The one task.
+    # The task.
 
     async def _run(self) -> None:
-        reason = Reason("invalid", None, "an error of the client itself")
+        reason = Reason("invalid", None, "internal error of the client")
         grace: float | None = GRACE
         try:
             reason = await self._keep_connected()
@@ -320,7 +345,7 @@ class Supervisor:
             try:
                 await self._dispatcher.end(grace)
             except asyncio.CancelledError:
-                # Closed while handlers took their time: no longer.
+                # close() was called while handlers were still running: give them no more than GRACE.
                 await self._dispatcher.end(GRACE)
 
     def _finish(self, reason: Reason) -> None:
@@ -329,7 +354,7 @@ class Supervisor:
             self._set_status(Status(State.CLOSED, reason, self.status.outdated))
 
     async def _keep_connected(self) -> Reason:
-        """Connect again and again; return why no longer."""
+        """Connect and reconnect until the client must close. Return the reason."""
         while True:
             self._set_status(Status(State.CONNECTING, None, self.status.outdated))
             ending = await self._connect_once()
@@ -341,7 +366,7 @@ class Supervisor:
             await asyncio.sleep(delay)
 
     def _next_delay(self, ending: Ending) -> float | None:
-        """Return after how many seconds to come back; None for not at all."""
+        """Return the delay before the next attempt, in seconds. Return None if there must be no other attempt."""
         if ending.reason.kind in ("invalid", "unauthorized"):
             return None
         reconnect = Reconnect.BACKOFF
@@ -360,14 +385,14 @@ class Supervisor:
         return Reason("unauthorized", reason.code, reason.text) if is_refused else reason
 
     async def _connect_once(self) -> Ending:
-        """Serve one connection to its end."""
+        """Open one connection and serve it until it ends."""
         try:
             try:
                 async with asyncio.timeout(self._timings.connect):
                     token = await self._credentials.get()
             finally:
                 if is_cancelled():
-                    # Whatever get_token has made of it.
+                    # This task was cancelled. Don't let get_token swallow that or replace it by another error.
                     raise asyncio.CancelledError
         except Unauthorized as error:
             return Ending(Reason("unauthorized", None, str(error)))
@@ -381,7 +406,7 @@ class Supervisor:
             self._report(error)
             return Ending(Reason("token", None, str(error) or repr(error)))
         try:
-            ws = await dial(self._offer(token), self._timings, self._limits)
+            ws = await dial(self._handshake(token), self._timings, self._limits)
         except ConnectionFailed as error:
             return Ending(error.reason)
         connection = self._connection = Connection(ws, self._timings, self._now)
@@ -400,13 +425,13 @@ class Supervisor:
             self._requeue_latest(connection)
             self.rooms.connection_lost()
             await end()
-            # It must not outlive its connection, and its own errors are not lost.
+            # The monitor must not outlive its connection, and its errors must be reported.
             await asyncio.wait({monitor})
             if not monitor.cancelled() and (problem := monitor.exception()) is not None:
                 self._report(problem if isinstance(problem, Exception) else RuntimeError(repr(problem)))
 
     def _requeue_latest(self, connection: Connection) -> None:
-        """Let what waited for room in a socket that is gone wait for the next, where it may."""
+        """Queue the frames that waited for room in a lost socket, or report them as lost."""
         for key, (text, outlives_connection) in connection.pop_latest().items():
             try:
                 if not outlives_connection or not self._may_queue:
@@ -417,7 +442,7 @@ class Supervisor:
 
     async def _serve(self, connection: Connection) -> Ending:
         try:
-            # The first frame, without waiting for the hello: it saves a round trip.
+            # Sent without waiting for the hello, which saves a round trip.
             await connection.write(encode("wsrt.resume", to_json(self.rooms.positions()).decode()))
             while True:
                 text = await connection.read()
@@ -433,7 +458,7 @@ class Supervisor:
         except ConnectionFailed as error:
             return Ending(error.reason, connection.open_for, self._retry_after)
 
-    # What comes.
+    # Received frames.
 
     async def _handle_frame(self, connection: Connection, frame: Frame) -> None:
         match frame.event:
@@ -457,7 +482,7 @@ class Supervisor:
     async def _handle_hello(self, connection: Connection, hello: Any) -> None:
         if connection.hello_at is not None:
             return
-        # What waits leaves first, and what is sent from now on waits for its turn behind it.
+        # The lock keeps the order: the queue is written first, and frames sent in the meantime wait behind it.
         async with connection.write_lock:
             connection.note_hello(hello)
             schema = hello.get("schema")
@@ -473,7 +498,7 @@ class Supervisor:
                     self._requests.note_sent(item.ref)
                 await connection.write_locked(item.text)
 
-    # What is told.
+    # Notifying handlers.
 
     def _set_status(self, status: Status) -> None:
         if status != self.status:

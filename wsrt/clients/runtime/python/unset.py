@@ -1,4 +1,4 @@
-"""What an event leaves out, because the server fills it in."""
+"""The value of fields that an event leaves out, for the server to fill in."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 class Unset(enum.Enum):
     """
-    The type of UNSET: the value of a field that is not sent, and of one that did not come.
+    The type of UNSET, the value of a field that isn't sent or wasn't received.
 
-    It is false: ``event.tags or []``. ``is UNSET`` tells it from values that are false as well.
+    UNSET is false, for ``event.tags or []``. Use ``is UNSET`` to distinguish it from other false values.
     """
 
     UNSET = "UNSET"
@@ -28,12 +28,12 @@ class Unset(enum.Enum):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        # Nothing in JSON is this, not even "UNSET".
+        # No JSON value validates as UNSET, not even the string "UNSET".
         return core_schema.is_instance_schema(cls)
 
 
 UNSET: Final = Unset.UNSET
-"""Nobody has set this field: the server puts in its own value, which is not known here."""
+"""The field isn't set. The server uses its own default, which the client doesn't know."""
 
 
 def _is_unset(value: object) -> bool:
@@ -41,4 +41,4 @@ def _is_unset(value: object) -> bool:
 
 
 Omittable: TypeAlias = Annotated[T | Unset, Field(exclude_if=_is_unset)]
-"""The type of a field that may be left out; its default is UNSET."""
+"""The type of a field that may be left out. Its default is UNSET."""

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.clients.scripted import Peer, ScriptedServer
+from tests.support.eager import eager_task_factory
 from wsrt.clients.runtime.python import (
     Client,
     ConnectionLost,
@@ -23,6 +24,7 @@ from wsrt.clients.runtime.python import (
     Sends,
     State,
     Timings,
+    Unauthorized,
 )
 
 pytestmark = pytest.mark.servers
@@ -632,3 +634,66 @@ async def test_streams_have_room(make: Callable[..., NewsClient]) -> None:
     """A stream that keeps nothing is none."""
     with pytest.raises(ValueError, match="limit must be at least 1"):
         make().events(News, limit=0)
+
+
+# Eager tasks.
+
+
+@pytest_asyncio.fixture
+async def eager() -> AsyncIterator[None]:
+    """Let the loop take the first step of a task when the task is created."""
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(eager_task_factory)
+    yield
+    loop.set_task_factory(None)
+
+
+@pytest.mark.usefixtures("eager")
+async def test_eager_tasks(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """With an eager task factory the client connects, receives events in order, and closes."""
+    client = make()
+    states: list[State] = []
+    received: list[int] = []
+    client.on_state(lambda status: states.append(status.state))
+    client.on(News, lambda news: received.append(news.n))
+    peer = await opened(client, server)
+    for n in (1, 2, 3):
+        await peer.send("news", {"n": n})
+    await until(lambda: len(received) == 3)
+    await soon(client.close())
+    assert received == [1, 2, 3]
+    assert states == [State.CONNECTING, State.OPEN, State.CLOSED]
+
+
+@pytest.mark.usefixtures("eager")
+async def test_eager_tasks_without_credentials(make: Callable[..., NewsClient]) -> None:
+    """With an eager task factory a client whose token function gives up at once is closed, and says why."""
+
+    def get_token() -> str:
+        raise Unauthorized
+
+    client = make(get_token=get_token)
+    with pytest.raises(Disconnected):
+        await soon(client.connect())
+    await soon(client.wait_closed())
+    assert client.state is State.CLOSED
+    assert client.reason is not None
+    assert client.reason.kind == "unauthorized"
+
+
+@pytest.mark.usefixtures("eager")
+async def test_eager_tasks_and_a_handler_that_closes(make: Callable[..., NewsClient]) -> None:
+    """With an eager task factory a handler of the first state may close the client: it does not wait for itself."""
+    client = make()
+    done = asyncio.Event()
+
+    async def close(status: Any) -> None:
+        if status.state is State.CONNECTING:
+            await client.close()
+            done.set()
+
+    client.on_state(close)
+    client.start()
+    await soon(done.wait())
+    await soon(client.wait_closed())
+    assert client.state is State.CLOSED

@@ -125,6 +125,9 @@ class Dispatcher:
             self._on_lost()
 
     async def _run(self) -> None:
+        # An eager task factory takes the first step within create_task(), before self._task is set, by which is_current
+        # recognizes a handler.
+        await asyncio.sleep(0)
         while True:
             while self._waiting:
                 call, _ = self._waiting.popleft()

@@ -162,7 +162,7 @@ class Supervisor:
         if not self._dispatcher.is_current:
             await asyncio.wait({task})
             if self._task is task:
-                # If the task was cancelled before its first step, its ``finally`` hasn't run.
+                # If the task was cancelled before it reached its ``try``, the ``finally`` hasn't run.
                 await self._dispatcher.end(GRACE)
 
     def generation(self) -> int:
@@ -181,7 +181,7 @@ class Supervisor:
         self._backoff.reset()
         # An asyncio.Event belongs to the loop in which it was awaited. The client may have been moved to another loop.
         self._changed = asyncio.Event()
-        # Created before the dispatcher's task, so that this one takes its first step before any handler can cancel it.
+        # Created before the dispatcher's task, so that this one is in its ``try`` before any handler can cancel it.
         self._task = asyncio.create_task(self._run(), name="wsrt-client")
         self._dispatcher.start()
         self._set_status(Status(State.CONNECTING, None, self.status.outdated))
@@ -330,6 +330,9 @@ class Supervisor:
     async def _run(self) -> None:
         reason = Reason("invalid", None, "internal error of the client")
         grace: float | None = GRACE
+        # An eager task factory takes the first step within create_task(), before the dispatcher is started and the
+        # status is set.
+        await asyncio.sleep(0)
         try:
             reason = await self._keep_connected()
             grace = None

@@ -223,7 +223,7 @@ def test_paths(package: ModuleType) -> None:
     assert client.path(room="a/ü b") == "/chat/a%2F%C3%BC%20b/"
     assert client.path(room=7, class_="x") == "/chat/7/x/"
     for value in ("", ".", ".."):
-        with pytest.raises(ValueError, match="room can not be"):
+        with pytest.raises(ValueError, match="room can't be"):
             client.path(room=value)
     with pytest.raises(TypeError, match=r"is the pattern, the parameters are: class"):
         client.path(class_="x")

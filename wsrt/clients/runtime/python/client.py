@@ -53,7 +53,8 @@ class Client:
         headers, cookies, origin, subprotocols: Additional parameters of the handshake.
         timings: Time limits and delays. See Timings.
         limits: Limits of the queue, of requests and of handlers. See Limits.
-        on_error: Receives errors that can't be raised to a caller, such as those of handlers. They are logged by default.
+        on_error: Receives errors that can't be raised to a caller, such as those of handlers. Without it they are
+            logged.
         clock: Returns the time in seconds, from a monotonic clock.
         random: Returns a number from 0 to 1, used for every random choice.
         options: Further arguments of ``websockets.connect``, such as ``ssl``, ``proxy`` and ``compression``.
@@ -357,9 +358,7 @@ class Client:
         sends = self.sends.get(type(event))
         if sends is None:
             known = ", ".join(sorted(model.__name__ for model in self.sends))
-            raise TypeError(
-                f"{type(self).__name__} doesn't send {type(event).__name__}; it sends {known or 'nothing'}"
-            )
+            raise TypeError(f"{type(self).__name__} doesn't send {type(event).__name__}; it sends {known or 'nothing'}")
         return sends
 
     def _read_member(self, data: Any) -> Member[Any]:
@@ -388,7 +387,7 @@ def _load(model: type[BaseModel], frame: Frame) -> Any:
     try:
         return cast(Any, _frame_model(model).model_validate_json(frame.text)).data
     except ValidationError as error:
-        raise InvalidFrame(f"{frame.event} doesn't match the model that this client was generated from: {error}") from error
+        raise InvalidFrame(f"{frame.event} doesn't match the model of this client: {error}") from error
 
 
 def _dump(event: BaseModel) -> str:

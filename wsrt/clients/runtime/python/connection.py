@@ -100,7 +100,9 @@ async def dial(handshake: Handshake, timings: Timings, limits: Limits) -> Client
                 **options,
             )
     except TimeoutError:
-        raise ConnectionFailed(Reason("timeout", None, f"no answer to the handshake within {timings.connect:g} s")) from None
+        raise ConnectionFailed(
+            Reason("timeout", None, f"no answer to the handshake within {timings.connect:g} s")
+        ) from None
     except InvalidStatus as error:
         raise ConnectionFailed(Reason("network", None, f"HTTP {error.response.status_code}")) from None
     except OSError as error:  # before ValueError: a certificate error is both
@@ -112,7 +114,7 @@ async def dial(handshake: Handshake, timings: Timings, limits: Limits) -> Client
     if ws.subprotocol != SUBPROTOCOL:
         ws.transport.abort()
         await ws.wait_closed()
-        raise ConnectionFailed(Reason("network", None, f"the server doesn't support the subprotocol {SUBPROTOCOL}"))
+        raise ConnectionFailed(Reason("network", None, f"the server doesn't support {SUBPROTOCOL}"))
     return ws
 
 

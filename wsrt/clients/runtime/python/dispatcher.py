@@ -70,7 +70,7 @@ class Dispatcher:
 
     @contextlib.contextmanager
     def unlimited(self) -> Iterator[None]:
-        """Suspend the limit within the context, because the caller may be waiting for a frame behind the waiting ones."""
+        """Suspend the limit within the context: the caller may be waiting for a frame that wasn't read yet."""
         self._unlimited += 1
         self._update_room()
         try:

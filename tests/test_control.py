@@ -15,7 +15,9 @@ from django.http import Http404
 from django.utils.functional import SimpleLazyObject
 
 from tests.support.layer import FakeLayer, installed
+from tests.support.recorder import Recorder
 from wsrt import (
+    Closed,
     Event,
     Refused,
     TypedEventConsumer,
@@ -342,3 +344,16 @@ async def test_rolled_back() -> None:
     async with connect(Controlled) as client:
         await asyncio.to_thread(roll_back)
         await client.assert_silent()
+
+
+async def test_disconnect_many() -> None:
+    """One disconnect closes all, whatever goes wrong with one of them (R8, D9)."""
+
+    class Failing(Recorder):
+        async def on_disconnect(self, closed: Closed) -> None:
+            raise ZeroDivisionError
+
+    async with connect(Failing) as one, connect(Recorder) as two:
+        await adisconnect(to.Everyone(), namespace="unit")
+        await one.assert_closed(close_codes.DISCONNECTED)
+        await two.assert_closed(close_codes.DISCONNECTED)

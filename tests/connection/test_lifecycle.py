@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 from typing import Any, Self
 
 import pytest
@@ -12,6 +13,7 @@ from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
 from tests.support.layer import FakeLayer, installed
+from tests.support.recorder import Number, Recorder
 from tests.support.waiting import aeventually
 from wsrt import Closed, Event, TypedEventConsumer, abroadcast, broadcast, close_codes, on
 from wsrt.cluster.node import current_node
@@ -501,3 +503,25 @@ async def test_awaitable_that_is_no_coroutine() -> None:
         for number in range(3):
             await abroadcast(Text(text=str(number)), namespace="lifecycle")
         assert [(await client.receive(Text)).text for _ in range(3)] == ["0", "1", "2"]
+
+
+async def test_nothing_is_left() -> None:
+    """Connections that came and went leave no task and no connection."""
+
+    def alive() -> int:
+        gc.collect()
+        return sum(issubclass(type(thing), Recorder) for thing in gc.get_objects())
+
+    async with connect(Recorder):
+        pass
+    before, tasks = alive(), len(asyncio.all_tasks())
+    for _ in range(250):
+        async with connect(Recorder, subprotocols=["wsrt.v1"]) as client:
+            await client.consumer.join("lobby")
+            await client.send(Number())
+    del client
+    await asyncio.sleep(0)
+    hub = current_node().hub
+    assert not (hub.subscribers or hub._rooms or hub._users or hub._everyone)
+    assert len(asyncio.all_tasks()) <= tasks
+    assert alive() <= before

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.recorder import Recorder
 from wsrt.connection.origin import OriginRefused, check_origin
+from wsrt.testing import connect
 
 
 def scope(
@@ -169,6 +171,22 @@ def test_forwarded_host(settings: Any) -> None:
     assert not passes(handshake)
     settings.USE_X_FORWARDED_HOST = True
     assert passes(handshake)
+
+
+# In the handshake
+
+
+async def test_origin_is_refused_before_accept(caplog: pytest.LogCaptureFixture) -> None:
+    """A foreign page is refused before accept, and the log names the setting (H3)."""
+    async with connect(Recorder, headers={"host": "testserver", "origin": "https://evil.example"}) as client:
+        assert not client.accepted
+    assert "CSRF_TRUSTED_ORIGINS" in caplog.text
+
+    class Open(Recorder):
+        check_origin = False
+
+    async with connect(Open, headers={"origin": "https://evil.example"}) as client:
+        assert client.accepted
 
 
 # Trusted origins

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from django.core.exceptions import PermissionDenied, SuspiciousFileOperation, ValidationError
 from django.db import DataError, IntegrityError
+from django.http import Http404
+from django.utils.translation import gettext_lazy
 from rest_framework import exceptions, serializers, status
 
-from wsrt import DeclarationError, Event, Refused, TypedEventConsumer, close_codes, on
+from wsrt import BackplaneUnavailable, DeclarationError, Event, Refused, TypedEventConsumer, close_codes, on
 from wsrt.close_codes import Close
 from wsrt.metrics import counters
 from wsrt.protocol.errors import MAX_ERRORS
@@ -220,6 +222,45 @@ assert not any(name.startswith("rest_framework") for name in sys.modules)
 
 
 # Django
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "errors"),
+    [
+        (PermissionDenied("Members only"), "forbidden", []),
+        (Http404("No Secret matches"), "not_found", []),
+        (Refused("teapot", "Short and stout"), "teapot", []),
+        (BackplaneUnavailable("down"), "unavailable", []),
+        (
+            ValidationError({"title": ValidationError("Too dull", code="dull")}),
+            "invalid_data",
+            [{"loc": ["title"], "msg": "Too dull", "type": "dull"}],
+        ),
+        (ValidationError("No"), "invalid_data", [{"loc": [], "msg": "No", "type": "value_error"}]),
+        (Refused("teapot", gettext_lazy("Short")), "teapot", []),  # type: ignore[arg-type]
+        (Refused("teapot", None), "teapot", []),  # type: ignore[arg-type]
+        (
+            ValidationError("no %(such)s parameter", params={"other": 1}),
+            "invalid_data",
+            [{"loc": [], "msg": "no %(such)s parameter", "type": "value_error"}],
+        ),
+    ],
+)
+async def test_django(error: Exception, code: str, errors: list[Any]) -> None:
+    """A handler that refuses a request is answered, and the connection stays open."""
+    refusal = await refused(error)
+    assert (refusal.code, refusal.errors) == (code, errors)
+    assert "Secret" not in refusal.message
+
+
+async def test_refusal_without_a_request() -> None:
+    """Where the frame has no ref, a refusal is not answered, and counted."""
+    async with connect(Shop) as client:
+        client.consumer.error = PermissionDenied()
+        before = counters["refusals_unanswered"]
+        await client.send(Go())
+        await client.assert_silent()
+        assert counters["refusals_unanswered"] == before + 1
 
 
 class Asking(Shop):

@@ -14,7 +14,7 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from django.test import TestCase
 
-from wsrt import Closed, Event, Refused, TypedEventConsumer, on
+from wsrt import Closed, Event, Refused, TypedEventConsumer, WrongContext, on
 from wsrt.connection import threads
 from wsrt.connection.db import database_care
 from wsrt.connection.threads import run_in_thread
@@ -110,6 +110,20 @@ async def test_one_call_a_connection() -> None:
         for value in range(50):
             assert await client.receive(Done) == Done(value=value)
     assert seen == list(range(50))
+
+
+async def test_async_methods_in_a_thread() -> None:
+    """The async methods raise where they are called in a thread, and name what to call."""
+
+    def join(value: int) -> None:
+        with pytest.raises(WrongContext, match=r"self\.sync\.join"):
+            client.consumer.join("lobby")
+
+    async with connect(Sync) as client:
+        client.consumer.todo = join
+        assert await client.request(Do(value=2)) == Done(value=2)
+        with pytest.raises(WrongContext, match="on_disconnect"):
+            await asyncio.to_thread(client.consumer.wait_for_close)
 
 
 async def test_errors_of_def_handlers() -> None:

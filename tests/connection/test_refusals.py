@@ -350,7 +350,7 @@ async def test_bugs(error: Exception, log: str, caplog: pytest.LogCaptureFixture
 
 def test_refusal_for_is_a_def() -> None:
     """A class whose ``refusal_for`` is async is an error when it is made."""
-    with pytest.raises(DeclarationError, match="def, not async def"):
+    with pytest.raises(DeclarationError, match="must be a def, not an async def"):
 
         class Wrong(TypedEventConsumer):
             namespace = "refusals"

@@ -1,9 +1,18 @@
 """
-PagedDocuments: what one node says of many things, as documents of a bounded size in a cache.
+Paged documents: a node's entries by key, stored as cache values of a bounded size.
 
-A document has a head, which is read first. While it is small the head holds all of it; else entries are spread over pages
-by the position of their keys, so that a change writes one page, and who looks for a key reads one. All documents put equal
-keys at equal positions: readers go through those of several nodes side by side.
+The words used throughout this package:
+
+* An **entry** is a key with a JSON value, such as a user of a room with the numbers of their connections.
+* A **paged document** is a set of entries that one node owns and alone writes: a room, the details of a namespace, or
+  the node's index of rooms.
+* A **value** is one string under one key of the cache. A paged document is stored as one value, its **head**, while it
+  is small. When it grows, the head keeps only the number of pages and the totals, and the entries are spread over
+  **pages**, one value each.
+
+An entry's page follows from the **position** of its key, a hash. So a change rewrites one page, and a lookup reads the
+head and one page. Positions are the same in all paged documents, so readers can go through those of several nodes in
+parallel.
 """
 
 from __future__ import annotations
@@ -14,33 +23,36 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from ..helpers import as_bytes
+
 PAGE = 8192
-"""Characters of a page, about, before there are more of them."""
+"""Average characters of a page above which the number of pages is doubled."""
 
 POSITIONS = 1 << 64
+"""The number of positions."""
 
 Entries = dict[str, Any]
-"""By key, what is said; JSON."""
+"""JSON values by key."""
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-"""In ASCII, and also of strings that UTF-8 cannot tell."""
+"""Encodes as ASCII, so that lone surrogates, which UTF-8 can't encode, survive."""
 
 
 class PagedDocument:
     """
-    Entries, and the documents that hold them.
+    The entries of one paged document, and the values that store them: the writer's side.
 
     Args:
-        name: the key of the head in the cache.
+        name: The cache key of the head. Keys of pages are derived from it.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._pages: list[Entries] = [{}]
         self._texts: list[str] = ["{}"]
-        # Pages that have changed since they were made into text.
+        # Numbers of the pages that have changed since their text was made.
         self._changed: set[int] = set()
-        # The last head, "" while there is none.
+        # The text of the last head; "" if there is none.
         self._head = ""
 
     def get(self, key: str) -> Any:
@@ -57,38 +69,42 @@ class PagedDocument:
             del self._pages[number][key]
             self._changed.add(number)
 
-    def documents(self, totals: Any) -> dict[str, str | None]:
+    def pop_changed_values(self, totals: Any) -> dict[str, str | None]:
         """
-        Return the documents that have changed since the last time, by key; None for one to be deleted.
+        Return the values that have changed since the last call, by cache key; None for a value to delete.
 
         Args:
-            totals: what the head says of the whole; None for a document without entries.
+            totals: JSON to store in the head, such as the room's counts. None for a document without entries, which
+                is deleted.
         """
         before = len(self._pages)
         self._make_texts()
         now = len(self._pages)
-        documents: dict[str, str | None] = {}
+        values: dict[str, str | None] = {}
         if before not in (1, now):
-            documents |= {page_key(self.name, before, number): None for number in range(before)}
+            values |= {page_key(self.name, before, number): None for number in range(before)}
         if now > 1:
-            documents |= {page_key(self.name, now, number): self._texts[number] for number in self._changed}
+            values |= {page_key(self.name, now, number): self._texts[number] for number in self._changed}
         head = ""
         if totals is not None:
             entries = f',"entries":{self._texts[0]}' if now == 1 else ""
             head = f'{{"pages":{now},"totals":{_encode(totals)}{entries}}}'
         if head != self._head:
-            documents[self.name] = head or None
+            values[self.name] = head or None
         self._head = head
         self._changed = set()
-        return documents
+        return values
 
     def _make_texts(self) -> None:
+        """Encode the changed pages. If their number doesn't suit the size any more, distribute the entries again."""
         for number in self._changed:
             self._texts[number] = _encode(self._pages[number])
         size, pages = sum(map(len, self._texts)), len(self._pages)
         fit = pages
         while size > PAGE * fit:
             fit *= 2
+        # Pages are merged only when they are three quarters empty: a size near a limit must not cause a rewrite each
+        # time.
         while fit > 1 and size < PAGE * fit / 4:
             fit //= 2
         if fit != pages:
@@ -107,12 +123,12 @@ class PagedDocument:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Head:
     """
-    The first document of a document.
+    The head of a paged document, as a reader sees it.
 
     Attributes:
-        pages: a power of two.
-        totals: what the writer says of the whole.
-        entries: all of them; None where there are further pages.
+        pages: The number of pages, a power of two.
+        totals: The JSON that the writer stored about the whole document.
+        entries: All entries if there is one page; None if they are on pages of their own.
     """
 
     pages: int
@@ -126,13 +142,19 @@ class Head:
 
 
 class Span:
-    """Positions from one to another, both included."""
+    """
+    A range of positions.
+
+    Args:
+        first: The first position.
+        last: The last position, included.
+    """
 
     def __init__(self, first: int = 0, last: int = POSITIONS - 1) -> None:
         self.first, self.last = first, last
 
     def pages(self, pages: int) -> Iterable[int]:
-        """Return the numbers of the pages, of so many, on which they are."""
+        """Return the numbers of the pages that hold these positions in a document of ``pages`` pages."""
         return range(self.first * pages // POSITIONS, self.last * pages // POSITIONS + 1)
 
 
@@ -143,22 +165,23 @@ class Points:
         self._positions = {position_of(key) for key in keys}
 
     def pages(self, pages: int) -> Iterable[int]:
-        """See Span."""
+        """Return the numbers of the pages that hold these positions in a document of ``pages`` pages."""
         return {position * pages // POSITIONS for position in self._positions}
 
 
 WHOLE = Span()
+"""All positions."""
 
 
 def position_of(key: str) -> int:
-    """Return where a key is, from 0 to below POSITIONS."""
+    """Return the position of a key, from 0 to ``POSITIONS - 1``."""
     return int.from_bytes(hashlib.blake2b(as_bytes(key), digest_size=8).digest(), "big")
 
 
 def page_key(name: str, pages: int, number: int) -> str:
-    """Return the key of a page in the cache; it says of how many, so that two layouts never mix."""
+    """
+    Return the cache key of a page.
+
+    It contains the number of pages, so that a reader never mixes pages from before and after a redistribution.
+    """
     return f"{name}/{pages}.{number}"
-
-
-def as_bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")

@@ -1,9 +1,9 @@
 """
-The executor: a cache of Django as the cache store uses it.
+The threads in which the cache store calls Django's cache.
 
-Backends block, whatever their asynchronous methods say, so everything that a caller wants is done in a thread, at once:
-one hop, with few round trips in it. The hop is not asgiref's, which would carry the caller's context along and with it
-a backend, and connections, for each task; here they belong to the thread.
+Cache backends block, even in their asynchronous methods. So each operation of the store runs as one function in a
+thread, with few round trips to the cache in it. ``sync_to_async`` isn't used: it copies the caller's context, and
+Django would then create a backend, with connections of its own, for each task. Here each thread has one backend.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from django.core.cache import caches
@@ -24,24 +24,25 @@ from django.db import close_old_connections
 from ...cluster.greenlets import thread_pool
 from ...delivery.jitter import jittered
 from ..base import BadCursor, StoreUnavailable
+from ..helpers import batches
 
 T = TypeVar("T")
 
 THREADS = 4
-"""For each event loop; what finds them busy waits."""
+"""Threads for each event loop. Further operations wait."""
 
 GET = 500
-"""Keys that are asked for at a time: databases limit what one query may name."""
+"""Keys read in one call: databases limit the number of parameters of a query."""
 
 SET = 100
-"""PagedDocuments that are written at a time."""
+"""Values written in one call."""
 
 TRIES = 4
-"""Attempts to write to a database that loses writes."""
+"""Attempts to write a value to the database cache, which hides errors."""
 
 
 class SerialQueue:
-    """Makes writes that must not overtake each other wait for their turn."""
+    """A queue of writes that must run one after the other, in order. It holds the last of them."""
 
     def __init__(self) -> None:
         self.last: concurrent.futures.Future[Any] | None = None
@@ -49,22 +50,22 @@ class SerialQueue:
 
 class CacheExecutor:
     """
-    Django's cache, for one event loop.
+    Runs functions that use one of Django's caches, for one event loop.
 
     Args:
-        alias: in ``CACHES``.
-        timeout: seconds that a caller waits. The thread goes on, as nothing can stop it.
+        alias: The cache's alias in ``CACHES``.
+        timeout: The number of seconds after which a caller stops waiting. The thread continues: it can't be stopped.
     """
 
     def __init__(self, alias: str, timeout: float) -> None:
         self._alias = alias
         self._timeout = timeout
         self._threads = thread_pool(THREADS, "wsrt-presence")
-        # While the cache keeps all threads hanging, callers wait here and not in the executor's queue: it has no bound,
-        # and nothing leaves it when a caller gives up.
+        # If all threads hang in the cache, callers wait here and not in the thread pool's queue. That queue is
+        # unbounded, and work would stay in it after its caller has timed out.
         self._free = asyncio.Semaphore(THREADS)
         self._is_closed = False
-        # Of each thread.
+        # The backend of each thread.
         self._local = threading.local()
 
     async def run(self, work: Callable[[Access], T], queue: SerialQueue | None = None) -> T:
@@ -72,13 +73,19 @@ class CacheExecutor:
         Call a function in a thread.
 
         Args:
-            queue: Work of one queue runs in order, even after its caller has given up waiting.
+            work: The function. It gets the cache and returns the result.
+            queue: The queue of writes that this one belongs to. It starts after the previous one has ended, even if the
+                caller of that one has timed out.
+
+        Returns:
+            The result of the function.
 
         Raises:
-            StoreUnavailable: the cache failed, or did not answer in time.
+            StoreUnavailable: The cache failed or didn't answer in time, or the store was closed.
         """
         try:
             async with asyncio.timeout(self._timeout):
+                # A TimeoutError here or below means that nothing is known about the write: it may still happen.
                 if queue is not None and queue.last is not None and not queue.last.done():
                     await asyncio.wrap_future(queue.last)
                 await self._free.acquire()
@@ -87,15 +94,17 @@ class CacheExecutor:
                     queue.last = future
                 outcome = await asyncio.wrap_future(future)
         except TimeoutError as late:
-            raise StoreUnavailable(f"the cache {self._alias!r} did not answer in {self._timeout:g} s") from late
+            raise StoreUnavailable(f"the cache {self._alias!r} didn't answer within {self._timeout:g} s") from late
         return outcome()
 
     def _submit(self, work: Callable[[Access], T]) -> concurrent.futures.Future[Callable[[], T]]:
-        """Give work to a thread that is free; when it is done, the next caller has its turn."""
+        """
+        Start work in a free thread. The caller holds the semaphore, which is released when the thread has finished.
+        """
         loop = asyncio.get_running_loop()
 
         def free(_: object) -> None:
-            # A loop that was closed has no callers.
+            # RuntimeError: the loop was closed in the meantime. Then no caller waits for the semaphore.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._free.release)
 
@@ -107,14 +116,20 @@ class CacheExecutor:
         return future
 
     def close(self) -> None:
-        """Let the threads go, and with them their connections."""
+        """End the threads when they have finished. Each closes its backend, and with it its connections."""
         self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _work(self, work: Callable[[Access], T]) -> Callable[[], T]:
-        """Return what returns the result, or raises: nobody may be there any more to take an error."""
+        """
+        Run work in this thread.
+
+        Returns:
+            A function that returns the result or raises the error. A future with an exception would be logged as never
+            retrieved when its caller has timed out.
+        """
         try:
-            # The cache may be in a database, whose connections are looked after here as at both ends of a request.
+            # The cache may be in a database. Django checks its connections at both ends of a request, so do the same.
             close_old_connections()
             try:
                 result = work(Access(self._alias, self._cache()))
@@ -125,7 +140,7 @@ class CacheExecutor:
         return lambda: result
 
     def _cache(self) -> Any:
-        """Return the thread's backend."""
+        """Return this thread's cache backend."""
         cache = caches[self._alias]
         if getattr(self._local, "cache", None) is not cache:
             self._local.cache, self._local.closing = cache, _Closing(cache)
@@ -138,7 +153,7 @@ class CacheExecutor:
 
 
 class _Closing:
-    """Closes a backend at the end of its thread: nobody else knows when that is, and clients of memcached need it."""
+    """Closes a backend when its thread ends and drops its local data. Clients of memcached need to be closed."""
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
@@ -148,50 +163,59 @@ class _Closing:
 
 
 class Access:
-    """The cache, within a thread. All values are strings."""
+    """The cache, as used within one thread. All values are strings."""
 
     def __init__(self, alias: str, cache: Any) -> None:
         self._alias = alias
         self._cache = cache
 
     def get(self, keys: Iterable[str]) -> dict[str, str]:
-        """Return what there is, by key."""
+        """Return the values that exist, by key."""
         found: dict[str, str] = {}
-        for batch in _batches(list(keys), GET):
+        for batch in batches(list(keys), GET):
             found |= self._cache.get_many(batch)
         return found
 
-    def set(self, documents: Mapping[str, str], seconds: int) -> None:
+    def set(self, values: Mapping[str, str], seconds: int) -> None:
         """
-        Write values in the order in which they are given.
+        Write values in the given order.
+
+        Args:
+            values: The values by key.
+            seconds: The time after which the cache drops them.
 
         Raises:
-            StoreUnavailable: not all were taken.
+            StoreUnavailable: The cache rejected some of them.
         """
-        for batch in _batches(list(documents), SET):
-            part = {key: documents[key] for key in batch}
+        for batch in batches(list(values), SET):
+            part = {key: values[key] for key in batch}
             failed = self._cache.set_many(part, seconds)
             if isinstance(self._cache, BaseDatabaseCache):
-                failed = self._make_sure(part, seconds)
+                failed = self._rewrite_missing(part, seconds)
             if failed:
                 longest = max(map(len, part.values()))
                 raise StoreUnavailable(
-                    f"the cache {self._alias!r} did not take {len(failed)} of {len(part)} documents, which have up to "
+                    f"the cache {self._alias!r} rejected {len(failed)} of {len(part)} values, the longest of which has "
                     f"{longest} characters"
                 )
 
     def add(self, key: str, value: str, seconds: int) -> bool:
-        """Write a value unless there is one; return whether it is there now, and was not there before."""
-        # The database cache lets two of them in, where the row of one before has expired.
+        """Write a value unless the key exists. Return whether it was written."""
+        # Read it back: when the row of an expired value exists, the database cache lets two concurrent calls succeed.
         return bool(self._cache.add(key, value, seconds)) and self._cache.get(key, value) == value
 
     def delete(self, keys: Iterable[str]) -> None:
-        for batch in _batches(list(keys), GET):
+        for batch in batches(list(keys), GET):
             self._cache.delete_many(batch)
 
-    def _make_sure(self, documents: Mapping[str, str], seconds: int) -> list[str]:
-        """Return the keys of what was not written: the database cache keeps its errors for itself."""
-        missing = dict(documents)
+    def _rewrite_missing(self, values: Mapping[str, str], seconds: int) -> list[str]:
+        """
+        Write values again that a write has lost, as the database cache hides errors.
+
+        Returns:
+            The keys of those that could not be written.
+        """
+        missing = dict(values)
         for _ in range(TRIES):
             found = self.get(missing)
             missing = {key: text for key, text in missing.items() if found.get(key) != text}
@@ -200,8 +224,3 @@ class Access:
             time.sleep(jittered(0.05, 0))  # writers that collided shouldn't collide again
             self._cache.set_many(missing, seconds)
         return list(missing)
-
-
-def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

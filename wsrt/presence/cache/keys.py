@@ -1,14 +1,15 @@
 """
-The names of keys in a cache.
+The cache keys of presence.
 
-Names are hashed: memcached refuses spaces, control characters and long keys. What is in the values says what they are.
+Ids and names are hashed, as memcached rejects spaces, control characters and long keys. The values contain the plain
+names.
 """
 
 from __future__ import annotations
 
 import hashlib
 
-from .documents import as_bytes
+from ..helpers import as_bytes
 
 Place = tuple[str, str]
 """Namespace and room."""
@@ -16,47 +17,48 @@ Place = tuple[str, str]
 
 class Keys:
     """
-    The names of keys.
+    The cache keys of one store.
 
     Args:
-        slots: how many nodes there can be.
+        prefix: The beginning of all keys.
+        slots: The largest number of nodes at a time.
     """
 
     def __init__(self, prefix: str, slots: int) -> None:
-        # With the number of the format, so that processes of two versions do not read each other.
+        # Contains the version of the format: processes with different formats don't read each other's values.
         self._prefix = f"{prefix}.presence.1"
-        # Of the numbered slots: each has the id of a node.
+        # One key for each numbered slot. Its value is the id of the node that claimed the slot.
         self.slots = [f"{self._prefix}.slot.{number}" for number in range(slots)]
-        # A random word, another one whenever a slot was claimed.
-        self.word = f"{self._prefix}.word"
+        # A random value, replaced whenever a slot is claimed. Readers scan the slots again when it changes.
+        self.generation = f"{self._prefix}.word"
 
-    # Of a node.
+    # Keys of a node.
 
     def lease(self, node: str) -> str:
-        """When it ends, and what the node says of itself."""
+        """Return the key of the node's lease: its end, and the node's facts."""
         return f"{self._node(node)}.lease"
 
     def dead(self, node: str) -> str:
-        """There is something once the node was reaped."""
+        """Return the key that exists once the node was reaped. The node must not write any more."""
         return f"{self._node(node)}.dead"
 
     def claim(self, node: str) -> str:
-        """Who reaps it."""
+        """Return the key of the claim on reaping the node. Its value identifies the reaper."""
         return f"{self._node(node)}.claim"
 
-    # Of documents of a node.
+    # Keys of a node's paged documents.
 
     def index(self, node: str) -> str:
-        """Its rooms."""
+        """Return the key of the document with the node's rooms and their counts."""
         return f"{self._node(node)}.index"
 
     def room(self, node: str, place: Place) -> str:
-        """Who is in a room."""
+        """Return the key of the document with the members of a room on the node."""
         namespace, room = place
         return f"{self._node(node)}.room.{_hash(f'{len(namespace)}.{namespace}{room}')}"
 
     def details(self, node: str, namespace: str) -> str:
-        """What operators see of its connections to a namespace."""
+        """Return the key of the document with the details of the node's connections to a namespace."""
         return f"{self._node(node)}.details.{_hash(namespace)}"
 
     def _node(self, node: str) -> str:

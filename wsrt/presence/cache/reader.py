@@ -1,4 +1,4 @@
-"""What nodes have written to a cache, read side by side. All of this blocks, and runs in a thread."""
+"""Queries on the cache: the paged documents of all nodes, read and merged. All of this blocks and runs in a thread."""
 
 from __future__ import annotations
 
@@ -20,24 +20,31 @@ from .keys import Keys, Place
 from .writer import member_key
 
 SCAN_SECONDS = 5.0
-"""How long the nodes that were found are all there are, unless the word says that others came."""
+"""How long the result of a scan of the slots is used, unless the generation has changed."""
 
 REREADS = 3
-"""Attempts to read a document that is laid out anew meanwhile."""
+"""Attempts to read a document whose pages are redistributed between reading its head and its pages."""
 
 Position = tuple[str, int, int]
-"""Where a connection is: on which node, at which position, under which number."""
+"""The sort key of a connection: its node, the position of its member key, and its number."""
 
 
-class Where(Protocol):
-    """Which pages of a document are wanted: a Span or Points."""
+class Selection(Protocol):
+    """A selection of positions: a Span or Points."""
 
     def pages(self, pages: int) -> Iterable[int]: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lease:
-    """A node and when its lease ends: UNIX time in s."""
+    """
+    The lease of a node.
+
+    Attributes:
+        node: The node's id.
+        ends: The end of the lease in UNIX time, seconds.
+        facts: The facts of the node's last heartbeat.
+    """
 
     node: str
     ends: float
@@ -53,23 +60,42 @@ class Lease:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scan:
-    """The nodes that were found in slots: under which word, and for how long they are trusted (monotonic time in s)."""
+    """
+    The result of a scan of the slots.
 
-    word: str
+    Attributes:
+        generation: The generation that was read before the slots.
+        trusted: The span of monotonic time in which the result may be used.
+        nodes: The ids of the nodes found.
+    """
+
+    generation: str
     trusted: TimeSpan
     nodes: tuple[str, ...]
 
 
-class PagedDocuments:
-    """PagedDocuments as they were read: heads and entries by name."""
+class DocumentSet:
+    """
+    Paged documents as they were read.
+
+    Attributes:
+        heads: The heads of the documents that exist, by name.
+        entries: The entries that were read of each document, by name.
+    """
 
     def __init__(self) -> None:
         self.heads: dict[str, Head] = {}
         self.entries: dict[str, Entries] = {}
 
     @classmethod
-    def read(cls, access: Access, wanted: Mapping[str, Where]) -> PagedDocuments:
-        """Read pages of some documents; of those that are there."""
+    def read(cls, access: Access, wanted: Mapping[str, Selection]) -> DocumentSet:
+        """
+        Read documents.
+
+        Args:
+            access: The cache.
+            wanted: The positions to read of each document, by name. Documents that don't exist are left out.
+        """
         documents = cls()
         todo = set(wanted)
         for _ in range(REREADS):
@@ -81,14 +107,15 @@ class PagedDocuments:
                 for number in wanted[name].pages(head.pages)
             }
             found = access.get(pages)
-            documents._take(todo, heads, [(name, found.get(key)) for key, name in pages.items()])
-            # Laid out anew since its head was read. Or evicted: then it stays away until the node's next heartbeat.
+            documents._replace(todo, heads, [(name, found.get(key)) for key, name in pages.items()])
+            # Either the writer has redistributed the pages since the head was read: read both again. Or the cache has
+            # evicted a page: then the entries are missing until the node's next heartbeat writes it again.
             todo = {name for key, name in pages.items() if key not in found}
             if not todo:
                 break
         return documents
 
-    def _take(self, names: set[str], heads: dict[str, Head], pages: list[tuple[str, str | None]]) -> None:
+    def _replace(self, names: set[str], heads: dict[str, Head], pages: list[tuple[str, str | None]]) -> None:
         for name in names:
             self.heads.pop(name, None)
             self.entries.pop(name, None)
@@ -99,26 +126,30 @@ class PagedDocuments:
                 self.entries[name] |= json.loads(text)
 
     def members(self) -> dict[str, MemberRecord]:
-        """Return the users of one room, of which these are the documents; of their data, what was said last counts."""
+        """
+        Return the users of a room, by id. The documents must be those of this room, one for each node.
+
+        If a user has data on several nodes, the data that was set last is used.
+        """
         connections: dict[str, int] = {}
-        words: dict[str, tuple[float, str | None]] = {}
+        data_of: dict[str, tuple[float, str | None]] = {}
         for entries in self.entries.values():
             for key, value in entries.items():
                 if key[0] == "u":
-                    numbers, data, said = value
+                    numbers, data, set_at = value
                     user = key[1:]
                     connections[user] = connections.get(user, 0) + len(numbers)
-                    if user not in words or said > words[user][0]:
-                        words[user] = said, data
-        return {user: MemberRecord(user, number, words[user][1]) for user, number in connections.items()}
+                    if user not in data_of or set_at > data_of[user][0]:
+                        data_of[user] = set_at, data
+        return {user: MemberRecord(user, number, data_of[user][1]) for user, number in connections.items()}
 
     def users_of(self, name: str) -> list[str | None]:
-        """Return the users of one document of a room; None for its guests."""
+        """Return the users in one document of a room; None stands for its guests."""
         guests = [None] if name in self.heads and self.heads[name].totals[1] else []
         return [*(key[1:] for key in self.entries.get(name, ()) if key[0] == "u"), *guests]
 
     def keys(self) -> list[str]:
-        """Return the keys of all documents of these documents."""
+        """Return the cache keys of all values of these documents."""
         pages = (
             page_key(name, head.pages, number)
             for name, head in self.heads.items()
@@ -129,17 +160,19 @@ class PagedDocuments:
 
 
 def guests_of(heads: Iterable[Head]) -> list[MemberRecord]:
-    """Return all guests of a room as one member; nobody if there are none."""
+    """Return all guests of a room as one member, or an empty list if there are none."""
     guests = sum(head.totals[1] for head in heads)
     return [MemberRecord(None, guests, None)] if guests else []
 
 
 class Reader:
     """
-    What is in the cache, for one call.
+    The queries of one call.
 
     Args:
-        scan: what the last call found in the slots.
+        access: The cache.
+        keys: The cache keys of the store.
+        scan: The last scan of the slots; None to make one. Afterwards the attribute holds the latest scan.
     """
 
     def __init__(self, access: Access, keys: Keys, scan: Scan | None) -> None:
@@ -150,19 +183,20 @@ class Reader:
     # Nodes.
 
     def leases(self) -> list[Lease]:
-        """Return the nodes whose lease holds, by their ids."""
+        """Return the valid leases, sorted by node id."""
         now = time.time()
         return sorted((lease for lease in self._all_leases() if lease.ends > now), key=lambda lease: lease.node)
 
     def _all_leases(self) -> Iterable[Lease]:
         if self.scan is not None and self.scan.trusted.includes(time.monotonic()):
-            found = self._access.get([self._keys.word, *map(self._keys.lease, self.scan.nodes)])
-            if found.pop(self._keys.word, "") == self.scan.word:
+            found = self._access.get([self._keys.generation, *map(self._keys.lease, self.scan.nodes)])
+            if found.pop(self._keys.generation, "") == self.scan.generation:
                 return map(Lease.parse, found.values())
-        # First the word: who claims a slot changes it afterwards.
-        word = self._access.get([self._keys.word]).get(self._keys.word, "")
+        # Read the generation before the slots. A node replaces it after claiming a slot, so a slot that is claimed in
+        # between makes the next call scan again.
+        generation = self._access.get([self._keys.generation]).get(self._keys.generation, "")
         nodes = tuple(set(self._access.get(self._keys.slots).values()))
-        self.scan = Scan(word, TimeSpan(time.monotonic(), SCAN_SECONDS), nodes)
+        self.scan = Scan(generation, TimeSpan(time.monotonic(), SCAN_SECONDS), nodes)
         return map(Lease.parse, self._access.get(map(self._keys.lease, nodes)).values())
 
     @functools.cached_property
@@ -172,7 +206,12 @@ class Reader:
     # Rooms.
 
     def counts(self, places: Sequence[Place]) -> list[Count]:
-        """Count rooms: by what nodes say of them, and by the names of users where there are several nodes."""
+        """
+        Return the counts of rooms.
+
+        The totals of a head are enough for a room on one node. For a room on several nodes, all its users are read, as
+        a user may be on more than one of them.
+        """
         nodes = self._nodes
         distinct = set(places)
         names = {self._keys.room(node, place): place for node in nodes for place in distinct}
@@ -180,7 +219,7 @@ class Reader:
         for name, text in self._access.get(names).items():
             heads.setdefault(names[name], {})[name] = Head.parse(text)
         several = {name: WHOLE for found in heads.values() if len(found) > 1 for name in found}
-        documents = PagedDocuments.read(self._access, several)
+        documents = DocumentSet.read(self._access, several)
         counts = {}
         for place, found in heads.items():
             users, guests, connections = _totals(found.values())
@@ -195,7 +234,7 @@ class Reader:
         if any(Head.parse(text).totals[0] > limit for text in self._access.get(names).values()):
             [count] = self.counts([place])
             return Snapshot(0, count, None)
-        documents = PagedDocuments.read(self._access, dict.fromkeys(names, WHOLE))
+        documents = DocumentSet.read(self._access, dict.fromkeys(names, WHOLE))
         users = documents.members()
         _, guests, connections = _totals(documents.heads.values())
         listed = (*users.values(), *guests_of(documents.heads.values()))
@@ -204,13 +243,15 @@ class Reader:
         return Snapshot(0, count, listed if len(listed) <= limit and is_small else None)
 
     def members(self, place: Place, cursor: str | None, limit: int, search: str) -> Page[MemberRecord]:
-        """Return members in the order of their positions, from one position on."""
+        """
+        Return a page of members, ordered by the positions of their keys. The cursor is the position of the next one.
+        """
         names = self._names(place)
         heads = [Head.parse(text) for text in self._access.get(names).values()]
         start, wanted = 0 if cursor is None else position_in(cursor, POSITIONS), search.casefold()
         found: list[tuple[int, MemberRecord]] = []
         for span in _spans(heads, start, POSITIONS if search else limit):
-            documents = PagedDocuments.read(self._access, dict.fromkeys(names, span))
+            documents = DocumentSet.read(self._access, dict.fromkeys(names, span))
             for user, member in documents.members().items():
                 position = position_of(member_key(user, 0))
                 if span.first <= position <= span.last and wanted in user.casefold():
@@ -226,19 +267,23 @@ class Reader:
 
     def user_connections(self, place: Place, users: Sequence[str]) -> list[int]:
         keys = [member_key(user, 0) for user in users]
-        documents = PagedDocuments.read(self._access, dict.fromkeys(self._names(place), Points(keys)))
+        documents = DocumentSet.read(self._access, dict.fromkeys(self._names(place), Points(keys)))
         return [sum(len(entries.get(key, ((),))[0]) for entries in documents.entries.values()) for key in keys]
 
     def held(self, node: str, place: Place) -> set[int]:
         name = self._keys.room(node, place)
-        entries = PagedDocuments.read(self._access, {name: WHOLE}).entries.get(name, {})
+        entries = DocumentSet.read(self._access, {name: WHOLE}).entries.get(name, {})
         return {number for key, value in entries.items() for number in _numbers(key, value)}
 
     def rooms(self, namespace: str, cursor: str | None, limit: int, search: str) -> Page[RoomRecord]:
-        """Return rooms by how many users and guests nodes say that they have, one node with another."""
+        """
+        Return a page of rooms, ordered by size.
+
+        The size is the sum over all nodes, so a user on two nodes counts twice in the order, but once in the result.
+        """
         wanted = search.casefold()
         sizes: dict[str, int] = {}
-        documents = PagedDocuments.read(self._access, {self._keys.index(node): WHOLE for node in self._nodes})
+        documents = DocumentSet.read(self._access, {self._keys.index(node): WHOLE for node in self._nodes})
         for entries in documents.entries.values():
             for key, (users, guests, _) in entries.items():
                 space, room = json.loads(key)
@@ -247,7 +292,7 @@ class Reader:
         page = page_of(sizes.items(), lambda item: [-item[1], item[0]], [int, str], cursor, limit)
         counts = self.counts([(namespace, room) for room, _ in page.items])
         records = (RoomRecord(namespace, room, count) for (room, _), count in zip(page.items, counts, strict=True))
-        # Who left meanwhile is not shown.
+        # Rooms that have become empty since the index was read are left out.
         return Page(tuple(record for record in records if record.count.connections), page.next)
 
     def namespaces(self) -> list[str]:
@@ -257,7 +302,7 @@ class Reader:
     # Connections.
 
     def connections(self, place: Place, user: str | None, cursor: str | None, limit: int) -> Page[ConnectionRecord]:
-        """Return connections in the order of nodes, of positions, and of their numbers."""
+        """Return a page of connections, ordered by node, position and number."""
         after = ("", 0, -1) if cursor is None else _position_in(cursor)
         found: dict[Position, str | None] = {}
         for node, span, entries in self._entries(place, user, after, limit):
@@ -283,12 +328,12 @@ class Reader:
     def _entries(
         self, place: Place, user: str | None, after: Position, limit: int
     ) -> Iterator[tuple[str, Span, Entries]]:
-        """Yield the entries of one node after the other, in spans, from where the last page ended."""
+        """Yield the entries of a room, node by node and span by span, from the end of the last page on."""
         names = {self._keys.room(node, place): node for node in self._nodes if node >= after[0]}
         if user is not None:
             position = position_of(member_key(user, 0))
             span = Span(position, position)
-            documents = PagedDocuments.read(self._access, dict.fromkeys(names, span))
+            documents = DocumentSet.read(self._access, dict.fromkeys(names, span))
             yield from ((names[name], span, documents.entries[name]) for name in names if name in documents.entries)
             return
         heads = self._access.get(names)
@@ -296,36 +341,36 @@ class Reader:
             if name in heads:
                 start = after[1] if node == after[0] else 0
                 for span in _spans([Head.parse(heads[name])], start, limit):
-                    yield node, span, PagedDocuments.read(self._access, {name: span}).entries.get(name, {})
+                    yield node, span, DocumentSet.read(self._access, {name: span}).entries.get(name, {})
 
     def _details(self, namespace: str, positions: Sequence[Position]) -> dict[Position, str]:
-        """Return what operators see of connections; those of one node are beside each other."""
+        """Return the details of connections. The positions must be sorted, so that those of one node are adjacent."""
         wanted: dict[str, Span] = {}
         for node, position, _ in positions:
             span = wanted.setdefault(node, Span(position, position))
             span.last = position
         names = {self._keys.details(node, namespace): node for node in wanted}
-        documents = PagedDocuments.read(self._access, {name: wanted[node] for name, node in names.items()})
+        documents = DocumentSet.read(self._access, {name: wanted[node] for name, node in names.items()})
         return {
             (names[name], position_of(key), int(number)): details
             for name, entries in documents.entries.items()
-            for key, said in entries.items()
-            for number, details in said.items()
+            for key, by_number in entries.items()
+            for number, details in by_number.items()
         }
 
-    # PagedDocuments of all nodes.
+    # Names.
 
     def _names(self, place: Place) -> list[str]:
         return [self._keys.room(node, place) for node in self._nodes]
 
 
 def _totals(heads: Iterable[Head]) -> list[int]:
-    """Return users, guests and connections of a room, one node with another."""
+    """Return the sums of users, guests and connections over the nodes of a room."""
     return [sum(totals) for totals in zip(*(head.totals for head in heads), strict=True)] or [0, 0, 0]
 
 
 def _spans(heads: Collection[Head], start: int, limit: int) -> Iterator[Span]:
-    """Yield the positions from one on, in spans of about ``limit`` members."""
+    """Yield the positions from ``start`` on, in spans of about ``limit`` members, aligned to pages."""
     pages = max((head.pages for head in heads), default=1)
     members = max(1, sum(head.totals[0] + head.totals[1] for head in heads))
     width = POSITIONS // pages * min(pages, max(1, math.ceil(pages * limit / members)))
@@ -336,14 +381,14 @@ def _spans(heads: Collection[Head], start: int, limit: int) -> Iterator[Span]:
 
 
 def _position_in(cursor: str) -> Position:
-    """Return the position that a cursor holds. Raises BadCursor."""
+    """Return the sort key in a cursor. Raises BadCursor."""
     node, position, number = key_in(cursor, [str, int, int])
-    # All positions from there on are gone through: from far below the first one, that would not end.
+    # Reading starts at this position and goes on to the last one. From far below zero it would never end.
     if not 0 <= position < POSITIONS:
-        raise BadCursor(f"{cursor!r} is no position of a page")
+        raise BadCursor(f"{cursor!r} is not a valid cursor")
     return node, position, number
 
 
 def _numbers(key: str, value: Any) -> list[int]:
-    """Return the numbers of the connections that an entry of a room is about."""
+    """Return the numbers of the connections in an entry of a room."""
     return [int(key[1:])] if key[0] == "g" else value[0]

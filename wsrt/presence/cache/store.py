@@ -1,12 +1,15 @@
 """
-Presence in any cache of Django that processes share.
+Presence in any of Django's caches that all processes share.
 
-A cache has neither sets nor scripts, so nothing in it is read, changed and written by two. Each node owns documents: who is
-in each of its rooms, what operators see of each namespace, and an index. It alone writes them, and readers merge those
-of all nodes whose lease holds. Nodes are found by numbered slots, which they claim with ``add``; who has claimed one
-puts a new word under one key, so that readers look through all slots only then.
+A cache has no atomic read-modify-write, so no value has two writers. Each node owns paged documents (see
+``documents.py``): one for each of its rooms, one with the details of its connections to each namespace, and an index of
+its rooms. The node alone writes them, and readers merge the documents of all nodes with a valid lease.
 
-What the cache loses comes back: with each heartbeat a node looks whether all of it is still there.
+To be found, a node claims one of a fixed number of slots with ``add()``, which is atomic. Then it replaces a random
+value, the generation; readers scan the slots only when the generation has changed, or after a few seconds.
+
+What the cache loses comes back: with each heartbeat, a node checks that its values still exist and writes the missing
+ones.
 """
 
 from __future__ import annotations
@@ -46,56 +49,55 @@ from ..options import require_number, require_seconds, require_text
 from .documents import WHOLE
 from .executor import Access, CacheExecutor
 from .keys import Keys, Place
-from .reader import Lease, PagedDocuments, Reader, Scan
+from .reader import DocumentSet, Lease, Reader, Scan
 from .writer import Writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LIFE = 4
-"""Leases for which what a node writes stays in the cache; it is written again after half of that."""
+"""The time to live of values, in leases. Values are written again after half of it."""
 
 CLAIM_SECONDS = 15
-"""After which another reaper goes on with the work of one who has died."""
+"""Seconds after which another reaper continues the work of one that has died."""
 
-TOLD = 16
-"""Dead nodes that are named at a time."""
+MAX_EXPIRED = 16
+"""Expired nodes that one heartbeat reports."""
 
-WRITE = 200
-"""PagedDocuments that are written in one hop."""
+WRITE_BATCH = 200
+"""Values written by one function in a thread."""
 
-LOOK = 1000
-"""PagedDocuments that are looked at in one hop."""
+CHECK_BATCH = 1000
+"""Values checked by one function in a thread."""
 
 MOST_SLOTS = 65_536
-"""Whoever looks for nodes may have to look into each of them."""
+"""Readers that look for nodes may have to read each slot."""
 
-ROOMS = 64
-"""Rooms that are taken out in one hop."""
+REAP_BATCH = 64
+"""Rooms reaped by one function in a thread."""
 
 
 class CachePresence(PresenceStore):
     """
-    Presence in a cache that all processes share: in Redis, memcached, the database.
+    Presence in one of Django's caches that all processes share: in Redis, memcached or the database.
 
-    What is read is right at once, as a rule, and within one lease of any crash or loss in the cache. Changes have no
-    versions: whoever shows a room compares snapshots.
+    Results are usually correct at once. After a crash, or when the cache has lost values, they are correct within one
+    lease. Changes have no versions, so nodes that show a room to clients compare snapshots of it.
 
-    Leases end by the clocks of the machines: keep these within a tenth of a lease of each other. ``LocMemCache`` is of
-    one process, and ``DummyCache`` keeps nothing. ``LocMemCache``, ``DatabaseCache`` and ``FileBasedCache`` throw
-    entries away above ``MAX_ENTRIES``, which is 300 unless set: set it to ten times the number of connections.
+    Leases end by the machines' clocks, which must agree within a tenth of a lease. ``LocMemCache`` belongs to one
+    process and ``DummyCache`` stores nothing. ``LocMemCache``, ``DatabaseCache`` and ``FileBasedCache`` drop values
+    above ``MAX_ENTRIES`` (300 by default): set it to ten times the number of connections.
 
-    PagedDocuments have about 8 kB, but what members see of one user is never cut, nor what operators see of one user's
-    connections to a node: each must fit what the cache takes (memcached: 1 MB). Whoever counts a room that is on
-    several nodes reads the names of all users in it. That does for some ten thousand connections; take RedisPresence
-    for more.
+    Values have about 8 kB. But the data of one user is never split, nor are the details of one user's connections to a
+    node: each must fit the cache's limit (memcached: 1 MB). Counting a room that is on several nodes reads the ids of
+    all its users. This works for some ten thousand connections; use RedisPresence for more.
 
     Args:
-        location: the alias in ``CACHES``; None for "default".
-        lease: seconds.
-        prefix: of all keys; 1 to 100 printable characters of ASCII, without spaces.
-        slots: how many nodes there can be at a time, at most 65,536; the same for all nodes and readers.
-        timeout: seconds that the cache may take to answer.
+        location: The cache's alias in ``CACHES``; None for "default".
+        lease: The lease of a node, in seconds.
+        prefix: The prefix of all keys: 1 to 100 printable ASCII characters, without spaces.
+        slots: The largest number of nodes at a time, at most 65,536. It must be the same in all processes.
+        timeout: The number of seconds that the cache may take to answer.
     """
 
     is_versioned: ClassVar[bool] = False
@@ -113,22 +115,22 @@ class CachePresence(PresenceStore):
         super().__init__(location, lease=lease, **options)
         alias = "default" if location is None else location
         if alias not in [*caches]:
-            # It is not repeated: somebody may have put a URL there, with a password in it.
-            raise ValueError(f"LOCATION is an alias of CACHES, which has {', '.join(map(repr, caches))}")
-        caches[alias]  # raises where its backend cannot be used
+            # The value isn't repeated: it may be a URL with a password, put there by mistake.
+            raise ValueError(f"LOCATION must be an alias in CACHES, which has {', '.join(map(repr, caches))}")
+        caches[alias]  # raises if its backend can't be used
         require_text("PREFIX", prefix)
-        # What memcached takes as a key, with what comes after it.
+        # Valid in a memcached key, and short enough for the rest of the key.
         if not re.fullmatch("[!-~]{1,100}", prefix):
-            raise ValueError(f"PREFIX is 1 to 100 printable characters of ASCII without spaces, not {prefix!r}")
+            raise ValueError(f"PREFIX must be 1 to 100 printable ASCII characters without spaces, not {prefix!r}")
         require_number("SLOTS", slots, f"an integer from 1 to {MOST_SLOTS}", least=1, most=MOST_SLOTS, whole=True)
         require_seconds("TIMEOUT", timeout)
         self._keys = Keys(prefix, slots)
         self._executor = CacheExecutor(alias, timeout)
-        # Caches take whole seconds, and some cut off what is begun.
+        # Caches take whole seconds, and some round down.
         self._life = math.ceil(LIFE * self.lease) + 1
-        # The nodes that write through this instance: one, and its former ids until they are reaped.
+        # The nodes that write through this instance: one, and its former ids until these are reaped.
         self._writers: dict[str, Writer] = {}
-        # What was found in the slots last.
+        # The last scan of the slots.
         self._scan: Scan | None = None
 
     # Leases.
@@ -141,7 +143,7 @@ class CachePresence(PresenceStore):
             writer = self._writer(node.id)
             beat = await self._renew(writer, node)
             if beat.is_alive:
-                await self._mend(writer)
+                await self._repair(writer)
         except LeaseLost:
             return Beat(is_alive=False)
         return beat
@@ -152,7 +154,7 @@ class CachePresence(PresenceStore):
         return [NodeRecord(lease.node, lease.ends - now, lease.facts) for lease in leases]
 
     def _writer(self, node: str) -> Writer:
-        """Return what writes for a node. Raises LeaseLost if its lease has ended."""
+        """Return the writer of a node. Raises LeaseLost if its lease has ended."""
         writer = self._writers.get(node)
         if writer is None or writer.ends <= time.time():
             self._writers.pop(node, None)
@@ -160,7 +162,7 @@ class CachePresence(PresenceStore):
         return writer
 
     async def _renew(self, writer: Writer, node: NodeFacts) -> Beat:
-        async with writer.leasing:
+        async with writer.lease_lock:
             renewed = await self._executor.run(lambda access: self._renew_in_thread(access, node), writer.lease_queue)
             if renewed is None:
                 self._writers.pop(node.id, None)
@@ -175,105 +177,113 @@ class CachePresence(PresenceStore):
         mine = next((slot for slot, holder in slots.items() if holder == node.id), None)
         is_claimed = mine is None
         if mine is None:
-            # Also if the cache lost it, or somebody else has it now.
+            # The node has no slot yet. Or the cache lost the slot, and possibly another node has claimed it since.
             mine = self._claim_slot(access, node.id, slots)
         lease = Lease(node.id, time.time() + self.lease, node.facts)
         access.set({self._keys.lease(node.id): lease.text(), mine: node.id}, self._life)
         if is_claimed:
-            access.set({self._keys.word: secrets.token_hex(8)}, self._life)
+            access.set({self._keys.generation: secrets.token_hex(8)}, self._life)
         leases = access.get(self._keys.lease(holder) for holder in {*slots.values()} - {node.id})
         now = time.time()
         ends = {other.node: other.ends - now for other in map(Lease.parse, leases.values())}
         expired = [other for other, seconds in ends.items() if seconds <= 0]
         next_expiry = min((seconds for seconds in ends.values() if seconds > 0), default=None)
-        return lease.ends, Beat(True, tuple(expired[:TOLD]), next_expiry)
+        return lease.ends, Beat(True, tuple(expired[:MAX_EXPIRED]), next_expiry)
 
     def _claim_slot(self, access: Access, node: str, taken: Collection[str]) -> str:
         free = [slot for slot in self._keys.slots if slot not in taken]
-        # Any of them: nodes that begin at once want different ones.
+        # In random order, so that nodes that start at the same time try different ones.
         random.shuffle(free)
         for slot in free:
             if access.add(slot, node, self._life):
                 return slot
         raise StoreUnavailable(
-            f"no slot could be claimed, {len(taken)} of {len(self._keys.slots)} are taken: raise "
-            "WSRT['PRESENCE']['OPTIONS']['SLOTS'], in all processes alike"
+            f"no free slot for this node, {len(taken)} of {len(self._keys.slots)} are taken: raise "
+            "WSRT['PRESENCE']['OPTIONS']['SLOTS'] in all processes"
         )
 
     # Writing.
 
     async def apply(self, node: str, operations: Sequence[Join | Leave]) -> list[Change]:
         writer = self._writer(node)
-        async with writer.writing:
-            self._writer(node)  # it may have been fenced meanwhile
+        async with writer.write_lock:
+            # Waiting for the lock may have taken longer than the lease: check it again.
+            self._writer(node)
             for operation in operations:
-                writer.untold += writer.carry_out(operation)
-            writer.make_documents()
-            # Of calls before, too, which failed: it does not matter to what is written that they are said again.
-            await self._write(writer, writer.unwritten)
-            changes, writer.untold = writer.untold, []
+                writer.unannounced += writer.apply(operation)
+            writer.encode_touched()
+            # Includes the values of earlier calls that failed here. The caller repeats their operations, which then
+            # change nothing, so their changes are kept in ``unannounced`` and returned by the call that succeeds.
+            await self._write(writer, writer.dirty)
+            changes, writer.unannounced = writer.unannounced, []
         return changes
 
     async def _write(self, writer: Writer, keys: Iterable[str]) -> None:
-        """Write documents, and delete what is unwanted; as far as it comes. Raises LeaseLost, StoreUnavailable."""
-        # Heads after their pages, so that readers who see the head find them.
-        todo = sorted(keys, key=lambda key: "/" not in key)
-        while todo or writer.unwanted:
-            batch, todo = todo[:WRITE], todo[WRITE:]
-            documents = {key: writer.documents[key] for key in batch}
-            unwanted = [] if todo else list(writer.unwanted)
-            now = time.time()
-            if not await self._executor.run(self._writing(writer.id, documents, unwanted), writer.queue):
-                self._writers.pop(writer.id, None)
-                raise LeaseLost(f"node {writer.id} was taken out")
-            writer.written |= dict.fromkeys(documents, now)
-            writer.unwritten -= documents.keys()
-            writer.unwanted -= set(unwanted)
+        """
+        Write values and delete obsolete ones, in batches. After an error, the rest stays marked as dirty or obsolete.
 
-    def _writing(self, node: str, documents: dict[str, str], unwanted: list[str]) -> Callable[[Access], bool]:
+        Raises:
+            LeaseLost: The node was reaped.
+            StoreUnavailable: The cache failed or didn't answer in time.
+        """
+        # Heads after their pages, so that a reader who sees a new head finds its pages.
+        todo = sorted(keys, key=lambda key: "/" not in key)
+        while todo or writer.obsolete:
+            batch, todo = todo[:WRITE_BATCH], todo[WRITE_BATCH:]
+            values = {key: writer.values[key] for key in batch}
+            obsolete = [] if todo else list(writer.obsolete)
+            now = time.time()
+            if not await self._executor.run(self._write_values(writer.id, values, obsolete), writer.write_queue):
+                self._writers.pop(writer.id, None)
+                raise LeaseLost(f"node {writer.id} was reaped")
+            writer.written |= dict.fromkeys(values, now)
+            writer.dirty -= values.keys()
+            writer.obsolete -= set(obsolete)
+
+    def _write_values(self, node: str, values: dict[str, str], obsolete: list[str]) -> Callable[[Access], bool]:
         def write(access: Access) -> bool:
-            """Return whether the node may write."""
+            """Write unless the node was reaped. Return whether it wrote."""
             if access.get([self._keys.dead(node)]):
                 return False
-            access.set(documents, self._life)
-            access.delete(unwanted)
+            access.set(values, self._life)
+            access.delete(obsolete)
             return True
 
         return write
 
-    async def _mend(self, writer: Writer) -> None:
-        """Write again what the cache has lost, and what would expire before long; for a part of the lease at most."""
+    async def _repair(self, writer: Writer) -> None:
+        """Write values again that the cache has lost or will drop soon. Takes at most a quarter of the lease."""
         until = time.monotonic() + self.lease / 4
-        async with writer.writing:
-            keys = [*writer.documents]
-            # Where the last time ended.
-            keys = keys[writer.looked_at :] + keys[: writer.looked_at]
+        async with writer.write_lock:
+            keys = [*writer.values]
+            # Continue where the last heartbeat ran out of time.
+            keys = keys[writer.check_from :] + keys[: writer.check_from]
             seen = 0
             while seen < len(keys) and time.monotonic() < until:
-                part = keys[seen : seen + LOOK]
-                found = await self._executor.run(functools.partial(Access.get, keys=part), writer.queue)
+                part = keys[seen : seen + CHECK_BATCH]
+                found = await self._executor.run(functools.partial(Access.get, keys=part), writer.write_queue)
                 old = time.time() - self._life / 2
-                lost = [key for key in part if found.get(key) != writer.documents[key]]
+                lost = [key for key in part if found.get(key) != writer.values[key]]
                 lost += [key for key in part if writer.written.get(key, 0) < old]
                 await self._write(writer, set(lost))
                 seen += len(part)
-            writer.looked_at = (writer.looked_at + seen) % max(1, len(keys))
+            writer.check_from = (writer.check_from + seen) % max(1, len(keys))
 
     async def reap(self, node: str) -> AsyncIterator[list[Change]]:
         writer = self._writers.get(node)
         if writer is not None:
-            # What it is writing comes to an end first.
-            async with writer.leasing, writer.writing:
+            # Wait until the writes that are under way have ended. With both locks held, none can start.
+            async with writer.lease_lock, writer.write_lock:
                 self._writers.pop(node, None)
-        queue = writer.queue if writer is not None else None
+        queue = writer.write_queue if writer is not None else None
         claimant = secrets.token_hex(8)
         places = await self._executor.run(lambda access: self._begin_reaping(access, node, claimant), queue)
         if places is None:
             return
         done: list[str] = []
         while places:
-            batch, places = places[:ROOMS], places[ROOMS:]
-            read = functools.partial(self._go_on_reaping, node=node, claimant=claimant, done=done, places=batch)
+            batch, places = places[:REAP_BATCH], places[REAP_BATCH:]
+            read = functools.partial(self._reap_batch, node=node, claimant=claimant, done=done, places=batch)
             documents = await self._executor.run(read)
             if documents is None:
                 return
@@ -284,12 +294,15 @@ class CachePresence(PresenceStore):
             ]
             if changes:
                 yield changes
-            # Deleted only now: if nobody is told, another reaper tells it.
+            # Delete the documents only now, with the next batch. If the caller dies before announcing the changes, the
+            # next reaper finds the documents and announces them again.
             done = documents.keys()
         await self._executor.run(lambda access: self._end_reaping(access, node, done))
 
     def _begin_reaping(self, access: Access, node: str, claimant: str) -> list[Place] | None:
-        """Fence a node, and show it to nobody any more; return its rooms, None if somebody else reaps it."""
+        """
+        Fence a node and end its lease, so that readers skip it. Return its rooms; None if another reaper is at work.
+        """
         if not access.add(self._keys.claim(node), claimant, CLAIM_SECONDS):
             return None
         access.set({self._keys.dead(node): claimant}, self._life)
@@ -297,13 +310,15 @@ class CachePresence(PresenceStore):
         for text in access.get([lease]).values():
             access.set({lease: dataclasses.replace(Lease.parse(text), ends=0).text()}, self._life)
         index = self._keys.index(node)
-        rooms = PagedDocuments.read(access, {index: WHOLE}).entries.get(index, {})
+        rooms = DocumentSet.read(access, {index: WHOLE}).entries.get(index, {})
         return [(namespace, room) for namespace, room in map(json.loads, rooms)]
 
-    def _go_on_reaping(
+    def _reap_batch(
         self, access: Access, *, node: str, claimant: str, done: list[str], places: list[Place]
-    ) -> PagedDocuments | None:
-        """Delete what is done, and return what is to be done next; None if somebody else does it."""
+    ) -> DocumentSet | None:
+        """
+        Delete the documents in ``done`` and read those of ``places``; return None if another reaper has taken over.
+        """
         claim = self._keys.claim(node)
         if access.get([claim]).get(claim) != claimant:
             return None
@@ -311,12 +326,12 @@ class CachePresence(PresenceStore):
         access.delete(done)
         names = [self._keys.room(node, place) for place in places]
         names += [self._keys.details(node, namespace) for namespace, room in places if room == EVERYONE]
-        return PagedDocuments.read(access, dict.fromkeys(names, WHOLE))
+        return DocumentSet.read(access, dict.fromkeys(names, WHOLE))
 
     def _end_reaping(self, access: Access, node: str, done: list[str]) -> None:
         index = self._keys.index(node)
         slots = access.get(self._keys.slots)
-        access.delete([*done, *PagedDocuments.read(access, {index: WHOLE}).keys()])
+        access.delete([*done, *DocumentSet.read(access, {index: WHOLE}).keys()])
         access.delete(
             [
                 self._keys.lease(node),
@@ -370,7 +385,7 @@ class CachePresence(PresenceStore):
         self._executor.close()
 
     async def _read(self, read: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a method of a reader in a thread."""
+        """Call a method of a Reader in a thread. Raises StoreUnavailable, BadCursor."""
 
         def work(access: Access) -> T:
             reader = Reader(access, self._keys, self._scan)

@@ -1,8 +1,8 @@
 """
-What one node says to a cache: who is in its rooms, as documents, and which documents of them are not written yet.
+The state that one node wants the cache to have, and which values of it still have to be written.
 
-No cache is known here. Keys of entries are those of members: ``u`` and the id of a user, ``g`` and the number of the
-connection of a guest.
+Nothing here accesses the cache; the store does. ``documents.py`` explains the words *entry*, *paged document* and
+*value*. Entries of rooms are keyed by member: ``u`` and the user's id, or ``g`` and the number of a guest's connection.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ from .keys import Keys, Place
 
 class Writer:
     """
-    One node.
+    The state of one node.
 
     Attributes:
-        ends: when its lease does, UNIX time in s; 0 before it began.
-        documents: all that should be in the cache, by key.
-        written: when each was written, UNIX time in s.
-        unwritten: keys of those that have changed since.
-        unwanted: keys of what should not be in the cache.
-        untold: changes whose writing has not succeeded.
+        ends: The end of its lease in UNIX time, seconds. 0 before the lease began.
+        values: All values that should be in the cache, by key.
+        written: The UNIX time in seconds at which each value was last written, by key.
+        dirty: The keys of values that have changed since they were last written.
+        obsolete: The keys of values to delete from the cache.
+        unannounced: Changes that the store's ``apply()`` hasn't returned yet, because writing them failed.
     """
 
     def __init__(self, keys: Keys, node: str) -> None:
         self.id = node
         self.ends = 0.0
-        # The lease is renewed however long the writing takes.
-        self.leasing, self.lease_queue = asyncio.Lock(), SerialQueue()
-        self.writing, self.queue = asyncio.Lock(), SerialQueue()
-        self.documents: dict[str, str] = {}
+        # Two locks and two queues: renewing the lease must not wait behind long writes.
+        self.lease_lock, self.lease_queue = asyncio.Lock(), SerialQueue()
+        self.write_lock, self.write_queue = asyncio.Lock(), SerialQueue()
+        self.values: dict[str, str] = {}
         self.written: dict[str, float] = {}
-        self.unwritten: set[str] = set()
-        self.unwanted: set[str] = set()
-        self.untold: list[Change] = []
-        # Which of the documents are looked at next.
-        self.looked_at = 0
+        self.dirty: set[str] = set()
+        self.obsolete: set[str] = set()
+        self.unannounced: list[Change] = []
+        # The index of the value at which the next heartbeat continues to check the cache.
+        self.check_from = 0
 
         self._keys = keys
         self._rooms: dict[Place, _Room] = {}
         self._details: dict[str, _Details] = {}
         self._index = PagedDocument(keys.index(node))
-        # How many rooms in each namespace.
+        # The number of the node's rooms in each namespace.
         self._namespaces: collections.Counter[str] = collections.Counter()
-        # Rooms and namespaces of which documents have to be made.
+        # The rooms that have changed since their documents were last encoded, in order. A dict used as an ordered set.
         self._touched: dict[Place, None] = {}
 
-    def carry_out(self, operation: Join | Leave) -> Iterator[Change]:
-        """Do one operation; yield what it changed, as far as this node knows."""
+    def apply(self, operation: Join | Leave) -> Iterator[Change]:
+        """Apply one operation; yield the changes that it makes, as far as this node knows."""
         place = operation.namespace, operation.room
         room = self._rooms.get(place)
         if room is None:
@@ -73,23 +73,23 @@ class Writer:
         else:
             yield from room.leave(operation.connection)
 
-    def make_documents(self) -> None:
-        """Make documents of all that was touched."""
+    def encode_touched(self) -> None:
+        """Encode the documents of all rooms that have changed, and mark the changed values as dirty or obsolete."""
         for place in self._touched:
             room = self._rooms[place]
-            self._list(place, room.count)
+            self._update_index(place, room.count)
             if not room.count.connections:
                 del self._rooms[place]
-            self._take(room.documents())
+            self._store_values(room.pop_changed_values())
             if place[1] == EVERYONE:
-                self._take(self._details[place[0]].documents())
+                self._store_values(self._details[place[0]].pop_changed_values())
                 if not room.count.connections:
                     del self._details[place[0]]
         if self._touched:
-            self._take(self._index.documents(dict(self._namespaces) or None))
+            self._store_values(self._index.pop_changed_values(dict(self._namespaces) or None))
         self._touched = {}
 
-    def _list(self, place: Place, count: Count) -> None:
+    def _update_index(self, place: Place, count: Count) -> None:
         key = json.dumps(place)
         is_listed = self._index.get(key) is not None
         if count.connections:
@@ -109,37 +109,44 @@ class Writer:
         else:
             details.pop(number)
 
-    def _take(self, documents: dict[str, str | None]) -> None:
-        for key, text in documents.items():
+    def _store_values(self, values: dict[str, str | None]) -> None:
+        for key, text in values.items():
             if text is None:
-                self.documents.pop(key, None)
+                self.values.pop(key, None)
                 self.written.pop(key, None)
-                self.unwritten.discard(key)
-                self.unwanted.add(key)
+                self.dirty.discard(key)
+                self.obsolete.add(key)
             else:
-                self.documents[key] = text
-                self.unwritten.add(key)
-                self.unwanted.discard(key)
+                self.values[key] = text
+                self.dirty.add(key)
+                self.obsolete.discard(key)
 
 
 class _User:
-    """A user in a room on this node: connections, the last word, and when that was said (UNIX time in s; 0: never)."""
+    """
+    A user in a room, on this node.
 
-    __slots__ = ("data", "numbers", "said")
+    Attributes:
+        numbers: The numbers of the user's connections.
+        data: The data that one of them set last, as JSON.
+        set_at: The UNIX time in seconds at which the data was set, which decides between nodes. 0 if it never was.
+    """
+
+    __slots__ = ("data", "numbers", "set_at")
 
     def __init__(self) -> None:
         self.numbers: set[int] = set()
         self.data: str | None = None
-        self.said = 0.0
+        self.set_at = 0.0
 
 
 class _Room:
-    """Who is in a room on this node."""
+    """The members of a room on this node."""
 
     def __init__(self, place: Place, name: str) -> None:
         self._place = place
         self._document = PagedDocument(name)
-        # By number of the connection.
+        # The user of each connection, by its number; None for a guest.
         self._connections: dict[int, str | None] = {}
         self._users: dict[str, _User] = {}
         self._guests = 0
@@ -148,8 +155,8 @@ class _Room:
     def count(self) -> Count:
         return Count(len(self._users), self._guests, len(self._connections))
 
-    def documents(self) -> dict[str, str | None]:
-        return self._document.documents(dataclasses.astuple(self.count) if self._connections else None)
+    def pop_changed_values(self) -> dict[str, str | None]:
+        return self._document.pop_changed_values(dataclasses.astuple(self.count) if self._connections else None)
 
     def join(self, join: Join) -> Iterator[Change]:
         number, user = join.connection, join.user_id
@@ -167,8 +174,8 @@ class _Room:
         known.numbers.add(number)
         has_changed = join.data is not UNSET and join.data != known.data
         if join.data is not UNSET:
-            # Said again, it is the last word again, also if another node said something else meanwhile.
-            known.data, known.said = join.data, time.time()
+            # Also if the data is the same: another node may have set other data since, and the latest call wins.
+            known.data, known.set_at = join.data, time.time()
         self._put(user, known)
         if is_new and len(known.numbers) == 1:
             yield self._change("joined", user, 1, known.data)
@@ -194,7 +201,7 @@ class _Room:
         yield self._change("left", user, 0, None)
 
     def _put(self, user: str, known: _User) -> None:
-        self._document.put(member_key(user, 0), [list(known.numbers), known.data, known.said])
+        self._document.put(member_key(user, 0), [list(known.numbers), known.data, known.set_at])
 
     def _change(
         self, kind: Literal["joined", "left", "changed"], user: str | None, connections: int, data: str | None
@@ -203,34 +210,34 @@ class _Room:
 
 
 class _Details:
-    """What operators see of the connections to a namespace, by the keys of the members that they belong to."""
+    """The details that operators see of the node's connections to one namespace, by member key."""
 
     def __init__(self, name: str) -> None:
         self._document = PagedDocument(name)
-        # By number of the connection: the key of the member.
+        # The member key of each connection, by its number.
         self._keys: dict[int, str] = {}
 
-    def documents(self) -> dict[str, str | None]:
-        return self._document.documents(len(self._keys) or None)
+    def pop_changed_values(self) -> dict[str, str | None]:
+        return self._document.pop_changed_values(len(self._keys) or None)
 
     def put(self, number: int, key: str, details: str) -> None:
         if self._keys.get(number, key) != key:
             self.pop(number)
         self._keys[number] = key
-        said: dict[str, str] = self._document.get(key) or {}
-        if said.get(str(number)) != details:
-            self._document.put(key, {**said, str(number): details})
+        stored: dict[str, str] = self._document.get(key) or {}
+        if stored.get(str(number)) != details:
+            self._document.put(key, {**stored, str(number): details})
 
     def pop(self, number: int) -> None:
         key = self._keys.pop(number, None)
         if key is not None:
-            said = {other: details for other, details in self._document.get(key).items() if other != str(number)}
-            if said:
-                self._document.put(key, said)
+            rest = {other: details for other, details in self._document.get(key).items() if other != str(number)}
+            if rest:
+                self._document.put(key, rest)
             else:
                 self._document.pop(key)
 
 
 def member_key(user: str | None, number: int) -> str:
-    """Return the key of a user, or of a guest by the number of the connection."""
+    """Return the entry key of a user, or of a guest, who is known by the number of the connection."""
     return f"g{number}" if user is None else f"u{user}"

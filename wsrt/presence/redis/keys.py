@@ -11,6 +11,8 @@ import functools
 import itertools
 import zlib
 
+from ..helpers import as_bytes
+
 SLOTS = 16384
 """Of a cluster."""
 
@@ -108,7 +110,3 @@ def field_of(place: Place) -> str:
 def place_of(field: str) -> Place:
     length, _, names = field.partition(".")
     return names[: int(length)], names[int(length) :]
-
-
-def as_bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")

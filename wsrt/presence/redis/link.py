@@ -22,6 +22,7 @@ from redis.exceptions import (
 )
 
 from ..base import StoreUnavailable
+from ..helpers import batches
 from . import target
 from .target import RedisTarget
 
@@ -156,12 +157,6 @@ def tuples(flat: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """Yield what a script returns as one list, in tuples."""
     for start in range(0, len(flat), size):
         yield flat[start : start + size]
-
-
-def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield items in batches of at most ``size``."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def by_part(items: Iterable[T], part_of: Callable[[T], int]) -> dict[int, list[T]]:

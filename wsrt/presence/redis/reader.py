@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Sequence
 
 from ..base import EVERYONE, BadCursor, ConnectionRecord, Count, MemberRecord, NodeRecord, Page, RoomRecord, Snapshot
+from ..helpers import as_bytes, batches
 from ..paging import position_in
-from .keys import Keys, Place, RoomKeys, as_bytes
-from .link import BULK, FIELDS, FIND, NODES, ROOMS, SNAPSHOT, RedisLink, batches, by_part, tuples
+from .keys import Keys, Place, RoomKeys
+from .link import BULK, FIELDS, FIND, NODES, ROOMS, SNAPSHOT, RedisLink, by_part, tuples
 from .target import RedisTarget
 
 PAGE = 500

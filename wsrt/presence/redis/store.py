@@ -21,9 +21,10 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..base import EVERYONE, UNSET, Beat, Change, Join, LeaseLost, Leave, NodeFacts, PresenceStore, StoreUnavailable
+from ..helpers import batches
 from ..options import require_number, require_seconds, require_text
 from .keys import Place, RoomKeys, place_of
-from .link import APPLY, BEAT, BULK, CLAIM, INDEX, PURGE, SCRIPTS, batches, by_part, tuples
+from .link import APPLY, BEAT, BULK, CLAIM, INDEX, PURGE, SCRIPTS, by_part, tuples
 from .node import KnownNode
 from .reader import RedisReader
 from .target import RedisTarget

@@ -1,4 +1,4 @@
-"""The store that the setting ``PRESENCE`` names: one instance for each event loop."""
+"""The presence store that ``WSRT["PRESENCE"]`` configures: one instance for each event loop."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .base import PresenceStore
 from .options import require_seconds, require_text, require_truth
 
 KEYS = ("BACKEND", "LOCATION", "OPTIONS")
-"""Of the setting."""
+"""The keys of the setting."""
 
-OURS = {"GRACE", "DETAILS"}
-"""Options that are the nodes' and not the store's."""
+NODE_OPTIONS = {"GRACE", "DETAILS"}
+"""Options that nodes use. All others are passed to the store."""
 
 
 class _LoopStores:
     """
-    The stores of one event loop: the present one, and those of other settings before it.
+    The stores of one event loop: the current one, and those of earlier settings.
 
-    They are closed when the loop shuts down its asynchronous generators, as ``asyncio.run`` and ``async_to_sync`` do
-    before they close it: until then one of them is suspended. Elsewhere close_stores() does it.
+    ``asyncio.run`` and ``async_to_sync`` shut down the loop's asynchronous generators before they close it. This class
+    keeps such a generator suspended, whose ``finally`` closes the stores. Servers call close_stores() instead.
     """
 
     def __init__(self) -> None:
@@ -34,23 +34,24 @@ class _LoopStores:
         self.store: PresenceStore | None = None
         self._made: list[PresenceStore] = []
         self._closing = self._close_at_the_end()
-        # It comes to its yield without waiting for anything; with that, the loop knows of it.
+        # Run the generator to its yield, which registers it with the loop. It doesn't wait for anything, so the
+        # coroutine ends at once.
         with contextlib.suppress(StopIteration):
             self._closing.__anext__().send(None)
 
     def use(self, settings: dict[str, Any]) -> PresenceStore | None:
-        """Return the store of these settings, made unless they are the same as before."""
+        """Return the store for these settings. It is created when they have changed."""
         text = repr(settings)
         if text != self.settings:
-            self.settings, self.store = text, _make_or_tell(settings)
+            self.settings, self.store = text, _make_or_log(settings)
             if self.store is not None:
                 self._made.append(self.store)
         return self.store
 
     async def close(self) -> None:
-        """Give up what the stores hold."""
+        """Close the stores."""
         for store in self._made:
-            # Whatever it raises: it is over, and the others have to be closed as well.
+            # An exception of one store must not keep the others open.
             with contextlib.suppress(Exception):
                 await store.close()
 
@@ -66,15 +67,15 @@ _stores = PerLoop(_LoopStores)
 
 def store_of_loop() -> PresenceStore | None:
     """
-    Return the running loop's store; made at first use.
+    Return the running loop's store, which is created at first use.
 
-    None where it cannot be made: the checks say why, and nothing is tracked.
+    None if it can't be created; then presence isn't tracked. ``manage.py check`` reports the reason.
     """
     return _stores.get().use(conf.presence)
 
 
 async def close_stores() -> None:
-    """Give up what the running loop's stores hold: connections and threads. They may be used again."""
+    """Close the connections and threads of the running loop's stores."""
     known = _stores.find()
     if known is not None:
         await known.close()
@@ -85,45 +86,45 @@ def make_store(settings: dict[str, Any]) -> PresenceStore:
     Return a new store.
 
     Args:
-        settings: as ``WSRT["PRESENCE"]``.
+        settings: A dict such as ``WSRT["PRESENCE"]``.
 
     Raises:
-        ImportError: there is no such class.
-        TypeError, ValueError: the setting, or one of the options, is not what it may be; the text says what it may be.
+        ImportError: The class named by ``BACKEND`` can't be imported.
+        TypeError, ValueError: The setting or one of its options isn't valid; the text names the valid values.
     """
     unknown = settings.keys() - KEYS
     if unknown:
-        raise ValueError(f"PRESENCE has no {min(unknown, key=str)!r}; it has {', '.join(map(repr, KEYS))}")
+        raise ValueError(f"PRESENCE has no key {min(unknown, key=str)!r}; its keys are {', '.join(map(repr, KEYS))}")
     backend, options = settings.get("BACKEND", ""), settings.get("OPTIONS", {})
     require_text("BACKEND", backend)
     if not isinstance(options, Mapping):
-        raise ValueError(f"OPTIONS is a dict, not {options!r}")
+        raise ValueError(f"OPTIONS must be a dict, not {options!r}")
     require_seconds("GRACE", options.get("GRACE", 0), least=0)
     require_truth("DETAILS", options.get("DETAILS", False))
-    theirs = {str(key).lower(): value for key, value in options.items() if key not in OURS}
-    store = import_string(backend)(settings.get("LOCATION"), **theirs)
+    store_options = {str(key).lower(): value for key, value in options.items() if key not in NODE_OPTIONS}
+    store = import_string(backend)(settings.get("LOCATION"), **store_options)
     if not isinstance(store, PresenceStore):
-        raise TypeError(f"{backend} is no PresenceStore")
+        raise TypeError(f"{backend} isn't a PresenceStore")
     return store
 
 
 def option(name: str, default: Any) -> Any:
-    """Return one of OURS: GRACE in seconds, DETAILS to keep address and user agent of connections."""
+    """Return one of NODE_OPTIONS: GRACE in seconds, or DETAILS, whether to keep addresses and user agents."""
     options = conf.presence.get("OPTIONS")
     return options.get(name, default) if isinstance(options, Mapping) else default
 
 
 def is_shared() -> bool:
-    """Return whether presence is the same in all processes; also where it is kept nowhere, for want of a store."""
+    """Return whether the store covers all processes. Also True if there is no usable store."""
     try:
         return bool(import_string(conf.presence["BACKEND"]).is_shared)
-    except Exception:  # whatever a module raises that cannot be imported
+    except Exception:  # importing a module may raise anything
         return True
 
 
-def _make_or_tell(settings: dict[str, Any]) -> PresenceStore | None:
+def _make_or_log(settings: dict[str, Any]) -> PresenceStore | None:
     try:
         return make_store(settings)
     except Exception as error:
-        counters.count("presence_stores_missing", "WSRT['PRESENCE'] cannot be used, nobody is tracked: %s", error)
+        counters.count("presence_stores_missing", "WSRT['PRESENCE'] can't be used, presence isn't tracked: %s", error)
         return None

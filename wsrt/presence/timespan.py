@@ -1,15 +1,15 @@
-"""Spans of time, by a clock that somebody may set back: tests freeze clocks, and thaw them."""
+"""Spans of time on a clock that may be set back, as tests do that freeze and unfreeze it."""
 
 from __future__ import annotations
 
 
 class TimeSpan:
     """
-    A time that begins, and is over after some seconds. It is over, too, when the clock shows a time before it began.
+    A span of time. It doesn't include times before its start, so a clock that is set back ends it too.
 
     Args:
-        start: when it begins, in seconds of any clock.
-        seconds: how long it is.
+        start: The start, in seconds of any clock.
+        seconds: The length in seconds.
     """
 
     __slots__ = ("end", "start")
@@ -19,9 +19,9 @@ class TimeSpan:
         self.end = start + seconds
 
     def includes(self, now: float) -> bool:
-        """Return whether a time is within it."""
+        """Return whether the time ``now`` is within the span."""
         return self.start <= now < self.end
 
     def left(self, now: float) -> float:
-        """Return the number of seconds until its end; 0 where it is over."""
+        """Return the number of seconds until its end, or 0 if ``now`` isn't within the span."""
         return self.end - now if self.includes(now) else 0.0

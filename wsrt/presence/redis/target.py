@@ -1,7 +1,7 @@
 """
-Where Redis is: a URL, a cluster, or a service that Sentinels watch; and the client for it.
+The location of Redis (a URL, a cluster, or a service that Sentinels monitor) and the client for it.
 
-Nothing here connects. What redis-py can't use is refused with a text that never repeats a URL: it may hold a password.
+Nothing here connects. Errors about a setting that redis-py can't use never contain the URL, as it may hold a password.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from ..options import require_truth
 
 DEFAULT = "redis://localhost:6379/0"
 
-SHAPE = "LOCATION is a URL such as redis://localhost:6379/0, rediss://... or unix://..."
+SHAPE = "LOCATION must be a URL such as redis://localhost:6379/0, rediss://... or unix://..."
 
-SERVICE_SHAPE = "with SENTINELS, LOCATION names the service that they watch, such as redis://mymaster/0"
+SERVICE_SHAPE = "with SENTINELS, LOCATION must name the service that they monitor, such as redis://mymaster/0"
 
 
 class RedisTarget:
     """
-    Where Redis is.
+    The location of Redis.
 
     Args:
-        location: a URL: ``redis://``, ``rediss://`` or ``unix://``; with Sentinels, their service stands for the host.
-        cluster: whether it is a cluster.
-        sentinels: host and port of each Sentinel; empty for none.
-        sentinel_kwargs: arguments of the connections to Sentinels, such as ``password``.
-        timeout: seconds that an answer may take.
+        location: A ``redis://``, ``rediss://`` or ``unix://`` URL; with Sentinels, the name of the service in place of
+            the host. None for the default.
+        cluster: Whether it is a Redis Cluster.
+        sentinels: The (host, port) of each Sentinel; None for no Sentinels.
+        sentinel_kwargs: redis-py's arguments for the connections to Sentinels, such as ``password``.
+        timeout: The number of seconds that an answer may take.
 
     Raises:
-        ValueError: redis-py can't use it; the text says what it should be.
+        ValueError: redis-py can't use these settings; the text names the valid ones.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class RedisTarget:
         if self.sentinels and cluster:
             raise ValueError("SENTINELS and CLUSTER exclude each other: a cluster fails over by itself")
         if self._sentinel_options and not self.sentinels:
-            raise ValueError("SENTINEL_KWARGS are for connections to SENTINELS, which are missing")
+            raise ValueError("SENTINEL_KWARGS need SENTINELS, which are not set")
         if location is None and self.sentinels:
             raise ValueError(SERVICE_SHAPE)
         self.location = _require_url(DEFAULT if location is None else location)
@@ -66,11 +67,11 @@ class RedisTarget:
         self._try()
 
     def connect(self) -> Any:
-        """Return a new client, which connects at its first command."""
+        """Return a new client. It connects with its first command."""
         options: dict[str, Any] = {
             "socket_timeout": self._timeout,
             "socket_connect_timeout": self._timeout,
-            # A connection may have gone stale; every command of presence may be repeated.
+            # An idle connection may be stale. A retry is safe, as every command of presence is idempotent.
             "retry": Retry(NoBackoff(), 1, (redis.ConnectionError,)),
             "protocol": 2,
             "decode_responses": True,
@@ -85,7 +86,7 @@ class RedisTarget:
     def _service_pool(self, options: dict[str, Any]) -> Any:
         make_manager: Any = Sentinel
         make_pool: Any = SentinelConnectionPool
-        # Sentinels are asked one after the other: the last one must get its turn within the time of one answer.
+        # redis-py asks the Sentinels one after the other. All of them must fit in the timeout of one command.
         share = self._timeout / (len(self.sentinels) + 1)
         asking = {"socket_timeout": share, "socket_connect_timeout": share, "retry": Retry(NoBackoff(), 0)}
         manager = make_manager(self.sentinels, sentinel_kwargs={**asking, **self._sentinel_options})
@@ -96,17 +97,17 @@ class RedisTarget:
         return make_pool(self.service, manager, **{**options, **found})
 
     def _try(self) -> None:
-        """Build a connection without opening it: redis-py looks into some options only then."""
+        """Create a connection without opening it, as redis-py checks some options only then. Raises ValueError."""
         try:
             client = self.connect()
             if not self.is_cluster:
                 client.connection_pool.make_connection()
         except Exception as error:
-            raise ValueError(f"LOCATION is a URL that redis-py cannot use: {error}") from None
+            raise ValueError(f"redis-py can't use the URL in LOCATION: {error}") from None
 
 
 async def close(client: Any) -> None:
-    """Close a client of a target, and those by which it asks Sentinels."""
+    """Close a client of a RedisTarget, including its connections to Sentinels."""
     await client.aclose()
     pool = getattr(client, "connection_pool", None)
     if isinstance(pool, SentinelConnectionPool):
@@ -117,13 +118,13 @@ async def close(client: Any) -> None:
 def _sentinels_in(value: object) -> tuple[tuple[str, int], ...]:
     if value is None:
         return ()
-    says = "SENTINELS is a list of pairs of host and port, such as [('10.0.0.1', 26379)]"
+    expected = "SENTINELS must be a list of (host, port) pairs, such as [('10.0.0.1', 26379)]"
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise ValueError(f"{says}, not {value!r}")
+        raise ValueError(f"{expected}, not {value!r}")
     for pair in value:
         is_pair = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
         if not is_pair or not isinstance(pair[0], str) or type(pair[1]) is not int or not 0 < pair[1] < 65_536:
-            raise ValueError(f"{says}; {pair!r} is not one")
+            raise ValueError(f"{expected}; {pair!r} isn't such a pair")
     return tuple((host, port) for host, port in value)
 
 
@@ -131,21 +132,21 @@ def _options_in(value: object) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        # It isn't repeated: there may be a password in it.
-        raise ValueError(f"SENTINEL_KWARGS is a dict with the names of arguments, not a {type(value).__name__}")
+        # The value isn't repeated: it may hold a password.
+        raise ValueError(f"SENTINEL_KWARGS must be a dict of keyword arguments, not a {type(value).__name__}")
     return dict(value)
 
 
 def _require_url(location: object) -> str:
-    """Check the shape of a URL of Redis. Raises ValueError."""
+    """Check the form of a Redis URL. Raises ValueError."""
     if not isinstance(location, str):
         raise ValueError(f"{SHAPE}, not a {type(location).__name__}")
     if not re.match("(redis|rediss|unix)://", location):
         raise ValueError(SHAPE)
     if re.search(r"[\s\x00-\x20]", location):
-        raise ValueError(f"{SHAPE}, without spaces and control characters: write them as %-codes")
+        raise ValueError(f"{SHAPE}, without spaces and control characters: percent-encode them")
     if "#" in location:
-        # urlsplit would take what follows for a fragment, and a part of the password for the host.
+        # urlsplit would take the rest for a fragment, and a part of the password for the host.
         raise ValueError(f"{SHAPE}, without '#': in a password, write it as %23")
     try:
         parts = urllib.parse.urlsplit(location)
@@ -153,17 +154,17 @@ def _require_url(location: object) -> str:
         urllib.parse.parse_qsl(parts.query, strict_parsing=True, keep_blank_values=True)
     except ValueError:
         raise ValueError(
-            f"{SHAPE}; its host, port or query is none, perhaps for want of %-codes in the password"
+            f"{SHAPE}; its host, port or query isn't valid, perhaps because the password isn't percent-encoded"
         ) from None
     if parts.scheme != "unix" and not re.fullmatch("(/[0-9]*)*", parts.path):
-        raise ValueError(f"{SHAPE}; after host and port comes the number of a database. In a password, write / as %2F")
+        raise ValueError(f"{SHAPE}; the path must be the number of a database. In a password, write / as %2F")
     return location
 
 
 def _service_in(location: str) -> str:
-    """Return the name of the service. Raises ValueError."""
+    """Return the name of the service in a URL. Raises ValueError."""
     parts = urllib.parse.urlsplit(location)
-    # Not `hostname`, which is in lower case: names of services are not.
+    # Not `hostname`, which is lower-cased: names of services are case-sensitive.
     name = urllib.parse.unquote(parts.netloc.rpartition("@")[2])
     if parts.scheme == "unix" or not name or ":" in name:
         raise ValueError(SERVICE_SHAPE)

@@ -257,17 +257,29 @@ def test_options_of_stores(settings: Any, store: str, option: str, values: tuple
 @pytest.mark.parametrize(
     ("presence", "says"),
     [
-        ({}, "BACKEND is a string"),
-        ({"BACKEND": 5}, "BACKEND is a string"),
-        ({"OPTION": {}}, "PRESENCE has no 'OPTION'; it has 'BACKEND', 'LOCATION', 'OPTIONS'"),
-        ({**DEFAULTS["PRESENCE"], "OPTIONS": []}, "OPTIONS is a dict"),
-        ({**DEFAULTS["PRESENCE"], "OPTIONS": [1]}, "OPTIONS is a dict"),
-        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "localhost:6379"}, "LOCATION is a URL such as"),
-        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": ["redis://x"]}, "LOCATION is a URL such as"),
-        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://x:y/0"}, "LOCATION is a URL such as"),
-        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis:/x:6379/0"}, "LOCATION is a URL such as"),
-        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": ""}, "LOCATION is a URL such as"),
-        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://[::1/0"}, "LOCATION is a URL such as"),
+        ({}, "BACKEND must be a non-empty string"),
+        ({"BACKEND": 5}, "BACKEND must be a non-empty string"),
+        ({"OPTION": {}}, "PRESENCE has no key 'OPTION'; its keys are 'BACKEND', 'LOCATION', 'OPTIONS'"),
+        ({**DEFAULTS["PRESENCE"], "OPTIONS": []}, "OPTIONS must be a dict"),
+        ({**DEFAULTS["PRESENCE"], "OPTIONS": [1]}, "OPTIONS must be a dict"),
+        (
+            {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "localhost:6379"},
+            "LOCATION must be a URL such as",
+        ),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": ["redis://x"]}, "LOCATION must be a URL such as"),
+        (
+            {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://x:y/0"},
+            "LOCATION must be a URL such as",
+        ),
+        (
+            {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis:/x:6379/0"},
+            "LOCATION must be a URL such as",
+        ),
+        ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": ""}, "LOCATION must be a URL such as"),
+        (
+            {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://[::1/0"},
+            "LOCATION must be a URL such as",
+        ),
         ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://x?tiemout=5"}, "'tiemout'"),
         ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://x?db=x"}, "db"),
         ({"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://x?retry=5"}, "redis-py"),
@@ -289,10 +301,10 @@ def test_options_of_stores(settings: Any, store: str, option: str, values: tuple
             },
             "cluster",
         ),
-        ({"BACKEND": "wsrt.presence.cache.CachePresence", "LOCATION": 5}, "LOCATION is an alias of CACHES"),
+        ({"BACKEND": "wsrt.presence.cache.CachePresence", "LOCATION": 5}, "LOCATION must be an alias in CACHES"),
         (
             {"BACKEND": "wsrt.presence.cache.CachePresence", "LOCATION": "nowhere"},
-            "LOCATION is an alias of CACHES, which has 'default'",
+            "LOCATION must be an alias in CACHES, which has 'default'",
         ),
     ],
 )

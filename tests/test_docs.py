@@ -605,7 +605,7 @@ def test_presence_options(store: type[PresenceStore]) -> None:
     parameters = inspect.signature(store).parameters.values()
     found = {each.name.upper(): each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
     if store is PresenceStore:
-        found |= {name: backends.option(name, False) for name in backends.OURS}
+        found |= {name: backends.option(name, False) for name in backends.NODE_OPTIONS}
     else:
         del found["LEASE"]
     assert told.keys() == found.keys()

@@ -46,7 +46,7 @@ from wsrt.presence.cache import reader as reader_module
 from wsrt.presence.cache import store as module
 from wsrt.presence.cache.documents import Head, PagedDocument
 from wsrt.presence.cache.executor import Access, CacheExecutor, SerialQueue
-from wsrt.presence.cache.reader import Lease, PagedDocuments
+from wsrt.presence.cache.reader import DocumentSet, Lease
 from wsrt.presence.contract import PresenceStoreContract
 
 LOCMEM = {
@@ -148,12 +148,12 @@ def is_of_rooms(key: str) -> bool:
     return ".room." in key or ".details." in key or ".index" in key
 
 
-# PagedDocuments.
+# DocumentSet.
 
 
 def written(document: PagedDocument, documents: dict[str, str], totals: object) -> int:
     """Write what has changed into a dict; return how many documents were."""
-    changed = document.documents(totals)
+    changed = document.pop_changed_values(totals)
     for key, text in changed.items():
         if text is None:
             del documents[key]
@@ -163,7 +163,7 @@ def written(document: PagedDocument, documents: dict[str, str], totals: object) 
 
 
 class Cabinet:
-    """PagedDocuments in a dict, read as from a cache."""
+    """DocumentSet in a dict, read as from a cache."""
 
     def __init__(self, documents: Mapping[str, str]) -> None:
         self.documents = documents
@@ -175,7 +175,7 @@ class Cabinet:
 
 
 def read(documents: Mapping[str, str], where: Any = layout.WHOLE) -> Mapping[str, Any]:
-    return PagedDocuments.read(Cabinet(documents), {"b": where}).entries.get("b", {})  # type: ignore[arg-type]
+    return DocumentSet.read(Cabinet(documents), {"b": where}).entries.get("b", {})  # type: ignore[arg-type]
 
 
 def test_book(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,16 +242,16 @@ def test_book_that_is_laid_out_anew_while_it_is_read(monkeypatch: pytest.MonkeyP
             self.documents = after
             return found
 
-    documents = PagedDocuments.read(Turning(before), {"b": layout.WHOLE})  # type: ignore[arg-type]
+    documents = DocumentSet.read(Turning(before), {"b": layout.WHOLE})  # type: ignore[arg-type]
     assert len(documents.entries["b"]) == 500
     lost = {key: text for key, text in after.items() if not key.endswith(".3")}
     cabinet = Cabinet(lost)
-    documents = PagedDocuments.read(cabinet, {"b": layout.WHOLE})  # type: ignore[arg-type]
+    documents = DocumentSet.read(cabinet, {"b": layout.WHOLE})  # type: ignore[arg-type]
     assert 300 < len(documents.entries["b"]) < 500
     assert cabinet.gets == 2 * reader_module.REREADS
     emptied = Turning(before)
     after.clear()
-    assert PagedDocuments.read(emptied, {"b": layout.WHOLE}).heads == {}  # type: ignore[arg-type]
+    assert DocumentSet.read(emptied, {"b": layout.WHOLE}).heads == {}  # type: ignore[arg-type]
 
 
 # The executor.
@@ -267,7 +267,7 @@ async def executor(locmem: LocMemCache) -> AsyncIterator[CacheExecutor]:
 async def test_cache_that_hangs(executor: CacheExecutor) -> None:
     """A cache that does not answer in time is a StoreUnavailable, and others are served meanwhile."""
     gate = threading.Event()
-    with pytest.raises(StoreUnavailable, match=r"did not answer in 0\.2 s"):
+    with pytest.raises(StoreUnavailable, match=r"didn't answer within 0\.2 s"):
         await executor.run(lambda access: gate.wait(20))
     assert await executor.run(lambda access: 7) == 7
     gate.set()
@@ -325,7 +325,7 @@ async def test_namespaces_that_come_and_go(locmem: LocMemCache) -> None:
         await store.apply(node, [Join(*place, 1, "ada", details='{"consumer":"C"}')])
         await store.apply(node, [Leave(*place, 1)])
     writer = store._writers[node]
-    assert (writer._details, writer._rooms, writer.documents, +writer._namespaces) == ({}, {}, {}, Counter())
+    assert (writer._details, writer._rooms, writer.values, +writer._namespaces) == ({}, {}, {}, Counter())
     assert {key for key in locmem._cache if "lease" not in key} == before
     await store.close()
 
@@ -364,7 +364,7 @@ async def test_database_that_loses_writes(database: Path, monkeypatch: pytest.Mo
     await executor.run(lambda access: access.set({"a": "1", "b": "2"}, 30))
     assert await executor.run(lambda access: access.get(["a", "b", "c"])) == {"a": "1", "b": "2"}
     losses[0] = 1000
-    with pytest.raises(StoreUnavailable, match="did not take 1 of 2 documents"):
+    with pytest.raises(StoreUnavailable, match="rejected 1 of 2 values"):
         await executor.run(lambda access: access.set({"a": "1", "c": "3"}, 30))
     executor.close()
 
@@ -456,7 +456,7 @@ async def test_write_that_fails(make: Callable[..., CachePresence], monkeypatch:
     node = await begin(store)
     with monkeypatch.context() as broken:
         broken.setattr(LocMemCache, "set_many", lambda self, documents, timeout: list(documents))
-        with pytest.raises(StoreUnavailable, match="did not take 2 of 2 documents"):
+        with pytest.raises(StoreUnavailable, match="rejected 2 of 2 values"):
             await store.apply(node, [Join("n", "r", 1, "ada")])
     with monkeypatch.context() as broken:
         broken.setattr(LocMemCache, "get_many", lambda self, keys: 1 / 0)
@@ -532,7 +532,7 @@ async def test_evicted_documents(
 
 
 async def test_documents_do_not_expire(make: Callable[..., CachePresence], monkeypatch: pytest.MonkeyPatch) -> None:
-    """PagedDocuments that have not changed are written again long before the cache would drop them."""
+    """DocumentSet that have not changed are written again long before the cache would drop them."""
     store, reader = make(lease=1000), make(lease=1000)
     node = await begin(store)
     await store.apply(node, [Join("n", "r", 1, "ada")])
@@ -545,8 +545,8 @@ async def test_documents_do_not_expire(make: Callable[..., CachePresence], monke
 
 async def test_many_documents_to_look_at(make: Callable[..., CachePresence], monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat looks at documents for a while only, and the next one goes on there."""
-    monkeypatch.setattr(module, "LOOK", 10)
-    monkeypatch.setattr(module, "WRITE", 7)
+    monkeypatch.setattr(module, "CHECK_BATCH", 10)
+    monkeypatch.setattr(module, "WRITE_BATCH", 7)
     store, reader = make(lease=30), make()
     node = await begin(store)
     await store.apply(node, [Join("n", f"r{number}", 1, "ada") for number in range(95)])
@@ -811,7 +811,7 @@ async def test_cursors_that_are_none(make: Callable[..., CachePresence]) -> None
 async def test_unknown_alias(settings: Any) -> None:
     """An alias that is not in CACHES is an error at once."""
     settings.CACHES = {"default": LOCMEM}
-    with pytest.raises(ValueError, match="LOCATION is an alias of CACHES, which has 'default'"):
+    with pytest.raises(ValueError, match="LOCATION must be an alias in CACHES, which has 'default'"):
         CachePresence("no-such-cache")
 
 

@@ -295,7 +295,7 @@ async def test_cache(settings: Any, rounds: int, size: int) -> None:
     assert {key for key in stored._cache if not key.endswith(".dead")} == before
     writer = store._writers["n1"]
     assert len(store._writers) == 1
-    assert (writer.documents, writer.written, writer.unwritten, writer.unwanted, writer.untold) == (
+    assert (writer.values, writer.written, writer.dirty, writer.obsolete, writer.unannounced) == (
         {},
         {},
         set(),

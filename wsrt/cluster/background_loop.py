@@ -1,4 +1,4 @@
-"""One background event loop for each process, through which synchronous code reaches the channel layer."""
+"""The background event loop of a process, on which synchronous code runs coroutines. Like anyio's BlockingPortal."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 class BackgroundLoop:
     """
-    An event loop in a daemon thread, started at first use.
+    An event loop in a daemon thread, started when it is first used.
 
-    A loop for each call (``async_to_sync``) would open a connection to Redis for each call. After a fork the child
-    makes its own: threads are not inherited, and sockets must not be shared.
+    ``async_to_sync`` would create a loop for each call, and with it a connection to Redis. A forked child starts a loop
+    of its own: threads are not inherited, and sockets must not be shared.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,10 @@ class BackgroundLoop:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """
-        Run a coroutine to its end and return its result; blocks the calling thread, below gevent the greenlet.
+        Run a coroutine and return its result. Blocks the calling thread, or under gevent the calling greenlet.
+
+        Args:
+            work: The coroutine. It is closed if the loop can't be started.
 
         Raises:
             WrongContext: eventlet has patched the threads of this process.
@@ -42,7 +45,7 @@ class BackgroundLoop:
     def _running_loop(self) -> ThreadLoop | greenlets.NativeLoop:
         with self._lock:
             if self._loop is None:
-                # Asked here, not at import: gunicorn and Celery may patch threads after that.
+                # Checked here and not at import, because gunicorn and Celery may patch threads after the import.
                 self._loop = greenlets.NativeLoop() if greenlets.are_patched() else ThreadLoop()
             return self._loop
 
@@ -55,7 +58,7 @@ class ThreadLoop:
         threading.Thread(target=self._loop.run_forever, name="wsrt-background-loop", daemon=True).start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end and return its result."""
+        """Run a coroutine and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
@@ -63,7 +66,7 @@ _background_loop = BackgroundLoop()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on this process's background loop and return its result, see BackgroundLoop.run()."""
+    """Run a coroutine on this process's background loop and return its result. See BackgroundLoop.run()."""
     return _background_loop.run(work)
 
 

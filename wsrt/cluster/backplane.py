@@ -1,9 +1,9 @@
 """
-The backplane: how a node hears what other nodes publish.
+The backplane: a node's connection to a channel layer, through which it receives what other nodes publish.
 
-One channel a node. It is in the group of a room while the room has a local connection, likewise for users and
-namespaces, and in the group of its own id and of control for good. The layer does not say which group a message was
-for, so the message carries its address.
+Each node has one channel. The channel is in the group of a room while the room has a local connection; likewise for
+users and namespaces. It is always in the group of the node's id and in the control group. The layer doesn't report the
+group that a message was sent to, so each message carries its address.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from .messages import UnknownMessage
 from .pubsub import PubSubLayer, is_pubsub
 
 PROBE_SECONDS = 5.0
-"""How often a node sends itself a message."""
+"""The interval between the messages that a node sends to itself to test the layer, in seconds."""
 
 ANSWER_SECONDS = 2.5
-"""How long that message may take."""
+"""How long such a message may take, in seconds."""
 
 BUSY_SECONDS = 30.0
-"""How long it may take while the node receives other messages, which are ahead of it."""
+"""How long it may take while the node receives other messages, which are ahead of it in the queue, in seconds."""
 
 MISSES = 2
-"""Probes that must fail before everything is rebuilt."""
+"""The number of consecutive failed probes after which connections, channel and groups are rebuilt."""
 
 PROOF_SECONDS = 0.25
-"""After how long a message through a group is sent again that shall prove a membership."""
+"""After how many seconds a message that proves a membership is sent to the group again."""
 
 RETRY_SECONDS = 1.0
-"""The longest pause between attempts to reach a layer that is down."""
+"""The longest pause between attempts to reach a layer that is down, in seconds."""
 
 RESTART_SECONDS = 0.05
-"""The pause before a task of the backplane that was cancelled by somebody else goes on."""
+"""The pause before a task of the backplane that was cancelled by other code is started again, in seconds."""
 
 CALLS_AT_ONCE = 50
 PIPELINED_AT_ONCE = 2_000
-"""Calls that run at a time on layers that take a connection for each, and on the pub/sub layer, which needs but one."""
+"""The maximum number of concurrent calls: on layers that use a connection for each, and on the pub/sub layer."""
 
 PROBE = "wsrt.probe"
 
@@ -59,16 +59,16 @@ OnMessage = Callable[[dict[str, Any]], Awaitable[None]]
 
 class Backplane:
     """
-    The membership of one node in the groups of one layer, and its receive loop.
+    The memberships of one node in the groups of one layer, and the loop that receives its messages.
 
-    The wanted groups are kept here whatever the layer does: after a restart of Redis, or when connections die without
-    being closed, they are joined again, and no client notices. All of it happens in tasks of the node's own, so that a
-    caller can be cancelled at any time.
+    The set of wanted groups doesn't depend on the state of the layer. After a restart of Redis, or when connections die
+    without being closed, the groups are joined again while all clients stay connected. The work is done in tasks of the
+    node, so a caller may be cancelled at any time.
 
     Args:
-        alias: the channel layer.
-        node_id: the node.
-        on_message: called with every message; what it raises is logged.
+        alias: The alias of the channel layer.
+        node_id: The id of the node.
+        on_message: Called with every message. Exceptions are logged.
     """
 
     def __init__(self, alias: str, node_id: str, on_message: OnMessage) -> None:
@@ -76,62 +76,65 @@ class Backplane:
         self._on_message = on_message
         self._own_groups = (CONTROL_GROUP, node_group(node_id))
         self._memberships = Memberships(self._spawn, lambda: self._line, self._join, self._leave)
-        # What is connected to; None while the layer is down, and before the first use.
+        # The line in use. None before the first use and while the layer is down.
         self._line: Line | None = None
         self._has_answered = False
-        # The first attempt to connect, while it lasts; afterwards what keeps the connection.
+        # The task of the first attempt to connect. Once it has succeeded, the supervisor keeps the layer connected.
         self._opening: asyncio.Task[None] | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._rejoining: asyncio.Task[None] | None = None
-        # The session in which all groups were joined last.
+        # The last session in which all wanted groups were joined.
         self._complete: object | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        # Messages to ourselves that are under way.
+        # Messages to the node itself that haven't arrived yet, by number.
         self._numbers = itertools.count()
         self._awaited: dict[int, asyncio.Event] = {}
-        # The number of messages that came in.
+        # The number of received messages.
         self._received = 0
 
     @property
     def groups(self) -> list[str]:
-        """The groups the node is in or wants to be in, its own ones aside."""
+        """The groups that connections of the node need, without the node's own groups."""
         return self._memberships.wanted
 
     @property
     def is_up(self) -> bool:
-        """Whether the layer answered when it was last asked."""
+        """Whether the layer answered the last probe."""
         return self._line is not None and self._has_answered
 
     async def open(self) -> None:
         """
-        Connect, unless that is done.
+        Connect to the layer, unless the node is connected.
 
         Raises:
-            BackplaneUnavailable: the layer is down; what is wanted is kept, and retried.
+            BackplaneUnavailable: The layer is down. If it worked before, the node keeps trying to reconnect.
         """
         while self._line is None:
             if self._supervisor is not None:
                 raise BackplaneUnavailable(f"the channel layer {self.alias!r} is down; its groups are kept")
             if self._opening is None or self._opening.done():
                 self._opening = self._spawn(self._open())
+            # Several callers may wait for the same attempt. wait() doesn't cancel it when one of them is cancelled.
             opening = self._opening
             await asyncio.wait({opening})
+            # Another caller may have started the next attempt by now, so use the one that was awaited. If other code
+            # cancelled it, try again.
             if not opening.cancelled():
                 opening.result()
 
     async def acquire(self, group: str) -> None:
         """
-        Join a group for one more connection; when this returns, publications arrive.
+        Join a group for one more connection. When this returns, publications to the group reach the node.
 
         Raises:
-            BackplaneUnavailable: the layer did not take it. Nothing is held then.
+            BackplaneUnavailable: The layer did not accept the join; there is nothing to release then.
         """
         await self.open()
         await self._memberships.acquire(group)
 
     def release(self, group: str) -> None:
-        """Give back what acquire() gave; the node leaves the group with the last one."""
+        """Undo one acquire(). The node leaves the group when no connection needs it any more."""
         self._memberships.release(group)
 
     # The line to the layer.
@@ -143,26 +146,30 @@ class Backplane:
         self._supervise_on()
 
     async def _connect(self) -> Line:
-        """Return a new line, received from and in the node's own groups."""
+        """Return a new line, whose receive loop runs and whose channel is in the node's own groups."""
         layer = layer_of_loop(self.alias)
         try:
             channel = await ask("open a channel", layer.new_channel("wsrt."))
             return await self._connect_line(_line(layer, channel))
         except BaseException:
-            # The channel that it may have opened is nobody's. Without a way to close it, it is tried again as it is: a
-            # new one every second would leak connections.
+            # Also on CancelledError. A channel that may have been opened isn't used, so drop the layer with it. An
+            # instance that can't be closed is used again: a new one with each attempt would leak connections.
             if is_closable(layer):
                 self._drop(layer)
             raise
 
     async def _connect_line(self, line: Line) -> Line:
         session = line.session
+        # Receiving starts before the groups are joined: proving a membership needs a message to come back.
         self._receive_on(line)
         try:
             for group in self._own_groups:
                 await self._join(line, group)
             if line.session is not session:
-                raise BackplaneUnavailable(f"the channel layer {self.alias!r} failed while it was connected to")
+                # The receive loop failed in the meantime, so the joins may have been lost.
+                raise BackplaneUnavailable(
+                    f"the channel layer {self.alias!r} failed while the node was connecting to it"
+                )
         except BaseException:
             self._end(line)
             raise
@@ -182,6 +189,7 @@ class Backplane:
 
     async def _join(self, line: Line, group: str) -> None:
         async with line.slots:
+            # The line may have been given up while this call waited for a slot.
             if line.is_over:
                 raise BackplaneUnavailable(f"the channel layer {self.alias!r} is down")
             await ask("join a group", line.layer.group_add(group, line.channel))
@@ -193,7 +201,7 @@ class Backplane:
             await ask("leave a group", line.layer.group_discard(group, channel))
 
     async def _rejoin(self, line: Line) -> None:
-        """Join all groups, until that has worked."""
+        """Join all groups, and repeat until it has worked in one session or the line is over."""
         pause = 0.05
         while not line.is_over:
             session = line.session
@@ -206,6 +214,7 @@ class Backplane:
                 await asyncio.sleep(jittered(pause))
                 pause = min(2 * pause, RETRY_SECONDS)
             else:
+                # If the session was replaced during the joins, some of them may have been lost: start again.
                 if session is line.session:
                     self._complete = session
                     counters.count("backplane_rejoins")
@@ -221,10 +230,11 @@ class Backplane:
         self._receiver = self._spawn(self._receive(line))
 
         def go_on() -> None:
-            # Ended by somebody else, who cancelled the task that happened to run: messages wait in the layer.
+            # The loop only ends by itself when the line is over. Otherwise other code has cancelled the task. Messages
+            # wait in the layer in the meantime.
             if not line.is_over:
                 counters.count(
-                    "backplane_receivers_ended", "the receive loop of %r was cancelled: it goes on", self.alias
+                    "backplane_receivers_ended", "the receive loop of %r was cancelled: restarting it", self.alias
                 )
                 self._receive_on(line)
 
@@ -234,13 +244,15 @@ class Backplane:
         pause = 0.05
         while not line.is_over:
             try:
+                # Never wrapped in a time-out: cancelling receive() of some layers loses a message.
                 message = await line.layer.receive(line.channel)
             except Exception as error:
                 if type(error).__name__ == "TimeoutError":
-                    # redis-py's socket_timeout on an idle connection. Were it dead, the probe would find out.
+                    # redis-py's socket_timeout on an idle connection. If the connection were dead, probes would fail.
                     continue
                 counters.count("backplane_errors", "the channel layer %r failed: %r", self.alias, error)
-                # Redis may have come back empty: nothing counts as joined until it has said so again.
+                # Redis may have restarted without its data. No group counts as joined until Redis has confirmed it in
+                # the new session.
                 line.session = object()
                 await asyncio.sleep(jittered(pause))
                 pause = min(2 * pause, RETRY_SECONDS)
@@ -254,16 +266,17 @@ class Backplane:
             try:
                 await self._on_message(message)
             except UnknownMessage as error:
-                # Of a version that is too new or too old, or of other code that uses the same group.
+                # Sent by a version that is too new or too old, or by other code that uses the same group.
                 counters.count("backplane_unknown_messages", "dropped from the channel layer %r: %s", self.alias, error)
             except Exception:
                 counters.count("backplane_bad_messages")
-                logger.exception("a message from the channel layer %r could not be handled", self.alias)
+                logger.exception("failed to handle a message from the channel layer %r", self.alias)
 
-    # Messages to ourselves.
+    # Messages to the node itself.
 
     async def _probe(self) -> bool:
-        """Send a message to our own group; return whether it came back. That it is in the group is seen with it."""
+        """Send a message to the node's own group, and return whether it came back. This also tests the membership."""
+        # Kept: the supervisor, which is the only caller, replaces self._line only between probes.
         line = self._line
         if line is None:
             return False
@@ -273,7 +286,7 @@ class Backplane:
                 await line.layer.group_send(self._own_groups[1], _message(line, number))
             await self._until(arrived)
             if isinstance(line.layer, PubSubLayer):
-                # Each host has connections of its own, and the message took those of one.
+                # Each Redis host has its own connections. The message has tested those of one host only.
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await line.layer.check()
         except Exception:
@@ -284,7 +297,12 @@ class Backplane:
         return True
 
     async def _until(self, arrived: asyncio.Event) -> None:
-        """Wait for a message to ourselves, longer while others come in: it waits behind those. Raises TimeoutError."""
+        """
+        Wait for a message to the node itself. Wait longer while other messages arrive, which are ahead of it.
+
+        Raises:
+            TimeoutError: No message arrived for ANSWER_SECONDS, or BUSY_SECONDS have passed.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + BUSY_SECONDS
         while True:
@@ -298,7 +316,11 @@ class Backplane:
                     raise
 
     async def _prove(self, line: Line, group: str) -> None:
-        """Return when a message through a group has come back. It is repeated, as the first may come too early."""
+        """
+        Return when a message to the group has come back, which proves the membership.
+
+        The message is repeated: the layer may drop the first ones, which can precede the membership.
+        """
         number, arrived = self._await_message()
         try:
             while not arrived.is_set() and not line.is_over:
@@ -318,7 +340,7 @@ class Backplane:
 
     def _answered(self, line: Line, message: dict[str, Any]) -> None:
         arrived = self._awaited.get(message.get("number", -1))
-        # A message through a group reaches all that are in it: other nodes, and a channel of ours from before.
+        # A message to a group reaches all its members: other nodes, and perhaps an earlier channel of this node.
         if arrived is not None and message.get("channel") == line.channel:
             arrived.set()
 
@@ -329,7 +351,7 @@ class Backplane:
         _after(self._supervisor, self._supervise_on)
 
     async def _supervise(self) -> None:
-        """Probe, refresh before groups expire, and rebuild what has died."""
+        """Probe the layer, refresh memberships before they expire, and rebuild the line when the layer has failed."""
         loop = asyncio.get_running_loop()
         misses = 0
         refresh_at = loop.time() + _refresh_seconds(self._line)
@@ -337,24 +359,28 @@ class Backplane:
             if self._line is None or misses >= MISSES:
                 await self._rebuild()
                 misses = 0
+            # After a first miss, probe again at once.
             if not misses:
                 until_refresh = max(0.1, refresh_at - loop.time())
                 await asyncio.sleep(min(jittered(PROBE_SECONDS, 0.9), until_refresh))
             self._has_answered = await self._probe()
             misses = 0 if self._has_answered else misses + 1
             line = self._line
+            # While the layer doesn't answer, joining and leaving would only time out.
             if line is None or misses:
                 continue
             await self._memberships.sweep(line)
             if loop.time() >= refresh_at:
                 refresh_at = loop.time() + _refresh_seconds(line)
+                # A new session makes all groups join again, which renews their expiry.
                 line.session = object()
             if self._complete is not line.session:
                 self._rejoin_soon(line)
 
     async def _rebuild(self) -> None:
-        """Replace connections, channel and groups; try until it works."""
-        counters.count("backplane_rebuilds", "the channel layer %r does not answer: connecting anew", self.alias)
+        """Replace connections, channel and memberships. Repeat until it works."""
+        counters.count("backplane_rebuilds", "the channel layer %r does not answer: reconnecting", self.alias)
+        # From here until _use(), open() and acquire() raise BackplaneUnavailable, but release() works.
         line, self._line = self._line, None
         if line is not None:
             self._end(line)
@@ -381,7 +407,7 @@ class Backplane:
         _after(closing, lambda: self._close(layer) if closing.cancelled() else None)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        # A context of its own: not that of the connection which happened to be first.
+        # In an empty context. Otherwise the task would run in the context of the connection that happened to be first.
         task = start_task(asyncio.get_running_loop(), work, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -395,7 +421,11 @@ class Backplane:
 
 
 def _after(task: asyncio.Task[None], function: Callable[[], None]) -> None:
-    """Call a function a while after a task has ended; a loop that ends cancels its tasks and wants no new ones."""
+    """
+    Call a function RESTART_SECONDS after a task has ended.
+
+    Not at once: a loop that shuts down cancels all its tasks, and must not get new ones then.
+    """
     task.add_done_callback(lambda done: done.get_loop().call_later(RESTART_SECONDS, function))
 
 
@@ -405,7 +435,7 @@ def _line(layer: Layer, channel: str) -> Line:
 
 
 def _confirms(layer: Layer) -> bool:
-    """Return whether group_add() returns when the membership is there, for sure."""
+    """Return whether the membership is certain to exist when group_add() returns."""
     return isinstance(layer, PubSubLayer) or any(
         base.__module__ == "channels_redis.core" for base in type(layer).__mro__
     )

@@ -1,4 +1,4 @@
-"""Forks: what a process keeps of its event loops and threads does not outlive one."""
+"""Resetting state in forked children, whose parent's event loops and threads don't exist there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def after_fork_in_child(reset: Callable[[], object]) -> None:
-    """Call a function in each forked child before it runs anything else. Does nothing on Windows, which can't fork."""
+    """Register a function to be called first in each forked child. Does nothing on Windows, which has no fork."""
     register = getattr(os, "register_at_fork", None)
     if register is not None:
         register(after_in_child=reset)

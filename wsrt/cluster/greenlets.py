@@ -1,9 +1,9 @@
 """
-Greenlets: the background loop of a process whose threads gevent has patched.
+The background loop of a process whose threads are patched by gevent.
 
-Under gevent a ``threading.Thread`` is a greenlet of the same operating system thread. An event loop in one would seem
-to run in every other one too, and Django would refuse the ORM there. Here the loop has a native thread, and a caller
-that waits for it lets other greenlets run.
+Under gevent, a ``threading.Thread`` is a greenlet in the same operating system thread. An event loop in one greenlet
+would appear to run in all others too, and Django would refuse ORM calls there. This loop therefore runs in a native
+thread, and a caller that waits for it lets other greenlets run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..exceptions import WrongContext
 T = TypeVar("T")
 
 LOOKUPS = 4
-"""Native threads for what asyncio itself does in threads: it looks up host names."""
+"""Native threads for the calls that asyncio itself runs in threads, which are look-ups of host names."""
 
 
 def are_patched() -> bool:
@@ -30,14 +30,14 @@ def are_patched() -> bool:
     Return whether threads are greenlets in this process.
 
     Raises:
-        WrongContext: they are, and it was eventlet that patched them, which is not supported.
+        WrongContext: The threads are patched by eventlet, which isn't supported.
     """
-    # Looked up, never imported: what isn't loaded has patched nothing.
+    # Looked up in sys.modules and never imported: a library that isn't loaded hasn't patched anything.
     eventlet: Any = sys.modules.get("eventlet.patcher")
     if eventlet is not None and eventlet.is_monkey_patched("thread"):
         raise WrongContext(
-            "eventlet has patched the threads of this process, in which wsrt can't run an event loop beside them: "
-            "use gevent, threads or processes (gunicorn -k gevent or gthread, celery -P gevent, threads or prefork)"
+            "eventlet has patched the threads of this process, so wsrt can't run an event loop in one: use gevent, "
+            "threads or processes instead (gunicorn -k gevent or gthread, celery -P gevent, threads or prefork)"
         )
     gevent: Any = sys.modules.get("gevent.monkey")
     return gevent is not None and bool(gevent.is_module_patched("threading"))
@@ -45,11 +45,11 @@ def are_patched() -> bool:
 
 def thread_pool(workers: int, name: str) -> concurrent.futures.ThreadPoolExecutor:
     """
-    Return a pool of native threads for the event loop of this thread, also where threads are greenlets.
+    Return a pool of native threads for the event loop of this thread, even if threads are greenlets in this process.
 
     Args:
-        workers: The largest number of threads.
-        name: What the names of the threads begin with; gevent's have none.
+        workers: The maximum number of threads.
+        name: The prefix of the threads' names. Threads of gevent have no names.
     """
     if are_patched():
         return _NativePool(workers)
@@ -58,10 +58,10 @@ def thread_pool(workers: int, name: str) -> concurrent.futures.ThreadPoolExecuto
 
 class _NativePool(concurrent.futures.ThreadPoolExecutor):
     """
-    Native threads, with futures that only greenlets of the loop's thread touch.
+    A pool of native threads whose futures are only touched by greenlets of the loop's thread.
 
-    The locks of a future are gevent's here, and its queues don't wake another thread: those of a pool of greenlets
-    would keep the process from ending.
+    The locks of a future belong to gevent here, and its queues don't wake other threads. With the standard pool, the
+    process would never exit.
     """
 
     def __init__(self, workers: int) -> None:
@@ -85,22 +85,23 @@ class _NativePool(concurrent.futures.ThreadPoolExecutor):
 
 
 class NativeLoop:
-    """An event loop in a native thread, below gevent."""
+    """An event loop in a native thread, for a process that is patched by gevent."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        # What was asked for before the loop was there. Nobody waits for that: the hub must not stand still.
+        # Functions to be called by the loop. Calls made before the loop runs wait here: blocking until it runs would
+        # block the hub of the calling thread, and with it all its greenlets.
         self._early: collections.deque[Callable[[], object]] = collections.deque()
         start_new_thread = _gevent("monkey").get_original("_thread", "start_new_thread")
         start_new_thread(self._serve, ())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """
-        Run a coroutine to its end and return its result; other greenlets run meanwhile.
+        Run a coroutine and return its result. Other greenlets run in the meantime.
 
-        A caller that is killed, or whose gevent.Timeout fires, cancels the coroutine.
+        The coroutine is cancelled if the calling greenlet is killed or its gevent.Timeout expires.
         """
-        # The hub of the calling thread: each native thread has its own.
+        # The hub of the calling thread. Each native thread has its own hub.
         hub = _gevent("").get_hub()
         ended = _gevent("event").Event()
         tasks: list[asyncio.Task[T]] = []
@@ -108,16 +109,18 @@ class NativeLoop:
         def begin() -> None:
             task = asyncio.get_running_loop().create_task(work)
             tasks.append(task)
-            # From the native thread, only this reaches the hub.
+            # This runs in the native thread, where run_callback_threadsafe is the only safe way to reach the hub.
             task.add_done_callback(lambda _: hub.loop.run_callback_threadsafe(ended.set))
 
-        # A hub that watches nothing takes the wait for a deadlock.
+        # A hub without watchers treats a wait as a deadlock and raises, so give it one.
         alive = hub.loop.async_()
         alive.start(ended.set)
         self._call(begin)
         try:
             ended.wait()
         except BaseException:
+            # The greenlet was killed or timed out. `begin` may not have run yet, but it runs before the cancellation:
+            # the loop calls functions in order.
             self._call(lambda: tasks[0].cancel())
             raise
         finally:
@@ -126,7 +129,7 @@ class NativeLoop:
         return tasks[0].result()
 
     def _call(self, function: Callable[[], object]) -> None:
-        """Have a function called in the loop, after those before it."""
+        """Call a function in the loop, after the functions that were passed before it."""
         self._early.append(function)
         loop = self._loop
         if loop is not None:
@@ -137,7 +140,7 @@ class NativeLoop:
             self._early.popleft()()
 
     def _serve(self) -> None:
-        # With a hub of this thread, whose greenlets run while the loop waits.
+        # The selector uses the hub of this thread, whose greenlets run while the loop waits.
         loop = asyncio.SelectorEventLoop(_gevent("selectors").GeventSelector())
         loop.set_default_executor(_NativePool(LOOKUPS))
         self._loop = loop

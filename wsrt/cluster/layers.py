@@ -1,8 +1,8 @@
 """
-Channel layers as wsrt uses them: a private instance for each event loop and alias.
+Private instances of the channel layers, one for each event loop and alias.
 
-The layers of Channels belong to one loop at a time and share their connections with every consumer of the process. An
-instance of our own can be thrown away and made anew when its connections have died without a word.
+The layers of Channels belong to one loop at a time and share their connections with every consumer of the process. A
+private instance can be discarded and replaced when its connections have died silently.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .per_loop import PerLoop
 from .pubsub import PubSubLayer, driven, is_pubsub
 
 LAYER_SECONDS = 5.0
-"""How long the layer may take for anything but receiving."""
+"""The time limit of every call of the layer except ``receive``, in seconds."""
 
 
 class Layer(Protocol):
-    """What of a channel layer is used here."""
+    """The part of a channel layer's interface that wsrt uses."""
 
     async def new_channel(self, prefix: str = ...) -> str: ...
     async def receive(self, channel: str) -> dict[str, Any]: ...
@@ -40,18 +40,18 @@ class Layer(Protocol):
 _layers: PerLoop[dict[str, tuple[Layer, Layer]]] = PerLoop(dict)
 
 
-# Held here: a loop does not keep its tasks alive.
+# Tasks that close layers. A loop only keeps weak references to its tasks.
 _closing: set[asyncio.Task[None]] = set()
 
 
 def is_local(alias: str) -> bool:
-    """Return whether the layer reaches this process only: none is configured, or the in-memory one."""
+    """Return whether the layer reaches this process only, because none is configured or it is the in-memory layer."""
     layer = get_channel_layer(alias)
     return layer is None or isinstance(layer, InMemoryChannelLayer)
 
 
 def layer_of_loop(alias: str) -> Layer:
-    """Return this loop's own instance of a layer that is not local; made at first use."""
+    """Return the running loop's private instance of a layer, created if necessary. The layer must not be local."""
     instances = _layers.get()
     shared: Any = get_channel_layer(alias)
     own, source = instances.get(alias, (None, None))
@@ -63,17 +63,18 @@ def layer_of_loop(alias: str) -> Layer:
 
 async def drop_layer(alias: str, layer: Layer | None) -> None:
     """
-    Forget an instance of this loop and close its connections, however dead they are.
+    Forget an instance of the running loop and close its connections, even if they are dead.
 
     Args:
-        layer: which one; a newer one of the same alias stays.
+        alias: The alias of the layer.
+        layer: The instance. A newer instance of the same alias is kept.
     """
     if layer is not None and forget_layer(alias, layer):
         await close_layer(layer)
 
 
 def forget_layer(alias: str, layer: Layer) -> bool:
-    """Have the next layer_of_loop() make a new instance; return whether this one is ours to close."""
+    """Make the next layer_of_loop() create a new instance; return whether the caller must close this one."""
     instances = _layers.get()
     own, shared = instances.get(alias, (None, None))
     if own is not layer or own is shared:
@@ -83,10 +84,10 @@ def forget_layer(alias: str, layer: Layer) -> bool:
 
 
 async def close_layer(layer: Layer) -> None:
-    """Close the connections of an instance that was forgotten, where it has a way to do so."""
+    """Close the connections of a forgotten instance, if it has a method for that."""
     close = _close_of(layer)
     if close is not None:
-        with contextlib.suppress(Exception):  # its connections are what is to be got rid of
+        with contextlib.suppress(Exception):  # the connections are discarded anyway, often because they are broken
             async with asyncio.timeout(LAYER_SECONDS):
                 await close()
     _unwrap_loop(layer.layer if isinstance(layer, PubSubLayer) else layer)
@@ -94,10 +95,11 @@ async def close_layer(layer: Layer) -> None:
 
 def _unwrap_loop(layer: object) -> None:
     """
-    Take the layer's wrapper off the loop's close().
+    Remove the layer's wrapper from the loop's ``close`` method.
 
-    The layers of channels_redis wrap it at first use, and never undo that. During an outage of an hour thousands of
-    instances are made and given up: each would stay in memory, and closing the loop would exceed the depth of calls.
+    The layers of channels_redis wrap ``loop.close`` at first use and never unwrap it. During an outage of an hour,
+    thousands of instances are created and discarded. Each would stay in memory, and closing the loop would raise
+    RecursionError.
     """
     loop: Any = asyncio.get_running_loop()
     function = getattr(loop.close, "__func__", None)
@@ -108,7 +110,7 @@ def _unwrap_loop(layer: object) -> None:
 
 
 def drop_layer_soon(alias: str, layer: Layer) -> None:
-    """Forget an instance of this loop, and close its connections in the background."""
+    """Forget an instance of the running loop, and close its connections in the background."""
     if forget_layer(alias, layer):
         task = asyncio.get_running_loop().create_task(close_layer(layer))
         _closing.add(task)
@@ -116,12 +118,12 @@ def drop_layer_soon(alias: str, layer: Layer) -> None:
 
 
 def is_closable(layer: Layer) -> bool:
-    """Return whether the connections of a layer can be closed; else each instance that is given up may leak some."""
+    """Return whether the connections of a layer can be closed. If not, each discarded instance may leak connections."""
     return _close_of(layer) is not None
 
 
 def _close_of(layer: Layer) -> Callable[[], Awaitable[object]] | None:
-    # flush() of other layers deletes everything that they keep in Redis; that of the pub/sub layer just closes.
+    # In the pub/sub layer, flush() only closes connections. In other layers it deletes all their data in Redis.
     names = ("flush",) if is_pubsub(layer) else ("close_pools", "aclose", "close")
     found = (getattr(layer, name, None) for name in names)
     return next((close for close in found if inspect.iscoroutinefunction(close) or is_pubsub(layer)), None)
@@ -129,14 +131,15 @@ def _close_of(layer: Layer) -> Callable[[], Awaitable[object]] | None:
 
 async def ask(what: str, call: Any, seconds: float | None = None) -> Any:
     """
-    Await a call of a layer.
+    Await a call of a layer, and return its result.
 
     Args:
-        what: for the error: what the layer did not do.
-        seconds: how long it may take; None for LAYER_SECONDS.
+        what: What the layer was asked to do, for the message of the error: "the channel layer did not ...".
+        call: The awaitable.
+        seconds: The time limit; None for LAYER_SECONDS.
 
     Raises:
-        BackplaneUnavailable: it failed, or took longer.
+        BackplaneUnavailable: The call failed or timed out.
     """
     try:
         async with asyncio.timeout(LAYER_SECONDS if seconds is None else seconds):
@@ -148,5 +151,5 @@ async def ask(what: str, call: Any, seconds: float | None = None) -> Any:
 def _make(alias: str, shared: Layer) -> Layer:
     config = channel_layers.configs.get(alias)
     if config is None or type(shared) is not import_string(config["BACKEND"]):
-        return shared  # put there by hand (channel_layers.set): the only one there is
+        return shared  # installed with channel_layers.set(), so there is no configuration to create another one from
     return driven(channel_layers.make_backend(alias))  # type: ignore[no-any-return]

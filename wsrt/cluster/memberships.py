@@ -1,4 +1,4 @@
-"""The memberships of a node in groups: those that are wanted, those that it has, and those that it has yet to end."""
+"""The memberships of a node in the groups of a layer: wanted ones, existing ones, and those that are yet to be left."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from ..metrics import counters
 from .layers import Layer
 
 STRAYS = 10_000
-"""Memberships to end later that are remembered; what is more is left to the layer's own expiry."""
+"""The maximum number of memberships to be left later. Beyond it, the oldest are left to the layer's own expiry."""
 
 SWEPT = 2_000
-"""How many of them one call of sweep() ends at most."""
+"""The maximum number of memberships that one call of sweep() leaves."""
 
 
 class Line:
     """
-    A layer and the node's channel on it, replaced as a whole when its connections have died.
+    A layer and the node's channel on it. When the connections of the layer have died, the line is replaced as a whole.
 
     Attributes:
-        at_once: how many calls may run at a time.
-        outlives: whether memberships last when the connections of the layer have ended.
-        session: replaced when the layer may have lost memberships; what was joined in an earlier one is joined again.
-        is_over: there is another line by now, or will be.
+        layer: The instance of the channel layer.
+        channel: The name of the node's channel.
+        at_once: The maximum number of concurrent calls.
+        outlives: Whether memberships continue to exist after the connections of the layer have ended.
+        session: An object that is replaced when the layer may have lost memberships. Groups that were joined in an
+            earlier session have to be joined again.
+        is_over: Whether the line was given up; there is another one, or will be.
     """
 
     def __init__(self, layer: Layer, channel: str, *, at_once: int, outlives: bool) -> None:
@@ -36,7 +39,7 @@ class Line:
         self.outlives = outlives
         self.session = object()
         self.is_over = False
-        # A layer may open a connection for each call.
+        # A layer may open a connection for each concurrent call, so their number is limited.
         self.slots = asyncio.Semaphore(at_once)
 
 
@@ -47,24 +50,26 @@ class _Group:
         self.references = 0
         # The session in which the layer confirmed the membership.
         self.joined: object | None = None
-        # The line on which there may be a membership, confirmed or not.
+        # The line on which a membership may exist, confirmed or not. It is set before the join is sent, because a join
+        # that fails or is cancelled may still have reached the layer.
         self.touched: Line | None = None
-        # What brings the layer to what is wanted: one at a time, so that a leave and a join never overtake each other.
+        # Joins or leaves as wanted. There is at most one task for each group, so that a leave and a join never overtake
+        # each other.
         self.task: asyncio.Task[None] | None = None
 
 
 class Memberships:
     """
-    Keeps the memberships of a node as they are wanted.
+    Keeps the memberships of a node in sync with the groups that its connections need.
 
-    The calls of the layer run in tasks of the node's own. A caller that is cancelled only stops to wait: its join ends
-    as it may, and is undone if nobody else wants the group.
+    The calls of the layer run in tasks of the node. A caller that is cancelled only stops waiting: its join continues,
+    and is undone if no other connection needs the group.
 
     Args:
-        spawn: runs something in a task of the node.
-        line: returns the line in use; None while the layer is down.
-        join: joins a group on a line; returns when the layer confirmed it. Raises BackplaneUnavailable.
-        leave: takes a channel out of a group. Raises BackplaneUnavailable.
+        spawn: Runs a coroutine in a task of the node.
+        line: Returns the line in use, or None while the layer is down.
+        join: Joins a group on a line, and returns when the layer has confirmed it. Raises BackplaneUnavailable.
+        leave: Removes a channel from a group. Raises BackplaneUnavailable.
     """
 
     def __init__(
@@ -79,36 +84,38 @@ class Memberships:
         self._join = join
         self._leave = leave
         self._groups: dict[str, _Group] = {}
-        # Memberships that nobody wants and that couldn't be ended, the oldest first.
+        # Memberships that no connection needs and that couldn't be left yet, oldest first.
         self._strays: dict[tuple[str, Line], None] = {}
 
     @property
     def wanted(self) -> list[str]:
-        """The groups that are held for somebody."""
+        """The groups that connections need."""
         return [name for name, group in self._groups.items() if group.references]
 
     @property
     def strays(self) -> int:
-        """The number of memberships that are still to be ended."""
+        """The number of memberships that are still to be left."""
         return len(self._strays)
 
     async def acquire(self, name: str) -> None:
         """
-        Join a group for one more connection.
+        Join a group for one more connection. Return when the layer has confirmed the membership.
 
-        Returns:
-            When the layer has confirmed the membership; at once if it had before.
+        Every successful call must be followed by one release(). A call that fails or is cancelled releases by itself.
 
         Raises:
-            BackplaneUnavailable: the layer didn't take it. Nothing is held then.
+            BackplaneUnavailable: The layer did not accept the join.
         """
         group = self._groups.setdefault(name, _Group())
         group.references += 1
         try:
             while not self._is_joined(group):
                 task = self._settle_soon(name, group)
-                # Not awaited itself: a waiter that is cancelled must not cancel what others wait for.
+                # Other callers may be waiting for the same task. wait() leaves it running if this caller is cancelled;
+                # awaiting the task itself would cancel it for all of them.
                 await asyncio.wait({task})
+                # If other code cancelled the task, that says nothing about the layer: the next iteration starts a new
+                # task. In the meantime the line or its session may have been replaced, which the condition checks.
                 if not task.cancelled():
                     task.result()
         except BaseException:
@@ -116,7 +123,7 @@ class Memberships:
             raise
 
     def release(self, name: str) -> None:
-        """Give back what acquire() gave. The node leaves the group with the last one, in the background."""
+        """Undo one acquire(). When no connection needs the group any more, the node leaves it in the background."""
         group = self._groups.get(name)
         if group is None or not group.references:
             return
@@ -126,14 +133,15 @@ class Memberships:
 
     async def join_all(self, line: Line) -> None:
         """
-        Join every wanted group that isn't confirmed in the line's session.
+        Join all wanted groups that aren't confirmed in the line's session.
 
         Raises:
-            BackplaneUnavailable: some of them the layer didn't take.
+            BackplaneUnavailable: The layer did not accept some of the joins.
         """
         missing = [name for name, group in self._groups.items() if group.references and not self._is_joined(group)]
         for start in range(0, len(missing), line.at_once):
             names = missing[start : start + line.at_once]
+            # While earlier batches were awaited, connections may have released groups, which removes them.
             tasks = [self._settle_soon(name, self._groups[name]) for name in names if name in self._groups]
             if tasks:
                 await asyncio.wait(tasks)
@@ -143,14 +151,14 @@ class Memberships:
                 task.result()
 
     def strand(self, line: Line) -> None:
-        """Note that a line has ended. Whatever was joined on it is to be left, on the next one."""
+        """Record that a line has ended. The groups that were joined on it are left through the next line."""
         for name, group in self._groups.items():
             if group.touched is line:
                 group.touched = None
                 self.leave_later(name, line)
 
     def leave_later(self, name: str, line: Line) -> None:
-        """Note a membership to be ended by sweep()."""
+        """Record a membership to be left by sweep()."""
         if line.is_over and not line.outlives:
             return
         self._strays[name, line] = None
@@ -161,11 +169,11 @@ class Memberships:
             if group is not None and group.touched is other and not group.references:
                 del self._groups[stray]
             counters.count(
-                "groups_not_left", "too many groups couldn't be left: their memberships stay until they expire"
+                "groups_not_left", "too many groups couldn't be left: the oldest memberships stay until they expire"
             )
 
     async def sweep(self, line: Line) -> None:
-        """End memberships that nobody wants, until the layer fails again."""
+        """Leave groups that no connection needs, until done or until the layer fails again."""
         todo = list(self._strays)[:SWEPT]
         for start in range(0, len(todo), line.at_once):
             tasks = [self._spawn(self._end(line, *stray)) for stray in todo[start : start + line.at_once]]
@@ -175,9 +183,12 @@ class Memberships:
 
     async def _end(self, line: Line, name: str, old: Line) -> None:
         if old is not line:
+            # Raises BackplaneUnavailable if the layer fails; the entry then stays for the next sweep.
             await self._leave(line, name, old.channel)
             self._strays.pop((name, old), None)
             return
+        # The membership is on the current line, where a connection may have acquired the group again. The group's own
+        # task joins or leaves as needed.
         self._strays.pop((name, old), None)
         group = self._groups.get(name)
         if group is not None:
@@ -197,7 +208,8 @@ class Memberships:
 
     def _settled(self, name: str, group: _Group, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
-            task.exception()  # seen, if nobody waits any more
+            # Mark the exception as retrieved: all callers that waited for the task may have been cancelled.
+            task.exception()
         if group.task is not task or group.references or self._groups.get(name) is not group:
             return
         if group.touched is None:
@@ -206,7 +218,12 @@ class Memberships:
             self.leave_later(name, group.touched)
 
     async def _settle(self, name: str, group: _Group) -> None:
-        """Join or leave until the layer has what is wanted. Each turn looks anew, as much may change at each await."""
+        """
+        Join or leave until the membership is as wanted.
+
+        During each await the group may be acquired or released, and the line or its session may be replaced. So each
+        iteration starts from the present state, and nothing that was read before an await is relied on after it.
+        """
         while True:
             line = self._line()
             if group.references and line is None:
@@ -222,15 +239,19 @@ class Memberships:
         session = line.session
         group.touched = line
         try:
+            # Raises BackplaneUnavailable if the layer fails, and CancelledError if other code cancelled this task.
             await self._join(line, name)
         finally:
             if line.is_over:
-                # It may have come through after the line was given up.
+                # The line was given up during the join. strand() has recorded the group, but the next line may have
+                # left it already, before this join reached the layer.
                 self.leave_later(name, line)
-        # Of an earlier session if the layer has lost memberships meanwhile: it is joined again then.
+        # This is the session from before the join. If the layer has lost memberships in the meantime, the line has
+        # another session by now: the group doesn't count as joined, and the next iteration joins it again.
         group.joined = session
 
     async def _settle_out(self, line: Line, name: str, group: _Group) -> None:
+        # Cleared before the await: a connection that acquires the group in the meantime must wait for a new join.
         group.joined = None
         try:
             await self._leave(line, name, line.channel)

@@ -1,9 +1,9 @@
 """
-What travels between nodes: publications, commands and changes of presence, as plain data for the channel layer.
+The messages between nodes: publications, commands and presence changes, as plain data for the channel layer.
 
-During a deployment nodes of two versions share a layer. So a message says which form it has, and carries an event with
-its data, of which each node makes frames as its own version does. A node reads its own form, the one before and the one
-after, whose additions it ignores; what it cannot read is counted and dropped.
+During a deployment, nodes of two versions share a layer. A message therefore states its form, and carries the event's
+name and data instead of a finished frame, which each node builds as its own version does. A node reads its own form,
+the previous one and the next one, whose additions it ignores. Messages that it can't read are counted and dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORM = 1
 
 
 class UnknownMessage(ValueError):
-    """A message of the layer that this version cannot read."""
+    """Raised for a message of the channel layer that this version can't read."""
 
 
 class PublishMessage:
@@ -32,11 +32,13 @@ class PublishMessage:
     One event for one audience.
 
     Args:
-        realm: of the audience; messages call it "namespace".
-        id: set where several groups carry it, so that a node drops further copies.
+        realm: The realm of the audience. Its key in messages is "namespace".
+        audience: The recipients.
+        encoded: The encoded event.
+        id: Set if the publication goes through several groups, so that a node can drop further copies.
 
     Raises:
-        UnsendableEvent: its frame is over 1 MiB.
+        UnsendableEvent: The frame is larger than 1 MiB.
     """
 
     __slots__ = ("audience", "encoded", "frame", "id", "realm")
@@ -49,7 +51,7 @@ class PublishMessage:
         self.frame: Frame = encoded.frame(room=audience.name if isinstance(audience, Room) else None)
 
     def to_message(self) -> dict[str, Any]:
-        """Return what goes through the layer."""
+        """Return the message for the layer."""
         message: dict[str, Any] = {
             "type": "wsrt.publication",
             "form": FORM,
@@ -72,8 +74,12 @@ class CommandMessage:
     A control command for the connections of an audience.
 
     Attributes:
-        namespace: None for all.
-        tenant: None for the connections without one.
+        namespace: The namespace, or None for all namespaces.
+        tenant: The tenant, None for the connections without one, or ALL_TENANTS.
+        audience: The connections that carry out the command.
+        name: The command's name, see wsrt.connection.commands.
+        arguments: The command's arguments, as plain data.
+        id: A random id, by which a node drops further copies.
     """
 
     namespace: str | None
@@ -88,7 +94,7 @@ class CommandMessage:
         return includes(self.namespace, self.tenant, realm)
 
     def to_message(self) -> dict[str, Any]:
-        """Return what goes through the layer."""
+        """Return the message for the layer."""
         return {
             "type": "wsrt.command",
             "form": FORM,
@@ -105,11 +111,12 @@ class CommandMessage:
 @dataclasses.dataclass(frozen=True, slots=True)
 class PresenceMessage:
     """
-    Changes of who is in a room, in the order of their versions.
+    Changes to the members of a room, in the order of their versions.
 
     Attributes:
-        realm: of the room; messages call it "namespace".
-        changes: of each: kind, user id, connections, data, version (see wsrt.presence.base.Change).
+        realm: The realm of the room. Its key in messages is "namespace".
+        audience: The room.
+        changes: For each change: kind, user id, connections, data and version (see wsrt.presence.base.Change).
     """
 
     realm: str
@@ -117,7 +124,7 @@ class PresenceMessage:
     changes: list[list[Any]]
 
     def to_message(self) -> dict[str, Any]:
-        """Return what goes through the layer."""
+        """Return the message for the layer."""
         return {
             "type": "wsrt.presence",
             "form": FORM,
@@ -129,10 +136,12 @@ class PresenceMessage:
 
 def read(message: dict[str, Any]) -> PublishMessage | CommandMessage | PresenceMessage:
     """
-    Return what a message of the layer says. Its type is looked up here, never a method by its name.
+    Parse a message of the layer.
+
+    The type is looked up in a table. It never names a method, because anything can be sent through a layer.
 
     Raises:
-        UnknownMessage: it isn't one of ours, or of a form that this version doesn't know.
+        UnknownMessage: The message isn't one of wsrt's, or has a form that this version can't read.
     """
     kind, form = message.get("type"), message.get("form")
     if kind not in READERS:
@@ -142,7 +151,7 @@ def read(message: dict[str, Any]) -> PublishMessage | CommandMessage | PresenceM
     try:
         return READERS[kind](message)
     except (KeyError, TypeError, ValueError) as error:
-        raise UnknownMessage(f"a message of the type {kind!r} that cannot be read: {error!r}") from error
+        raise UnknownMessage(f"a message of the type {kind!r} that can't be read: {error!r}") from error
 
 
 def _publication(message: dict[str, Any]) -> PublishMessage:
@@ -170,4 +179,4 @@ READERS: dict[Any, Callable[[dict[str, Any]], PublishMessage | CommandMessage | 
     "wsrt.command": _command,
     "wsrt.presence": _presence,
 }
-"""What reads the messages of each type."""
+"""The function that parses the messages of each type."""

@@ -1,4 +1,4 @@
-"""The node: what one event loop of one process needs to hold connections."""
+"""The node: the hub, timers and backplanes of one event loop of one process."""
 
 from __future__ import annotations
 
@@ -23,17 +23,21 @@ from .per_loop import PerLoop
 Item = messages.PublishMessage | messages.CommandMessage | messages.PresenceMessage
 
 NODE_ID_BYTES = 12
-"""96 random bits: not a counter, which an emptied store would hand out twice."""
+"""96 random bits. A counter in a store could give out the same id twice after the store was emptied."""
 
 MAX_ARRIVING_COMMANDS = 10_000
-"""Commands of the whole cluster that may come while one connection is being set up."""
+"""Commands of the whole cluster that are kept for one connection while it is being set up."""
 
 
 class Node:
     """
-    The hub, the timers and the backplanes of one event loop.
+    The hub, timers and backplanes of one event loop.
 
-    Made in the loop that runs it, never at import: a fork, the parent of a reloader and commands make none.
+    A node is created in the loop that it belongs to, never at import. So the parent of a reloader, a process that only
+    forks workers, and management commands have no node.
+
+    Args:
+        loop: The running loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -42,31 +46,31 @@ class Node:
         self.hub = Hub(loop)
         self.wheel = TimerWheel(loop)
         self.turns = Turns(loop)
-        # What other threads publish and command.
+        # Publications and commands from other threads.
         self.mailbox = Mailbox(loop, self.take, self.hub.checkpoint)
-        # What served connections so far, as asgi.with_runtime() recognised it: the names of their transports.
+        # The names of the transports that have served connections so far, as asgi.with_runtime() recognised them.
         self.servers: set[str] = set()
-        # Every connection that was accepted, until it is cleaned up; the hub knows those that are set up.
+        # The handlers of all accepted connections, until they are cleaned up. The hub only has those that are set up.
         self.handlers: set[SubscriberHandler] = set()
-        # Connections that are not yet known to the hub, each with the commands that came in the meantime: whether one
-        # is addressed is known when it is registered.
+        # Connections that aren't in the hub yet, each with the commands that have arrived in the meantime. Whether a
+        # command addresses a connection can only be decided when it is registered.
         self.arriving: dict[SubscriberHandler, list[messages.CommandMessage]] = {}
-        # Whether connections are being ended, and new ones are not wanted.
+        # Whether the node is closing its connections and accepts no new ones.
         self.is_draining = False
-        # What ends them.
+        # The task that closes them.
         self.drain: asyncio.Task[None] | None = None
-        # Hears of changes in rooms. None while nobody wants to know.
+        # Called with changes of presence. None while no connection of the node needs them.
         self.on_presence: Callable[[messages.PresenceMessage], None] | None = None
         self._backplanes: dict[str, Backplane] = {}
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def new_connection_id(self) -> str:
-        """Return the id of a new connection; it names the node, so that one group reaches it."""
+        """Return an id for a new connection. It begins with the node's id, whose group therefore reaches it."""
         return f"{self.id}-{next(self._numbers)}"
 
     def backplane(self, alias: str) -> Backplane | None:
-        """Return how this node hears of others; None where a layer is local and there are no others."""
+        """Return the node's backplane for a channel layer, created if necessary; None for a local layer."""
         if is_local(alias):
             return None
         if alias not in self._backplanes:
@@ -74,7 +78,12 @@ class Node:
         return self._backplanes[alias]
 
     async def receive(self, message: dict[str, Any]) -> None:
-        """Take in a message from a backplane."""
+        """
+        Handle a message from a backplane.
+
+        Raises:
+            UnknownMessage: The message isn't one of wsrt's, or has a form that this version can't read.
+        """
         item = messages.read(message)
         self.take(item)
         if isinstance(item, messages.PublishMessage):
@@ -82,24 +91,25 @@ class Node:
 
     def post(self, item: Item) -> Taken | None:
         """
-        Hand over a message, from any thread; what one thread posts is taken in that order.
+        Pass a message to the node, from any thread. Messages from one thread are handled in the order of the calls.
 
         Returns:
-            What the caller has to wait for: with a command always, with others while much waits or in the loop itself.
+            A future that the caller has to wait for, or None. There is one for commands, for messages posted from the
+            loop itself behind others, and for back-pressure while too many messages are waiting.
         """
         is_here = _running_loop() is self.loop
         if is_here and not len(self.mailbox):
             self.take(item)
             return None
         if not self.loop.is_running() and self.mailbox.must_wait:
-            counters.count("deliveries_failed", "the event loop of a node does not run: what is for it is dropped")
+            counters.count("deliveries_failed", "the event loop of a node isn't running: messages for it are dropped")
             return None
         taken = self.mailbox.put(item, item.frame.size if isinstance(item, messages.PublishMessage) else 0)
         must_wait = is_here or isinstance(item, messages.CommandMessage) or self.mailbox.must_wait
         return taken if must_wait and self.loop.is_running() else None
 
     def take(self, item: Item) -> None:
-        """Do what a message is for."""
+        """Handle a message. Must run in the node's loop."""
         match item:
             case messages.PublishMessage():
                 self.deliver(item)
@@ -110,13 +120,13 @@ class Node:
                     self.on_presence(item)
 
     def deliver(self, publication: messages.PublishMessage) -> int:
-        """Hand a publication to the local connections; return how many those are."""
+        """Deliver a publication to the local connections; return the number of connections it is for."""
         if publication.id is not None and self.hub.is_copy(publication.id):
             return 0
         return self.hub.deliver(publication.realm, publication.audience, publication.frame)
 
     def carry_out(self, command: messages.CommandMessage) -> None:
-        """Hand a control command to the local connections that it names."""
+        """Pass a control command to the local connections that it addresses."""
         if self.hub.is_copy(command.id):
             return
         for handler, commands in list(self.arriving.items()):
@@ -129,13 +139,17 @@ class Node:
                     subscriber.handler.command(command.name, command.arguments)
 
     def register(self, subscriber: Subscriber) -> None:
-        """The connection is in the hub, with its user: have it carry out the commands that came before, in order."""
+        """
+        Pass the commands that arrived during the set-up of a connection to it, in order.
+
+        Call it once the connection is in the hub and its user is known.
+        """
         for command in self.arriving.pop(subscriber.handler, ()):
             if command.includes(subscriber.realm) and self.hub.is_addressed(subscriber, command.audience):
                 subscriber.handler.command(command.name, command.arguments)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run something to its end, whoever is cancelled meanwhile."""
+        """Run a coroutine in a task of the node, which isn't cancelled together with the caller."""
         task = start_task(self.loop, work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -148,7 +162,7 @@ _is_server = False
 
 
 def current_node() -> Node:
-    """Return the node of the running loop; made at first use."""
+    """Return the node of the running loop, created if necessary."""
     return _nodes.get()
 
 
@@ -160,12 +174,12 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def nodes() -> list[Node]:
-    """Return the nodes of this process, of whatever thread."""
+    """Return the nodes of this process, whichever threads they run in."""
     return _nodes.all()
 
 
 def note_server() -> None:
-    """Take in that this process has routes to consumers: a server, or its test, which may come to hold connections."""
+    """Record that this process has routes to consumers: it is a server, or a test of one, and may get connections."""
     global _is_server
     _is_server = True
 

@@ -1,4 +1,4 @@
-"""A connection to Redis whose commands don't wait for each other's answers."""
+"""A pipelined connection to Redis: commands don't wait for the answers to earlier commands."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any
 from ..delivery.tasks import start_task
 
 CONNECT_SECONDS = 5.0
-"""How long connecting may take, greetings included."""
+"""The time limit of connecting, including authentication, in seconds."""
 
 CLOSE_SECONDS = 1.0
-"""How long closing may take."""
+"""The time limit of closing, in seconds."""
 
 BACKLOG_COMMANDS = 10_000
 BACKLOG_BYTES = 32 * 1024 * 1024
-"""Commands that may be waiting, to be written or to be answered. More are refused at once."""
+"""The limits of the commands that wait to be written or answered, as a number and in bytes. More are refused."""
 
 WRITE_BYTES = 65536
-"""How much is handed to the socket at a time."""
+"""The number of bytes that are passed to the socket at a time."""
 
 Push = Callable[[bytes, bytes], Awaitable[object] | None]
-"""Takes a message: the name of its channel and its data. Reading pauses while it awaits what this returns."""
+"""Called with a message: the name of its channel and its data. Reading pauses while it awaits what this returns."""
 
 
 class BacklogFull(Exception):
-    """Too many commands are waiting for Redis already; this one wasn't sent."""
+    """Raised when too many commands are waiting for Redis already. The command was not sent."""
 
 
 class _Command:
@@ -42,15 +42,15 @@ class _Command:
 
 class Pipeline:
     """
-    One connection, opened when there is a command to send, and opened again when it was lost.
+    One connection, which is opened when there is a command to send, and reopened after it was lost.
 
-    Commands are written in the order of the calls, and answered in that order. Those that were written when the
-    connection breaks fail, as nobody can know whether Redis carried them out; those that weren't go to the next one.
+    Commands are written and answered in the order of the calls. When the connection breaks, commands that were written
+    fail, because Redis may or may not have executed them. The others are sent over the next connection.
 
     Args:
-        pool: of redis-py. It only makes connections; nothing else uses them.
-        on_push: takes the messages of a connection that subscribes.
-        on_lost: called with the error when a connection that worked has ended.
+        pool: A connection pool of redis-py. It is only used to create connections; they don't return to the pool.
+        on_push: Called with the messages of a subscribed connection.
+        on_lost: Called with the error when an established connection has ended.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Pipeline:
         self._on_push = on_push
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        # In the order of the calls: what is to be written, and what Redis has yet to answer.
+        # In the order of the calls: commands to be written, and commands that Redis hasn't answered yet.
         self._queued: collections.deque[_Command] = collections.deque()
         self._written: collections.deque[_Command] = collections.deque()
         self._bytes = 0
@@ -79,11 +79,11 @@ class Pipeline:
         Send a command.
 
         Returns:
-            Its answer. Cancel it to have the command forgotten, unless it has been written.
+            A future with the answer. Cancelling it withdraws the command, unless it was written already.
 
         Raises:
-            BacklogFull: nothing was sent.
-            ConnectionError: the pipeline is closed.
+            BacklogFull: Too many commands are waiting; this one was not sent.
+            ConnectionError: The pipeline is closed.
         """
         if self._is_closed:
             raise ConnectionError("the connection to Redis was closed")
@@ -100,33 +100,40 @@ class Pipeline:
         return answer
 
     async def close(self) -> None:
-        """Close the connection, however dead it is. What waits for an answer fails."""
+        """Close the connection, even if it is dead. Commands without an answer fail."""
         self._is_closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
+            # A task may be stuck in a dead socket; after the time limit it is left to the loop.
             await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
         for commands in (self._written, self._queued):
             self._fail(commands, ConnectionError("the connection to Redis was closed"))
 
     async def _run(self) -> None:
+        # The error that waiting commands get if this task is cancelled by other code.
         reason: BaseException = ConnectionError("the connection to Redis was given up")
         try:
+            # New commands may be queued during every await. One queued after the last check of this condition finds
+            # _is_running False, because nothing is awaited between the check and the end, and starts another task.
             while self._queued:
                 try:
                     connection = await self._connect()
                 except Exception as error:
+                    # Fail what is queued instead of retrying: the callers decide how long they wait.
                     reason = error
                     return
                 try:
                     reason = await self._serve(connection)
                 finally:
+                    # Also on CancelledError, from close() or from other code.
                     self._fail(self._written, reason)
                     if self._on_lost is not None and not self._is_closed:
                         self._on_lost(reason)
         finally:
-            # Somebody else may have cancelled this, or there is no connection to be had: nothing will be written.
+            # Either nothing is queued, or connecting failed, or this task was cancelled. In the latter cases the queued
+            # commands would never be written.
             self._is_running = False
             self._fail(self._queued, reason)
 
@@ -135,7 +142,7 @@ class Pipeline:
         from redis.backoff import NoBackoff
 
         connection = self._pool.make_connection()
-        # The caller retries, who knows what it is waiting for.
+        # No retries here: they would add up to the time limits of the callers.
         connection.retry = Retry(NoBackoff(), 0)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -143,12 +150,13 @@ class Pipeline:
         except BaseException:
             await _disconnect(connection)
             raise
-        # An idle subscription isn't an error. That a connection is dead is seen by commands that aren't answered.
+        # An idle subscription isn't an error. Dead connections are detected by commands that get no answer.
         connection.socket_timeout = None
         return connection
 
     async def _serve(self, connection: Any) -> BaseException:
-        """Write and read until the connection ends; return why it did."""
+        """Write and read until the connection ends; return the error that ended it."""
+        # Commands may have been queued before the connection existed.
         self._wake.set()
         halves = [self._spawn(self._write(connection)), self._spawn(self._read(connection))]
         try:
@@ -157,7 +165,7 @@ class Pipeline:
             for half in halves:
                 half.cancel()
             await _disconnect(connection)
-        # Neither half ends but by an error, or because somebody else cancelled it.
+        # Neither task returns: it ended with an error, or was cancelled by other code.
         ended = done.pop()
         return (None if ended.cancelled() else ended.exception()) or ConnectionError("the connection was given up")
 
@@ -166,6 +174,8 @@ class Pipeline:
             await self._wake.wait()
             self._wake.clear()
             while batch := self._next_batch():
+                # Raises what the socket raises, and waits while Redis doesn't read. The commands of the batch count as
+                # written from here on, even if only a part of them reaches the socket.
                 await connection.send_packed_command(batch, check_health=False)
 
     def _next_batch(self) -> list[bytes]:
@@ -174,7 +184,7 @@ class Pipeline:
         while self._queued and size < WRITE_BYTES:
             command = self._queued.popleft()
             if command.answer.done():
-                self._bytes -= len(command.packed)  # its caller has given up
+                self._bytes -= len(command.packed)  # withdrawn by its caller
                 continue
             self._written.append(command)
             batch.append(command.packed)
@@ -188,11 +198,13 @@ class Pipeline:
             try:
                 answer = await connection.read_response(disable_decoding=True)
             except ResponseError as error:
+                # An error is the answer to one command, and the connection stays usable. Other errors end it.
                 self._settle(error)
                 continue
             if isinstance(answer, list) and answer[0] == b"message":
                 pause = None if self._on_push is None else self._on_push(answer[1], answer[2])
                 if pause is not None:
+                    # Back-pressure: nothing is read in the meantime, answers neither.
                     await pause
             else:
                 self._settle(answer)
@@ -201,7 +213,7 @@ class Pipeline:
         command = self._written.popleft()
         self._bytes -= len(command.packed)
         if command.answer.done():
-            return
+            return  # its caller was cancelled
         if isinstance(answer, Exception):
             command.answer.set_exception(answer)
         else:
@@ -215,7 +227,7 @@ class Pipeline:
                 command.answer.set_exception(ConnectionError(f"{type(error).__name__}: {error}"))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        # A context of its own: not that of whoever happened to be first.
+        # In an empty context. Otherwise the task would run in the context of the first caller.
         task = start_task(self._loop, work, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._forget)
@@ -224,7 +236,8 @@ class Pipeline:
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # seen: only the first of two halves that fail is reported
+            # Mark the exception as retrieved: when both tasks of a connection fail, only one error is reported.
+            task.exception()
 
 
 async def _disconnect(connection: Any) -> None:
@@ -233,6 +246,6 @@ async def _disconnect(connection: Any) -> None:
 
 
 def _pack(command: tuple[str | bytes, ...]) -> bytes:
-    """Return a command as Redis reads it: an array of byte strings."""
+    """Return a command in the form that Redis reads: an array of byte strings."""
     parts = [part.encode() if isinstance(part, str) else part for part in command]
     return b"*%d\r\n%b" % (len(parts), b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))

@@ -1,10 +1,11 @@
 """
-The pub/sub layer of channels_redis, driven without its lock.
+A replacement for the calls of channels_redis' pub/sub layer that pipelines commands.
 
-That layer holds one lock across each round trip to Redis, so that at a distance publications, joins and probes wait for
-each other; and it takes a group for joined when SUBSCRIBE was written. Here the same messages travel under the same
-names, so that code which calls the layer itself still reaches everybody, but commands are pipelined, and a join waits
-for the confirmation. wsrt's private instance of the layer gives names, hosts and serializer; the connections are ours.
+That layer holds one lock during each round trip to Redis. With a distant Redis, publications, joins and probes wait for
+each other. It also treats a group as joined once SUBSCRIBE was written. Here commands are pipelined, and a join waits
+for the confirmation of Redis. The messages and channel names are the same, so code that calls the layer directly still
+reaches all consumers. wsrt's private instance of the layer provides names, hosts and serializer; the connections are
+wsrt's own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from .pipeline import BacklogFull, Pipeline
 
 MAILBOX_MESSAGES = 10_000
 MAILBOX_BYTES = 32 * 1024 * 1024
-"""Received messages that may wait for the node. Then Redis is read no further, until it ends the connection."""
+"""
+The limits of received messages that wait for the node, as a number and in bytes.
+
+Beyond them, wsrt stops reading, and Redis closes the connection once its own output buffer is full.
+"""
 
 FEATURES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("channels_redis.pubsub", "RedisPubSubChannelLayer", ("serialize", "deserialize", "_get_layer")),
@@ -32,19 +37,19 @@ FEATURES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("redis.asyncio.retry", "Retry", ("call_with_retry",)),
     ("redis.backoff", "NoBackoff", ()),
 )
-"""What is needed of the libraries: module, name, and the attributes of that."""
+"""The parts of the libraries that are used: module, name in the module, and attributes of the named object."""
 
 CALLS = ("new_channel", "receive", "send", "group_add", "group_discard", "group_send", "_get_layer")
-"""What a class that is made of the layer must not do in its own way, to be driven here."""
+"""Methods that a subclass of the layer must not override, or else its own calls are used."""
 
 
 def is_pubsub(layer: object) -> bool:
-    """Return whether this is the pub/sub layer, or made of it: memberships end with its connections."""
+    """Return whether this is the pub/sub layer or a subclass of it, whose memberships end with its connections."""
     return isinstance(layer, PubSubLayer) or any(_is_of_library(base) for base in type(layer).__mro__)
 
 
 def missing_features() -> list[str]:
-    """Return what the installed channels_redis and redis-py lack to be driven, as dotted names."""
+    """Return the dotted names of features that the installed channels_redis and redis-py lack for pipelining."""
     missing = []
     for module, name, attributes in FEATURES:
         try:
@@ -65,11 +70,11 @@ def _without_protocol() -> list[str]:
 
 def driven(layer: Any) -> Any:
     """
-    Return what drives a private instance of the pub/sub layer in the running loop.
+    Return a PubSubLayer for a private instance of the pub/sub layer, for use in the running loop.
 
     Returns:
-        The layer itself if it isn't the pub/sub layer, or is one of another kind than those that are known here; that
-        is counted and logged.
+        The PubSubLayer. The layer itself if it isn't the pub/sub layer. Also the layer itself if it differs from the
+        known versions; this is counted and logged.
     """
     if not is_pubsub(layer):
         return layer
@@ -81,7 +86,7 @@ def driven(layer: Any) -> Any:
             reason = repr(error)
     counters.count(
         "pubsub_not_driven",
-        "the pub/sub layer is used by its own calls, so that publications and joins wait for each other: %s",
+        "the pub/sub layer is used through its own calls, where publications and joins wait for each other: %s",
         reason,
     )
     return layer
@@ -91,7 +96,7 @@ def _reason_against(layer: object) -> str | None:
     for base in type(layer).__mro__:
         own = [call for call in CALLS if call in vars(base)]
         if own and not _is_of_library(base):
-            return f"{base.__module__}.{base.__qualname__} has a {own[0]} of its own"
+            return f"{base.__module__}.{base.__qualname__} overrides {own[0]}"
     missing = missing_features()
     return f"the installed libraries lack {', '.join(missing)}" if missing else None
 
@@ -102,17 +107,17 @@ def _is_of_library(base: type) -> bool:
 
 class PubSubLayer:
     """
-    A channel layer in one event loop: the calls of the pub/sub layer, on connections of our own.
+    A channel layer for one event loop: the calls of the pub/sub layer, on connections of wsrt's own.
 
-    Publications leave in the order of the calls, a shard each; ``group_send`` returns when Redis has taken the message.
-    ``group_add`` returns when Redis has the subscription. When a connection that subscribes is lost, ``receive`` raises
-    ConnectionError once, after the messages that came before, and all groups must be added again.
+    Publications to one shard are sent in the order of the calls. ``group_send`` returns when Redis has accepted the
+    message, ``group_add`` when Redis has confirmed the subscription. When a subscribed connection is lost, ``receive``
+    raises ConnectionError once, after the messages that arrived before; then all groups must be added again.
 
-    Attributes:
-        layer: the instance that is driven.
+    Args:
+        layer: The instance of the pub/sub layer that provides names, hosts and serializer.
 
     Raises:
-        AttributeError, TypeError, ValueError: the layer isn't as it's known here.
+        AttributeError, TypeError, ValueError: The layer differs from the known versions.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -123,14 +128,14 @@ class PubSubLayer:
         self._places = {id(shard): place for place, shard in enumerate(names._shards)}
         self._shard_of = names._get_shard
         self._shards = [_Shard(shard.host, self) for shard in names._shards]
-        # By the name of the channel in Redis: our channels that are in the group.
+        # By the name of a group's channel in Redis: the local channels in the group.
         self._groups: dict[str, dict[str, None]] = {}
         self._mailboxes: dict[str, _Mailbox] = {}
-        # The layer closes what stands here when the loop is closed.
+        # The layer closes the objects in this dict when their loop is closed.
         layer._layers[asyncio.get_running_loop()] = self
 
     async def new_channel(self, prefix: str = "specific.") -> str:
-        """Return the name of a new channel, once Redis has its subscription."""
+        """Return the name of a new channel, once Redis has confirmed its subscription."""
         channel = f"{self._prefix}{prefix}{uuid.uuid4().hex}"
         self._mailboxes[channel] = _Mailbox()
         await self._shard(channel).subscribe(channel)
@@ -141,23 +146,24 @@ class PubSubLayer:
         Return the next message.
 
         Raises:
-            ConnectionError: subscriptions were lost. Messages may be missing, and groups must be added again.
+            ConnectionError: Subscriptions were lost. Messages may be missing, and groups must be added again.
         """
         data = await self._mailboxes[channel].get()
         return self.layer.deserialize(data)  # type: ignore[no-any-return]
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
-        """Send to one channel, of whatever process."""
+        """Send a message to one channel of any process."""
         await self._shard(channel).publish(channel, self.layer.serialize(message))
 
     async def group_add(self, group: str, channel: str) -> None:
-        """Add a channel of this instance to a group; returns when Redis has confirmed the subscription."""
+        """Add a channel of this instance to a group. Return when Redis has confirmed the subscription."""
         name = self._name_of(group)
+        # Before the await: messages may arrive as soon as Redis has the subscription, before this task runs again.
         self._groups.setdefault(name, {})[channel] = None
         await self._shard(name).subscribe(name)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        """Take a channel out of a group."""
+        """Remove a channel from a group."""
         name = self._name_of(group)
         members = self._groups.get(name)
         if members is None:
@@ -168,12 +174,12 @@ class PubSubLayer:
             await self._shard(name).unsubscribe(name)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        """Publish to a group; returns when Redis has taken the message."""
+        """Publish a message to a group. Return when Redis has accepted it."""
         name = self._name_of(group)
         await self._shard(name).publish(name, self.layer.serialize(message))
 
     async def check(self) -> None:
-        """Return when every connection that is open has answered; raises what went wrong."""
+        """Return when every open connection has answered a PING. Raises the first connection's error."""
         await asyncio.gather(*(answer for shard in self._shards for answer in shard.ping()))
 
     async def flush(self) -> None:
@@ -183,7 +189,12 @@ class PubSubLayer:
         self.layer._layers.pop(asyncio.get_running_loop(), None)
 
     def take(self, name: bytes, data: bytes) -> Any:
-        """Put a message into the mailboxes of a channel or group; return what to await before more is read."""
+        """
+        Put a message into the mailboxes of its channel or group.
+
+        Returns:
+            An awaitable to await before more is read, or None.
+        """
         text = name.decode()
         pause = None
         for channel in self._groups.get(text, (text,)):
@@ -195,7 +206,7 @@ class PubSubLayer:
         return pause
 
     def lose(self, error: BaseException) -> None:
-        """Have every receive() raise, after the messages that came before."""
+        """Make every receive() raise ConnectionError, after the messages that arrived before."""
         for mailbox in self._mailboxes.values():
             mailbox.end(ConnectionError(f"subscriptions were lost: {type(error).__name__}: {error}"))
 
@@ -204,20 +215,20 @@ class PubSubLayer:
 
 
 class _Shard:
-    """The two connections to one host: one publishes, the other subscribes."""
+    """The two connections to one Redis host: one publishes, the other subscribes."""
 
     def __init__(self, host: dict[str, Any], layer: PubSubLayer) -> None:
         from channels_redis.utils import create_pool
 
-        # Of version 2 of the protocol: messages are answers like any other there, which every redis-py reads.
+        # With RESP2, messages look like other answers, which read_response() of every redis-py returns.
         pool = create_pool({**host, "protocol": 2})
         if pool.connection_kwargs["protocol"] not in {2, "2"}:
-            raise ValueError("the URL of a host asks for another protocol than RESP2")
+            raise ValueError("the URL of a host requires a protocol other than RESP2")
         self._pool = pool
         self._layer = layer
         self._publisher = Pipeline(pool)
         self._subscriber = Pipeline(pool, layer.take, self._lose)
-        # By channel: Redis' confirmation, which may be still to come.
+        # By channel: the confirmation of Redis, which may not have arrived yet.
         self._subscriptions: dict[str, asyncio.Future[Any]] = {}
 
     async def publish(self, name: str, data: bytes) -> None:
@@ -227,9 +238,9 @@ class _Shard:
         confirmed = self._subscriptions.get(name)
         if confirmed is None or (confirmed.done() and (confirmed.cancelled() or confirmed.exception())):
             confirmed = self._subscriptions[name] = _request(self._subscriber, "SUBSCRIBE", name)
-            # All that wait for it may have given up by then.
+            # Mark an exception as retrieved: all waiters may have been cancelled when it arrives.
             confirmed.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
-        # Others may be waiting for the same.
+        # Other joins of the same group may wait for the same confirmation, so a cancelled one must not cancel it.
         await asyncio.shield(confirmed)
 
     async def unsubscribe(self, name: str) -> None:
@@ -242,7 +253,7 @@ class _Shard:
     async def close(self) -> None:
         self._subscriptions.clear()
         await asyncio.gather(self._publisher.close(), self._subscriber.close())
-        # Sentinels are asked over connections of their own.
+        # Connections to sentinels are separate from those of the pool.
         for sentinel in getattr(getattr(self._pool, "sentinel_manager", None), "sentinels", ()):
             await sentinel.connection_pool.disconnect()
 
@@ -260,12 +271,12 @@ def _request(pipe: Pipeline, *command: str | bytes) -> asyncio.Future[Any]:
 
 
 class _Mailbox:
-    """What was received for one channel and not yet taken; for one reader."""
+    """The messages that were received for one channel and not read yet. It has one reader."""
 
     __slots__ = ("_arrived", "_bytes", "_items", "_room")
 
     def __init__(self) -> None:
-        # An error stands where messages may be missing.
+        # An error in between marks a gap: messages may be missing there.
         self._items: collections.deque[bytes | ConnectionError] = collections.deque()
         self._bytes = 0
         self._arrived = asyncio.Event()

@@ -1,8 +1,8 @@
 """
-Sending: how what was checked and encoded leaves this process, from wherever code runs.
+The sending of publications, control commands and presence changes, from asynchronous and synchronous code.
 
-Publications and control commands take the same way: within a process straight to its nodes, else through the channel
-layer; at once, or after the commit of a transaction.
+With a local layer, they go straight to the nodes of this process, otherwise through the channel layer. They are sent
+immediately or after the commit of a transaction.
 """
 
 from __future__ import annotations
@@ -36,16 +36,24 @@ from .messages import CommandMessage, PublishMessage
 from .node import Item, Node, nodes
 
 ACT_SECONDS = 5.0
-"""How long a command waits for the loops of other threads of this process."""
+"""How long a call waits for the event loops of other threads of this process, in seconds."""
 
 SHARE_SECONDS = 0.5
-"""What each publication of a commit may take before it counts against the time of the commit."""
+"""How long each publication of a commit may take before it counts against the time of the commit, in seconds."""
 
 logger = logging.getLogger("wsrt")
 
 
 class Outgoing:
-    """A publication or command that is ready to go: checked and encoded."""
+    """
+    A publication, command or presence change that is ready to be sent.
+
+    Args:
+        item: The message.
+        groups: The groups that reach every node with a recipient.
+        alias: The alias of the channel layer.
+        event: The event, if it is a publication.
+    """
 
     __slots__ = ("alias", "event", "groups", "item")
 
@@ -63,27 +71,36 @@ class Outgoing:
 
 
 observers: list[Callable[[Outgoing], None]] = []
-"""Called with whatever is sent. While there is one, nothing leaves this process (see wsrt.testing)."""
+"""Called with everything that is sent. While there is an observer, nothing leaves this process (see wsrt.testing)."""
 
 
 def prepare(audience: Audience, event: Event, namespace: str, tenant: str | None) -> Outgoing:
     """
-    Check and encode an event, once for all recipients.
+    Validate and encode an event, once for all recipients.
 
     Args:
-        tenant: whose rooms and users the audience names; None for the connections without one.
+        audience: The recipients.
+        event: The event.
+        namespace: The namespace to publish in.
+        tenant: The tenant of the audience's rooms and users; None for the connections without one.
 
     Raises:
-        UnknownNamespace, UndeclaredEvent, UnsendableEvent, TypeError, ValueError: the call is wrong.
+        UnknownNamespace: No consumer has the namespace.
+        UndeclaredEvent: No consumer of the namespace sends the event.
+        UnsendableEvent: The event can't be encoded or is too large.
+        TypeError: The audience is not an address, or the event is not an event.
+        ValueError: The event is kept in history and the audience is not one room.
     """
     if not isinstance(audience, Audience):
-        raise TypeError(f"an address is needed, such as wsrt.addresses.Room(...), not {type(audience).__name__}")
+        raise TypeError(f"audience must be an address, such as wsrt.addresses.Room(...), not {type(audience).__name__}")
     declared = meta(event)
     space = namespaces.of(namespace)
     space.check(event)
     room = audience.name if isinstance(audience, Room) else None
     if declared.history and room is None:
-        raise ValueError(f"{declared.name!r} is kept in history, and history belongs to one room: publish it to a Room")
+        raise ValueError(
+            f"{declared.name!r} is declared with history=True, and history belongs to one room: publish it to a Room"
+        )
     realm = realm_of(namespace, tenant)
     groups = audience.groups(realm)
     publication = PublishMessage(
@@ -122,10 +139,10 @@ def layer_aliases(namespace: str | None) -> set[str]:
 
 async def send(outgoing: Outgoing) -> Publication | None:
     """
-    Send at once, from a running loop. The nodes of this process have carried out a command when this returns.
+    Send immediately, from a running loop. When this returns, the nodes of this process have carried out a command.
 
     Raises:
-        BackplaneUnavailable: the layer did not accept it.
+        BackplaneUnavailable: The layer did not accept the message, or another event loop of this process is blocked.
     """
     stays = _stays_here(outgoing)
     waits_for = _send_here(outgoing, stays=stays)
@@ -142,24 +159,28 @@ async def send(outgoing: Outgoing) -> Publication | None:
 async def _send_through_layer(outgoing: Outgoing, seconds: float | None = None) -> None:
     message = outgoing.item.to_message()
     for group in outgoing.groups:
-        # Taken anew for each: a node that rebuilds its backplane replaces the layer.
+        # Looked up for each group: a node that rebuilds its backplane replaces the layer during the awaits.
         layer = layer_of_loop(outgoing.alias)
         try:
             await ask("accept a publication", layer.group_send(group, message), seconds)
         except BackplaneUnavailable as error:
             counters.count("publications_failed")
             if isinstance(error.__cause__, TimeoutError) and _node_of_running_loop() is None:
-                # Nobody else watches over the connections of a loop without a node.
+                # In a loop without a node there are no probes that would replace dead connections.
                 drop_layer_soon(outgoing.alias, layer)
             raise
 
 
 def send_from_sync(outgoing: Outgoing, seconds: float | None = None) -> None:
     """
-    Send at once, from code without a loop. Raises as send().
+    Send immediately, from a thread without a running loop.
 
     Args:
-        seconds: how long the layer may take for each group; None for LAYER_SECONDS.
+        outgoing: The message.
+        seconds: The time limit of the layer for each group, in seconds; None for LAYER_SECONDS.
+
+    Raises:
+        BackplaneUnavailable: As for send().
     """
     stays = _stays_here(outgoing)
     waits_for = _send_here(outgoing, stays=stays)
@@ -171,7 +192,18 @@ def send_from_sync(outgoing: Outgoing, seconds: float | None = None) -> None:
 
 
 def send_on_commit(outgoing: Outgoing, on_commit: bool, using: str | None) -> None:
-    """Send after the commit if a transaction is open and that is wanted, else at once. Raises as send()."""
+    """
+    Send after the commit of the open transaction, or immediately.
+
+    Args:
+        outgoing: The message.
+        on_commit: Whether to wait for the commit if a transaction is open.
+        using: The alias of the database; None for the default one.
+
+    Raises:
+        BackplaneUnavailable: As for send(), if it was sent immediately. After a commit, errors are logged and reported
+            by the signal publication_failed.
+    """
     connection = transaction.get_connection(using)
     if on_commit and connection.in_atomic_block:
         commit = _commits.get(connection)
@@ -184,10 +216,13 @@ def send_on_commit(outgoing: Outgoing, on_commit: bool, using: str | None) -> No
 
 def require_no_loop(twin: str) -> None:
     """
-    Check that a synchronous call cannot block an event loop.
+    Check that no event loop runs in this thread, which a synchronous call would block.
+
+    Args:
+        twin: The name of the asynchronous function, for the message of the error.
 
     Raises:
-        WrongContext: one runs in this thread; the text names the twin to await.
+        WrongContext: An event loop runs in this thread.
     """
     try:
         asyncio.get_running_loop()
@@ -198,11 +233,11 @@ def require_no_loop(twin: str) -> None:
 
 class _Commit:
     """
-    The publications of one transaction, and how long the layer may yet hold up the code that committed it.
+    The publications of one transaction, and the time that the layer may still delay the code that committed it.
 
     Attributes:
-        has_begun: it was committed; what is published from then on belongs to another one.
-        seconds: what may be spent on publications that take longer than SHARE_SECONDS.
+        has_begun: Whether the transaction was committed. Later publications belong to another transaction.
+        seconds: The remaining time for publications that take longer than SHARE_SECONDS, in seconds.
     """
 
     __slots__ = ("has_begun", "seconds")
@@ -212,7 +247,12 @@ class _Commit:
         self.seconds = LAYER_SECONDS
 
     def send(self, outgoing: Outgoing) -> None:
-        """Raises BackplaneUnavailable, at once when nothing is left."""
+        """
+        Send a publication.
+
+        Raises:
+            BackplaneUnavailable: As for send_from_sync(). Raised immediately when no time is left.
+        """
         self.has_begun = True
         if self.seconds <= 0:
             raise BackplaneUnavailable("the channel layer was too slow for other publications of the same commit")
@@ -223,7 +263,7 @@ class _Commit:
             self.seconds -= max(0.0, time.monotonic() - started - SHARE_SECONDS)
 
 
-# By database connection: its transaction, or the one before. A connection belongs to one thread.
+# The current or last transaction of each database connection. A connection belongs to one thread.
 _commits: weakref.WeakKeyDictionary[Any, _Commit] = weakref.WeakKeyDictionary()
 
 
@@ -240,7 +280,7 @@ def _send_after_commit(outgoing: Outgoing, commit: _Commit) -> None:
             )
         else:
             counters.count("publications_lost_after_commit")
-            logger.exception("%r to %s could not be sent after the commit", name, quoted(item.audience))
+            logger.exception("failed to send %r to %s after the commit", name, quoted(item.audience))
         namespace, tenant = _place_of(item)
         publication_failed.send_robust(
             sender=None, namespace=namespace, tenant=tenant, audience=item.audience, event=name, error=error
@@ -248,7 +288,7 @@ def _send_after_commit(outgoing: Outgoing, commit: _Commit) -> None:
 
 
 def _place_of(item: Item) -> tuple[str | None, str | AllTenants | None]:
-    """Return the namespace and the tenant that something was for."""
+    """Return the namespace and the tenant of a message's recipients."""
     return (item.namespace, item.tenant) if isinstance(item, CommandMessage) else split_realm(item.realm)
 
 
@@ -256,25 +296,25 @@ def _require_taken(outgoing: Outgoing, waits_for: list[Taken]) -> None:
     """Raise BackplaneUnavailable for a publication that a loop of this process hasn't taken yet."""
     if isinstance(outgoing.item, PublishMessage) and not all(taken.done() for taken in waits_for):
         counters.count("publications_failed")
-        problem = f"an event loop of this process has not taken what was published for {ACT_SECONDS:g} s"
+        problem = f"an event loop of this process did not accept a publication within {ACT_SECONDS:g} s"
         raise BackplaneUnavailable(problem) from TimeoutError()
 
 
 def send_locally(outgoing: Outgoing) -> list[Taken]:
     """
-    Hand something to the nodes of this process.
+    Pass a message to the nodes of this process.
 
     Returns:
-        What the caller waits for: until nodes of other threads have carried out a command, or have taken a publication
-        behind which there is too much.
+        Futures that the caller has to wait for: nodes of other threads have then carried out a command, or have
+        accepted a publication that had to wait behind too many others.
     """
     for observer in observers:
         observer(outgoing)
     if not nodes() and not observers and not is_below_a_server():
         counters.count(
             "publications_unheard",
-            "this process holds no connections, and the channel layer %r reaches no other process: what it publishes "
-            "is heard by nobody. Configure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS",
+            "publication discarded: this process holds no connections, and the channel layer %r doesn't reach other "
+            "processes. Configure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS",
             outgoing.alias,
         )
     return _post(outgoing.item)
@@ -282,7 +322,7 @@ def send_locally(outgoing: Outgoing) -> list[Taken]:
 
 def _send_here(outgoing: Outgoing, *, stays: bool) -> list[Taken]:
     """
-    Hand an item to the nodes of this process, as far as they don't receive it through the layer.
+    Pass a message to the nodes of this process, unless they receive it through the layer.
 
     Commands are posted even if they go through the layer, so that they are carried out here when the call returns. The
     nodes recognise the copy from the layer by its id, and drop it.
@@ -293,22 +333,21 @@ def _send_here(outgoing: Outgoing, *, stays: bool) -> list[Taken]:
 
 
 def _post(item: Item) -> list[Taken]:
-    """Post an item to every node of this process; return what the caller has to wait for."""
+    """Post a message to every node of this process; return the futures that the caller has to wait for."""
     return [taken for node in nodes() if (taken := node.post(item)) is not None]
 
 
 def unreachable_layer(namespace: str | None) -> str | None:
     """
-    Return the channel layer by which nothing leaves this process, which holds no connections.
+    Return the alias of a channel layer if nothing that is sent to a namespace can reach a connection, otherwise None.
+
+    That is so if the layers are local and this process holds no connections.
 
     Args:
-        namespace: None for all that there are.
-
-    Returns:
-        its alias; None where what is sent to the namespace may be heard by somebody.
+        namespace: The namespace, or None for all namespaces.
 
     Raises:
-        UnknownNamespace: no consumer has the namespace.
+        UnknownNamespace: No consumer has the namespace.
     """
     aliases = layer_aliases(namespace)
     if nodes() or observers or is_below_a_server() or not all(map(is_local, aliases)):
@@ -317,11 +356,11 @@ def unreachable_layer(namespace: str | None) -> str | None:
 
 
 def is_below_a_server() -> bool:
-    """Return whether an event loop serves this code: that of an ASGI server, which may come to hold connections."""
+    """Return whether this code runs in or under the event loop of an ASGI server, which may get connections."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        # A synchronous view runs in a thread that a loop waits for.
+        # A synchronous view runs in a thread for which the server's loop waits.
         loop = getattr(SyncToAsync.threadlocal, "main_event_loop", None)
         return loop is not None and loop.is_running()
     return True

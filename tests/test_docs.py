@@ -277,7 +277,7 @@ async def test_tutorial_with_redis(project: Path, redis_server: RedisServer) -> 
 @pytest.mark.servers
 def test_tutorial_alone(project: Path) -> None:
     """Without Redis the shell says that nobody hears it."""
-    assert "heard by nobody" in run(project, "manage.py", "shell", "-c", shell_command(page("tutorial.md")))
+    assert "publication discarded" in run(project, "manage.py", "shell", "-c", shell_command(page("tutorial.md")))
 
 
 @pytest.mark.servers

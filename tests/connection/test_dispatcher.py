@@ -74,8 +74,8 @@ async def test_bounded_inbox() -> None:
         for _ in range(30):
             await client.send(Number())
         await client.assert_closed(close_codes.RATE_LIMIT_EXCEEDED)
-        assert len(client.consumer._connection._dispatcher.inbox) <= 11
-        client.consumer._connection._dispatcher._task.cancel()
+        assert len(client.consumer._connection.dispatcher.inbox) <= 11
+        client.consumer._connection.dispatcher._task.cancel()
 
 
 async def test_fast_handlers_are_not_overrun() -> None:

@@ -61,7 +61,7 @@ async def test_handler_that_takes_too_long(caplog: pytest.LogCaptureFixture) -> 
         await asyncio.sleep(0.01)  # let it start
         await drain.drain(0.5)
         await client.assert_closed(close_codes.SERVER_SHUTTING_DOWN)
-        client.consumer._connection._dispatcher._task.cancel()
+        client.consumer._connection.dispatcher._task.cancel()
     assert "drained, but for 1 connections" in caplog.text
 
 
@@ -73,7 +73,7 @@ async def test_abort_drain() -> None:
         drain.abort_drain()
         async with asyncio.timeout(2):
             await drain.drain(60)
-        client.consumer._connection._dispatcher._task.cancel()
+        client.consumer._connection.dispatcher._task.cancel()
 
 
 async def test_newcomer() -> None:

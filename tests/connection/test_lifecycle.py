@@ -168,7 +168,7 @@ async def test_tick_of_a_closed_connection() -> None:
     """A tick that comes while the connection closes does nothing."""
     async with connect(Quiet, subprotocols=["wsrt.v1"]) as client:
         await client.consumer.close()
-        assert client.consumer._connection._tick(1e9) is None
+        assert client.consumer._connection.heartbeat.tick(1e9) is None
 
 
 async def test_endless_handler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,7 +389,7 @@ async def test_many_commands(monkeypatch: pytest.MonkeyPatch) -> None:
         assert client.consumer._connection.session.is_open
         client.consumer._connection.command("add_to_room", {"room": "one more"})
         await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
-        client.consumer._connection._dispatcher._task.cancel()
+        client.consumer._connection.dispatcher._task.cancel()
 
 
 async def test_commands_for_every_room() -> None:

@@ -326,7 +326,7 @@ async def test_disconnect_during_the_set_up() -> None:
     await running
     assert sent[-1]["type"] == "websocket.close"
     assert sent[-1]["code"] == close_codes.DISCONNECTED.code
-    assert not consumer._connection._is_connected
+    assert not consumer._connection.needs_on_disconnect
 
 
 @pytest.mark.django_db(transaction=True)
@@ -341,7 +341,7 @@ async def test_permission_lost_during_the_set_up() -> None:
     await running
     assert sent[-1]["code"] == close_codes.FORBIDDEN.code
     assert consumer.questions == 2
-    assert not consumer._connection._is_connected
+    assert not consumer._connection.needs_on_disconnect
 
 
 async def test_too_many_commands_during_the_set_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Commands: what other code of the cluster tells one connection to do, see wsrt.control."""
+"""The control commands that other code of the cluster sends to one connection, see wsrt.control."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ logger = logging.getLogger("wsrt")
 
 class Commands:
     """
-    Carries out control commands for one connection.
+    Carries out the control commands for one connection.
 
-    What takes something away acts on arrival, whatever handler is running; what gives something, and all hooks, wait
-    their turn among the handlers.
+    Commands that take something away act on arrival, even while a handler is running. Commands that give something, and
+    all hooks, wait for their turn among the handlers.
 
     Args:
-        loop: of the node.
-        connection: whom they are for.
-        hooks: of its consumer.
-        groups: its rooms.
-        submit: runs something in the order of the handlers.
-        close: closes the connection.
-        answer_seconds: how long permissions may stay in question before every room is left; None for no limit.
-        is_anonymous: whether the scope has a user who is not signed in.
+        loop: The event loop of the node.
+        subscriber: The connection.
+        hooks: The consumer, whose hooks are called.
+        groups: The rooms and the user of the connection.
+        submit: Runs work in its turn among the handlers.
+        close: Closes the connection.
+        answer_seconds: How many seconds the hooks may take to answer after a change of permissions, before the
+            connection leaves every room. None for no limit.
+        is_anonymous: Whether the scope has a user that isn't signed in.
     """
 
     def __init__(
@@ -58,13 +59,19 @@ class Commands:
         self._close = close
         self._answer_seconds = answer_seconds
         self._is_anonymous = is_anonymous
-        # Whether permissions will be asked for every change up to now: one question answers several changes.
-        self._is_asking = False
-        # Gives up on the answer. None while nothing is in question.
+        # Whether a check of the permissions is due that covers every change up to now. It is submitted once, not once
+        # for each change.
+        self._recheck_due = False
+        # Ends the wait for the hooks. None while no permission is in question.
         self._deadline: asyncio.TimerHandle | None = None
 
     def receive(self, name: str, arguments: dict[str, Any]) -> None:
-        """Carry out a command. What it raises is counted and logged."""
+        """
+        Carry out a command.
+
+        Called by the node between two steps of other tasks, so a handler may be suspended anywhere. Never raises:
+        exceptions of hooks are counted and logged.
+        """
         match name:
             case "disconnect":
                 code = arguments["code"]
@@ -72,29 +79,49 @@ class Commands:
             case "remove_from_room":
                 room = arguments["room"]
                 if self._groups.remove(room) and "on_removed" in self._hooks.overridden_hooks:
-                    self._submit(lambda: self._carry_out(name, call(self._hooks.on_removed, room)))
+                    self._submit(lambda: self._run(name, call(self._hooks.on_removed, room)))
             case "permissions_changed":
-                self._permissions_changed()
+                self._on_permissions_changed()
             case "add_to_room":
-                self._submit(lambda: self._carry_out(name, self._groups.join(arguments["room"])))
+                self._submit(lambda: self._run(name, self._groups.join(arguments["room"])))
             case _:
                 # A newer version sent it.
                 counters.count("control_unknown", "unknown control command %r", name)
 
     def end(self) -> None:
-        """The connection is over."""
+        """Stop waiting for the hooks, because they have answered or the connection has ended."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    async def settle(self) -> None:
-        """Ask now what is in question: during the set-up no handler has to be waited for."""
-        await self._answer()
+    async def recheck_permissions(self) -> None:
+        """
+        Call the hooks again if permissions have changed, and leave or close what they refuse.
+
+        It runs in its turn among the handlers. The set-up calls it as well, before ``on_connect``.
+        """
+        if not self._recheck_due:
+            # The set-up has already done what was submitted.
+            return
+        # Cleared before the first await: a change that arrives from here on needs another check, because hooks that
+        # have already answered may answer differently.
+        self._recheck_due = False
+        try:
+            await self._recheck()
+        except Exception:
+            counters.count("control_failed")
+            logger.exception("a hook of %s failed after its permissions had changed", self._subscriber.id)
+            # The permissions are unknown. The client reconnects and is asked as a new one.
+            self._close(close_codes.MESSAGE_HANDLING_FAILED)
+        if not self._recheck_due:
+            self.end()
+            self._groups.admit()
+            await self._refresh_presence()
 
     # Private.
 
-    async def _carry_out(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Await the part of a command that takes its turn."""
+    async def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run the part of a command that waits for its turn."""
         try:
             await work
         except Exception as error:
@@ -106,18 +133,18 @@ class Commands:
             counters.count("control_failed")
             logger.exception("%s of %s failed", name, self._subscriber.id)
 
-    def _permissions_changed(self) -> None:
-        self._groups.question()
+    def _on_permissions_changed(self) -> None:
+        self._groups.withhold()
         if self._deadline is None and self._answer_seconds is not None:
-            self._deadline = self._loop.call_later(self._answer_seconds, self._give_up)
-        if not self._is_asking:
-            self._is_asking = self._submit(self._answer)
+            self._deadline = self._loop.call_later(self._answer_seconds, self._on_deadline)
+        if not self._recheck_due:
+            self._recheck_due = self._submit(self.recheck_permissions)
 
-    def _give_up(self) -> None:
-        """No answer in time, so the answer is no."""
+    def _on_deadline(self) -> None:
+        """Leave every room, because the hooks have not answered in time."""
         counters.count(
             "permissions_unanswered",
-            "permissions of %s were not answered within %s s: it has left its rooms",
+            "the permissions of %s were not confirmed within %s s: it has left its rooms",
             self._subscriber.id,
             self._answer_seconds,
         )
@@ -125,54 +152,38 @@ class Commands:
         self._groups.remove_all()
         self._groups.admit()
 
-    async def _answer(self) -> None:
-        if not self._is_asking:
-            return  # the set-up has asked in the meantime
-        # A change that comes from here on needs a question of its own.
-        self._is_asking = False
+    async def _refresh_presence(self) -> None:
+        """Update the data that members see, because the user has been reloaded."""
         try:
-            await self._ask_again()
+            await self._groups.refresh_presence()
         except Exception:
             counters.count("control_failed")
-            logger.exception("the permissions of %s could not be asked", self._subscriber.id)
-            # What the client may do is unknown: it reconnects, and is asked as a new one.
-            self._close(close_codes.MESSAGE_HANDLING_FAILED)
-        if not self._is_asking:
-            self.end()
-            self._groups.admit()
-            await self._show_again()
-
-    async def _show_again(self) -> None:
-        """Ask what members see of the user, who has been loaded again."""
-        try:
-            await self._groups.show_again()
-        except Exception:
-            counters.count("control_failed")
-            logger.exception("what members see of %s could not be asked", self._subscriber.id)
+            logger.exception("member of %s failed after its permissions had changed", self._subscriber.id)
             self._close(close_codes.MESSAGE_HANDLING_FAILED)
 
-    async def _ask_again(self) -> None:
-        """Reload the user, and ask every permission again."""
+    async def _recheck(self) -> None:
+        """Reload the user, and check every permission again."""
         if is_signed_in(self._hooks.scope.get("user")):
-            # Permissions are cached on the user: only a new object knows the new ones.
-            fresh = await call(self._hooks.reload_user)
-            if not is_signed_in(fresh) or not is_active(fresh):
+            # Django caches permissions on the user object, so a new object is needed.
+            user = await call(self._hooks.reload_user)
+            if not is_signed_in(user) or not is_active(user):
                 self._close(close_codes.CREDENTIALS_EXPIRED)
                 return
-            self._hooks.scope["user"] = fresh
-        refusal = await self._authorization()
+            self._hooks.scope["user"] = user
+        refusal = await self._connect_refusal()
         if refusal is not None:
             self._close(refusal.close(is_anonymous=self._is_anonymous()))
             return
-        asked: set[str] = set()
-        # A join that was under way may end in the meantime.
-        while remaining := [room for room in self._subscriber.rooms if room not in asked]:
-            asked.add(remaining[0])
+        checked: set[str] = set()
+        # The rooms are read again after each await: a join under way may end in the meantime, with a permission from
+        # before the change, or a room may be left.
+        while remaining := [room for room in self._subscriber.rooms if room not in checked]:
+            checked.add(remaining[0])
             if not await self._may_stay(remaining[0]):
                 self._groups.remove(remaining[0])
 
-    async def _authorization(self) -> Refusal | None:
-        """Return why the client may not stay connected, or None where it may. Raises what is not a refusal."""
+    async def _connect_refusal(self) -> Refusal | None:
+        """Return why the client may not stay connected, None if it may. Raises an exception that isn't a refusal."""
         try:
             return None if await call(self._hooks.authorize) else NOT_AUTHORIZED
         except Exception as error:
@@ -188,5 +199,5 @@ class Commands:
             if refusal_of(error, self._hooks.refusal_for) is None:
                 # Without an answer there is no permission.
                 counters.count("control_failed")
-                logger.exception("authorize_room of %s failed for %s, which is left", self._subscriber.id, quoted(room))
+                logger.exception("authorize_room of %s failed for %s: left the room", self._subscriber.id, quoted(room))
             return False

@@ -18,26 +18,30 @@ from ..protocol.session import RawFrame
 from .db import database_care
 
 FINISH_SECONDS = 5.0
-"""How long handlers may go on for a connection that is gone."""
+"""How long handlers may go on running after their connection has ended."""
 
 CANCEL_SECONDS = 1.0
+"""How long a cancelled handler may take to end."""
 
 logger = logging.getLogger("wsrt")
 
 Work = Callable[[], Coroutine[Any, Any, None]]
+"""Work other than a frame: the set-up, a control command, a layer message or a hook of presence."""
 
 
 class Dispatcher:
     """
-    Set-up, handlers and commands of one connection, in order.
+    Runs the set-up, the handlers and the commands of one connection, one at a time, in the order of the inbox.
 
-    All of them share one context: what on_connect sets, handlers see (H7).
+    All of them run in the same context: context variables that ``on_connect`` sets are visible to handlers.
 
     Args:
-        inbox: of the connection.
-        turns: of the loop.
-        handle: called with each frame.
-        on_failed: called when a task ended that should not have; must close.
+        loop: The event loop of the node.
+        inbox: The inbox of the connection.
+        turns: The turns of the loop, which its connections share.
+        handle: Called with each frame.
+        owner: The name of the consumer, for the log.
+        on_failed: Called when the task was cancelled or raised. It must close the connection.
     """
 
     def __init__(
@@ -57,61 +61,75 @@ class Dispatcher:
         self._owner = owner
         self._on_failed = on_failed
         self._context = contextvars.copy_context()
-        # None while there is nothing to do.
+        # The task that is working. None while there is no work.
         self._task: asyncio.Task[None] | None = None
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is being worked on, and nothing waits."""
+        """Whether no work is running or waiting."""
         return self._task is None and not self.inbox
 
     def put(self, item: RawFrame | Work, size: int | None) -> None:
-        """Have a frame handled, or something else done, when its turn comes."""
+        """
+        Add a frame, or other work, to the inbox.
+
+        Args:
+            item: The frame or the work.
+            size: The size of the frame in bytes. None for work, which doesn't count against the limits of the inbox.
+        """
         self.inbox.put(item, size)
         self.start()
 
     def start(self, first: Work | None = None) -> None:
-        """See that what waits is worked on, after ``first``."""
+        """Start the task if none is running. It runs ``first``, then everything in the inbox."""
         if self._task is None:
             self._task = self.spawn(self._run(first))
-            self._task.add_done_callback(self._ended)
+            self._task.add_done_callback(self._on_task_done)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something beside, in the connection's context."""
+        """Run something in a task of its own, in the context of the connection."""
         return start_task(self._loop, work, context=self._context)
 
     def drop(self) -> None:
-        """Forget what waits."""
+        """Drop everything in the inbox. The work that is running goes on."""
         counters.count("frames_unhandled", times=self.inbox.clear())
 
     async def finish(self) -> None:
-        """Wait for what is under way and what waits; after FINISH_SECONDS cancel it."""
+        """Wait for the running work and for the inbox. After FINISH_SECONDS drop the inbox and cancel the work."""
         task = self._task
         if task is None:
             return
+        # wait() doesn't raise what the task raises; _on_task_done() has already logged it.
         await asyncio.wait([task], timeout=FINISH_SECONDS)
         if not task.done():
             counters.count(
-                "handlers_cancelled", "a handler still ran %s s after its connection ended: cancelled", FINISH_SECONDS
+                "handlers_cancelled",
+                "a handler was still running %s s after its connection had ended: cancelled",
+                FINISH_SECONDS,
             )
             self.drop()
             task.cancel()
-            # A def handler cannot be stopped; it is left to itself.
+            # A coroutine may swallow the cancellation, and a thread can't be stopped. Either is left to itself then.
             await asyncio.wait([task], timeout=CANCEL_SECONDS)
 
     async def _run(self, first: Work | None) -> None:
+        # Work may raise: a frame handler deals with every Exception itself, so what arrives here is a cancellation, an
+        # error in wsrt, or KeyboardInterrupt. It ends this task, see _on_task_done().
         if first is not None:
             await database_care.run(first)
         while self.inbox:
             item = self.inbox.get()
-            begun = time.perf_counter()
+            started = time.perf_counter()
             work = functools.partial(self._handle, item) if isinstance(item, RawFrame) else item
             await database_care.run(work)
-            await self._turns.spend(time.perf_counter() - begun)
-        # Nothing was awaited since the inbox was seen empty: whatever comes now starts the next task.
+            # Handlers that never wait would otherwise keep the loop from all other connections. In the meantime items
+            # may have been added, or dropped by a close.
+            await self._turns.spend(time.perf_counter() - started)
+        # Nothing has been awaited since the inbox was found empty, so no item is missed: the next one starts a new
+        # task.
         self._task = None
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         if self._task is task:
             self._task = None
         if not task.cancelled():
@@ -119,5 +137,6 @@ class Dispatcher:
             if error is None:
                 return
             logger.error("the work of %s failed", self._owner, exc_info=error)
-        # Cancelled by somebody else, or a defect of ours: frames would wait for ever.
+        # The task raised, or it was cancelled: by finish(), after which closing does nothing, or by other code, for
+        # example a handler that cancels all tasks. No frame would be handled any more.
         self._on_failed()

@@ -1,4 +1,4 @@
-"""Groups: the rooms and the user of one connection, and the groups of the backplane that are held for them."""
+"""The rooms and the user of one connection, and the backplane groups that are held for them."""
 
 from __future__ import annotations
 
@@ -18,31 +18,41 @@ from .presence import ConnectionPresence
 
 
 class _Join:
-    """A join that is under way."""
+    """
+    A join that is under way.
+
+    Attributes:
+        room: The name of the room.
+        is_stale: Whether ``authorize_room`` has to be called: at first, and again whenever permissions may have
+            changed.
+        is_void: Whether the connection was removed from the room in the meantime.
+    """
 
     __slots__ = ("is_stale", "is_void", "room")
 
     def __init__(self, room: str) -> None:
         self.room = room
-        # Whether the permission has to be asked: at first, and whenever it may have changed.
         self.is_stale = True
-        # Set when the connection is taken out of the room in the meantime.
         self.is_void = False
 
 
 class Groups:
     """
-    Where one connection belongs.
+    The rooms and the user of one connection.
+
+    The hub knows which local connections are in a room. The backplane knows whether this node is in the group of the
+    room. A connection holds each group that it needs, and the node stays in the group while any connection holds it.
+    The group always comes first: between the two, publications that arrive for the group find no local connection.
 
     Args:
-        node: where the connection lives.
-        alias: the channel layer.
-        connection: whose rooms and user these are.
-        hooks: asked whether the connection may join a room.
-        presence: follows the connection into its rooms.
-        max_rooms: the number of rooms that it may be in.
-        announces: whether the client is sent ``wsrt.joined`` and ``wsrt.left``.
-        is_open: whether the connection still takes part.
+        node: The node that holds the connection.
+        alias: The alias of the channel layer.
+        subscriber: The connection.
+        hooks: The consumer, whose ``authorize_room`` and ``identity`` are called.
+        presence: The presence of the connection, which follows it into its rooms.
+        max_rooms: The number of rooms that it may be in.
+        announces: Whether the client gets ``wsrt.joined`` and ``wsrt.left``.
+        is_open: Whether the connection is still open.
     """
 
     def __init__(
@@ -65,33 +75,41 @@ class Groups:
         self._max_rooms = max_rooms
         self._announces = announces
         self._is_open = is_open
+        # The backplane groups that this connection holds.
         self._held: set[str] = set()
-        # The user that the consumer named. None until it is asked, and for no user.
+        # The user that ``identity`` returned. None until it was called, and for no user.
         self._identity: UserKey | None = None
-        # Whether the consumer set or cleared its user, and isn't asked for it.
+        # Whether the consumer has set or cleared its user, so that ``identity`` isn't called.
         self._is_user_set = False
-        # Users are taken in the order in which they are said.
+        # Changes of the user are made in the order of the calls, each of which waits for the backplane.
         self._binding = asyncio.Lock()
-        # Joins that wait for a permission or for the layer.
+        # Joins that wait for ``authorize_room`` or for the backplane.
         self._joins: set[_Join] = set()
-        # Set at the end of the connection: a group that is taken after it would never be given back.
+        # Whether the connection has ended. A group that is acquired later would never be released.
         self._is_over = False
 
     async def identify(self) -> None:
-        """Ask whose connection it is, unless that was said. Raises what ``identity`` raises, TypeError, ValueError."""
+        """
+        Call ``identity``, unless the consumer has set or cleared its user.
+
+        Raises:
+            Exception: Anything that ``identity`` raises.
+            TypeError, ValueError: Its result can't be a user.
+        """
         if self._is_user_set:
             return
         user = await call(self._hooks.identity)
         self._identity = None if user is None else user_key(user)
 
-    async def enter(self) -> None:
+    async def register(self) -> None:
         """
-        Register the connection: everyone's, its user's and its own address reach it now.
+        Add the connection to the hub: publications to everyone, to its user and to its own address now reach it.
 
         Raises:
-            BackplaneUnavailable: the layer did not take it.
+            BackplaneUnavailable: The channel layer didn't confirm that the node joined a group.
         """
-        await self._hold("everyone", "")
+        await self._acquire("everyone", "")
+        # If the connection was closed in the meantime, the hub would keep it forever.
         if self._is_open():
             self._node.hub.add(self._subscriber)
         if not self._is_user_set:
@@ -99,12 +117,16 @@ class Groups:
 
     async def join(self, room: str) -> None:
         """
-        Join a room, if ``authorize_room`` allows; in a room that it is in already, ask again what it shows there.
+        Join a room, if ``authorize_room`` allows it. In a room that it is already in, only update presence.
+
+        When this returns, publications to the room reach the connection. Does nothing if the connection is closed, also
+        if it is closed in the meantime.
 
         Raises:
-            PermissionDenied: ``authorize_room`` refused.
-            TooManyRooms: the connection is in ``max_rooms`` rooms.
-            BackplaneUnavailable: the layer did not take it.
+            PermissionDenied: ``authorize_room`` refused, or the connection was removed from the room in the meantime.
+            TooManyRooms: The connection is in ``max_rooms`` rooms, or is joining them.
+            BackplaneUnavailable: The channel layer didn't confirm that the node joined the group.
+            Exception: Anything else that the hooks raise.
         """
         subscriber = self._subscriber
         if not self._is_open():
@@ -113,49 +135,58 @@ class Groups:
             if self._hooks.presence:
                 await self._presence.join(room)
             return
+        # Joins under way count, or concurrent joins would pass the limit together.
         if len({room, *subscriber.rooms, *(join.room for join in self._joins)}) > self._max_rooms:
             raise TooManyRooms(self._max_rooms)
         join = _Join(room)
         self._joins.add(join)
         try:
+            # At each await below the connection may be closed, removed from this room (is_void), or have its
+            # permissions changed (is_stale). It can also be cancelled: by the deadline of the set-up, or at the end of
+            # the connection. Permission is therefore checked again after the backplane, until nothing has changed.
             while join.is_stale:
                 join.is_stale = False
                 if not await call(self._hooks.authorize_room, room):
                     raise PermissionDenied(f"You may not join {room!r}")
-                if not await self._hold("room", room):
+                if not await self._acquire("room", room):
                     return
             if join.is_void:
-                raise PermissionDenied(f"You were taken out of {room!r} while you joined it")
+                raise PermissionDenied(f"You were removed from {room!r} while you were joining it")
+            # No await since the last check: the hub takes the connection in the state that was checked.
             self._node.hub.join(subscriber, room)
         finally:
+            # Whatever ended the join, the group is released unless it is in use: by this connection in the room, or by
+            # another join of the same room, which a task of the application may have started.
             self._joins.discard(join)
             if room not in subscriber.rooms and all(other.room != room for other in self._joins):
-                self._drop("room", room)
+                self._release("room", room)
         self._announce(reserved("wsrt.joined", {"room": room}))
+        # Raises what member() raises. The connection is in the room nevertheless.
         await self._presence.join(room)
 
-    def question(self) -> None:
-        """Withhold what is published to the connection until admit(), and have joins under way ask again."""
+    def withhold(self) -> None:
+        """Withhold publications to the connection until admit(), and make joins under way check permission again."""
         self._node.hub.withhold(self._subscriber)
         for join in self._joins:
             join.is_stale = True
 
     def admit(self) -> None:
-        """Deliver what was withheld, but for the rooms that the connection has left since."""
+        """Deliver the publications that were withheld, except those for rooms that the connection has left since."""
         self._node.hub.admit(self._subscriber)
 
-    async def show_again(self) -> None:
-        """Show the members of each room what ``member`` returns now. Raises what that raises."""
+    async def refresh_presence(self) -> None:
+        """Call ``member`` again for each room, and update presence. Raises anything that ``member`` raises."""
         await self._presence.refresh()
 
     def remove(self, room: str) -> bool:
         """
-        Take the connection out of a room now: nothing that is published from here on, or waits, reaches its client.
+        Remove the connection from a room at once.
 
-        Joins of the room that are under way fail.
+        No later publication to the room reaches the client, nor do those that wait in its outbox. Joins of the room
+        that are under way raise PermissionDenied.
 
         Returns:
-            Whether it was in the room.
+            Whether the connection was in the room.
         """
         for join in self._joins:
             join.is_void |= join.room == room
@@ -165,30 +196,38 @@ class Groups:
         return was_in
 
     def remove_all(self) -> None:
-        """Take the connection out of every room that it is in, or joins."""
+        """Remove the connection from every room that it is in or is joining."""
         for room in {*self._subscriber.rooms, *(join.room for join in self._joins)}:
             self.remove(room)
 
     def leave(self, room: str) -> None:
-        """Leave a room; does nothing if the connection is not in it."""
+        """Leave a room. Does nothing if the connection isn't in it."""
         if not self._is_open() or room not in self._subscriber.rooms:
             return
         self._node.hub.leave(self._subscriber, room)
-        self._drop("room", room)
+        self._release("room", room)
         self._presence.leave(room)
         self._announce(reserved("wsrt.left", {"room": room}))
 
     async def bind(self, user_id: UserKey | None) -> None:
-        """Belong to a user, whatever ``identity`` says; None for no user. Raises BackplaneUnavailable."""
+        """
+        Make the connection belong to a user, in place of the one that ``identity`` returned.
+
+        Args:
+            user_id: The key of the user. None for no user.
+
+        Raises:
+            BackplaneUnavailable: The channel layer didn't confirm that the node joined the group of the user.
+        """
         self._is_user_set = True
         await self._bind(user_id)
 
     def end(self) -> None:
-        """Leave the hub and give everything back."""
+        """Leave the hub and release every group. Joins that are still under way release theirs, see _acquire()."""
         self._is_over = True
         self._node.hub.remove(self._subscriber)
         for group in list(self._held):
-            self._release(group)
+            self._release_group(group)
 
     # Private.
 
@@ -198,34 +237,37 @@ class Groups:
             if user_id == before:
                 return
             if user_id is not None:
-                await self._hold("user", user_id)
+                # Raises BackplaneUnavailable, and then the connection belongs to the same user as before.
+                await self._acquire("user", user_id)
+            # The connection may have been closed in the meantime.
             if self._is_open():
                 self._node.hub.bind(self._subscriber, user_id)
             if before is not None:
-                self._drop("user", before)
-                # What waits, until on_connect returns, perhaps, was for somebody else.
+                self._release("user", before)
+                # Frames that wait in the outbox, perhaps until on_connect returns, are for the previous user.
                 self._subscriber.outbox.purge(User(before))
+        # Outside the lock: this calls the hook member(), and other changes of the user needn't wait for it.
         if self._subscriber.user_id != before:
             await self._presence.rebind()
 
-    async def _hold(self, kind: str, name: str) -> bool:
-        """Be in a group while this connection lasts; return whether it still does. Raises BackplaneUnavailable."""
+    async def _acquire(self, kind: str, name: str) -> bool:
+        """Hold a group for this connection; return whether it is still open. Raises BackplaneUnavailable."""
         backplane = self._node.backplane(self._alias)
         group = group_name(kind, self._subscriber.realm, name)
         if backplane is None or group in self._held:
             return self._is_open()
         await backplane.acquire(group)
         if self._is_over or group in self._held:
-            # The connection ended in the meantime, or another task of it took the same group.
+            # The connection ended in the meantime, or another of its tasks acquired the same group.
             backplane.release(group)
         else:
             self._held.add(group)
         return self._is_open()
 
-    def _drop(self, kind: str, name: str) -> None:
-        self._release(group_name(kind, self._subscriber.realm, name))
+    def _release(self, kind: str, name: str) -> None:
+        self._release_group(group_name(kind, self._subscriber.realm, name))
 
-    def _release(self, group: str) -> None:
+    def _release_group(self, group: str) -> None:
         if group in self._held:
             self._held.discard(group)
             backplane = self._node.backplane(self._alias)

@@ -1,4 +1,4 @@
-"""ConnectionPresence: one connection's part in presence: where it is shown to be, and what it is shown of others."""
+"""The presence of one connection: the rooms in which it is shown, and the changes that it receives of others."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from .hooks import Hooks, call
 from .layer_channel import Submit
 
 MAX_MEMBER_BYTES = 4096
-"""What one member shows to others, as JSON: every newcomer gets it of everybody."""
+"""The greatest size of one member's data as JSON. A client that joins a room receives the data of all members."""
 
-MAX_ARRIVALS = 1000
-"""Calls of hooks that may wait for the handlers of one connection."""
+MAX_CHANGES = 1000
+"""How many calls of hooks may wait for the handlers of one connection."""
 
 logger = logging.getLogger("wsrt")
 
@@ -39,54 +39,61 @@ logger = logging.getLogger("wsrt")
 @dataclasses.dataclass(frozen=True, slots=True)
 class PresenceHooks:
     """
-    What a consumer has to say and to hear.
+    The hooks of presence of a consumer.
 
     Attributes:
-        member: returns what members of a room see of this one; None where the consumer has nothing to say of its users.
-        joined, left: told of a user (None for a guest) who came to a room, or left it.
-        hears: whether it wants to be told.
+        member: The hook ``member``. None if the consumer doesn't override it.
+        joined: The hook ``on_presence_join``.
+        left: The hook ``on_presence_leave``.
+        wants_changes: Whether the consumer overrides one of the last two.
     """
 
     member: Callable[[str], Awaitable[BaseModel | None]] | None
     joined: Callable[[UserKey | None, str], Awaitable[None]]
     left: Callable[[UserKey | None, str], Awaitable[None]]
-    hears: bool
+    wants_changes: bool
 
     @classmethod
     def of(cls, hooks: Hooks) -> Self | None:
-        """Return the hooks of presence that a consumer overrides; None where it shows no presence."""
+        """Return the hooks of a consumer, or None if it has no presence."""
         if not hooks.presence:
             return None
         return cls(
             member=functools.partial(call, hooks.member) if "member" in hooks.overridden_hooks else None,
             joined=functools.partial(call, hooks.on_presence_join),
             left=functools.partial(call, hooks.on_presence_leave),
-            hears=not hooks.overridden_hooks.isdisjoint({"on_presence_join", "on_presence_leave"}),
+            wants_changes=not hooks.overridden_hooks.isdisjoint({"on_presence_join", "on_presence_leave"}),
         )
 
 
 class ConnectionPresence:
     """
-    Presence of one connection. It counts from begin() on.
+    The presence of one connection. It is online from begin() to end().
+
+    The hook ``member`` is called under a lock, because it may take long: of two updates the later one must win. After
+    each call the connection may have ended, or may have left the room.
 
     Args:
-        tracker: of the node; None where the settings name no usable store.
-        shows: what the consumer says in ``presence``.
-        hooks: of the consumer; None where it shows nothing.
-        wants_frames: whether its client understands ``wsrt.presence``.
-        submit: runs something in the order of the handlers.
-        on_failed: called when a hook raised; must close.
+        tracker: The tracker of the node. None if the settings name no usable store.
+        subscriber: The connection.
+        consumer: The name of the consumer, which operators see.
+        scope: The ASGI scope, which has the client's address and user agent.
+        presence: The consumer's attribute ``presence``.
+        hooks: The hooks of the consumer. None if it has no presence.
+        wants_frames: Whether the client understands ``wsrt.presence``.
+        submit: Runs work in its turn among the handlers.
+        on_failed: Called when a hook raised. It must close the connection.
     """
 
     __slots__ = (
-        "_arrivals",
+        "_changes",
         "_details",
         "_hooks",
-        "_is_telling",
+        "_is_calling_hooks",
         "_lock",
         "_number",
         "_on_failed",
-        "_shows",
+        "_presence",
         "_state",
         "_submit",
         "_subscriber",
@@ -101,7 +108,7 @@ class ConnectionPresence:
         *,
         consumer: str,
         scope: Scope,
-        shows: bool | type[BaseModel],
+        presence: bool | type[BaseModel],
         hooks: PresenceHooks | None,
         wants_frames: bool,
         submit: Submit,
@@ -111,86 +118,104 @@ class ConnectionPresence:
         self._subscriber = subscriber
         self._number = int(subscriber.id.rpartition("-")[2])
         self._details = {"since": round(time.time(), 3), "consumer": consumer}
-        # Nothing but True: what somebody meant by "no" must not collect personal data.
+        # Only True: a string such as "no" must not collect personal data.
         if option("DETAILS", False) is True:
             self._details |= _personal(scope)
-        self._shows = shows
+        self._presence = presence
         self._hooks = hooks
-        hears = hooks is not None and hooks.hears
-        self._watcher = Watcher(subscriber, wants_frames, self._hear if hears else None)
+        wants_changes = hooks is not None and hooks.wants_changes
+        self._watcher = Watcher(subscriber, wants_frames, self._on_changes if wants_changes else None)
         self._submit = submit
         self._on_failed = on_failed
-        # Who came and went, for hooks that have not been called yet. None where there are no hooks.
-        self._arrivals: collections.deque[tuple[str, Arrival]] | None = collections.deque() if hears else None
-        self._is_telling = False
+        # The changes for which hooks have not been called yet, with their room. None if there are no such hooks.
+        self._changes: collections.deque[tuple[str, Arrival]] | None = collections.deque() if wants_changes else None
+        # Whether _call_hooks() is running or waits for its turn.
+        self._is_calling_hooks = False
         self._state: Literal["before", "online", "over"] = "before"
-        # What is said last counts, also where the consumer takes its time to say what it shows.
+        # Held while member() is called, see above.
         self._lock = asyncio.Lock()
 
     async def begin(self) -> None:
-        """Be online, in the rooms that were joined so far. Raises what ``member`` raises, and TypeError."""
+        """
+        Become online, in the rooms that were joined so far.
+
+        Raises:
+            Exception: Anything that ``member`` raises.
+            TypeError: ``member`` returned an object of another type.
+            UnsendableEvent: The data of ``member`` is too large.
+        """
         async with self._lock:
-            shown: dict[str, MemberData] = {}
-            # Rooms may be joined and left while the consumer is asked what it shows.
-            while missing := [room for room in self._subscriber.rooms if room not in shown]:
-                shown[missing[0]] = await self._data(missing[0])
+            data: dict[str, MemberData] = {}
+            # Rooms may be joined and left while member() is running.
+            while missing := [room for room in self._subscriber.rooms if room not in data]:
+                data[missing[0]] = await self._member_data(missing[0])
             if self._tracker is None or self._state == "over" or not self._subscriber.outbox.is_open:
                 return
             self._state = "online"
-            self._enter_all(self._tracker, shown)
+            self._join_rooms(self._tracker, data)
 
     async def join(self, room: str) -> None:
-        """Be in a room; said again, show anew what members see. Raises as begin()."""
+        """Be shown in a room. Called again, it updates the data that members see. Raises as begin()."""
         if not self.is_online() or self._tracker is None:
             return
         async with self._lock:
-            shown = await self._data(room)
+            data = await self._member_data(room)
             if not self.is_online() or room not in self._subscriber.rooms:
                 return
-            self._enter(self._tracker, room, shown)
+            self._join_room(self._tracker, room, data)
+        # The caller may read the members next. This waits only for a short time and doesn't raise.
         await self._tracker.settle()
 
     def leave(self, room: str) -> None:
-        """Be in a room no more."""
+        """No longer be shown in a room."""
         if self.is_online() and self._tracker is not None:
             place = self._subscriber.realm, room
             self._tracker.unwatch(place, self._watcher)
             self._tracker.leave(*place, self._number)
 
     async def rebind(self) -> None:
-        """Belong to another user than before."""
+        """Be shown as the user that the connection belongs to now. Raises as begin()."""
         if not self.is_online() or self._tracker is None:
             return
         async with self._lock:
-            shown = {room: await self._data(room) for room in list(self._subscriber.rooms)}
+            data = {room: await self._member_data(room) for room in list(self._subscriber.rooms)}
             if not self.is_online():
                 return
             for room in (EVERYONE, *self._subscriber.rooms):
                 self._tracker.leave(self._subscriber.realm, room, self._number)
-            self._enter_all(self._tracker, shown)
+            self._join_rooms(self._tracker, data)
 
     async def refresh(self) -> None:
-        """Show what ``member`` returns now: the user may have another name. Raises as begin()."""
+        """Update the data that members see, because the user may have changed. Raises as begin()."""
         if self._hooks is None or self._hooks.member is None or not self.is_online():
             return
         async with self._lock:
             for room in list(self._subscriber.rooms):
                 if not self._subscriber.outbox.is_open:
                     return
-                shown = await self._data(room)
+                data = await self._member_data(room)
                 if not self.is_online() or self._tracker is None:
                     return
                 if room in self._subscriber.rooms:
-                    self._enter(self._tracker, room, shown)
+                    self._join_room(self._tracker, room, data)
 
     def end(self, closed: Closed) -> None:
-        """Be offline: at once for whoever said goodbye or was sent away for good, else after the grace."""
+        """
+        Become offline.
+
+        It takes effect at once if the client closed with 1000, or if the server closed with a code after which clients
+        don't reconnect by themselves. Otherwise the connection stays online for the grace period, as the client may
+        come back.
+
+        Args:
+            closed: How the connection ended.
+        """
         was_online, self._state = self.is_online(), "over"
         if not was_online or self._tracker is None:
             return
         for room in self._subscriber.rooms:
             self._tracker.unwatch((self._subscriber.realm, room), self._watcher)
-        # 1001 by the client is a page that is left, perhaps for itself.
+        # A page that is left sends 1001. It may be a reload, so 1001 isn't final.
         if closed.by == "server":
             is_final = reconnect_for(closed.code, closed.reason) in (Reconnect.NEVER, Reconnect.AUTH)
         else:
@@ -198,44 +223,46 @@ class ConnectionPresence:
         self._tracker.forget(self._number, at_once=is_final)
 
     def is_online(self) -> bool:
-        """Whether the connection counts."""
+        """Return whether the connection is online."""
         return self._state == "online"
 
     # Private.
 
-    def _enter_all(self, tracker: Tracker, shown: dict[str, MemberData]) -> None:
-        self._enter_everyone(tracker)
-        for room, data in shown.items():
+    def _join_rooms(self, tracker: Tracker, data_of_rooms: dict[str, MemberData]) -> None:
+        self._join_everyone(tracker)
+        for room, data in data_of_rooms.items():
             if room in self._subscriber.rooms:
-                self._enter(tracker, room, data)
+                self._join_room(tracker, room, data)
 
-    def _enter_everyone(self, tracker: Tracker) -> None:
+    def _join_everyone(self, tracker: Tracker) -> None:
         subscriber = self._subscriber
         details = _json(self._details)
         tracker.join(Join(subscriber.realm, EVERYONE, self._number, subscriber.user_id, details=details))
 
-    def _enter(self, tracker: Tracker, room: str, data: MemberData) -> None:
+    def _join_room(self, tracker: Tracker, room: str, data: MemberData) -> None:
         subscriber = self._subscriber
         user_id = subscriber.user_id
         tracker.join(Join(subscriber.realm, room, self._number, user_id, UNSET if user_id is None else data))
-        if self._shows and (self._watcher.wants_frames or self._watcher.hook is not None):
+        if self._presence and (self._watcher.wants_frames or self._watcher.hook is not None):
             tracker.watch((subscriber.realm, room), self._watcher)
 
-    def _hear(self, room: str, arrivals: Iterable[Arrival]) -> None:
-        """Have the hooks called when their turn comes."""
-        if self._arrivals is None:
+    def _on_changes(self, room: str, changes: Iterable[Arrival]) -> None:
+        """Call the hooks for changes in a room, in their turn among the handlers."""
+        if self._changes is None:
             return
-        self._arrivals.extend((room, arrival) for arrival in arrivals)
-        while len(self._arrivals) > MAX_ARRIVALS:
-            self._arrivals.popleft()
-            counters.count("presence_hooks_dropped", "hooks of presence take longer than members come and go")
-        if not self._is_telling:
-            self._is_telling = self._submit(self._tell_hooks)
+        self._changes.extend((room, change) for change in changes)
+        while len(self._changes) > MAX_CHANGES:
+            self._changes.popleft()
+            counters.count("presence_hooks_dropped", "hooks of presence are slower than changes arrive: dropped some")
+        if not self._is_calling_hooks:
+            # Not submitted if the connection is closing: no hook is called for it any more.
+            self._is_calling_hooks = self._submit(self._call_hooks)
 
-    async def _tell_hooks(self) -> None:
+    async def _call_hooks(self) -> None:
         try:
-            while self._hooks is not None and self._arrivals and self.is_online():
-                room, (kind, user_id) = self._arrivals.popleft()
+            # While a hook runs, changes may arrive, the room may be left and the connection may end.
+            while self._hooks is not None and self._changes and self.is_online():
+                room, (kind, user_id) = self._changes.popleft()
                 if room in self._subscriber.rooms:
                     user = None if user_id is None else UserKey(user_id)
                     await (self._hooks.joined if kind == "joined" else self._hooks.left)(user, room)
@@ -244,26 +271,30 @@ class ConnectionPresence:
             logger.exception("a hook of presence failed")
             self._on_failed()
         finally:
-            self._is_telling = False
+            self._is_calling_hooks = False
 
-    async def _data(self, room: str) -> MemberData:
-        if not self._shows or self._hooks is None or self._hooks.member is None:
+    async def _member_data(self, room: str) -> MemberData:
+        """Return the result of ``member`` as JSON; None clears the data, UNSET keeps it. Raises as begin()."""
+        if not self._presence or self._hooks is None or self._hooks.member is None:
             return UNSET
-        shown = await self._hooks.member(room)
-        if shown is None:
+        member = await self._hooks.member(room)
+        if member is None:
             return None
-        expected = BaseModel if self._shows is True else self._shows
-        if not isinstance(shown, expected):
-            raise TypeError(f"member() returns {expected.__name__} or None, not {type(shown).__name__}")
-        # As the declared model: a subclass may hold what is nobody's business.
-        model = type(shown) if self._shows is True else self._shows
-        data = model.__pydantic_serializer__.to_json(shown, by_alias=True)
+        expected = BaseModel if self._presence is True else self._presence
+        if not isinstance(member, expected):
+            raise TypeError(f"member() must return {expected.__name__} or None, not {type(member).__name__}")
+        # Serialized as the declared model: a subclass may have fields that other members must not see.
+        model = type(member) if self._presence is True else self._presence
+        data = model.__pydantic_serializer__.to_json(member, by_alias=True)
         if len(data) > MAX_MEMBER_BYTES:
-            raise UnsendableEvent(f"member({room!r}) is over {MAX_MEMBER_BYTES} bytes; show a reference to large data")
+            raise UnsendableEvent(
+                f"member({room!r}) is over {MAX_MEMBER_BYTES} bytes; return a reference to large data"
+            )
         return data.decode()
 
 
 def _personal(scope: Scope) -> dict[str, Any]:
+    """Return the details of a client that operators only see with the setting DETAILS."""
     client = scope.get("client")
     agents = [value for name, value in scope.get("headers") or () if name == b"user-agent"]
     return {

@@ -1,0 +1,184 @@
+"""The way of one received frame: it is decoded, its event is handled, and the request is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.core.exceptions import SynchronousOnlyOperation
+
+from .. import close_codes
+from ..close_codes import Close
+from ..cluster.node import Node
+from ..delivery.outbox import Outbox
+from ..exceptions import BackplaneUnavailable
+from ..metrics import counters
+from ..protocol import envelope
+from ..protocol.catalog import Received
+from ..protocol.envelope import ref_of
+from ..protocol.events import Event
+from ..protocol.frame import Frame
+from ..protocol.session import RawFrame, Session
+from ..types import Ref
+from .hooks import Hooks, call
+from .refusals import Refusal, refusal_of
+from .threads import run_in_thread
+
+logger = logging.getLogger("wsrt")
+
+
+class FrameHandler:
+    """
+    Handles the frames of one connection, one at a time.
+
+    Args:
+        hooks: The consumer, whose handlers are called.
+        session: The session of the connection, which decodes frames.
+        outbox: The outbox of the connection.
+        node: The node that holds the connection.
+        owner: The name of the consumer, for the log.
+        close: Closes the connection.
+        on_violation: Called with the close code if a frame breaks the protocol. It must close the connection.
+    """
+
+    __slots__ = ("_close", "_hooks", "_node", "_on_violation", "_outbox", "_owner", "_session")
+
+    def __init__(
+        self,
+        hooks: Hooks,
+        session: Session,
+        outbox: Outbox,
+        node: Node,
+        *,
+        owner: str,
+        close: Callable[[Close], None],
+        on_violation: Callable[[Close], None],
+    ) -> None:
+        self._hooks = hooks
+        self._session = session
+        self._outbox = outbox
+        self._node = node
+        self._owner = owner
+        self._close = close
+        self._on_violation = on_violation
+
+    async def handle(self, raw: RawFrame) -> None:
+        """Decode a frame, call the handler of its event, and answer the request."""
+        try:
+            outcome = await self._decode(raw)
+        except Exception as error:
+            # A frame that isn't valid is an outcome, not an exception. This one comes from a validator of the
+            # application, which may raise anything; Pydantic only catches ValueError and AssertionError.
+            ref = ref_of(raw.payload)
+            refusal = refusal_of(error, self._hooks.refusal_for)
+            if refusal is not None:
+                answer = self._refusal_frame(ref, refusal)
+                if answer is not None:
+                    await self._answer(answer)
+                return
+            counters.count("handlers_failed")
+            logger.exception("an event for %s could not be validated", self._owner)
+            self._fail(ref)
+            return
+        match outcome:
+            case Received():
+                await self._call_handler(outcome)
+            case Frame():
+                await self._answer(outcome)
+            case Close():
+                self._on_violation(outcome)
+
+    # Decoding.
+
+    async def _decode(self, raw: RawFrame) -> Received | Frame | Close | None:
+        try:
+            if self._session.is_heavy(raw):
+                # Waits while other connections of the loop decode theirs.
+                return await self._node.turns.alone(lambda: self._decode_heavy(raw))
+            return self._session.decode(raw, self._node.wheel.time())
+        except SynchronousOnlyOperation:
+            # A validator queries the database. Django raises this in the event loop before anything has happened, so
+            # the frame can be decoded again in a thread.
+            decoded: Received | Frame | Close | None = await run_in_thread(
+                self._session.decode, raw, self._node.wheel.time()
+            )
+            return decoded
+
+    def _decode_heavy(self, raw: RawFrame) -> Received | Frame | Close | None:
+        if self._session.close_sent is not None:
+            # The connection was closed while the frame waited for its turn.
+            counters.count("frames_unhandled")
+            return None
+        started = time.thread_time()
+        try:
+            return self._session.decode(raw, self._node.wheel.time())
+        finally:
+            self._session.charge(time.thread_time() - started)
+
+    # Calling the handler.
+
+    async def _call_handler(self, received: Received) -> None:
+        handler = self._hooks.handlers[type(received.event)]
+        ref = received.ref
+        try:
+            reply = await call(getattr(self._hooks, handler.name), received.event)
+            answer = self._reply_frame(reply, ref)
+        except BaseException as error:
+            # A CancelledError may be meant for this task: the connection has ended, and the handler ran for too long.
+            # It may also come from a task that the handler awaited and that was cancelled by other code. That one is an
+            # error of the handler like any other.
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                raise
+            refusal = refusal_of(error, self._hooks.refusal_for) if isinstance(error, Exception) else None
+            if refusal is None:
+                counters.count("handlers_failed")
+                logger.exception("%s.%s failed", self._owner, handler.name)
+                self._fail(ref)
+                if not isinstance(error, Exception | asyncio.CancelledError):
+                    # KeyboardInterrupt and SystemExit end the process.
+                    raise
+                return
+            if isinstance(error, BackplaneUnavailable):
+                counters.count("requests_unavailable", "a handler could not use the channel layer: %s", error)
+            answer = self._refusal_frame(ref, refusal)
+        if answer is not None:
+            await self._answer(answer)
+
+    # Answering.
+
+    async def _answer(self, frame: Frame) -> None:
+        # Waiting here slows down the handlers of a client that reads slowly. Without it, a few large answers would
+        # overflow the outbox and close the connection.
+        await self._outbox.room()
+        # The connection may have been closed in the meantime, by the client or by a publication that overflowed.
+        if self._session.is_open:
+            self._outbox.put_direct(frame)
+
+    def _reply_frame(self, reply: Any, ref: Any) -> Frame | None:
+        if reply is None:
+            return None if ref is None else envelope.reserved("wsrt.ok", {}, ref=ref)
+        if not isinstance(reply, Event):
+            raise TypeError(f"a handler must return an event or None, not {type(reply).__name__}")
+        self._hooks.catalog.check_sends(reply)
+        return envelope.encode(reply).frame(ref=ref)
+
+    def _refusal_frame(self, ref: Ref | None, refusal: Refusal) -> Frame | None:
+        if ref is None:
+            counters.count("refusals_unanswered")
+            return None
+        return envelope.error(refusal.code, refusal.message, errors=refusal.errors, ref=ref)
+
+    def _fail(self, ref: Ref | None) -> None:
+        """Answer a request whose handler or validator raised an unexpected exception, and close the connection."""
+        if ref is not None:
+            self._outbox.put_direct(envelope.error("internal", "Internal error", ref=ref))
+        self._close(close_codes.MESSAGE_HANDLING_FAILED)
+
+
+def _is_being_cancelled() -> bool:
+    """Return whether the cancellation of the current task was requested."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

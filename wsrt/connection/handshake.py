@@ -1,0 +1,51 @@
+"""The WebSocket handshake of one connection: the subprotocol, the check of the origin, and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .. import close_codes
+from ..metrics import counters
+from ..protocol.session import SUBPROTOCOL
+from ..types import Message, Scope, Send
+from .origin import check_origin
+
+
+def choose_subprotocol(offered: Iterable[str], supported: Iterable[str]) -> str | None:
+    """
+    Return the subprotocol to accept, or None for none.
+
+    Args:
+        offered: The subprotocols that the client offers.
+        supported: The consumer's own subprotocols, in order of preference. ``wsrt.v1`` takes precedence over them.
+    """
+    offers = list(offered)
+    return next((name for name in (SUBPROTOCOL, *supported) if name in offers), None)
+
+
+async def refuse_foreign_origin(scope: Scope, send: Send) -> bool:
+    """Refuse the handshake if its origin isn't allowed; return whether it was refused."""
+    refused = check_origin(scope)
+    if refused is None:
+        return False
+    counters.count("origins_refused", "refused a handshake: %s", refused)
+    # The connection isn't accepted first, unlike for any other refusal: a foreign page gets no explanation. The server
+    # turns a close before the accept into HTTP 403.
+    await _answer(send, {"type": "websocket.close", "code": close_codes.FORBIDDEN.code})
+    return True
+
+
+async def accept(send: Send, subprotocol: str | None) -> bool:
+    """Accept the connection; return whether the client is still there."""
+    return await _answer(send, {"type": "websocket.accept", "subprotocol": subprotocol})
+
+
+async def _answer(send: Send, message: Message) -> bool:
+    try:
+        await send(message)
+    except Exception:
+        # The client has left during the handshake. Servers differ in the exception that they raise, so any will do.
+        # There is nothing to clean up yet.
+        counters.count("connections_lost_in_handshake")
+        return False
+    return True

@@ -1,0 +1,136 @@
+"""The set-up of one connection: its tenant, its permission and its user, the registration, and ``on_connect``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from .. import close_codes
+from ..close_codes import Close
+from ..exceptions import BackplaneUnavailable
+from ..metrics import counters
+from ..protocol.frame import Frame
+from ..protocol.session import RawFrame
+from ..realms import check_tenant, realm_of
+from .dispatcher import Work
+from .hooks import call
+from .refusals import NOT_AUTHORIZED, refusal_of
+
+if TYPE_CHECKING:
+    from .lifecycle import ConnectionHandler
+
+logger = logging.getLogger("wsrt")
+
+
+async def set_up(connection: ConnectionHandler) -> None:
+    """
+    Set up a connection that was accepted, or close it.
+
+    It is the first work of the dispatcher. Frames that arrive in the meantime wait in the inbox, publications in the
+    outbox, and control commands with the node.
+    """
+    loop, seconds = connection.node.loop, connection.limits.setup_timeout
+    # The timeout below cancels the running hook, which may swallow the cancellation and go on. This timer closes the
+    # connection in any case.
+    timer = None if seconds is None else loop.call_later(seconds, _time_out, connection)
+    try:
+        async with asyncio.timeout(seconds) as timeout:
+            await _run_hooks(connection)
+    except Exception as error:
+        if isinstance(error, TimeoutError) and timeout.expired():
+            # Not a TimeoutError of the application's own, such as that of an HTTP client in a hook.
+            _time_out(connection)
+        else:
+            _fail_with(connection, error)
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+async def _run_hooks(connection: ConnectionHandler) -> None:
+    """
+    Call the hooks in order.
+
+    Each of them may raise any exception of the application. At each ``await`` the client may leave, or the connection
+    may be closed by its deadline, by a shutdown, or by too many control commands.
+    """
+    hooks, session = connection.hooks, connection.session
+    if connection.channel is not None:
+        # Raises BackplaneUnavailable.
+        await connection.channel.open(connection.node)
+    # The tenant comes first: every room and user that a later hook names belongs to it.
+    tenant = check_tenant(await call(hooks.tenant))
+    connection.subscriber.realm = realm_of(hooks.namespace, tenant)
+    if not await call(hooks.authorize):
+        _fail(connection, NOT_AUTHORIZED.close(is_anonymous=connection.is_anonymous))
+        return
+    await connection.groups.identify()
+    if not session.is_open:
+        # The client left while the hooks were running. It was never connected, so on_disconnect isn't called.
+        connection.dispatcher.drop()
+        return
+    if not await _register(connection):
+        return
+    connection.needs_on_disconnect = True
+    await call(hooks.on_connect)
+    if session.is_open:
+        # Raises what the hook member() raises.
+        await connection.presence.begin()
+    connection.is_visible = session.is_open
+    connection.outbox.release()
+
+
+async def _register(connection: ConnectionHandler) -> bool:
+    """Send the hello, and let publications and commands reach the connection; return whether it is still open."""
+    hello = connection.session.hello(time.time())
+    if hello is not None:
+        connection.outbox.put_direct(hello)
+    # From now on frames are parsed. Reserved frames among those that wait, such as pings, are answered before
+    # on_connect runs, which may take longer than the client waits for a pong.
+    connection.session.authorize()
+    connection.dispatcher.inbox.sift(lambda item: _still_waits(connection, item))
+    connection.heartbeat.start()
+    # Raises BackplaneUnavailable. In the meantime the connection may be closed.
+    await connection.groups.register()
+    # The hub knows the connection now, so the node can decide which of the commands that came in the meantime are for
+    # it. They are carried out before on_connect runs; a change of permissions may close the connection.
+    connection.node.register(connection.subscriber)
+    await connection.commands.recheck_permissions()
+    return connection.session.is_open
+
+
+def _still_waits(connection: ConnectionHandler, item: RawFrame | Work) -> bool:
+    """Answer a reserved frame that waits in the inbox; return whether the item stays there."""
+    if not isinstance(item, RawFrame):
+        return True
+    outcome = connection.session.admit(item)
+    if isinstance(outcome, Frame):
+        connection.outbox.put_direct(outcome)
+    return outcome is item
+
+
+def _time_out(connection: ConnectionHandler) -> None:
+    if connection.session.is_open:
+        counters.count("setup_timeouts", "the set-up took longer than %s s: closed", connection.limits.setup_timeout)
+        _fail(connection, close_codes.CONNECTION_SETUP_TIMEOUT)
+
+
+def _fail_with(connection: ConnectionHandler, error: Exception) -> None:
+    """Close the connection because of an exception that a hook has raised."""
+    refusal = refusal_of(error, connection.hooks.refusal_for)
+    if refusal is None:
+        logger.error("the set-up of %s failed", connection.name, exc_info=error)
+        _fail(connection, close_codes.CONNECTION_SETUP_FAILED)
+        return
+    if isinstance(error, BackplaneUnavailable):
+        counters.count("setups_unavailable", "a connection could not be set up: %s", error)
+    _fail(connection, refusal.close(is_anonymous=connection.is_anonymous))
+
+
+def _fail(connection: ConnectionHandler, close: Close) -> None:
+    connection.close(close)
+    # close() only drops the frames if it is the first to close. If the client left first they still wait, and a
+    # consumer that was not set up must not handle them.
+    connection.dispatcher.drop()

@@ -1,9 +1,8 @@
 """
-Database connections of handlers, looked after as Django does at both ends of a request.
+The care for database connections before and after handlers, as Django does it before and after a request.
 
-Channels does it before every message, in the one thread that all ORM calls share: a hop a message, behind whatever
-that thread is doing. Here the event loop looks at the connections itself, and goes to that thread only where one has
-to be closed.
+Channels does it before every message, in the one thread that all ORM calls of async code share. Each message then waits
+for that thread. Here the event loop looks at the connections itself, and only uses the thread if one has to be closed.
 """
 
 from __future__ import annotations
@@ -23,29 +22,31 @@ from ..metrics import counters
 T = TypeVar("T")
 
 FRESH_SECONDS = 1.0
-"""How old a connection may be, whatever its CONN_MAX_AGE, before a handler has it closed that did not open it."""
+"""The age up to which a connection is not closed by a handler that didn't open it, whatever its CONN_MAX_AGE."""
 
 
 class DatabaseCare:
     """
-    Closes connections that failed or are too old before ``async`` handlers, and what they opened after them.
+    Closes failed and old connections before an ``async def`` handler, and those that it opened afterwards.
 
-    Connections are those of the thread that ``sync_to_async`` uses; ``def`` handlers look after their own.
+    These are the connections of the thread that ``sync_to_async`` uses. The threads of ``def`` handlers close their own
+    connections.
     """
 
     def __init__(self) -> None:
-        # The connections of the thread, as they were when it was last there.
+        # The connections of the thread when it was last used. The event loop only reads their attributes.
         self._connections: Sequence[Any] = ()
-        # Since when there has been something to look after in the thread: a connection was opened, or a handler failed.
+        # When a connection was opened or a handler failed, for the first time since the thread was last used. None if
+        # there is nothing to do in the thread.
         self._dirty_since: float | None = None
-        # What the thread has not come to yet. Nothing else needs to be queued meanwhile.
+        # The task that the thread has not started yet. Until then no other task is needed.
         self._queued: asyncio.Task[None] | None = None
-        # The loop doesn't keep its tasks alive.
+        # The event loop keeps only weak references to tasks.
         self._tasks: set[asyncio.Task[None]] = set()
         connection_created.connect(self._note, dispatch_uid="wsrt.db")
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run handlers or hooks, with connections that work before, and none that has to be closed after."""
+        """Run a handler or hook. Close connections that are due before it, and in the background after it."""
         if self._is_due():
             await self._close_old()
         try:
@@ -54,38 +55,39 @@ class DatabaseCare:
             self.after_handler()
 
     def mark(self) -> None:
-        """Have the connections looked after once the running handler ends: one of them may have failed."""
+        """Note that a connection may have failed or was opened: it is checked after the running handler."""
         if self._dirty_since is None:
             self._dirty_since = time.monotonic()
 
     def after_handler(self) -> None:
-        """Look after the connections in the background, if there is reason to. Call it from the event loop."""
+        """Close connections that are due, in the background. Must be called in the event loop."""
         if self._dirty_since is not None:
             self._begin()
 
     def _is_due(self) -> bool:
-        """Return whether connections have to be closed; have the others checked where CONN_HEALTH_CHECKS says so."""
+        """Return whether connections have to be closed. With CONN_HEALTH_CHECKS, request a check of the others."""
         now = time.monotonic()
         is_due = self._dirty_since is not None and now - self._dirty_since > FRESH_SECONDS
         for connection in self._connections:
             if connection.connection is None or connection.in_atomic_block:
                 continue
             if connection.health_check_enabled:
-                # As at the start of a request: the next query is preceded by a check, in its own thread.
+                # As at the start of a request: Django checks the connection before the next query.
                 connection.health_check_done = False
             is_due = is_due or _is_old(connection, now)
         return is_due
 
     async def _close_old(self) -> None:
-        """Close what has to be closed before the caller's next ORM call, without waiting for it."""
+        """Close the connections that are due before the caller's next ORM call, without waiting for it."""
         self.mark()
         self._begin()
-        # The thread takes its work in order: once the task has begun, the caller's own calls come after it.
+        # One turn of the loop starts the task, which queues its work in the thread. The thread works in order, so the
+        # ORM calls of the caller come later.
         await asyncio.sleep(0)
 
     def _begin(self) -> None:
         loop, queued = asyncio.get_running_loop(), self._queued
-        # One of another loop may never end: that loop may be gone.
+        # A task of another loop may never end, because that loop may no longer run.
         if queued is None or queued.done() or queued.get_loop() is not loop:
             self._queued = start_task(loop, self._close())
             self._tasks.add(self._queued)
@@ -97,11 +99,11 @@ class DatabaseCare:
             await sync_to_async(self._close_in_thread)()
 
     def _close_in_thread(self) -> None:
-        # What comes due from now on may be missed.
+        # Connections that become due from now on may be missed here, so the next handler queues another task.
         self._queued = None
         close_connections()
         now = time.monotonic()
-        # Some never close, as those of SQLite in memory: there is no use in trying again.
+        # Some connections never close, such as those of SQLite in memory. They are left out to avoid trying again.
         self._connections = [
             connection
             for connection in connections.all(initialized_only=True)
@@ -113,23 +115,32 @@ class DatabaseCare:
 
 
 def close_connections() -> None:
-    """Close this thread's connections that failed or are too old."""
+    """Close the connections of this thread that have failed or are too old. Does not raise."""
     try:
         close_old_connections()
     except Exception as error:
-        # The database's failure, not the handler's; it is tried again after the next handler. (Test runners that
-        # forbid a test the database also forbid closing what the test before left open.)
+        # This isn't an error of the handler. The next handler tries again. (Test runners that block database access
+        # also block closing the connections that another test left open.)
         counters.count("database_cleanups_failed", "database connections could not be closed: %r", error)
 
 
+def call_with_connections(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function of a thread. Close the thread's failed and old connections before and after it."""
+    close_connections()
+    try:
+        return function(*args)
+    finally:
+        close_connections()
+
+
 def _is_old(connection: Any, now: float) -> bool:
-    """Return whether Django would close a connection, or look whether it works, at the start of a request."""
+    """Return whether Django would close or check a connection at the start of a request."""
     if connection.errors_occurred or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]:
         return True
     if not _is_past_its_age(connection, now):
         return False
-    # One that is closed after each use is open for a moment, which is no reason to go to the thread: that of the
-    # handler that opened it does.
+    # With CONN_MAX_AGE = 0 each connection is past its age at once. The handler that opened it closes it, so another
+    # handler needn't use the thread for it.
     opened = connection.close_at - connection.settings_dict["CONN_MAX_AGE"]
     return bool(now - opened > FRESH_SECONDS)
 

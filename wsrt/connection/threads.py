@@ -1,4 +1,4 @@
-"""Threads: where ``def`` handlers run, with database connections that are looked after at both ends."""
+"""The thread pool in which ``def`` handlers and hooks run, and the way back from a thread to the event loop."""
 
 from __future__ import annotations
 
@@ -14,42 +14,52 @@ from asgiref.sync import AsyncToSync, sync_to_async
 
 from ..cluster.forks import after_fork_in_child
 from ..conf import conf
-from .db import close_connections
+from .db import call_with_connections
 
 T = TypeVar("T")
 
 _caller: contextvars.ContextVar[CurrentThreadExecutor | None] = contextvars.ContextVar("_caller", default=None)
-"""Runs functions in the thread that waits for the current task. None where no thread does."""
+"""Runs functions in the thread that waits for the current task. None if no thread waits for it."""
 
 
 async def run_in_thread(function: Callable[..., Any], *args: Any) -> Any:
     """
-    Run a ``def`` handler in the pool, or in the thread of the test's transaction.
+    Run a function in the pool, or in the thread that waits for the current task.
 
-    Code that runs below ``async_to_sync`` (Django's async test methods) shares that caller's thread and connections.
+    Django's async test methods run below ``async_to_sync``. There the function runs in the thread of the test, which
+    has the database connections and the transaction.
+
+    If the calling task is cancelled, the function still runs to its end.
+
+    Raises:
+        Exception: Anything that the function raises.
+        RuntimeError: The function raised StopIteration, which a future can't carry.
     """
     function = _without_stop_iteration(function)
     caller = _caller.get()
     if caller is not None:
-        # A def handler waits in its thread for what this is part of.
+        # A def handler called run_in_loop() and waits in its thread for the task that calls this.
         call = functools.partial(contextvars.copy_context().run, function, *args)
         return await asyncio.get_running_loop().run_in_executor(caller, call)
     if getattr(AsyncToSync.executors, "current", None) is not None:
         return await sync_to_async(function)(*args)
-    call = functools.partial(_with_connections, function)
+    call = functools.partial(call_with_connections, function)
     return await sync_to_async(call, thread_sensitive=False, executor=_pool())(*args)
 
 
 def run_in_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """
-    Run a coroutine in an event loop for code in a thread, and return its result.
+    Run a coroutine in an event loop, from another thread, and return its result.
 
-    ``def`` hooks that it calls run in the waiting thread: its transaction is theirs, and a pool whose threads all wait
-    is no dead-lock.
+    ``def`` hooks that the coroutine calls run in the waiting thread. They share its transaction, and there is no
+    deadlock when all threads of the pool are waiting.
 
     Args:
-        loop: runs in another thread.
-        work: makes the coroutine, in the loop.
+        loop: The event loop, which runs in another thread.
+        work: Creates the coroutine. Called in the loop.
+
+    Raises:
+        Exception: Anything that the coroutine raises.
     """
     caller = CurrentThreadExecutor(None)
 
@@ -63,7 +73,7 @@ def run_in_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[An
 
 
 def _without_stop_iteration(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A future cannot carry StopIteration: whoever awaits it would wait for ever."""
+    """Make a function raise RuntimeError for StopIteration: a future can't carry it, and its await would never end."""
 
     def call(*args: Any) -> Any:
         try:
@@ -72,14 +82,6 @@ def _without_stop_iteration(function: Callable[..., Any]) -> Callable[..., Any]:
             raise RuntimeError(f"{function.__qualname__} raised StopIteration") from error
 
     return call
-
-
-def _with_connections(function: Callable[..., Any], *args: Any) -> Any:
-    close_connections()
-    try:
-        return function(*args)
-    finally:
-        close_connections()
 
 
 @functools.cache

@@ -1,1 +1,1 @@
-"""One connection, from its handshake to its end."""
+"""One connection, from its handshake to its end: set-up, frames, rooms, presence and commands."""

@@ -1,4 +1,4 @@
-"""Drain: an orderly end of all connections, while handlers, database and Redis are still there."""
+"""The drain: the orderly end of all connections, while handlers can still use the database and Redis."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ..presence.base import StoreUnavailable
 from ..presence.tracker import known_tracker
 
 BATCH_SECONDS = 0.05
-"""Between two batches of closes."""
+"""The pause between two batches of closes."""
 
 BATCH = 50
-"""Closes of a batch, or more where they would not be done in time."""
+"""The number of closes in a batch. Batches are larger if there isn't enough time."""
 
 HANDLERS_SHARE = 0.6
-"""The part of the time that handlers under way may take; the rest is for closing and cleaning up."""
+"""The share of the time for running handlers. The rest is for closing and cleaning up."""
 
 RECONNECTS_A_SECOND = 100
-"""How many clients shall come back in a second; what the other servers are spared."""
+"""How many clients are asked to reconnect per second, to spare the other servers."""
 
 WINDOW = (1.0, 30.0)
-"""The shortest and the longest time in seconds over which clients are spread."""
+"""The shortest and the longest time, in seconds, over which the clients reconnect."""
 
 EXIT_SECONDS = 0.5
-"""How long an exit without a drain waits for its close frames to be handed over."""
+"""How long an exit without a drain waits for the close frames to be handed to the server."""
 
 logger = logging.getLogger("wsrt")
 
@@ -39,39 +39,40 @@ _aborted = threading.Event()
 
 
 def is_draining() -> bool:
-    """Return whether this process ends its connections, and wants no new ones."""
+    """Return whether this process is closing its connections, new ones included."""
     return any(node.is_draining for node in nodes())
 
 
 async def drain(seconds: float | None = None) -> None:
     """
-    End the connections of the running loop, and return when they are cleaned up or the time is over.
+    Close the connections of the running loop. Returns when they are cleaned up, or when the time is over.
 
-    New connections are refused from now on. What was received is handled, what is queued is sent, each client gets
-    1001 ``Server shutting down``, in batches; those that speak ``wsrt.v1`` are told when to come back. Called twice,
-    it waits for the first.
+    New connections are closed from now on, too. Frames that were received are handled, queued frames are sent, and each
+    client is closed with 1001 ``Server shutting down``, in batches. Clients that speak ``wsrt.v1`` also receive the
+    time after which to reconnect. If a drain is already running, this waits for it.
 
     Args:
-        seconds: all of it may take; None for the setting DRAIN_SECONDS.
+        seconds: The time for the whole drain, in seconds. None for the setting DRAIN_SECONDS.
     """
     node = current_node()
     if node.drain is None:
         node.drain = node.spawn(_drain(node, conf.drain_seconds if seconds is None else seconds))
+    # The drain goes on if this caller is cancelled, for example by a server that stops waiting for its lifespan.
     await asyncio.shield(node.drain)
 
 
 def abort_drain() -> None:
-    """Let a drain that is under way end at once."""
+    """Make a running drain end at once. May be called from any thread, or from a signal handler."""
     _aborted.set()
 
 
 def is_aborted() -> bool:
-    """Return whether somebody wants the process to end at once."""
+    """Return whether abort_drain() was called."""
     return _aborted.is_set()
 
 
 def close_at_exit() -> None:
-    """Send every client its close frame from the thread that ends the process, where loops run in others."""
+    """Send every client its close frame. Called by the thread that ends the process; the loops run in others."""
     pending = []
     for node in nodes():
         if node.handlers and node.loop.is_running():
@@ -89,11 +90,11 @@ async def _drain(node: Node, seconds: float) -> None:
     tracker = known_tracker(node)
     if tracker is not None and not is_aborted():
         try:
-            # The leases of nodes that do not manage to say so end by themselves.
+            # If this fails, the lease of the node expires by itself.
             async with asyncio.timeout_at(max(deadline, node.loop.time() + EXIT_SECONDS)):
                 await tracker.end()
         except (StoreUnavailable, TimeoutError) as error:
-            logger.warning("presence of this node ends with its lease: %r", error)
+            logger.warning("failed to end the presence of this node, which now ends with its lease: %r", error)
     await close_stores()
 
 
@@ -105,7 +106,7 @@ async def _drain_connections(node: Node, seconds: float, deadline: float) -> Non
     random.shuffle(handlers)
     shortest, longest = WINDOW
     window = min(longest, max(shortest, len(handlers) / RECONNECTS_A_SECOND))
-    # All are told within a third of the time.
+    # All connections begin to drain within a third of the time.
     batch = max(BATCH, math.ceil(len(handlers) * BATCH_SECONDS * 3 / seconds))
     for start in range(0, len(handlers), batch):
         for handler in handlers[start : start + batch]:
@@ -116,11 +117,11 @@ async def _drain_connections(node: Node, seconds: float, deadline: float) -> Non
         handler.force_close()
     await _until_gone(node, deadline)
     if node.handlers:
-        logger.warning("drained, but for %d connections that took longer than %s s", len(node.handlers), seconds)
+        logger.warning("drain timed out after %s s: %d connections still open", seconds, len(node.handlers))
 
 
 async def _until_gone(node: Node, deadline: float) -> None:
-    # Polled: what is waited for ends in other tasks, and a signal handler may cut it short.
+    # Polling is simple enough here. Connections end in other tasks, and a signal handler may abort the drain.
     while node.handlers and node.loop.time() < deadline and not is_aborted():  # noqa: ASYNC110
         await asyncio.sleep(BATCH_SECONDS / 2)
 
@@ -131,7 +132,7 @@ def _close_all(node: Node, done: threading.Event) -> None:
         handler.close_at_exit()
     tracker = known_tracker(node)
     if tracker is None:
-        # The closes are tasks: they have had their turn when this comes again.
+        # The close frames are sent by tasks of the outboxes, which run before this timer.
         node.loop.call_later(BATCH_SECONDS, done.set)
     else:
         ending = node.spawn(tracker.end())

@@ -1,4 +1,4 @@
-"""Exceptions of Django REST framework, which services raise that an API shares with a consumer."""
+"""The exceptions of Django REST framework, which code that an API shares with a consumer raises."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def read(error: Exception) -> list[FieldError] | tuple[int, str, str] | None:
     Read an exception of Django REST framework.
 
     Returns:
-        The fields' errors of a ValidationError; the status, code and message of another APIException; None of any
-        other exception.
+        For a ValidationError, the errors of its fields. For another APIException, its status, code and message. For any
+        other exception, None.
     """
-    # Looked up, never imported: what isn't loaded has raised nothing.
+    # Looked up rather than imported: a module that isn't loaded hasn't raised this exception.
     exceptions: Any = sys.modules.get("rest_framework.exceptions")
     if exceptions is None or not isinstance(error, exceptions.APIException):
         return None
@@ -25,7 +25,7 @@ def read(error: Exception) -> list[FieldError] | tuple[int, str, str] | None:
     if isinstance(error, exceptions.ValidationError):
         return list(_errors(api.detail, []))
     message = api.detail
-    # A detail of several parts has no one message.
+    # A detail that is a list or a dict has no single message.
     text = str(message) if isinstance(message, str) else str(api.default_detail)
     code = getattr(message, "code", None) or api.default_code
     return int(api.status_code), str(code), text
@@ -37,12 +37,12 @@ def _errors(detail: Any, loc: list[str | int]) -> Iterator[FieldError]:
             yield from _errors(value, loc if key == _own_key() else [*loc, key])
     elif isinstance(detail, list):
         for number, value in enumerate(detail):
-            # Messages of one field; or, with many=True, one dict for each item.
+            # The items are messages of one field, or, with many=True, one dict for each object.
             yield from _errors(value, [*loc, number] if isinstance(value, dict | list) else loc)
     else:
         yield FieldError(loc=list(loc), msg=str(detail), type=str(getattr(detail, "code", None) or "invalid"))
 
 
 def _own_key() -> str:
-    """Return the key of errors that belong to no field."""
+    """Return the key for errors that don't belong to a field."""
     return str(sys.modules["rest_framework.settings"].api_settings.NON_FIELD_ERRORS_KEY)

@@ -1,4 +1,4 @@
-"""Hooks: what a connection asks of its consumer, and how hooks and handlers are called."""
+"""The hooks of a consumer, as its connection sees them, and the call of a hook or handler."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .threads import run_in_thread
 
 
 class Hooks(Protocol):
-    """A consumer, as its connection sees it. Hooks may be ``def`` or ``async def``: see call()."""
+    """A consumer as its connection sees it. Hooks may be ``def`` or ``async def``, see call()."""
 
     scope: Scope
 
-    # What the class declares.
+    # The attributes of the class.
     @property
     def namespace(self) -> str: ...
     @property
@@ -43,7 +43,7 @@ class Hooks(Protocol):
     @property
     def overridden_hooks(self) -> frozenset[str]: ...
 
-    # What the application overrides.
+    # The hooks that the application may override.
     def tenant(self) -> Any: ...
     def authorize(self) -> Any: ...
     def identity(self) -> Any: ...
@@ -59,13 +59,20 @@ class Hooks(Protocol):
 
 
 async def call(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a hook or handler: an ``async def`` one in this task, a ``def`` one in a thread."""
+    """
+    Call a hook or handler: an ``async def`` in this task, a ``def`` in a thread.
+
+    Raises anything that the function raises. A cancellation of this task reaches an ``async def`` at its ``await``; a
+    thread can't be interrupted and runs to its end.
+    """
     try:
         if iscoroutinefunction(function):
             return await function(*args)
         result = await run_in_thread(function, *args)
-        # A decorator may hide that a hook is async. Its coroutine is truthy: unawaited, it would pass for a yes.
+        # A decorator may hide that a hook is async. Its coroutine is truthy: without this await, it would count as
+        # True.
         return await result if inspect.isawaitable(result) else result
     except Exception:
+        # The exception may be due to a broken database connection.
         database_care.mark()
         raise

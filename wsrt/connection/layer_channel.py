@@ -1,4 +1,4 @@
-"""A channel of a connection's own, for code that still sends through the layer by hand."""
+"""The own channel of one connection, for code that sends through the channel layer itself."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..cluster.node import Node
 from ..metrics import counters
 
 STOP = "wsrt.stop"
-"""A message to one's own channel that ends its reader: cancelling a receive can lose another consumer's message."""
+"""The type of the message that ends the reader. Cancelling a receive could lose another consumer's message."""
 
 STOP_SECONDS = 1.0
-"""How long the reader may take to see it."""
+"""How long the reader may take to receive it."""
 
 RETRY_SECONDS = 1.0
-"""The pause after an error of the layer."""
+"""The pause after an error of the channel layer."""
 
 logger = logging.getLogger("wsrt")
 
 Submit = Callable[[Callable[[], Coroutine[Any, Any, None]]], bool]
-"""Runs something in the order of the connection's handlers; returns whether it will be."""
+"""Runs work in its turn among the handlers of a connection; returns whether it will run."""
 
 
 class LayerChannel:
@@ -32,11 +32,15 @@ class LayerChannel:
     The channel of one connection, and its reader.
 
     Args:
-        layer: of Channels, as the rest of the process uses it.
-        handlers: by message type; anything else is counted and dropped, never looked up as a method.
-        owner: named in the log.
-        submit: see Submit.
-        on_failed: called when a handler raised; must close.
+        layer: The channel layer of Channels, shared with the rest of the process.
+        handlers: The handlers by message type. Messages of other types are counted and dropped. The type is never
+            looked up as a method name.
+        owner: The name of the consumer, for the log.
+        submit: Runs a handler in its turn, see Submit.
+        on_failed: Called when a handler raised. It must close the connection.
+
+    Attributes:
+        name: The name of the channel. Empty until open() returns.
     """
 
     def __init__(
@@ -57,12 +61,12 @@ class LayerChannel:
         self._reader: asyncio.Task[None] | None = None
 
     async def open(self, node: Node) -> None:
-        """Get a name from the layer and begin to read. Raises BackplaneUnavailable."""
+        """Get a channel from the layer and start the reader. Raises BackplaneUnavailable."""
         self.name = await ask("open a channel", self._layer.new_channel())
         self._reader = node.spawn(self._read())
 
     async def close(self) -> None:
-        """End the reader, without taking a message that another consumer waits for."""
+        """End the reader. Does not raise."""
         if self._reader is None:
             return
         try:
@@ -70,6 +74,7 @@ class LayerChannel:
                 await self._layer.send(self.name, {"type": STOP})
                 await asyncio.shield(self._reader)
         except Exception:
+            # The layer is down or slow. Without an answer from it, cancelling is the only way left.
             self._reader.cancel()
 
     async def _read(self) -> None:
@@ -91,7 +96,8 @@ class LayerChannel:
                 continue
             done = asyncio.Event()
             if self._submit(functools.partial(self._handle, handler, message, done)):
-                # One at a time: what follows waits in the layer, with the layer's own limits.
+                # One message at a time. The following ones wait in the channel layer, within its own limits. A handler
+                # that is dropped, because the connection was closed, never sets this; close() then cancels the reader.
                 await done.wait()
 
     async def _handle(

@@ -1,8 +1,8 @@
 """
-The origin rule: which web pages may open a socket.
+The check of the Origin header, which keeps foreign web pages from opening a connection.
 
-A browser sends the user's cookies along with a handshake from any page of the web, and asks no permission first
-(RFC 6455, 10.2). So the Origin header must be our own, as Django computes it for a form, or trusted by settings.
+A browser lets any web page open a WebSocket to any host, and sends the user's cookies with the handshake (RFC 6455,
+10.2). The Origin header must therefore be the host's own, as Django checks it for forms, or be trusted by a setting.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OriginRefused:
-    """Why a handshake was refused, and what to add where it should not have been."""
+    """
+    The refusal of a handshake.
+
+    Attributes:
+        origin: The Origin header.
+        hint: What is wrong, or which setting allows the origin.
+    """
 
     origin: str
     hint: str
@@ -37,9 +43,10 @@ class OriginRefused:
 
 def check_origin(scope: Mapping[str, Any]) -> OriginRefused | None:
     """
-    Return why a handshake is refused, or None.
+    Return the refusal of a handshake, or None if its origin is allowed.
 
-    A request without an Origin is from no browser and passes. Never raises, whatever the headers hold.
+    A handshake without an Origin header doesn't come from a browser and is allowed. Never raises, whatever the headers
+    contain.
     """
     headers = _headers(scope)
     origins = headers.get("origin", [])
@@ -50,7 +57,7 @@ def check_origin(scope: Mapping[str, Any]) -> OriginRefused | None:
         return OriginRefused(", ".join(origins), "a browser sends one Origin header")
     parsed = _parse(origin)
     if parsed is None:
-        return OriginRefused(origin, 'it is no "scheme://host" with http or https')
+        return OriginRefused(origin, 'it isn\'t a "scheme://host" with http or https')
     if _is_trusted(origin, parsed) or (settings.DEBUG and _is_local(parsed)):
         return None
     request = _request(scope, headers)
@@ -72,10 +79,10 @@ def _headers(scope: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _request(scope: Mapping[str, Any], headers: Mapping[str, list[str]]) -> HttpRequest:
-    """Return as much of a request as get_host() and the proxy settings read."""
+    """Return a request with the headers that get_host() and the proxy settings read."""
     request = HttpRequest()
     for name, values in headers.items():
-        if "_" not in name:  # a proxy strips Host-like headers by name; with "_" they would pass it (CVE-2015-0219)
+        if "_" not in name:  # X_Forwarded_Host passes a proxy that strips X-Forwarded-Host (CVE-2015-0219)
             request.META["HTTP_" + name.upper().replace("-", "_")] = ",".join(values)
     host, port = scope.get("server") or ("unknown", 0)
     request.META["SERVER_NAME"] = str(host)
@@ -84,7 +91,7 @@ def _request(scope: Mapping[str, Any], headers: Mapping[str, list[str]]) -> Http
 
 
 def _scheme(scope: Mapping[str, Any], request: HttpRequest) -> str | None:
-    """Return http or https; None where nobody knows (Daphne does not say), and nothing is to be compared."""
+    """Return http or https, or None where it is unknown (Daphne doesn't report it) and can't be compared."""
     if settings.SECURE_PROXY_SSL_HEADER:
         header, secure = settings.SECURE_PROXY_SSL_HEADER
         value = request.META.get(header)
@@ -96,7 +103,7 @@ def _scheme(scope: Mapping[str, Any], request: HttpRequest) -> str | None:
 def _parse(origin: str) -> SplitResult | None:
     try:
         parsed = urlsplit(origin)
-        parsed.port  # noqa: B018 - raises for what is no port
+        parsed.port  # noqa: B018 - raises ValueError for an invalid port
     except ValueError:
         return None
     is_plain = parsed.path == "" and not parsed.query and not parsed.fragment and "@" not in parsed.netloc

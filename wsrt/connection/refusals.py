@@ -1,4 +1,4 @@
-"""Refusals: exceptions by which hooks and handlers say no. They are answered, and cost the client nothing else."""
+"""The refusals of hooks and handlers: exceptions that are answered without closing the connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..types import FieldError
 from . import drf
 
 NUL_REFUSED = "A string literal cannot contain NUL (0x00) characters."
-"""What psycopg2 says in a ValueError where psycopg raises a DataError."""
+"""The message of the ValueError that psycopg2 raises where psycopg raises a DataError."""
 
 logger = logging.getLogger("wsrt")
 
@@ -31,10 +31,13 @@ Translate = Callable[[Exception], Exception | None]
 @dataclasses.dataclass(frozen=True, slots=True)
 class Refusal:
     """
-    What ``wsrt.error`` says.
+    The content of a ``wsrt.error`` frame.
 
     Attributes:
-        wants_login: Whether signing in may help: None where it may if the client is not signed in.
+        code: The error code.
+        message: The text for the developer of the client.
+        errors: The errors of single fields.
+        wants_login: Whether signing in may help. None if it may, unless the client is already signed in.
     """
 
     code: str
@@ -43,7 +46,7 @@ class Refusal:
     wants_login: bool | None = False
 
     def close(self, *, is_anonymous: bool) -> Close:
-        """Return how a connection ends whose set-up was refused."""
+        """Return the close code with which a refused set-up, or a lost permission, ends the connection."""
         match self.code:
             case "not_found":
                 return close_codes.NOT_FOUND
@@ -57,15 +60,16 @@ class Refusal:
 
 
 NOT_AUTHORIZED = Refusal("forbidden", "Forbidden", wants_login=None)
-"""What False from ``authorize`` means."""
+"""The refusal that False from ``authorize`` stands for."""
 
 
 def refusal_of(error: Exception, translate: Translate) -> Refusal | None:
     """
-    Return what to answer for an exception of a hook or handler; None where it is a bug.
+    Return the refusal for an exception of a hook or handler, or None if it is an unexpected exception.
 
     Args:
-        translate: Asked about what is not one of wsrt's own refusals.
+        error: The exception.
+        translate: The consumer's ``refusal_for``, called for exceptions that aren't refusals of wsrt's own.
     """
     refusal = _own(error)
     if refusal is not None:
@@ -79,7 +83,7 @@ def refusal_of(error: Exception, translate: Translate) -> Refusal | None:
     if translated is not None:
         refusal = _own(translated) or _foreign(translated)
         if refusal is None:
-            logger.error("refusal_for returned %r, which is not a refusal: return Refused(...) or None", translated)
+            logger.error("refusal_for returned %r, which isn't a refusal: return Refused(...) or None", translated)
         return refusal
     return _foreign(error)
 
@@ -87,12 +91,12 @@ def refusal_of(error: Exception, translate: Translate) -> Refusal | None:
 def _own(error: Exception) -> Refusal | None:
     match error:
         case Refused():
-            # Translated now, where the message is lazy.
+            # A lazy message is translated here, in the language that is active for the handler.
             return Refusal(str(error.code), "" if error.message is None else str(error.message))
         case PermissionDenied():
             return Refusal("forbidden", str(error) or "Forbidden", wants_login=None)
         case Http404():
-            # get_object_or_404 names the model in its message, which is not for clients.
+            # The message of get_object_or_404 names the model, which clients mustn't see.
             return Refusal("not_found", "Not found")
         case ValidationError():
             return invalid_data(_field_errors(error))
@@ -102,14 +106,14 @@ def _own(error: Exception) -> Refusal | None:
 
 
 def _foreign(error: Exception) -> Refusal | None:
-    """Return what the exceptions of Django REST framework, of databases and of Django itself mean."""
+    """Return the refusal for an exception of Django REST framework, of a database or of Django itself."""
     if isinstance(error, SuspiciousOperation):
-        # A query of a thousand fields, a path out of bounds: Django answers 400, and so does this.
+        # For example a query with too many fields, or a path outside of its root. Django answers 400 in a view.
         counters.count("suspicious_refused", "refused what a client sent: %s", quoted(error))
         return invalid_data(())
     if isinstance(error, DataError) or (type(error) is ValueError and error.args == (NUL_REFUSED,)):
-        # Text with a NUL for PostgreSQL, a number out of its range: no client may close its connection, and fill the
-        # log with tracebacks, by such data.
+        # For example text with a NUL for PostgreSQL, or a number out of range. A client must not be able to fill the
+        # log with tracebacks by sending such data.
         counters.count("database_data_refused", "the database refused what a client sent: %s", quoted(error))
         return invalid_data(())
     match drf.read(error):
@@ -139,7 +143,7 @@ def _of_status(status: int, code: str, message: str) -> Refusal | None:
 
 
 def invalid_data(errors: Iterable[FieldError]) -> Refusal:
-    """Return the refusal of data, with as many errors as one answer holds."""
+    """Return the refusal of data that isn't valid, with at most MAX_ERRORS errors."""
     return Refusal("invalid_data", "Invalid event data", tuple(itertools.islice(errors, MAX_ERRORS)))
 
 
@@ -159,5 +163,5 @@ def _messages(error: ValidationError) -> list[str]:
     try:
         return error.messages
     except (KeyError, TypeError, ValueError):
-        # The parameters do not fit the text: the text alone then.
+        # The parameters don't match the placeholders of the text: use the text alone.
         return [str(error.message)]

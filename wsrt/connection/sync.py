@@ -1,4 +1,4 @@
-"""The methods of a connection for ``def`` handlers, which run in a thread."""
+"""The synchronous methods of a consumer, for ``def`` handlers and hooks, which run in a thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Methods(Protocol):
-    """What a consumer can do, in its event loop."""
+    """The asynchronous methods of a consumer."""
 
     def send(self, event: Event) -> Coroutine[Any, Any, None]: ...
     def publish_to_room(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]: ...
@@ -34,21 +34,22 @@ class Methods(Protocol):
 
 class SyncMethods:
     """
-    ``self.sync``: each method of the consumer of the same name, called from a ``def`` handler or hook.
+    The methods of a consumer for ``def`` handlers and hooks, as ``self.sync``.
 
         @on
         def open_document(self, event: OpenDocument) -> None:
             self.sync.join(event.slug)
 
-    A method returns when the asynchronous one has, with the same guarantees and exceptions. ``def`` hooks that it asks,
-    such as ``authorize_room``, run in the calling thread, within its transaction.
+    Each method runs the asynchronous method of the same name in the event loop and returns its result, with the same
+    guarantees and exceptions. ``def`` hooks that it calls, such as ``authorize_room``, run in the calling thread and
+    within its transaction.
 
     Args:
-        loop: the event loop of the connection.
-        consumer: the connection.
+        loop: The event loop of the connection.
+        consumer: The consumer.
 
     Raises:
-        WrongContext: called in the event loop; await the method of the consumer there.
+        WrongContext: A method was called in an event loop; await the consumer's own method instead.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, consumer: Methods) -> None:
@@ -56,15 +57,15 @@ class SyncMethods:
         self._consumer = consumer
 
     def send(self, event: Event) -> None:
-        """Send an event to this client alone. See TypedEventConsumer.send()."""
+        """Send an event to this client only. See TypedEventConsumer.send()."""
         return self._run("send", lambda: self._consumer.send(event))
 
     def publish_to_room(self, room: str, event: Event) -> Publication | None:
-        """Publish to everyone in a room. See TypedEventConsumer.publish_to_room()."""
+        """Publish to every connection in a room. See TypedEventConsumer.publish_to_room()."""
         return self._run("publish_to_room", lambda: self._consumer.publish_to_room(room, event))
 
     def publish_to_others(self, room: str, event: Event) -> Publication | None:
-        """Publish to everyone in a room but this connection. See TypedEventConsumer.publish_to_others()."""
+        """Publish to every connection in a room except this one. See TypedEventConsumer.publish_to_others()."""
         return self._run("publish_to_others", lambda: self._consumer.publish_to_others(room, event))
 
     def publish_to_user(self, user: object, event: Event) -> Publication | None:
@@ -72,7 +73,7 @@ class SyncMethods:
         return self._run("publish_to_user", lambda: self._consumer.publish_to_user(user, event))
 
     def publish_to_audience(self, audience: Audience, event: Event) -> Publication | None:
-        """Publish to an address or expression. See TypedEventConsumer.publish_to_audience()."""
+        """Publish to an address or an expression of addresses. See TypedEventConsumer.publish_to_audience()."""
         return self._run("publish_to_audience", lambda: self._consumer.publish_to_audience(audience, event))
 
     def broadcast(self, event: Event) -> Publication | None:
@@ -80,7 +81,7 @@ class SyncMethods:
         return self._run("broadcast", lambda: self._consumer.broadcast(event))
 
     def join(self, room: str) -> None:
-        """Join a room; when this returns, nothing that is published to it is missed. See TypedEventConsumer.join()."""
+        """Join a room, if ``authorize_room`` allows it. See TypedEventConsumer.join()."""
         return self._run("join", lambda: self._consumer.join(room))
 
     def leave(self, room: str) -> None:
@@ -88,15 +89,15 @@ class SyncMethods:
         return self._run("leave", lambda: self._consumer.leave(room))
 
     def set_user_id(self, user: object) -> None:
-        """Belong to a user from now on. See TypedEventConsumer.set_user_id()."""
+        """Make the connection belong to a user. See TypedEventConsumer.set_user_id()."""
         return self._run("set_user_id", lambda: self._consumer.set_user_id(user))
 
     def clear_user_id(self) -> None:
-        """Belong to no user from now on. See TypedEventConsumer.clear_user_id()."""
+        """Make the connection belong to no user. See TypedEventConsumer.clear_user_id()."""
         return self._run("clear_user_id", self._consumer.clear_user_id)
 
     def close(self, code: int = NORMAL.code, reason: str = "") -> None:
-        """Close the connection, after what was sent before. See TypedEventConsumer.close()."""
+        """Close the connection after sending what is queued. See TypedEventConsumer.close()."""
         return self._run("close", lambda: self._consumer.close(code, reason))
 
     def _run(self, method: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -1,4 +1,4 @@
-"""Users of a scope: whether they are signed in, and what the database says of them now."""
+"""The user of a scope: whether it is signed in, and how it is loaded again."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from django.db import models
 
 
 def is_signed_in(user: Any) -> bool:
-    """Return whether this is a user, and not an anonymous one."""
+    """Return whether there is a user that isn't anonymous."""
     return user is not None and bool(getattr(user, "is_authenticated", False))
 
 
 def is_active(user: Any) -> bool:
-    """Return whether a user may still sign in; what has no such flag may."""
+    """Return whether a user may still sign in. A user without the flag ``is_active`` may."""
     return bool(getattr(user, "is_active", True))
 
 
 async def reload(user: Any) -> Any:
     """
-    Return a user as the database has it now; None where it is gone or inactive.
+    Return the current state of a user from the database, or None if the user is gone or inactive.
 
-    It is loaded by the default manager of its own class, whatever AUTH_USER_MODEL is: another model has an instance
-    with the same primary key. A user that isn't a model instance is returned as it is.
+    The user is loaded with the default manager of its own class rather than that of AUTH_USER_MODEL, where the same
+    primary key may be another user. A user that isn't a model instance is returned unchanged.
     """
-    # Through a lazy object, too, this is the class of the user.
+    # For a lazy object this is the class of the wrapped user, and isinstance() agrees.
     if not isinstance(user, models.Model):
         return user
-    # The hint is what Django gives to its own routers when it refreshes an instance.
+    # Database routers get the hint that Django gives when it refreshes an instance.
     manager = user.__class__._default_manager.db_manager(hints={"instance": user})
     fresh = await manager.filter(pk=user.pk).afirst()
     return fresh if fresh is not None and is_active(fresh) else None

@@ -332,7 +332,7 @@ async def test_own_refusals_are_not_asked_about(monkeypatch: pytest.MonkeyPatch)
     [
         (RuntimeError("a bug"), "a bug"),
         (IntegrityError("a bug"), "a bug"),
-        (ZeroDivisionError(), "refusal_for returned KeyError('what is not a refusal'), which is not a refusal"),
+        (ZeroDivisionError(), "refusal_for returned KeyError('what is not a refusal'), which isn't a refusal"),
         (UnicodeError(), "refusal_for fails"),
         (exceptions.APIException("a bug"), "a bug"),
     ],

@@ -55,7 +55,7 @@ async def test_failing_on_disconnect(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_endless_on_disconnect(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook that does not end is cancelled."""
-    monkeypatch.setattr("wsrt.connection.ending.DISCONNECT_SECONDS", 0.01)
+    monkeypatch.setattr("wsrt.connection.closing.DISCONNECT_SECONDS", 0.01)
 
     class Endless(Recorder):
         async def on_disconnect(self, closed: Closed) -> None:

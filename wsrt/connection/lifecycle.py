@@ -32,9 +32,9 @@ from ..protocol.events import Event
 from ..protocol.frame import Frame
 from ..protocol.session import SUBPROTOCOL, RawFrame, Session
 from ..types import Limits, Message, Receive, Scope, Send
+from .closing import Disconnect, clean_up
 from .commands import Commands
 from .dispatcher import Dispatcher, Work
-from .ending import Disconnect, clean_up
 from .frames import FrameHandler
 from .groups import Groups
 from .handshake import accept, choose_subprotocol, refuse_foreign_origin

@@ -3,7 +3,7 @@ declare module "wsrt" {
     export * from "wsrt/store";
 }
 declare module "wsrt/index" {
-    /** The runtime of all clients. */
+    /** The runtime that all generated clients share. */
     export { Client } from "wsrt/client";
     export { reconnectFor, type CloseRow, type Reconnect } from "wsrt/reconnect";
     export { CLOSE_CODES } from "wsrt/close_codes";
@@ -15,118 +15,148 @@ declare module "wsrt/index" {
 }
 declare module "wsrt/store" {
     /**
-     * Stores: values that change, for Svelte (`$status`), Vue (`store.subscribe((value) => (ref.value = value))`) and others.
+     * Stores: observable values for Svelte (`$status`), Vue (`store.subscribe((value) => (ref.value = value))`) and others.
      */
     import type { Client } from "wsrt/client";
     import type { Context, Membership, Name, Presence, Status } from "wsrt/types";
-    /** subscribe() calls `run` at once and with every new value, until the function that it returns is called. */
+    /**
+     * An observable value. subscribe() calls `run` immediately and with every new value, and returns a function that ends
+     * this.
+     */
     export interface Store<Value> {
         subscribe(run: (value: Value) => void): () => void;
     }
     type AnyClient = Client<any, any, any, any>;
-    /** The state of the connection. */
+    /** Return a store of the client's status. */
     export function statusStore(client: AnyClient): Store<Status>;
-    /** The rooms of the client; each value is a new map. */
+    /** Return a store of the client's rooms. Each value is a new map. */
     export function roomsStore(client: AnyClient): Store<ReadonlyMap<string, Membership>>;
-    /** Who is in a room; null while that is not known. */
-    export function presenceStore<Shown>(client: Client<any, any, any, Shown>, room: string): Store<Presence<Shown> | null>;
-    /** What events make of a value, such as a list of the messages so far. It counts from its first subscriber on. */
+    /** Return a store of the members of a room. Its value is null while they aren't known. */
+    export function presenceStore<MemberData>(client: Client<any, any, any, MemberData>, room: string): Store<Presence<MemberData> | null>;
+    /**
+     * Return a store whose value is computed from events, such as a list of messages. It listens while it has subscribers.
+     *
+     * @param client The client.
+     * @param event The name of the event.
+     * @param initial The first value.
+     * @param reduce Returns the next value for a value and an event.
+     */
     export function eventStore<Receives extends object, K extends Name<Receives>, Value>(client: Client<Receives, any, any, any>, event: K, initial: Value, reduce: (value: Value, data: Receives[K], context: Context) => Value): Store<Value>;
 }
 declare module "wsrt/client" {
     import type { Address, AnyEvents, ClientOptions, Context, Membership, Name, Presence, RequestOptions, Rest, SendOptions, SendResult, State, Status } from "wsrt/types";
     /**
-     * A client of one consumer.
+     * The client of one consumer.
      *
-     * @typeParam Receives data of the events that it receives, by name
-     * @typeParam Sends data of the events that it sends, by name
-     * @typeParam Replies data of the answers, by the name of the request
-     * @typeParam Shown what members of a room show of themselves
+     * It reconnects automatically according to the close table, until close() is called. An error in a listener doesn't
+     * affect the others.
+     *
+     * @typeParam Receives The data of received events, by name.
+     * @typeParam Sends The data of sent events, by name.
+     * @typeParam Replies The data of the answers, by the name of the request.
+     * @typeParam MemberData The data shown for the members of a room.
      */
-    export class Client<Receives extends object = AnyEvents, Sends extends object = AnyEvents, Replies extends object = AnyEvents, Shown = unknown> {
+    export class Client<Receives extends object = AnyEvents, Sends extends object = AnyEvents, Replies extends object = AnyEvents, MemberData = unknown> {
         #private;
-        /** For the compiler alone, and never there: of a subclass it tells the types, which hooks and stores ask for. */
+        /** For the compiler only, never set: hooks and stores infer the types of a subclass from it. */
         protected readonly types?: {
             readonly receives: Receives;
-            readonly shown: Shown;
+            readonly member: MemberData;
         };
-        /** It connects when connect() is called. */
+        /**
+         * Create a client. It connects when connect() is called.
+         *
+         * @param url The URL of the consumer, a path on the page's host, or a function that returns one of them.
+         * @param options Credentials, limits and handlers. See ClientOptions.
+         */
         constructor(url: Address, options?: ClientOptions);
         /**
-         * Connect, and stay connected. While waiting for a retry, retry at once.
+         * Connect and stay connected. While waiting for a retry, retry immediately.
          *
-         * Resolves when it is open; rejects with ConnectionError or UnauthorizedError when it is closed for good.
+         * Resolves when the connection is open. Rejects with ConnectionError or UnauthorizedError when the client is closed,
+         * by close() or because the server rejects it permanently.
          */
         connect(): Promise<void>;
-        /** End the connection. What waits is dropped, requests are rejected; nothing waits until connect() begins anew. */
+        /** Close the client. Queued events are dropped and pending requests rejected. connect() opens it again. */
         close(): void;
+        /** The state of the connection. */
         get state(): State;
-        /** The state, why it is so, when it is tried again. */
+        /** The state of the connection, the reason for it, and the scheduled retry. */
         get status(): Status;
-        /** Whether the server's events are others than those that this client was generated from: reload the page. */
+        /** Whether the server's events differ from those this client was generated from. If so, reload the page. */
         get outdated(): boolean;
-        /** Be told of every change of `status`. Returns the function that ends it, as all that begin with `on` do. */
+        /**
+         * Call a listener when `status` changes. Return a function that removes the listener, like all methods named `on...`.
+         */
         onState(listener: (status: Status) => unknown): () => void;
-        /** Be told of an event. What the listener throws, or rejects with, goes to `onError`. */
+        /** Call a listener for each event with a name. Errors that it throws or rejects with are passed to `onError`. */
         on<K extends Name<Receives>>(event: K, listener: (data: Receives[K], context: Context) => unknown): () => void;
-        /** Be told of all events, those too that are younger than this client. */
+        /** Call a listener for every event, including events unknown to this client. */
         onAny(listener: (event: string, data: unknown, context: Context) => unknown): () => void;
         /**
-         * Send an event; nothing says whether it was handled.
+         * Send an event without waiting for an answer. Use request() to know whether the server handled it.
          *
-         * Throws QueueFullError where it is to wait and cannot, and PayloadTooLargeError.
+         * Throws QueueFullError if the event can't be queued, and PayloadTooLargeError if it is larger than the server
+         * accepts.
          */
         send<K extends Name<Sends>>(event: K, ...rest: Rest<Sends[K], SendOptions>): SendResult;
         /**
-         * Send an event, and return the data of its answer: undefined where the server has nothing to say.
+         * Send an event and return the data of the server's answer, or undefined if the server answers `wsrt.ok`.
          *
-         * Rejects with RequestError where the server refused, TimeoutError, ConnectionError, QueueFullError,
-         * QueueExpiredError or PayloadTooLargeError. After a time-out, and where the connection was lost, it may have been
-         * carried out nonetheless.
+         * Rejects with RequestError if the server refused the request, and with TimeoutError, ConnectionError,
+         * QueueFullError, QueueExpiredError or PayloadTooLargeError. After a timeout or a lost connection, the server may
+         * have processed the request all the same.
          */
         request<K extends Name<Sends> & Name<Replies>>(event: K, ...rest: Rest<Sends[K], RequestOptions>): Promise<Replies[K]>;
-        /** The rooms that the server has put this client into, with their positions. */
+        /** The rooms that the server added this client to, with their positions. */
         get rooms(): ReadonlyMap<string, Membership>;
         /**
-         * Be told of rooms that were joined or, with null, left; and, with `joined: false`, of those that the loss of the
-         * connection leaves for now. `recovered: false` says: load the room's state anew.
+         * Call a listener when the client joins a room, with null when it leaves one, and with `joined: false` when the
+         * connection is lost. If `recovered` is false, reload the room's state.
          */
         onRoom(listener: (room: string, membership: Membership | null) => unknown): () => void;
-        /** Who is in the rooms of this client, where the consumer shows it. */
-        get presence(): ReadonlyMap<string, Presence<Shown>>;
-        /** Be told who is in a room, whenever that changes; null after it was left, and when the connection is lost. */
-        onPresence(listener: (room: string, presence: Presence<Shown> | null) => unknown): () => void;
+        /** The members of this client's rooms, if the consumer has `presence`. */
+        get presence(): ReadonlyMap<string, Presence<MemberData>>;
+        /**
+         * Call a listener when the members of a room change, and with null when the room is left or the connection is lost.
+         */
+        onPresence(listener: (room: string, presence: Presence<MemberData> | null) => unknown): () => void;
     }
 }
 declare module "wsrt/reconnect" {
     /**
-     * - `never`: stays away
-     * - `backoff`: comes back after a random time that grows with each attempt
-     * - `spread`: over the window that the server hinted
-     * - `auth`: with new credentials
-     * - `later`: after 5 s or more
+     * What the client does after a close.
+     *
+     * - `never`: it doesn't reconnect
+     * - `backoff`: reconnects after a random delay that grows with each attempt
+     * - `spread`: reconnects at a random time within a window
+     * - `auth`: reconnects with new credentials
+     * - `later`: reconnects with backoff, after 5 s or more
      */
     export type Reconnect = "never" | "backoff" | "spread" | "auth" | "later";
-    /** Code, the code on stock Daphne, reason on the wire, policy. */
+    /** A row of the close table: code, code on Daphne without the wsrt wrapper, reason, and what the client does. */
     export type CloseRow = readonly [code: number, fallback: number, reason: string, reconnect: Reconnect];
     /**
-     * Return what to do after a close, also after codes that are not in the table.
+     * Return what the client does after a close, including codes that are not in the table.
      *
-     * @param outdated whether the server has other events than this client: then it may be another one soon.
+     * @param code The close code.
+     * @param reason The reason in the close frame.
+     * @param outdated Whether the server's events differ from the client's. It then reconnects after codes that usually
+     *   mean that it sent something invalid.
      */
     export function reconnectFor(code: number, reason?: string, outdated?: boolean): Reconnect;
-    /** Return whether a code stands for a socket that ended without a close frame. */
+    /** Return whether a code means that the connection ended without a close frame. */
     export function isNetwork(code: number): boolean;
 }
 declare module "wsrt/close_codes" {
-    /** The close table. Generated from wsrt.close_codes: do not edit. */
+    /** The close table of wsrt, as data. It mirrors wsrt.close_codes; reconnect.ts reads it. */
     import type { CloseRow } from "wsrt/reconnect";
     export const CLOSE_CODES: readonly CloseRow[];
 }
 declare module "wsrt/environment" {
-    /** What a client takes from its surroundings: sockets, time, chance. No types of browsers or Node are needed. */
+    /** The environment of a client: sockets, time and random numbers. It needs no types of browsers or Node. */
     import { type Page } from "wsrt/page";
-    /** What is used of a WebSocket. */
+    /** The parts of a WebSocket that the client uses. */
     export interface Socket {
         readonly protocol: string;
         readonly bufferedAmount: number;
@@ -141,43 +171,48 @@ declare module "wsrt/environment" {
     export type Timer = unknown;
     export interface Environment {
         WebSocket: SocketClass | undefined;
-        /** Milliseconds since 1970. */
+        /** Return the time in milliseconds since 1970. */
         now(): number;
-        /** From 0 to 1. */
+        /** Return a number from 0 to 1. */
         random(): number;
         setTimeout(run: () => void, ms: number): Timer;
         clearTimeout(timer: Timer): void;
-        /** Null where there is none, as in Node. */
+        /** The page; null if there is none, as in Node. */
         page: Page | null;
     }
     export function environment(given?: Partial<Environment>): Environment;
-    /** Return an address as browsers of any age take it: ws or wss, absolute, without a fragment. Throws TypeError. */
+    /**
+     * Return an address in the form that all browsers accept: absolute, ws or wss, without a fragment. Throws TypeError.
+     */
     export function socketUrl(address: string, here?: string | undefined): string;
-    /** Return how many bytes of UTF-8 a text has. */
+    /** Return the length of a text in bytes of UTF-8. */
     export function byteLength(text: string): number;
     export function logError(error: unknown, where: string): void;
 }
 declare module "wsrt/errors" {
     /**
-     * Errors of a client.
+     * The errors of the client.
      *
      * - WsrtError
-     *   - RequestError         the server answered with wsrt.error
-     *   - TimeoutError         no answer in time
-     *   - ConnectionError      no connection, or lost before the answer: it may or may not have been carried out
-     *   - QueueFullError       too much waits already
-     *   - QueueExpiredError    waited for too long, and was never sent
-     *   - PayloadTooLargeError the server would close the connection for it
-     *   - ProtocolError        the server sent what is no frame, or does not speak wsrt.v1
-     *   - UnauthorizedError    thrown by getToken: there will be no credentials
+     *   - RequestError         the server refused a request
+     *   - TimeoutError         the server didn't answer a request in time
+     *   - ConnectionError      there is no connection, or it was lost before the answer arrived
+     *   - QueueFullError       too many events are waiting for a connection
+     *   - QueueExpiredError    an event waited too long for a connection, and was not sent
+     *   - PayloadTooLargeError an event is larger than the server accepts
+     *   - ProtocolError        the server sent an invalid frame, or doesn't support wsrt.v1
+     *   - UnauthorizedError    thrown by getToken when there are no credentials, and retrying is useless
      */
-    /** What is wrong with one field of the data that was sent. */
+    /** A validation error of one field. */
     export interface FieldError {
+        /** The path to the field within the event's data. */
         readonly loc: readonly (string | number)[];
+        /** A message for humans. */
         readonly msg: string;
+        /** An identifier for programs, such as "string_too_long". */
         readonly type: string;
     }
-    /** Told of an error; `where` says what failed, such as "a listener of message.sent". */
+    /** A function that receives errors. `where` names the place, such as "a listener of message.sent". */
     export type ErrorListener = (error: unknown, where: string) => void;
     export class WsrtError extends Error {
         readonly name: string;
@@ -211,203 +246,220 @@ declare module "wsrt/errors" {
     }
 }
 declare module "wsrt/page" {
-    /** What happens to the page that a client lives in. */
+    /** The page that a client runs in, and its lifecycle events. */
     /**
-     * - `online`, `offline`: what the browser believes of the network
-     * - `visible`, `hidden`: the tab
-     * - `pageshow`, `pagehide`: the page is shown, also out of the back/forward cache; or is left
-     * - `freeze`, `resume`: a hidden tab is stopped, and goes on
+     * A lifecycle event of the page.
+     *
+     * - `online`, `offline`: the network became available or unavailable, according to the browser
+     * - `visible`, `hidden`: the tab became visible or hidden
+     * - `pageshow`, `pagehide`: the page was shown, possibly from the back/forward cache, or was left
+     * - `freeze`, `resume`: a hidden tab was suspended or resumed
      */
     export type PageSignal = "online" | "offline" | "visible" | "hidden" | "pageshow" | "pagehide" | "freeze" | "resume";
     export interface Page {
         readonly isHidden: boolean;
         subscribe(listener: (signal: PageSignal) => void): () => void;
     }
-    /** Return the page of a browser; null in workers, Node and Deno. */
+    /** Return the page of a browser. Return null in workers, Node and Deno. */
     export function browserPage(): Page | null;
 }
 declare module "wsrt/paths" {
-    /** Paths: what leads to a consumer. */
-    /** What may stand for a parameter of a URL pattern. */
+    /** The paths of consumers, built from URL patterns and their parameters. */
+    /** The value of a parameter of a URL pattern. */
     export type PathParameter = string | number;
     export type PathParameters = {
         readonly [name: string]: PathParameter;
     };
     /**
-     * Return the path of that pattern which has just these parameters, percent-encoded.
+     * Return the percent-encoded path for the pattern with exactly these parameters.
      *
-     * Throws TypeError where no pattern has just these, and where one is neither text nor a number; RangeError where one
-     * would not stand there as itself, for it is empty or a step to another path.
+     * Throws TypeError if no pattern has exactly these parameters, or if one is neither a string nor a number. Throws
+     * RangeError if one is empty, "." or "..", which would lead to another path.
      */
     export function pathOf(patterns: readonly string[], parameters?: PathParameters): string;
 }
 declare module "wsrt/types" {
-    /** The types that users and generated code see. */
+    /** The public types of the runtime, for applications and generated code. */
     import type { ErrorListener } from "wsrt/errors";
     import type { Environment, SocketClass } from "wsrt/environment";
-    /** The names of a map from event names to the data of the events. */
+    /** The event names of an interface that maps event names to their data. */
     export type Name<Events> = keyof Events & string;
-    /** Where nothing was generated: any event, any data. */
+    /** The events of a client that isn't generated: any event with any data. */
     export type AnyEvents = Record<string, any>;
-    /** What follows the name of an event: its data may be left out where no field is required. */
+    /** The arguments after an event's name. The data may be left out if no field is required. */
     export type Rest<Data, Options> = {} extends Data ? [data?: Data | undefined, options?: Options] : [data: Data, options?: Options];
-    /** What is known of a received event beside its data. */
+    /** Where a received event was published. */
     export interface Context {
-        /** The room that it was published to; null where it was published to no single room. */
+        /** The room that the event was published to. Null if it wasn't published to a single room. */
         readonly room: string | null;
-        /** Its place in the room's history; null where it is not kept. */
+        /** The event's position in the room's history. Null if there is no history. */
         readonly offset: number | null;
     }
     /**
-     * - `connecting`: from the start of a dial until the server's greeting
-     * - `open`: greeted; events go in and out
-     * - `waiting`: no socket; a retry is scheduled, or comes when the page is back
-     * - `closed`: not connected, and not going to be
+     * The state of a client.
+     *
+     * - `connecting`: from requesting a token until the server's hello
+     * - `open`: the hello was received; events can be sent and received
+     * - `waiting`: no socket; the client will reconnect after a delay, or when the page is visible again
+     * - `closed`: not connected, and not trying to connect
      */
     export type State = "connecting" | "open" | "waiting" | "closed";
     /**
-     * Why a client waits or is closed.
+     * Why a client is waiting or closed.
      *
      * - `client`: close() was called
-     * - `server`: a close frame came, with `code` and `text`
-     * - `network`: the socket ended without one, or could not be opened
-     * - `timeout`: it took too long to connect
-     * - `dead`: silence for too long
-     * - `offline`: the page says so
-     * - `page`: the page is left, or was hidden for too long
-     * - `token`: getToken, or the function of the URL, failed or took too long; it is tried again
-     * - `unauthorized`: there are no credentials that the server takes; for good
-     * - `invalid`: it cannot work, such as a bad URL; for good
+     * - `server`: the server sent a close frame, with `code` and `text`
+     * - `network`: the connection ended without a close frame, or could not be opened
+     * - `timeout`: no answer to the handshake, or no hello, in time
+     * - `dead`: the server was silent for too long
+     * - `offline`: the browser reported that it is offline
+     * - `page`: the page was left, or was hidden for too long
+     * - `token`: getToken, or the function that returns the URL, failed or took too long; the client retries
+     * - `unauthorized`: the server accepts no available credentials; permanent
+     * - `invalid`: connecting can't work, such as with a bad URL; permanent
      */
     export type ReasonKind = "client" | "server" | "network" | "timeout" | "dead" | "offline" | "page" | "token" | "unauthorized" | "invalid";
+    /** Why there is no connection. */
     export interface Reason {
         readonly kind: ReasonKind;
+        /** The close code; null if there is none. */
         readonly code: number | null;
+        /** The reason in the close frame, or a description of the problem. */
         readonly text: string;
     }
-    /** A retry that is scheduled. */
+    /** A scheduled retry. */
     export interface Retry {
-        /** From 1; anew once a connection was stable. */
+        /** The number of the attempt, counted from 1 again after a stable connection. */
         readonly attempt: number;
         readonly delayMs: number;
-        /** When, in milliseconds since 1970. */
+        /** The time of the retry, in milliseconds since 1970. */
         readonly at: number;
     }
-    /** All about the connection at one time. A new object whenever something changes. */
+    /** The state of a client, with details. Every change creates a new object. */
     export interface Status {
         readonly state: State;
-        /** Null while connecting or open, and before the first connect(). */
+        /** Why the client is waiting or closed. Null while connecting or open, and before the first connect(). */
         readonly reason: Reason | null;
-        /** Whether the server's events are others than those that this client was generated from: reload the page. */
+        /** Whether the server's events differ from those this client was generated from. If so, reload the page. */
         readonly outdated: boolean;
-        /** Null where none is scheduled. */
+        /** The scheduled retry; null if there is none. */
         readonly retry: Retry | null;
     }
-    /** What is known of a room that the server has put this client into. */
+    /** A room that the server added this client to. */
     export interface Membership {
-        /** False between the loss of a connection and the server's joining anew; then `recovered` and `reason` are null. */
+        /**
+         * Whether the current connection is in the room. False after the connection is lost, until the server joins the next
+         * one to the room; `recovered` and `reason` are null in the meantime.
+         */
         readonly joined: boolean;
-        /** The position in the room's history; null where none is kept. */
+        /** The position of the last received publication. Null if there is no history. */
         readonly epoch: string | null;
         readonly offset: number | null;
-        /** Whether all that was missed follows. False: load the state of the room anew. Null: nothing was asked for. */
+        /** Whether the server replays all missed events. False: reload the room's state. Null: no replay was requested. */
         readonly recovered: boolean | null;
-        /** Why it was not recovered: `epoch`, `trimmed`, `expired`, `too_many`, `late`. */
+        /** Why missed events can't be replayed: `epoch`, `trimmed`, `expired`, `too_many` or `late`. */
         readonly reason: string | null;
     }
-    /** Somebody in a room, with all their connections. */
+    /** A user in a room. */
     export interface Member<Data = unknown> {
-        /** Null stands for all guests together. */
+        /** The user's id. Null stands for all users who aren't signed in. */
         readonly user_id: string | null;
+        /** The number of the user's connections, such as devices and tabs. */
         readonly connections: number;
-        /** What they show; null for nothing. */
+        /** The data that the application shows for the user. Null if there is none. */
         readonly data: Data | null;
     }
-    /** Who is in a room. A new object whenever it changes. */
+    /** The members of a room. Every change creates a new object. */
     export interface Presence<Data = unknown> {
         readonly version: number;
-        /** By user id. Null where there are too many to be listed. */
+        /** The members by user id. Null if the server sends only a count. */
         readonly members: ReadonlyMap<string | null, Member<Data>> | null;
-        /** Users and guests. */
+        /** The number of users plus connections of guests. */
         readonly count: number;
     }
     export interface SendOptions {
-        /** Keep it while not connected, within the limits of the queue. While `closed` it is dropped all the same. */
+        /** Queue the event while not connected, within the limits. A `closed` client drops it. */
         readonly queue?: boolean;
-        /** A key: while the connection is congested, only the latest event of the key waits. Without `queue` it is dropped
-         * while not connected. */
+        /** A key. While the socket is congested, only the latest event with this key is kept. */
         readonly volatile?: string;
     }
-    /** `dropped`: not connected, and not to be queued; or closed. */
+    /**
+     * `sent`: written to the socket. `queued`: waiting. `dropped`: there is no connection and `queue` isn't set, or the
+     * client is closed.
+     */
     export type SendResult = "sent" | "queued" | "dropped";
     export interface RequestOptions {
-        /** Milliseconds until it rejects with TimeoutError. */
+        /** Milliseconds until the request is rejected with TimeoutError. */
         readonly timeout?: number;
-        /** Wait for a connection. Without it, and while `closed`, a request rejects at once where there is none. */
+        /** Wait for a connection. Without it, or while `closed`, the request is rejected immediately if there is none. */
         readonly queue?: boolean;
     }
-    /** Limits of what waits. */
+    /** Limits of the queue: the number of events, bytes of UTF-8, and milliseconds in the queue. */
     export interface QueueLimits {
         readonly items: number;
         readonly bytes: number;
         readonly ageMs: number;
     }
-    /** Milliseconds, but for `bufferBytes`. */
+    /** Delays and time limits, in milliseconds, except `bufferBytes`. */
     export interface Timings {
-        /** A retry comes after minMs + random(0, min(capMs, baseMs * 2 ** (attempt - 1))). */
+        /** The delay before a retry is minMs + random(0, min(capMs, baseMs * 2 ** (attempt - 1))). */
         readonly minMs: number;
         readonly baseMs: number;
         readonly capMs: number;
-        /** After a lost network, and when a page is back: random(0, jumpMs). */
+        /** After a lost network, and when the page becomes visible, the delay is random(0, jumpMs). */
         readonly jumpMs: number;
-        /** Added after a rate limit. */
+        /** Added to the delay after a close that means "too many". */
         readonly laterMs: number;
-        /** The window after a shutdown that gave no hint. */
+        /** The window for reconnecting after a server shutdown without a hint. */
         readonly spreadMs: number;
-        /** How long a connection is open until attempts count anew. */
+        /** How long a connection must stay open before attempts are counted from 1 again. */
         readonly stableMs: number;
-        /** How long a socket may take to open; and, before that, the functions that give token and URL. */
+        /** The limit for opening a socket, and for the functions that return the token and the URL. */
         readonly connectTimeoutMs: number;
+        /** The limit from an open socket to the server's hello. */
         readonly helloTimeoutMs: number;
-        /** Silence after which a link is dead; null: what the server's greeting says. */
+        /** How long the server may be silent before the connection is considered dead. Null: use the times in its hello. */
         readonly deadAfterMs: number | null;
-        /** Silence after which a server that sends no pings of its own gets one. */
+        /** The silence after which a server that sends no pings is pinged. */
         readonly idleMs: number;
-        /** How long a ping of ours may stay unanswered. */
+        /** The limit for the answer to a ping of the client. */
         readonly probeMs: number;
-        /** How long the server may take to answer a close, before a connect() that follows dials all the same. */
+        /** The limit for the server's answer to a close, before the next connect() opens another socket. */
         readonly closeTimeoutMs: number;
-        /** A page that is hidden for longer dials no more. */
+        /** A page that is hidden for longer doesn't reconnect until it is visible. */
         readonly hiddenAfterMs: number;
         readonly requestTimeoutMs: number;
-        /** Unsent bytes in the socket from which on events wait. */
+        /** The number of unsent bytes in the socket above which events wait. */
         readonly bufferBytes: number;
     }
-    /** An absolute URL, or a path on this page's host; a function is called for each dial. */
+    /** An absolute URL, or a path on the page's host. A function is called for each attempt to connect. */
     export type Address = string | URL_ | (() => string | URL_ | PromiseLike<string | URL_>);
-    /** Null, undefined and an empty text: there is none. */
+    /** A token. Null, undefined and an empty string mean that there is none. */
     export type Token = string | null | undefined;
-    /** A URL object, without the need for the types of a browser. */
+    /** A URL object, declared here because the runtime doesn't use the types of browsers. */
     interface URL_ {
         readonly href: string;
     }
     export interface ClientOptions {
-        /** The first token; offered as the subprotocol `bearer.<token>`. */
+        /** The first token, sent as the subprotocol `bearer.<token>`. */
         readonly token?: Token;
         /**
-         * Called where there is no token, and after the server refused the last. Throw UnauthorizedError to give up. What takes
-         * longer than `connectTimeoutMs` is asked for anew.
+         * Called when there is no token, and after the server rejected it. Throw UnauthorizedError if the user isn't signed
+         * in. After any other error, or if it takes longer than `connectTimeoutMs`, it is called again later.
          */
         readonly getToken?: () => Token | PromiseLike<Token>;
         /** Further subprotocols. */
         readonly protocols?: readonly string[];
-        /** Hash of the events that this client was generated from. */
+        /** The hash of the events that this client was generated from. */
         readonly schemaHash?: string;
         readonly queue?: Partial<QueueLimits>;
         readonly timings?: Partial<Timings>;
-        /** Told of what listeners throw and of what was dropped; by default the console is. */
+        /**
+         * Receives errors that can't be thrown to a caller, such as those of listeners. By default they are logged to the
+         * console.
+         */
         readonly onError?: ErrorListener;
-        /** For where no global one is, as in Node 20. */
+        /** The WebSocket class, if there is no global one, as in Node 20. */
         readonly WebSocket?: SocketClass;
         /** For tests. */
         readonly environment?: Partial<Environment>;

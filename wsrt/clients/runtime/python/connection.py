@@ -100,9 +100,7 @@ async def dial(handshake: Handshake, timings: Timings, limits: Limits) -> Client
                 **options,
             )
     except TimeoutError:
-        raise ConnectionFailed(
-            Reason("timeout", None, f"no answer to the handshake within {timings.connect:g} s")
-        ) from None
+        raise ConnectionFailed(Reason("timeout", None, f"no handshake within {timings.connect:g} s")) from None
     except InvalidStatus as error:
         raise ConnectionFailed(Reason("network", None, f"HTTP {error.response.status_code}")) from None
     except OSError as error:  # before ValueError: a certificate error is both

@@ -31,7 +31,7 @@ def path_of(patterns: Sequence[str], parameters: Mapping[str, Segment | None]) -
         if set(PARAMETER.findall(pattern)) == set(given):
             return PARAMETER.sub(lambda match: _percent_encoded(match[1], given[match[1]]), pattern)
     names = ", ".join(sorted(given)) or "none"
-    raise TypeError(f"no pattern has the parameters {names}; the patterns are {', '.join(patterns)}")
+    raise TypeError(f"no pattern has exactly these parameters: {names}; the patterns are {', '.join(patterns)}")
 
 
 def _percent_encoded(name: str, value: Segment) -> str:

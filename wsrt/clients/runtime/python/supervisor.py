@@ -424,7 +424,7 @@ class Supervisor:
         finally:
             self._connection = None
             monitor.cancel()
-            self._requests.fail_sent(ConnectionLost("the connection was lost before the answer came"))
+            self._requests.fail_sent(ConnectionLost("the connection was lost before the answer arrived"))
             self._requeue_latest(connection)
             self.rooms.connection_lost()
             await end()

@@ -1,10 +1,10 @@
-/** When to come back: random delays whose window grows with each attempt. */
+/** The delays between attempts to connect: random, within a window that grows with each attempt. */
 
 import type { Reconnect } from "./reconnect.js";
 import type { Timings } from "./types.js";
 
 export class Backoff {
-  /** Retries since the last connection that was stable. */
+  /** The number of retries since the last stable connection. */
   attempt = 0;
 
   readonly #timings: Timings;
@@ -15,31 +15,32 @@ export class Backoff {
     this.#random = random;
   }
 
-  /** A connection ended that was open for so long; null where it never was. */
+  /** Record how long a connection was open when it ended, in milliseconds. Null if it never was open. */
   ended(openMs: number | null): void {
-    // Counted only here: a server that accepts and closes at once must not look like one that works.
+    // Not reset on open: a server that accepts and closes immediately must not look like one that works.
     if (openMs !== null && openMs >= this.#timings.stableMs) this.attempt = 0;
   }
 
   /**
-   * Count an attempt, and return its delay in milliseconds.
+   * Count an attempt and return the delay before it, in milliseconds.
    *
-   * @param hint what the server asked for.
-   * @param isLost whether an open connection was lost to the network: the server is there, but for the first attempt.
+   * @param reconnect What the client does after the close.
+   * @param hint The delay that the server asked for, in milliseconds.
+   * @param isLost Whether the network lost an open connection. The first retry then comes soon.
    */
   next(reconnect: Reconnect, hint: number | null = null, isLost = false): number {
     const { minMs, baseMs, capMs, spreadMs, laterMs } = this.#timings;
-    // A hint is used once, and as it is: the server has spread its clients.
+    // A hint is used unchanged, because the server has already spread its clients over a window.
     this.attempt += 1;
     if (hint !== null) return hint;
     if (isLost && this.attempt === 1) return this.jump();
-    // Jitter comes after the cap, or all clients would come in step once they reach it.
+    // Jitter is applied after the cap. Otherwise all clients that reached the cap would reconnect in step.
     const window = Math.min(capMs, baseMs * 2 ** (this.attempt - 1));
     if (reconnect === "spread") return minMs + this.#random() * Math.max(spreadMs, window);
     return (reconnect === "later" ? laterMs : 0) + minMs + this.#random() * window;
   }
 
-  /** Return a short delay, for whoever has a reason to believe that it works now. */
+  /** Return a short random delay, for when the connection is likely to succeed now. */
   jump(): number {
     return this.#random() * this.#timings.jumpMs;
   }

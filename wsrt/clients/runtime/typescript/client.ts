@@ -1,4 +1,4 @@
-/** The client: typed events over a connection that comes back by itself. */
+/** The client: typed events over a connection that is kept alive. */
 
 import { Supervisor } from "./supervisor.js";
 import { byteLength, environment, logError, type Environment, type Timer } from "./environment.js";
@@ -13,7 +13,7 @@ import {
 } from "./errors.js";
 import { encode, fields, type Frame } from "./frame.js";
 import { Listeners } from "./listeners.js";
-import { Attendance } from "./presence.js";
+import { RoomPresence } from "./presence.js";
 import { Queue, type Item } from "./queue.js";
 import { Requests } from "./requests.js";
 import { Rooms } from "./rooms.js";
@@ -55,25 +55,28 @@ const TIMINGS: Timings = {
 
 const QUEUE = { items: 100, bytes: 65_536, ageMs: 30_000 };
 
-/** How often a congested socket is looked at: it does not tell when it has room. */
+/** How often a congested socket is polled, because it has no event for when it has room. */
 const FLUSH_MS = 50;
 
 /**
- * A client of one consumer.
+ * The client of one consumer.
  *
- * @typeParam Receives data of the events that it receives, by name
- * @typeParam Sends data of the events that it sends, by name
- * @typeParam Replies data of the answers, by the name of the request
- * @typeParam Shown what members of a room show of themselves
+ * It reconnects automatically according to the close table, until close() is called. An error in a listener doesn't
+ * affect the others.
+ *
+ * @typeParam Receives The data of received events, by name.
+ * @typeParam Sends The data of sent events, by name.
+ * @typeParam Replies The data of the answers, by the name of the request.
+ * @typeParam MemberData The data shown for the members of a room.
  */
 export class Client<
   Receives extends object = AnyEvents,
   Sends extends object = AnyEvents,
   Replies extends object = AnyEvents,
-  Shown = unknown,
+  MemberData = unknown,
 > {
-  /** For the compiler alone, and never there: of a subclass it tells the types, which hooks and stores ask for. */
-  declare protected readonly types?: { readonly receives: Receives; readonly shown: Shown };
+  /** For the compiler only, never set: hooks and stores infer the types of a subclass from it. */
+  declare protected readonly types?: { readonly receives: Receives; readonly member: MemberData };
 
   readonly #environment: Environment;
   readonly #timings: Timings;
@@ -81,22 +84,27 @@ export class Client<
   readonly #requests: Requests;
   readonly #queue: Queue;
   readonly #rooms = new Rooms();
-  readonly #attendance = new Attendance<Shown>();
+  readonly #presence = new RoomPresence<MemberData>();
   readonly #report: ErrorListener;
 
-  // A map: names of events are anything, __proto__ too.
-  readonly #events = new Map<string, Listeners<[data: any, context: Context]>>();
-  readonly #anyEvent: Listeners<[event: string, data: unknown, context: Context]>;
-  readonly #states: Listeners<[status: Status]>;
-  readonly #memberships: Listeners<[room: string, membership: Membership | null]>;
-  readonly #presences: Listeners<[room: string, presence: Presence<Shown> | null]>;
+  // A Map, because an event may have any name, including __proto__.
+  readonly #eventListeners = new Map<string, Listeners<[data: any, context: Context]>>();
+  readonly #anyEventListeners: Listeners<[event: string, data: unknown, context: Context]>;
+  readonly #stateListeners: Listeners<[status: Status]>;
+  readonly #roomListeners: Listeners<[room: string, membership: Membership | null]>;
+  readonly #presenceListeners: Listeners<[room: string, presence: Presence<MemberData> | null]>;
   #timer: Timer | null = null;
-  // Counts the ends: what a connection received is told to nobody once it was closed.
-  #era = 0;
-  // Told after the state, so that what a listener then does is done to that.
-  #losses: (() => void)[] = [];
+  // Incremented by close(): listeners that haven't been called yet for an earlier event are then skipped.
+  #generation = 0;
+  // Notifications about lost rooms. Sent after the change of the state, so that their listeners see the new state.
+  #pendingLosses: (() => void)[] = [];
 
-  /** It connects when connect() is called. */
+  /**
+   * Create a client. It connects when connect() is called.
+   *
+   * @param url The URL of the consumer, a path on the page's host, or a function that returns one of them.
+   * @param options Credentials, limits and handlers. See ClientOptions.
+   */
   constructor(url: Address, options: ClientOptions = {}) {
     this.#environment = environment({
       ...(options.WebSocket && { WebSocket: options.WebSocket }),
@@ -113,18 +121,18 @@ export class Client<
     };
     this.#requests = new Requests(this.#environment);
     this.#queue = new Queue({ ...QUEUE, ...options.queue });
-    const era = () => this.#era;
-    this.#anyEvent = new Listeners("a listener of any event", this.#report, era);
-    this.#states = new Listeners("a listener of the state", this.#report, () => this.status);
-    this.#memberships = new Listeners("a listener of rooms", this.#report, era);
-    this.#presences = new Listeners("a listener of presence", this.#report, era);
+    const generation = () => this.#generation;
+    this.#anyEventListeners = new Listeners("a listener of any event", this.#report, generation);
+    this.#stateListeners = new Listeners("a listener of the state", this.#report, () => this.status);
+    this.#roomListeners = new Listeners("a listener of rooms", this.#report, generation);
+    this.#presenceListeners = new Listeners("a listener of presence", this.#report, generation);
     this.#supervisor = new Supervisor(
       url,
       options,
       this.#timings,
       this.#environment,
       {
-        claims: () => this.#rooms.claims(),
+        positions: () => this.#rooms.positions(),
         opened: () => this.#flush(),
         received: (frame) => this.#received(frame),
         lost: () => this.#lost(),
@@ -138,61 +146,66 @@ export class Client<
   // The connection.
 
   /**
-   * Connect, and stay connected. While waiting for a retry, retry at once.
+   * Connect and stay connected. While waiting for a retry, retry immediately.
    *
-   * Resolves when it is open; rejects with ConnectionError or UnauthorizedError when it is closed for good.
+   * Resolves when the connection is open. Rejects with ConnectionError or UnauthorizedError when the client is closed,
+   * by close() or because the server rejects it permanently.
    */
   connect(): Promise<void> {
     return this.#supervisor.connect();
   }
 
-  /** End the connection. What waits is dropped, requests are rejected; nothing waits until connect() begins anew. */
+  /** Close the client. Queued events are dropped and pending requests rejected. connect() opens it again. */
   close(): void {
     this.#supervisor.close();
   }
 
+  /** The state of the connection. */
   get state(): State {
     return this.#supervisor.status.state;
   }
 
-  /** The state, why it is so, when it is tried again. */
+  /** The state of the connection, the reason for it, and the scheduled retry. */
   get status(): Status {
     return this.#supervisor.status;
   }
 
-  /** Whether the server's events are others than those that this client was generated from: reload the page. */
+  /** Whether the server's events differ from those this client was generated from. If so, reload the page. */
   get outdated(): boolean {
     return this.#supervisor.status.outdated;
   }
 
-  /** Be told of every change of `status`. Returns the function that ends it, as all that begin with `on` do. */
+  /**
+   * Call a listener when `status` changes. Return a function that removes the listener, like all methods named `on...`.
+   */
   onState(listener: (status: Status) => unknown): () => void {
-    return this.#states.add(listener);
+    return this.#stateListeners.add(listener);
   }
 
   // Events in.
 
-  /** Be told of an event. What the listener throws, or rejects with, goes to `onError`. */
+  /** Call a listener for each event with a name. Errors that it throws or rejects with are passed to `onError`. */
   on<K extends Name<Receives>>(event: K, listener: (data: Receives[K], context: Context) => unknown): () => void {
-    let listeners = this.#events.get(event);
+    let listeners = this.#eventListeners.get(event);
     if (!listeners) {
-      listeners = new Listeners(`a listener of ${event}`, this.#report, () => this.#era);
-      this.#events.set(event, listeners);
+      listeners = new Listeners(`a listener of ${event}`, this.#report, () => this.#generation);
+      this.#eventListeners.set(event, listeners);
     }
     return listeners.add(listener);
   }
 
-  /** Be told of all events, those too that are younger than this client. */
+  /** Call a listener for every event, including events unknown to this client. */
   onAny(listener: (event: string, data: unknown, context: Context) => unknown): () => void {
-    return this.#anyEvent.add(listener);
+    return this.#anyEventListeners.add(listener);
   }
 
   // Events out.
 
   /**
-   * Send an event; nothing says whether it was handled.
+   * Send an event without waiting for an answer. Use request() to know whether the server handled it.
    *
-   * Throws QueueFullError where it is to wait and cannot, and PayloadTooLargeError.
+   * Throws QueueFullError if the event can't be queued, and PayloadTooLargeError if it is larger than the server
+   * accepts.
    */
   send<K extends Name<Sends>>(event: K, ...rest: Rest<Sends[K], SendOptions>): SendResult {
     const [data, options = {}] = rest as [unknown, SendOptions?];
@@ -201,17 +214,17 @@ export class Client<
       this.#supervisor.write(text);
       return "sent";
     }
-    if (!this.#mayWait(options)) return "dropped";
-    this.#enqueue({ event, text, ref: null, key: options.volatile ?? null, isPatient: !!options.queue });
+    if (!this.#mayQueue(options)) return "dropped";
+    this.#enqueue({ event, text, ref: null, key: options.volatile ?? null, outlivesConnection: !!options.queue });
     return "queued";
   }
 
   /**
-   * Send an event, and return the data of its answer: undefined where the server has nothing to say.
+   * Send an event and return the data of the server's answer, or undefined if the server answers `wsrt.ok`.
    *
-   * Rejects with RequestError where the server refused, TimeoutError, ConnectionError, QueueFullError,
-   * QueueExpiredError or PayloadTooLargeError. After a time-out, and where the connection was lost, it may have been
-   * carried out nonetheless.
+   * Rejects with RequestError if the server refused the request, and with TimeoutError, ConnectionError,
+   * QueueFullError, QueueExpiredError or PayloadTooLargeError. After a timeout or a lost connection, the server may
+   * have processed the request all the same.
    */
   request<K extends Name<Sends> & Name<Replies>>(
     event: K,
@@ -222,12 +235,12 @@ export class Client<
     try {
       const text = this.#encode(event, data, ref);
       const isWritable = this.#isWritable();
-      if (!isWritable && !this.#mayWait(options)) {
+      if (!isWritable && !this.#mayQueue(options)) {
         throw new ConnectionError(`${event} was not sent: there is no connection`);
       }
-      if (!isWritable) this.#enqueue({ event, text, ref, key: null, isPatient: !!options.queue });
+      if (!isWritable) this.#enqueue({ event, text, ref, key: null, outlivesConnection: !!options.queue });
       const answer = this.#requests.add(ref, options.timeout ?? this.#timings.requestTimeoutMs, () => {
-        this.#queue.forget(ref);
+        this.#queue.removeRequest(ref);
         return new TimeoutError(`${event} was not answered in time`);
       });
       if (isWritable) this.#write(text, ref);
@@ -239,27 +252,29 @@ export class Client<
 
   // Rooms.
 
-  /** The rooms that the server has put this client into, with their positions. */
+  /** The rooms that the server added this client to, with their positions. */
   get rooms(): ReadonlyMap<string, Membership> {
     return this.#rooms.view;
   }
 
   /**
-   * Be told of rooms that were joined or, with null, left; and, with `joined: false`, of those that the loss of the
-   * connection leaves for now. `recovered: false` says: load the room's state anew.
+   * Call a listener when the client joins a room, with null when it leaves one, and with `joined: false` when the
+   * connection is lost. If `recovered` is false, reload the room's state.
    */
   onRoom(listener: (room: string, membership: Membership | null) => unknown): () => void {
-    return this.#memberships.add(listener);
+    return this.#roomListeners.add(listener);
   }
 
-  /** Who is in the rooms of this client, where the consumer shows it. */
-  get presence(): ReadonlyMap<string, Presence<Shown>> {
-    return this.#attendance.view;
+  /** The members of this client's rooms, if the consumer has `presence`. */
+  get presence(): ReadonlyMap<string, Presence<MemberData>> {
+    return this.#presence.view;
   }
 
-  /** Be told who is in a room, whenever that changes; null after it was left, and when the connection is lost. */
-  onPresence(listener: (room: string, presence: Presence<Shown> | null) => unknown): () => void {
-    return this.#presences.add(listener);
+  /**
+   * Call a listener when the members of a room change, and with null when the room is left or the connection is lost.
+   */
+  onPresence(listener: (room: string, presence: Presence<MemberData> | null) => unknown): () => void {
+    return this.#presenceListeners.add(listener);
   }
 
   // Private: in.
@@ -270,7 +285,7 @@ export class Client<
       const { code, message, errors } = fields(frame.data);
       const list = Array.isArray(errors) ? (errors as FieldError[]) : [];
       const error = new RequestError(String(code), String(message), list);
-      if (ref === null) this.#report(error, "the server did not take an event");
+      if (ref === null) this.#report(error, "the server refused an event");
       else this.#requests.fail(String(ref), error);
     } else if (ref !== null) {
       this.#requests.answer(String(ref), event === "wsrt.ok" ? undefined : frame.data);
@@ -281,9 +296,9 @@ export class Client<
       const isKept = room !== null && epoch !== null && offset !== null;
       if (isKept && !this.#rooms.advance(room, epoch, offset)) return; // a duplicate
       const context: Context = { room, offset };
-      const era = this.#era;
-      this.#events.get(event)?.tell(frame.data, context);
-      if (era === this.#era) this.#anyEvent.tell(event, frame.data, context);
+      const generation = this.#generation;
+      this.#eventListeners.get(event)?.notify(frame.data, context);
+      if (generation === this.#generation) this.#anyEventListeners.notify(event, frame.data, context);
     }
   }
 
@@ -291,40 +306,42 @@ export class Client<
     const { room } = data;
     if (typeof room !== "string") return;
     if (event === "wsrt.joined") {
-      this.#memberships.tell(room, this.#rooms.joined(room, data));
+      this.#roomListeners.notify(room, this.#rooms.joined(room, data));
     } else if (event === "wsrt.left") {
-      const era = this.#era;
+      const generation = this.#generation;
       this.#rooms.left(room);
-      this.#attendance.left(room);
-      this.#memberships.tell(room, null);
-      if (era === this.#era) this.#presences.tell(room, null);
+      this.#presence.left(room);
+      this.#roomListeners.notify(room, null);
+      if (generation === this.#generation) this.#presenceListeners.notify(room, null);
     } else if (event === "wsrt.presence") {
-      const presence = this.#attendance.take(room, data);
-      if (presence) this.#presences.tell(room, presence);
+      const presence = this.#presence.apply(room, data);
+      if (presence) this.#presenceListeners.notify(room, presence);
     }
   }
 
   #lost(): void {
     for (const [room, membership] of this.#rooms.lost()) {
-      this.#losses.push(() => this.#memberships.tell(room, membership));
+      this.#pendingLosses.push(() => this.#roomListeners.notify(room, membership));
     }
-    for (const room of this.#attendance.lost()) this.#losses.push(() => this.#presences.tell(room, null));
-    this.#requests.failWritten(() => new ConnectionError("the connection was lost before an answer came"));
-    for (const item of this.#queue.lost()) {
+    for (const room of this.#presence.lost()) {
+      this.#pendingLosses.push(() => this.#presenceListeners.notify(room, null));
+    }
+    this.#requests.failSent(() => new ConnectionError("the connection was lost before the answer arrived"));
+    for (const item of this.#queue.removeConnectionBound()) {
       this.#drop(item, new ConnectionError(`${item.event} was not sent: the connection was lost`));
     }
-    this.#keepTime();
+    this.#scheduleFlush();
   }
 
   #changed(status: Status): void {
-    this.#states.tell(status);
-    for (const tell of this.#losses.splice(0)) tell();
+    this.#stateListeners.notify(status);
+    for (const notify of this.#pendingLosses.splice(0)) notify();
   }
 
   #closed(error: Error): void {
-    this.#era += 1;
+    this.#generation += 1;
     for (const { ref } of this.#queue.clear()) if (ref !== null) this.#requests.fail(ref, error);
-    this.#keepTime();
+    this.#scheduleFlush();
   }
 
   // Private: out.
@@ -337,9 +354,9 @@ export class Client<
 
   #checkSize(event: string, text: string): void {
     const { maxPayload } = this.#supervisor;
-    // A character has at most three bytes: most texts need not be counted.
+    // A UTF-16 code unit has at most three bytes in UTF-8, so most texts needn't be counted.
     if (text.length * 3 > maxPayload && byteLength(text) > maxPayload) {
-      throw new PayloadTooLargeError(`${event} is larger than the ${maxPayload} bytes that the server takes`);
+      throw new PayloadTooLargeError(`${event} is larger than ${maxPayload} bytes, the server's limit`);
     }
   }
 
@@ -347,8 +364,8 @@ export class Client<
     return this.#supervisor.isOpen && this.#queue.length === 0 && this.#hasRoom();
   }
 
-  /** Whether an event may be queued: for a connection that is or will be, where `queue` says so. */
-  #mayWait({ queue }: { queue?: boolean }): boolean {
+  /** Whether an event may be queued: for the open connection or, with `queue`, for the next one. */
+  #mayQueue({ queue }: { queue?: boolean }): boolean {
     return this.#supervisor.isOpen || (!!queue && this.state !== "closed");
   }
 
@@ -357,17 +374,17 @@ export class Client<
   }
 
   #write(text: string, ref: string | null): void {
-    if (ref !== null) this.#requests.written(ref);
+    if (ref !== null) this.#requests.noteSent(ref);
     this.#supervisor.write(text);
   }
 
   #enqueue(item: Item): void {
     this.#expire();
     this.#queue.put(item, this.#environment.now());
-    this.#keepTime();
+    this.#scheduleFlush();
   }
 
-  /** Write what waits, as far as the socket has room. */
+  /** Write queued events while the socket has room. */
   #flush(): void {
     this.#expire();
     while (this.#supervisor.isOpen && this.#hasRoom()) {
@@ -380,12 +397,12 @@ export class Client<
         this.#drop(item, error as Error);
       }
     }
-    this.#keepTime();
+    this.#scheduleFlush();
   }
 
   #expire(): void {
-    for (const item of this.#queue.expire(this.#environment.now())) {
-      this.#drop(item, new QueueExpiredError(`${item.event} waited for a connection for too long`));
+    for (const item of this.#queue.removeExpired(this.#environment.now())) {
+      this.#drop(item, new QueueExpiredError(`${item.event} waited too long for a connection`));
     }
   }
 
@@ -394,8 +411,8 @@ export class Client<
     else this.#requests.fail(ref, error);
   }
 
-  /** Come back to what waits: when there may be room, or when the oldest item is too old. */
-  #keepTime(): void {
+  /** Schedule the next flush: when the socket may have room, or when the oldest item expires. */
+  #scheduleFlush(): void {
     if (this.#timer !== null) this.#environment.clearTimeout(this.#timer);
     const { due } = this.#queue;
     if (due === null) {

@@ -1,4 +1,4 @@
-/** The close table. Generated from wsrt.close_codes: do not edit. */
+/** The close table of wsrt, as data. It mirrors wsrt.close_codes; reconnect.ts reads it. */
 
 import type { CloseRow } from "./reconnect.js";
 

@@ -1,4 +1,4 @@
-/** One socket, from its dial to its end. What a dropped one still says is heard by nobody. */
+/** A single connection: one socket, from its handshake to its end. After drop() its events are ignored. */
 
 import type { Socket, SocketClass } from "./environment.js";
 
@@ -14,10 +14,10 @@ export class Connection {
   #isGone = false;
   #onGone: (() => void) | null = null;
 
-  /** Throws what the class throws: bad URLs and bad subprotocols. */
+  /** Open a socket. Throws the errors of the WebSocket class, for bad URLs and bad subprotocols. */
   constructor(WebSocket: SocketClass, url: string, protocols: string[], listener: ConnectionListener) {
     const socket = (this.#socket = new WebSocket(url, protocols));
-    // Asked at each call: an event may be on its way when the socket is dropped.
+    // Checked for each event, because some may still arrive after the socket was dropped.
     const unlessDropped = (run: (event: any) => void) => (event: unknown) => {
       if (!this.#isDropped) run(event);
     };
@@ -29,26 +29,26 @@ export class Connection {
     socket.onmessage = unlessDropped(({ data }) => {
       if (typeof data === "string") listener.received(data);
     });
-    // Node 20 says no more of a dial that failed. Everywhere else a close follows, and says as little.
-    const failed = unlessDropped(() => listener.ended(1006, ""));
+    // Node 20 only fires "error" when the handshake fails. Elsewhere "close" follows, without further information.
+    const fail = unlessDropped(() => listener.ended(1006, ""));
     socket.onerror = (event) => {
       if (isOpen) return;
       this.#gone();
-      failed(event);
+      fail(event);
     };
-    const closed = unlessDropped(({ code, reason }) => listener.ended(code, reason ?? ""));
+    const close = unlessDropped(({ code, reason }) => listener.ended(code, reason ?? ""));
     socket.onclose = (event) => {
       this.#gone();
-      closed(event);
+      close(event);
     };
   }
 
-  /** Whether the socket has ended, also one that was dropped before. */
+  /** Whether the socket has ended, including one that was dropped. */
   get isGone(): boolean {
     return this.#isGone;
   }
 
-  /** Be told when the socket has ended. */
+  /** Called when the socket has ended. */
   set onGone(run: () => void) {
     this.#onGone = run;
   }
@@ -65,14 +65,14 @@ export class Connection {
     this.#socket.send(text);
   }
 
-  /** Give it up; it need not answer. */
+  /** Close the socket without waiting for the server's answer, and ignore its events. */
   drop(code?: number): void {
     this.#isDropped = true;
     try {
       if (code === undefined) this.#socket.close();
       else this.#socket.close(code);
     } catch {
-      // Nothing is left to be done with it.
+      // The socket can't be closed, for example because it already is.
     }
   }
 

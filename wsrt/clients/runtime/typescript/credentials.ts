@@ -1,49 +1,52 @@
-/** Credentials: asked for when there are none, kept until the server refuses them. */
+/** The credentials of a client: a token, and the function that provides a new one. */
 
 import type { Token } from "./types.js";
 
-type Ask = () => Token | PromiseLike<Token>;
+type GetToken = () => Token | PromiseLike<Token>;
 
+/** A token, kept until the server rejects it. */
 export class Credentials {
   #token: string | null;
-  readonly #ask: Ask | undefined;
-  #asking: Promise<string | null> | null = null;
+  readonly #getToken: GetToken | undefined;
+  #pending: Promise<string | null> | null = null;
 
-  constructor(token: Token, ask: Ask | undefined) {
+  constructor(token: Token, getToken: GetToken | undefined) {
     this.#token = token || null;
-    this.#ask = ask;
+    this.#getToken = getToken;
   }
 
-  /** Whether there may be others, once these are refused. */
-  get isRefreshable(): boolean {
-    return this.#ask !== undefined;
+  /** Whether another token can be requested. */
+  get canRefresh(): boolean {
+    return this.#getToken !== undefined;
   }
 
-  /** The server refused them. */
-  refuse(): void {
+  /** Forget the token, because the server rejected it. */
+  expire(): void {
     this.#token = null;
   }
 
-  /** Wait no more for what was asked for; the next who asks, asks anew. */
-  forget(): void {
-    this.#asking = null;
+  /** Abandon a pending call of getToken. The next get() calls it again. */
+  abandon(): void {
+    this.#pending = null;
   }
 
-  /** Return the token, or null where there is none; a promise where it has to be asked for, one for all who ask. */
+  /**
+   * Return the token, or null if there is none. Return a promise if it must be requested; concurrent calls share it.
+   */
   get(): string | null | Promise<string | null> {
-    if (this.#token !== null || !this.#ask) return this.#token;
-    return (this.#asking ??= this.#refresh(this.#ask));
+    if (this.#token !== null || !this.#getToken) return this.#token;
+    return (this.#pending ??= this.#refresh(this.#getToken));
   }
 
-  #refresh(ask: Ask): Promise<string | null> {
-    // Async, so that what it throws is a rejection too.
-    const asking = (async () => (await ask()) || null)();
+  #refresh(getToken: GetToken): Promise<string | null> {
+    // An async function, so that an error thrown by getToken also becomes a rejection.
+    const pending = (async () => (await getToken()) || null)();
     const settle = (token: string | null) => {
-      if (asking !== this.#asking) return; // it was given up
-      this.#asking = null;
+      if (pending !== this.#pending) return; // it was abandoned
+      this.#pending = null;
       this.#token = token;
     };
-    asking.then(settle, () => settle(null));
-    return asking;
+    pending.then(settle, () => settle(null));
+    return pending;
   }
 }

@@ -1,8 +1,8 @@
-/** What a client takes from its surroundings: sockets, time, chance. No types of browsers or Node are needed. */
+/** The environment of a client: sockets, time and random numbers. It needs no types of browsers or Node. */
 
 import { browserPage, type Page } from "./page.js";
 
-/** What is used of a WebSocket. */
+/** The parts of a WebSocket that the client uses. */
 export interface Socket {
   readonly protocol: string;
   readonly bufferedAmount: number;
@@ -20,13 +20,13 @@ export type Timer = unknown;
 
 export interface Environment {
   WebSocket: SocketClass | undefined;
-  /** Milliseconds since 1970. */
+  /** Return the time in milliseconds since 1970. */
   now(): number;
-  /** From 0 to 1. */
+  /** Return a number from 0 to 1. */
   random(): number;
   setTimeout(run: () => void, ms: number): Timer;
   clearTimeout(timer: Timer): void;
-  /** Null where there is none, as in Node. */
+  /** The page; null if there is none, as in Node. */
   page: Page | null;
 }
 
@@ -41,7 +41,7 @@ interface Globals {
 
 const globals = globalThis as unknown as Globals;
 
-/** Timers of more than 24 days, infinite ones too, would run at once. */
+/** The longest delay of a timer. Longer ones, including infinite ones, would fire immediately. */
 const LONGEST_MS = 2 ** 31 - 1;
 
 export function environment(given: Partial<Environment> = {}): Environment {
@@ -49,7 +49,7 @@ export function environment(given: Partial<Environment> = {}): Environment {
     WebSocket: globals.WebSocket,
     now: () => Date.now(),
     random: () => Math.random(),
-    // Not the functions themselves: browsers want them called on their own global.
+    // Wrapped, because browsers require these functions to be called on the global object.
     setTimeout: (run, ms) => globals.setTimeout(run, Math.min(ms, LONGEST_MS)),
     clearTimeout: (timer) => globals.clearTimeout(timer),
     page: "page" in given ? null : browserPage(),
@@ -57,7 +57,9 @@ export function environment(given: Partial<Environment> = {}): Environment {
   };
 }
 
-/** Return an address as browsers of any age take it: ws or wss, absolute, without a fragment. Throws TypeError. */
+/**
+ * Return an address in the form that all browsers accept: absolute, ws or wss, without a fragment. Throws TypeError.
+ */
 export function socketUrl(address: string, here: string | undefined = globals.location?.href): string {
   return absolute(address, here)
     .replace(/^http/i, "ws")
@@ -65,17 +67,17 @@ export function socketUrl(address: string, here: string | undefined = globals.lo
 }
 
 function absolute(address: string, here: string | undefined): string {
-  // Left as it is: URL in React Native sets nothing, does not know its parts, and adds slashes to what it is given.
+  // Absolute addresses are left unchanged: URL in React Native has no setters, lacks parts, and adds slashes.
   if (/^(http|ws)s?:\/\/[^/?#]/i.test(address)) return address;
   try {
-    // What was made out of a Blob has no paths, but an origin in its name, or null.
+    // A worker created from a Blob has the URL blob:<origin>/<id>. Paths are resolved against that origin.
     return new globals.URL(address, here?.replace(/^blob:(?!null)/, "")).href;
   } catch {
-    throw new TypeError(`"${address}" leads nowhere from here: pass an absolute URL`);
+    throw new TypeError(`"${address}" can't be resolved without a page: pass an absolute URL`);
   }
 }
 
-/** Return how many bytes of UTF-8 a text has. */
+/** Return the length of a text in bytes of UTF-8. */
 export function byteLength(text: string): number {
   let bytes = 0;
   for (const character of text) {

@@ -1,29 +1,32 @@
 /**
- * Errors of a client.
+ * The errors of the client.
  *
  * - WsrtError
- *   - RequestError         the server answered with wsrt.error
- *   - TimeoutError         no answer in time
- *   - ConnectionError      no connection, or lost before the answer: it may or may not have been carried out
- *   - QueueFullError       too much waits already
- *   - QueueExpiredError    waited for too long, and was never sent
- *   - PayloadTooLargeError the server would close the connection for it
- *   - ProtocolError        the server sent what is no frame, or does not speak wsrt.v1
- *   - UnauthorizedError    thrown by getToken: there will be no credentials
+ *   - RequestError         the server refused a request
+ *   - TimeoutError         the server didn't answer a request in time
+ *   - ConnectionError      there is no connection, or it was lost before the answer arrived
+ *   - QueueFullError       too many events are waiting for a connection
+ *   - QueueExpiredError    an event waited too long for a connection, and was not sent
+ *   - PayloadTooLargeError an event is larger than the server accepts
+ *   - ProtocolError        the server sent an invalid frame, or doesn't support wsrt.v1
+ *   - UnauthorizedError    thrown by getToken when there are no credentials, and retrying is useless
  */
 
-/** What is wrong with one field of the data that was sent. */
+/** A validation error of one field. */
 export interface FieldError {
+  /** The path to the field within the event's data. */
   readonly loc: readonly (string | number)[];
+  /** A message for humans. */
   readonly msg: string;
+  /** An identifier for programs, such as "string_too_long". */
   readonly type: string;
 }
 
-/** Told of an error; `where` says what failed, such as "a listener of message.sent". */
+/** A function that receives errors. `where` names the place, such as "a listener of message.sent". */
 export type ErrorListener = (error: unknown, where: string) => void;
 
 export class WsrtError extends Error {
-  // Set as text, for class names do not survive minifiers.
+  // Set explicitly, because minifiers rename classes.
   override readonly name: string = "WsrtError";
 }
 

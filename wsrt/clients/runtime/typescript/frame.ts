@@ -1,24 +1,27 @@
-/** Frames: one event as JSON text. */
+/** Frames: encoding and decoding of events as JSON text. */
 
 import { ProtocolError } from "./errors.js";
 
+/** A decoded frame. */
 export interface Frame {
   readonly event: string;
   readonly data: unknown;
+  /** The reference of the request that the frame answers. */
   readonly ref: string | number | null;
+  /** The room that the event was published to. Null if it wasn't published to a single room. */
   readonly room: string | null;
-  /** Of a publication that is kept in history. */
+  /** The event's position in the room's history. Null if there is no history. */
   readonly epoch: string | null;
   readonly offset: number | null;
 }
 
-/** Return the text of a frame. Throws TypeError for what JSON cannot say. */
+/** Return the text of a frame. Throws TypeError if the data can't be written as JSON. */
 export function encode(event: string, data: unknown, ref: string | number | null = null): string {
-  // The server takes {} for no data; undefined would leave the key out.
+  // {} stands for no data. JSON.stringify would omit a key whose value is undefined.
   return JSON.stringify({ event, data: data === undefined ? {} : data, ...(ref === null ? {} : { ref }) });
 }
 
-/** Return the frame of a text; unknown keys are ignored. Throws ProtocolError. */
+/** Decode a frame, ignoring unknown keys. Throws ProtocolError. */
 export function decode(text: string): Frame {
   let value: Partial<Record<keyof Frame, unknown>> | null;
   try {
@@ -27,7 +30,7 @@ export function decode(text: string): Frame {
     value = null;
   }
   if (typeof value !== "object" || typeof value?.event !== "string") {
-    throw new ProtocolError(`the server sent what is no frame: ${text.slice(0, 100)}`);
+    throw new ProtocolError(`the server sent an invalid frame: ${text.slice(0, 100)}`);
   }
   const { event, data, ref, room, epoch, offset } = value;
   return {
@@ -40,7 +43,7 @@ export function decode(text: string): Frame {
   };
 }
 
-/** Return data as an object, whatever it is. */
+/** Return data if it is an object, and an empty object otherwise. */
 export function fields(data: unknown): Record<string, unknown> {
   return typeof data === "object" && data !== null ? (data as Record<string, unknown>) : {};
 }

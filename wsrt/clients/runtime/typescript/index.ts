@@ -1,4 +1,4 @@
-/** The runtime of all clients. */
+/** The runtime that all generated clients share. */
 
 export { Client } from "./client.js";
 export { reconnectFor, type CloseRow, type Reconnect } from "./reconnect.js";

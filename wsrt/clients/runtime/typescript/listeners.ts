@@ -1,42 +1,47 @@
-/** Functions that want to be told. What one throws is reported, and does not keep the others from being told. */
+/** Lists of listeners. An error in one is reported and doesn't stop the others. */
 
 import type { ErrorListener } from "./errors.js";
 
-/** Return whether this is a promise; those of other realms and libraries are no instances of ours. */
+/** Return whether a value is a promise, including those of other realms and libraries. */
 export function isPromise(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
 }
 
 export class Listeners<Args extends unknown[]> {
-  // Wrapped, so that a function that was added twice is told twice, and removed once.
+  // Wrapped, so that a function that was added twice is called twice, and removed once.
   readonly #listeners = new Set<{ run: (...args: Args) => unknown }>();
   readonly #what: string;
   readonly #report: ErrorListener;
-  readonly #era: () => unknown;
+  readonly #generation: () => unknown;
 
-  /** @param era another value once what is being told has been overtaken: then the listeners left over are not called. */
-  constructor(what: string, report: ErrorListener, era: () => unknown) {
+  /**
+   * @param what A description of the listeners, for error reports.
+   * @param report Receives the errors that listeners throw or reject with.
+   * @param generation Returns a value. When it changes during a call, the remaining listeners are skipped.
+   */
+  constructor(what: string, report: ErrorListener, generation: () => unknown) {
     this.#what = what;
     this.#report = report;
-    this.#era = era;
+    this.#generation = generation;
   }
 
   get size(): number {
     return this.#listeners.size;
   }
 
-  /** Return the function that removes it again. */
+  /** Add a listener. Return a function that removes it. */
   add(run: (...args: Args) => unknown): () => void {
     const listener = { run };
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
 
-  tell(...args: Args): void {
-    const era = this.#era();
+  /** Call all listeners. */
+  notify(...args: Args): void {
+    const generation = this.#generation();
     for (const listener of [...this.#listeners]) {
-      if (this.#era() !== era) return;
-      // Another one may have removed it meanwhile.
+      if (this.#generation() !== generation) return;
+      // A previous listener may have removed it.
       if (!this.#listeners.has(listener)) continue;
       try {
         const result = listener.run(...args);

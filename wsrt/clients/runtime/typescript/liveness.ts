@@ -1,74 +1,79 @@
 /**
- * Whether the link is alive, told from the times of frames: a dead link closes no socket, and timers of hidden pages come
- * late or in bursts.
+ * Detection of dead connections by the times of received frames.
+ *
+ * A dead connection may not close its socket for minutes, and the timers of hidden pages fire late or in bursts.
  */
 
 import type { Timings } from "./types.js";
 
-/** A check that comes this late tells of our own standstill: what the server sent meanwhile is still to be read. */
+/** A check that is this late means that this page was suspended. Frames may be waiting in the socket. */
 const LATE_MS = 1000;
 
-export type Verdict = "alive" | "ask" | "dead";
+/** What to do with the connection: keep it, ping the server, or drop it. */
+export type Verdict = "alive" | "ping" | "dead";
 
 export class Liveness {
-  /** When check() wants to be called next. */
+  /** The time of the next check(). */
   due: number;
 
   readonly #silenceMs: number;
   readonly #idleMs: number;
   readonly #probeMs: number;
-  readonly #isAsking: boolean;
-  #heardAt: number;
-  #askedAt: number | null = null;
-  #wasGranted = false;
+  readonly #mustPing: boolean;
+  #receivedAt: number;
+  #pingedAt: number | null = null;
+  #hasExtraProbe = false;
 
   /**
-   * @param heartbeat seconds of silence before the server pings, and `timeout` for an answer; null: it never does.
+   * @param heartbeat The silence in seconds after which the server pings. Null if it doesn't ping.
+   * @param timeout How long the server waits for an answer to its ping, in seconds.
+   * @param timings The time limits of the client.
+   * @param now The current time, in milliseconds.
    */
   constructor(heartbeat: number | null, timeout: number | null, timings: Timings, now: number) {
     const pings = heartbeat !== null && timeout !== null;
     this.#silenceMs = timings.deadAfterMs ?? (pings ? (heartbeat + timeout) * 1000 : timings.idleMs);
     this.#idleMs = pings ? Math.min(heartbeat * 1000, this.#silenceMs) : this.#silenceMs;
-    this.#isAsking = !pings && timings.deadAfterMs === null;
+    this.#mustPing = !pings && timings.deadAfterMs === null;
     this.#probeMs = timings.probeMs;
-    this.#heardAt = now;
+    this.#receivedAt = now;
     this.due = now + this.#silenceMs;
   }
 
-  /** A frame came, whichever. */
-  heard(now: number): void {
-    this.#heardAt = now;
-    this.#askedAt = null;
-    this.#wasGranted = false;
+  /** Record that a frame arrived. */
+  received(now: number): void {
+    this.#receivedAt = now;
+    this.#pingedAt = null;
+    this.#hasExtraProbe = false;
   }
 
-  /** Let time pass; to be called at `due`. "ask": a ping is to be sent. */
+  /** Check the connection. To be called at `due`. */
   check(now: number): Verdict {
-    if (now < this.#heardAt) this.#heardAt = now; // the clock was set back
+    if (now < this.#receivedAt) this.#receivedAt = now; // the clock was set back
     const late = now - this.due;
-    if (this.#askedAt === null) {
-      this.due = this.#heardAt + this.#silenceMs;
+    if (this.#pingedAt === null) {
+      this.due = this.#receivedAt + this.#silenceMs;
       if (now < this.due) return "alive";
-      return this.#isAsking || late > LATE_MS ? this.#ask(now) : "dead";
+      return this.#mustPing || late > LATE_MS ? this.#ping(now) : "dead";
     }
-    this.due = Math.min(this.#askedAt, now) + this.#probeMs;
+    this.due = Math.min(this.#pingedAt, now) + this.#probeMs;
     if (now < this.due) return "alive";
-    if (late > LATE_MS && !this.#wasGranted) {
-      this.#wasGranted = true;
-      return this.#ask(now);
+    if (late > LATE_MS && !this.#hasExtraProbe) {
+      this.#hasExtraProbe = true;
+      return this.#ping(now);
     }
     return "dead";
   }
 
-  /** The page is back: ask, if nothing was heard for as long as the server is ever silent. */
+  /** Check the connection when the page becomes active: ping if the server should have sent something by now. */
   wake(now: number): Verdict {
-    if (this.#askedAt !== null || now - this.#heardAt < this.#idleMs) return "alive";
-    return this.#ask(now);
+    if (this.#pingedAt !== null || now - this.#receivedAt < this.#idleMs) return "alive";
+    return this.#ping(now);
   }
 
-  #ask(now: number): Verdict {
-    this.#askedAt = now;
+  #ping(now: number): Verdict {
+    this.#pingedAt = now;
     this.due = now + this.#probeMs;
-    return "ask";
+    return "ping";
   }
 }

@@ -1,10 +1,12 @@
-/** What happens to the page that a client lives in. */
+/** The page that a client runs in, and its lifecycle events. */
 
 /**
- * - `online`, `offline`: what the browser believes of the network
- * - `visible`, `hidden`: the tab
- * - `pageshow`, `pagehide`: the page is shown, also out of the back/forward cache; or is left
- * - `freeze`, `resume`: a hidden tab is stopped, and goes on
+ * A lifecycle event of the page.
+ *
+ * - `online`, `offline`: the network became available or unavailable, according to the browser
+ * - `visible`, `hidden`: the tab became visible or hidden
+ * - `pageshow`, `pagehide`: the page was shown, possibly from the back/forward cache, or was left
+ * - `freeze`, `resume`: a hidden tab was suspended or resumed
  */
 export type PageSignal = "online" | "offline" | "visible" | "hidden" | "pageshow" | "pagehide" | "freeze" | "resume";
 
@@ -18,7 +20,7 @@ interface Target {
   removeEventListener(type: string, listener: () => void): void;
 }
 
-/** Return the page of a browser; null in workers, Node and Deno. */
+/** Return the page of a browser. Return null in workers, Node and Deno. */
 export function browserPage(): Page | null {
   const { document, window } = globalThis as unknown as {
     document?: Target & { visibilityState: string };

@@ -1,6 +1,6 @@
-/** Paths: what leads to a consumer. */
+/** The paths of consumers, built from URL patterns and their parameters. */
 
-/** What may stand for a parameter of a URL pattern. */
+/** The value of a parameter of a URL pattern. */
 export type PathParameter = string | number;
 
 export type PathParameters = { readonly [name: string]: PathParameter };
@@ -8,10 +8,10 @@ export type PathParameters = { readonly [name: string]: PathParameter };
 const PARAMETER = /\{([^{}]+)\}/g;
 
 /**
- * Return the path of that pattern which has just these parameters, percent-encoded.
+ * Return the percent-encoded path for the pattern with exactly these parameters.
  *
- * Throws TypeError where no pattern has just these, and where one is neither text nor a number; RangeError where one
- * would not stand there as itself, for it is empty or a step to another path.
+ * Throws TypeError if no pattern has exactly these parameters, or if one is neither a string nor a number. Throws
+ * RangeError if one is empty, "." or "..", which would lead to another path.
  */
 export function pathOf(patterns: readonly string[], parameters: PathParameters = {}): string {
   const given = keyOf(Object.keys(parameters));
@@ -20,7 +20,8 @@ export function pathOf(patterns: readonly string[], parameters: PathParameters =
       return pattern.replace(PARAMETER, (_, name: string) => percentEncoded(name, parameters[name]));
     }
   }
-  throw new TypeError(`${patterns.join(" or ")} is the pattern, the parameters are: ${given || "none"}`);
+  const known = patterns.join(", ");
+  throw new TypeError(`no pattern has exactly these parameters: ${given || "none"}; the patterns are ${known}`);
 }
 
 function keyOf(names: string[]): string {
@@ -29,9 +30,9 @@ function keyOf(names: string[]): string {
 
 function percentEncoded(name: string, value: unknown): string {
   if (typeof value !== "string" && typeof value !== "number") {
-    throw new TypeError(`${name} is to be text or a number, not ${value === null ? "null" : typeof value}`);
+    throw new TypeError(`${name} must be a string or a number, not ${value === null ? "null" : typeof value}`);
   }
   const text = String(value);
-  if (text === "" || text === "." || text === "..") throw new RangeError(`${name} can not be "${text}" in a path`);
+  if (text === "" || text === "." || text === "..") throw new RangeError(`${name} can't be "${text}" in a path`);
   return encodeURIComponent(text);
 }

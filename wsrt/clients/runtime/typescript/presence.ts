@@ -1,19 +1,19 @@
-/** Who is in which room, from wsrt.presence: snapshots, differences, counts. */
+/** The members of rooms, as received in wsrt.presence: snapshots, differences and counts. */
 
 import { ProtocolError } from "./errors.js";
 import { fields } from "./frame.js";
 import type { Member, Presence } from "./types.js";
 
-export class Attendance<Data> {
-  // Maps: names of rooms and ids of users are anything, __proto__ too.
+export class RoomPresence<Data> {
+  // Maps, because a room may have any name and a user any id, including __proto__.
   readonly #rooms = new Map<string, Presence<Data>>();
 
   get view(): ReadonlyMap<string, Presence<Data>> {
     return this.#rooms;
   }
 
-  /** Take in a frame; return what is known now, or null where it tells nothing. Throws ProtocolError. */
-  take(room: string, data: Record<string, unknown>): Presence<Data> | null {
+  /** Apply the data of a wsrt.presence. Return the members, or null if nothing changed. Throws ProtocolError. */
+  apply(room: string, data: Record<string, unknown>): Presence<Data> | null {
     const presence = this.#next(room, data);
     if (presence) this.#rooms.set(room, presence);
     return presence;
@@ -23,7 +23,7 @@ export class Attendance<Data> {
     this.#rooms.delete(room);
   }
 
-  /** The connection is gone, and with it all that was known; return of which rooms. */
+  /** Forget the members of all rooms, because the connection was lost. Return the names of the rooms. */
   lost(): string[] {
     const rooms = [...this.#rooms.keys()];
     this.#rooms.clear();
@@ -34,7 +34,7 @@ export class Attendance<Data> {
     const { version } = data;
     if (typeof version !== "number") throw new ProtocolError(`the presence in ${room} has no version`);
     if (typeof data["count"] === "number") return { version, members: null, count: data["count"] };
-    // A difference to what we have not: the list follows.
+    // A difference, but the snapshot that it is based on hasn't arrived: ignore it.
     const before = data["members"] ? new Map<string | null, Member<Data>>() : this.#rooms.get(room)?.members;
     if (!before) return null;
     const members = new Map(before);
@@ -48,11 +48,11 @@ export class Attendance<Data> {
   }
 }
 
-/** All of a list or nothing: half of a difference would be a presence that never was. */
+/** Return a list of members. Throws if one is invalid: applying half of a difference would give a wrong result. */
 function listOf<Data>(value: unknown): Member<Data>[] {
   const list = value ?? [];
   if (Array.isArray(list) && list.every(isMember)) return list;
-  throw new ProtocolError("the server sent members that are none");
+  throw new ProtocolError("the server sent invalid members");
 }
 
 function isMember(value: unknown): boolean {

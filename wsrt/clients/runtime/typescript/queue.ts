@@ -1,18 +1,19 @@
-/** What waits to be sent: in the order of the calls, and bounded. */
+/** The queue of events that wait to be sent. */
 
 import { byteLength } from "./environment.js";
 import { QueueFullError } from "./errors.js";
 import type { QueueLimits } from "./types.js";
 
+/** An event in the queue. */
 export interface Item {
   readonly event: string;
   readonly text: string;
-  /** Of a request; else null. */
+  /** The reference of the request. Null if the event isn't a request. */
   readonly ref: string | null;
-  /** Only the latest of a key waits. */
+  /** If set, the item replaces the one with the same event and key. */
   readonly key: string | null;
-  /** Whether it may wait for a connection; else for room in this one alone. */
-  readonly isPatient: boolean;
+  /** Whether the item may wait for another connection, rather than only for room in the current one. */
+  readonly outlivesConnection: boolean;
 }
 
 interface Waiting extends Item {
@@ -20,6 +21,7 @@ interface Waiting extends Item {
   readonly since: number;
 }
 
+/** Events in the order of the calls, limited in number, bytes and age. */
 export class Queue {
   readonly #limits: QueueLimits;
   #items: Waiting[] = [];
@@ -33,61 +35,62 @@ export class Queue {
     return this.#items.length;
   }
 
-  /** When the oldest item gets too old; null where nothing waits. */
+  /** The time at which the oldest item expires. Null if the queue is empty. */
   get due(): number | null {
     return this.#items[0] ? this.#items[0].since + this.#limits.ageMs : null;
   }
 
-  /** Add an item, in the place of one with the same event and key. Throws QueueFullError. */
+  /** Add an item, or replace the one with the same event and key. Throws QueueFullError. */
   put(item: Item, now: number): void {
     const { items, bytes } = this.#limits;
     const entry: Waiting = { ...item, bytes: byteLength(item.text), since: now };
-    const place =
+    const index =
       item.key === null ? -1 : this.#items.findIndex((other) => other.key === item.key && other.event === item.event);
-    const replaced = this.#items[place];
+    const replaced = this.#items[index];
     const count = this.#items.length + (replaced ? 0 : 1);
     const total = this.#bytes + entry.bytes - (replaced?.bytes ?? 0);
     if (count > items || total > bytes) {
-      throw new QueueFullError(`${item.event} cannot wait: the queue has its ${items} events, or ${bytes} bytes`);
+      throw new QueueFullError(`${item.event} can't be queued: the limits are ${items} events and ${bytes} bytes`);
     }
-    // It keeps the place and the age of what it replaces, so that `due` stays that of the first.
-    if (replaced) this.#items[place] = { ...entry, since: replaced.since };
+    // A replacement keeps the position and age of the old item, so the first item remains the oldest.
+    if (replaced) this.#items[index] = { ...entry, since: replaced.since };
     else this.#items.push(entry);
     this.#bytes = total;
   }
 
-  /** Take the first item; undefined where nothing waits. */
+  /** Remove and return the first item. Return undefined if the queue is empty. */
   take(): Item | undefined {
     const item = this.#items.shift();
     if (item) this.#bytes -= item.bytes;
     return item;
   }
 
-  /** Take out what is too old. */
-  expire(now: number): Item[] {
+  /** Remove and return the expired items. */
+  removeExpired(now: number): Item[] {
     return this.#remove((item) => now - item.since >= this.#limits.ageMs);
   }
 
-  /** Take out what waited for room in a connection that is lost. */
-  lost(): Item[] {
-    return this.#remove((item) => !item.isPatient);
+  /** Remove and return the items that waited for room in a connection that is lost. */
+  removeConnectionBound(): Item[] {
+    return this.#remove((item) => !item.outlivesConnection);
   }
 
-  /** Forget a request. */
-  forget(ref: string): void {
+  /** Remove a request. */
+  removeRequest(ref: string): void {
     this.#remove((item) => item.ref === ref);
   }
 
+  /** Remove and return all items. */
   clear(): Item[] {
     return this.#remove(() => true);
   }
 
-  #remove(isGone: (item: Waiting) => boolean): Item[] {
-    const gone = this.#items.filter(isGone);
-    if (gone.length) {
-      this.#items = this.#items.filter((item) => !gone.includes(item));
-      for (const item of gone) this.#bytes -= item.bytes;
+  #remove(isRemoved: (item: Waiting) => boolean): Item[] {
+    const removed = this.#items.filter(isRemoved);
+    if (removed.length) {
+      this.#items = this.#items.filter((item) => !removed.includes(item));
+      for (const item of removed) this.#bytes -= item.bytes;
     }
-    return gone;
+    return removed;
   }
 }

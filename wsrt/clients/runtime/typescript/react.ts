@@ -1,5 +1,5 @@
 /**
- * Hooks for React, made from your own copy of it:
+ * Hooks for React, created from the application's own copy of React:
  *
  *     import * as React from "react";
  *     import { hooks } from "./realtime/runtime/react.js";
@@ -9,13 +9,13 @@
 import type { Client } from "./client.js";
 import type { Context, Name, Presence, Status } from "./types.js";
 
-/** What is used of React, so that projects without it need not have its types. */
+/** The parts of React that the hooks use. With them, projects without React don't need its types. */
 export interface ReactLike {
   useEffect(effect: () => void | (() => void), dependencies?: readonly unknown[]): void;
   useMemo<Value>(make: () => Value, dependencies: readonly unknown[]): Value;
   useRef<Value>(initial: Value): { current: Value };
   useSyncExternalStore<Value>(
-    subscribe: (tell: () => void) => () => void,
+    subscribe: (notify: () => void) => () => void,
     read: () => Value,
     readOnServer?: () => Value,
   ): Value;
@@ -24,20 +24,21 @@ export interface ReactLike {
 type AnyClient = Client<any, any, any, any>;
 
 export interface Hooks {
-  /** A client that is connected while the component is mounted; made anew when a dependency changes. */
+  /** Return a client that is connected while the component is mounted. It is recreated when a dependency changes. */
   useClient<C extends AnyClient>(make: () => C, dependencies: readonly unknown[]): C;
-  /** The state of the connection. */
+  /** Return the status of the client. */
   useStatus(client: AnyClient): Status;
-  /** Be told of an event; the latest listener is called. */
+  /** Call a listener for each event. It may change with each rendering; the latest one is called. */
   useEvent<Receives extends object, K extends Name<Receives>>(
     client: Client<Receives, any, any, any>,
     event: K,
     listener: (data: Receives[K], context: Context) => unknown,
   ): void;
-  /** Who is in a room; null while that is not known. */
-  usePresence<Shown>(client: Client<any, any, any, Shown>, room: string): Presence<Shown> | null;
+  /** Return the members of a room, or null while they aren't known. */
+  usePresence<MemberData>(client: Client<any, any, any, MemberData>, room: string): Presence<MemberData> | null;
 }
 
+/** Create the hooks from a copy of React. */
 export function hooks(react: ReactLike): Hooks {
   const { useEffect, useMemo, useRef, useSyncExternalStore } = react;
   return {
@@ -51,7 +52,7 @@ export function hooks(react: ReactLike): Hooks {
     },
 
     useStatus(client) {
-      const subscribe = useMemo(() => (tell: () => void) => client.onState(tell), [client]);
+      const subscribe = useMemo(() => (notify: () => void) => client.onState(notify), [client]);
       const read = () => client.status;
       return useSyncExternalStore(subscribe, read, read);
     },
@@ -66,7 +67,7 @@ export function hooks(react: ReactLike): Hooks {
 
     usePresence(client, room) {
       const subscribe = useMemo(
-        () => (tell: () => void) => client.onPresence((changed) => changed === room && tell()),
+        () => (notify: () => void) => client.onPresence((changed) => changed === room && notify()),
         [client, room],
       );
       const read = () => client.presence.get(room) ?? null;

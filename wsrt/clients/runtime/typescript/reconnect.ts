@@ -1,26 +1,31 @@
-/** What a client does after a close. */
+/** What a client does after a close, by close code and reason. */
 
 import { CLOSE_CODES } from "./close_codes.js";
 
 /**
- * - `never`: stays away
- * - `backoff`: comes back after a random time that grows with each attempt
- * - `spread`: over the window that the server hinted
- * - `auth`: with new credentials
- * - `later`: after 5 s or more
+ * What the client does after a close.
+ *
+ * - `never`: it doesn't reconnect
+ * - `backoff`: reconnects after a random delay that grows with each attempt
+ * - `spread`: reconnects at a random time within a window
+ * - `auth`: reconnects with new credentials
+ * - `later`: reconnects with backoff, after 5 s or more
  */
 export type Reconnect = "never" | "backoff" | "spread" | "auth" | "later";
 
-/** Code, the code on stock Daphne, reason on the wire, policy. */
+/** A row of the close table: code, code on Daphne without the wsrt wrapper, reason, and what the client does. */
 export type CloseRow = readonly [code: number, fallback: number, reason: string, reconnect: Reconnect];
 
-/** Codes that say that the server did not understand us: another version may. */
+/** Codes of a server that rejects an unknown event or unexpected data. After a deploy, another server may accept it. */
 const MISUNDERSTOOD = [1007, 1008, 4007, 4008];
 
 /**
- * Return what to do after a close, also after codes that are not in the table.
+ * Return what the client does after a close, including codes that are not in the table.
  *
- * @param outdated whether the server has other events than this client: then it may be another one soon.
+ * @param code The close code.
+ * @param reason The reason in the close frame.
+ * @param outdated Whether the server's events differ from the client's. It then reconnects after codes that usually
+ *   mean that it sent something invalid.
  */
 export function reconnectFor(code: number, reason = "", outdated = false): Reconnect {
   if (outdated && MISUNDERSTOOD.includes(code)) return "backoff";
@@ -30,7 +35,7 @@ export function reconnectFor(code: number, reason = "", outdated = false): Recon
   return [1002, 1003, 1010].includes(code) || (code >= 4750 && code <= 4999) ? "never" : "backoff";
 }
 
-/** Return whether a code stands for a socket that ended without a close frame. */
+/** Return whether a code means that the connection ended without a close frame. */
 export function isNetwork(code: number): boolean {
   return code === 1005 || code === 1006 || code === 1015;
 }

@@ -1,4 +1,4 @@
-/** Requests that wait for their answer. None is left pending: each is answered, times out, or is failed. */
+/** The requests that wait for an answer. Each is answered, times out or fails; none stays pending. */
 
 import type { Environment, Timer } from "./environment.js";
 
@@ -6,7 +6,7 @@ interface Pending {
   readonly resolve: (data: unknown) => void;
   readonly reject: (error: Error) => void;
   readonly timer: Timer;
-  isWritten: boolean;
+  isSent: boolean;
 }
 
 export class Requests {
@@ -20,23 +20,23 @@ export class Requests {
     this.#prefix = Math.floor(environment.random() * 36 ** 8).toString(36);
   }
 
-  /** Return a ref that no other request has or had, on whatever connection. */
+  /** Return a ref that no other request of this client has used, on any connection. */
   newRef(): string {
     return `${this.#prefix}-${(this.#last += 1).toString(36)}`;
   }
 
-  /** Wait for an answer; `onTimeout` makes the error of one that did not come. */
+  /** Add a request and return a promise of its answer. `onTimeout` creates the error if no answer arrives in time. */
   add(ref: string, timeoutMs: number, onTimeout: () => Error): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const timer = this.#environment.setTimeout(() => this.fail(ref, onTimeout()), timeoutMs);
-      this.#pending.set(ref, { resolve, reject, timer, isWritten: false });
+      this.#pending.set(ref, { resolve, reject, timer, isSent: false });
     });
   }
 
-  /** The request left: it is lost with its connection. */
-  written(ref: string): void {
+  /** Record that a request was written to the socket. Only the current connection can deliver its answer. */
+  noteSent(ref: string): void {
     const pending = this.#pending.get(ref);
-    if (pending) pending.isWritten = true;
+    if (pending) pending.isSent = true;
   }
 
   answer(ref: string, data: unknown): void {
@@ -47,9 +47,9 @@ export class Requests {
     this.#take(ref)?.reject(error);
   }
 
-  /** Fail all that left; those that wait in the queue go on waiting. */
-  failWritten(makeError: () => Error): void {
-    for (const [ref, pending] of [...this.#pending]) if (pending.isWritten) this.fail(ref, makeError());
+  /** Fail every request that was sent. Those in the queue continue to wait. */
+  failSent(makeError: () => Error): void {
+    for (const [ref, pending] of [...this.#pending]) if (pending.isSent) this.fail(ref, makeError());
   }
 
   #take(ref: string): Pending | undefined {

@@ -1,28 +1,28 @@
-/** The rooms that the server has put a client into, and how far it has read in each. */
+/** The rooms of a client, and its positions in them. */
 
 import type { Membership } from "./types.js";
 
 export class Rooms {
-  // Maps: names of rooms are anything, __proto__ too.
+  // A Map, because a room may have any name, including __proto__.
   readonly #rooms = new Map<string, Membership>();
 
   get view(): ReadonlyMap<string, Membership> {
     return this.#rooms;
   }
 
-  /** The data of wsrt.resume. */
-  claims(): Record<string, [string, number]> {
-    const claims: [string, [string, number]][] = [];
+  /** Return the positions by room, as wsrt.resume sends them. */
+  positions(): Record<string, [string, number]> {
+    const positions: [string, [string, number]][] = [];
     for (const [room, { epoch, offset }] of this.#rooms) {
-      if (epoch !== null && offset !== null) claims.push([room, [epoch, offset]]);
+      if (epoch !== null && offset !== null) positions.push([room, [epoch, offset]]);
     }
-    return Object.fromEntries(claims);
+    return Object.fromEntries(positions);
   }
 
   joined(room: string, data: Record<string, unknown>): Membership {
     const known = this.#rooms.get(room);
     const recovered = typeof data["recovered"] === "boolean" ? data["recovered"] : null;
-    // What was recovered follows, and moves the position as it arrives.
+    // The server replays the missed publications, and each of them advances the position.
     const keeps = recovered === true && known?.epoch !== undefined && known.epoch !== null;
     const membership: Membership = {
       joined: true,
@@ -39,20 +39,20 @@ export class Rooms {
     this.#rooms.delete(room);
   }
 
-  /** The connection is gone: the positions stay, the server joins anew. Return what changed. */
+  /** Mark all rooms as not joined, because the connection was lost. Keep the positions. Return the changed rooms. */
   lost(): [string, Membership][] {
     const joined = [...this.#rooms].filter(([, membership]) => membership.joined);
-    // What came of the last claim is past: nobody shall load a room that is not joined.
+    // The result of the last replay no longer applies: a room that isn't joined must not be reloaded.
     const gone = { joined: false, recovered: null, reason: null };
     const changed = joined.map(([room, membership]): [string, Membership] => [room, { ...membership, ...gone }]);
     for (const [room, membership] of changed) this.#rooms.set(room, membership);
     return changed;
   }
 
-  /** Move the position; return false for a publication that was had before. */
+  /** Record the position of a publication. Return false for a duplicate. */
   advance(room: string, epoch: string, offset: number): boolean {
     const known = this.#rooms.get(room);
-    // A publication that overtook wsrt.left: nothing to keep a position for.
+    // The room was left, so there is no position to keep.
     if (!known) return true;
     if (known.epoch === epoch && known.offset !== null && offset <= known.offset) return false;
     this.#rooms.set(room, { ...known, epoch, offset });

@@ -1,42 +1,55 @@
 /**
- * Stores: values that change, for Svelte (`$status`), Vue (`store.subscribe((value) => (ref.value = value))`) and others.
+ * Stores: observable values for Svelte (`$status`), Vue (`store.subscribe((value) => (ref.value = value))`) and others.
  */
 
 import type { Client } from "./client.js";
 import type { Context, Membership, Name, Presence, Status } from "./types.js";
 
-/** subscribe() calls `run` at once and with every new value, until the function that it returns is called. */
+/**
+ * An observable value. subscribe() calls `run` immediately and with every new value, and returns a function that ends
+ * this.
+ */
 export interface Store<Value> {
   subscribe(run: (value: Value) => void): () => void;
 }
 
 type AnyClient = Client<any, any, any, any>;
 
-/** The state of the connection. */
+/** Return a store of the client's status. */
 export function statusStore(client: AnyClient): Store<Status> {
   return storeOf(
     () => client.status,
-    (tell) => client.onState(tell),
+    (notify) => client.onState(notify),
   );
 }
 
-/** The rooms of the client; each value is a new map. */
+/** Return a store of the client's rooms. Each value is a new map. */
 export function roomsStore(client: AnyClient): Store<ReadonlyMap<string, Membership>> {
   return storeOf(
     () => new Map(client.rooms),
-    (tell) => client.onRoom(tell),
+    (notify) => client.onRoom(notify),
   );
 }
 
-/** Who is in a room; null while that is not known. */
-export function presenceStore<Shown>(client: Client<any, any, any, Shown>, room: string): Store<Presence<Shown> | null> {
+/** Return a store of the members of a room. Its value is null while they aren't known. */
+export function presenceStore<MemberData>(
+  client: Client<any, any, any, MemberData>,
+  room: string,
+): Store<Presence<MemberData> | null> {
   return storeOf(
     () => client.presence.get(room) ?? null,
-    (tell) => client.onPresence((changed) => changed === room && tell()),
+    (notify) => client.onPresence((changed) => changed === room && notify()),
   );
 }
 
-/** What events make of a value, such as a list of the messages so far. It counts from its first subscriber on. */
+/**
+ * Return a store whose value is computed from events, such as a list of messages. It listens while it has subscribers.
+ *
+ * @param client The client.
+ * @param event The name of the event.
+ * @param initial The first value.
+ * @param reduce Returns the next value for a value and an event.
+ */
 export function eventStore<Receives extends object, K extends Name<Receives>, Value>(
   client: Client<Receives, any, any, any>,
   event: K,
@@ -48,8 +61,8 @@ export function eventStore<Receives extends object, K extends Name<Receives>, Va
   let stop: (() => void) | null = null;
   return storeOf(
     () => value,
-    (tell) => {
-      runs.add(tell);
+    (notify) => {
+      runs.add(notify);
       stop ??= client.on(event, (data, context) => {
         value = reduce(value, data, context);
         const failures: unknown[] = [];
@@ -57,13 +70,13 @@ export function eventStore<Receives extends object, K extends Name<Receives>, Va
           try {
             if (runs.has(run)) run();
           } catch (error) {
-            failures.push(error); // the others get the value all the same
+            failures.push(error); // the other subscribers still get the value
           }
         }
         if (failures.length > 0) throw failures[0];
       });
       return () => {
-        runs.delete(tell);
+        runs.delete(notify);
         if (runs.size > 0) return;
         stop?.();
         stop = null;
@@ -72,10 +85,10 @@ export function eventStore<Receives extends object, K extends Name<Receives>, Va
   );
 }
 
-function storeOf<Value>(read: () => Value, listen: (tell: () => void) => () => void): Store<Value> {
+function storeOf<Value>(read: () => Value, listen: (notify: () => void) => () => void): Store<Value> {
   return {
     subscribe(run) {
-      // Each its own function: the same one may subscribe twice.
+      // Each subscription has its own function, because the same one may subscribe twice.
       const stop = listen(() => run(read()));
       run(read());
       return stop;

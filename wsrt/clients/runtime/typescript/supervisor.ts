@@ -1,4 +1,9 @@
-/** A connection that comes back by itself: dials, greets, watches, and decides what follows an end. */
+/**
+ * The supervisor of a client's connection: a client without types.
+ *
+ * It keeps one connection alive: it connects, answers pings, and reconnects. A second socket is never opened before the
+ * first one is closed, or is closing and has been given enough time.
+ */
 
 import { Backoff } from "./backoff.js";
 import { isNetwork, reconnectFor } from "./reconnect.js";
@@ -14,21 +19,22 @@ import type { Address, ClientOptions, Reason, ReasonKind, Retry, State, Status, 
 
 export const SUBPROTOCOL = "wsrt.v1";
 
-/** RFC 9110, 5.6.2: what a subprotocol consists of. */
-const SENDABLE = /^[\w!#$%&'*+.^`|~-]+$/;
+/** The characters that a subprotocol may have (RFC 9110, 5.6.2). */
+const SUBPROTOCOL_NAME = /^[\w!#$%&'*+.^`|~-]+$/;
 
-/** Whoever uses a connection. */
+/** Receives the frames and events of a connection. */
 export interface SupervisorListener {
-  /** Return the data of wsrt.resume. */
-  claims(): unknown;
-  /** The server has greeted: write now. */
+  /** Return the positions by room, as wsrt.resume sends them. */
+  positions(): unknown;
+  /** Called after the server's hello: events can be written now. */
   opened(): void;
-  /** A frame that is not the connection's own business. What it throws is the server's fault. */
+  /** Called for each frame that the supervisor doesn't handle itself. Errors are reported as errors of the server. */
   received(frame: Frame): void;
-  /** What was written and not answered will not be. The state that follows from it is told next. */
+  /** Called when the connection is lost, before the change of the state. Pending requests won't be answered. */
   lost(): void;
-  /** It will not come back by itself. */
+  /** Called when the client is closed and won't reconnect. */
   closed(error: Error): void;
+  /** Called when the status has changed. */
   changed(status: Status): void;
 }
 
@@ -39,7 +45,7 @@ interface Opening {
 }
 
 export class Supervisor {
-  /** Bytes of the largest frame that the server takes; infinite while it has not said so. */
+  /** The size of the largest frame that the server accepts, in bytes. Infinite before its hello. */
   maxPayload = Infinity;
 
   readonly #address: Address;
@@ -54,22 +60,22 @@ export class Supervisor {
   #status: Status = Object.freeze({ state: "closed", reason: null, outdated: false, retry: null });
   #opening: Opening | null = null;
   #connection: Connection | null = null;
-  // What close() ended. Until the server has answered, another dial would make it two connections of one client.
+  // The connection that close() is ending. Connecting before the server has answered would make two connections.
   #closing: Connection | null = null;
   #liveness: Liveness | null = null;
-  // One timer at a time: for the retry, the dial, the greeting, or the watch.
+  // One timer at a time: for the retry, the handshake, the hello, or the check for a dead connection.
   #timer: Timer | null = null;
-  // What comes of an older dial is nobody's.
+  // The number of the current attempt to connect. Results of older attempts are ignored.
   #dials = 0;
   #openedAt = 0;
-  // What the server asked for before it closed, in milliseconds.
-  #hint: number | null = null;
-  // The time that the server named: no page event makes it earlier.
-  #named: Omit<Retry, "attempt"> | null = null;
-  // Nothing is dialed until the page is back.
-  #isParked = false;
+  // The delay that the server asked for in wsrt.closing, in milliseconds.
+  #retryAfterMs: number | null = null;
+  // The earliest time of the next attempt, if the server set one. No page event makes it earlier.
+  #earliest: Omit<Retry, "attempt"> | null = null;
+  // Set while the client doesn't reconnect until the page is visible again.
+  #isPaused = false;
   #hiddenSince: number | null = null;
-  #leavePage: (() => void) | null = null;
+  #unsubscribePage: (() => void) | null = null;
 
   constructor(
     address: Address,
@@ -97,46 +103,46 @@ export class Supervisor {
     return this.#status.state === "open";
   }
 
-  /** Bytes that the socket holds, unsent. */
+  /** The number of unsent bytes in the socket. */
   get buffered(): number {
     return this.#connection?.buffered ?? 0;
   }
 
-  /** Dial, unless that is under way; return a promise of the next time that it is open. */
+  /** Connect, unless connecting already. Return a promise that resolves when the connection is open. */
   connect(): Promise<void> {
     const { state } = this.#status;
     if (state === "open") return Promise.resolve();
     const opening = (this.#opening ??= newOpening());
     if (state === "closed") {
       this.#backoff.attempt = 0;
-      this.#enterPage();
+      this.#subscribePage();
     }
     if (state !== "connecting") this.#dial();
     return opening.promise;
   }
 
-  /** End it for good. */
+  /** Close the client. It doesn't reconnect. */
   close(): void {
     if (this.#status.state === "closed") return;
     this.#closing = this.#connection ?? this.#closing;
-    this.#drop(1000);
-    this.#close({ kind: "client", code: null, text: "" });
+    this.#dropConnection(1000);
+    this.#finish({ kind: "client", code: null, text: "" });
   }
 
-  /** Write to an open connection. */
+  /** Write a frame to the open connection. */
   write(text: string): void {
     this.#connection?.send(text);
   }
 
-  // The way up.
+  // Connecting.
 
   #dial(): void {
     this.#stopTimer();
-    this.#isParked = false;
-    this.#named = null;
+    this.#isPaused = false;
+    this.#earliest = null;
     const dial = (this.#dials += 1);
     this.#change("connecting");
-    if (dial !== this.#dials) return; // a listener thought better of it
+    if (dial !== this.#dials) return; // a listener closed the client
     const closing = this.#closing;
     if (!closing || closing.isGone) return this.#prepare(dial);
     const proceed = () => {
@@ -148,18 +154,18 @@ export class Supervisor {
     this.#setTimer(this.#timings.closeTimeoutMs, proceed);
   }
 
-  /** Ask for token and URL, and dial. */
+  /** Request the token and the URL, and open the connection. */
   #prepare(dial: number): void {
     const open = (token: string | null, address: string | { href: string }) => {
       if (dial === this.#dials) this.#open(token, String(typeof address === "string" ? address : address.href));
     };
     const fail = (error: unknown) => {
-      if (dial === this.#dials) this.#failed(error);
+      if (dial === this.#dials) this.#prepareFailed(error);
     };
-    // Before they are called: they may think better of it too.
+    // Set before the functions are called, because they may close the client.
     this.#setTimer(this.#timings.connectTimeoutMs, () => {
-      this.#credentials.forget();
-      fail(new TimeoutError("no token or no URL in time"));
+      this.#credentials.abandon();
+      fail(new TimeoutError("no token or URL in time"));
     });
     try {
       const token = this.#credentials.get();
@@ -174,14 +180,14 @@ export class Supervisor {
     }
   }
 
-  /** No token, or no URL. */
-  #failed(error: unknown): void {
+  /** Handle an error of the functions that return the token and the URL. */
+  #prepareFailed(error: unknown): void {
     const text = error instanceof Error ? error.message : String(error);
-    // By name: an application may have bundled the class twice.
+    // Compared by name, because an application may have bundled the class twice.
     if (error instanceof Error && error.name === "UnauthorizedError") {
-      this.#close({ kind: "unauthorized", code: null, text });
+      this.#finish({ kind: "unauthorized", code: null, text });
     } else {
-      this.#report(error, "getToken or the function of the URL");
+      this.#report(error, "getToken or the URL function");
       this.#end("token", null, text);
     }
   }
@@ -191,9 +197,9 @@ export class Supervisor {
     if (token !== null) protocols.push(`bearer.${token}`);
     const { WebSocket } = this.#environment;
     try {
-      // Looked at here: what a browser says of it repeats the token.
-      if (token !== null && !SENDABLE.test(token)) {
-        throw new TypeError("the token has characters that no subprotocol has: encode it, as base64url without padding");
+      // Checked here, because the error of a browser would contain the token.
+      if (token !== null && !SUBPROTOCOL_NAME.test(token)) {
+        throw new TypeError("the token has characters that aren't allowed: encode it as base64url without padding");
       }
       if (!WebSocket) throw new TypeError("there is no global WebSocket: pass a class as the option WebSocket");
       this.#connection = new Connection(WebSocket, socketUrl(address), protocols, {
@@ -203,37 +209,37 @@ export class Supervisor {
       });
     } catch (error) {
       this.#report(error, "connecting");
-      this.#close({ kind: "invalid", code: null, text: error instanceof Error ? error.message : String(error) });
+      this.#finish({ kind: "invalid", code: null, text: error instanceof Error ? error.message : String(error) });
       return;
     }
-    this.#setTimer(this.#timings.connectTimeoutMs, () => this.#end("timeout", null, "no connection in time"));
+    this.#setTimer(this.#timings.connectTimeoutMs, () => this.#end("timeout", null, "no handshake in time"));
   }
 
   #opened(): void {
     if (this.#connection?.protocol !== SUBPROTOCOL) {
-      const text = `the server does not speak ${SUBPROTOCOL}`;
+      const text = `the server doesn't support ${SUBPROTOCOL}`;
       this.#report(new ProtocolError(text), "connecting");
       this.#end("network", null, text);
       return;
     }
-    this.write(encode("wsrt.resume", this.#listener.claims()));
-    this.#setTimer(this.#timings.helloTimeoutMs, () => this.#end("timeout", null, "no greeting in time"));
+    this.write(encode("wsrt.resume", this.#listener.positions()));
+    this.#setTimer(this.#timings.helloTimeoutMs, () => this.#end("timeout", null, "no hello in time"));
   }
 
   // Frames.
 
   #received(text: string): void {
-    this.#liveness?.heard(this.#environment.now());
+    this.#liveness?.received(this.#environment.now());
     try {
-      this.#take(decode(text));
+      this.#handleFrame(decode(text));
     } catch (error) {
-      // Whatever a server sends, nothing is thrown into the socket: Node would end.
-      const what = `the server sent what cannot be handled: ${text.slice(0, 100)} (${error})`;
+      // Never throw in an event handler of the socket: the error would end a Node process.
+      const what = `the server sent a frame that can't be handled: ${text.slice(0, 100)} (${error})`;
       this.#report(error instanceof ProtocolError ? error : new ProtocolError(what), "receiving");
     }
   }
 
-  #take(frame: Frame): void {
+  #handleFrame(frame: Frame): void {
     switch (frame.event) {
       case "wsrt.ping":
         this.write(encode("wsrt.pong", {}, frame.ref));
@@ -241,11 +247,11 @@ export class Supervisor {
       case "wsrt.pong":
         return;
       case "wsrt.hello":
-        this.#greeted(fields(frame.data));
+        this.#handleHello(fields(frame.data));
         return;
       case "wsrt.closing": {
         const hint = fields(frame.data)["retry_after_ms"];
-        if (Number.isFinite(hint) && (hint as number) >= 0) this.#hint = hint as number;
+        if (Number.isFinite(hint) && (hint as number) >= 0) this.#retryAfterMs = hint as number;
         return;
       }
       default:
@@ -253,83 +259,83 @@ export class Supervisor {
     }
   }
 
-  #greeted(hello: Record<string, unknown>): void {
+  #handleHello(hello: Record<string, unknown>): void {
     if (this.isOpen) return;
     const numberOf = (key: string) => (typeof hello[key] === "number" ? hello[key] : null);
     const now = this.#environment.now();
     this.maxPayload = numberOf("max_payload") ?? Infinity;
     this.#openedAt = now;
     this.#liveness = new Liveness(numberOf("heartbeat"), numberOf("heartbeat_timeout"), this.#timings, now);
-    this.#watch();
+    this.#scheduleCheck();
     const { schemaHash } = this.#options;
     const opening = this.#opening;
     this.#opening = null;
     opening?.resolve();
-    // A server that names none is of no other.
+    // A server that sends no hash isn't considered different.
     const schema = hello["schema"] ?? schemaHash;
     this.#change("open", { outdated: schemaHash !== undefined && schema !== schemaHash });
   }
 
-  // Life.
+  // Detecting a dead connection.
 
-  #watch(): void {
+  #scheduleCheck(): void {
     const liveness = this.#liveness;
     if (!liveness) return;
     this.#setTimer(Math.max(0, liveness.due - this.#environment.now()), () =>
-      this.#judge(liveness.check(this.#environment.now())),
+      this.#apply(liveness.check(this.#environment.now())),
     );
   }
 
-  #judge(verdict: Verdict): void {
+  #apply(verdict: Verdict): void {
     if (verdict === "dead") {
-      // Its close event would come minutes later, or never.
-      this.#end("dead", null, "nothing was heard for too long");
+      // The socket's close event would come minutes later, or never.
+      this.#end("dead", null, "the server was silent for too long");
       return;
     }
-    if (verdict === "ask") this.write(encode("wsrt.ping", {}));
-    this.#watch();
+    if (verdict === "ping") this.write(encode("wsrt.ping", {}));
+    this.#scheduleCheck();
   }
 
-  // The way down.
+  // Ending.
 
   #end(kind: ReasonKind, code: number | null, text: string): void {
     const now = this.#environment.now();
     const wasOpen = this.isOpen;
-    const hint = this.#hint;
+    const hint = this.#retryAfterMs;
     this.#backoff.ended(wasOpen ? now - this.#openedAt : null);
-    this.#drop();
+    this.#dropConnection();
     const reason: Reason = { kind, code, text };
     const reconnect = kind === "server" && code !== null ? reconnectFor(code, text, this.#status.outdated) : "backoff";
     if (reconnect === "never") {
-      this.#close(reason);
-    } else if (reconnect === "auth" && !this.#credentials.isRefreshable) {
-      this.#close({ ...reason, kind: "unauthorized" });
+      this.#finish(reason);
+    } else if (reconnect === "auth" && !this.#credentials.canRefresh) {
+      this.#finish({ ...reason, kind: "unauthorized" });
     } else if (kind === "page") {
-      if (hint !== null) this.#name(hint);
-      this.#park();
+      if (hint !== null) this.#holdOff(hint);
+      this.#pause();
     } else {
-      if (reconnect === "auth") this.#credentials.refuse();
-      const kept = reconnect === "auth" ? null : hint;
+      if (reconnect === "auth") this.#credentials.expire();
+      const retryAfterMs = reconnect === "auth" ? null : hint;
       const isLost = wasOpen && ["network", "dead", "offline"].includes(kind);
-      const delayMs = this.#backoff.next(reconnect, kept, isLost);
-      if (kept !== null || reconnect === "later") this.#name(delayMs);
+      const delayMs = this.#backoff.next(reconnect, retryAfterMs, isLost);
+      if (retryAfterMs !== null || reconnect === "later") this.#holdOff(delayMs);
       this.#schedule(reason, delayMs);
     }
   }
 
-  /** The server does not want us back before. */
-  #name(delayMs: number): void {
-    this.#named = { delayMs, at: this.#environment.now() + delayMs };
+  /** Don't reconnect for some time, because the server asked for it. */
+  #holdOff(delayMs: number): void {
+    this.#earliest = { delayMs, at: this.#environment.now() + delayMs };
   }
 
-  /** Forget the socket and everything about it. */
-  #drop(code?: number): void {
+  /** Drop the socket and reset the state that belongs to it. */
+  #dropConnection(code?: number): void {
     this.#dials += 1;
     this.#stopTimer();
-    const link = this.#connection;
-    this.#connection = this.#liveness = this.#hint = null;
-    if (!link) return;
-    link.drop(code);
+    const connection = this.#connection;
+    this.#connection = this.#liveness = this.#retryAfterMs = null;
+    if (!connection) return;
+    connection.drop(code);
     this.#listener.lost();
   }
 
@@ -341,22 +347,22 @@ export class Supervisor {
 
   #retry(): void {
     const hidden = this.#hiddenSince;
-    // Nobody looks at it: no use to dial all night.
-    if (hidden !== null && this.#environment.now() - hidden >= this.#timings.hiddenAfterMs) this.#park();
+    // The page has been hidden for long. Don't keep connecting until it is visible again.
+    if (hidden !== null && this.#environment.now() - hidden >= this.#timings.hiddenAfterMs) this.#pause();
     else this.#dial();
   }
 
-  #park(): void {
+  #pause(): void {
     this.#stopTimer();
-    this.#isParked = true;
+    this.#isPaused = true;
     this.#change("waiting", { reason: { kind: "page", code: null, text: "" } });
   }
 
-  #close(reason: Reason): void {
-    this.#drop();
-    this.#credentials.forget();
-    this.#leavePage?.();
-    this.#leavePage = null;
+  #finish(reason: Reason): void {
+    this.#dropConnection();
+    this.#credentials.abandon();
+    this.#unsubscribePage?.();
+    this.#unsubscribePage = null;
     const text = `the connection is closed: ${reason.text || reason.kind}${reason.code === null ? "" : ` (${reason.code})`}`;
     const error = reason.kind === "unauthorized" ? new UnauthorizedError(text) : new ConnectionError(text);
     const opening = this.#opening;
@@ -368,14 +374,14 @@ export class Supervisor {
 
   // The page.
 
-  #enterPage(): void {
+  #subscribePage(): void {
     const { page } = this.#environment;
     if (!page) return;
     this.#hiddenSince = page.isHidden ? this.#environment.now() : null;
-    this.#leavePage ??= page.subscribe((signal) => this.#signal(signal));
+    this.#unsubscribePage ??= page.subscribe((signal) => this.#onPageSignal(signal));
   }
 
-  #signal(signal: PageSignal): void {
+  #onPageSignal(signal: PageSignal): void {
     switch (signal) {
       case "freeze":
         return;
@@ -386,9 +392,9 @@ export class Supervisor {
         if (this.#connection) this.#end("offline", null, "");
         return;
       case "pagehide":
-        // Without a code: the server grants a grace, for it may be this site's next page that comes. A socket that stays
-        // open would keep the page out of the back/forward cache.
-        if (!this.#isParked) this.#end("page", null, "");
+        // Closed without a code, so that the server waits for the site's next page before it reports the user as gone.
+        // An open socket would keep the page out of the back/forward cache.
+        if (!this.#isPaused) this.#end("page", null, "");
         return;
       case "visible":
         this.#hiddenSince = null;
@@ -401,29 +407,29 @@ export class Supervisor {
   #wake(signal: PageSignal): void {
     const { state, reason, retry } = this.#status;
     const now = this.#environment.now();
-    const named = this.#named;
+    const earliest = this.#earliest;
     if (this.#liveness) {
-      this.#judge(this.#liveness.wake(now));
-    } else if (state === "waiting" && (this.#isParked ? signal !== "online" : !named)) {
-      this.#isParked = false;
+      this.#apply(this.#liveness.wake(now));
+    } else if (state === "waiting" && (this.#isPaused ? signal !== "online" : !earliest)) {
+      this.#isPaused = false;
       this.#backoff.attempt = Math.max(1, this.#backoff.attempt);
-      // Not for longer than it was: the clock may have been set back.
-      const namedMs = named ? Math.min(named.at - now, named.delayMs) : 0;
-      if (namedMs > 0) return this.#schedule(reason, namedMs);
-      this.#named = null;
+      // At most the original delay, because the clock may have been set back.
+      const leftMs = earliest ? Math.min(earliest.at - now, earliest.delayMs) : 0;
+      if (leftMs > 0) return this.#schedule(reason, leftMs);
+      this.#earliest = null;
       const jumpMs = this.#backoff.jump();
       if (!retry || jumpMs < retry.at - now) this.#schedule(reason, jumpMs);
     }
   }
 
-  // What it is like now.
+  // The status.
 
   #change(state: State, details: Partial<Status> = {}): void {
     const { outdated } = this.#status;
     const status: Status = Object.freeze({ reason: null, retry: null, outdated, ...details, state });
     this.#status = status;
     if (state === "open") this.#listener.opened();
-    // What was just told may have changed it again.
+    // opened() may have changed the status again.
     if (this.#status === status) this.#listener.changed(status);
   }
 
@@ -445,7 +451,7 @@ function newOpening(): Opening {
     resolve = onOpen;
     reject = onError;
   });
-  // Whoever does not wait for it is told by onState.
+  // Callers that ignore the promise are notified by onState; without this, Node would report an unhandled rejection.
   promise.catch(() => {});
   return { promise, resolve, reject };
 }

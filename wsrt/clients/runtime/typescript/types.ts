@@ -1,48 +1,50 @@
-/** The types that users and generated code see. */
+/** The public types of the runtime, for applications and generated code. */
 
 import type { ErrorListener } from "./errors.js";
 import type { Environment, SocketClass } from "./environment.js";
 
-/** The names of a map from event names to the data of the events. */
+/** The event names of an interface that maps event names to their data. */
 export type Name<Events> = keyof Events & string;
 
-/** Where nothing was generated: any event, any data. */
+/** The events of a client that isn't generated: any event with any data. */
 export type AnyEvents = Record<string, any>;
 
-/** What follows the name of an event: its data may be left out where no field is required. */
+/** The arguments after an event's name. The data may be left out if no field is required. */
 export type Rest<Data, Options> = {} extends Data
   ? [data?: Data | undefined, options?: Options]
   : [data: Data, options?: Options];
 
-/** What is known of a received event beside its data. */
+/** Where a received event was published. */
 export interface Context {
-  /** The room that it was published to; null where it was published to no single room. */
+  /** The room that the event was published to. Null if it wasn't published to a single room. */
   readonly room: string | null;
-  /** Its place in the room's history; null where it is not kept. */
+  /** The event's position in the room's history. Null if there is no history. */
   readonly offset: number | null;
 }
 
 /**
- * - `connecting`: from the start of a dial until the server's greeting
- * - `open`: greeted; events go in and out
- * - `waiting`: no socket; a retry is scheduled, or comes when the page is back
- * - `closed`: not connected, and not going to be
+ * The state of a client.
+ *
+ * - `connecting`: from requesting a token until the server's hello
+ * - `open`: the hello was received; events can be sent and received
+ * - `waiting`: no socket; the client will reconnect after a delay, or when the page is visible again
+ * - `closed`: not connected, and not trying to connect
  */
 export type State = "connecting" | "open" | "waiting" | "closed";
 
 /**
- * Why a client waits or is closed.
+ * Why a client is waiting or closed.
  *
  * - `client`: close() was called
- * - `server`: a close frame came, with `code` and `text`
- * - `network`: the socket ended without one, or could not be opened
- * - `timeout`: it took too long to connect
- * - `dead`: silence for too long
- * - `offline`: the page says so
- * - `page`: the page is left, or was hidden for too long
- * - `token`: getToken, or the function of the URL, failed or took too long; it is tried again
- * - `unauthorized`: there are no credentials that the server takes; for good
- * - `invalid`: it cannot work, such as a bad URL; for good
+ * - `server`: the server sent a close frame, with `code` and `text`
+ * - `network`: the connection ended without a close frame, or could not be opened
+ * - `timeout`: no answer to the handshake, or no hello, in time
+ * - `dead`: the server was silent for too long
+ * - `offline`: the browser reported that it is offline
+ * - `page`: the page was left, or was hidden for too long
+ * - `token`: getToken, or the function that returns the URL, failed or took too long; the client retries
+ * - `unauthorized`: the server accepts no available credentials; permanent
+ * - `invalid`: connecting can't work, such as with a bad URL; permanent
  */
 export type ReasonKind =
   | "client"
@@ -56,148 +58,161 @@ export type ReasonKind =
   | "unauthorized"
   | "invalid";
 
+/** Why there is no connection. */
 export interface Reason {
   readonly kind: ReasonKind;
+  /** The close code; null if there is none. */
   readonly code: number | null;
+  /** The reason in the close frame, or a description of the problem. */
   readonly text: string;
 }
 
-/** A retry that is scheduled. */
+/** A scheduled retry. */
 export interface Retry {
-  /** From 1; anew once a connection was stable. */
+  /** The number of the attempt, counted from 1 again after a stable connection. */
   readonly attempt: number;
   readonly delayMs: number;
-  /** When, in milliseconds since 1970. */
+  /** The time of the retry, in milliseconds since 1970. */
   readonly at: number;
 }
 
-/** All about the connection at one time. A new object whenever something changes. */
+/** The state of a client, with details. Every change creates a new object. */
 export interface Status {
   readonly state: State;
-  /** Null while connecting or open, and before the first connect(). */
+  /** Why the client is waiting or closed. Null while connecting or open, and before the first connect(). */
   readonly reason: Reason | null;
-  /** Whether the server's events are others than those that this client was generated from: reload the page. */
+  /** Whether the server's events differ from those this client was generated from. If so, reload the page. */
   readonly outdated: boolean;
-  /** Null where none is scheduled. */
+  /** The scheduled retry; null if there is none. */
   readonly retry: Retry | null;
 }
 
-/** What is known of a room that the server has put this client into. */
+/** A room that the server added this client to. */
 export interface Membership {
-  /** False between the loss of a connection and the server's joining anew; then `recovered` and `reason` are null. */
+  /**
+   * Whether the current connection is in the room. False after the connection is lost, until the server joins the next
+   * one to the room; `recovered` and `reason` are null in the meantime.
+   */
   readonly joined: boolean;
-  /** The position in the room's history; null where none is kept. */
+  /** The position of the last received publication. Null if there is no history. */
   readonly epoch: string | null;
   readonly offset: number | null;
-  /** Whether all that was missed follows. False: load the state of the room anew. Null: nothing was asked for. */
+  /** Whether the server replays all missed events. False: reload the room's state. Null: no replay was requested. */
   readonly recovered: boolean | null;
-  /** Why it was not recovered: `epoch`, `trimmed`, `expired`, `too_many`, `late`. */
+  /** Why missed events can't be replayed: `epoch`, `trimmed`, `expired`, `too_many` or `late`. */
   readonly reason: string | null;
 }
 
-/** Somebody in a room, with all their connections. */
+/** A user in a room. */
 export interface Member<Data = unknown> {
-  /** Null stands for all guests together. */
+  /** The user's id. Null stands for all users who aren't signed in. */
   readonly user_id: string | null;
+  /** The number of the user's connections, such as devices and tabs. */
   readonly connections: number;
-  /** What they show; null for nothing. */
+  /** The data that the application shows for the user. Null if there is none. */
   readonly data: Data | null;
 }
 
-/** Who is in a room. A new object whenever it changes. */
+/** The members of a room. Every change creates a new object. */
 export interface Presence<Data = unknown> {
   readonly version: number;
-  /** By user id. Null where there are too many to be listed. */
+  /** The members by user id. Null if the server sends only a count. */
   readonly members: ReadonlyMap<string | null, Member<Data>> | null;
-  /** Users and guests. */
+  /** The number of users plus connections of guests. */
   readonly count: number;
 }
 
 export interface SendOptions {
-  /** Keep it while not connected, within the limits of the queue. While `closed` it is dropped all the same. */
+  /** Queue the event while not connected, within the limits. A `closed` client drops it. */
   readonly queue?: boolean;
-  /** A key: while the connection is congested, only the latest event of the key waits. Without `queue` it is dropped
-   * while not connected. */
+  /** A key. While the socket is congested, only the latest event with this key is kept. */
   readonly volatile?: string;
 }
 
-/** `dropped`: not connected, and not to be queued; or closed. */
+/**
+ * `sent`: written to the socket. `queued`: waiting. `dropped`: there is no connection and `queue` isn't set, or the
+ * client is closed.
+ */
 export type SendResult = "sent" | "queued" | "dropped";
 
 export interface RequestOptions {
-  /** Milliseconds until it rejects with TimeoutError. */
+  /** Milliseconds until the request is rejected with TimeoutError. */
   readonly timeout?: number;
-  /** Wait for a connection. Without it, and while `closed`, a request rejects at once where there is none. */
+  /** Wait for a connection. Without it, or while `closed`, the request is rejected immediately if there is none. */
   readonly queue?: boolean;
 }
 
-/** Limits of what waits. */
+/** Limits of the queue: the number of events, bytes of UTF-8, and milliseconds in the queue. */
 export interface QueueLimits {
   readonly items: number;
   readonly bytes: number;
   readonly ageMs: number;
 }
 
-/** Milliseconds, but for `bufferBytes`. */
+/** Delays and time limits, in milliseconds, except `bufferBytes`. */
 export interface Timings {
-  /** A retry comes after minMs + random(0, min(capMs, baseMs * 2 ** (attempt - 1))). */
+  /** The delay before a retry is minMs + random(0, min(capMs, baseMs * 2 ** (attempt - 1))). */
   readonly minMs: number;
   readonly baseMs: number;
   readonly capMs: number;
-  /** After a lost network, and when a page is back: random(0, jumpMs). */
+  /** After a lost network, and when the page becomes visible, the delay is random(0, jumpMs). */
   readonly jumpMs: number;
-  /** Added after a rate limit. */
+  /** Added to the delay after a close that means "too many". */
   readonly laterMs: number;
-  /** The window after a shutdown that gave no hint. */
+  /** The window for reconnecting after a server shutdown without a hint. */
   readonly spreadMs: number;
-  /** How long a connection is open until attempts count anew. */
+  /** How long a connection must stay open before attempts are counted from 1 again. */
   readonly stableMs: number;
-  /** How long a socket may take to open; and, before that, the functions that give token and URL. */
+  /** The limit for opening a socket, and for the functions that return the token and the URL. */
   readonly connectTimeoutMs: number;
+  /** The limit from an open socket to the server's hello. */
   readonly helloTimeoutMs: number;
-  /** Silence after which a link is dead; null: what the server's greeting says. */
+  /** How long the server may be silent before the connection is considered dead. Null: use the times in its hello. */
   readonly deadAfterMs: number | null;
-  /** Silence after which a server that sends no pings of its own gets one. */
+  /** The silence after which a server that sends no pings is pinged. */
   readonly idleMs: number;
-  /** How long a ping of ours may stay unanswered. */
+  /** The limit for the answer to a ping of the client. */
   readonly probeMs: number;
-  /** How long the server may take to answer a close, before a connect() that follows dials all the same. */
+  /** The limit for the server's answer to a close, before the next connect() opens another socket. */
   readonly closeTimeoutMs: number;
-  /** A page that is hidden for longer dials no more. */
+  /** A page that is hidden for longer doesn't reconnect until it is visible. */
   readonly hiddenAfterMs: number;
   readonly requestTimeoutMs: number;
-  /** Unsent bytes in the socket from which on events wait. */
+  /** The number of unsent bytes in the socket above which events wait. */
   readonly bufferBytes: number;
 }
 
-/** An absolute URL, or a path on this page's host; a function is called for each dial. */
+/** An absolute URL, or a path on the page's host. A function is called for each attempt to connect. */
 export type Address = string | URL_ | (() => string | URL_ | PromiseLike<string | URL_>);
 
-/** Null, undefined and an empty text: there is none. */
+/** A token. Null, undefined and an empty string mean that there is none. */
 export type Token = string | null | undefined;
 
-/** A URL object, without the need for the types of a browser. */
+/** A URL object, declared here because the runtime doesn't use the types of browsers. */
 interface URL_ {
   readonly href: string;
 }
 
 export interface ClientOptions {
-  /** The first token; offered as the subprotocol `bearer.<token>`. */
+  /** The first token, sent as the subprotocol `bearer.<token>`. */
   readonly token?: Token;
   /**
-   * Called where there is no token, and after the server refused the last. Throw UnauthorizedError to give up. What takes
-   * longer than `connectTimeoutMs` is asked for anew.
+   * Called when there is no token, and after the server rejected it. Throw UnauthorizedError if the user isn't signed
+   * in. After any other error, or if it takes longer than `connectTimeoutMs`, it is called again later.
    */
   readonly getToken?: () => Token | PromiseLike<Token>;
   /** Further subprotocols. */
   readonly protocols?: readonly string[];
-  /** Hash of the events that this client was generated from. */
+  /** The hash of the events that this client was generated from. */
   readonly schemaHash?: string;
   readonly queue?: Partial<QueueLimits>;
   readonly timings?: Partial<Timings>;
-  /** Told of what listeners throw and of what was dropped; by default the console is. */
+  /**
+   * Receives errors that can't be thrown to a caller, such as those of listeners. By default they are logged to the
+   * console.
+   */
   readonly onError?: ErrorListener;
-  /** For where no global one is, as in Node 20. */
+  /** The WebSocket class, if there is no global one, as in Node 20. */
   readonly WebSocket?: SocketClass;
   /** For tests. */
   readonly environment?: Partial<Environment>;

@@ -623,7 +623,7 @@ async def test_half_a_character(server: ScriptedServer) -> None:
     client = SaidClient(server.url, timings=FAST)
     peer = await opened(client, server)  # type: ignore[arg-type]  # a client like any other
     for call in (client.send, client.request):
-        with pytest.raises(ValueError, match="Said can.t be sent"):
+        with pytest.raises(ValueError, match="Said can't be sent"):
             await call(Said(text="\ud83c"))
     await client.send(Said(text="whole"))
     assert (await peer.receive("said"))["data"] == {"text": "whole"}

@@ -225,7 +225,7 @@ def test_paths(package: ModuleType) -> None:
     for value in ("", ".", ".."):
         with pytest.raises(ValueError, match="room can't be"):
             client.path(room=value)
-    with pytest.raises(TypeError, match=r"is the pattern, the parameters are: class"):
+    with pytest.raises(TypeError, match="no pattern has exactly these parameters: class"):
         client.path(class_="x")
 
 

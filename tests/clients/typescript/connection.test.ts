@@ -267,7 +267,7 @@ test("a server that does not speak wsrt.v1 is reported, and tried again", () => 
   const world = new World();
   void world.client.connect();
   world.socket.accept("");
-  assert.match(world.errors[0]![0], /does not speak wsrt.v1/);
+  assert.match(world.errors[0]![0], /doesn't support wsrt.v1/);
   assert.equal(world.client.state, "waiting");
   assert.deepEqual(world.socket.sent, []);
 });

@@ -181,5 +181,5 @@ test("data with __proto__ changes no prototype", () => {
 test("an error without a ref is reported", () => {
   const world = new World();
   world.open().receive("wsrt.error", { code: "unknown_event", message: "Unknown event", errors: [] });
-  assert.deepEqual(world.errors, [["RequestError: Unknown event", "the server did not take an event"]]);
+  assert.deepEqual(world.errors, [["RequestError: Unknown event", "the server refused an event"]]);
 });

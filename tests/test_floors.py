@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "wsrt"
+TESTS = ROOT / "tests"
 
 FLOORS: list[set[str]] = [
     {"exceptions", "close_codes", "addresses", "realms", "types", "metrics"},
@@ -148,3 +149,25 @@ def test_the_table() -> None:
     """Contributors read of the same floors."""
     rows = re.findall(r"^\| \d \w+ \| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
     assert [set(re.findall(r"`(\w+)/?`", row)) for row in reversed(rows)] == FLOORS
+
+
+# The tests
+
+
+UNMIRRORED = {"apps", "support", "e2e", "conformance"}
+"""Folders of tests/ that mirror nothing: applications, helpers, and tests of the package as a whole."""
+
+REPOSITORY = {"docs", "english", "floors", "platforms", "rules", "stack"}
+"""Modules flat in tests/ that read the repository."""
+
+
+def test_tests_mirror_the_package() -> None:
+    """A test module is in the folder of what it tests, and flat in tests/ only if that is flat in the package."""
+
+    def is_placed(folders: list[str], tested: str) -> bool:
+        if not folders:
+            return tested in REPOSITORY or (PACKAGE / f"{tested}.py").is_file()
+        return folders[0] in UNMIRRORED or PACKAGE.joinpath(*folders).is_dir()
+
+    paths = [path.relative_to(TESTS) for path in TESTS.rglob("test_*.py")]
+    assert not [path for path in paths if not is_placed([*path.parts[:-1]], path.stem.removeprefix("test_"))]

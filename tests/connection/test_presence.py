@@ -14,6 +14,7 @@ from django.contrib.auth.models import Group
 from django.utils.functional import SimpleLazyObject
 from pydantic import BaseModel
 
+from tests.support.pages import pages
 from tests.support.waiting import aeventually
 from wsrt import Closed, DeclarationError, Event, TypedEventConsumer, close_codes, on, presence
 from wsrt.addresses import Connection, User
@@ -328,12 +329,8 @@ async def test_paged() -> None:
         await client.__aenter__()
         await bind(client, f"u{number}")
     seen: list[str | None] = []
-    page = await presence.amembers("hall", namespace="hall", limit=2)
-    while True:
+    async for page in pages(lambda at: presence.amembers("hall", namespace="hall", limit=2, after=at)):
         seen += [member.user_id for member in page]
-        if page.next is None:
-            break
-        page = await presence.amembers("hall", namespace="hall", limit=2, after=page.next)
     assert sorted(filter(None, seen)) == ["u0", "u1", "u2", "u3", "u4"]
     assert [member.user_id for member in await presence.amembers("hall", namespace="hall", search="U3")] == ["u3"]
     for client in clients:

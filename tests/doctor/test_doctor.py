@@ -16,9 +16,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from websockets.asyncio.server import ServerConnection, serve
 
-from tests.presence.servers import ClusterServer, ReplicaServer, SentinelServer
 from tests.support.layer import FakeLayer, installed
 from tests.support.processes import COVERAGE, ROOT, RedisServer, Server, free_port
+from tests.support.redis import ClusterServer, ReplicaServer, SentinelServer
 from tests.support.report import note
 from wsrt import TypedEventConsumer, __version__, doctor
 from wsrt.doctor import Finding, layers, live, presence, redis

@@ -82,7 +82,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             "OPTIONS": {"GRACE": 1, "DETAILS": True},
         }
         options: dict[str, Any] = {
-            "application": "tests.e2e.admin_asgi:application",
+            "application": "tests.apps.admin:application",
             "layer": "pubsub",
             "redis": redis.url,
             "wsrt": {"PRESENCE": store},
@@ -348,7 +348,7 @@ def test_server_restart(browser: Browser, cluster: Cluster) -> None:
 
 def test_without_the_route(browser: Browser, cluster: Cluster) -> None:
     """Where the route is missing the page tries a few times, says so, and does not try again on the next page."""
-    options = {**cluster.options, "application": "tests.e2e.admin_asgi:without_route"}
+    options = {**cluster.options, "application": "tests.apps.admin:without_route"}
     with Server("uvicorn", **options) as server:
         context = enter(browser, server, "root")
         page = context.new_page()
@@ -429,7 +429,7 @@ def test_hashed_names(browser: Browser, cluster: Cluster, tmp_path: Path) -> Non
     """The pages are live where static files have hashes in their names, and no others are there."""
     settings = {"DJANGO_SETTINGS_MODULE": "tests.e2e.hashed_settings", "WSRT_TEST_STATIC": str(tmp_path)}
     environment = {**cluster.options["environment"], **settings}
-    options = {**cluster.options, "application": "tests.e2e.admin_asgi:collected", "environment": environment}
+    options = {**cluster.options, "application": "tests.apps.admin:collected", "environment": environment}
     with Server("uvicorn", **options) as server:
         collect = [sys.executable, "-m", "django", "collectstatic", "--no-input", "--verbosity", "0"]
         subprocess.run(collect, env={**os.environ, **server.environment}, cwd=ROOT, check=True)

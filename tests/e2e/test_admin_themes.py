@@ -54,7 +54,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.skip(f"{request.param} is not installed")
     database = tmp_path_factory.mktemp("theme") / "theme.sqlite3"
     environment = {"WSRT_TEST_DB": str(database), "WSRT_TEST_THEME": apps}
-    server = Server("uvicorn", application="tests.e2e.admin_asgi:themed", environment=environment)
+    server = Server("uvicorn", application="tests.apps.admin:themed", environment=environment)
     subprocess.run(
         [sys.executable, "-c", USERS], env={**os.environ, **server.environment}, cwd=ROOT, check=True, timeout=120
     )

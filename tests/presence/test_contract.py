@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from tests.presence.servers import ClusterServer
 from tests.support.processes import RedisServer
+from tests.support.redis import ClusterServer
 from wsrt.presence import memory
 from wsrt.presence.base import PresenceStore
 from wsrt.presence.cache import CachePresence

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import DataError
 
-from tests.presence.servers import ClusterServer
+from tests.support.pages import pages
 from tests.support.processes import RedisServer
+from tests.support.redis import ClusterServer
 from wsrt.presence.base import (
     EVERYONE,
     BadCursor,
@@ -610,14 +611,12 @@ async def test_pages_of_connections(store: RedisPresence) -> None:
         await store.apply(node, [Join("chat", EVERYONE, n, f"u{n % 10}") for n in range(700)])
     for user, expected in ((None, 2100), ("u3", 210)):
         found: list[str] = []
-        cursor: str | None = None
-        pages = 0
-        while pages == 0 or cursor is not None:
-            page = await store.connections("chat", user_id=user, cursor=cursor, limit=100)
+        turns = 0
+        async for page in pages(lambda at, user=user: store.connections("chat", user_id=user, cursor=at, limit=100)):
             found += [connection.id for connection in page.items]
-            cursor, pages = page.next, pages + 1
+            turns += 1
         assert len(set(found)) == expected
-        assert pages >= 2
+        assert turns >= 2
     assert (await store.connections("chat", user_id="nobody")).items == ()
 
 
@@ -627,13 +626,11 @@ async def test_pages_of_members(store: RedisPresence, monkeypatch: pytest.Monkey
     await store.apply("n1", [Join("chat", "a", n, f"u{n}", f'"{n}"') for n in range(1000)])
     await store.apply("n1", [Join("chat", "a", 5000)])
     found: dict[str | None, str | None] = {}
-    cursor: str | None = None
     turn = 0
-    while turn == 0 or cursor is not None:
-        page = await store.members("chat", "a", cursor=cursor, limit=100)
+    async for page in pages(lambda at: store.members("chat", "a", cursor=at, limit=100)):
         assert len(page.items) < 300
         found |= {member.user_id: member.data for member in page.items}
-        cursor, turn = page.next, turn + 1
+        turn += 1
         await store.apply("n1", [Join("chat", "a", 6000 + 100 * turn + n, f"x{turn}.{n}") for n in range(100)])
         await store.apply("n1", [Leave("chat", "a", 500 + 20 * turn + n) for n in range(20)])
     assert turn > 3
@@ -658,13 +655,9 @@ async def test_search_that_finds_little(store: RedisPresence, monkeypatch: pytes
     monkeypatch.setattr(reader, "SCANS", 2)
     await store.apply("n1", [Join("chat", "a", n, f"u{n}") for n in range(600)])
     await store.apply("n1", [Join("chat", f"{n:03}", n, f"u{n}") for n in range(100)])
-    page: Any = await store.members("chat", "a", search="u599")
-    assert page.next is not None
-    found = [*page.items]
-    while page.next is not None:
-        page = await store.members("chat", "a", search="u599", cursor=page.next)
-        found += page.items
-    assert {member.user_id for member in found} == {"u599"}
+    found = [page async for page in pages(lambda at: store.members("chat", "a", search="u599", cursor=at))]
+    assert len(found) > 1
+    assert {member.user_id for page in found for member in page.items} == {"u599"}
     page = await store.rooms("chat", search="000")
     assert (page.items, page.next is None) == ((), False)
 
@@ -690,12 +683,8 @@ async def test_pages_of_rooms(store: RedisPresence) -> None:
     await store.apply("n1", [Join("chat", f"r{n}é:{n}", 1, "ada") for n in range(300)])
     await store.apply("n1", [Join("chat", f"r{n}é:{n}", 2, "bob") for n in range(0, 300, 3)])
     found: list[tuple[int, str]] = []
-    cursor: str | None = None
-    turn = 0
-    while turn == 0 or cursor is not None:
-        page = await store.rooms("chat", cursor=cursor, limit=32)
+    async for page in pages(lambda at: store.rooms("chat", cursor=at, limit=32)):
         found += [(room.count.users, room.room) for room in page.items]
-        cursor, turn = page.next, turn + 1
         # The room at which the page ended, and one before it.
         for _, room in found[-32::31]:
             await store.apply("n1", [Leave("chat", room, 1), Leave("chat", room, 2)])

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.presence.servers import MasterServer, ReplicaServer, SentinelServer, say
 from tests.support.processes import RedisServer, free_port
 from tests.support.proxy import TcpProxy
+from tests.support.redis import MasterServer, ReplicaServer, SentinelServer, say
 from tests.support.waiting import aeventually
 from wsrt.presence.base import Count, Join, NodeFacts, StoreUnavailable
 from wsrt.presence.redis import RedisPresence

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.support.plain import MOST
+from tests.apps.plain import MOST
 from tests.support.processes import ROOT, Server
 from tests.support.raw import CLOSE, PING, RawFrame, connect
 
@@ -144,7 +144,7 @@ async def _ending(closing: Awaitable[RawFrame]) -> str:
 
 async def measure(kind: str) -> dict[str, str]:
     """Return what one server answers; a question that it fails to answer is answered by the error."""
-    with Server(kind, application="tests.support.plain:application") as server:
+    with Server(kind, application="tests.apps.plain:application") as server:
         waiting = asyncio.create_task(pings(server))
         answers = {}
         for row, ask in QUESTIONS.items():

@@ -189,7 +189,7 @@ async def test_granian_whose_receive_cannot_be_cancelled() -> None:
 async def test_server_of_tomorrow(kind: str, lacks: str) -> None:
     """A running server that lacks a feature serves requests, publications and closes, and one warning is in its log."""
     environment = {"WSRT_TEST_LACKS": lacks}
-    with Server(kind, application="tests.support.lacking:runtime", environment=environment) as server:
+    with Server(kind, application="tests.apps.lacking:runtime", environment=environment) as server:
         member, talker = await dial(server.url("/chat/room/")), await dial(server.url("/chat/"))
         assert (await request(member, "echo"))["event"] == "echoed"
         await send(talker, "say", room="room", text="hi")

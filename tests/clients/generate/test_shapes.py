@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter
 
+from tests.schema.consumers import EveryTypeConsumer
 from wsrt.clients.generate.shapes import (
     Anything,
     Choice,
@@ -27,8 +28,6 @@ from wsrt.clients.generate.shapes import (
     vocabulary,
 )
 from wsrt.schema.description import ConsumerEntry, describe
-
-from .consumers import EveryTypeConsumer
 
 
 class Cat(BaseModel):

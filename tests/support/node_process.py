@@ -1,4 +1,4 @@
-"""A process that is a node: python -m tests.presence.node_process SETTINGS NAMESPACE USER..."""
+"""A process that is a node: python -m tests.support.node_process SETTINGS NAMESPACE USER..."""
 
 from __future__ import annotations
 

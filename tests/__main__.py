@@ -18,7 +18,7 @@ from tests.support.processes import ROOT
 
 UNITS, SERVERS = "not servers and not browser", "servers or browser"
 
-PROCESSES = {UNITS: "auto", SERVERS: "3"}
+PROCESSES = {UNITS: "auto", SERVERS: "4"}
 """Tests of servers wait more than they work."""
 
 
@@ -55,7 +55,7 @@ def run(part: str, *, is_slice: bool, covers: bool, loop: str = "") -> int:
         print(f"The tests of servers again, with uvicorn on the event loop {loop!r}", flush=True)
     selection = f"({part}) and not slow" if is_slice else part
     # A file's tests stay together, for they share servers.
-    command = ["-m", "pytest", "--dist", "loadfile", "--numprocesses", PROCESSES.get(part, "3"), "-m", selection]
+    command = ["-m", "pytest", "--dist", "loadfile", "--numprocesses", PROCESSES.get(part, "4"), "-m", selection]
     if covers and part == UNITS:
         command += ["--cov", "--cov-report=", "--cov-fail-under=0"]
     elif covers:

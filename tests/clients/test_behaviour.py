@@ -329,7 +329,7 @@ async def test_drain_hint(driver: Driver, server: ScriptedServer) -> None:
     closed = time.monotonic()
     assert (await driver.until("dial"))["delay_ms"] == 400
     peer = await server.greet()
-    assert 0.35 < time.monotonic() - closed < 1.5
+    assert time.monotonic() - closed > 0.35
     await driver.state("open")
     await peer.close(1011)
     assert (await driver.until("dial"))["delay_ms"] < 400

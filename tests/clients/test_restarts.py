@@ -19,7 +19,6 @@ from wsrt.clients.runtime.python import Client, ClientError, Incoming, Outgoing,
 pytestmark = pytest.mark.servers
 
 CLIENTS = 25
-RESTARTS = 10
 TIMEOUT = 5.0
 SECONDS = 60
 
@@ -153,21 +152,23 @@ class TypeScriptCrowd:
 
 
 @pytest.mark.parametrize(
-    ("kind", "crowd"),
+    ("kind", "crowd", "restarts"),
     [
-        ("daphne", TypeScriptCrowd),
-        ("uvicorn", PythonCrowd),
-        pytest.param("daphne", PythonCrowd, marks=pytest.mark.slow),
-        pytest.param("uvicorn", TypeScriptCrowd, marks=pytest.mark.slow),
+        ("daphne", TypeScriptCrowd, 5),
+        ("uvicorn", PythonCrowd, 5),
+        pytest.param("daphne", PythonCrowd, 10, marks=pytest.mark.slow),
+        pytest.param("daphne", TypeScriptCrowd, 10, marks=pytest.mark.slow),
+        pytest.param("uvicorn", PythonCrowd, 10, marks=pytest.mark.slow),
+        pytest.param("uvicorn", TypeScriptCrowd, 10, marks=pytest.mark.slow),
     ],
 )
-async def test_restarts(kind: str, crowd: type[PythonCrowd] | type[TypeScriptCrowd]) -> None:
+async def test_restarts(kind: str, crowd: type[PythonCrowd] | type[TypeScriptCrowd], restarts: int) -> None:
     """Every client comes back after each restart, none twice, and each request is answered or rejected."""
     with Server(kind, application="tests.clients.asgi:application") as server:
         async with crowd() as clients:
             await clients.connect(server.url("/ask/"))
             await everybody(clients, server, [0] * CLIENTS)
-            for restart in range(RESTARTS):
+            for restart in range(restarts):
                 before = await clients.look()
                 # Most die without a word; every fifth drains.
                 await asyncio.to_thread(server.stop if restart % 5 == 4 else server.kill)
@@ -179,7 +180,7 @@ async def test_restarts(kind: str, crowd: type[PythonCrowd] | type[TypeScriptCro
     assert set(last.ended) <= {"answered", "ConnectionLost", "RequestTimeout", "ConnectionError", "TimeoutError"}
     assert len(asyncio.all_tasks()) == 1
     note(
-        f"Requests of {CLIENTS} clients over {RESTARTS} restarts",
+        f"Requests of {CLIENTS} clients over {restarts} restarts",
         f"{kind}, {crowd.__name__}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(last.ended.items())),
     )
 

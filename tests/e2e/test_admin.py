@@ -515,8 +515,15 @@ LABELLED = """() => [...document.querySelectorAll("#content-main :is(input:not([
     .filter((field) => field.type !== "submit" && !field.labels.length).map((field) => field.outerHTML)"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (390, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+        pytest.param(390, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_looks(browser: Browser, cluster: Cluster, scheme: str, width: int, tmp_path_factory: Any) -> None:
     """Each page fits its window, labels its fields, and says nothing on the console; pictures are kept to look at."""
     folder = Path(os.environ.get("WSRT_SCREENSHOTS") or tmp_path_factory.getbasetemp() / "screenshots")

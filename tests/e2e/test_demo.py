@@ -365,8 +365,15 @@ def spoil(seen: Seen) -> str:
     return json.dumps(frame)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (390, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+        pytest.param(390, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_looks(enter: Enter, demo: Demo, scheme: str, width: int, tmp_path_factory: Any) -> None:
     """The page fits its window, says nothing on the console, and is kept as a picture to look at."""
     folder = Path(os.environ.get("WSRT_SCREENSHOTS") or tmp_path_factory.getbasetemp() / "screenshots")

@@ -126,7 +126,7 @@ async def _is_empty(server: Server) -> bool:
     return not stats["connections"] and not stats["rooms"] and not stats["groups"]
 
 
-@pytest.mark.parametrize("layer", ["pubsub", "core"])
+@pytest.mark.parametrize("layer", [pytest.param("pubsub", marks=pytest.mark.slow), "core"])
 async def test_redis_restart(redis_server: RedisServer, layer: str) -> None:
     """Redis is gone for 3 s: 200 clients keep their sockets, get ``unavailable``, and rooms come back by themselves."""
     options = {"layer": layer, "redis": redis_server.url, "wsrt": OPEN}
@@ -169,7 +169,7 @@ async def test_redis_restart(redis_server: RedisServer, layer: str) -> None:
             await ws.close()
 
 
-@pytest.mark.parametrize("layer", ["pubsub", "core"])
+@pytest.mark.parametrize("layer", ["pubsub", pytest.param("core", marks=pytest.mark.slow)])
 async def test_blackholed_redis(redis_server: RedisServer, layer: str) -> None:
     """Connections to Redis die without being closed: the node notices within 15 s, and recovers."""
     async with TcpProxy(redis_server.port) as proxy:

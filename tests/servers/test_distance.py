@@ -71,7 +71,12 @@ async def node(kind: str, redis: RedisServer, latency: float, settings: Any) -> 
 
 @pytest.mark.parametrize(
     ("kind", "latency", "published"),
-    [("pubsub", 0.02, 1000), ("pubsub", 0.2, 1000), ("core", 0.02, 100), ("core", 0.2, 10)],
+    [
+        ("pubsub", 0.02, 1000),
+        ("pubsub", 0.2, 1000),
+        ("core", 0.02, 100),
+        pytest.param("core", 0.2, 10, marks=pytest.mark.slow),
+    ],
 )
 async def test_nothing_is_lost_after_a_join(
     kind: str, latency: float, published: int, redis_server: RedisServer, settings: Any

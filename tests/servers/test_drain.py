@@ -55,7 +55,6 @@ async def test_told_and_answered(kind: str, number: signal.Signals) -> None:
             client.event("echo", ref="behind", value=1)
         await asyncio.sleep(0.5)
         assert server.process is not None
-        begun = asyncio.get_running_loop().time()
         server.signal(number)
         for client in (plain, extended):
             frames = await last_frames(client)
@@ -66,8 +65,8 @@ async def test_told_and_answered(kind: str, number: signal.Signals) -> None:
             closing = [frame.json for frame in frames[:-1] if frame.json["event"] == "wsrt.closing"]
             assert len(closing) == (client is extended)
         await asyncio.to_thread(server.process.wait, 15)
-        assert asyncio.get_running_loop().time() - begun < SETTINGS["DRAIN_SECONDS"]
         assert "Traceback" not in server.log()
+        assert "drained, but for" not in server.log()
 
 
 @pytest.mark.parametrize("kind", WITH_RUNTIME)

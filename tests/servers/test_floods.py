@@ -178,7 +178,13 @@ LIMIT = 20
 ATTACKS = {"one client, 40 frames at once": (1, 40, 10.0), "ten clients at their rate": (10, 0, 1.5)}
 
 
-@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(ATTACKS["one client, 40 frames at once"], id="one", marks=pytest.mark.slow),
+        pytest.param(ATTACKS["ten clients at their rate"], id="ten"),
+    ],
+)
 async def test_frames_that_fail(attacked: Server, attack: tuple[int, int, float]) -> None:
     """Frames that fail in whatever way stop the server for no other client, and its memory stays."""
     worst, grown = await measure(attacked, attack)

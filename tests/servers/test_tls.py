@@ -26,7 +26,7 @@ OUTBOX_SECONDS = 3
 def secure(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Server, ssl.SSLContext]]:
     """A server of its own with a certificate of its own."""
     key, certificate, trust = make_certificate(tmp_path)
-    wsrt: dict[str, Any] = {"RATE": None, "OUTBOX_SECONDS": OUTBOX_SECONDS, "DRAIN_SECONDS": 10}
+    wsrt: dict[str, Any] = {"RATE": None, "OUTBOX_SECONDS": OUTBOX_SECONDS, "DRAIN_SECONDS": 3}
     server = Server(request.param, wsrt=wsrt, application="tests.apps.asgi:runtime")
     if request.param == "daphne":
         endpoint = f"ssl:{server.port}:privateKey={key}:certKey={certificate}:interface=127.0.0.1"

@@ -66,4 +66,9 @@ def _emulated(loop: asyncio.AbstractEventLoop, work: Any, context: contextvars.C
     return asyncio.Task(_finish(_Begun(work, waits_for)), loop=loop, context=context)
 
 
-eager_task_factory: Any = asyncio.eager_task_factory if sys.version_info >= (3, 12) else _emulated
+def _asyncios(loop: asyncio.AbstractEventLoop, work: Any, *, eager_start: bool = True, **options: Any) -> Any:
+    """Call asyncio's own; uvloop 0.23 passes ``eager_start``, which it takes from Python 3.13.3 on."""
+    return asyncio.eager_task_factory(loop, work, **options)  # type: ignore[attr-defined]  # Python 3.12
+
+
+eager_task_factory: Any = _asyncios if sys.version_info >= (3, 12) else _emulated

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.support.eager import eager_task_factory
+
 
 def eager() -> asyncio.AbstractEventLoop:
     """Asyncio's own loop, whose tasks run at once up to where they first wait (Python 3.12)."""
@@ -18,5 +20,5 @@ def uvloop_eager() -> asyncio.AbstractEventLoop:
 
 
 def _with_eager_tasks(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]  # Python 3.12
+    loop.set_task_factory(eager_task_factory)
     return loop

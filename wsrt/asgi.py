@@ -83,17 +83,26 @@ class _Lifespan:
         try:
             while True:
                 message = await receive()
-                if message["type"] == "lifespan.shutdown":
+                is_last = message["type"] == "lifespan.shutdown"
+                if is_last:
                     await drain()
                 answer = await self._ask(inner, message)
+                if is_last:
+                    # hypercorn cancels this task as soon as it has the answer: afterwards there is no time to wait.
+                    await self._end(inner)
                 await send(answer or {"type": f"{message['type']}.complete"})
-                if message["type"] == "lifespan.shutdown":
+                if is_last:
                     return
         finally:
+            await self._end(inner)
+
+    async def _end(self, inner: asyncio.Task[None]) -> None:
+        """Cancel the application's own part, if it still runs, and wait for its end."""
+        if not inner.done():
             inner.cancel()
             await asyncio.wait([inner])
-            if not inner.cancelled():
-                inner.exception()  # read, so that nobody is told of it
+        if not inner.cancelled():
+            inner.exception()  # read, so that asyncio doesn't log it as never retrieved
 
     async def _run(self, scope: Scope) -> None:
         await self._application(scope, self._inbound.get, self._answers.put)

@@ -132,7 +132,11 @@ async def test_tabs_over_two_processes(cluster: Cluster) -> None:
     async with watching(cluster.one, "lobby") as watcher:
         tabs = [await tab(server, "lobby", "ada", name="Ada") for server in (cluster.one, cluster.two, cluster.two)]
         await aeventually(lambda: watcher.told == ["joined ada"])
-        await aeventually(lambda: presence.aconnections(user="ada", namespace="here"), "the connections")
+
+        async def all_there() -> bool:
+            return len(await presence.aconnections(user="ada", namespace="here")) == len(tabs)
+
+        await aeventually(all_there, "the connections")
         assert watcher.members == {"watcher": None, "ada": {"name": "Ada"}}
         page = await presence.amembers("lobby", namespace="here")
         assert {(member.user_id, member.connections) for member in page} == {("watcher", 1), ("ada", 3)}

@@ -77,7 +77,7 @@ async def clean_up(connection: ConnectionHandler) -> None:
         connection.ended.set_result(closed)
     logger.debug("= %s closed %s", connection.subscriber.id, closed)
     # Up to here nothing has waited for the application. The running handler and the frames that were received before
-    # the client left now get some seconds. They find the session closed, so what they send goes nowhere.
+    # the client left now get some seconds. They find the session closed, so nothing that they send reaches the client.
     await connection.dispatcher.finish()
     if connection.needs_on_disconnect:
         await _run_on_disconnect(connection, closed)

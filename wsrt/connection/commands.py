@@ -96,12 +96,12 @@ class Commands:
 
     async def recheck_permissions(self) -> None:
         """
-        Call the hooks again if permissions have changed, and leave or close what they refuse.
+        Call the hooks again if permissions have changed. Leave the rooms that they refuse, or close the connection.
 
         It runs in its turn among the handlers. The set-up calls it as well, before ``on_connect``.
         """
         if not self._recheck_due:
-            # The set-up has already done what was submitted.
+            # The set-up has already run the check that was submitted.
             return
         # Cleared before the first await: a change that arrives from here on needs another check, because hooks that
         # have already answered may answer differently.
@@ -175,8 +175,7 @@ class Commands:
             self._close(refusal.close(is_anonymous=self._is_anonymous()))
             return
         checked: set[str] = set()
-        # The rooms are read again after each await: a join under way may end in the meantime, with a permission from
-        # before the change, or a room may be left.
+        # The rooms are read again after each await: in the meantime a join under way may end, or a room may be left.
         while remaining := [room for room in self._subscriber.rooms if room not in checked]:
             checked.add(remaining[0])
             if not await self._may_stay(remaining[0]):
@@ -197,7 +196,7 @@ class Commands:
             return bool(await call(self._hooks.authorize_room, room))
         except Exception as error:
             if refusal_of(error, self._hooks.refusal_for) is None:
-                # Without an answer there is no permission.
+                # An unexpected exception isn't a permission.
                 counters.count("control_failed")
                 logger.exception("authorize_room of %s failed for %s: left the room", self._subscriber.id, quoted(room))
             return False

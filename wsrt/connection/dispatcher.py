@@ -109,7 +109,7 @@ class Dispatcher:
             )
             self.drop()
             task.cancel()
-            # A coroutine may swallow the cancellation, and a thread can't be stopped. Either is left to itself then.
+            # A coroutine may swallow the cancellation, and a thread can't be stopped. Don't wait for it any longer.
             await asyncio.wait([task], timeout=CANCEL_SECONDS)
 
     async def _run(self, first: Work | None) -> None:

@@ -1,4 +1,4 @@
-"""The way of one received frame: it is decoded, its event is handled, and the request is answered."""
+"""The handling of a received frame: decoding, the call of the handler, and the answer."""
 
 from __future__ import annotations
 

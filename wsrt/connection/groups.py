@@ -42,7 +42,8 @@ class Groups:
 
     The hub knows which local connections are in a room. The backplane knows whether this node is in the group of the
     room. A connection holds each group that it needs, and the node stays in the group while any connection holds it.
-    The group always comes first: between the two, publications that arrive for the group find no local connection.
+    A join first acquires the group and then enters the hub, so that no publication is missed once it returns. A leave
+    works in the opposite order.
 
     Args:
         node: The node that holds the connection.
@@ -161,7 +162,7 @@ class Groups:
             if room not in subscriber.rooms and all(other.room != room for other in self._joins):
                 self._release("room", room)
         self._announce(reserved("wsrt.joined", {"room": room}))
-        # Raises what member() raises. The connection is in the room nevertheless.
+        # Raises anything that member() raises. The connection is in the room nevertheless.
         await self._presence.join(room)
 
     def withhold(self) -> None:
@@ -256,6 +257,8 @@ class Groups:
         group = group_name(kind, self._subscriber.realm, name)
         if backplane is None or group in self._held:
             return self._is_open()
+        # Raises BackplaneUnavailable if the layer doesn't confirm in time. If this task is cancelled, the backplane
+        # goes on without it, and leaves the group if no other connection needs it.
         await backplane.acquire(group)
         if self._is_over or group in self._held:
             # The connection ended in the meantime, or another of its tasks acquired the same group.

@@ -270,7 +270,8 @@ class ConnectionHandler:
         wheel = self.node.wheel
         now = wheel.time()
         if wheel.lost > self._excused:
-            # The process stood still. What the client sent in that time arrives at once and mustn't exceed its rate.
+            # The process stood still. The frames that the client sent in that time arrive together, which isn't its
+            # fault.
             self.session.excuse(wheel.lost - self._excused)
             self._excused = wheel.lost
         outcome = self.session.receive_frame(frame, now)

@@ -31,7 +31,7 @@ class OriginRefused:
 
     Attributes:
         origin: The Origin header.
-        hint: What is wrong, or which setting allows the origin.
+        hint: The problem, or the setting that allows the origin.
     """
 
     origin: str

@@ -109,12 +109,12 @@ def _foreign(error: Exception) -> Refusal | None:
     """Return the refusal for an exception of Django REST framework, of a database or of Django itself."""
     if isinstance(error, SuspiciousOperation):
         # For example a query with too many fields, or a path outside of its root. Django answers 400 in a view.
-        counters.count("suspicious_refused", "refused what a client sent: %s", quoted(error))
+        counters.count("suspicious_refused", "refused data that a client sent: %s", quoted(error))
         return invalid_data(())
     if isinstance(error, DataError) or (type(error) is ValueError and error.args == (NUL_REFUSED,)):
         # For example text with a NUL for PostgreSQL, or a number out of range. A client must not be able to fill the
         # log with tracebacks by sending such data.
-        counters.count("database_data_refused", "the database refused what a client sent: %s", quoted(error))
+        counters.count("database_data_refused", "the database refused data that a client sent: %s", quoted(error))
         return invalid_data(())
     match drf.read(error):
         case None:

@@ -76,7 +76,7 @@ async def _run_hooks(connection: ConnectionHandler) -> None:
     connection.needs_on_disconnect = True
     await call(hooks.on_connect)
     if session.is_open:
-        # Raises what the hook member() raises.
+        # Raises anything that the hook member() raises.
         await connection.presence.begin()
     connection.is_visible = session.is_open
     connection.outbox.release()

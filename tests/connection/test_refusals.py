@@ -308,7 +308,7 @@ async def test_data_that_the_database_refuses(error: Exception, caplog: pytest.L
     assert "NUL" not in refusal.message
     assert counters["database_data_refused"] == before + 2
     assert not any(record.exc_info for record in caplog.records)
-    assert caplog.text.count("the database refused what a client sent") == 1
+    assert caplog.text.count("the database refused data that a client sent") == 1
 
 
 # The application's own

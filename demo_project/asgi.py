@@ -1,4 +1,4 @@
-"""HTTP goes to Django's views, WebSockets to the chat and to the admin's pages."""
+"""The ASGI application: HTTP goes to Django's views, WebSockets go to the chat and to the admin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the demo: SQLite and one process by default; REDIS_URL lets several processes share rooms."""
+"""Settings of the demo. It uses SQLite and one process by default; set REDIS_URL to share rooms between processes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("DEMO_DB", BASE_DIR / "db.sqlite3"),
-        # Two server processes write to one file: wait for each other instead of failing.
+        # Two server processes write to one file. They wait for each other instead of failing.
         "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
     },
 }
@@ -65,7 +65,7 @@ if "REDIS_URL" in os.environ:
             "CONFIG": {"hosts": [os.environ["REDIS_URL"]]},
         },
     }
-    # Who is connected, to whichever process.
+    # Presence across all processes.
     WSRT = {
         "PRESENCE": {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": os.environ["REDIS_URL"]},
     }
@@ -74,5 +74,5 @@ LOGIN_URL = "sign-in"
 STATIC_URL = "static/"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-# Two demos on one host must not sign each other out.
+# Another project on the same host must not overwrite the session cookie.
 SESSION_COOKIE_NAME = "wsrt_demo_session"

@@ -1,4 +1,4 @@
-"""Announcements: published by a view and by a command, as any code of a project would."""
+"""Announcements, which a view and a management command publish."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsrt import publish_to_room
 
 
 def announce(room: Room, author: str, text: str) -> Message:
-    """Store an announcement and publish it once it is committed."""
+    """Store an announcement, and publish it when the transaction commits."""
     with transaction.atomic():
         message = Message.objects.create(room=room, author=author, text=text, is_announcement=True)
         publish_to_room(room.slug, MessageSent.model_validate(message), namespace="chat")

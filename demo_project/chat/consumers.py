@@ -1,4 +1,4 @@
-"""The chat."""
+"""The consumer of the chat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wsrt import TypedEventConsumer, broadcast, on
 
 
 class ChatConsumer(TypedEventConsumer):
-    """One visitor in one room."""
+    """A visitor's connection to one room."""
 
     namespace = "chat"
     out_events = (MessageSent, Typing, RoomOpened)
@@ -45,9 +45,9 @@ class ChatConsumer(TypedEventConsumer):
 
     @on
     def open_room(self, event: OpenRoom) -> RoomOpened:
-        # Django's ValidationError answers the request: its fields are those of the form.
+        # A ValidationError is sent back as the answer; its field names are those of the form.
         if event.members_only and not is_member(self.user):
-            raise ValidationError({"members_only": "You are no member, and would not get in."})
+            raise ValidationError({"members_only": "Only members can open a members' room."})
         room = Room(**event.model_dump())
         room.full_clean()
         room.save()

@@ -1,4 +1,4 @@
-"""What goes over the socket."""
+"""The events of the chat."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from wsrt import Event
 
 
 class SendMessage(Event, name="message.send"):
-    """A client says something."""
+    """Sent by a client to post a message."""
 
     text: str = Field(min_length=1, max_length=2000)
 
 
 class MessageSent(Event, name="message.sent"):
-    """Somebody said something; made from a row of the database."""
+    """A message in the room, built from a database row."""
 
     id: int
     author: str
@@ -26,17 +26,17 @@ class MessageSent(Event, name="message.sent"):
 
 
 class StartTyping(Event, name="typing.start"):
-    """A client is writing."""
+    """Sent by a client while its user types."""
 
 
 class Typing(Event, name="typing", overflow="drop"):
-    """Somebody is writing. Whoever is behind can do without."""
+    """A user is typing. Dropped for clients that read too slowly."""
 
     author: str
 
 
 class OpenRoom(Event, name="room.open"):
-    """A client opens a room, by a form."""
+    """Sent by a client to create a room, with the fields of the form."""
 
     name: str = Field(min_length=2, max_length=50)
     slug: str
@@ -45,7 +45,7 @@ class OpenRoom(Event, name="room.open"):
 
 
 class RoomOpened(Event, name="room.opened"):
-    """There is a new room."""
+    """A room was created."""
 
     name: str
     slug: str
@@ -54,6 +54,6 @@ class RoomOpened(Event, name="room.opened"):
 
 
 class Visitor(BaseModel):
-    """What those in a room see of each other."""
+    """The data that members of a room see about each other."""
 
     name: str

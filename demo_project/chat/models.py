@@ -1,4 +1,4 @@
-"""Rooms and what was said in them."""
+"""Rooms and their messages."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from django.conf import settings
 from django.db import models
 
 MEMBERS = "members"
-"""The group whose users may enter rooms that are for members only."""
+"""The name of the group whose users may enter members' rooms."""
 
 
 class Room(models.Model):
     slug = models.SlugField(
         "address",
         unique=True,
-        error_messages={"unique": "There is a room at this address already."},
+        error_messages={"unique": "A room with this address already exists."},
     )
     name = models.CharField(max_length=50)
     topic = models.CharField(max_length=100)

@@ -1,4 +1,4 @@
-"""Who visits the demo: a few seeded users, and guests."""
+"""The visitors of the demo: a few seeded users, and guests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from demo_project.chat.models import MEMBERS
 SEEDED = ("Ada", "Grace", "Linus", "Margaret")
 
 OPERATOR = "Ada"
-"""The one of them who may use the admin."""
+"""The seeded user who may use the admin."""
 
 
 def make_guest(name: str) -> User:
-    """Return a new user who can do what guests can; two guests may have one name."""
+    """Create a user with the permissions of a guest. Several guests may have the same name."""
     user = User(username=f"guest-{secrets.token_hex(6)}", first_name=name)
     user.set_unusable_password()
     user.save()
@@ -23,5 +23,5 @@ def make_guest(name: str) -> User:
 
 
 def is_member(user: User | AnonymousUser) -> bool:
-    """Return whether a user may enter rooms that are for members only."""
+    """Return whether a user may enter members' rooms."""
     return isinstance(user, User) and user.groups.filter(name=MEMBERS).exists()

@@ -1,4 +1,4 @@
-"""The pages."""
+"""The pages of the demo."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def room(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_GET
 def messages_after(request: HttpRequest, slug: str) -> HttpResponse:
-    """What was said since a message: a page that was away asks for it."""
+    """Return the messages after a given one, for pages that were offline."""
     here = get_object_or_404(Room, slug=slug)
     after = request.GET.get("after", "")
     if not _may_read(request, here) or not after.isdecimal():
@@ -75,7 +75,7 @@ def messages_after(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 def announce(request: HttpRequest, slug: str) -> HttpResponse:
-    """An ordinary view that publishes to everybody in the room."""
+    """Publish an announcement to everyone in the room, from an ordinary view."""
     here = get_object_or_404(Room, slug=slug)
     form = AnnouncementForm(request.POST)
     if not _may_read(request, here):
@@ -83,7 +83,7 @@ def announce(request: HttpRequest, slug: str) -> HttpResponse:
     elif form.is_valid():
         assert isinstance(request.user, User)
         store_and_publish(here, request.user.first_name, form.cleaned_data["text"])
-        messages.success(request, f"Announced to everybody in {here.name}.")
+        messages.success(request, f"Announced to everyone in {here.name}.")
     else:
         messages.error(request, "An announcement needs a text of at most 200 characters.")
     return redirect("room", slug=slug)

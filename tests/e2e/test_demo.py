@@ -133,7 +133,7 @@ def test_two_people(enter: Enter) -> None:
     guest.get_by_text("Announce to the room").click()
     guest.get_by_placeholder("The coffee is ready").fill("The coffee is ready")
     guest.get_by_role("button", name="Announce", exact=True).click()
-    expect(guest.get_by_text("Announced to everybody in Lobby.")).to_be_visible()
+    expect(guest.get_by_text("Announced to everyone in Lobby.")).to_be_visible()
     for page in (ada, guest):
         expect(page.locator(".announcement .text", has_text="The coffee is ready")).to_have_count(1)
 
@@ -255,7 +255,7 @@ def test_open_a_room(enter: Enter) -> None:
     slug.fill("lobby")
     topic.fill("")
     guest.get_by_role("button", name="Open it").click()
-    expect(slug).to_have_accessible_description("There is a room at this address already.")
+    expect(slug).to_have_accessible_description("A room with this address already exists.")
     expect(topic).to_have_accessible_description("This field cannot be blank.")
     expect(name).not_to_have_attribute("aria-invalid", "true")
     expect(slug).to_be_focused()
@@ -264,7 +264,7 @@ def test_open_a_room(enter: Enter) -> None:
     topic.fill("One a <b>month</b>")
     members.check()
     guest.get_by_role("button", name="Open it").click()
-    expect(members).to_have_accessible_description("You are no member, and would not get in.")
+    expect(members).to_have_accessible_description("Only members can open a members' room.")
     expect(members).to_be_focused()
     members.uncheck()
     name.fill("Book club")

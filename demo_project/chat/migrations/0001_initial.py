@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
                 (
                     "slug",
                     models.SlugField(
-                        error_messages={"unique": "There is a room at this address already."},
+                        error_messages={"unique": "A room with this address already exists."},
                         unique=True,
                         verbose_name="address",
                     ),

@@ -16,12 +16,12 @@ ROOMS = [
 ]
 HELLO = [
     ("Grace", "Open this page in a second window and watch a message arrive."),
-    ("Ada", "Then stop the server and start it again: the page comes back by itself."),
+    ("Ada", "Then stop the server and start it again: the page reconnects by itself."),
 ]
 
 
 class Command(BaseCommand):
-    help = "Create the rooms and users of the demo, unless they are there."
+    help = "Create the rooms and users of the demo, unless they exist."
 
     def handle(self, *args: Any, **options: Any) -> None:
         members, _ = Group.objects.get_or_create(name=MEMBERS)

@@ -1,4 +1,4 @@
-/** One room: what is said in it, who is here, who types. */
+/** The page of a room: its messages, its members, and who is typing. */
 
 import { ChatClient } from "./clients/index.js";
 import { avatar, hue, make } from "./dom.js";
@@ -33,7 +33,7 @@ client.on("message.sent", (message) => {
 
 client.on("typing", ({ author }) => typists.add(author));
 
-// Only once the server has put us into the room is nothing missed: what was said before is fetched.
+// From the moment the server confirms the join, no message is missed. Fetch those sent before.
 client.onRoom(async (_, membership) => {
   if (!membership?.joined) return;
   const response = await fetch(`messages/?after=${messages.last}`);
@@ -51,7 +51,7 @@ let lastTyping = 0;
 input.addEventListener("input", () => {
   if (!input.value || Date.now() - lastTyping < TYPING_EVERY_MS) return;
   lastTyping = Date.now();
-  // Nobody needs to know later that somebody was typing: on a slow line only the latest of these waits.
+  // Stale typing notices are useless. On a slow connection only the latest one is queued.
   client.send("typing.start", {}, { volatile: "typing" });
 });
 

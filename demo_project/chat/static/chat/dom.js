@@ -1,4 +1,4 @@
-/** Make an element: text is only ever written as text. */
+/** Create an element. Strings are inserted as text, never as HTML. */
 export function make(tag, className = "", ...content) {
   const element = document.createElement(tag);
   element.className = className;
@@ -6,7 +6,7 @@ export function make(tag, className = "", ...content) {
   return element;
 }
 
-/** A round mark with the first letter of a name, in the colour of that name. */
+/** Create a round avatar with the first letter of a name, in the colour of that name. */
 export function avatar(name) {
   const mark = make("span", "avatar", [...name][0] ?? "?");
   mark.style.setProperty("--hue", hue(name));
@@ -14,7 +14,7 @@ export function avatar(name) {
   return mark;
 }
 
-/** A colour for a name: the same name always gets the same hue, in degrees. */
+/** Return the hue of a name, in degrees. The same name always has the same hue. */
 export function hue(name) {
   let sum = 7;
   for (const character of name) sum = (sum * 31 + character.codePointAt(0)) % 360;

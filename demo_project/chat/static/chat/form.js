@@ -1,10 +1,10 @@
-/** Show beside the fields of a form what is wrong with them, as the error of a request tells it. */
+/** Show the errors of a refused request next to the fields of the form. */
 export function showProblems(form, error) {
   clearProblems(form);
   const general = [];
   for (const { loc, msg } of error.errors ?? []) {
     const field = form.elements.namedItem(String(loc[0]));
-    if (field) say(field, msg);
+    if (field) showProblem(field, msg);
     else general.push(msg);
   }
   const wrong = form.querySelector("[aria-invalid]");
@@ -18,9 +18,9 @@ export function clearProblems(form) {
   for (const problem of form.querySelectorAll(".problem")) problem.textContent = "";
 }
 
-function say(field, text) {
+function showProblem(field, text) {
   field.setAttribute("aria-invalid", "true");
-  // It is described by the place for its problem, from the start.
+  // aria-describedby always names the element that shows the field's problem.
   const place = document.getElementById(field.getAttribute("aria-describedby"));
   place.textContent = [place.textContent, text].filter(Boolean).join(" ");
 }

@@ -2,7 +2,7 @@ import { avatar, make } from "./dom.js";
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
-/** The messages, by id: whatever way one comes, it is shown once and in order. */
+/** The messages, by id. Each is shown once and in order, whether it was pushed or fetched. */
 export class Messages {
   #list;
   #self;
@@ -13,7 +13,7 @@ export class Messages {
     this.#self = self;
   }
 
-  /** The id of the last one. */
+  /** The id of the latest message, or 0. */
   get last() {
     return Math.max(0, ...this.#shown.keys());
   }

@@ -1,11 +1,11 @@
 import { make } from "./dom.js";
 
-/** How long a message waits for a connection. */
+/** How long a message waits for a connection, in milliseconds. */
 const PATIENCE_MS = 5 * 60_000;
 
 export const QUEUE = { ageMs: PATIENCE_MS };
 
-/** Messages that the server has not taken yet: they wait while there is no connection, and are sent when it is back. */
+/** Messages that the server hasn't confirmed yet. They wait while the client is offline, and are sent when it reconnects. */
 export class Outbox {
   #client;
   #list;

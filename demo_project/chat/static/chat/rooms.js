@@ -1,7 +1,7 @@
 import { make } from "./dom.js";
 import { clearProblems, showProblems } from "./form.js";
 
-/** The list of rooms, and the form that opens one. */
+/** Keep the list of rooms up to date, and handle the form that creates one. */
 export function watchRooms(client) {
   const dialog = document.getElementById("open-room");
   const form = dialog.querySelector("form");

@@ -1,4 +1,4 @@
-/** What is said of the connection, while it is there, and while it is not. */
+/** Show the state of the connection. */
 export function watchStatus(client, room, element) {
   let countdown;
 

@@ -1,6 +1,6 @@
 const TYPING_MS = 3_000;
 
-/** Who is typing: each for some seconds, until they say something. */
+/** The users who are typing. Each is shown for a few seconds, or until their message arrives. */
 export class Typists {
   #line;
   #timers = new Map();

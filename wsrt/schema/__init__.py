@@ -1,1 +1,1 @@
-"""The schema of a project's consumers: a description of them as plain data, and the documents made from it."""
+"""The schema of a project's consumers: their description as plain data, and the documents generated from it."""

@@ -1,4 +1,4 @@
-"""AsyncAPI 3.0 and JSON Schema of a description."""
+"""AsyncAPI 3.0 and JSON Schema documents, generated from a description."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ __all__ = ["asyncapi", "json_schema", "message_key"]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
-REF = {"description": "Marks a request; its answer carries the same.", "type": ["string", "integer"], "maxLength": 64}
+REF = {"description": "Marks a request. Its answer has the same ref.", "type": ["string", "integer"], "maxLength": 64}
 
 DIRECTIONS = {"receives": "Received", "sends": "Sent"}
-"""What titles of frames say of the direction, from the server's side."""
+"""The words for directions in the titles of frames, from the server's perspective."""
 
 OWN_TITLES = ("WsrtOk", "WsrtError", "WsrtErrorData", "WsrtErrorEntry")
-"""Titles of what is sent to clients of all consumers."""
+"""The titles of frames that the clients of all consumers receive."""
 
 
 def asyncapi(
     description: Description, *, title: str = "Realtime", version: str = "1.0.0", session_cookie: str = "sessionid"
 ) -> dict[str, Any]:
     """
-    Return an AsyncAPI 3.0 document: a channel for each consumer and URL pattern.
+    Return an AsyncAPI 3.0 document, with a channel for each consumer and URL pattern.
 
-    Operations are the application's: it receives what clients send. Requests are answered by ``ref``. Close codes and
-    what clients do after them stand in ``x-wsrt-closes``.
+    Operations are described from the application's perspective: "receive" is what clients send. Answers refer to their
+    requests by ``ref``. ``x-wsrt-closes`` has the close codes, and what clients do after each.
 
-    Generators of code name what they make by ``title``: models and frames have one each, and no two the same.
+    Code generators name types by ``title``, so each model and each frame has a unique one.
 
     Args:
-        session_cookie: the name of the cookie that browsers are known by: ``SESSION_COOKIE_NAME`` of the project, which
-            is no part of the description, for it differs from one deployment to another.
+        description: The description of the consumers.
+        title: The title of the document.
+        version: The version of the document.
+        session_cookie: The name of the session cookie, ``SESSION_COOKIE_NAME``. It isn't part of the description,
+            because it may differ between deployments.
     """
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     messages: dict[str, Any] = {"wsrt.ok": _ok(), "wsrt.error": _error()}
     schemas: dict[str, Any] = {}
-    # Generators have a type for each channel too.
+    # Code generators also create a type for each channel.
     titles = _Titles(*OWN_TITLES, *(consumer["name"] for consumer in description["consumers"]))
     for consumer in description["consumers"]:
         prefix = consumer["name"]
@@ -76,7 +79,7 @@ def asyncapi(
                     "type": "httpApiKey",
                     "name": session_cookie,
                     "in": "cookie",
-                    "description": "The session of Django, as of the page that opens the socket.",
+                    "description": "The Django session of the page that opens the socket.",
                 }
             },
         },
@@ -87,9 +90,10 @@ def asyncapi(
 
 def json_schema(description: Description) -> dict[str, Any]:
     """
-    Return one JSON Schema (2020-12) in whose ``$defs`` every frame is, both ways, of each consumer.
+    Return a JSON Schema (2020-12) whose ``$defs`` describe all frames of each consumer, in both directions.
 
-    ``#/$defs/Chat.receives`` matches what a client of ``ChatConsumer`` may send, ``#/$defs/Chat.sends`` what it gets.
+    ``#/$defs/Chat.receives`` matches the frames that a client of ``ChatConsumer`` may send, and ``#/$defs/Chat.sends``
+    those that it may receive.
     """
     definitions: dict[str, Any] = {"wsrt.ok": _ok()["payload"], "wsrt.error": _error()["payload"]}
     for consumer in description["consumers"]:
@@ -103,7 +107,7 @@ def json_schema(description: Description) -> dict[str, Any]:
 
 
 def message_key(prefix: str, direction: str, name: str) -> str:
-    """Return by what an event is known in these documents: "Chat.receives.message.send"; no two have the same."""
+    """Return the unique key of an event in these documents, such as "Chat.receives.message.send"."""
     return f"{prefix}.{direction}.{_word(name)}"
 
 
@@ -134,7 +138,7 @@ def _channel(consumer: ConsumerEntry, path: str | None) -> dict[str, Any]:
         found["description"] = consumer["description"]
     parameters = parameters_of(path or "")
     if parameters:
-        found["parameters"] = {name: {"description": "Of the URL."} for name in parameters}
+        found["parameters"] = {name: {"description": "A parameter of the URL."} for name in parameters}
     return found
 
 
@@ -172,7 +176,10 @@ def _envelope(event: EventEntry, prefix: str) -> dict[str, Any]:
         "name": event["name"],
         "title": event["model"],
         "contentType": "application/json",
-        "correlationId": {"location": "$message.payload#/ref", "description": "Of a request and its answer."},
+        "correlationId": {
+            "location": "$message.payload#/ref",
+            "description": "The ref of a request, repeated in its answer.",
+        },
         "payload": _payload(event, prefix),
     }
     if event["description"]:
@@ -187,7 +194,7 @@ def _payload(event: EventEntry, prefix: str, where: str = "#/components/schemas/
             "event": {"const": event["name"]},
             "data": _moved(event["schema"], prefix, where),
             "ref": REF,
-            "room": {"type": "string", "description": "Of a publication to one room."},
+            "room": {"type": "string", "description": "The room, in a publication to a single room."},
         },
         "required": ["event"] if event["is_optional"] else ["event", "data"],
     }
@@ -234,13 +241,13 @@ def _error() -> dict[str, Any]:
 
 
 class _Titles:
-    """Gives out titles, each once; upper and lower case make no difference."""
+    """Creates unique titles. Titles that differ only in case count as equal."""
 
     def __init__(self, *taken: str) -> None:
         self._taken = {title.lower() for title in taken}
 
     def unique(self, *parts: str) -> str:
-        """Return a title made of the words of some names."""
+        """Return a new title, made of the words of names."""
         base = "".join(pascal(part) for part in parts)
         title, number = base, 2
         while title.lower() in self._taken:
@@ -250,10 +257,10 @@ class _Titles:
 
     def give(self, schema: Any, title: str) -> dict[str, Any]:
         """
-        Return a schema with a title, and with one for each part of it that generators make a type of.
+        Return a schema with a title, and with titles for those parts of it that become types of code generators.
 
-        Other titles go: they are made of the names of fields, or written for people, and generators would make one type
-        of parts that have the same.
+        Other titles are removed. They are names of fields or texts for humans, and may not be unique: code generators
+        would create one type for all parts with the same title.
         """
         return {"title": title, **self._inner(schema, title)}
 
@@ -278,7 +285,7 @@ class _Titles:
 
 
 def _moved(schema: Any, prefix: str, where: str = "#/components/schemas/") -> Any:
-    """Return a schema whose references lead to where its definitions are put."""
+    """Return a schema with its references changed to the new place of the definitions."""
     if isinstance(schema, list):
         return [_moved(item, prefix, where) for item in schema]
     if not isinstance(schema, dict):
@@ -290,11 +297,11 @@ def _moved(schema: Any, prefix: str, where: str = "#/components/schemas/") -> An
         elif key == "$ref" and isinstance(value, str) and value.startswith("#/$defs/"):
             moved[key] = where + _key(prefix, value.removeprefix("#/$defs/"))
         elif key == "discriminator" and isinstance(value, dict):
-            # OpenAPI's object; AsyncAPI has the name of the property alone, and JSON Schema nothing of the kind.
+            # Pydantic writes OpenAPI's object. AsyncAPI has only the name of the property, and JSON Schema has neither.
             if where.startswith("#/components"):
                 moved[key] = value["propertyName"]
         elif key in GIVEN:
-            moved[key] = value  # data, which may look like a schema
+            moved[key] = value  # data, even if it looks like a schema
         else:
             moved[key] = _moved(value, prefix, where)
     return moved
@@ -305,5 +312,5 @@ def _key(prefix: str, name: str) -> str:
 
 
 def _word(name: str) -> str:
-    """Return a name as a key of AsyncAPI may be: no two names become one."""
+    """Return a name with only those characters that AsyncAPI allows in keys. Different names stay different."""
     return re.sub(r"[^\w.-]", lambda match: f"_{ord(match.group()):x}_", name, flags=re.ASCII)

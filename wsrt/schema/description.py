@@ -1,7 +1,7 @@
 """
-The description: all that a client has to know of the consumers of a project, as plain data.
+The description of a project's consumers, as plain data.
 
-It is the only input of what is generated: AsyncAPI, JSON Schema, and the clients in TypeScript and Python.
+It is the only input of the generators: AsyncAPI, JSON Schema, and the clients in TypeScript, JavaScript and Python.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .routes import client_name, routes
 __all__ = ["CloseEntry", "ConsumerEntry", "Description", "EventEntry", "describe", "known_consumers"]
 
 OWN = "wsrt."
-"""Namespaces that begin so are wsrt's own, and in no description unless asked for."""
+"""The prefix of wsrt's own namespaces, which are described only on request."""
 
 
 class EventEntry(TypedDict):
@@ -35,14 +35,15 @@ class EventEntry(TypedDict):
     An event in one direction.
 
     Attributes:
-        name: on the wire.
-        model: the name of its class.
-        description: its docstring, or "".
-        schema: of the data (JSON Schema 2020-12); definitions are those of the consumer.
-        is_optional: whether ``data`` may be left out.
-        replies: names of the events that answer it as a request; "wsrt.ok" where the handler may return None.
-        history: whether publications to a room are kept.
-        overflow: what happens for a client that is behind.
+        name: The event's name on the wire.
+        model: The name of the event's class.
+        description: The docstring of the class, or "".
+        schema: The schema of the data (JSON Schema 2020-12). Its references refer to the consumer's definitions.
+        is_optional: Whether ``data`` may be left out.
+        replies: The names of the events that may answer it as a request, including "wsrt.ok" if the handler may
+            return None.
+        history: Whether publications to a room are kept in its history.
+        overflow: How the event is handled for a client that is behind.
     """
 
     name: str
@@ -60,14 +61,18 @@ class ConsumerEntry(TypedDict):
     A consumer class, as its clients see it.
 
     Attributes:
-        name: the class, without "Consumer" at its end: "Chat".
-        consumer: the dotted path of the class.
-        paths: URL patterns that lead to it, such as "/ws/chat/{slug}/".
-        hash: what ``wsrt.hello`` says in ``schema``.
-        receives, sends: from the server's side.
-        presence: the schema of what members show; None where nothing is shown, {} where no model is declared.
-        definitions: ``$defs`` of all schemas.
-        limits: what the server enforces: ``max_payload`` in bytes, ``heartbeat`` and ``heartbeat_timeout`` in s.
+        name: The name of the class without the suffix "Consumer", such as "Chat".
+        consumer: The dotted path of the class.
+        namespace: The consumer's namespace.
+        description: The docstring of the class, or "".
+        paths: The URL patterns that lead to the consumer, such as "/ws/chat/{slug}/".
+        hash: The hash of the schema, as sent in ``wsrt.hello``.
+        receives, sends: The events that the server receives and sends.
+        presence: The schema of the data shown for members of a room. None if there is no presence, {} if no model is
+            declared.
+        definitions: The ``$defs`` of all schemas.
+        limits: The limits that the server enforces: ``max_payload`` in bytes, ``heartbeat`` and ``heartbeat_timeout``
+            in seconds.
     """
 
     name: str
@@ -94,7 +99,7 @@ class CloseEntry(TypedDict):
 
 
 class Description(TypedDict):
-    """Everything; sorted, so that the same project gives the same text."""
+    """The description of a project. It is sorted, so that the same project always gives the same text."""
 
     wsrt: str
     subprotocol: str
@@ -104,14 +109,17 @@ class Description(TypedDict):
 
 def describe(consumers: Iterable[type[TypedEventConsumer]] | None = None) -> Description:
     """
-    Return the description of some consumers, or of all that are known to this process.
+    Return the description of consumers.
+
+    Args:
+        consumers: The consumers. By default all that this process knows.
 
     Raises:
-        ImproperlyConfigured: two consumers would have clients of one name, or an event has no JSON Schema.
+        ImproperlyConfigured: Two consumers have the same client name, or an event has no JSON Schema.
     """
-    from .. import __version__  # there: the package imports this one's neighbours
+    from .. import __version__  # here, to avoid a circular import
 
-    # First: what the application imports declares consumers.
+    # Must come first: it imports the application, which declares consumers.
     paths = routes()
     found = list(_known(paths) if consumers is None else consumers)
     entries: dict[str, ConsumerEntry] = {}
@@ -120,8 +128,8 @@ def describe(consumers: Iterable[type[TypedEventConsumer]] | None = None) -> Des
         other = entries.setdefault(entry["name"], entry)
         if other is not entry:
             raise ImproperlyConfigured(
-                f"{other['consumer']} and {entry['consumer']} would both have a client {entry['name']}Client: "
-                "rename one of the classes"
+                f"the clients of {other['consumer']} and {entry['consumer']} would both be called "
+                f"{entry['name']}Client: rename one of the consumers"
             )
     return {
         "wsrt": __version__,
@@ -133,9 +141,9 @@ def describe(consumers: Iterable[type[TypedEventConsumer]] | None = None) -> Des
 
 def known_consumers() -> Iterator[type[TypedEventConsumer]]:
     """
-    Return the consumers that are known to this process, but for wsrt's own and for bases.
+    Return the consumers that this process knows, except wsrt's own and base classes.
 
-    A base is what no route leads to, and one with a route inherits from: nobody connects to it.
+    A consumer counts as a base class if it has no route, but a consumer with a route inherits from it.
     """
     return _known(routes())
 
@@ -157,9 +165,9 @@ def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerE
         *((model, "validation") for model in catalog.receives.values()),
         *((model, "serialization") for model in catalog.sends.values()),
     ]
-    shown = consumer.presence
-    if isinstance(shown, type):
-        models.append((shown, "serialization"))
+    member_data = consumer.presence
+    if isinstance(member_data, type):
+        models.append((member_data, "serialization"))
     schemas, definitions = _schemas(consumer, models)
     receives = []
     for _, model in sorted(catalog.receives.items()):
@@ -170,8 +178,8 @@ def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerE
             entry["replies"].append("wsrt.ok")
         receives.append(entry)
     presence = None
-    if shown:
-        presence = schemas[shown, "serialization"] if isinstance(shown, type) else {}
+    if member_data:
+        presence = schemas[member_data, "serialization"] if isinstance(member_data, type) else {}
     return {
         "name": client_name(consumer),
         "consumer": f"{consumer.__module__}.{consumer.__qualname__}",
@@ -203,13 +211,13 @@ def _schemas(
         )
     except PydanticInvalidForJsonSchema as error:
         raise ImproperlyConfigured(f"{consumer.__qualname__}: {_indescribable(models)}{error.message}") from error
-    # In no language: the same project gives the same text, whoever runs the command.
+    # Without a language, so that the text doesn't depend on the active translation.
     with translation.override(None):
         return {key: as_plain(schema) for key, schema in schemas.items()}, as_plain(definitions)
 
 
 def _indescribable(models: list[tuple[type[BaseModel], Any]]) -> str:
-    """Return which of some models has no schema."""
+    """Return the name of the first model without a schema, as a prefix of an error message."""
     for model, mode in models:
         try:
             model.model_json_schema(by_alias=True, mode=mode, schema_generator=Schema)
@@ -244,6 +252,6 @@ def _close(close: Close) -> CloseEntry:
 
 
 def _doc(cls: type, base: type) -> str:
-    # Its own, not the one that it inherits.
+    # Only the docstring of the class itself, not an inherited one.
     own = cls.__dict__.get("__doc__")
     return inspect.cleandoc(own) if own and own != base.__doc__ else ""

@@ -1,4 +1,4 @@
-"""Routes: which URL patterns of ``ASGI_APPLICATION`` lead to which consumer, and the URL of a consumer."""
+"""The routes of ``ASGI_APPLICATION``: the URL patterns of each consumer, and the path of a consumer."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ..consumers import TypedEventConsumer
 __all__ = ["PARAMETER", "client_name", "parameters_of", "path_of", "routes"]
 
 Patterns = tuple[Any, ...]
-"""Django's patterns of one route, from the outermost router in."""
+"""Django's patterns of one route, starting with the outermost router."""
 
 
 def routes() -> dict[type, list[str]]:
     """
-    Return the URL patterns of ``ASGI_APPLICATION`` by the consumer that they lead to; {} where there is none.
+    Return the URL patterns of ``ASGI_APPLICATION``, by consumer. Return {} if the setting isn't set.
 
-    Parameters stand in braces: "/ws/chat/{slug}/". Patterns begin with ``FORCE_SCRIPT_NAME``, where it is set.
+    Parameters are in braces: "/ws/chat/{slug}/". Patterns start with ``FORCE_SCRIPT_NAME``, if it is set.
     """
-    # Not what Django takes for the prefix of the current request: a description is that of the project.
+    # Not get_script_prefix(), which depends on the current request: the description belongs to the project.
     prefix = (settings.FORCE_SCRIPT_NAME or "").rstrip("/")
     found: dict[type, list[str]] = {}
     for patterns, consumer in _all():
@@ -37,14 +37,15 @@ def routes() -> dict[type, list[str]]:
 
 def path_of(name: str, parameters: dict[str, Any]) -> str:
     """
-    Return the path that leads to a consumer, percent-encoded; it begins with "/", without the script prefix.
+    Return the percent-encoded path of a consumer. It starts with "/" and doesn't include the script prefix.
 
     Args:
-        name: the dotted path of the class, or the name of its client: "chat.consumers.ChatConsumer", "Chat".
-        parameters: of the URL pattern; of several patterns the first one that has just these is taken.
+        name: The dotted path of the class, such as "chat.consumers.ChatConsumer", or the name of its client, such as
+            "Chat".
+        parameters: The parameters of the URL pattern. The first pattern with exactly these is used.
 
     Raises:
-        NoReverseMatch: there is no such consumer, or no pattern of it that these parameters fit.
+        NoReverseMatch: There is no such consumer, or none of its patterns matches the parameters.
     """
     found = list(_all())
     consumers = list(dict.fromkeys(each for _, each in found if name in (_dotted(each), client_name(each))))
@@ -56,27 +57,27 @@ def path_of(name: str, parameters: dict[str, Any]) -> str:
             path = _resolver(patterns).reverse(ROUTE, **parameters)
         except NoReverseMatch:
             continue
-        # "//" at the start would name another host.
+        # A path that starts with "//" would refer to another host.
         return str(escape_leading_slashes(f"/{path}"))
     raise NoReverseMatch(_no_match(_dotted(consumers[0]), parameters, ours))
 
 
 def client_name(consumer: type) -> str:
-    """Return what the client of a consumer is called: the name of the class, without "Consumer" at its end."""
+    """Return the name of a consumer's client: the name of the class without the suffix "Consumer"."""
     return consumer.__name__.removesuffix("Consumer") or consumer.__name__
 
 
 PARAMETER = re.compile(r"{([^\W\d]\w*)}")
-"""A parameter in a template of a path; "{4}" is what is left of a regular expression."""
+"""A parameter in a path template. "{4}" isn't one, but a remainder of a regular expression."""
 
 
 def parameters_of(template: str) -> list[str]:
-    """Return the names of the parameters of "/ws/chat/{slug}/", in their order."""
+    """Return the names of the parameters in a path template such as "/ws/chat/{slug}/", in order."""
     return PARAMETER.findall(template)
 
 
 def application() -> Any:
-    """Return ``ASGI_APPLICATION``, imported with all that it routes to; None where there is none."""
+    """Import and return ``ASGI_APPLICATION``. Return None if the setting isn't set."""
     path = getattr(settings, "ASGI_APPLICATION", None)
     return import_string(path) if path else None
 
@@ -97,7 +98,7 @@ def _all() -> Iterator[tuple[Patterns, type]]:
 
 
 def _walk(application: Any, above: Patterns) -> Iterator[tuple[Patterns, type]]:
-    """Find consumers in whatever Channels and its middlewares are made of."""
+    """Yield the consumers within an ASGI application: routers, middlewares and wrappers are followed."""
     consumer = getattr(application, "consumer_class", None)
     if isinstance(consumer, type):
         if issubclass(consumer, TypedEventConsumer):
@@ -121,7 +122,7 @@ def _walk(application: Any, above: Patterns) -> Iterator[tuple[Patterns, type]]:
 
 
 def _resolver(patterns: Patterns) -> URLResolver:
-    """Return Django's own way back from parameters to a path: converters, encoding, optional groups."""
+    """Return a URL resolver, with which Django reverses patterns with converters, encoding and optional groups."""
     *outer, last = patterns or [RegexPattern("")]
     found: URLPattern | URLResolver = URLPattern(last, _never, name=ROUTE)
     for pattern in reversed(outer):
@@ -130,33 +131,33 @@ def _resolver(patterns: Patterns) -> URLResolver:
 
 
 def _never(*args: Any) -> Any:
-    raise NotImplementedError("this pattern is for reversing only")
+    raise NotImplementedError("this pattern is only for reversing")
 
 
 def _unknown(name: str, consumers: list[type], found: list[tuple[Patterns, type]]) -> str:
     if consumers:
         paths = " and ".join(_dotted(consumer) for consumer in consumers)
-        return f"{name!r} is the name of {paths}: give the dotted path of the class"
+        return f"{name!r} is ambiguous: {paths}. Use the dotted path of the class"
     if not found:
-        return f"No route leads to {name!r}: ASGI_APPLICATION has no consumer of wsrt"
+        return f"No route leads to {name!r}: ASGI_APPLICATION has no wsrt consumers"
     known = ", ".join(dict.fromkeys(f"{_dotted(consumer)} ({client_name(consumer)})" for _, consumer in found))
-    return f"No route of ASGI_APPLICATION leads to {name!r}; there are routes to: {known}"
+    return f"No route of ASGI_APPLICATION leads to {name!r}. There are routes to: {known}"
 
 
 def _no_match(name: str, parameters: dict[str, Any], ours: list[Patterns]) -> str:
-    shown = ", ".join(_template(patterns) for patterns in ours)
+    templates = ", ".join(_template(patterns) for patterns in ours)
     given = set(parameters)
     wanted = [set(parameters_of(_template(patterns))) for patterns in ours]
     if given in wanted:
-        return f"These parameters do not fit {shown}, which leads to {name}: {parameters}"
-    # Against the pattern that comes nearest.
+        return f"These parameters don't match {templates}, the URL of {name}: {parameters}"
+    # Compare with the most similar pattern.
     nearest = min(wanted, key=lambda names: len(names ^ given))
     problems = [
         f"{what} {', '.join(sorted(names))}"
-        for what, names in (("missing", nearest - given), ("not in the pattern:", given - nearest))
+        for what, names in (("missing:", nearest - given), ("not in the pattern:", given - nearest))
         if names
     ]
-    return f"{shown} leads to {name}; of its parameters: {'; '.join(problems)}"
+    return f"The URL of {name} is {templates}. Its parameters don't match: {'; '.join(problems)}"
 
 
 REGEX_NAME = re.compile(r"<(\w+)>")
@@ -165,7 +166,7 @@ PATH_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 def _template(patterns: Patterns) -> str:
-    """Return patterns of Django with their parameters as ``{name}``."""
+    """Return the path template of Django's patterns, with parameters as ``{name}``."""
     return "/" + "".join(map(_part, patterns))
 
 
@@ -177,6 +178,6 @@ def _part(pattern: Any) -> str:
             text = text.removeprefix(start)
         for end in ("$", r"\Z", "/?"):
             text = text.removesuffix(end)
-        # Of what is left of a regular expression only escaped punctuation is text.
+        # Escaped punctuation in the remainder of a regular expression is text.
         return ESCAPED.sub(r"\1", text)
     return PATH_PARAMETER.sub(r"{\1}", text)

@@ -1,4 +1,4 @@
-"""Documents as text, the same for the same document."""
+"""Documents as JSON and YAML text. The same document always gives the same text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["has_yaml", "to_json", "to_yaml"]
 
 
 def has_yaml() -> bool:
-    """Return whether to_yaml() works."""
+    """Return whether PyYAML is installed, which ``to_yaml()`` needs."""
     return importlib.util.find_spec("yaml") is not None
 
 
@@ -20,9 +20,14 @@ def to_json(document: dict[str, Any]) -> str:
 
 
 def to_yaml(document: dict[str, Any]) -> str:
-    """Return a document as YAML. Raises ImportError where PyYAML is missing."""
+    """
+    Return a document as YAML.
+
+    Raises:
+        ImportError: PyYAML isn't installed.
+    """
     import yaml
 
-    # Through JSON: lists and dicts that stand in two places become no anchors.
+    # Copied through JSON, because PyYAML would write shared lists and dicts as anchors.
     text: str = yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False, allow_unicode=True, width=120)
     return text

@@ -1,5 +1,5 @@
 """
-Tags for pages that use a client without a bundler.
+Template tags for pages that use a client without a bundler.
 
     {% load wsrt %}
     {% wsrt_client %}
@@ -28,28 +28,29 @@ CLIENT = "wsrt/client.js"
 """The static file with the runtime of the clients."""
 
 IN_SCRIPT = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
-"""What could end a script, or begin a comment in one."""
+"""Characters that could end a script or begin a comment within it, with their escapes."""
 
 
 @register.simple_tag(takes_context=True)
 def wsrt_client(context: Context, /, **modules: str) -> SafeString:
     """
-    Return an import map, so that scripts of the page may say ``import { Client } from "wsrt"``.
+    Return an import map, so that scripts of the page can use ``import { Client } from "wsrt"``.
 
-    It goes into the head, once, ahead of all modules. It carries the nonce of the content security policy where the
-    context has one.
+    Use it once, in the head, before all modules. It includes the nonce of the content security policy, if the context
+    has one.
 
     Args:
-        modules: further names to import by, each with its static file: ``clients="chat/clients/index.js"``.
+        context: The context of the template.
+        modules: Additional import names with their static files, such as ``clients="chat/clients/index.js"``.
     """
     urls = {name: static(path) for name, path in {"wsrt": CLIENT, **modules}.items()}
     nonce = _nonce(context)
     attribute = "" if nonce is None else format_html(' nonce="{}"', nonce)
-    # Nothing in it can end the script; quotes stay what they are.
+    # Safe, because characters that could end the script are escaped. Quotes must not be.
     text = mark_safe(json.dumps({"imports": urls}, ensure_ascii=False).translate(IN_SCRIPT))  # noqa: S308
     lines = [
         format_html('<script type="importmap"{}>{}</script>', attribute, text),
-        # After the map: older browsers take none once a module is on its way.
+        # After the map, because older browsers ignore an import map once they load a module.
         *(format_html('<link rel="modulepreload" href="{}"{}>', url, attribute) for url in urls.values()),
     ]
     return format_html_join("\n", "{}", ((line,) for line in lines))
@@ -58,25 +59,26 @@ def wsrt_client(context: Context, /, **modules: str) -> SafeString:
 @register.simple_tag(takes_context=True)
 def ws_url(context: Context, target: str, /, **parameters: Any) -> str:
     """
-    Return the absolute ws:// or wss:// URL of an endpoint on the host of this request.
+    Return the absolute ws:// or wss:// URL of an endpoint on the host of the request.
 
     Args:
-        target: a path that begins with "/", percent-encoded already; or a consumer that a route of
-            ``ASGI_APPLICATION`` leads to, by the dotted path of its class or the name of its client.
-        parameters: of the consumer's URL pattern.
+        context: The context of the template.
+        target: A percent-encoded path that starts with "/"; or a consumer with a route in ``ASGI_APPLICATION``, by the
+            dotted path of its class or the name of its client.
+        parameters: The parameters of the consumer's URL pattern.
 
     Raises:
-        NoReverseMatch: no route leads there.
-        ImproperlyConfigured: the context has no request.
-        ValueError: the target is neither.
+        NoReverseMatch: No route leads to the consumer.
+        ImproperlyConfigured: The context has no request.
+        ValueError: The target is neither a path nor a consumer.
     """
     request = context.get("request")
     if not isinstance(request, HttpRequest):
         raise ImproperlyConfigured(
-            "{% ws_url %} needs the request: render the template with one, with "
-            "django.template.context_processors.request among the context processors"
+            "{% ws_url %} needs the request: render the template with a request, and add "
+            "django.template.context_processors.request to the context processors"
         )
-    # What Django believes of host and scheme, behind proxies too.
+    # Django determines the host and scheme, including those set by proxies.
     return f"ws{request.build_absolute_uri(_path(target, parameters)).removeprefix('http')}"
 
 
@@ -86,16 +88,16 @@ def _path(target: Any, parameters: dict[str, Any]) -> str:
     if "/" not in target:
         return get_script_prefix().removesuffix("/") + path_of(target, parameters)
     if not target.startswith("/") or target.startswith("//"):
-        raise ValueError(f"{{% ws_url %}} takes paths of this host, which begin with one slash, not {target!r}")
+        raise ValueError(f"{{% ws_url %}} needs a path on this host, which starts with a single slash, not {target!r}")
     if parameters:
-        raise ValueError(f"{{% ws_url %}} has no use for {', '.join(parameters)}: {target!r} is a path already")
+        raise ValueError(f"{{% ws_url %}} accepts no parameters with a path: {', '.join(parameters)} for {target!r}")
     return target
 
 
 def _nonce(context: Context) -> str | None:
-    """Return the nonce of this response, of Django's policy or django-csp's."""
+    """Return the nonce of the response, set by Django or django-csp. Return None if there is none."""
     nonce = context.get("csp_nonce")
     if nonce is None:
         nonce = getattr(context.get("request"), "csp_nonce", None)
-    # Lazy ones are made by being read, and are false until then.
+    # A lazy nonce is false until it is converted to a string.
     return None if nonce is None else str(nonce)

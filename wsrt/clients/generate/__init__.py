@@ -1,1 +1,1 @@
-"""Generators: from the description to the source of clients."""
+"""The generators of clients, from the description of a project's consumers."""

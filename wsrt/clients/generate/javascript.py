@@ -1,4 +1,4 @@
-"""Clients for pages without a bundler: one module that imports the runtime as "wsrt", and its types for editors."""
+"""The generator of clients for pages without a bundler: a module that imports "wsrt", and types for editors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .typescript.text import literal
 __all__ = ["RUNTIME_TYPES", "generate"]
 
 RUNTIME_TYPES = Path(__file__).resolve().parents[1] / "runtime/javascript/wsrt.d.ts"
-"""The types of the runtime: the static file has none."""
+"""The types of the runtime, which the static file doesn't contain."""
 
 
 def generate(description: Description) -> dict[str, str]:
-    """Return the text of each file, by its path in the folder."""
+    """Return the text of each generated file, by its path within the folder."""
     top = f"{header(description, '//')}\n"
     entries = description["consumers"]
     names = exported({entry["name"]: Client(entry).meanings() for entry in entries})
@@ -51,7 +51,7 @@ def _class(client: Client) -> str:
 
 
 def _declarations(clients: list[Client]) -> list[str]:
-    # Types that clients share stand there once.
+    # Types that several clients share are declared once.
     shared = {name: text for client in reversed(clients) for name, text in client.declarations().items()}
     parts = [shared.pop(name) for client in clients for name in client.declarations() if name in shared]
     for client in clients:

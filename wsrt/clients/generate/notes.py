@@ -1,4 +1,4 @@
-"""Notes: what types do not say of data, in sentences for comments and docstrings."""
+"""Notes for comments and docstrings, on what types don't express: formats, limits and defaults."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ AMOUNTS = {"minLength": "character", "maxLength": "character", "minItems": "item
 
 def notes(field: Field, formats: Mapping[str, str], show: Callable[[Any], str]) -> str:
     """
-    Return what is to be known of a field: formats, limits, the default.
+    Return the notes on a field: its format, its limits and its default, one per line.
 
     Args:
-        formats: a sentence for each format, "" where the type says it; of others the name is told.
-        show: returns a default as source.
+        field: The field.
+        formats: A sentence for each known format, or "" if the type expresses it. Other formats are noted by name.
+        show: Returns a default as source.
     """
     sentences = [each for each in _of_shape(field.shape, formats) if each]
     if not field.is_required:
-        # What a factory makes is not known, nor whether there is one.
+        # The default of a factory isn't known.
         sentences.append(f"Default: {show(field.default)}." if field.has_default else "May be left out.")
     return "\n".join(dict.fromkeys(sentences))
 
@@ -56,7 +57,7 @@ def _of_choice(members: tuple[Shape, ...], formats: Mapping[str, str]) -> Iterat
         for member in members:
             yield from _of_shape(member, formats)
         return
-    # What holds for one member would read as if it held for all.
+    # Name the kind of value for each note, which otherwise would seem to apply to all members.
     for kind in dict.fromkeys(kinds):
         notes = [" ".join(filter(None, _of_shape(member, formats))) for member in members if _kind(member) == kind]
         if any(notes):
@@ -64,7 +65,7 @@ def _of_choice(members: tuple[Shape, ...], formats: Mapping[str, str]) -> Iterat
 
 
 def _kind(shape: Shape) -> str | None:
-    """Return what values of a shape are called; None for null."""
+    """Return a name for the values of a shape. Return None for null."""
     match shape:
         case Scalar("null"):
             return None

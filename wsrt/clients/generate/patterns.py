@@ -1,4 +1,4 @@
-"""Patterns: the URL patterns of a consumer of which a client can make paths."""
+"""The URL patterns of a consumer from which a client can build paths."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ...schema.routes import PARAMETER, parameters_of
 __all__ = ["patterns"]
 
 NO_PATH = re.compile(r"[()\[\]{}|*+?^$\\]")
-"""What is left of a regular expression in a pattern: no path can be made of that."""
+"""A remainder of a regular expression in a pattern. No path can be built from it."""
 
 
 def patterns(paths: list[str]) -> list[str]:
-    """Return the patterns of which paths can be made, percent-encoded but for their parameters."""
+    """Return the patterns from which paths can be built, percent-encoded except for their parameters."""
     seen: set[frozenset[str]] = set()
     found = []
     for path in paths:
         names = frozenset(parameters_of(path))
-        # Of patterns with the same parameters the first is taken.
+        # If several patterns have the same parameters, use the first.
         if NO_PATH.search(PARAMETER.sub("", path)) or names in seen:
             continue
         seen.add(names)
-        # Text and names of parameters, by turns.
+        # split() returns text and names of parameters alternately.
         parts = enumerate(PARAMETER.split(path))
         text = "".join(f"{{{part}}}" if number % 2 else quote(part, safe="/~:@!&',;=") for number, part in parts)
-        # "//" at the start would name another host.
+        # A path that starts with "//" would refer to another host.
         found.append(f"/%2F{text[2:]}" if text.startswith("//") else text)
     return found

@@ -1,7 +1,7 @@
 """
-Shapes: what data may look like, read from the JSON Schema of a description.
+The shapes of data, read from the JSON Schema of a description.
 
-Both languages are written from shapes, so that the reading of JSON Schema happens once.
+The generators of all languages use them, so that JSON Schema is interpreted in one place.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Anything:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Nothing:
-    """No value at all: a list of it is empty, and an object that needs one cannot be made."""
+    """No value. A list of it is always empty, and an object that requires it can't exist."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ class Scalar:
     A single value.
 
     Attributes:
-        format: "date-time", "date", "time", "duration", "uuid", "decimal", "base64url", "uri", "email" or what else
-            JSON Schema says of a string; None for nothing.
-        limits: keywords of JSON Schema that bound it: ``minimum``, ``maxLength``, ``pattern``.
+        type: The type in JSON Schema.
+        format: The format in JSON Schema, such as "date-time", "uuid", "decimal" or "base64url". None if there is none.
+        limits: The keywords of JSON Schema that limit it, such as ``minimum``, ``maxLength`` and ``pattern``.
     """
 
     type: Literal["string", "integer", "number", "boolean", "null"]
@@ -66,7 +66,7 @@ class Scalar:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Literals:
-    """One of these values: strings, integers, floats, booleans, None."""
+    """One of several values: strings, integers, floats, booleans or None."""
 
     values: tuple[str | int | float | bool | None, ...]
 
@@ -80,6 +80,8 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListOf:
+    """A list of items of one shape."""
+
     item: Shape
     is_unique: bool = False
     limits: tuple[tuple[str, Any], ...] = ()
@@ -88,9 +90,12 @@ class ListOf:
 @dataclasses.dataclass(frozen=True, slots=True)
 class TupleOf:
     """
+    A list whose first items have shapes of their own.
+
     Attributes:
-        rest: the shape of what may follow ``items``; None where nothing may.
-        required: how many of ``items`` have to be there.
+        items: The shapes of the first items.
+        rest: The shape of further items. None if there may be none.
+        required: The number of ``items`` that must be present.
     """
 
     items: tuple[Shape, ...]
@@ -100,7 +105,7 @@ class TupleOf:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MapOf:
-    """An object with any keys."""
+    """An object with arbitrary keys and values of one shape."""
 
     value: Shape
     limits: tuple[tuple[str, Any], ...] = ()
@@ -112,8 +117,8 @@ class Field:
     A field of an object.
 
     Attributes:
-        name: on the wire; it may be no identifier.
-        has_default, default: what the schema says, of fields that are not required; a factory's is not known.
+        name: The name on the wire, which may not be an identifier.
+        has_default, default: The default in the schema. The default of a factory isn't known.
     """
 
     name: str
@@ -131,8 +136,9 @@ class Struct:
     An object with known fields.
 
     Attributes:
-        rest: the shape of other keys, where there may be any; None where the schema says nothing of them, or forbids
-            them: ``is_closed`` tells which.
+        fields: The known fields.
+        rest: The shape of other keys' values. None if the schema doesn't mention other keys, or forbids them.
+        is_closed: Whether other keys are forbidden.
     """
 
     fields: tuple[Field, ...]
@@ -146,7 +152,8 @@ class Choice:
     One of several shapes.
 
     Attributes:
-        tag: the name of the field that tells which, where there is one.
+        members: The possible shapes.
+        tag: The name of the field that identifies the shape. None if there is none.
     """
 
     members: tuple[Shape, ...]
@@ -158,7 +165,7 @@ Shape = Anything | Nothing | Scalar | Literals | Reference | ListOf | TupleOf | 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Named:
-    """A shape with a name: in TypeScript a type, in Python a class or an alias."""
+    """A shape with a name. It becomes a type in TypeScript, and a class or an alias in Python."""
 
     name: str
     shape: Shape
@@ -168,12 +175,11 @@ class Named:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:
     """
-    An event, with the data that it carries.
+    An event, with the shape of its data.
 
     Attributes:
-        entry: what the description says of it.
-        shape: mostly a Reference.
-        replies: names of the events that answer it; "wsrt.ok" stands for no data.
+        entry: The event's entry in the description.
+        shape: The shape of its data, usually a Reference.
     """
 
     entry: EventEntry
@@ -181,11 +187,12 @@ class Message:
 
     @property
     def name(self) -> str:
-        """The name on the wire."""
+        """The event's name on the wire."""
         return self.entry["name"]
 
     @property
     def replies(self) -> tuple[str, ...]:
+        """The names of the events that may answer it. "wsrt.ok" stands for no data."""
         return tuple(self.entry["replies"])
 
 
@@ -195,34 +202,34 @@ class Vocabulary:
     All shapes of one consumer.
 
     Attributes:
-        named: each after those that it refers to, where it is not recursive.
-        sends: events that the client sends, in the order of their names.
-        receives: events that the client receives, likewise, those that are replies included.
-        shown: what members of a room show; None where they show nothing.
+        named: The named shapes. Each comes after those that it refers to, unless they are recursive.
+        sends: The events that the client sends, sorted by name.
+        receives: The events that the client receives, including replies, sorted by name.
+        member_data: The shape of the data shown for the members of a room. None if the consumer shows none.
     """
 
     named: tuple[Named, ...]
     sends: tuple[Message, ...]
     receives: tuple[Message, ...]
-    shown: Shape | None
+    member_data: Shape | None
 
 
 def vocabulary(consumer: ConsumerEntry) -> Vocabulary:
     """
-    Return the shapes of a consumer, from the client's side.
+    Return the shapes of a consumer, from the client's perspective.
 
-    Names are PascalCase identifiers, made of those of the models; where a model reads otherwise than it is written,
-    there are two: "Cat", which the client gets, and "CatInput", which it sends.
+    Names are PascalCase identifiers derived from the names of models. A model that differs when sent and when received
+    has two shapes: "Cat", which the client receives, and "CatInput", which it sends.
     """
     reader = _Reader(consumer["definitions"])
     sends = tuple(Message(event, reader.read(event["schema"])) for event in consumer["receives"])
     receives = tuple(Message(event, reader.read(event["schema"])) for event in consumer["sends"])
-    shown = None if consumer["presence"] is None else reader.read(consumer["presence"])
-    return Vocabulary(tuple(reader.named()), sends, receives, shown)
+    member_data = None if consumer["presence"] is None else reader.read(consumer["presence"])
+    return Vocabulary(tuple(reader.named()), sends, receives, member_data)
 
 
 def within(shape: Shape) -> Iterator[Shape]:
-    """Yield a shape and those within it; those within what it refers to are not looked for."""
+    """Yield a shape and the shapes within it. References aren't followed."""
     yield shape
     inner: list[Shape] = []
     match shape:
@@ -241,18 +248,18 @@ def within(shape: Shape) -> Iterator[Shape]:
 
 
 def references(shape: Shape) -> Iterator[str]:
-    """Yield the names that a shape refers to; those within what it refers to are not looked for."""
+    """Yield the names that a shape refers to. References aren't followed."""
     return (each.name for each in within(shape) if isinstance(each, Reference))
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a name, however they are joined: "message.sent" and "messageSent" are the same two."""
+    """Return the words of a name, for any way to join them: "message.sent" and "messageSent" have the same words."""
     parted = re.sub(r"([a-z0-9])([A-Z])|([A-Z]+)([A-Z][a-z])", r"\1\3 \2\4", text)
     return re.findall(r"[^\W_]+", parted)
 
 
 def pascal(text: str) -> str:
-    """Return a name as ``PascalCase``; what begins with a digit gets a "T" before it."""
+    """Return a name as ``PascalCase``, prefixed with "T" if it starts with a digit."""
     name = "".join(word[0].upper() + word[1:] for word in words(text))
     return name if name and not name[0].isdigit() else f"T{name}"
 
@@ -290,7 +297,7 @@ LIMITS = (
 
 
 class _Reader:
-    """Reads schemas, and gives names to definitions."""
+    """Converts schemas to shapes, and names the definitions."""
 
     def __init__(self, definitions: Mapping[str, Any]) -> None:
         self._definitions = definitions
@@ -350,9 +357,9 @@ class _Reader:
         members: list[Shape] = []
         for schema in schemas:
             shape = self.read(schema)
-            # A choice that is not told apart by a field of its own dissolves in the one around it.
+            # A nested choice without a tag is merged into this one.
             inner = shape.members if isinstance(shape, Choice) and shape.tag is None else (shape,)
-            # By their text: 1 and True are two values of JSON, and equal in Python.
+            # Compared by repr(), because 1 and True are different JSON values but equal in Python.
             members.extend(each for each in inner if repr(each) not in map(repr, members))
         if len(members) < 2:
             return members[0] if members else Nothing()
@@ -377,7 +384,7 @@ class _Reader:
                 return MapOf(self._choice(patterns, None), _limits(schema))
             if more is False:
                 return Struct((), None, is_closed=True)
-            # A model without fields says nothing of its keys; a dict says that any may be there.
+            # A model without fields doesn't mention other keys, but a dict allows any keys.
             return Struct(()) if more is None and "title" in schema else MapOf(self.read(more or True), _limits(schema))
         required = set(schema.get("required", ()))
         fields = tuple(

@@ -1,4 +1,4 @@
-/** Filters the events of the schema while somebody types; without it the form does, by reload. */
+/** Filters the events of the schema while the user types. Without scripts, submitting the form filters them. */
 
 const field = document.getElementById("id_q");
 const nothing = document.getElementById("wsrt-no-match");
@@ -27,11 +27,11 @@ function filter() {
 if (field) {
   field.addEventListener("input", filter);
   field.form.addEventListener("submit", (event) => event.preventDefault());
-  // The browser may have kept what was typed.
+  // The browser may have restored the text of the field.
   filter();
 }
 
-// A link to an event that the filter hides shows it.
+// Show an event that a link refers to, even if the filter hides it.
 function reveal() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target?.hidden) return;

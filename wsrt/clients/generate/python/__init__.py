@@ -1,4 +1,4 @@
-"""Clients in Python: a package with a module for each consumer, and the runtime."""
+"""The generator of Python clients: a package with a module for each consumer, and the runtime."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["generate"]
 
 
 def generate(description: Description) -> dict[str, str]:
-    """Return the text of each file, by its path in the folder."""
+    """Return the text of each generated file, by its path within the folder."""
     top = f"{header(description, '#')}\n"
     clients = [Client(entry) for entry in description["consumers"]]
     names = modules(client.consumer for client in clients)

@@ -1,4 +1,4 @@
-"""One client: the models of its events, its class and its paths."""
+"""The module of one client: the models of its events, its class and its paths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .types import STEP, Types
 __all__ = ["Client"]
 
 PYRIGHT = "# pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false\n\n"
-"""For classes with a root, and for ``__pydantic_extra__``: Pydantic declares both otherwise than their bases do."""
+"""For root models and ``__pydantic_extra__``, which Pydantic declares with other types than their base classes."""
 
 
 class Client:
@@ -25,8 +25,8 @@ class Client:
     Writes the client of one consumer.
 
     Attributes:
-        consumer: the name of its entry in the description.
-        name: the name of the class.
+        consumer: The name of the consumer's entry in the description.
+        name: The name of the client class.
     """
 
     def __init__(self, entry: ConsumerEntry) -> None:
@@ -36,17 +36,17 @@ class Client:
         self._about = f"The client of ``{entry['consumer']}``."
         found = vocabulary(entry)
         self._named = {named.name: named for named in found.named}
-        # Events with the names of their shapes.
+        # The events, with the names of their shapes.
         self._receives = [(message, self._name(message)) for message in found.receives]
         self._sends = [(message, self._name(message)) for message in found.sends]
-        # What members show; what is plain JSON needs no model.
-        self._shown = found.shown.name if isinstance(found.shown, Reference) else None
+        # The name of the model of members' data. None if the data is plain JSON.
+        self._member_data = found.member_data.name if isinstance(found.member_data, Reference) else None
         self._names = names.classes(self._named.values(), self.name)
         self._used: set[str] = set()
         self._types = Types(self._named, self._names, self._used.add)
 
     def module(self) -> str:
-        """Return the text of its module."""
+        """Return the text of the module."""
         parts = [*self._declarations(), self._class()]
         exported = sorted((self.name, *self._names.values()), key=names.by_kind)
         head = (
@@ -58,7 +58,7 @@ class Client:
         return "\n\n".join([head, *parts])
 
     def _name(self, message: Message) -> str:
-        """Return the name of an event's shape; of one that has none, it gets that of the event's model."""
+        """Return the name of an event's shape. A shape without a name gets the name of the event's model."""
         if isinstance(message.shape, Reference):
             return message.shape.name
         name = names.unique(pascal(message.entry["model"]), self._named, "")
@@ -66,12 +66,12 @@ class Client:
         return name
 
     def _declarations(self) -> Iterator[str]:
-        """Yield classes and aliases: first those of what is received, for requests name their answers."""
+        """Yield classes and aliases. Those of received events come first, because requests refer to their answers."""
         received = {name for _, name in self._receives}
         sent = {name: message for message, name in self._sends}
         first = self._reachable(received)
         for named in sorted(self._named.values(), key=lambda each: each.name not in first):
-            if isinstance(named.shape, Struct) or named.name in {*received, *sent, self._shown}:
+            if isinstance(named.shape, Struct) or named.name in {*received, *sent, self._member_data}:
                 yield self._types.model(named, self._bases(named.name in received, sent.get(named.name)))
             else:
                 yield self._types.alias(named)
@@ -106,8 +106,8 @@ class Client:
             statement(STEP, "receives", self._table("str", model), receives),
             statement(STEP, "sends", self._table(model, self._import("Sends")), sends),
         ]
-        if self._shown is not None:
-            lines.append(statement(STEP, "member_model", None, self._names[self._shown]))
+        if self._member_data is not None:
+            lines.append(statement(STEP, "member_model", None, self._names[self._member_data]))
         head = f"class {self.name}({self._import('Client')}):\n{docstring(about, STEP)}\n"
         return head + "".join(f"{line}\n" for line in lines) + self._path()
 
@@ -129,7 +129,7 @@ class Client:
         every = names.parameters(name for pattern in found for name in parameters_of(pattern))
         text = ""
         if len(found) > 1:
-            # Each pattern has its own parameters: a mixture leads nowhere.
+            # One overload for each pattern, because parameters of different patterns can't be combined.
             for pattern in found:
                 signature = self._signature([every[name] for name in parameters_of(pattern)])
                 text += f"\n    @{self._import('overload')}\n    @staticmethod\n{signature} ...\n"

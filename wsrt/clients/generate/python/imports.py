@@ -1,4 +1,4 @@
-"""Imports, in the order in which the linter wants them."""
+"""Imports, in the order that the linter requires."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INSTALLED = ("pydantic", "typing_extensions")
 
 
 def imports(used: Iterable[str]) -> str:
-    """Return the lines that import these names: the standard library, what is installed, the runtime."""
+    """Return the lines that import names: from the standard library, from installed packages, from the runtime."""
     names: dict[str, list[str]] = {}
     for name in used:
         names.setdefault(ORIGINS[name], []).append(name)
@@ -32,6 +32,6 @@ def import_from(module: str, names: Iterable[str]) -> str:
     found = tuple(sorted(names, key=by_kind))
     line = f"from {module} import {', '.join(found)}"
     if len(line) > WIDTH:
-        # The parentheses stand there only where they are needed.
+        # Parentheses are used only if the line is too long.
         line = f"from {module} import {layout(Joined('(', found, ')'), 0, WIDTH, 0)}"
     return f"{line}\n"

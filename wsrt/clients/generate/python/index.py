@@ -1,4 +1,4 @@
-"""The index: all clients, and what the runtime has for those who use them, in one place."""
+"""The index of the generated package, which exports all clients and the names of the runtime."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .names import RUNTIME, by_kind
 __all__ = ["FOLDER", "index", "runtime_names"]
 
 FOLDER = Path(__file__).resolve().parents[2] / "runtime/python"
-"""The sources of the runtime. They are read, not imported: who generates needs nothing of what they need."""
+"""The sources of the runtime. They aren't imported, because generating doesn't need their dependencies."""
 
 
 @cache
 def runtime_names() -> tuple[str, ...]:
-    """Return what the runtime exports."""
+    """Return the names that the runtime exports."""
     exported = (FOLDER / "__init__.py").read_text(encoding="utf-8").partition("__all__ = [")[2].partition("]")[0]
     return tuple(re.findall(r'"(\w+)"', exported))
 
 
 def index(clients: Mapping[str, str]) -> str:
-    """Return the text of ``__init__.py``, from the modules of clients by their names."""
+    """Return the text of ``__init__.py``, for the modules of clients by the clients' names."""
     modules = sorted(clients.items(), key=lambda item: item[1])
     lines = [import_from(f".{module}", [client]) for client, module in modules if module < RUNTIME[1:]]
     lines.append(import_from(RUNTIME, runtime_names()))

@@ -1,4 +1,4 @@
-"""Layout: expressions as the formatter writes them, on one line where they fit, else on several."""
+"""The layout of expressions as the formatter writes them: on one line if they fit, or on several."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEP = 4
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prefixed:
-    """An expression behind words that stay with it: ``alias=``, ``lambda:``, the key of a dict."""
+    """An expression with a prefix on the same line: ``alias=``, ``lambda:``, or the key of a dict."""
 
     prefix: str
     expression: Expression
@@ -39,8 +39,10 @@ class Joined:
     Items in brackets.
 
     Attributes:
-        has_comma: whether a comma follows the last of items that stand on lines of their own: not after a single one
-            in a subscript, where it would make a tuple.
+        opening, closing: The text before and after the items, with the brackets.
+        items: The items.
+        has_comma: Whether a trailing comma is added if each item is on its own line. Not after a single item of a
+            subscript, where it would make a tuple.
     """
 
     opening: str
@@ -51,7 +53,7 @@ class Joined:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Union:
-    """One of several types, each once."""
+    """A union of different types."""
 
     members: tuple[Expression, ...]
 
@@ -70,7 +72,7 @@ def call(head: str, *items: Expression) -> Expression:
 
 
 def listing(items: Sequence[Expression]) -> Expression:
-    """Return a list."""
+    """Return a list of items."""
     return Joined("[", tuple(items), "]")
 
 
@@ -97,8 +99,10 @@ def layout(expression: Expression, indent: int, before: int, after: int) -> str:
     Return an expression on as many lines as it needs.
 
     Args:
-        indent: columns before the line on which it begins.
-        before, after: columns that stand before it on its first line, with those of the indent, and after its end.
+        expression: The expression.
+        indent: The number of columns by which its first line is indented.
+        before, after: The number of columns before the expression on its first line, including the indent, and after
+            its end.
     """
     text = flat(expression)
     if before + len(text) + after <= WIDTH:
@@ -112,20 +116,20 @@ def layout(expression: Expression, indent: int, before: int, after: int) -> str:
             lines = [" " * inside + layout(item, inside, inside, len(comma)) + comma for item in items]
             return "\n".join([opening, *lines, " " * indent + closing])
         case Union(members):
-            # Within brackets; elsewhere it gets parentheses.
+            # This is correct within brackets only. Elsewhere _in_parentheses() adds them.
             return f"\n{' ' * indent}| ".join(layout(each, indent, indent + 2, 0) for each in members)
         case _:
             return text
 
 
 def statement(indent: int, head: str, annotation: Expression | None = None, value: Expression | None = None) -> str:
-    """Return ``head: annotation = value``, without what is None."""
+    """Return ``head: annotation = value``, omitting the parts that are None."""
     text = " " * indent + head
     equals = "" if value is None else " = "
     if annotation is not None:
         text += ": "
         tail = 0 if value is None else len(equals) + len(_opening(value))
-        # A name alone stays where it is.
+        # A plain name is never moved to its own line.
         text += annotation if isinstance(annotation, str) else _in_parentheses(annotation, indent, len(text), tail)
     if value is None:
         return text
@@ -135,7 +139,7 @@ def statement(indent: int, head: str, annotation: Expression | None = None, valu
 
 
 def _opening(value: Expression) -> str:
-    """Return what of a value stands on its first line however long it is."""
+    """Return the part of a value that always is on its first line."""
     match value:
         case Joined(opening, items):
             return opening if items else flat(value)

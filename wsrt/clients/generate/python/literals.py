@@ -1,4 +1,4 @@
-"""Literals: values as source."""
+"""Values as Python source: strings, bytes, numbers and docstrings."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ WIDTH = 120
 
 
 def string(text: str) -> str:
-    """Return a string in the quotes that need fewer backslashes."""
+    """Return a string literal, in the quotes that need fewer backslashes."""
     quote = _quote(text)
     return quote + "".join(f"\\{each}" if each in (quote, "\\") else _visible(each) for each in text) + quote
 
 
 def byte_string(value: bytes) -> str:
-    """Return bytes."""
+    """Return a bytes literal."""
     quote = _quote(value.decode("latin-1"))
-    shown = (
+    escaped = (
         f"\\{chr(byte)}" if chr(byte) in (quote, "\\") else chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}"
         for byte in value
     )
-    return f"b{quote}{''.join(shown)}{quote}"
+    return f"b{quote}{''.join(escaped)}{quote}"
 
 
 def number(value: float) -> str:
-    """Return a finite number."""
+    """Return the literal of a finite number."""
     return repr(value).replace("e+", "e")
 
 
 def docstring(text: str, indent: int) -> str:
-    """Return the lines of a docstring; "" where there is nothing to say."""
+    """Return the lines of a docstring, or "" if the text is empty."""
     margin = " " * indent
     lines = [line for each in text.expandtabs(4).strip().splitlines() for line in _wrapped(each, WIDTH - indent)]
     if not lines:
         return ""
-    shown = [_escaped(line) for line in lines]
-    if len(shown) == 1 and len(margin) + len(shown[0]) + 6 <= WIDTH and not {shown[0][0], shown[0][-1]} & {'"', "\\"}:
-        return f'{margin}"""{shown[0]}"""\n'
-    body = "".join(f"{margin}{line}\n" if line else "\n" for line in shown)
+    escaped = [_escaped(line) for line in lines]
+    first = escaped[0]
+    if len(escaped) == 1 and len(margin) + len(first) + 6 <= WIDTH and not {first[0], first[-1]} & {'"', "\\"}:
+        return f'{margin}"""{first}"""\n'
+    body = "".join(f"{margin}{line}\n" if line else "\n" for line in escaped)
     return f'{margin}"""\n{body}{margin}"""\n'
 
 
@@ -55,8 +56,8 @@ def _wrapped(line: str, width: int) -> list[str]:
 
 
 def _escaped(line: str) -> str:
-    shown = "".join("\\\\" if each == "\\" else _visible(each) for each in line)
-    return shown.replace('"""', '\\"\\"\\"')
+    escaped = "".join("\\\\" if each == "\\" else _visible(each) for each in line)
+    return escaped.replace('"""', '\\"\\"\\"')
 
 
 def _visible(each: str) -> str:

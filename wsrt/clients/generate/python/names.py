@@ -1,4 +1,4 @@
-"""Names: identifiers for what has other names on the wire."""
+"""Python identifiers for names on the wire."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ ORIGINS = {
     **dict.fromkeys(("UNSET", "Client", "Incoming", "Model", "Omittable", "Outgoing"), RUNTIME),
     **dict.fromkeys(("Segment", "Sends", "path_of"), RUNTIME),
 }
-"""What generated modules import, and from where; models of these names get others."""
+"""The names that generated modules import, with their modules. Models with these names are renamed."""
 
 TAKEN = frozenset(
     {
         *(name for name in dir(RootModel) if not name.startswith("_")),
-        # Words of annotations: in the body of a class, a field hides them from the fields below.
+        # Names used in annotations. Within a class body, a field would hide them from the fields below.
         *("bool", "bytes", "dict", "dt", "float", "int", "list", "set", "str", "tuple"),
-        # What type checkers call the first parameter of the method that takes the fields.
+        # Type checkers give __init__, which takes the fields, a first parameter of this name.
         "self",
     }
 )
-"""No field is called so: it would hide what Pydantic or an annotation needs."""
+"""Names that no field may have, because it would hide a name that Pydantic or an annotation needs."""
 
 
 def attributes(names: Iterable[str]) -> dict[str, str]:
-    """Return the attributes for fields of these names: the names themselves, where they are identifiers in style."""
+    """Return the attributes for fields with these names. Names that are identifiers in snake_case are kept."""
     wanted = list(names)
     found = {name: name for name in wanted if _is_plain(name)}
     for name in wanted:
@@ -50,7 +50,7 @@ def attributes(names: Iterable[str]) -> dict[str, str]:
 
 
 def classes(named: Iterable[Named], client: str) -> dict[str, str]:
-    """Return the names of classes and aliases, by those of the vocabulary; none is imported, or the client's."""
+    """Return the names of classes and aliases, by their names in the vocabulary. They avoid imports and the client."""
     taken = {*ORIGINS, *keyword.kwlist, client}
     wanted = [each.name for each in named]
     found = {name: name for name in wanted if name not in taken}
@@ -61,7 +61,7 @@ def classes(named: Iterable[Named], client: str) -> dict[str, str]:
 
 
 def modules(names: Iterable[str]) -> dict[str, str]:
-    """Return the names of modules, by those of consumers."""
+    """Return the names of modules, by the names of consumers."""
     found: dict[str, str] = {}
     for name in names:
         wanted = snake(name)
@@ -72,7 +72,7 @@ def modules(names: Iterable[str]) -> dict[str, str]:
 
 
 def parameters(names: Iterable[str]) -> dict[str, str]:
-    """Return the names of a function's parameters, by those of a URL pattern."""
+    """Return the names of a function's parameters, by the names of a URL pattern's parameters."""
     taken = {*keyword.kwlist, "path_of"}
     return {name: f"{name}_" if name in taken else name for name in names}
 
@@ -87,7 +87,7 @@ def unique(name: str, taken: Iterable[str], joint: str = "_") -> str:
 
 
 def by_kind(name: str) -> tuple[int, str]:
-    """Return by what linters sort names: constants, then classes, then functions."""
+    """Return the sort key that linters use for names: constants, then classes, then functions."""
     return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2), name
 
 

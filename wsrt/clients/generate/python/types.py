@@ -1,4 +1,4 @@
-"""Types: shapes as annotations of Python."""
+"""Shapes as Python annotations, aliases and classes."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ FORMATS = {
     "base64url": "bytes",
     "uri": "AnyUrl",
 }
-"""What is more than text."""
+"""The types of strings with a format."""
 
-SAID = dict.fromkeys(FORMATS, "")
+NO_NOTES = dict.fromkeys(FORMATS, "")
+"""The formats that need no note, because the type shows them."""
 
 STEP = 4
 
@@ -54,16 +55,16 @@ class Types:
     Writes the annotations, aliases and classes of one vocabulary.
 
     Args:
-        named: its named shapes.
-        names: what they are called, by their names in the vocabulary.
-        use: is told each name that has to be imported.
+        named: The named shapes of the vocabulary.
+        names: The names of classes and aliases, by the names of shapes.
+        use: Called with each name that must be imported.
     """
 
     def __init__(self, named: Mapping[str, Named], names: Mapping[str, str], use: Callable[[str], None]) -> None:
         self._named = named
         self._names = names
         self._use = use
-        # Models and fields by which one of several is told from the others.
+        # The models in discriminated unions, with the name of the field that identifies them.
         self._tags = {
             (member.name, choice.tag)
             for each in named.values()
@@ -72,7 +73,7 @@ class Types:
             for member in choice.members
             if isinstance(member, Reference)
         }
-        # What is written already: of other names Python knows nothing yet when it runs a line.
+        # The shapes written so far. Other names aren't defined yet when Python executes a line.
         self._written: set[str] = set()
 
     def alias(self, named: Named) -> str:
@@ -82,14 +83,14 @@ class Types:
         if self._is_written(shape):
             text = statement(0, name, self._import("TypeAlias"), type_)
         else:
-            # A name within itself, or of what comes later: only an alias of this kind can wait for it.
+            # The alias refers to itself or to a later name. Only a TypeAliasType is evaluated lazily.
             quoted = literals.string(flat(type_))
             text = statement(0, name, None, call(self._import("TypeAliasType"), literals.string(name), quoted))
         self._written.add(named.name)
         return f"{text}\n{literals.docstring(named.description, 0)}"
 
     def model(self, named: Named, bases: list[Expression]) -> str:
-        """Return a named shape as a class; of what is no object, as one with a root."""
+        """Return a named shape as a class. A shape that isn't an object becomes a root model."""
         shape = named.shape
         parents = list(bases)
         if not isinstance(shape, Struct):
@@ -105,7 +106,7 @@ class Types:
         return head + (body or f"{' ' * STEP}pass\n")
 
     def one_of(self, names: list[str | None]) -> Expression:
-        """Return the type of one of several named shapes, or None; in quotes where one of them comes later."""
+        """Return the union of named shapes, or of None. It is quoted if one of them is defined later."""
         if not names:
             return self._import("Never")
         text = " | ".join(dict.fromkeys("None" if name is None else self._names[name] for name in names))
@@ -136,13 +137,13 @@ class Types:
     def _fields(self, struct: Struct, model: str) -> str:
         names = attributes(field.name for field in struct.fields)
         texts = [self._field(field, names[field.name], (model, field.name) in self._tags) for field in struct.fields]
-        # A docstring needs air below it.
-        air = [f"{text}\n" if '"""' in text else text for text in texts[:-1]]
-        return "".join([*air, *texts[-1:]])
+        # A blank line follows a field with a docstring.
+        spaced = [f"{text}\n" if '"""' in text else text for text in texts[:-1]]
+        return "".join([*spaced, *texts[-1:]])
 
     def _field(self, field: Field, name: str, is_tag: bool) -> str:
         type_, default = self.annotation(field.shape), self._default(field, is_tag)
-        known = notes(field if default is None else dataclasses.replace(field, is_required=True), SAID, _shown)
+        known = notes(field if default is None else dataclasses.replace(field, is_required=True), NO_NOTES, _source)
         if not field.is_required and default is None:
             type_, default = subscript(self._import("Omittable"), type_), self._import("UNSET")
         options = []
@@ -156,7 +157,7 @@ class Types:
         return f"{statement(STEP, name, type_, default)}\n{literals.docstring(about, STEP)}"
 
     def _default(self, field: Field, is_tag: bool) -> Expression | None:
-        """Return the default of a field that tells one model from another, or can have no other value: it is sent."""
+        """Return the default of a field that is always sent: it identifies the model, or has only one value."""
         shape = field.shape
         if isinstance(shape, Reference):
             shape = self._named[shape.name].shape
@@ -177,7 +178,7 @@ class Types:
             return self._literals(shape)
         members = [self.annotation(each) for each in shape.members]
         if "Decimal" in members:
-            # As numbers they are sent by others; we send text.
+            # Decimals are accepted as numbers too, but this client sends strings.
             members = [each for each in members if each != "float"]
         return list(dict.fromkeys(members))
 
@@ -187,11 +188,11 @@ class Types:
         if values:
             literal = self._import("Literal")
             found.append("None" if values == [None] else subscript(literal, *dict.fromkeys(map(_literal, values))))
-        # Numbers with fractions are no literals.
+        # Floats aren't allowed in Literal.
         return found if len(values) == len(shape.values) else [*found, "float"]
 
     def _tag(self, shape: Literals | Choice) -> str | None:
-        """Return the attribute by which models are told apart, where all of them have it under one name."""
+        """Return the attribute that identifies the models of a union, if it has the same name in all of them."""
         if not isinstance(shape, Choice) or shape.tag is None:
             return None
         found = set()
@@ -213,7 +214,7 @@ class Types:
     def _tuple(self, shape: TupleOf) -> Expression:
         items = [self.annotation(item) for item in shape.items]
         if shape.rest is not None:
-            # No type says more of a tuple whose end is open.
+            # Python has no more precise type for a tuple with an open end.
             members = dict.fromkeys([*items, self.annotation(shape.rest)])
             return subscript("tuple", Union(tuple(members)), "...")
         lengths = range(shape.required, len(items) + 1)
@@ -248,7 +249,7 @@ def _union(members: list[Expression], tag: str | None = None) -> Expression:
     return subscript("Annotated", union, call("Field", Prefixed("discriminator=", literals.string(tag))))
 
 
-def _shown(default: Any) -> str:
+def _source(default: Any) -> str:
     return literals.string(default) if isinstance(default, str) else repr(default)
 
 

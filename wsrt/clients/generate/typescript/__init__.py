@@ -1,4 +1,4 @@
-"""Clients in TypeScript: a module for each consumer, an index, and the runtime."""
+"""The generator of TypeScript clients: a module for each consumer, an index, and the runtime."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ __all__ = ["Extension", "generate"]
 Extension = Literal["none", "js", "ts"]
 
 IMPORTED = re.compile(r'(?<=from ")(\./[\w./-]+)\.js(?=")')
-"""The module that a line imports; the sources of the runtime name it with the extension of what they compile to."""
+"""The module that a line imports. The sources of the runtime use the extension of the compiled files."""
 
 
 def generate(description: Description, *, extension: Extension = "none") -> dict[str, str]:
     """
-    Return the text of each file, by its path in the folder.
+    Return the text of each generated file, by its path within the folder.
 
     Args:
-        extension: what the files import each other with. Bundlers and test runners resolve modules without one; Node
-            asks for "js" of ES modules that were compiled, and for "ts" where it runs the sources themselves.
+        description: The description of the consumers.
+        extension: The extension in imports. Bundlers and test runners need none. Node needs "js" for compiled ES
+            modules, and "ts" if it runs the sources.
     """
     top = f"{header(description, '//')}\n"
     clients = {entry["name"]: Client(entry) for entry in description["consumers"]}
@@ -56,7 +57,7 @@ def _path(client: Client) -> str:
     parameters = client.parameters()
     if not parameters:
         return ""
-    # Each pattern has its own parameters: of a union, TypeScript would take a mixture too.
+    # One overload for each pattern: a union would also accept a combination of their parameters.
     overloads = "".join(f"  static path({each}): string;\n" for each in parameters)
     patterns = ", ".join(map(literal, client.patterns))
     return (

@@ -1,4 +1,4 @@
-"""One client: the types of its events, its class and its paths."""
+"""The module of one client: the types of its events, its class and its paths."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ class Client:
     Writes the client of one consumer.
 
     Args:
-        names: what its types are called, by their names in its own module; these by default.
+        entry: The consumer's entry in the description.
+        names: The names of its types, by their names in the client's own module. By default these are the same.
 
     Attributes:
-        fixed: the names of the class and of what stands beside it.
-        patterns: the URL patterns of which paths can be made, percent-encoded but for their parameters.
-        base: the class that it extends, with its types; the runtime is called ``wsrt``.
+        fixed: The names of the class and its event interfaces.
+        patterns: The URL patterns from which paths can be built, percent-encoded except for their parameters.
+        base: The base class with its type arguments. The runtime is imported as ``wsrt``.
     """
 
     def __init__(self, entry: ConsumerEntry, names: Mapping[str, str] | None = None) -> None:
@@ -37,22 +38,22 @@ class Client:
         self._types = Types(self._named, self._names)
         self.fixed = Fixed(entry["name"])
         self.patterns = patterns(entry["paths"])
-        shown = self._vocabulary.shown
-        # Not never, which any is not assignable to: Client<any, any, any, any> is to be every client.
-        shows = "null" if shown is None else self._types.type(shown)
-        self.base = f"wsrt.Client<{self.fixed.receives}, {self.fixed.sends}, {self.fixed.replies}, {shows}>"
+        member_data = self._vocabulary.member_data
+        # Not "never", to which "any" isn't assignable: Client<any, any, any, any> must match every client.
+        member_type = "null" if member_data is None else self._types.type(member_data)
+        self.base = f"wsrt.Client<{self.fixed.receives}, {self.fixed.sends}, {self.fixed.replies}, {member_type}>"
 
     @property
     def hash(self) -> str:
-        """Tells the schema of this client from others."""
+        """The hash of this client's schema."""
         return self._entry["hash"]
 
     def declarations(self) -> dict[str, str]:
-        """Return the declarations of its types, by name."""
+        """Return the declarations of the types, by name."""
         return {self._names[name]: self._types.declaration(named) for name, named in self._named.items()}
 
     def meanings(self) -> dict[str, frozenset[str]]:
-        """Return all the text that each type is made of, by its name."""
+        """Return the declarations that each type consists of, its own and those it refers to, by the type's name."""
         texts, used = {}, {}
         for name, named in self._named.items():
             types = Types(self._named, self._names)
@@ -60,7 +61,7 @@ class Client:
         return {self._names[name]: frozenset(texts[each] for each in _reachable(name, used)) for name in self._named}
 
     def events(self) -> str:
-        """Return the interfaces of the events: received, sent, and the answers to requests."""
+        """Return the interfaces of received events, of sent events, and of the answers to requests."""
         of = self._types.type
         sends, receives = self._vocabulary.sends, self._vocabulary.receives
         received = {message.name: of(message.shape) for message in receives}
@@ -68,17 +69,17 @@ class Client:
             [
                 _interface(
                     self.fixed.receives,
-                    "Data of the events that the client receives, by their names.",
+                    "The data of received events, by name.",
                     [_member(message, received[message.name], _delivery(message)) for message in receives],
                 ),
                 _interface(
                     self.fixed.sends,
-                    "Data of the events that the client sends, by their names.",
+                    "The data of sent events, by name.",
                     [_member(message, of(message.shape)) for message in sends],
                 ),
                 _interface(
                     self.fixed.replies,
-                    "Data of the answers to requests, by the names of these.",
+                    "The data of the answers, by the name of the request.",
                     [_member(message, _reply(message, received)) for message in sends if message.replies],
                 ),
             ]
@@ -89,11 +90,11 @@ class Client:
         return comment([self._entry["description"] or f"The client of `{self._entry['consumer']}`."])
 
     def about_path(self) -> str:
-        """Return the comment above the method that makes paths."""
+        """Return the comment above the method that builds paths."""
         return comment([f"Return the path of {' or '.join(f'`{each}`' for each in self.patterns)}."], "  ")
 
     def parameters(self) -> list[str]:
-        """Return what that method takes, for each pattern."""
+        """Return the parameters of that method, for each pattern."""
         return [_parameters(pattern) for pattern in self.patterns]
 
 
@@ -110,8 +111,8 @@ def _delivery(message: Message) -> str:
     if message.entry["history"]:
         return "Kept in the history of its room."
     if message.entry["overflow"] == "drop":
-        return "A client that is behind does not get it."
-    return "A client that is behind gets only the latest." if message.entry["overflow"] == "latest" else ""
+        return "Skipped for a client that is behind."
+    return "A client that is behind receives only the latest." if message.entry["overflow"] == "latest" else ""
 
 
 def _reply(message: Message, received: Mapping[str, str]) -> str:

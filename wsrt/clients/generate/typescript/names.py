@@ -1,4 +1,4 @@
-"""Names: of clients, their types and their files. No two in one place are the same."""
+"""The names of clients, their types and their files, unique within each module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUNTIME = Path(__file__).resolve().parents[2] / "runtime/typescript"
 
 
 class Fixed:
-    """The names that a client brings along, by the name of its consumer's entry; models make way for them."""
+    """The names of a client's class and event interfaces. Models with the same names are renamed."""
 
     def __init__(self, consumer: str) -> None:
         self.client = f"{consumer}Client"
@@ -30,7 +30,7 @@ class Fixed:
 
 @cache
 def runtime_names() -> frozenset[str]:
-    """Return what the runtime exports."""
+    """Return the names that the runtime exports."""
     lists = re.findall(
         r"^export (?:type )?\{([^}]*)\}", (RUNTIME / "index.ts").read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -38,17 +38,17 @@ def runtime_names() -> frozenset[str]:
 
 
 def files(consumers: Iterable[str]) -> dict[str, str]:
-    """Return the names of modules, without suffix, by those of consumers: "EveryType" is in "every-type"."""
+    """Return the names of modules without suffix, by the names of consumers: "every-type" for "EveryType"."""
     found: dict[str, str] = {}
     for consumer in consumers:
         wanted = "-".join(word.lower() for word in words(consumer)) or "client"
-        # File systems that do not tell upper from lower case see one file where there are two.
+        # Always lower case, because some file systems don't distinguish upper and lower case.
         found[consumer] = _unique(wanted, {"index", *found.values()}, "-")
     return found
 
 
 def local(consumer: str, named: Iterable[Named]) -> dict[str, str]:
-    """Return what the types of a consumer are called in its own module, by their names in the vocabulary."""
+    """Return the names of a consumer's types in its own module, by their names in the vocabulary."""
     taken = set(Fixed(consumer).all())
     wanted = [each.name for each in named]
     found = {name: name for name in wanted if name not in taken}
@@ -60,13 +60,13 @@ def local(consumer: str, named: Iterable[Named]) -> dict[str, str]:
 
 def exported(declarations: Mapping[str, Mapping[str, frozenset[str]]]) -> dict[str, dict[str, str]]:
     """
-    Return what the types of all consumers are called where they stand side by side.
+    Return the names of all consumers' types in the index, by consumer and local name.
 
-    They keep their names, but for those that the runtime has and those that stand for different types: these begin
-    with the name of their consumer.
+    Types keep their names, except those that the runtime also has and those that denote different types. These are
+    prefixed with the name of their consumer.
 
     Args:
-        declarations: by consumer and local name, all the text that a type is made of.
+        declarations: The declarations that each type consists of, by consumer and local name.
     """
     taken = {*runtime_names(), *(name for consumer in declarations for name in Fixed(consumer).all())}
     meanings: dict[str, set[frozenset[str]]] = {}

@@ -1,4 +1,4 @@
-"""Text: values, keys and comments as source that says just what they say."""
+"""Values, keys and comments as TypeScript source."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*", re.ASCII)
 
 
 def literal(value: str | float | bool | None) -> str:
-    """Return a value as it stands in JavaScript; what cannot be seen is escaped."""
-    # Whole floats are numbers like others: 1.0 would be the same type under another name.
+    """Return a JavaScript literal. Characters that aren't printable are escaped."""
+    # Write whole floats as integers: in TypeScript 1.0 and 1 are the same type.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return "".join(_visible(each) for each in json.dumps(value, ensure_ascii=False))
 
 
 def key(name: str) -> str:
-    """Return a name as the key of an object."""
+    """Return a name as the key of an object literal or type."""
     return name if IDENTIFIER.fullmatch(name) and name != "__proto__" else literal(name)
 
 
 def comment(paragraphs: Sequence[str], indent: str = "", *, is_deprecated: bool = False) -> str:
     """
-    Return paragraphs as a comment of JSDoc, with the end of its last line; "" where there is nothing to say.
+    Return paragraphs as a JSDoc comment with a final newline, or "" if there is no text.
 
-    Nothing in them ends the comment, or is a tag of it.
+    The text is escaped, so that it can't end the comment or contain tags.
     """
     lines: list[str] = []
     for paragraph in filter(None, (each.strip() for each in paragraphs)):
@@ -44,10 +44,11 @@ def comment(paragraphs: Sequence[str], indent: str = "", *, is_deprecated: bool 
 
 
 def _plain(line: str) -> str:
-    shown = "".join(each if each.isprintable() else " " for each in line).rstrip()
-    # A slash ends the comment behind a star, the one before each line too; an at sign begins a tag behind a space.
-    shown = re.sub(r"(?<=\*)/|^/", r"\\/", shown)
-    return re.sub(r"(?<!\S)@", r"\\@", shown)
+    escaped = "".join(each if each.isprintable() else " " for each in line).rstrip()
+    # A slash after a star would end the comment, including the star before each line. An at sign at the start of a word
+    # would begin a tag.
+    escaped = re.sub(r"(?<=\*)/|^/", r"\\/", escaped)
+    return re.sub(r"(?<!\S)@", r"\\@", escaped)
 
 
 def _visible(each: str) -> str:

@@ -1,4 +1,8 @@
-"""Types: shapes as TypeScript. Nothing in them is looked up by name but named shapes, so that these may have any."""
+"""
+Shapes as TypeScript types.
+
+They refer to named shapes and to built-in types only, so that models may have any name.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,7 @@ FORMATS = {
     "uri": 'A URL: "https://example.com/".',
     "email": 'An e-mail address: "ada@example.com".',
 }
-"""What the text is, of which the type says only that it is text."""
+"""Notes on the formats of strings, whose type is only ``string``."""
 
 
 class Types:
@@ -48,11 +52,11 @@ class Types:
     Writes the types of one vocabulary.
 
     Args:
-        named: its named shapes.
-        names: what they are called, by their names in the vocabulary.
+        named: The named shapes of the vocabulary.
+        names: The names of types, by the names of shapes.
 
     Attributes:
-        used: the named shapes that were referred to so far.
+        used: The named shapes referred to so far.
     """
 
     def __init__(self, named: Mapping[str, Named], names: Mapping[str, str]) -> None:
@@ -64,7 +68,7 @@ class Types:
         """Return the declaration of a named shape."""
         name, shape = self._names[named.name], named.shape
         about = comment([named.description])
-        # What has fields is an interface: editors show its name, and it may refer to itself.
+        # Objects with fields become interfaces: editors show their names, and they may refer to themselves.
         if isinstance(shape, Struct) and shape.fields:
             return f"{about}export interface {name} {{\n{self._body(shape, '  ')}}}\n"
         text = f"{about}export type {name} = {self.type(shape)};\n"
@@ -74,7 +78,7 @@ class Types:
         return text
 
     def type(self, shape: Shape, indent: str = "") -> str:
-        """Return the type of a shape; lines after its first begin with the indent."""
+        """Return the type of a shape. Lines after the first are indented."""
         match shape:
             case Anything():
                 return "unknown"
@@ -108,7 +112,7 @@ class Types:
         struct = self._named[shape.name].shape
         fields = struct.fields if isinstance(struct, Struct) else ()
         for field in fields:
-            # Its default does not help: without the tag the server cannot tell which of them it is.
+            # Required despite its default: without the tag the server can't identify the member of the union.
             if field.name == tag and not field.is_required:
                 return f"({text} & {{ readonly {key(tag)}: {self.type(field.shape, indent)} }})"
         return text
@@ -141,7 +145,7 @@ class Types:
         return EMPTY if struct.rest is None else f"{{ readonly [key: string]: {self.type(struct.rest)} }}"
 
     def _rest(self, struct: Struct, indent: str) -> str:
-        """Return the type of other keys, which TypeScript wants to be that of all keys."""
+        """Return the type of other keys. TypeScript requires that it includes the types of all fields."""
         shapes = [struct.rest, *(field.shape for field in struct.fields)]
         types = dict.fromkeys(self.type(shape, indent) for shape in shapes if shape is not None)
         if "unknown" in types:

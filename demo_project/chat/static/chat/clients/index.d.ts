@@ -52,22 +52,22 @@ export interface Visitor {
   readonly name: string;
 }
 
-/** Data of the events that the client receives, by their names. */
+/** The data of received events, by name. */
 export interface ChatReceives {
   readonly "message.sent": MessageSent;
   readonly "room.opened": RoomOpened;
-  /** A client that is behind does not get it. */
+  /** Skipped for a client that is behind. */
   readonly typing: Typing;
 }
 
-/** Data of the events that the client sends, by their names. */
+/** The data of sent events, by name. */
 export interface ChatSends {
   readonly "message.send": SendMessage;
   readonly "room.open": OpenRoom;
   readonly "typing.start": StartTyping;
 }
 
-/** Data of the answers to requests, by the names of these. */
+/** The data of the answers, by the name of the request. */
 export interface ChatReplies {
   readonly "message.send": undefined;
   readonly "room.open": RoomOpened;

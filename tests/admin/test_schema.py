@@ -226,7 +226,7 @@ def test_what_cannot_be_described(browser: Browser, project: Namespaces) -> None
     """Where two clients would have one name the page says so, and downloads lead to it."""
     twin = type("ChatConsumer", (TypedEventConsumer,), {"namespace": "twin-of-chat", "__module__": "twins"})
     project.add(twin.namespace, twin, twin.catalog)
-    assert "twins.ChatConsumer would both have a client ChatClient" in plain(see(browser))
+    assert "twins.ChatConsumer would both be called ChatClient" in plain(see(browser))
     assert browser.get(f"{page('schema')}asyncapi.json").headers["Location"] == page("schema")
 
 

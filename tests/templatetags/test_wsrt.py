@@ -161,27 +161,27 @@ def test_unescaped_where_asked() -> None:
 
 def test_missing_parameter() -> None:
     """A parameter that is missing is an error that names it."""
-    with pytest.raises(NoReverseMatch, match=r"/here/\{room\}/ leads to .*HereConsumer.*missing room"):
+    with pytest.raises(NoReverseMatch, match=r"HereConsumer is /here/\{room\}/.*missing: room"):
         render('{% ws_url "Here" %}', request())
 
 
 def test_unknown_consumer() -> None:
     """An unknown consumer is an error that names those that exist."""
-    known = r"there are routes to: tests\.apps\.chat\.consumers\.ChatConsumer"
-    with pytest.raises(NoReverseMatch, match=rf"'Chta'; {known}"):
+    known = r"There are routes to: tests\.apps\.chat\.consumers\.ChatConsumer"
+    with pytest.raises(NoReverseMatch, match=rf"'Chta'\. {known}"):
         render('{% ws_url "Chta" %}', request())
 
 
 @pytest.mark.parametrize("target", ["//evil.example/", "ws://evil.example/", "ws/lobby/", "", None, 7])
 def test_no_target(target: Any) -> None:
     """What is neither a path of this host nor a consumer is an error."""
-    with pytest.raises(ValueError, match=r"\{% ws_url %\} (needs|takes)"):
+    with pytest.raises(ValueError, match=r"\{% ws_url %\} needs"):
         render("{% ws_url target %}", request(), target=target)
 
 
 def test_parameters_of_a_path() -> None:
     """A path takes no parameters."""
-    with pytest.raises(ValueError, match="no use for room"):
+    with pytest.raises(ValueError, match="accepts no parameters with a path: room"):
         render('{% ws_url "/ws/" room="a" %}', request())
 
 

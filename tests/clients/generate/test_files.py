@@ -61,7 +61,7 @@ def test_own_files(tmp_path: Path) -> None:
 def test_file_in_the_way(tmp_path: Path) -> None:
     """Where somebody's own file has the name of a generated one, nothing at all is written."""
     (tmp_path / "index.ts").write_text("mine")
-    with pytest.raises(ForeignFile, match="remove it, or choose another folder"):
+    with pytest.raises(ForeignFile, match="remove it or choose another folder"):
         write(tmp_path, FILES)
     assert [path.name for path in tmp_path.iterdir()] == ["index.ts"]
 
@@ -78,7 +78,7 @@ def test_file_in_the_way(tmp_path: Path) -> None:
 def test_something_else_in_the_way(tmp_path: Path, name: str, make: Callable[[Path], object]) -> None:
     """A folder, a link or a file where another kind is to be: nothing at all is written."""
     make(tmp_path / name)
-    with pytest.raises(ForeignFile, match="remove it, or choose another folder"):
+    with pytest.raises(ForeignFile, match="remove it or choose another folder"):
         write(tmp_path, FILES)
     assert [found.name for found in tmp_path.iterdir()] == [name]
 

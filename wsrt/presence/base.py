@@ -1,8 +1,8 @@
 """
-The interface of presence stores, and the words that they speak.
+The interface of presence stores, and the records that they take and return.
 
-A store keeps which connections of which nodes are in which rooms, counts them by user, and tells what that changed. It
-knows no sockets: nodes write, anybody reads. One instance serves one event loop.
+A store keeps the rooms of each node's connections, counts them by user, and reports the changes. It doesn't hold
+connections itself: nodes write theirs, and any process reads. One instance serves one event loop.
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ from .options import require_seconds
 T = TypeVar("T")
 
 MEMBER_BYTES = 48
-"""Bytes of a member in a list besides its user id and its data: keys, punctuation, and the number of connections."""
+"""Bytes of a member in a list in addition to its user id and data: keys, punctuation, and the number of connections."""
 
 EVERYONE = "wsrt.everyone"
-"""The room of every connection of a namespace; no application can have one of this name."""
+"""The room that every connection of a namespace is in. The name is reserved, so no application has such a room."""
 
 
 class LeaseLost(Exception):
-    """The lease of a node has ended, or the store has lost it: its writes count no more, it takes a new id."""
+    """
+    The lease of a node has ended, or the store has lost it.
+
+    The node's writes are rejected; it must start over under a new id.
+    """
 
 
 class StoreUnavailable(BackplaneUnavailable):
-    """The store did not answer."""
+    """The store didn't answer, or the settings don't name a usable one."""
 
 
-# What nodes write.
+# Written by nodes.
 
 
 class Unset(enum.Enum):
@@ -44,24 +48,26 @@ class Unset(enum.Enum):
 
 
 UNSET: Final = Unset.UNSET
-"""In place of data: the connection says nothing of its user. None says something: that there is nothing to show."""
+"""In place of data: the connection doesn't set data for its user. None clears the data instead."""
 
 MemberData = str | None | Literal[Unset.UNSET]
-"""What a connection says of its user: JSON, None for nothing to show, UNSET for nothing at all."""
+"""The data that a connection sets for its user: JSON, None to clear it, or UNSET to leave it as it is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Join:
     """
-    A connection is in a room; said again, what is said last counts.
+    A connection is in a room. Repeated, it replaces the user, data and details of the connection.
 
     Attributes:
-        connection: its number on its node.
-        user_id: None for a guest.
-        data: what members see of the user. What any of the user's connections said last counts, also when that
-            connection is gone, until the user has left the room (in a store without versions: the room on its node).
-            Guests have none.
-        details: what operators see of the connection, as JSON; None for nothing.
+        namespace: The namespace of the room; with tenants, the realm.
+        room: The room's name.
+        connection: The number of the connection on its node.
+        user_id: The user's id. None for a guest.
+        data: The data that members see for the user. The data set last by any of the user's connections is used, also
+            after that connection has left, until the user has left the room. (In a store without versions: until the
+            user has left the room on that node.) Ignored for guests.
+        details: The details that operators see for the connection, as JSON. None for no details.
     """
 
     namespace: str
@@ -74,7 +80,14 @@ class Join:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Leave:
-    """A connection is not in a room any more; said again, nothing happens."""
+    """
+    A connection isn't in a room any more. Repeated, it has no effect.
+
+    Attributes:
+        namespace: The namespace of the room; with tenants, the realm.
+        room: The room's name.
+        connection: The number of the connection on its node.
+    """
 
     namespace: str
     room: str
@@ -84,15 +97,17 @@ class Leave:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
     """
-    What members of a room have to be told: a user came with the first connection, left with the last, has other data.
+    A change that the members of a room must be notified of.
 
     Attributes:
-        kind: further connections of one user are no change. All guests together are one member, whose ``connections``
-            changes with each of them: "joined" the first, "changed", "left" the last.
-        user_id: None for the guests.
-        connections: how many the user has in the room after this.
-        data: what is shown of the user now, as JSON; None for nothing.
-        version: of the room after this change: one more than before. 0 from a store that has no versions.
+        namespace: The namespace of the room; with tenants, the realm.
+        room: The room's name.
+        kind: "joined" for a user's first connection, "left" for the last, "changed" for other data. Further connections
+            of a user aren't a change. All guests together are one member, which changes with each of their connections.
+        user_id: The user's id. None for the guests.
+        connections: The number of connections that the user, or the guests, have in the room after the change.
+        data: The user's data after the change, as JSON. None if there is none.
+        version: The version of the room after the change, one more than before. 0 from a store without versions.
     """
 
     namespace: str
@@ -107,11 +122,12 @@ class Change:
 @dataclasses.dataclass(frozen=True, slots=True)
 class NodeFacts:
     """
-    What a node says of itself with each heartbeat.
+    The data of a heartbeat.
 
     Attributes:
-        id: 96 random bits in hexadecimal.
-        facts: for operators: ``host``, ``pid``, ``started`` (UNIX time in s), ``version``, ``connections``, ``lag_ms``.
+        id: The node's id: 96 random bits in hexadecimal. After the node lost its lease, followed by ``.`` and a number.
+        facts: Facts for operators: ``host``, ``pid``, ``started`` and ``beat`` (UNIX times in seconds), ``version``,
+            ``connections``, ``servers`` and ``lag_ms``.
     """
 
     id: str
@@ -124,9 +140,10 @@ class Beat:
     The answer to a heartbeat.
 
     Attributes:
-        is_alive: False: the lease had ended, or is unknown: the node is fenced.
-        expired: ids of other nodes whose lease has ended and who have not been reaped, at most 16.
-        next_expiry: seconds until the next lease of another node ends if it is not renewed; None if there is none.
+        is_alive: Whether the lease was renewed. If False, it had ended or is unknown, and the node is fenced: its
+            writes are rejected.
+        expired: The ids of other nodes whose lease has ended and which haven't been reaped, at most 16.
+        next_expiry: The number of seconds until the next lease of another node ends. None if there is none.
     """
 
     is_alive: bool
@@ -134,12 +151,19 @@ class Beat:
     next_expiry: float | None = None
 
 
-# What anybody reads.
+# Returned to readers.
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Count:
-    """How many are in a room: users (each once), connections of guests, and connections in all."""
+    """
+    The counts of a room.
+
+    Attributes:
+        users: The number of users, each counted once.
+        guests: The number of connections without a user.
+        connections: The number of all connections.
+    """
 
     users: int
     guests: int
@@ -148,7 +172,14 @@ class Count:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MemberRecord:
-    """A user in a room; user_id None for all guests together. ``data`` is JSON."""
+    """
+    A user in a room, or all its guests together.
+
+    Attributes:
+        user_id: The user's id. None for the guests.
+        connections: The number of connections in the room.
+        data: The user's data as JSON. None if there is none.
+    """
 
     user_id: str | None
     connections: int
@@ -156,22 +187,23 @@ class MemberRecord:
 
     @property
     def size(self) -> int:
-        """Bytes that the member takes in a list of members, about."""
+        """The approximate number of bytes that the member takes in a list of members."""
         name, data = self.user_id or "", self.data or ""
-        shown = len(data) if data.isascii() else len(data.encode("utf-8", "surrogatepass"))
-        # Escaped, a name takes up to six times as many bytes.
-        return MEMBER_BYTES + len(json.dumps(name)) + shown
+        data_bytes = len(data) if data.isascii() else len(data.encode("utf-8", "surrogatepass"))
+        # An escaped name takes up to six times as many bytes.
+        return MEMBER_BYTES + len(json.dumps(name)) + data_bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Snapshot:
     """
-    A room at one version, whole.
+    A room at one version.
 
     Attributes:
-        version: 0 for an empty room, and from a store that has no versions.
-        members: None where there are more, or larger ones, than was asked for. Their data may be of a moment later:
-            what changed them has a later version.
+        version: The version of the room. 0 for an empty room, and from a store without versions.
+        count: The counts of the room.
+        members: All members. None if they are more or larger than the caller allowed. Their data may be slightly newer
+            than ``version``; the changes that set it have later versions.
     """
 
     version: int
@@ -181,7 +213,7 @@ class Snapshot:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RoomRecord:
-    """A room that somebody is in."""
+    """A room with at least one connection, and its counts."""
 
     namespace: str
     room: str
@@ -190,7 +222,16 @@ class RoomRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ConnectionRecord:
-    """A connection; its id is ``{node}-{number}``. ``details`` is JSON."""
+    """
+    A connection.
+
+    Attributes:
+        id: ``{node}-{number}``.
+        namespace: The namespace of the connection; with tenants, the realm.
+        user_id: The user's id. None for a guest.
+        node: The id of the node that holds it.
+        details: Its details as JSON. None if there are none.
+    """
 
     id: str
     namespace: str
@@ -202,10 +243,12 @@ class ConnectionRecord:
 @dataclasses.dataclass(frozen=True, slots=True)
 class NodeRecord:
     """
-    A node whose lease holds.
+    A node with a valid lease.
 
     Attributes:
-        lease: seconds until it ends.
+        id: The node's id.
+        lease: The number of seconds until the lease ends.
+        facts: The facts of its last heartbeat; see NodeFacts.
     """
 
     id: str
@@ -216,10 +259,11 @@ class NodeRecord:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """
-    Part of a long list.
+    A page of a long list.
 
     Attributes:
-        next: where the next page begins; None after the last one.
+        items: The items on the page.
+        next: The cursor of the next page. None on the last page.
     """
 
     items: tuple[T, ...]
@@ -228,40 +272,43 @@ class Page(Generic[T]):
 
 class BadCursor(ValueError):
     """
-    Where a page was to begin is not what a page of this store had in ``next``.
+    The cursor isn't the ``next`` of a page of this store.
 
-    Raised by stores before they ask anybody: what somebody typed into an address is no failure of theirs.
+    Stores raise it before they access their backend. Cursors come from URLs, so an invalid one isn't a failure.
     """
 
 
 LEAST_LEASE = 0.1
-"""Seconds. Heartbeats come three times a lease."""
+"""The shortest lease in seconds. There are three heartbeats in a lease."""
 
 
 class PresenceStore(abc.ABC):
     """
-    Where presence is kept.
+    The base class of presence stores.
 
-    Every method may raise StoreUnavailable, and those with a ``cursor`` BadCursor. Names of namespaces, rooms and users
-    are any non-empty strings; no two of them may ever meet in one key.
+    Every method may raise StoreUnavailable, and methods with a ``cursor`` may raise BadCursor. Names of namespaces,
+    rooms and users are arbitrary non-empty strings. Different names must never share a key in the backend.
+
+    ``PresenceStoreContract`` in ``wsrt.presence.contract`` is a test suite for implementations.
 
     Args:
-        location: where it is: a URL, the alias of a cache. None for the store's default.
-        lease: seconds for which the connections of a node count after its last heartbeat.
-        options: what else the setting ``PRESENCE["OPTIONS"]`` holds.
+        location: The location of the backend, such as a URL or the alias of a cache. None for the store's default.
+        lease: The number of seconds for which the connections of a node count after its last heartbeat.
+        options: The other items of ``PRESENCE["OPTIONS"]``, with names in lower case.
 
     Raises:
-        TypeError: there is no such option.
-        ValueError: an option, or the location, is not what it should be.
+        TypeError: The store has no such option.
+        ValueError: An option or the location isn't valid.
     """
 
     is_shared: ClassVar[bool] = True
-    """Whether other processes see what is written."""
+    """Whether other processes see what this one writes."""
 
     is_versioned: ClassVar[bool] = True
     """
-    Whether apply() and reap() tell every change, each exactly once in the whole cluster, under contiguous versions.
-    Else they tell the changes that this node knows of, versions are 0, and readers compare snapshots.
+    Whether apply() and reap() return every change exactly once in the whole cluster, with contiguous versions.
+
+    If not, they return the changes that this node knows of, versions are 0, and nodes compare snapshots.
     """
 
     def __init__(self, location: str | None = None, *, lease: float = 30.0, **options: Any) -> None:
@@ -275,84 +322,103 @@ class PresenceStore(abc.ABC):
 
     @abc.abstractmethod
     async def begin(self, node: NodeFacts) -> Beat:
-        """Begin the lease of a node that was never seen before."""
+        """Begin the lease of a node with a new id."""
 
     @abc.abstractmethod
     async def beat(self, node: NodeFacts) -> Beat:
-        """Renew the lease of a node. Never brings back one that has ended."""
+        """Renew the lease of a node. A lease that has ended is never revived: ``is_alive`` is False then."""
 
     @abc.abstractmethod
     async def apply(self, node: str, operations: Sequence[Join | Leave]) -> list[Change]:
         """
-        Write what happened on a node, in this order, in few round trips; return what it changed.
+        Apply operations of a node in order, in few round trips.
 
-        Operations are idempotent: whoever does not know whether they were carried out says them again.
+        Operations are idempotent. After an error, the caller doesn't know which were applied, and repeats all of them.
+
+        Args:
+            node: The node's id.
+            operations: The joins and leaves of its connections.
+
+        Returns:
+            The changes.
 
         Raises:
-            LeaseLost: the lease of the node has ended; none of the operations after that counts.
+            LeaseLost: The node's lease has ended. Operations after its end have no effect.
         """
 
     @abc.abstractmethod
     def reap(self, node: str) -> AsyncIterator[list[Change]]:
         """
-        Take everything of a node out, for good: one that has died, or that ends.
+        Fence a node, and permanently remove all its connections: those of a node that has died or shuts down.
 
-        In chunks, each with what it changed, so that nothing waits for long. Whoever dies in between is replaced:
-        another reaper goes on. Ends at once where somebody else is reaping.
+        Works in chunks, so that other operations never wait long. If a reaper dies, another one continues its work.
+        Ends at once if another reaper is at work.
+
+        Yields:
+            The changes of each chunk.
         """
 
     async def expired(self) -> tuple[str, ...]:
         """
-        Return ids of nodes whose lease has ended and who have not been reaped, at most 16.
+        Return the ids of nodes whose lease has ended and which haven't been reaped, at most 16.
 
-        For readers, who reap them where no node is left to do it; () where readers never see what they left.
+        Readers call it and reap these nodes, in case that no node is left to do so. A store whose readers skip expired
+        nodes returns ().
         """
         return ()
 
     @abc.abstractmethod
     async def held(self, node: str, namespace: str, room: str) -> set[int]:
-        """Return the numbers of a node's connections in a room, as the store has them."""
+        """Return the numbers of a node's connections in a room, according to the store."""
 
     @abc.abstractmethod
     async def versions(self, rooms: Sequence[tuple[str, str]]) -> list[int]:
-        """Return the versions of rooms, given as (namespace, room); 0 for an empty one. Few round trips."""
+        """Return the versions of rooms, given as (namespace, room), in few round trips. 0 for an empty room."""
 
-    # For readers. What belongs to a node whose lease has ended is not shown by those that list connections or nodes.
+    # For readers. The methods that list connections or nodes leave out nodes whose lease has ended.
 
     @abc.abstractmethod
     async def snapshot(self, namespace: str, room: str, limit: int, *, max_bytes: int | None = None) -> Snapshot:
         """
-        Return a room at one moment: count and version, and the members if they are few and small enough.
+        Return the counts and version of a room at one moment, with the members if they are few and small enough.
 
         Args:
-            limit: the largest number of members that are returned.
-            max_bytes: the largest sum of their ``size``; None for any.
+            namespace: The namespace of the room.
+            room: The room's name.
+            limit: The largest number of members to return.
+            max_bytes: The largest sum of their ``size`` in bytes. None for any.
         """
 
     @abc.abstractmethod
     async def counts(self, rooms: Sequence[tuple[str, str]]) -> list[Count]:
-        """Return how many are in each of some rooms."""
+        """Return the counts of rooms, given as (namespace, room)."""
 
     @abc.abstractmethod
     async def members(
         self, namespace: str, room: str, *, cursor: str | None = None, limit: int = 500, search: str = ""
     ) -> Page[MemberRecord]:
         """
-        Return about ``limit`` members, in no order, each that stays at least once.
+        Return a page of about ``limit`` members, in no particular order.
+
+        A member who stays in the room is on at least one of the pages.
 
         Args:
-            search: only users whose id contains it, whatever the case.
+            namespace: The namespace of the room.
+            room: The room's name.
+            cursor: ``next`` of the previous page. None for the first page.
+            limit: The approximate number of members on the page.
+            search: A text that the user id must contain, ignoring case. Guests are left out of a search.
         """
 
     @abc.abstractmethod
     async def user_connections(self, namespace: str, room: str, users: Sequence[str]) -> list[int]:
-        """Return how many connections each of some users has in a room."""
+        """Return the number of connections in a room of each of ``users``."""
 
     @abc.abstractmethod
     async def rooms(
         self, namespace: str, *, cursor: str | None = None, limit: int = 500, search: str = ""
     ) -> Page[RoomRecord]:
-        """Return about ``limit`` rooms, those with most users first where the store can; without EVERYONE."""
+        """Return a page of about ``limit`` rooms without EVERYONE, the largest first if the store can sort them."""
 
     @abc.abstractmethod
     async def connections(
@@ -364,16 +430,20 @@ class PresenceStore(abc.ABC):
         cursor: str | None = None,
         limit: int = 500,
     ) -> Page[ConnectionRecord]:
-        """Return about ``limit`` connections of a room, or those of one user in it; details are those of EVERYONE."""
+        """
+        Return a page of about ``limit`` connections in a room, or of those of one user.
+
+        Their details are those of their Join of EVERYONE.
+        """
 
     @abc.abstractmethod
     async def namespaces(self) -> list[str]:
-        """Return the namespaces in which anybody is."""
+        """Return the namespaces with at least one connection."""
 
     @abc.abstractmethod
     async def nodes(self) -> list[NodeRecord]:
-        """Return the nodes whose lease holds."""
+        """Return the nodes with a valid lease."""
 
     @abc.abstractmethod
     async def close(self) -> None:
-        """Give up what it holds in this loop: connections, timers."""
+        """Release the connections, threads and timers that the store holds in this loop."""

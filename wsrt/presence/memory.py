@@ -1,4 +1,4 @@
-"""Presence of one process, in its memory."""
+"""Presence in the memory of one process."""
 
 from __future__ import annotations
 
@@ -36,21 +36,23 @@ Place = tuple[str, str]
 """Namespace and room."""
 
 CHUNK = 500
-"""Connections that are taken out at a time."""
+"""Connections removed in one chunk of a reaping."""
 
-TOLD = 16
-"""Dead nodes that are named at a time."""
+MAX_EXPIRED = 16
+"""Expired nodes that one heartbeat reports."""
 
 
 @dataclasses.dataclass(slots=True)
 class _Room:
     """
-    Who is in a room.
+    The members of a room.
 
     Attributes:
-        nodes: by node and number of the connection, the user.
-        users: how many connections each has.
-        data: of users of whom something is said.
+        version: The version of the room.
+        nodes: The user of each connection, by node and by number of the connection; None for a guest.
+        users: The number of connections of each user; under None, of the guests.
+        data: The data of each user who has any, as JSON.
+        connections: The number of all connections.
     """
 
     version: int
@@ -69,32 +71,33 @@ class _Room:
             yield MemberRecord(user, connections, self.data.get(user))
 
 
-_NOBODY = _Room(0)
-"""Every room that is not there; never changed."""
+_EMPTY = _Room(0)
+"""Stands for every room without connections. Never modified."""
 
 
-class _World:
-    """All that the process knows: what the loops of its threads share."""
+class _State:
+    """The presence of the process, shared by the stores of all its event loops, which may run in several threads."""
 
     def __init__(self) -> None:
-        # Not looked up in its module: a clock that a test freezes there would end leases, or never end them.
+        # Bound here, so that a test that patches time.monotonic later neither ends leases nor keeps them from ending.
         self.now = time.monotonic
-        # Held while anything else is read or written, for microseconds but for long lists.
+        # Held while anything below is read or written: for microseconds, except for long lists.
         self.lock = threading.Lock()
-        # By namespace and name; the empty ones are not there.
+        # The rooms by namespace and name. Empty rooms are removed.
         self.rooms: dict[str, dict[str, _Room]] = {}
-        # By node: when the lease ends, in s of the monotonic clock, and what it said of itself.
+        # The lease of each node: its end in monotonic seconds, and the node's facts.
         self.leases: dict[str, tuple[float, dict[str, Any]]] = {}
-        # By node: where it has connections.
+        # The rooms in which each node has connections.
         self.places: dict[str, set[Place]] = {}
-        # By node, namespace and number of the connection.
+        # The details of connections, by node, namespace and number of the connection.
         self.details: dict[tuple[str, str, int], str] = {}
-        # The highest of all rooms, also of those that are gone: one that begins anew uses none again.
+        # The highest version of any room, also of removed ones. A room that is created again starts above it, so that
+        # no version is used twice.
         self.version = 0
 
     def room(self, place: Place) -> _Room:
         namespace, name = place
-        return self.rooms.get(namespace, {}).get(name, _NOBODY)
+        return self.rooms.get(namespace, {}).get(name, _EMPTY)
 
     # Leases.
 
@@ -104,7 +107,7 @@ class _World:
 
     def expired(self, now: float) -> tuple[str, ...]:
         dead = (node for node, (end, _) in self.leases.items() if end <= now)
-        return tuple(itertools.islice(dead, TOLD))
+        return tuple(itertools.islice(dead, MAX_EXPIRED))
 
     def renew(self, node: NodeFacts, lease: float) -> Beat:
         now = self.now()
@@ -126,19 +129,19 @@ class _World:
         before, members[number] = members.get(number), user
         data = UNSET if user is None else join.data
         if not is_new and before == user:
-            if self._say(room, user, data):
+            if self._set_data(room, user, data):
                 yield self._change(place, room, "changed", user)
             return
         room.connections += 1
         room.users[user] = room.users.get(user, 0) + 1
-        is_said = self._say(room, user, data)
+        has_new_data = self._set_data(room, user, data)
         if room.users[user] == 1:
             yield self._change(place, room, "joined", user)
-        elif is_said or user is None:
+        elif has_new_data or user is None:
             yield self._change(place, room, "changed", user)
         if not is_new:
-            # The connection belonged to somebody else until now.
-            yield from self._less(place, room, before)
+            # The connection has changed its user.
+            yield from self._remove(place, room, before)
 
     def leave(self, node: str, place: Place, number: int) -> Iterator[Change]:
         room = self.room(place)
@@ -151,16 +154,18 @@ class _World:
             self.places[node].discard(place)
         if place[1] == EVERYONE:
             self.details.pop((node, place[0], number), None)
-        yield from self._less(place, room, user)
+        yield from self._remove(place, room, user)
 
     def remove_node(self, node: str, most: int) -> tuple[list[Change], bool]:
-        """Take connections of a node out; return what that changed, and whether there may be more."""
+        """
+        Remove up to ``most`` connections of a node. Return the changes, and whether there may be more connections.
+        """
         changes: list[Change] = []
         places = self.places.get(node, set())
         while places and most > 0:
             place = places.pop()
             numbers = list(itertools.islice(self.room(place).nodes.get(node, {}), most))
-            places.add(place)  # the last leave takes it out
+            places.add(place)  # leave() removes it with the last connection
             for number in numbers:
                 changes += self.leave(node, place, number)
             most -= max(1, len(numbers))
@@ -168,7 +173,7 @@ class _World:
             self.places.pop(node, None)
         return changes, bool(places)
 
-    def _less(self, place: Place, room: _Room, user: str | None) -> Iterator[Change]:
+    def _remove(self, place: Place, room: _Room, user: str | None) -> Iterator[Change]:
         room.connections -= 1
         room.users[user] -= 1
         if room.users[user]:
@@ -185,8 +190,8 @@ class _World:
                 del self.rooms[namespace]
         yield change
 
-    def _say(self, room: _Room, user: str | None, data: MemberData) -> bool:
-        """Note the last word about a user; return whether it is another one."""
+    def _set_data(self, room: _Room, user: str | None, data: MemberData) -> bool:
+        """Store the data of a user. Return whether it has changed."""
         if data is UNSET or room.data.get(user) == data:
             return False
         if data is None:
@@ -211,83 +216,85 @@ class _World:
         return Change(*place, kind, user, room.users[user], room.data.get(user), room.version)
 
 
-_world = _World()
+_state = _State()
 
 
 class MemoryPresence(PresenceStore):
     """
-    The default: exact, and at no cost, for the loops of one process. Other processes see nothing of it.
+    The default store: exact and fast, for the event loops of one process. Other processes don't see its content.
 
     Args:
-        location: ignored.
+        location: Ignored.
+        lease: The lease of a node, in seconds.
     """
 
     is_shared: ClassVar[bool] = False
 
     def __init__(self, location: str | None = None, *, lease: float = 30.0, **options: Any) -> None:
         super().__init__(location, lease=lease, **options)
-        self._world = _world
+        self._state = _state
 
     # For nodes.
 
     async def begin(self, node: NodeFacts) -> Beat:
-        with self._world.lock:
-            return self._world.renew(node, self.lease)
+        with self._state.lock:
+            return self._state.renew(node, self.lease)
 
     async def beat(self, node: NodeFacts) -> Beat:
-        with self._world.lock:
-            if not self._world.is_alive(node.id):
+        with self._state.lock:
+            if not self._state.is_alive(node.id):
                 return Beat(is_alive=False)
-            return self._world.renew(node, self.lease)
+            return self._state.renew(node, self.lease)
 
     async def apply(self, node: str, operations: Sequence[Join | Leave]) -> list[Change]:
         changes: list[Change] = []
-        with self._world.lock:
-            if not self._world.is_alive(node):
+        with self._state.lock:
+            if not self._state.is_alive(node):
                 raise LeaseLost(f"the lease of node {node} has ended")
             for operation in operations:
                 if isinstance(operation, Join):
-                    changes += self._world.join(node, operation)
+                    changes += self._state.join(node, operation)
                 else:
                     place = operation.namespace, operation.room
-                    changes += self._world.leave(node, place, operation.connection)
+                    changes += self._state.leave(node, place, operation.connection)
         return changes
 
     async def reap(self, node: str) -> AsyncIterator[list[Change]]:
-        with self._world.lock:
-            # For good, so that nothing comes in any more; what is there is found by its places.
-            _, facts = self._world.leases.pop(node, (0, {}))
-            if node in self._world.places:
-                self._world.leases[node] = 0, facts
+        with self._state.lock:
+            # End the lease permanently, so that the node can't write any more. It stays listed as expired until all its
+            # connections are removed: if this reaper is cancelled, another one finds it.
+            _, facts = self._state.leases.pop(node, (0, {}))
+            if node in self._state.places:
+                self._state.leases[node] = 0, facts
         is_more = True
         while is_more:
-            with self._world.lock:
-                changes, is_more = self._world.remove_node(node, CHUNK)
+            with self._state.lock:
+                changes, is_more = self._state.remove_node(node, CHUNK)
                 if not is_more:
-                    self._world.leases.pop(node, None)
+                    self._state.leases.pop(node, None)
             if changes:
                 yield changes
             if is_more:
-                # Others of this loop have their turn between two chunks.
+                # Let other tasks of the loop run between two chunks. The task may be cancelled here.
                 await asyncio.sleep(0)
 
     async def expired(self) -> tuple[str, ...]:
-        with self._world.lock:
-            return self._world.expired(self._world.now())
+        with self._state.lock:
+            return self._state.expired(self._state.now())
 
     async def held(self, node: str, namespace: str, room: str) -> set[int]:
-        with self._world.lock:
-            return set(self._world.room((namespace, room)).nodes.get(node, ()))
+        with self._state.lock:
+            return set(self._state.room((namespace, room)).nodes.get(node, ()))
 
     async def versions(self, rooms: Sequence[Place]) -> list[int]:
-        with self._world.lock:
-            return [self._world.room(place).version for place in rooms]
+        with self._state.lock:
+            return [self._state.room(place).version for place in rooms]
 
     # For readers.
 
     async def snapshot(self, namespace: str, room: str, limit: int, *, max_bytes: int | None = None) -> Snapshot:
-        with self._world.lock:
-            found = self._world.room((namespace, room))
+        with self._state.lock:
+            found = self._state.room((namespace, room))
             members = tuple(found.members()) if len(found.users) <= limit else None
             version, count = found.version, found.count
         if members is not None and max_bytes is not None and sum(member.size for member in members) > max_bytes:
@@ -295,32 +302,32 @@ class MemoryPresence(PresenceStore):
         return Snapshot(version, count, members)
 
     async def counts(self, rooms: Sequence[Place]) -> list[Count]:
-        with self._world.lock:
-            return [self._world.room(place).count for place in rooms]
+        with self._state.lock:
+            return [self._state.room(place).count for place in rooms]
 
     async def members(
         self, namespace: str, room: str, *, cursor: str | None = None, limit: int = 500, search: str = ""
     ) -> Page[MemberRecord]:
-        with self._world.lock:
-            members: Iterable[MemberRecord] = list(self._world.room((namespace, room)).members())
+        with self._state.lock:
+            members: Iterable[MemberRecord] = list(self._state.room((namespace, room)).members())
         if search:
             wanted = search.casefold()
             members = (member for member in members if member.user_id and wanted in member.user_id.casefold())
         return page_of(members, lambda member: [member.user_id or ""], [str], cursor, limit)
 
     async def user_connections(self, namespace: str, room: str, users: Sequence[str]) -> list[int]:
-        with self._world.lock:
-            found = self._world.room((namespace, room)).users
+        with self._state.lock:
+            found = self._state.room((namespace, room)).users
             return [found.get(user, 0) for user in users]
 
     async def rooms(
         self, namespace: str, *, cursor: str | None = None, limit: int = 500, search: str = ""
     ) -> Page[RoomRecord]:
         wanted = search.casefold()
-        with self._world.lock:
+        with self._state.lock:
             records = [
                 RoomRecord(namespace, name, room.count)
-                for name, room in self._world.rooms.get(namespace, {}).items()
+                for name, room in self._state.rooms.get(namespace, {}).items()
                 if name != EVERYONE and wanted in name.casefold()
             ]
         return page_of(
@@ -340,44 +347,46 @@ class MemoryPresence(PresenceStore):
         cursor: str | None = None,
         limit: int = 500,
     ) -> Page[ConnectionRecord]:
-        with self._world.lock:
-            found = self._world.room((namespace, room))
+        with self._state.lock:
+            found = self._state.room((namespace, room))
             is_there = user_id is None or user_id in found.users
             keys = [
                 (node, number, user)
                 for node, members in (found.nodes.items() if is_there else ())
-                if self._world.is_alive(node)
+                if self._state.is_alive(node)
                 for number, user in members.items()
                 if user_id is None or user == user_id
             ]
             page = page_of(keys, lambda key: [key[0], key[1]], [str, int], cursor, limit)
             records = (
                 ConnectionRecord(
-                    f"{node}-{number}", namespace, user, node, self._world.details.get((node, namespace, number))
+                    f"{node}-{number}", namespace, user, node, self._state.details.get((node, namespace, number))
                 )
                 for node, number, user in page.items
             )
             return Page(tuple(records), page.next)
 
     async def namespaces(self) -> list[str]:
-        with self._world.lock:
-            return sorted(self._world.rooms)
+        with self._state.lock:
+            return sorted(self._state.rooms)
 
     async def nodes(self) -> list[NodeRecord]:
-        now = self._world.now()
-        with self._world.lock:
+        now = self._state.now()
+        with self._state.lock:
             return [
-                NodeRecord(node, end - now, facts) for node, (end, facts) in self._world.leases.items() if end > now
+                NodeRecord(node, end - now, facts) for node, (end, facts) in self._state.leases.items() if end > now
             ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the store holds no resources."""
 
 
 def _forget() -> None:
-    """A forked child holds no connections, and nobody in it will give the lock back."""
-    global _world
-    _world = _World()
+    """
+    Start without presence in a forked child: it has no connections, and the lock may be held by a thread it lacks.
+    """
+    global _state
+    _state = _State()
 
 
 after_fork_in_child(_forget)

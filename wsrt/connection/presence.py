@@ -220,7 +220,7 @@ class ConnectionPresence:
             is_final = reconnect_for(closed.code, closed.reason) in (Reconnect.NEVER, Reconnect.AUTH)
         else:
             is_final = closed.by == "client" and closed.code == NORMAL.code
-        self._tracker.forget(self._number, at_once=is_final)
+        self._tracker.remove_connection(self._number, at_once=is_final)
 
     def is_online(self) -> bool:
         """Return whether the connection is online."""

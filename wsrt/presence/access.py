@@ -1,4 +1,4 @@
-"""How presence is reached: from code with a loop and without one."""
+"""Access to the presence store for readers, with or without a running event loop."""
 
 from __future__ import annotations
 
@@ -18,25 +18,34 @@ from ..cluster.sending import require_no_loop
 from ..delivery.tasks import start_task
 from ..exceptions import WrongContext
 from ..metrics import counters
-from .announce import messages_of, tell
 from .backends import is_shared, store_of_loop
 from .base import EVERYONE, PresenceStore, StoreUnavailable
+from .notify import messages_of, notify_nodes
 from .tracker import forget_lost, lost_nodes
 
 T = TypeVar("T")
 
 READER_SECONDS = 1.0
-"""How long readers wait, once dead nodes were found, for their connections to be taken out."""
+"""The longest time in seconds that readers wait for the connections of dead nodes to be removed."""
 
 logger = logging.getLogger("wsrt")
 
 
 def run(twin: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
     """
-    Call the asynchronous twin from code without a loop.
+    Call an asynchronous function of ``wsrt.presence`` from synchronous code.
+
+    Args:
+        twin: The asynchronous function.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        The result of the function.
 
     Raises:
-        WrongContext: a loop runs in this thread, or presence is each process's own and this one holds no connections.
+        WrongContext: An event loop is running in this thread. Or presence is kept in the memory of each process, and
+            this process holds no connections.
     """
     require_no_loop(f"presence.{twin.__name__}")
     _require_connections()
@@ -45,51 +54,58 @@ def run(twin: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) 
 
 async def open_store() -> PresenceStore:
     """
-    Return the store, without those whom a dead node left in it, or while another task takes them out.
+    Return the store for a query.
+
+    If it contains connections of dead nodes, they are removed first. That may take longer than a reader waits; then the
+    query still counts some of them.
 
     Raises:
-        StoreUnavailable: there is none that can be used, or it does not answer.
-        WrongContext: presence is each process's own and this one holds no connections.
+        StoreUnavailable: The settings don't name a usable store, or it didn't answer.
+        WrongContext: Presence is kept in the memory of each process, and this process holds no connections.
     """
     store = store_of_loop()
     if store is None:
-        raise StoreUnavailable("WSRT['PRESENCE'] names no store that can be used; manage.py check says why")
+        raise StoreUnavailable("WSRT['PRESENCE'] doesn't name a usable store; run manage.py check for the reason")
     _require_connections()
     lost = dict.fromkeys(await store.expired(), store) if store.is_shared else lost_nodes()
     if lost:
-        await _take_out(lost)
+        await _remove_dead(lost)
     return store
 
 
 async def is_connected(namespaces: Sequence[str], connection_id: str) -> bool:
     """
-    Return whether a connection counts in one of some namespaces.
+    Return whether a connection exists in one of ``namespaces``.
+
+    Args:
+        namespaces: The namespaces to look in; with tenants, the realms.
+        connection_id: The connection's id.
 
     Raises:
-        StoreUnavailable: nobody knows.
-        ValueError: it is no id of a connection.
+        StoreUnavailable: The store can't be used or didn't answer.
+        ValueError: The id isn't valid.
     """
     node, number = parts_of(connection_id)
     store = await open_store()
-    # Also under the ids that the node took when it was fenced.
+    # A node that lost its lease goes on under another id, its own followed by a number.
     known = [record.id for record in await store.nodes() if record.id.partition(".")[0] == node]
     return any([number in await store.held(one, space, EVERYONE) for one in known for space in namespaces])
 
 
-# Whether this process can know.
+# Whether this process can answer.
 
 
 def _require_connections() -> None:
-    """Raise WrongContext where the memory of this process says nothing, since its connections are elsewhere."""
+    """Raise WrongContext if presence is kept in the memory of processes and this one holds no connections."""
     if not (is_shared() or nodes() or is_server() or is_under_test()):
         raise WrongContext(
-            "presence is kept in each process for itself, and this process holds no connections. Set "
+            "presence is kept in the memory of each process, and this process holds no connections. Set "
             'WSRT["PRESENCE"]["BACKEND"] to wsrt.presence.redis.RedisPresence or wsrt.presence.cache.CachePresence'
         )
 
 
 def is_under_test() -> bool:
-    """Return whether Django's test environment is set up: then this process is all there is."""
+    """Return whether Django's test environment is set up. Then this process is the whole cluster."""
     return hasattr(mail, "outbox")
 
 
@@ -98,29 +114,38 @@ def is_under_test() -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Reaping:
-    """A task that takes dead nodes out, and until when readers wait for it, in its loop's time."""
+    """
+    A task that removes dead nodes.
+
+    Attributes:
+        task: The task.
+        until: The time until which readers wait for it, in its loop's time.
+    """
 
     task: asyncio.Task[None]
     until: float
 
 
-# By loop (its id, with the task, whose loop it is).
+# By the id of the loop. The task knows its loop, to notice when another loop has got the id of a closed one.
 _reapings: dict[int, _Reaping] = {}
 
 
-async def _take_out(lost: dict[str, PresenceStore]) -> None:
+async def _remove_dead(lost: dict[str, PresenceStore]) -> None:
     """
-    Have dead nodes taken out of their stores, and wait for that for a moment.
+    Remove the connections of dead nodes from their stores, and wait for it for at most READER_SECONDS.
 
-    A node with many connections takes seconds: one task of the loop does that, for all readers. They wait together,
-    so that after a crash a page is late once, and not for as long as it takes.
+    A node with many connections takes seconds. One task for each loop does it, and all readers wait for the same task
+    up to the same time. So after a crash, pages are delayed once, and not for as long as the task takes.
+
+    Args:
+        lost: The store of each dead node, by node id.
     """
     loop = asyncio.get_running_loop()
     known = _reapings.get(id(loop))
     if known is None or known.task.get_loop() is not loop or known.task.done():
         for key in [key for key, other in _reapings.items() if other.task.done() or other.task.get_loop().is_closed()]:
             del _reapings[key]
-        # A context of its own: not that of the reader who happened to be first.
+        # An empty context: the task must not keep that of the first reader, such as its request.
         task = start_task(loop, _reap(lost), context=contextvars.Context())
         known = _reapings[id(loop)] = _Reaping(task, loop.time() + READER_SECONDS)
     seconds = known.until - loop.time()
@@ -132,11 +157,11 @@ async def _reap(lost: dict[str, PresenceStore]) -> None:
     try:
         for node, store in lost.items():
             async for changes in store.reap(node):
-                await tell(store, messages_of(changes))
+                await notify_nodes(store, messages_of(changes))
             forget_lost(node)
     except StoreUnavailable as error:
-        # The next reader, or a node, goes on.
-        counters.count("presence_unavailable", "the members of a dead node could not be taken out: %s", error)
+        # The next reader, or another node, continues.
+        counters.count("presence_unavailable", "failed to remove the connections of a dead node: %s", error)
     except Exception:
         counters.count("presence_failed")
-        logger.exception("the members of a dead node could not be taken out")
+        logger.exception("failed to remove the connections of a dead node")

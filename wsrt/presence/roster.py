@@ -1,9 +1,12 @@
 """
-What a node knows of who is in a room, for the members that it holds itself.
+The members of one room as one node shows them to the room's connections on this node.
 
-A room is loaded once for all of them and kept up to date by what other nodes tell, in the order of versions; a version
-that is missing is waited for, and then the room is loaded anew. Differences are put together for a while, encoded once,
-and sent to everybody.
+The room is loaded from the store once for all connections. Then the changes that nodes publish keep it up to date,
+applied in the order of their versions. If a version is missing for a second, the room is loaded again. Differences are
+collected for a while, encoded once, and sent to all connections of the room.
+
+All methods run in the node's event loop. The only ``await`` is in ``_load()``, so that is where the state may change in
+the meantime.
 """
 
 from __future__ import annotations
@@ -20,50 +23,52 @@ from ..metrics import counters
 from ..protocol.envelope import reserved
 from ..protocol.frame import Frame
 from .base import Change, MemberRecord, PresenceStore, Snapshot, StoreUnavailable
-from .shown import is_told, shown_as
+from .payloads import is_visible_change, payload_of
 from .timespan import TimeSpan
 
-LISTED = 1000
-"""Members up to which a room is shown as a list; above it is shown as a count."""
+MAX_LISTED = 1000
+"""The most members that are shown as a list. A larger room is shown as a count."""
 
-LISTED_AGAIN = 900
-"""Members below which a large room is shown as a list again."""
+RELISTED_BELOW = 900
+"""The number of users below which a room that is shown as a count is shown as a list again."""
 
-LISTED_BYTES = 262_144
-"""Bytes up to which a room is shown as a list: a quarter of what an outbox holds by default."""
+MAX_LISTED_BYTES = 262_144
+"""The most bytes of a list: a quarter of what an outbox holds by default."""
 
-SHRUNK = 0.9
-"""A room whose list was too long is shown as a list again when this share of its users, or less, is left."""
+RELISTED_SHARE = 0.9
+"""A room whose list had too many bytes is shown as a list again when only this share of its users is left."""
 
 MAX_WAITING = 1000
-"""Changes that are kept while a version before them is missing, or while the room is being loaded."""
+"""The most changes kept while an earlier version is missing, or while the room is being loaded."""
 
 WINDOWS = ((100, 0.25), (1000, 1.0))
-"""Up to so many members, for how many seconds differences are put together."""
+"""The seconds for which differences are collected, by the largest number of members that they apply to."""
 
 LONGEST_WINDOW = 5.0
+"""The seconds for which differences are collected in larger rooms."""
 
 GAP_SECONDS = 1.0
-"""How long a version that is missing is waited for: the layer may bring it late."""
+"""Seconds to wait for a missing version, as the channel layer may deliver it late."""
 
 RETRY_SECONDS = 2.0
-"""After how long a room that could not be loaded is tried again."""
+"""Seconds after which a failed load is tried again."""
 
 Arrival = tuple[Literal["joined", "left"], str | None]
-"""Who came or went, by user id; None for the first or the last of the guests."""
+"""A user who joined or left, by user id. None for the first guest who joined, or the last one who left."""
 
 Hook = Callable[[str, Sequence[Arrival]], None]
-"""Told who came to and who left a room."""
+"""Called with the name of a room and the users who joined or left it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Watcher:
     """
-    What a connection wants to know.
+    A connection that is shown a room.
 
     Attributes:
-        wants_frames: whether its client understands ``wsrt.presence``.
-        hook: called with whole differences, if the consumer has hooks.
+        subscriber: The connection.
+        wants_frames: Whether its client understands ``wsrt.presence`` frames.
+        hook: Called with each difference. None if the consumer has no presence hooks.
     """
 
     subscriber: Subscriber
@@ -73,11 +78,16 @@ class Watcher:
 
 class Roster:
     """
-    Who is in one room, for its watchers.
+    The members of one room, shown to its watchers.
 
     Args:
-        is_here: whether a user has a connection in the room on this very node. Of these no absence is believed: other
-            nodes tell it of a node that stood still for longer than its lease, which then writes them anew.
+        loop: The node's event loop.
+        store: The store.
+        namespace: The namespace of the room; with tenants, the realm.
+        room: The room's name.
+        is_here: Returns whether a user (None for the guests) has a connection to the room on this node. Such users are
+            never reported as gone: if this process was stopped for longer than its lease, other nodes publish that its
+            users have left, but it writes them again.
     """
 
     def __init__(
@@ -93,269 +103,297 @@ class Roster:
         self._is_here = is_here
         self.namespace = namespace
         self.room = room
-        # By connection; whether it has had a snapshot.
+        # By connection: the watcher, and whether it was sent the whole room.
         self.watchers: dict[Subscriber, tuple[Watcher, bool]] = {}
-        # None while it was never loaded.
+        # The version of the room. None until it is loaded for the first time.
         self.version: int | None = None
         self._users = 0
         self._guests = 0
-        # By user; None for a large room.
+        # The members by user id. None while the room is shown as a count.
         self._members: dict[str | None, MemberRecord] | None = {}
-        # Bytes of the members, and how many they may be.
+        # The size of the members in bytes, and its limit.
         self._bytes = 0
-        self._most_bytes = LISTED_BYTES
-        # The number of users below which a room that is shown as a count is loaded as a list.
-        self._list_below = LISTED_AGAIN
-        # Of whom something changed since the last frame: what was told of them; None for nothing.
-        self._told: dict[str | None, MemberRecord | None] = {}
+        self._most_bytes = MAX_LISTED_BYTES
+        # The number of users below which a room that is shown as a count is loaded as a list again.
+        self._list_below = RELISTED_BELOW
+        # The users who have changed since the last frame, with their record in it. None if they weren't in the room.
+        self._unsent: dict[str | None, MemberRecord | None] = {}
+        # Whether the count has changed since the last frame. Used while the room is shown as a count.
         self._is_recounted = False
-        # Of whom it was told that they left, while they are here: they are still counted.
-        self._kept: set[str | None] = set()
-        # Changes whose turn has not come: a version before them is missing.
-        self._ahead: dict[int, Change] = {}
-        # Changes that came while the room was being loaded: the answer may be older than they are.
-        self._since_load: dict[int, Change] = {}
-        self._version_asked: int | None = None
+        # Users on this node whose "left" was ignored: they are still included in the counts.
+        self._ignored_leaves: set[str | None] = set()
+        # Changes that can't be applied yet, as an earlier version is missing, by version.
+        self._out_of_order: dict[int, Change] = {}
+        # Changes applied while the room is being loaded, by version. The snapshot may be older than they are; then they
+        # are applied to it again.
+        self._during_load: dict[int, Change] = {}
+        # The version at the time when loading began.
+        self._version_at_load: int | None = None
         self._loading: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._gap: asyncio.TimerHandle | None = None
-        # In which no further difference is sent.
+        # Sends the next frames.
+        self._send_timer: asyncio.TimerHandle | None = None
+        # Checks for a missing version, or loads the room.
+        self._load_timer: asyncio.TimerHandle | None = None
+        # The span in which no further difference is sent.
         self._window = TimeSpan()
-        # In which nobody is taken to have left because the store does not have them.
-        self._patience = TimeSpan()
+        # The span in which users who are missing in the store don't count as gone.
+        self._recovery = TimeSpan()
         self._is_closed = False
 
-    # Who wants to know.
+    # Watchers.
 
     def watch(self, watcher: Watcher) -> None:
-        """Tell a connection who is here, and from then on what changes."""
+        """Send a connection the whole room, and from then on the differences."""
         self.watchers.setdefault(watcher.subscriber, (watcher, False))
         if watcher.wants_frames:
-            # A list and a difference wait in the outbox at worst, and leave half of it to others.
+            # At worst, a list and a difference are in the outbox at the same time. They leave half of it to other
+            # frames.
             self._limit_bytes(watcher.subscriber.outbox.limits.outbox_bytes // 4)
         if self.version is None:
             self.load()
         else:
-            self._flush_soon()
+            self._send_soon()
 
     def unwatch(self, subscriber: Subscriber) -> None:
-        """Tell it nothing more."""
+        """Stop sending differences to a connection."""
         self.watchers.pop(subscriber, None)
 
     def close(self) -> None:
-        """Nobody wants to know any more."""
+        """Cancel the timers and the load: no connection watches the room any more."""
         self._is_closed = True
-        for handle in (self._timer, self._gap):
+        for handle in (self._send_timer, self._load_timer):
             if handle is not None:
                 handle.cancel()
         if self._loading is not None:
             self._loading.cancel()
 
-    # What changes.
+    # Changes.
 
-    def take(self, changes: Iterable[Change]) -> None:
-        """Take in what a node tells."""
+    def receive(self, changes: Iterable[Change]) -> None:
+        """Handle changes that a node has published."""
         if not self._store.is_versioned:
             self._load_soon()
             return
         for change in changes:
             if self.version is None or change.version > self.version:
-                if len(self._ahead) >= MAX_WAITING:
-                    # The store is away, or has gone far ahead: what it is loaded with later makes up for these.
-                    counters.count("presence_changes_dropped", times=len(self._ahead))
-                    self._ahead.clear()
-                self._ahead[change.version] = change
+                if len(self._out_of_order) >= MAX_WAITING:
+                    # The store is away, or far ahead of this node. The room is loaded later, so these aren't needed.
+                    counters.count("presence_changes_dropped", times=len(self._out_of_order))
+                    self._out_of_order.clear()
+                self._out_of_order[change.version] = change
         self._advance()
 
-    def compare(self, version: int) -> None:
-        """Take in the version that the store has; what differs from ours for a while is loaded anew."""
+    def check_version(self, version: int) -> None:
+        """Compare with the store's version. If it still differs after a while, load the room again."""
         if self.version is not None and version != self.version:
-            self._await_missing(version)
+            self._check_soon(version)
 
-    def be_patient(self, patience: TimeSpan) -> None:
+    def expect_recovery(self, recovery: TimeSpan) -> None:
         """
-        Believe no absence in a span of the loop's time: the store lost what it had, and nodes write it again.
+        Ignore absences for a span of the loop's time: the store has lost data, and nodes are writing it again.
 
-        The room is loaded once more after that.
+        The room is loaded again at the end of the span.
         """
-        self._patience = patience
+        self._recovery = recovery
         if not self._is_closed:
-            self._loop.call_later(patience.left(self._loop.time()) + 0.01, self.load)
+            self._loop.call_later(recovery.left(self._loop.time()) + 0.01, self.load)
 
     def load(self) -> None:
-        """Load the room from the store, unless that is under way."""
+        """Load the room from the store, in a task, unless it is already being loaded."""
         if self._loading is None and not self._is_closed:
-            self._since_load, self._version_asked = {}, self.version
+            self._during_load, self._version_at_load = {}, self.version
             self._loading = start_task(self._loop, self._load())
 
     def _advance(self) -> None:
+        """Apply the received changes, in order, up to the first missing version."""
         if self.version is None:
-            return  # it is being loaded, and these wait
-        while self._ahead:
-            change = self._ahead.pop(self.version + 1, None)
+            return  # the room is being loaded for the first time; the snapshot tells which changes are newer
+        while self._out_of_order:
+            change = self._out_of_order.pop(self.version + 1, None)
             if change is None:
                 break
             self.version = change.version
             if self._loading is not None:
-                self._keep(change)
+                self._remember(change)
             self._apply(change)
-        if self._ahead:
-            self._await_missing(max(self._ahead))
+        if self._out_of_order:
+            self._check_soon(max(self._out_of_order))
 
-    def _keep(self, change: Change) -> None:
-        """Remember a change for an answer that may be older than it."""
-        if len(self._since_load) >= MAX_WAITING:
-            # An answer that is older shows a gap, or another version than the store has, and is asked for again.
-            counters.count("presence_changes_dropped", times=len(self._since_load))
-            self._since_load.clear()
-        self._since_load[change.version] = change
+    def _remember(self, change: Change) -> None:
+        """Remember a change while the room is being loaded, as the snapshot may be older than it."""
+        if len(self._during_load) >= MAX_WAITING:
+            # If the snapshot turns out to be older, there is a gap, or the version differs from the store's at the next
+            # heartbeat. Either way the room is loaded again.
+            counters.count("presence_changes_dropped", times=len(self._during_load))
+            self._during_load.clear()
+        self._during_load[change.version] = change
 
-    def _await_missing(self, version: int) -> None:
-        if self._gap is None and not self._is_closed:
-            self._gap = self._loop.call_later(GAP_SECONDS, self._still_missing, self.version, version)
+    def _check_soon(self, version: int) -> None:
+        """Check in a while whether the room has reached ``version``."""
+        if self._load_timer is None and not self._is_closed:
+            self._load_timer = self._loop.call_later(GAP_SECONDS, self._check_gap, self.version, version)
 
-    def _still_missing(self, before: int | None, wanted: int) -> None:
-        self._gap = None
+    def _check_gap(self, before: int | None, wanted: int) -> None:
+        """
+        Load the room if versions are missing.
+
+        Args:
+            before: The room's version when the check was scheduled.
+            wanted: The version that it should have reached.
+        """
+        self._load_timer = None
         version = self.version
         if version is None:
             return
-        # A room that began anew, or a store that lost writes, may have a lower version than ours.
+        # The wanted version may be lower than ours: the room was emptied and created again, or the store has lost
+        # writes. Then the version differs and hasn't moved.
         if version < wanted or (version == before and version != wanted):
             counters.count("presence_gaps_healed")
             self.load()
 
     def _apply(self, change: Change) -> None:
+        """Apply one change to the counts and, if the room is shown as a list, to its members."""
         user = change.user_id
         if change.kind == "left" and self._is_here(user):
-            self._kept.add(user)
+            self._ignored_leaves.add(user)
             return
         if user is None:
             self._guests = change.connections
-        elif user not in self._kept:
+        elif user not in self._ignored_leaves:
             self._users += {"joined": 1, "left": -1, "changed": 0}[change.kind]
-        self._kept.discard(user)
+        self._ignored_leaves.discard(user)
         if self._members is None:
-            # Other data of a user changes nothing that is shown.
+            # A count doesn't show the data of users.
             self._is_recounted |= user is None or change.kind != "changed"
             if self._users < self._list_below:
                 self.load()
         elif change.kind == "left":
-            self._record_left(user)
+            self._remove_member(user)
         else:
-            self._record(MemberRecord(user, change.connections, change.data))
-        self._flush_soon()
+            self._put_member(MemberRecord(user, change.connections, change.data))
+        self._send_soon()
 
-    def _record(self, member: MemberRecord) -> None:
-        assert self._members is not None  # noqa: S101 - asked by the caller
+    def _put_member(self, member: MemberRecord) -> None:
+        assert self._members is not None  # noqa: S101 - checked by the caller
         user = member.user_id
         before = self._members.get(user)
-        self._told.setdefault(user, before)
+        self._unsent.setdefault(user, before)
         self._members[user] = member
         self._bytes += member.size - (before.size if before is not None else 0)
-        if len(self._members) > LISTED:
-            self._show_count()
+        if len(self._members) > MAX_LISTED:
+            self._switch_to_count()
         else:
             self._limit_bytes(self._most_bytes)
 
-    def _record_left(self, user: str | None) -> None:
-        assert self._members is not None  # noqa: S101 - asked by the caller
+    def _remove_member(self, user: str | None) -> None:
+        assert self._members is not None  # noqa: S101 - checked by the caller
         known = self._members.pop(user, None)
         if known is not None:
             self._bytes -= known.size
-            self._told.setdefault(user, known)
+            self._unsent.setdefault(user, known)
 
     def _limit_bytes(self, most: int) -> None:
-        """Show a count from now on if the list takes more than these bytes, or than may be so far."""
+        """
+        Lower the limit of the list's bytes to ``most`` if it is higher, and switch to a count if the list exceeds it.
+        """
         self._most_bytes = min(self._most_bytes, most)
         if self._members is not None and self._bytes > self._most_bytes:
-            self._show_count()
-            self._flush_soon()
+            self._switch_to_count()
+            self._send_soon()
 
-    def _show_count(self) -> None:
-        """Show how many are here in place of the list."""
+    def _switch_to_count(self) -> None:
+        """Show the room as a count from now on."""
         self._members, self._bytes = None, 0
-        self._told = {}
+        self._unsent = {}
         self._is_recounted = True
-        # Members who left may be large ones: a list is tried again only when some of them have.
-        self._list_below = min(LISTED_AGAIN, int(SHRUNK * self._users))
+        # A list that had too many bytes may fit again when some of the users have left.
+        self._list_below = min(RELISTED_BELOW, int(RELISTED_SHARE * self._users))
 
     # Loading.
 
     def _load_soon(self) -> None:
-        if self._gap is None and not self._is_closed:
-            # Spread, so that nodes that were told at once do not read at once.
-            self._gap = self._loop.call_later(jittered(0.25, 0.2), self._load_now)
+        """Load the room in a moment, once for several messages."""
+        if self._load_timer is None and not self._is_closed:
+            # Jittered: all nodes get the message at the same time and shouldn't read at the same time.
+            self._load_timer = self._loop.call_later(jittered(0.25, 0.2), self._load_now)
 
     def _load_now(self) -> None:
-        self._gap = None
+        self._load_timer = None
         self.load()
 
     async def _load(self) -> None:
+        """Load the room and apply the snapshot. Retried later if the store didn't answer."""
         try:
-            snapshot = await self._store.snapshot(self.namespace, self.room, LISTED, max_bytes=self._most_bytes)
+            # During this await, watch() and unwatch() change the watchers and may lower _most_bytes, and receive()
+            # applies further changes, which _remember() keeps. close() raises CancelledError here.
+            snapshot = await self._store.snapshot(self.namespace, self.room, MAX_LISTED, max_bytes=self._most_bytes)
         except StoreUnavailable as error:
-            counters.count("presence_unavailable", "who is in a room could not be loaded: %s", error)
+            counters.count("presence_unavailable", "failed to load the members of a room, retrying: %s", error)
             self._loading = None
-            self._gap = self._gap or self._loop.call_later(jittered(RETRY_SECONDS), self._load_now)
+            self._load_timer = self._load_timer or self._loop.call_later(jittered(RETRY_SECONDS), self._load_now)
             return
         self._loading = None
-        self._take_snapshot(snapshot)
+        self._apply_snapshot(snapshot)
 
-    def _take_snapshot(self, snapshot: Snapshot) -> None:
+    def _apply_snapshot(self, snapshot: Snapshot) -> None:
+        """Replace the room's state by a snapshot. Differences from the last frame are sent as changes."""
         is_first = self.version is None
         if self._store.is_versioned:
-            if self._version_asked is None or snapshot.version >= self._version_asked:
-                self._ahead |= self._since_load
+            if self._version_at_load is None or snapshot.version >= self._version_at_load:
+                self._out_of_order |= self._during_load
             else:
-                # The store began anew: what was before says nothing of it.
-                self._ahead = {}
+                # The store's version went back, as the room was created again or writes were lost. The changes received
+                # so far belong to the old count of versions.
+                self._out_of_order = {}
             self.version = snapshot.version
         else:
             self.version = (self.version or 0) + 1
-        self._ahead = {number: change for number, change in self._ahead.items() if number > self.version}
+        self._out_of_order = {number: change for number, change in self._out_of_order.items() if number > self.version}
         self._users, self._guests = snapshot.count.users, snapshot.count.guests
-        self._kept.clear()
+        self._ignored_leaves.clear()
         if snapshot.members is None:
-            self._show_count()
+            self._switch_to_count()
         elif is_first or self._members is None:
             self._members = {member.user_id: member for member in snapshot.members}
             self._bytes = sum(member.size for member in snapshot.members)
-            self._told = {}
-            # Whoever saw a count sees the list again.
+            self._unsent = {}
+            # Connections that saw a count, or nothing so far, are sent the whole list.
             self.watchers = {subscriber: (watcher, False) for subscriber, (watcher, _) in self.watchers.items()}
         else:
             here = {member.user_id: member for member in snapshot.members}
-            if not self._patience.includes(self._loop.time()):
+            if not self._recovery.includes(self._loop.time()):
                 for user in [user for user in self._members if user not in here and not self._is_here(user)]:
-                    self._record_left(user)
+                    self._remove_member(user)
             for user, member in here.items():
                 if self._members is not None and self._members.get(user) != member:
-                    self._record(member)
-        # A client with a smaller outbox may have come while the room was being loaded.
+                    self._put_member(member)
+        # A client with a smaller outbox may have joined while the room was being loaded.
         self._limit_bytes(self._most_bytes)
         self._advance()
-        self._flush_soon()
+        self._send_soon()
 
-    # Telling.
+    # Frames.
 
-    def _flush_soon(self) -> None:
-        if self._timer is not None or self.version is None or self._is_closed:
+    def _send_soon(self) -> None:
+        """Send frames at the end of the current window, or at the loop's next iteration if there is none."""
+        if self._send_timer is not None or self.version is None or self._is_closed:
             return
-        self._timer = self._loop.call_later(self._window.left(self._loop.time()), self._flush)
+        self._send_timer = self._loop.call_later(self._window.left(self._loop.time()), self._send)
 
-    def _flush(self) -> None:
-        self._timer = None
-        # Guests count too: each that comes or goes is shown.
+    def _send(self) -> None:
+        self._send_timer = None
+        # Guests count too, as each one who joins or leaves changes what is shown.
         members = self._users + self._guests
         seconds = next((seconds for most, seconds in WINDOWS if members <= most), LONGEST_WINDOW)
         self._window = TimeSpan(self._loop.time(), seconds)
         if self._members is None:
-            self._tell_count()
+            self._send_count()
         else:
-            self._tell_difference(self._members)
-            self._tell_newcomers(self._members)
+            self._send_difference(self._members)
+            self._send_snapshots(self._members)
 
-    def _tell_count(self) -> None:
+    def _send_count(self) -> None:
+        """Send the count to all watchers if it has changed, or if one of them hasn't seen the room yet."""
         if not self._is_recounted and all(has_snapshot for _, has_snapshot in self.watchers.values()):
             return
         self._is_recounted = False
@@ -365,19 +403,20 @@ class Roster:
             if watcher.wants_frames:
                 subscriber.outbox.put(frame)
 
-    def _tell_difference(self, members: dict[str | None, MemberRecord]) -> None:
-        told, self._told = self._told, {}
+    def _send_difference(self, members: dict[str | None, MemberRecord]) -> None:
+        """Send what has changed since the last frame to the watchers who have seen the room, and call their hooks."""
+        unsent, self._unsent = self._unsent, {}
         lists: dict[str, list[MemberRecord]] = {"joined": [], "left": [], "changed": []}
-        for user, before in told.items():
+        for user, before in unsent.items():
             now = members.get(user)
             if now is None and before is not None:
                 lists["left"].append(before)
             elif before is None and now is not None:
                 lists["joined"].append(now)
-            elif before is not None and now is not None and is_told(before, now):
+            elif before is not None and now is not None and is_visible_change(before, now):
                 lists["changed"].append(now)
-        shown = {name: list(map(shown_as, found)) for name, found in lists.items() if found}
-        if not shown:
+        payloads = {name: list(map(payload_of, found)) for name, found in lists.items() if found}
+        if not payloads:
             return
         arrivals: list[Arrival] = [
             *(("left", member.user_id) for member in lists["left"]),
@@ -388,20 +427,22 @@ class Roster:
             if not has_snapshot:
                 continue
             if watcher.wants_frames:
-                frame = frame or self._frame(shown)
+                frame = frame or self._frame(payloads)
                 subscriber.outbox.put(frame)
+            # A connection isn't notified of its own user. Guests can't be told apart, so it is notified of them.
             mine = [arrival for arrival in arrivals if arrival[1] != subscriber.user_id or arrival[1] is None]
             if watcher.hook is not None and mine:
                 watcher.hook(self.room, mine)
 
-    def _tell_newcomers(self, members: dict[str | None, MemberRecord]) -> None:
+    def _send_snapshots(self, members: dict[str | None, MemberRecord]) -> None:
+        """Send the whole room to the watchers who haven't seen it yet."""
         frame: Frame | None = None
         for subscriber, (watcher, has_snapshot) in list(self.watchers.items()):
             if has_snapshot:
                 continue
             self.watchers[subscriber] = watcher, True
             if watcher.wants_frames:
-                frame = frame or self._frame({"members": [shown_as(member) for member in members.values()]})
+                frame = frame or self._frame({"members": [payload_of(member) for member in members.values()]})
                 subscriber.outbox.put(frame)
 
     def _frame(self, data: dict[str, Any]) -> Frame:

@@ -1,9 +1,13 @@
 """
-The tracker: what one node tells the store of its connections, and what it hears of the others'.
+The tracker, which writes one node's connections to the store and keeps the rosters of its rooms up to date.
 
-The node's own connections are the truth; the store holds a copy under a lease. Whatever happens to the copy (the lease
-ended while the process was stopped, the store came back empty, writes were lost), the node takes a new id, writes
-everything again and takes the old id out: who is there under both was never away.
+The tracker's own list of connections is authoritative; the store has a copy under a lease. The copy may be lost: the
+lease ended while the process was stopped, the store came back empty, or it lost writes in a failover. Then the node
+takes a new id, writes everything under it, and reaps the old id afterwards. A user who is stored under both ids never
+seems to have left.
+
+Each tracker runs two tasks: the write loop, which sends joins and leaves to the store in order, and the heartbeat loop,
+which renews the lease. All methods run in the node's event loop, so state changes only at an ``await``.
 """
 
 from __future__ import annotations
@@ -26,79 +30,88 @@ from ..cluster.node import Node, current_node
 from ..delivery.jitter import jittered
 from ..delivery.tasks import start_task
 from ..metrics import counters
-from .announce import messages_of, tell
 from .backends import option, store_of_loop
 from .base import Beat, Change, Join, LeaseLost, Leave, NodeFacts, PresenceStore, StoreUnavailable
+from .notify import messages_of, notify_nodes
 from .roster import Roster, Watcher
 from .timespan import TimeSpan
 
 Place = tuple[str, str]
-"""Realm and room."""
+"""A realm and the name of a room."""
 
 BEATS = 3
-"""Heartbeats in a lease."""
+"""Heartbeats in one lease."""
 
 BATCH = 256
-"""Operations that are written at once."""
+"""Operations in one call of the store."""
 
 MAX_PENDING = 20_000
-"""Operations that wait for the store; when there are more, everything is written anew once it answers."""
+"""The most operations that wait for the store. Beyond, they are dropped, and everything is written again later."""
 
 RETRY_SECONDS = 5.0
-"""The longest pause after an error of the store."""
+"""The longest pause after an error of the store, in seconds."""
 
-PATIENCE_SECONDS = 1.0
-"""Beyond a heartbeat's time, after an outage of the store, before those who have not come back are missed."""
+RECOVERY_SECONDS = 1.0
+"""Seconds, in addition to a heartbeat interval, that other nodes have to write their members again after an outage."""
 
 SETTLE_SECONDS = 1.0
-"""How long a join waits for the store, so that whoever joined can see itself."""
+"""The longest time in seconds that a join waits for the store, so that a query right after it includes the user."""
 
 logger = logging.getLogger("wsrt")
 
 
 class Tracker:
     """
-    Presence of one node.
+    The presence of one node.
 
     Args:
-        grace: seconds for which a connection that was lost still counts, so that a reload of a page shows nothing.
+        node: The node.
+        store: The store of the node's loop.
+        grace: The number of seconds for which a lost connection still counts, so that reloading a page isn't a leave.
     """
 
     def __init__(self, node: Node, store: PresenceStore, grace: float) -> None:
         self._node = node
         self.store = store
         self._grace = grace
-        # The id under which the store knows the node; another one after it was fenced.
+        # The id under which the node writes. It takes another one after it was fenced.
         self.id = node.id
         self._incarnation = 0
-        # Ids of before, whose members are to be taken out.
-        self._former: list[str] = []
-        # Who is where: by place and number of the connection.
-        self._truth: dict[Place, dict[int, Join]] = {}
-        self._places: dict[int, set[Place]] = {}
-        # By place: how many connections of each user, None for guests.
+        # Earlier ids that still have to be reaped.
+        self._former_ids: list[str] = []
+        # All connections of the node, by room and by number of the connection. The authoritative list.
+        self._joins: dict[Place, dict[int, Join]] = {}
+        # The rooms of each connection, by its number.
+        self._rooms_of: dict[int, set[Place]] = {}
+        # The number of connections of each user in each room; under None, of the guests.
         self._users: dict[Place, collections.Counter[str | None]] = {}
-        # What is to be written, and what is to be called once all before it is.
+        # Operations to write, in order, and functions to call once everything before them is written.
         self._pending: collections.deque[Join | Leave | Callable[[], object]] = collections.deque()
-        # Connections whose leave waits for the grace.
-        self._lingering: dict[int, asyncio.TimerHandle] = {}
-        # Whether everything has to be written anew.
+        # Timers of lost connections whose grace period hasn't ended, by number of the connection.
+        self._grace_timers: dict[int, asyncio.TimerHandle] = {}
+        # Whether everything has to be written again, under a new id.
         self._must_rebuild = False
-        # Whether only a part of it was written under the present id.
+        # Whether a rebuild under the current id was interrupted, so that only a part is written.
         self._is_partial = False
+        # Whether the tasks were started.
         self._is_begun = False
-        # Whether the store has heard of the id.
+        # Whether the lease of the current id was begun.
         self._is_known = False
         self._is_ended = False
+        # Whether the last write failed.
         self._is_down = False
-        # In which nobody is taken for gone: other nodes may not have come back yet.
-        self._patience = TimeSpan()
+        # The span after an outage in which members missing in the store don't count as gone: their nodes may still be
+        # writing them again.
+        self._recovery = TimeSpan()
+        # Wakes the write loop.
         self._wake = asyncio.Event()
         self._started = time.time()
+        # The delay of the last heartbeat in seconds.
         self._lag = 0.0
-        # Whose room is compared next.
-        self._audited: collections.deque[Place] = collections.deque()
+        # The rooms to compare with the store, one a lease.
+        self._audit_queue: collections.deque[Place] = collections.deque()
         self._beats = 0
+        # Ids of dead nodes that this one is reaping.
         self._reaping: set[str] = set()
         self._rosters: dict[Place, Roster] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -107,48 +120,59 @@ class Tracker:
     # For connections.
 
     def join(self, join: Join) -> None:
-        """A connection is in a room, or its data changed."""
+        """Note that a connection has joined a room, or that its data has changed."""
         place = join.namespace, join.room
-        self._places.setdefault(join.connection, set()).add(place)
-        members = self._truth.setdefault(place, {})
-        # In the order in which they spoke, so that the last word is the last one when all is written anew.
+        self._rooms_of.setdefault(join.connection, set()).add(place)
+        members = self._joins.setdefault(place, {})
+        # Move the connection to the end. A rebuild writes them in this order, so the data that was set last stays the
+        # last.
         before = members.pop(join.connection, None)
         members[join.connection] = join
         self._users.setdefault(place, collections.Counter())[join.user_id] += 1
         if before is not None:
-            self._count_out(place, before)
+            self._uncount(place, before)
         self._write(join)
 
     def leave(self, namespace: str, room: str, number: int) -> None:
-        """A connection is not in a room any more."""
+        """Note that a connection has left a room."""
         place = namespace, room
-        members = self._truth.get(place, {})
+        members = self._joins.get(place, {})
         join = members.pop(number, None)
         if join is None:
             return
-        self._count_out(place, join)
+        self._uncount(place, join)
         if not members:
-            del self._truth[place]
-        places = self._places[number]
+            del self._joins[place]
+        places = self._rooms_of[number]
         places.discard(place)
         if not places:
-            del self._places[number]
+            del self._rooms_of[number]
         self._write(Leave(namespace, room, number))
 
-    def forget(self, number: int, *, at_once: bool) -> None:
-        """A connection is over; its user may come right back."""
+    def remove_connection(self, number: int, *, at_once: bool) -> None:
+        """
+        Note that a connection has ended.
+
+        Args:
+            number: The number of the connection.
+            at_once: Whether it leaves its rooms at once. Otherwise it leaves them after the grace period, so that its
+                user may reconnect without being seen to leave.
+        """
         if at_once or self._is_ended or not self._grace:
             self._leave_all(number)
         else:
-            # Jittered, so that a crowd that was lost at once is not written at once.
+            # Jittered: connections that were lost together aren't all written at the same moment.
             grace = jittered(self._grace, 1, 1.2)
-            self._lingering[number] = self._node.loop.call_later(grace, self._leave_all, number)
+            self._grace_timers[number] = self._node.loop.call_later(grace, self._leave_all, number)
 
     async def settle(self) -> None:
-        """Wait until the store knows what was written so far; not for long, and not while it is down."""
+        """
+        Wait until the store has everything noted so far, but at most SETTLE_SECONDS, and not if the store is down.
+        """
         if self._is_down or not self._pending:
             return
         done = asyncio.Event()
+        # The write loop calls it after the operations before it. _drop_pending() calls it too, so the wait always ends.
         self._pending.append(done.set)
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
@@ -157,14 +181,15 @@ class Tracker:
             counters.count("presence_writes_late")
 
     def watch(self, place: Place, watcher: Watcher) -> None:
-        """Tell a connection who is in a room, itself among them, and what changes."""
+        """Send a connection the members of a room, including itself, and from then on the changes."""
         if self._pending:
+            # Its own join may still be waiting. Wait for it, so that the first list includes the connection itself.
             self._pending.append(lambda: self._watch(place, watcher))
         else:
             self._watch(place, watcher)
 
     def unwatch(self, place: Place, watcher: Watcher) -> None:
-        """Tell it nothing more."""
+        """Stop sending changes to a connection."""
         roster = self._rosters.get(place)
         if roster is not None:
             roster.unwatch(watcher.subscriber)
@@ -175,58 +200,60 @@ class Tracker:
     # For nodes.
 
     def receive(self, message: PresenceMessage) -> None:
-        """Take in what another node tells."""
+        """Handle a message of another node (or this one) about changes in a room."""
         place = message.realm, message.audience.name
         roster = self._rosters.get(place)
         if roster is not None:
-            roster.take(Change(*place, *change) for change in message.changes)
+            roster.receive(Change(*place, *change) for change in message.changes)
 
     async def end(self) -> None:
-        """Take everything of this node out of the store, and stop. Raises StoreUnavailable."""
+        """Stop, and remove all connections of this node from the store. Raises StoreUnavailable."""
         if self._is_ended:
             return
         self._is_ended = True
-        for handle in self._lingering.values():
+        for handle in self._grace_timers.values():
             handle.cancel()
         for roster in self._rosters.values():
             roster.close()
         for task in self._tasks:
             task.cancel()
+        # A cancelled task may have sent a write that the store hasn't carried out yet. Reaping fences the id, so the
+        # write has no effect if it arrives later.
         if self._is_begun:
-            for former in (*self._former, self.id):
-                await self._tell_all(self.store.reap(former))
+            for former in (*self._former_ids, self.id):
+                await self._notify_all(self.store.reap(former))
 
-    def take_over(self, lost: dict[str, PresenceStore]) -> None:
-        """Take nodes of loops that were closed out of their stores, in the background."""
+    def reap_lost(self, lost: dict[str, PresenceStore]) -> None:
+        """Reap nodes of closed event loops in the background, given their stores by node id."""
         if lost:
             self._spawn(self._reap_lost(lost))
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids under which the store may have something of this node."""
-        return (*self._former, self.id) if self._is_begun and not self._is_ended else ()
+        """The ids under which the store may have connections of this node."""
+        return (*self._former_ids, self.id) if self._is_begun and not self._is_ended else ()
 
     @property
     def is_idle(self) -> bool:
-        """Whether the store knows all that happened."""
+        """Whether the store has everything noted so far."""
         return not self._pending
 
     def _watch(self, place: Place, watcher: Watcher) -> None:
         namespace, room = place
         if self._is_ended or room not in watcher.subscriber.rooms or not watcher.subscriber.outbox.is_open:
-            return  # it left meanwhile
+            return  # the connection has left the room or was closed while its join was being written
         roster = self._rosters.get(place)
         if roster is None:
             roster = Roster(self._node.loop, self.store, namespace, room, functools.partial(self._is_here, place))
             self._rosters[place] = roster
-            if self._patience.includes(self._node.loop.time()):
-                roster.be_patient(self._patience)
+            if self._recovery.includes(self._node.loop.time()):
+                roster.expect_recovery(self._recovery)
         roster.watch(watcher)
 
     def _is_here(self, place: Place, user: str | None) -> bool:
         return user in self._users.get(place, ())
 
-    def _count_out(self, place: Place, join: Join) -> None:
+    def _uncount(self, place: Place, join: Join) -> None:
         users = self._users[place]
         users[join.user_id] -= 1
         if not users[join.user_id]:
@@ -237,8 +264,8 @@ class Tracker:
     # Writing.
 
     def _leave_all(self, number: int) -> None:
-        self._lingering.pop(number, None)
-        for namespace, room in list(self._places.get(number, ())):
+        self._grace_timers.pop(number, None)
+        for namespace, room in list(self._rooms_of.get(number, ())):
             self.leave(namespace, room, number)
 
     def _write(self, operation: Join | Leave) -> None:
@@ -246,23 +273,23 @@ class Tracker:
             return
         if not self._is_begun:
             self._is_begun = True
-            self._spawn(self._work())
-            self._spawn(self._beat_on())
+            self._spawn(self._write_loop())
+            self._spawn(self._heartbeat_loop())
         if len(self._pending) >= MAX_PENDING:
             self._must_rebuild = True
-            self._let_go()
+            self._drop_pending()
         self._pending.append(operation)
         self._wake.set()
 
-    def _let_go(self) -> None:
-        """Forget what waits: all of it is written anew."""
+    def _drop_pending(self) -> None:
+        """Drop all pending operations, as a rebuild writes everything. Call the pending functions."""
         pending, self._pending = self._pending, collections.deque()
         for item in pending:
             if not isinstance(item, Join | Leave):
                 item()
 
-    async def _work(self) -> None:
-        """Write what waits, in order; try again what the store did not take."""
+    async def _write_loop(self) -> None:
+        """Write pending operations in order, until cancelled. Retry with increasing pauses after an error."""
         pause = 0.1
         while True:
             try:
@@ -272,18 +299,23 @@ class Tracker:
                     await self._begin()
                 await self._flush()
             except LeaseLost:
-                counters.count("presence_fenced", "the lease of this node had ended: its members are written anew")
+                # The lease ended while this process was stopped or the store was away, or another node has reaped us.
+                # The old id is useless now.
+                counters.count("presence_fenced", "the lease of this node had ended, writing its connections again")
                 self._must_rebuild = True
             except StoreUnavailable as error:
-                counters.count("presence_unavailable", "presence could not be written, it is tried again: %s", error)
+                # Whether the write was carried out is unknown. The operations are still pending, and are idempotent.
+                counters.count("presence_unavailable", "failed to write presence, retrying: %s", error)
             except Exception:
+                # A bug, here or in the store. It must not end the task: nothing would be written any more.
                 counters.count("presence_failed")
-                logger.exception("presence could not be written, it is tried again")
+                logger.exception("failed to write presence, retrying")
             else:
                 if self._is_down:
-                    logger.warning("the store of presence is back")
-                    self._be_patient()
+                    logger.warning("the presence store is available again")
+                    self._expect_recovery()
                 pause, self._is_down = 0.1, False
+                # No await between the check and clear(), so no join or failed heartbeat can be missed.
                 if not self._pending and not self._must_rebuild:
                     self._wake.clear()
                     await self._wake.wait()
@@ -293,49 +325,64 @@ class Tracker:
             pause = min(2 * pause, RETRY_SECONDS)
 
     async def _flush(self) -> None:
+        """Write the pending operations in batches. Raises LeaseLost, StoreUnavailable."""
         while self._pending and not self._must_rebuild:
             pending = self._pending
             items = list(itertools.islice(pending, BATCH))
             batch = [item for item in items if isinstance(item, Join | Leave)]
             if batch:
-                self._tell(await self.store.apply(self.id, batch))
+                # During this await, joins and leaves are appended to the deque, and a failed heartbeat may set
+                # _must_rebuild. LeaseLost and StoreUnavailable leave the batch at the head, to be written again.
+                self._notify(await self.store.apply(self.id, batch))
             if pending is not self._pending:
-                return  # it was let go meanwhile: everything is written anew
+                return  # _drop_pending() has replaced the deque in the meantime: a rebuild follows
             for item in items:
                 pending.popleft()
                 if not isinstance(item, Join | Leave):
                     item()
 
     async def _begin(self) -> None:
-        self._heed(await self.store.begin(self._facts()))
+        """Begin the lease of the current id. Raises StoreUnavailable."""
+        self._on_beat(await self.store.begin(self._facts()))
         self._is_known = True
 
     async def _rebuild(self) -> None:
-        """Take a new id, write everything under it, and have the old one taken out."""
-        self._be_patient()
+        """
+        Write everything under a new id, and then reap the old one in the background.
+
+        Raises:
+            LeaseLost: The lease of the new id has ended already.
+            StoreUnavailable: The store didn't answer. The next attempt takes another id.
+        """
+        self._expect_recovery()
         if self._is_known:
             if self._is_partial:
-                # It was never shown whole: nobody who is there would be missed.
+                # The current id was never complete: users are still stored under the one before it. So it can be
+                # removed before the new one is written. _reap() doesn't raise StoreUnavailable; if it fails, the lease
+                # ends.
                 await self._reap(self.id)
             else:
-                self._former.append(self.id)
+                self._former_ids.append(self.id)
             self._incarnation += 1
             self.id = f"{self._node.id}.{self._incarnation}"
             self._is_known = False
         await self._begin()
-        self._let_go()
+        # From here to the copy of the joins there is no await, so the copy contains everything that was dropped.
+        self._drop_pending()
         self._must_rebuild, self._is_partial = False, True
         counters.count("presence_rebuilds")
-        # What changes from here on waits behind, in order.
-        joins = [join for members in self._truth.values() for join in members.values()]
+        # Joins and leaves that happen during the writes below become pending, and are written after them.
+        joins = [join for members in self._joins.values() for join in members.values()]
         try:
             for start in range(0, len(joins), BATCH):
-                self._tell(await self.store.apply(self.id, joins[start : start + BATCH]))
+                self._notify(await self.store.apply(self.id, joins[start : start + BATCH]))
         except BaseException:
+            # Including CancelledError, from end(). The id is incomplete, so the next attempt must start over.
             self._must_rebuild = True
             raise
         self._is_partial = False
-        former, self._former = self._former, []
+        # Only now: users who are stored under both ids were present all the time.
+        former, self._former_ids = self._former_ids, []
         self._spawn(self._reap_all(former))
 
     async def _reap_all(self, ids: list[str]) -> None:
@@ -344,21 +391,23 @@ class Tracker:
 
     async def _reap_lost(self, lost: dict[str, PresenceStore]) -> None:
         for node, store in lost.items():
-            await self._tell_all(store.reap(node))
+            await self._notify_all(store.reap(node))
             forget_lost(node)
 
-    def _tell(self, changes: list[Change]) -> None:
+    def _notify(self, changes: list[Change]) -> None:
+        """Notify other nodes of changes, in a task of its own: writing must not wait for the channel layer."""
         messages = list(messages_of(changes))
         if messages:
-            self._spawn(tell(self.store, messages))
+            self._spawn(notify_nodes(self.store, messages))
 
-    async def _tell_all(self, chunks: AsyncIterator[list[Change]]) -> None:
+    async def _notify_all(self, chunks: AsyncIterator[list[Change]]) -> None:
         async for changes in chunks:
-            self._tell(changes)
+            self._notify(changes)
 
     # The lease.
 
-    async def _beat_on(self) -> None:
+    async def _heartbeat_loop(self) -> None:
+        """Renew the lease and compare with the store, until cancelled."""
         loop = self._node.loop
         pause = self._pause()
         has_failed = False
@@ -368,83 +417,92 @@ class Tracker:
             self._lag = max(0.0, loop.time() - due)
             pause = self._pause()
             try:
+                # The write loop may take a new id during this await. Then a negative answer is about the old id and
+                # causes one more rebuild.
                 beat = await self.store.beat(self._facts())
                 if has_failed:
                     has_failed = False
-                    self._be_patient()
-                self._heed(beat)
+                    self._expect_recovery()
+                self._on_beat(beat)
                 if beat.next_expiry is not None and beat.next_expiry < pause:
-                    # Just after the lease of one that was silent for long: the first who looks takes it out.
+                    # The next lease to end is that of a node that hasn't renewed it for long. Beat again just after it
+                    # would end, so that its users don't stay for another interval.
                     pause = max(0.1, beat.next_expiry) + jittered(0.5, 0)
-                await self._compare()
+                await self._check_versions()
             except LeaseLost:
-                self._heed(Beat(is_alive=False))
+                self._on_beat(Beat(is_alive=False))
             except StoreUnavailable as error:
-                counters.count("presence_unavailable", "the lease of this node could not be renewed: %s", error)
+                # The lease may end during the outage. The store rejects our writes then, and the write loop rebuilds.
+                counters.count("presence_unavailable", "failed to renew the lease of this node: %s", error)
                 has_failed = True
                 pause = min(pause, jittered(RETRY_SECONDS))
             except Exception:
                 counters.count("presence_failed")
-                logger.exception("the lease of this node could not be renewed")
+                logger.exception("failed to renew the lease of this node")
 
     def _pause(self) -> float:
+        """Return the number of seconds until the next heartbeat."""
         return jittered(self.store.lease / BEATS, 0.8)
 
-    def _heed(self, beat: Beat) -> None:
+    def _on_beat(self, beat: Beat) -> None:
+        """Handle the answer to a heartbeat: rebuild if this node was fenced, else reap nodes whose lease has ended."""
         if not beat.is_alive:
             self._must_rebuild = True
             self._wake.set()
             return
-        if self._patience.includes(self._node.loop.time()):
+        if self._recovery.includes(self._node.loop.time()):
+            # The store was away. Leases have ended because nodes couldn't renew them, so give them time to do so.
             return
         for node in beat.expired:
             if node not in self._reaping and node != self.id:
                 self._reaping.add(node)
                 self._spawn(self._reap(node))
 
-    def _be_patient(self) -> None:
-        """The store was away, or lost what it had: give the other nodes a heartbeat's time before they are missed."""
-        self._patience = TimeSpan(self._node.loop.time(), self.store.lease / BEATS + PATIENCE_SECONDS)
+    def _expect_recovery(self) -> None:
+        """Begin the span after an outage, or a loss of data, in which other nodes write their members again."""
+        self._recovery = TimeSpan(self._node.loop.time(), self.store.lease / BEATS + RECOVERY_SECONDS)
         for roster in self._rosters.values():
-            roster.be_patient(self._patience)
+            roster.expect_recovery(self._recovery)
 
     async def _reap(self, node: str) -> None:
+        """Reap a dead node, or a former id of this one. After an error, another node or a reader continues."""
         try:
-            await self._tell_all(self.store.reap(node))
+            await self._notify_all(self.store.reap(node))
         except StoreUnavailable as error:
-            counters.count("presence_unavailable", "the members of a dead node could not be taken out: %s", error)
+            counters.count("presence_unavailable", "failed to remove the connections of a dead node: %s", error)
         finally:
             self._reaping.discard(node)
 
-    async def _compare(self) -> None:
-        """Look whether what we show and what we wrote is what the store has: a few commands, however many rooms."""
+    async def _check_versions(self) -> None:
+        """Compare the rooms that are shown, and one that was written, with the store. Takes a few round trips."""
         if not self.store.is_versioned:
             for roster in self._rosters.values():
                 roster.load()
             return
+        # A copy: rosters come and go during the await. check_version() does nothing on a closed one.
         rosters = list(self._rosters.items())
         if rosters:
             for (_, roster), version in zip(
                 rosters, await self.store.versions([place for place, _ in rosters]), strict=True
             ):
-                roster.compare(version)
+                roster.check_version(version)
         self._beats += 1
         if self.store.is_shared and self._beats % BEATS == 0:
-            await self._audit()
+            await self._audit_room()
 
-    async def _audit(self) -> None:
-        """Compare one room: a store that failed over may have lost writes that it had taken."""
-        if not self._audited:
-            self._audited.extend(self._truth)
-        while self._audited and self.is_idle:
-            place = self._audited.popleft()
-            before = self._truth.get(place)
+    async def _audit_room(self) -> None:
+        """Compare one room with the store, which may have lost acknowledged writes in a failover."""
+        if not self._audit_queue:
+            self._audit_queue.extend(self._joins)
+        while self._audit_queue and self.is_idle:
+            place = self._audit_queue.popleft()
+            before = self._joins.get(place)
             if before is None:
                 continue
             held = await self.store.held(self.id, *place)
-            # What is on its way is no difference.
-            if self.is_idle and held != set(self._truth.get(place, ())):
-                counters.count("presence_repairs", "the store of presence has lost writes: all are made again")
+            # Joins and leaves may have come during the await. If some are still pending, a difference means nothing.
+            if self.is_idle and held != set(self._joins.get(place, ())):
+                counters.count("presence_repairs", "the presence store has lost writes, writing all connections again")
                 self._must_rebuild = True
                 self._wake.set()
             return
@@ -463,27 +521,27 @@ class Tracker:
         return NodeFacts(self.id, facts)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        # A context of its own: not that of the connection which happened to be first.
+        # An empty context: the task must not keep that of the first connection.
         task = start_task(self._node.loop, work, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
 def _version() -> str:
-    from .. import __version__  # there: the package imports this module
+    from .. import __version__  # not at the top, as the package imports this module
 
     return __version__
 
 
-# By loop (its id, with the node to see whether it is the same one).
+# By the id of the loop. The node is kept too, to notice when another loop has got the id of a closed one.
 _trackers: dict[int, tuple[Node, Tracker | None]] = {}
 
-# Nodes of loops that were closed, until they are taken out of the memory of this process, which is their store.
+# Nodes of closed loops that haven't been reaped yet, with their stores, which are in the memory of this process.
 _lost: dict[str, PresenceStore] = {}
 
 
 def tracker_of_loop() -> Tracker | None:
-    """Return the running loop's tracker, made at first use; None where the settings name no usable store."""
+    """Return the running loop's tracker, created at first use. None if the settings don't name a usable store."""
     node = current_node()
     known = _trackers.get(id(node.loop))
     store = store_of_loop()
@@ -492,15 +550,16 @@ def tracker_of_loop() -> Tracker | None:
         tracker = None if store is None else Tracker(node, store, float(option("GRACE", 5)))
         known = _trackers[id(node.loop)] = node, tracker
         if tracker is not None:
-            tracker.take_over(lost)
+            tracker.reap_lost(lost)
     return known[1]
 
 
 def lost_nodes() -> dict[str, PresenceStore]:
     """
-    Return the ids of nodes of this process whose loop was closed before they ended, until forget_lost(); with stores.
+    Return the nodes of this process whose event loop was closed before they ended: their stores by node id.
 
-    Those in shared stores are not among them: their leases end, and other nodes see it.
+    A node is returned until forget_lost() is called for it. Nodes in shared stores aren't included: their leases end,
+    and other nodes reap them.
     """
     for key, (node, tracker) in list(_trackers.items()):
         if node.loop.is_closed():
@@ -511,12 +570,12 @@ def lost_nodes() -> dict[str, PresenceStore]:
 
 
 def forget_lost(node: str) -> None:
-    """Take in that nothing of a node is left in the store."""
+    """Note that a lost node was reaped."""
     _lost.pop(node, None)
 
 
 def known_tracker(node: Node) -> Tracker | None:
-    """Return the tracker of a node if it has one yet."""
+    """Return the tracker of a node. None if it has none yet."""
     known = _trackers.get(id(node.loop))
     return known[1] if known is not None and known[0] is node else None
 

@@ -1,4 +1,4 @@
-"""How other nodes learn what has changed in rooms whose members are shown."""
+"""Messages to other nodes about changes in rooms whose members are shown to clients."""
 
 from __future__ import annotations
 
@@ -19,34 +19,37 @@ from .base import EVERYONE, Change, PresenceStore
 
 
 def messages_of(changes: Iterable[Change]) -> Iterator[PresenceMessage]:
-    """Return what other nodes have to be told, by rooms: nothing where no consumer shows who is there."""
+    """Yield one message for each room in ``changes``, except for rooms of consumers that don't set ``presence``."""
     rooms: dict[tuple[str, str], list[list[Any]]] = {}
     is_shown = functools.cache(_is_shown)
     for change in changes:
         if change.room != EVERYONE and is_shown(change.namespace):
-            told = [change.kind, change.user_id, change.connections, change.data, change.version]
-            rooms.setdefault((change.namespace, change.room), []).append(told)
+            fields = [change.kind, change.user_id, change.connections, change.data, change.version]
+            rooms.setdefault((change.namespace, change.room), []).append(fields)
     for (namespace, room), found in rooms.items():
         yield PresenceMessage(namespace, Room(room), found)
 
 
-async def tell(store: PresenceStore, messages: Iterable[PresenceMessage]) -> None:
-    """Tell every node that may want to know."""
+async def notify_nodes(store: PresenceStore, messages: Iterable[PresenceMessage]) -> None:
+    """
+    Send messages to all nodes that may show their rooms.
+
+    Never raises for an unreachable channel layer: nodes notice the missing versions and load the room.
+    """
     for message in messages:
         alias = layer_alias(split_realm(message.realm)[0])
         if not store.is_shared or is_local(alias):
-            # Nobody else has these rooms; all loops of this process do.
+            # The store or the layer belongs to this process, so only this process's event loops can have these rooms.
             for node in nodes():
                 node.post(message)
             continue
         try:
             await send(Outgoing(message, message.audience.groups(message.realm), alias, None))
         except BackplaneUnavailable:
-            # Whoever misses it sees so by the versions.
             counters.count("presence_changes_untold")
 
 
 def _is_shown(realm: str) -> bool:
-    """Return whether any consumer of a realm's namespace shows who is in its rooms."""
+    """Return whether any consumer of a realm's namespace shows the members of its rooms to clients."""
     space = namespaces.get(split_realm(realm)[0])
     return space is not None and any(getattr(consumer, "presence", False) for consumer in space.consumers)

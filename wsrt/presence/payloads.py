@@ -1,4 +1,4 @@
-"""What clients are shown of members."""
+"""Members as they are sent to clients in ``wsrt.presence`` frames."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pydantic_core import from_json
 from .base import MemberRecord
 
 
-def is_told(before: MemberRecord, now: MemberRecord) -> bool:
-    """Return whether clients are shown a change: a user's further tabs are not, each further guest is."""
+def is_visible_change(before: MemberRecord, now: MemberRecord) -> bool:
+    """Return whether clients are sent a change of a member: other data, or another number of guests."""
     return before.data != now.data or (now.user_id is None and before.connections != now.connections)
 
 
-def shown_as(member: MemberRecord) -> dict[str, Any]:
-    """Return a member as it is in a frame."""
+def payload_of(member: MemberRecord) -> dict[str, Any]:
+    """Return a member as an item of a frame."""
     data = None if member.data is None else from_json(member.data)
     return {"user_id": member.user_id, "connections": member.connections, "data": data}

@@ -1,7 +1,7 @@
 """
-The names of keys in Redis: which room is in which slot, and what is where.
+The keys of presence in Redis, and the partitions of rooms.
 
-No two rooms, nodes or namespaces ever meet in one key, whatever is in their names.
+Different rooms, nodes and namespaces never share a key, whatever characters their names contain.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import zlib
 from ..helpers import as_bytes
 
 SLOTS = 16384
-"""Of a cluster."""
+"""The hash slots of a Redis Cluster."""
 
 Place = tuple[str, str]
 """Namespace and room."""
@@ -22,10 +22,15 @@ Place = tuple[str, str]
 
 class Keys:
     """
-    The names of keys. What may be of any length comes last or after its length, so that no two names meet.
+    The keys of one store.
 
-    A partition is in one slot, everything of nodes in another. Stores with different numbers of partitions share
-    nothing.
+    In a key, an arbitrary name comes last or after its length, so keys of different names differ. The keys of a
+    partition share one hash slot, and the keys of nodes share another. Stores with different numbers of partitions have
+    no common keys.
+
+    Args:
+        prefix: The prefix of all keys.
+        partitions: The number of partitions.
     """
 
     def __init__(self, prefix: str, partitions: int) -> None:
@@ -35,11 +40,11 @@ class Keys:
         self.facts = f"{self._nodes}:facts"
 
     def index(self, node: str) -> str:
-        """The rooms in which a node has connections."""
+        """Return the key of a node's index: the rooms in which it has connections."""
         return f"{self._nodes}:index:{node}"
 
     def claim(self, node: str) -> str:
-        """Who reaps a node."""
+        """Return the key of the claim on reaping a node. Its value identifies the reaper."""
         return f"{self._nodes}:claim:{node}"
 
     def room(self, place: Place) -> RoomKeys:
@@ -47,7 +52,7 @@ class Keys:
         part = zlib.crc32(as_bytes(field)) % len(self._parts)
         return RoomKeys(place, field, part, self._parts[part])
 
-    # Of a partition; see lua/room.lua.
+    # Keys of a partition; lua/room.lua describes them.
 
     def writers(self, part: int) -> str:
         return f"{self._parts[part]}:writers"
@@ -63,13 +68,19 @@ class Keys:
 
 
 class RoomKeys:
-    """A room, where it is, and the names of its keys."""
+    """
+    A room, its partition, and its keys.
+
+    Attributes:
+        place: The namespace and the name of the room.
+        field: The room's name in hashes and lists of rooms.
+        part: The number of its partition.
+    """
 
     __slots__ = ("_base", "field", "part", "place")
 
     def __init__(self, place: Place, field: str, part: int, base: str) -> None:
         self.place = place
-        # The word for it in what lists rooms.
         self.field = field
         self.part = part
         self._base = base
@@ -91,7 +102,7 @@ class RoomKeys:
 
 @functools.cache
 def _tags(partitions: int) -> tuple[str, ...]:
-    """Return a hash tag for each partition, so that they are spread evenly over the slots of a cluster."""
+    """Return a hash tag for each partition, chosen so that the partitions are spread evenly over a cluster's slots."""
     tags: dict[int, str] = {}
     for number in itertools.count():
         tag = f"{partitions}.{number}"
@@ -102,11 +113,12 @@ def _tags(partitions: int) -> tuple[str, ...]:
 
 
 def field_of(place: Place) -> str:
-    """Return the word for a room in what lists rooms."""
+    """Return the name of a room in hashes and lists of rooms."""
     namespace, room = place
     return f"{len(namespace)}.{namespace}{room}"
 
 
 def place_of(field: str) -> Place:
+    """Return the namespace and the name of a room, given its field."""
     length, _, names = field.partition(".")
     return names[: int(length)], names[int(length) :]

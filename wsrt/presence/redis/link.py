@@ -1,4 +1,4 @@
-"""How Redis is asked: a limit for the time of each round trip, and what goes wrong as StoreUnavailable."""
+"""Commands to Redis: a time limit for each round trip, and errors as StoreUnavailable."""
 
 from __future__ import annotations
 
@@ -29,18 +29,25 @@ from .target import RedisTarget
 T = TypeVar("T")
 
 CONNECTIONS = 16
-"""Connections to Redis; callers that find all of them busy wait."""
+"""The most connections to Redis. Callers wait while all of them are in use."""
 
 FIELDS = 250
-"""Fields whose values a command reads."""
+"""The most fields that one command reads."""
 
 BULK = 1000
-"""Names that a command looks through, and commands a pipeline."""
+"""The most names that one command scans, and the most commands in a pipeline."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Script:
-    """A script, its name, and that under which Redis keeps it."""
+    """
+    A Lua script.
+
+    Attributes:
+        name: The name of its file.
+        text: The source code.
+        sha: The SHA-1 digest by which Redis identifies it.
+    """
 
     name: str
     text: str
@@ -48,7 +55,7 @@ class Script:
 
 
 def _script(*names: str) -> Script:
-    """Return the script that some files make, one after the other; it is named after the last one."""
+    """Return a script that consists of several files. It has the name of the last one."""
     folder = importlib.resources.files(__package__) / "lua"
     text = "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in names)
     return Script(names[-1], text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
@@ -60,74 +67,78 @@ BEAT, INDEX, CLAIM, NODES = map(_script, ("beat", "index", "claim", "nodes"))
 SNAPSHOT, ROOMS, FIND = map(_script, ("snapshot", "rooms", "find"))
 
 SCRIPTS = (APPLY, PURGE, BEAT, INDEX, CLAIM, NODES, SNAPSHOT, ROOMS, FIND)
-"""All of them."""
+"""All scripts."""
 
 
 class RedisLink:
     """
-    The commands of one event loop to one Redis.
+    The connections of one event loop to Redis.
 
     Args:
-        timeout: seconds that an answer may take, connecting included.
+        target: The location of Redis.
+        timeout: The number of seconds that a round trip may take, including connecting and waiting for a connection.
     """
 
     def __init__(self, target: RedisTarget, timeout: float) -> None:
         self._target = target
         self._timeout = timeout
-        # Made at first use, in the loop that uses it.
-        self._known_client: Any = None
+        # Created at first use, in the loop that uses it.
+        self._opened_client: Any = None
         self._free = asyncio.Semaphore(CONNECTIONS)
 
     @property
     def _client(self) -> Any:
-        if self._known_client is None:
-            self._known_client = self._target.connect()
-        return self._known_client
+        if self._opened_client is None:
+            self._opened_client = self._target.connect()
+        return self._opened_client
 
     async def close(self) -> None:
-        """Close the connections; the next command opens one again."""
-        client, self._known_client = self._known_client, None
+        """Close the connections. The next command opens a new one."""
+        client, self._opened_client = self._opened_client, None
         if client is not None:
             await target.close(client)
 
     @contextlib.asynccontextmanager
-    async def _answer(self) -> AsyncIterator[Any]:
-        """Yield the client, for one round trip; what goes wrong is StoreUnavailable."""
+    async def _round_trip(self) -> AsyncIterator[Any]:
+        """
+        Yield the client for one round trip. Raises StoreUnavailable for errors of Redis, DataError for invalid
+        arguments.
+        """
         try:
             async with asyncio.timeout(self._timeout), self._free:
                 yield self._client
         except DataError:
-            raise  # Redis has not been asked: this can't be a command
+            raise  # redis-py rejected an argument before it sent anything: a bug of ours
         except ResponseError as error:
-            # A script of Redis 6 wraps the refusal in an error of its own.
+            # If a script is refused, Redis 6 wraps the error in one of its own.
             if isinstance(error, ReadOnlyError | MasterDownError) or "-READONLY" in str(error):
-                await self._let_connections_go()
+                await self._drop_connections()
             raise StoreUnavailable(f"Redis refused a command: {type(error).__name__}: {error}") from error
         except (RedisError, RedisClusterException, OSError) as error:
             raise StoreUnavailable(f"Redis did not answer: {type(error).__name__}: {error}") from error
 
-    async def _let_connections_go(self) -> None:
+    async def _drop_connections(self) -> None:
         """
-        Close the idle connections: they lead to a server that has become a replica.
+        Close the idle connections, which lead to a server that has become a replica.
 
-        The next command resolves the address again. Connections in use are closed here when they are refused in turn.
-        A client of a cluster follows redirections instead.
+        The next command resolves the address again. Connections in use are closed here when their own command is
+        refused. A cluster's client has no such pool; it follows redirections instead.
         """
-        pool = getattr(self._known_client, "connection_pool", None)
+        pool = getattr(self._opened_client, "connection_pool", None)
         if pool is not None:
             await pool.disconnect(inuse_connections=False)
 
-    async def _ask(self, *command: Any) -> Any:
-        async with self._answer() as client:
+    async def _execute(self, *command: Any) -> Any:
+        async with self._round_trip() as client:
             return await client.execute_command(*command)
 
-    async def _ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Ask in one round trip, or one for each thousand."""
+    async def _execute_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Execute commands in one round trip, or one for each BULK of them. Return their results in order."""
         if len(commands) == 1:
-            return [await self._ask(*commands[0])]
+            return [await self._execute(*commands[0])]
         answers: list[Any] = []
         for batch in batches(commands, BULK):
-            async with self._answer() as client:
+            async with self._round_trip() as client:
                 pipeline = client.pipeline(transaction=False)
                 for command in batch:
                     pipeline.execute_command(*command)
@@ -135,18 +146,18 @@ class RedisLink:
         return answers
 
     async def _fields(self, key: str, fields: Sequence[str]) -> list[str | None]:
-        found = await self._ask_all([("HMGET", key, *batch) for batch in batches(fields, FIELDS)])
+        found = await self._execute_all([("HMGET", key, *batch) for batch in batches(fields, FIELDS)])
         return list(itertools.chain.from_iterable(found))
 
     async def _scan(self, key: str) -> AsyncIterator[dict[str, str]]:
-        """Yield a hash in pages; what stays is in one of them at least."""
+        """Yield a hash in pages. A field that stays in the hash is on at least one of them."""
         cursor = None
         while cursor != 0:
-            cursor, page = await self._ask("HSCAN", key, cursor or 0, "COUNT", BULK)
+            cursor, page = await self._execute("HSCAN", key, cursor or 0, "COUNT", BULK)
             yield page
 
     async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
-        async with self._answer() as client:
+        async with self._round_trip() as client:
             try:
                 return await client.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
             except NoScriptError:
@@ -154,13 +165,13 @@ class RedisLink:
 
 
 def tuples(flat: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Yield what a script returns as one list, in tuples."""
+    """Yield the tuples of a list that a script has returned flat."""
     for start in range(0, len(flat), size):
         yield flat[start : start + size]
 
 
 def by_part(items: Iterable[T], part_of: Callable[[T], int]) -> dict[int, list[T]]:
-    """Return items by the partition that they are of, in their order."""
+    """Return items by partition, in the original order within each."""
     parts: dict[int, list[T]] = {}
     for item in items:
         parts.setdefault(part_of(item), []).append(item)

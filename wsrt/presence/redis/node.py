@@ -1,4 +1,4 @@
-"""What a process knows of a node that it writes for: its lease, and the rooms in its index."""
+"""The state of a node that writes through this process: its lease, and the rooms in its index."""
 
 from __future__ import annotations
 
@@ -8,24 +8,33 @@ import math
 from collections.abc import Iterable
 
 
-class KnownNode:
-    """A node that writes through this process."""
+class NodeState:
+    """
+    The state of a node, as known to the store that writes for it.
+
+    A node's index in Redis names the rooms in which it may have connections. A room is added before the node joins it,
+    and removed by a heartbeat when the node has had no connections in it for a while. Each addition has a random mark,
+    and a removal applies only to an entry with the same mark. So a removal that arrives late doesn't remove a newer
+    entry.
+    """
 
     def __init__(self) -> None:
-        # Operations are carried out in the order in which they were given.
+        # Keeps calls of apply() in order.
         self.lock = asyncio.Lock()
-        # When its lease ends at the earliest, in the loop's time.
+        # The earliest time at which its lease may end, in the loop's time.
         self.ends = math.inf
-        # The rooms in its index, with the marks with which they were put there.
+        # The rooms in its index, with their marks.
         self.rooms: dict[str, str] = {}
-        # Those in which it has no connections any more, and since when; oldest first.
+        # Rooms in the index without connections, with the time since when; the oldest first.
         self._idle: collections.OrderedDict[str, float] = collections.OrderedDict()
-        # Rooms that are being taken out of the index, with their marks: until Redis has confirmed it, they may still
-        # be there. Before the node is in one of them again, it is put down again, with another mark.
+        # Rooms that are being removed from the index, with their marks. Until Redis has confirmed it, they may or may
+        # not be there. If the node joins one of them, the room is added again with another mark.
         self._leaving: dict[str, str] = {}
 
     def missing(self, rooms: Iterable[str]) -> list[str]:
-        """Return which rooms are to be put down before the node is in them; none of the others is taken out now."""
+        """
+        Return the rooms that have to be added to the index before the node joins them, and mark the others as used.
+        """
         missing = []
         for room in rooms:
             self._idle.pop(room, None)
@@ -33,16 +42,24 @@ class KnownNode:
                 missing.append(room)
         return missing
 
-    def saw(self, held: dict[str, int], now: float) -> None:
-        """Take in how many connections the node has in some rooms."""
+    def note_connections(self, held: dict[str, int], now: float) -> None:
+        """Note the number of the node's connections in each of some rooms, after operations in them."""
         for room, connections in held.items():
             if connections:
                 self._idle.pop(room, None)
             elif room in self.rooms:
                 self._idle.setdefault(room, now)
 
-    def take_idle(self, before: float, most: int) -> dict[str, str]:
-        """Return up to ``most`` rooms that have been idle since a time, with their marks, to take them out."""
+    def pop_idle(self, before: float, most: int) -> dict[str, str]:
+        """
+        Return rooms to remove from the index, with their marks.
+
+        Includes rooms whose removal hasn't been confirmed yet.
+
+        Args:
+            before: Only rooms that have been without connections since before this time.
+            most: The largest number of rooms to return.
+        """
         while self._idle and len(self._leaving) < most:
             room, since = self._idle.popitem(last=False)
             if since >= before:
@@ -52,8 +69,8 @@ class KnownNode:
             self._leaving[room] = self.rooms.pop(room)
         return dict(self._leaving)
 
-    def forget(self, left: dict[str, str]) -> None:
-        """Take in that rooms with these marks are not in the index any more."""
+    def confirm_removed(self, left: dict[str, str]) -> None:
+        """Note that Redis has removed rooms with these marks from the index."""
         for room, mark in left.items():
             if self._leaving.get(room) == mark:
                 del self._leaving[room]

@@ -1,4 +1,4 @@
-"""What anybody reads of presence in Redis."""
+"""The queries of presence in Redis."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from .link import BULK, FIELDS, FIND, NODES, ROOMS, SNAPSHOT, RedisLink, by_part
 from .target import RedisTarget
 
 PAGE = 500
-"""Rooms that a command lists, and connections that it looks at for those of one user."""
+"""The most rooms that one command lists, and the most connections that it searches for those of one user."""
 
 CURSORS = 2**64
-"""Cursors of HSCAN are below."""
+"""Cursors of HSCAN are below this number."""
 
 SCANS = 100
-"""Commands a page: a search that has found little by then goes on with the next page."""
+"""The most commands for one page. A search that has found few items by then continues on the next page."""
 
 
 class RedisReader(RedisLink):
     """
-    The reading half of RedisPresence.
+    The queries of RedisPresence.
 
     Args:
-        partitions: over how many slots rooms are spread.
+        target: The location of Redis.
+        timeout: The number of seconds that a round trip may take.
+        prefix: The prefix of all keys.
+        partitions: The number of partitions over which rooms are spread.
     """
 
     def __init__(self, target: RedisTarget, timeout: float, *, prefix: str, partitions: int) -> None:
@@ -56,7 +59,7 @@ class RedisReader(RedisLink):
         parts = by_part(numbered, lambda item: item[1].part)
         bulks = [bulk for part in parts.values() for bulk in batches(part, BULK)]
         asked = [("HMGET", self._keys.versions(bulk[0][1].part), *(room.field for _, room in bulk)) for bulk in bulks]
-        for batch, found in zip(bulks, await self._ask_all(asked), strict=True):
+        for batch, found in zip(bulks, await self._execute_all(asked), strict=True):
             for (number, _), version in zip(batch, found, strict=True):
                 versions[number] = int(version or 0)
         return versions
@@ -73,12 +76,12 @@ class RedisReader(RedisLink):
     async def _members(
         self, room: RoomKeys, connections: dict[str, str], max_bytes: int | None
     ) -> tuple[MemberRecord, ...] | None:
-        """Return the members of some counts of a room; None once they take more bytes than they may."""
+        """Return the members in some counts of a room, or None if they take more than ``max_bytes``."""
         if max_bytes is None:
             return tuple(await self._with_data(room, connections))
         members: list[MemberRecord] = []
         size = 0
-        # Part by part: what is too much to be shown is not read to its end.
+        # In batches, so that the data of a room that exceeds the limit isn't read to the end.
         for part in batches(list(connections.items()), FIELDS):
             found = list(await self._with_data(room, dict(part)))
             size += sum(member.size for member in found)
@@ -89,7 +92,7 @@ class RedisReader(RedisLink):
 
     async def counts(self, rooms: Sequence[Place]) -> list[Count]:
         asked = [("HMGET", self._keys.room(place).counts, "n", "g", "c") for place in rooms]
-        return list(map(_count, await self._ask_all(asked)))
+        return list(map(_count, await self._execute_all(asked)))
 
     async def members(
         self, namespace: str, room: str, *, cursor: str | None = None, limit: int = 500, search: str = ""
@@ -99,7 +102,7 @@ class RedisReader(RedisLink):
         position = 0 if cursor is None else position_in(cursor, CURSORS)
         for _ in range(SCANS):
             count = BULK if search else min(limit - len(members), BULK)
-            position, found = await self._ask("HSCAN", here.counts, position, "COUNT", count)
+            position, found = await self._execute("HSCAN", here.counts, position, "COUNT", count)
             if search:
                 found = {field: value for field, value in found.items() if wanted in field[1:].casefold()}
             members += await self._with_data(here, found)
@@ -108,7 +111,7 @@ class RedisReader(RedisLink):
         return Page(tuple(members), str(position) if position else None)
 
     async def _with_data(self, room: RoomKeys, connections: dict[str, str]) -> Iterator[MemberRecord]:
-        """Return the members that some counts of a room tell of, with what is shown of them now."""
+        """Return the members in some counts of a room, with their current data."""
         users = [field[1:] for field in connections if len(field) > 1]
         data = await self._fields(room.data, users)
         return _members(connections, dict(zip(users, data, strict=True)))
@@ -135,11 +138,11 @@ class RedisReader(RedisLink):
                 break
         counts = await self.counts([(namespace, room) for room in rooms])
         records = (RoomRecord(namespace, room, count) for room, count in zip(rooms, counts, strict=True))
-        # Who left meanwhile is not shown.
+        # Rooms that have become empty since the list was read are left out.
         return Page(tuple(record for record in records if record.count.connections), cursor)
 
     async def _list(self, namespace: str, cursor: str | None, limit: int) -> tuple[list[tuple[int, str]], str | None]:
-        """Return rooms with how many are in them, those with most first, and where the next ones begin."""
+        """Return (number of members, name) of rooms, the largest first, and the cursor of the next ones."""
         position = [] if cursor is None else _place_in_list(cursor)
         pages = await asyncio.gather(
             *(
@@ -169,7 +172,7 @@ class RedisReader(RedisLink):
             return Page((), None)
         here, everyone = self._keys.room((namespace, room)), self._keys.room((namespace, EVERYONE))
         nodes = sorted(record.id for record in await self.nodes() if record.id >= first)
-        sizes = await self._ask_all([("HLEN", here.numbers(node)) for node in nodes])
+        sizes = await self._execute_all([("HLEN", here.numbers(node)) for node in nodes])
         nodes = [node for node, size in zip(nodes, sizes, strict=True) if size]
         position = position_there if nodes and nodes[0] == first else 0
         records: list[ConnectionRecord] = []
@@ -188,9 +191,9 @@ class RedisReader(RedisLink):
     async def _page_of_node(
         self, key: str, position: int, count: int, user_id: str | None
     ) -> tuple[int, dict[str, str]]:
-        """Return where the next page begins, 0 after the last one; and users by the numbers of their connections."""
+        """Return the cursor of the next page (0 after the last one), and users by the numbers of their connections."""
         if user_id is None:
-            position, users = await self._ask("HSCAN", key, position, "COUNT", count)
+            position, users = await self._execute("HSCAN", key, position, "COUNT", count)
             return position, users
         found, numbers = await self._run(FIND, [key], [position, count, user_id])
         return int(found), dict.fromkeys(numbers, user_id)
@@ -205,11 +208,11 @@ class RedisReader(RedisLink):
 
 
 def _place_in_list(cursor: str) -> list[str]:
-    """Return how many users the room has with which a page ends, and its name. Raises BadCursor."""
+    """Return the size and the name of the last room of a page, as in its cursor. Raises BadCursor."""
     users, colon, room = cursor.partition(":")
     position_in(users, CURSORS)
     if not colon:
-        raise BadCursor(f"{cursor!r} names no room")
+        raise BadCursor(f"{cursor!r} is not a valid cursor")
     return [users, room]
 
 
@@ -218,7 +221,7 @@ def _count(found: Sequence[str | None]) -> Count:
 
 
 def _members(connections: dict[str, str], data: dict[str, str | None]) -> Iterator[MemberRecord]:
-    """Return the members that the counts of a room tell of."""
+    """Return the members in the counts of a room."""
     for field, value in connections.items():
         if len(field) > 1:
             yield MemberRecord(field[1:], int(value), data.get(field[1:]))

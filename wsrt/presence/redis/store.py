@@ -1,13 +1,16 @@
 """
-Presence in Redis: exact counts, and changes under contiguous versions, from any number of nodes.
+Presence in Redis: exact counts, and changes with contiguous versions, for any number of nodes.
 
-A room lies in one slot, and one script writes it: who is there, the counts, the version. A node has a lease; before it
-is in a room it puts the room down in its index, which lies with the leases, and it may write to a partition while it
-stands among the writers there. Whoever reaps a node first ends its lease, which closes the index, then takes it out of
-the writers: what the index names is all there is, and nothing is added to it, however late a write of a dead node
-arrives.
+All keys of a room are in one hash slot, and one script changes them together: the connections, the counts and the
+version.
 
-Times are those of Redis.
+Each node holds a lease. Before joining a room, a node records the room in its index, which is stored next to the leases
+and accepts entries only while the lease is valid. A node may write to a partition while it is in the partition's set of
+writers. A reaper first ends the lease, which closes the index, and then removes the node from the sets of writers.
+After that the index names all rooms in which the node can have connections, and a late write of the dead node is
+rejected.
+
+All times are those of the Redis server.
 """
 
 from __future__ import annotations
@@ -25,31 +28,32 @@ from ..helpers import batches
 from ..options import require_number, require_seconds, require_text
 from .keys import Place, RoomKeys, place_of
 from .link import APPLY, BEAT, BULK, CLAIM, INDEX, PURGE, SCRIPTS, by_part, tuples
-from .node import KnownNode
+from .node import NodeState
 from .reader import RedisReader
 from .target import RedisTarget
 
 __all__ = ["SCRIPTS", "RedisPresence"]
 
-# No command may keep Redis busy for more than some 2 ms, whatever the names and data: it does nothing else meanwhile.
+# While Redis executes a command it does nothing else. The numbers below keep every command under about 2 ms, whatever
+# the names and data are.
 
 OPERATIONS = 32
-"""Operations a call."""
+"""The most operations in one call of the script."""
 
 ROOMS = 25
-"""Rooms that a call of a purge may come to."""
+"""The most rooms in one call that purges a node."""
 
 LISTED = 250
-"""Rooms that a call puts into an index, or takes out of it."""
+"""The most rooms that one call adds to an index or removes from it."""
 
 MOST_CHUNK = 250
-"""Members that a call may take out, if the option says so: they take up to 4 ms."""
+"""The largest value of the option CHUNK. A call of this size takes up to 4 ms."""
 
 MOST_PARTITIONS = 1024
-"""Readers that list rooms ask each of them."""
+"""The largest value of the option PARTITIONS. Listing rooms asks each partition."""
 
 IDLE_SECONDS = 60.0
-"""How long a room that a node has left stays in its index: far longer than a join may come late."""
+"""Seconds for which a room that a node has left stays in its index, far longer than a join may be delayed."""
 
 
 chain = itertools.chain.from_iterable
@@ -57,25 +61,27 @@ chain = itertools.chain.from_iterable
 
 class RedisPresence(RedisReader, PresenceStore):
     """
-    Presence in one Redis (6.2 or newer), Valkey, a cluster of either, or the master that Sentinels name.
+    Presence in a Redis server (6.2 or newer), Valkey, a cluster of either, or the master that Sentinels report.
 
-    Its memory must not be evicted (``maxmemory-policy noeviction``): a store that loses a part counts wrongly until the
-    nodes write it again.
+    Redis must not evict keys (``maxmemory-policy noeviction``). If it loses a part of the data, counts are wrong until
+    the nodes write their connections again.
 
     Args:
-        location: a URL: ``redis://``, ``rediss://`` or ``unix://``; of any node of a cluster. With ``sentinels``, the
-            name of the service stands for host and port: ``redis://mymaster/0``.
-        lease: seconds.
-        prefix: of all keys; without braces.
-        cluster: whether Redis is one.
-        sentinels: pairs of host and port, of the Sentinels that know the master; None for none.
-        sentinel_kwargs: arguments of redis-py for the connections to Sentinels, such as ``password`` and ``ssl``.
-        partitions: over how many slots rooms are spread, at most 1024; 16 in a cluster, else 1. Nodes with different
-            ones do not see each other.
-        timeout: seconds that Redis may take to answer, connecting and all.
-        chunk: most members that one call takes out, of a node that is reaped; at most 250.
-        pace: such calls a second.
-        claim: seconds after which another reaper goes on with the work of one who has died; None: half a lease.
+        location: A ``redis://``, ``rediss://`` or ``unix://`` URL; in a cluster, that of any of its nodes. With
+            ``sentinels``, it contains the name of the service instead of host and port: ``redis://mymaster/0``. None
+            for ``redis://localhost:6379/0``.
+        lease: The lease of a node, in seconds.
+        prefix: The prefix of all keys, without braces.
+        cluster: Whether Redis is a cluster.
+        sentinels: The (host, port) of each Sentinel that monitors the master. None for no Sentinels.
+        sentinel_kwargs: redis-py's arguments for the connections to Sentinels, such as ``password`` and ``ssl``.
+        partitions: The number of hash slots over which rooms are spread, at most 1024. By default 16 in a cluster, else
+            1. Nodes with different numbers don't see each other.
+        timeout: The number of seconds that a round trip to Redis may take, including connecting.
+        chunk: The most members that one call removes when a dead node is reaped, at most 250.
+        pace: The number of such calls a second.
+        claim: The number of seconds after which another reaper continues the work of one that has died. By default half
+            a lease.
     """
 
     def __init__(
@@ -96,13 +102,13 @@ class RedisPresence(RedisReader, PresenceStore):
     ) -> None:
         require_text("PREFIX", prefix)
         if set(prefix) & set("{}"):
-            raise ValueError(f"PREFIX has no braces, which say in which slot a key is; {prefix!r} has")
+            raise ValueError(f"PREFIX must not contain braces, which determine the slot of a key; {prefix!r} does")
         if partitions is None:
             partitions = 16 if cluster else 1
         most = MOST_PARTITIONS
         require_number("PARTITIONS", partitions, f"an integer from 1 to {most}", least=1, most=most, whole=True)
         require_seconds("TIMEOUT", timeout)
-        # More in a call would keep Redis from all else too long.
+        # Larger calls would block Redis for too long.
         require_number("CHUNK", chunk, f"an integer from 1 to {MOST_CHUNK}", least=1, most=MOST_CHUNK, whole=True)
         require_number("PACE", pace, "a number of calls a second, from 0.1", least=0.1)
         if claim is not None:
@@ -115,16 +121,16 @@ class RedisPresence(RedisReader, PresenceStore):
         self._chunk = chunk
         self._pace = pace
         self._claim_ms = round(1000 * (self.lease / 2 if claim is None else claim))
-        # The nodes that write through this instance: one, and its former ids until they are reaped.
-        self._nodes: dict[str, KnownNode] = {}
+        # The nodes that write through this instance: one, and its former ids until these are reaped.
+        self._nodes: dict[str, NodeState] = {}
 
     # Leases.
 
     async def begin(self, node: NodeFacts) -> Beat:
         beat = await self._renew(node, "begin")
         if beat.is_alive:
-            # After the lease: whoever dies in between is reaped.
-            await self._ask_all([("SADD", self._keys.writers(part), node.id) for part in range(self._partitions)])
+            # After the lease has begun, so that a node that dies here is reaped.
+            await self._execute_all([("SADD", self._keys.writers(part), node.id) for part in range(self._partitions)])
         return beat
 
     async def beat(self, node: NodeFacts) -> Beat:
@@ -135,7 +141,9 @@ class RedisPresence(RedisReader, PresenceStore):
         loop = asyncio.get_running_loop()
         before = loop.time() - IDLE_SECONDS
         while True:
-            now, left = loop.time(), known.take_idle(before, LISTED)
+            now, left = loop.time(), known.pop_idle(before, LISTED)
+            # If this raises StoreUnavailable, the rooms in ``left`` may or may not be removed. The next call repeats
+            # them.
             reply = await self._run(
                 BEAT,
                 [self._keys.leases, self._keys.facts, self._keys.index(node.id)],
@@ -151,58 +159,61 @@ class RedisPresence(RedisReader, PresenceStore):
             if reply is None:
                 self._nodes.pop(node.id, None)
                 return Beat(is_alive=False)
-            known.forget(left)
+            known.confirm_removed(left)
             is_missing, next_end, expired = reply
-            # As of before the call: the lease ends here no later than there.
+            # Counted from before the call, so that the lease ends here no later than in Redis.
             known.ends = now + self.lease
             if is_missing:
-                # Redis failed over, and lost the last that it had taken.
+                # Redis has fewer rooms in the index than we added: a failover has lost acknowledged writes.
                 try:
-                    await self._put_down(node.id, known, list(known.rooms))
+                    await self._index_rooms(node.id, known, list(known.rooms))
                 except LeaseLost:
                     return Beat(is_alive=False)
             if len(left) < LISTED:
                 return Beat(True, tuple(expired), next_end / 1000 if next_end >= 0 else None)
-            # Clients that come and go leave more rooms in a heartbeat's time than a call takes out.
+            # There are more idle rooms than one call removes: continue.
             how = "renew"
 
-    def _known(self, node: str) -> KnownNode:
-        return self._nodes.setdefault(node, KnownNode())
+    def _known(self, node: str) -> NodeState:
+        return self._nodes.setdefault(node, NodeState())
 
     # Writing.
 
     async def apply(self, node: str, operations: Sequence[Join | Leave]) -> list[Change]:
         known = self._known(node)
         try:
+            # While waiting for the lock, the lease may end and the node may be reaped. The script checks that.
             async with known.lock:
                 return await self._apply(node, known, operations)
         except LeaseLost:
             self._nodes.pop(node, None)
             raise
 
-    async def _apply(self, node: str, known: KnownNode, operations: Sequence[Join | Leave]) -> list[Change]:
+    async def _apply(self, node: str, known: NodeState, operations: Sequence[Join | Leave]) -> list[Change]:
         if asyncio.get_running_loop().time() >= known.ends:
             raise LeaseLost(f"the lease of node {node} has ended")
         rooms = [self._keys.room((op.namespace, op.room)) for op in operations]
         entered = (room.field for room, op in zip(rooms, operations, strict=True) if isinstance(op, Join))
-        await self._put_down(node, known, known.missing(entered))
+        await self._index_rooms(node, known, known.missing(entered))
         numbered = list(zip(itertools.count(), rooms, operations))
         parts = by_part(numbered, lambda item: item[1].part)
-        told = await asyncio.gather(
+        # The partitions are written concurrently. All of them finish before an error is raised, so that no write of
+        # this call arrives after one of the next.
+        outcomes = await asyncio.gather(
             *(self._write(node, known, part) for part in parts.values()), return_exceptions=True
         )
-        errors = [outcome for outcome in told if isinstance(outcome, BaseException)]
+        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if errors:
             raise next((error for error in errors if isinstance(error, LeaseLost)), errors[0])
-        changes = [change for outcome in told if not isinstance(outcome, BaseException) for change in outcome]
+        changes = [change for outcome in outcomes if not isinstance(outcome, BaseException) for change in outcome]
         return [change for _, change in sorted(changes, key=lambda pair: pair[0])]
 
     async def _write(
-        self, node: str, known: KnownNode, operations: list[tuple[int, RoomKeys, Join | Leave]]
+        self, node: str, known: NodeState, operations: list[tuple[int, RoomKeys, Join | Leave]]
     ) -> list[tuple[int, Change]]:
-        """Carry out operations of one partition, each with its number; return the changes with theirs."""
+        """Apply operations of one partition. Operations and changes are paired with the number of the operation."""
         changes: list[tuple[int, Change]] = []
-        # One after the other: what comes after a call that failed is not carried out before that is said again.
+        # One batch after the other: after a failed call, later operations must not be applied before it is repeated.
         for batch in batches(operations, OPERATIONS):
             rooms: dict[str, RoomKeys] = {}
             numbers: dict[str, int] = {}
@@ -211,22 +222,22 @@ class RedisPresence(RedisReader, PresenceStore):
                 rooms[room.field] = room
                 number = numbers.setdefault(room.field, len(rooms))
                 if isinstance(op, Join):
-                    how, said = ("enter", ()) if op.data is UNSET else ("join", (op.data or "",))
-                    arguments += (how, number, op.connection, op.user_id or "", op.details or "", *said)
+                    how, data = ("enter", ()) if op.data is UNSET else ("join", (op.data or "",))
+                    arguments += (how, number, op.connection, op.user_id or "", op.details or "", *data)
                 else:
                     arguments += ("leave", number, op.connection)
             reply = await self._run(APPLY, *self._room_call(node, list(rooms.values()), arguments))
             if reply is None:
-                raise LeaseLost(f"node {node} may not write any more")
+                raise LeaseLost(f"node {node} was reaped")
             held, found = reply
-            known.saw(dict(zip(rooms, held, strict=True)), asyncio.get_running_loop().time())
-            for of, version, told in tuples(found, 3):
-                number, room, op = batch[of]
-                changes += [(number, change) for change in _changes(room.place, version, told, op)]
+            known.note_connections(dict(zip(rooms, held, strict=True)), asyncio.get_running_loop().time())
+            for index, version, changed in tuples(found, 3):
+                number, room, op = batch[index]
+                changes += [(number, change) for change in _changes(room.place, version, changed, op)]
         return changes
 
-    async def _put_down(self, node: str, known: KnownNode, rooms: list[str]) -> None:
-        """Put rooms into the index, before the node is in them."""
+    async def _index_rooms(self, node: str, known: NodeState, rooms: list[str]) -> None:
+        """Add rooms to the node's index, before it joins them. Raises LeaseLost."""
         for batch in batches(rooms, LISTED):
             mark = secrets.token_hex(6)
             keys = [self._keys.leases, self._keys.index(node)]
@@ -237,13 +248,13 @@ class RedisPresence(RedisReader, PresenceStore):
     async def reap(self, node: str) -> AsyncIterator[list[Change]]:
         claimant = secrets.token_hex(8)
         if not await self._claim(node, claimant):
-            return
+            return  # another reaper is at work
         self._nodes.pop(node, None)
-        await self._ask_all([("SREM", self._keys.writers(part), node) for part in range(self._partitions)])
+        await self._execute_all([("SREM", self._keys.writers(part), node) for part in range(self._partitions)])
         try:
             cursor = None
             while cursor != 0:
-                cursor, index = await self._ask("HSCAN", self._keys.index(node), cursor or 0, "COUNT", BULK)
+                cursor, index = await self._execute("HSCAN", self._keys.index(node), cursor or 0, "COUNT", BULK)
                 rooms = [self._keys.room(place_of(field)) for field in index]
                 for todo in by_part(rooms, lambda room: room.part).values():
                     position = "0"
@@ -251,17 +262,20 @@ class RedisPresence(RedisReader, PresenceStore):
                         done, position, spent, changes = await self._purge(node, todo[:ROOMS], position)
                         if changes:
                             yield changes
+                        # Spread the work over time. The claim is renewed after each call; if this one took longer than
+                        # the claim is valid, another reaper may have taken over.
                         await asyncio.sleep(spent / self._chunk / self._pace)
                         if not await self._claim(node, claimant, todo[:done]):
                             return
                         del todo[:done]
         except (GeneratorExit, asyncio.CancelledError):
-            if self._known_client is not None:
+            # The caller stops, such as at shutdown. Let the claim end at once, so that another reaper can continue.
+            if self._opened_client is not None:
                 with contextlib.suppress(StoreUnavailable):
                     await self._claim(node, claimant, ms=1)
             raise
-        # The lease goes last: until then, another reaper would do this again.
-        await self._ask_all(
+        # The lease is removed after the index: if this reaper dies in between, another one finds the node again.
+        await self._execute_all(
             [
                 ("HDEL", self._keys.facts, node),
                 ("UNLINK", self._keys.index(node)),
@@ -272,25 +286,38 @@ class RedisPresence(RedisReader, PresenceStore):
 
     async def _purge(self, node: str, rooms: Sequence[RoomKeys], position: str) -> tuple[int, str, int, list[Change]]:
         """
-        Take a dead node out of rooms of one partition, as far as one call may go.
+        Remove a dead node's connections from rooms of one partition, up to one chunk.
 
-        Returns how many rooms are done, the position in the next one, how much of a chunk that was, and the changes.
+        Returns:
+            The number of rooms that are finished, the position in the next one, the work done in members, and the
+            changes.
         """
         call = self._room_call(node, rooms, [self._chunk, position])
         done, position, spent, found = await self._run(PURGE, *call)
-        told = (_changes(rooms[of].place, version, changes) for of, version, changes in tuples(found, 3))
-        return done, position, spent, list(itertools.chain.from_iterable(told))
+        changes = (_changes(rooms[index].place, version, changed) for index, version, changed in tuples(found, 3))
+        return done, position, spent, list(chain(changes))
 
     async def _claim(self, node: str, claimant: str, done: Iterable[RoomKeys] = (), *, ms: int | None = None) -> bool:
-        """Be the one who reaps a node; rooms that are done leave its index. Return False if somebody else is."""
+        """
+        Claim the reaping of a node, or renew the claim, and fence the node.
+
+        Args:
+            node: The node's id.
+            claimant: The random id of this reaper.
+            done: Rooms that are finished, to remove from the node's index.
+            ms: The validity of the claim in milliseconds. None for the option CLAIM.
+
+        Returns:
+            False if another reaper has the claim.
+        """
         keys = [self._keys.claim(node), self._keys.leases, self._keys.index(node)]
         fields = [room.field for room in done]
         return bool(await self._run(CLAIM, keys, [node, claimant, ms or self._claim_ms, *fields]))
 
-    # What to ask.
+    # Arguments of scripts.
 
     def _room_call(self, node: str, rooms: Sequence[RoomKeys], arguments: Sequence[Any]) -> tuple[list[str], list[Any]]:
-        """Return keys and arguments of a script that writes rooms of one partition."""
+        """Return the keys and arguments of a script that writes rooms of one partition; see lua/room.lua."""
         part = rooms[0].part
         keys = [self._keys.writers(part), self._keys.versions(part), self._keys.namespaces(part)]
         head: list[Any] = [node, len(rooms)]
@@ -302,10 +329,19 @@ class RedisPresence(RedisReader, PresenceStore):
         return keys, [*head, *arguments]
 
 
-def _changes(place: Place, version: int, told: Sequence[Any], op: Join | Leave | None = None) -> Iterator[Change]:
-    """Return what a script tells of a room: kind, user and connections of each change, the first with this version."""
-    for kind, user, connections in tuples(told, 3):
-        # What is told of the user who joins is what the join says: where that is nothing, there was nothing before.
-        said = op.data if isinstance(op, Join) and user and user == op.user_id else None
-        yield Change(*place, kind, user or None, connections, None if said is UNSET else said, version)
+def _changes(place: Place, version: int, changed: Sequence[Any], op: Join | Leave | None = None) -> Iterator[Change]:
+    """
+    Return the changes of a room that a script has returned.
+
+    Args:
+        place: The room.
+        version: The version of the first change.
+        changed: Kind, user and connections of each change, as one flat list.
+        op: The operation that caused them. None for a purge.
+    """
+    for kind, user, connections in tuples(changed, 3):
+        # The script doesn't return data. After a join, the user's data is that of the join. A join without data causes
+        # a change only if it is the user's first connection, and then there is no data yet.
+        data = op.data if isinstance(op, Join) and user and user == op.user_id else None
+        yield Change(*place, kind, user or None, connections, None if data is UNSET else data, version)
         version += 1

@@ -1,11 +1,11 @@
 -- Begin or renew the lease of a node.
 --
--- KEYS: 1 leases, 2 facts, 3 rooms of the node.
--- ARGV: 1 node, 2 lease in ms, 3 facts, 4 "begin" or "renew", 5 how many rooms there should be; then pairs of rooms
--- that the node has left for long and the marks with which they were put there.
+-- KEYS: 1 leases, 2 facts, 3 index of the node.
+-- ARGV: 1 node, 2 lease in ms, 3 facts, 4 "begin" or "renew", 5 the number of rooms that the index should have; then pairs
+-- of a room to remove from the index and its mark.
 --
--- Returns nothing if the node is fenced; else whether rooms are missing, the ms until the next lease of another node
--- ends (-1: there is none), and the nodes whose lease has ended.
+-- Returns false if the node is fenced; else whether rooms are missing in the index, the ms until the next lease of another
+-- node ends (-1 if there is none), and up to 16 nodes whose lease has ended.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -17,7 +17,7 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 
 for i = 6, #ARGV, 2 do
-  -- A call that comes late must not take out what was put in again meanwhile.
+  -- The mark differs if the room was added again since: a call that arrives late must not remove the new entry.
   if redis.call('HGET', KEYS[3], ARGV[i]) == ARGV[i + 1] then
     redis.call('HDEL', KEYS[3], ARGV[i])
   end

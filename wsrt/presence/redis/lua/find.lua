@@ -1,8 +1,8 @@
--- Connections of one user among those of a node in a room: a page is looked through.
+-- Find the connections of one user in a page of a node's connections in a room.
 --
--- KEYS: 1 numbers. ARGV: 1 cursor, 2 about how many to look at, 3 user.
+-- KEYS: 1 numbers. ARGV: 1 cursor, 2 the approximate number of connections on the page, 3 user.
 --
--- Returns the next cursor, and numbers.
+-- Returns the next cursor, and the numbers of the user's connections.
 
 local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
 local found = {}

@@ -1,8 +1,8 @@
--- Put down in which rooms a node has connections, before it has any: whoever reaps it finds them all.
+-- Add rooms to the index of a node. The node does so before it joins them, so that a reaper finds all its rooms.
 --
--- KEYS: 1 leases, 2 rooms of the node. ARGV: 1 node, 2 mark; then rooms.
+-- KEYS: 1 leases, 2 index of the node. ARGV: 1 node, 2 mark; then rooms.
 --
--- Returns whether the node may.
+-- Returns 1, or 0 if the node's lease has ended.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,8 +1,8 @@
--- Which nodes there are.
+-- List the nodes.
 --
 -- KEYS: 1 leases, 2 facts.
 --
--- Returns up to 16 whose lease has ended; and for each of the others its id, the ms until its lease ends, its facts.
+-- Returns up to 16 nodes whose lease has ended; and for each other node, its id, the ms until its lease ends, its facts.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,14 +1,15 @@
--- Take a dead node out of some rooms, as far as one call may go.
+-- Remove the connections of a dead node from some rooms, up to a limit.
 --
--- KEYS, ARGV: see room.lua; then: most connections, cursor in the first room.
+-- KEYS and ARGV: see room.lua. Then: the most connections to remove, the cursor in the first room.
 --
--- Returns how many rooms are done, the cursor in the next one, how much of what it may do was done, and the changes.
+-- Returns the number of rooms that are finished, the cursor in the next one, the part of the limit that was used, and the
+-- changes.
 
 local most, cursor = tonumber(ARGV[head + 1]), ARGV[head + 2]
 local budget = most
 
--- One page of the node's connections; returns whether it was the last one.
-local function purge(room, of)
+-- Remove one page of the node's connections. Returns whether it was the last page.
+local function purge(room, index)
   local page = redis.call('HSCAN', room.numbers, cursor, 'COUNT', budget)
   local found, numbers, users, times = page[2], {}, {}, {}
   for i = 1, math.min(#found, 2 * budget), 2 do
@@ -28,12 +29,12 @@ local function purge(room, of)
         redis.call('HDEL', room.details, unpack(numbers))
       end
     end
-    remove(room, of, users, times)
+    remove(room, index, users, times)
   end
-  -- Looking costs too: a hash may be nearly empty, a room have one connection.
+  -- Reading costs too: there may be many rooms with one connection, or hashes that are nearly empty.
   budget = budget - math.max(#numbers, math.ceil(most / 25))
   if #found > 2 * #numbers then
-    return false -- what was too much for this call is found again at the same place
+    return false -- the page exceeded the limit: the next call reads it again
   end
   cursor = page[1]
   return cursor == '0'

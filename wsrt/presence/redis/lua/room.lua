@@ -1,18 +1,18 @@
--- Rooms, and how they change. Stands before the scripts that write them.
+-- The keys of rooms, and functions that change them. Prepended to the scripts that write rooms.
 --
--- KEYS: 1 nodes that may write, 2 versions, 3 namespaces; then for each room: counts, data, list, numbers, details.
--- ARGV: 1 node, 2 number of rooms; then for each room: its field, its namespace, its name ("" for that of everyone).
+-- KEYS: 1 writers, 2 versions, 3 namespaces; then for each room: counts, data, list, numbers, details.
+-- ARGV: 1 node, 2 number of rooms; then for each room: field, namespace, name ("" for the room of everyone).
 --
--- Of one slot:
---   nodes that may write  SET      ids
---   versions              HASH     room -> version; "" -> the highest version of a room that is gone
---   namespaces            HASH     namespace -> rooms that anybody is in
--- Of one room:
---   counts                HASH     "c" connections, "n" users, "g" guests, "u" .. user -> connections of the user
---   data                  HASH     user -> JSON
---   list                  ZSET     of the namespace: room -> users and guests; without that of everyone
---   numbers               HASH     of the node: number of a connection -> user, "" for a guest
---   details               HASH     of the node: number of a connection -> JSON; of the room of everyone only
+-- Keys of a partition:
+--   writers     SET   ids of the nodes that may write
+--   versions    HASH  field of a room -> version; "" -> the highest version of a room that was removed
+--   namespaces  HASH  namespace -> number of its rooms that have connections
+--   list        ZSET  of a namespace: name of a room -> number of users and guests. Without the room of everyone.
+-- Keys of a room:
+--   counts      HASH  "c" connections, "n" users, "g" guests, "u" .. user -> connections of the user
+--   data        HASH  user -> JSON
+--   numbers     HASH  of the node: number of a connection -> user, "" for a guest
+--   details     HASH  of the node: number of a connection -> JSON. Only for the room of everyone.
 
 local writers, versions, namespaces = KEYS[1], KEYS[2], KEYS[3]
 local node, count = ARGV[1], tonumber(ARGV[2])
@@ -33,23 +33,26 @@ local function may_write()
   return redis.call('SISMEMBER', writers, node) == 1
 end
 
--- What members have to be told: triples of kind, user and connections. Each has a version; returned is that of the first.
--- `of` is the number of the operation or room that it came of.
-local function tell(room, of, told)
-  local more = #told / 3
+-- Record changes of a room, to be returned by the script. `changed` is a flat list of kind, user and connections of each
+-- change. Each change has a version; the script returns that of the first. `index` is the number, from 0, of the operation
+-- or room that caused them.
+local function record(room, index, changed)
+  local more = #changed / 3
   local last = redis.call('HINCRBY', versions, room.field, more)
   local at = #changes
-  changes[at + 1], changes[at + 2], changes[at + 3] = of, last - more + 1, told
+  changes[at + 1], changes[at + 2], changes[at + 3] = index, last - more + 1, changed
 end
 
+-- Change the size of a room in the list of its namespace.
 local function rank(room, by)
   if not room.is_everyone then
     redis.call('ZINCRBY', room.list, by, room.name)
   end
 end
 
--- Versions go on from the clock, so that those of a room that is gone need not be kept. The highest of them is: the
--- clock stands still in a script, and may be set back.
+-- Begin a room with its first connection. Its versions start at the time in microseconds, so that they are higher than
+-- those of an earlier room of this name, and need not be kept when it is removed. Only the highest version of all removed
+-- rooms is kept: within a script the clock stands still, and it may be set back.
 local function open(room)
   local time = redis.call('TIME')
   local highest = tonumber(redis.call('HGET', versions, '') or 0)
@@ -58,6 +61,7 @@ local function open(room)
   redis.call('HINCRBY', namespaces, room.namespace, 1)
 end
 
+-- Remove a room after its last connection.
 local function close(room)
   local version = redis.call('HGET', versions, room.field) or '0'
   local highest = redis.call('HGET', versions, '') or '0'
@@ -74,8 +78,8 @@ local function close(room)
   end
 end
 
--- The last word of a user counts; whether it was another one.
-local function say(room, user, data)
+-- Set the data of a user. Returns whether it has changed.
+local function set_data(room, user, data)
   if (redis.call('HGET', room.data, user) or '') == data then
     return false
   end
@@ -87,15 +91,15 @@ local function say(room, user, data)
   return true
 end
 
--- One connection more; without data, it says nothing of its user.
-local function add(room, of, user, data)
+-- Count one more connection. `data` is nil if the connection sets no data.
+local function add(room, index, user, data)
   if redis.call('HINCRBY', room.counts, 'c', 1) == 1 then
     open(room)
   end
   if user == '' then
     local guests = redis.call('HINCRBY', room.counts, 'g', 1)
     rank(room, 1)
-    tell(room, of, { guests == 1 and 'joined' or 'changed', '', guests })
+    record(room, index, { guests == 1 and 'joined' or 'changed', '', guests })
     return
   end
   local connections = redis.call('HINCRBY', room.counts, 'u' .. user, 1)
@@ -105,21 +109,21 @@ local function add(room, of, user, data)
     if data and data ~= '' then
       redis.call('HSET', room.data, user, data)
     end
-    tell(room, of, { 'joined', user, 1 })
-  elseif data and say(room, user, data) then
-    tell(room, of, { 'changed', user, connections })
+    record(room, index, { 'joined', user, 1 })
+  elseif data and set_data(room, user, data) then
+    record(room, index, { 'changed', user, connections })
   end
 end
 
--- Fewer connections of some users: by how many is in `times`.
-local function remove(room, of, users, times)
+-- Count fewer connections. `times` has the number of removed connections of each user.
+local function remove(room, index, users, times)
   local fields, connections = {}, 0
   for i, user in ipairs(users) do
     fields[i] = user == '' and 'g' or 'u' .. user
     connections = connections + times[user]
   end
   local counts = redis.call('HMGET', room.counts, unpack(fields))
-  local told, gone, empty, fewer = {}, {}, {}, 0
+  local changed, gone, empty, fewer = {}, {}, {}, 0
   for i, user in ipairs(users) do
     local left = (counts[i] or 0) - times[user]
     if left <= 0 then
@@ -133,12 +137,12 @@ local function remove(room, of, users, times)
       fewer, gone[#gone + 1] = fewer + 1, user
     end
     if user == '' or left <= 0 then
-      local at = #told
-      told[at + 1], told[at + 2], told[at + 3] = left > 0 and 'changed' or 'left', user, left
+      local at = #changed
+      changed[at + 1], changed[at + 2], changed[at + 3] = left > 0 and 'changed' or 'left', user, left
     end
   end
-  if #told > 0 then
-    tell(room, of, told)
+  if #changed > 0 then
+    record(room, index, changed)
   end
   if redis.call('HINCRBY', room.counts, 'c', -connections) <= 0 then
     close(room)

@@ -1,10 +1,11 @@
--- Rooms of a namespace after a place in their list, those with most users first.
+-- List rooms of a namespace, the largest first, after a given room.
 --
--- KEYS: 1 list. ARGV: 1 how many, 2 users and 3 name of the room at that place; without them, from the beginning.
+-- KEYS: 1 list. ARGV: 1 the most rooms to return, 2 size and 3 name of the given room. Without 2 and 3, from the beginning.
 --
--- Many rooms have equally many users, and the one at the place may be gone: the next one is sought by halves.
+-- Many rooms may have the same size, and the given room may not be in the list any more. So its place among the rooms of
+-- its size is found by binary search.
 
--- The list goes by bytes, but `<` by the locale.
+-- Compare like the list, which is sorted by bytes. The operator `<` compares by locale.
 local function is_before(a, b)
   for i = 1, math.min(#a, #b) do
     local x, y = a:byte(i), b:byte(i)

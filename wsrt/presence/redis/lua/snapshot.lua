@@ -1,9 +1,9 @@
--- A room at one moment.
+-- Read a room at one moment.
 --
--- KEYS: 1 counts, 2 versions. ARGV: 1 the room's field, 2 most members.
+-- KEYS: 1 counts, 2 versions. ARGV: 1 field of the room, 2 the most members to return.
 --
--- Returns version and counts; and, if they are not too many, members. What is shown of them is long, and read after
--- this, in parts: what changed it meanwhile has a later version.
+-- Returns version and counts; and all counts by member, unless there are too many. The members' data may be long, so it
+-- is read afterwards in batches. Changes that set it in between have later versions.
 
 local version = redis.call('HGET', KEYS[2], ARGV[1])
 local counts = redis.call('HMGET', KEYS[1], 'n', 'g', 'c')

@@ -31,7 +31,7 @@ EXTENDED = ["wsrt.v1"]
 def empty_store() -> None:
     """Nodes of tests before, whose loops are closed, are not counted."""
     # In its place: the stores of loops that go on refer to it.
-    vars(memory._world).update(vars(memory._World()))
+    vars(memory._state).update(vars(memory._State()))
 
 
 class Card(BaseModel):
@@ -376,7 +376,7 @@ def test_process_without_connections(serves: bool) -> None:
     lines = ran.stdout.splitlines()
     assert len(lines) == 7 + serves
     for line in lines[:7]:
-        assert line.startswith("presence is kept in each process")
+        assert line.startswith("presence is kept in the memory of each process")
         assert "RedisPresence" in line
     assert lines[7:] == ["0 0"] * serves
 
@@ -586,11 +586,11 @@ async def test_wrong_limit(limit: Any) -> None:
     expected = ValueError if type(limit) is int else TypeError
     async with dial():
         for read in (presence.ausers, presence.arooms, presence.aconnections):
-            with pytest.raises(expected, match="limit is"):
+            with pytest.raises(expected, match="limit must be"):
                 await read(namespace="hall", limit=limit)
-        with pytest.raises(expected, match="limit is"):
+        with pytest.raises(expected, match="limit must be"):
             await presence.amembers("hall", namespace="hall", limit=limit)
-        with pytest.raises(expected, match="limit is"):
+        with pytest.raises(expected, match="limit must be"):
             await asyncio.to_thread(presence.members, "hall", namespace="hall", limit=limit)
 
 
@@ -600,9 +600,9 @@ async def test_wrong_limit(limit: Any) -> None:
 async def test_wrong_types(wrong: dict[str, Any], says: str) -> None:
     """An argument of another type is named."""
     for read in (presence.ausers, presence.arooms):
-        with pytest.raises(TypeError, match=f"{says} is"):
+        with pytest.raises(TypeError, match=f"{says} must be"):
             await read(**{"namespace": "hall", **wrong})
-    with pytest.raises(TypeError, match="a namespace is"):
+    with pytest.raises(TypeError, match="namespace must be"):
         await presence.acount("hall", namespace=5)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a namespace is"):
+    with pytest.raises(TypeError, match="namespace must be"):
         await presence.ais_online("ada", namespace=5)  # type: ignore[arg-type]

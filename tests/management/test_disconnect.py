@@ -82,7 +82,7 @@ async def test_unknown_to_presence(run: Run, settings: Any) -> None:
         settings.WSRT = {"PRESENCE": {"BACKEND": "nothing.Here"}}
         text = await run("wsrt_disconnect", "--user", "ada")
         await client.assert_closed(4410)
-        assert "is not known: WSRT['PRESENCE'] names no store" in text
+        assert "is not known: WSRT['PRESENCE'] doesn't name a usable store" in text
         assert json.loads(await run("wsrt_disconnect", "--user", "grace", "--json"))["connections"] is None
         await other.assert_closed(4410)
 

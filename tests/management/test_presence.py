@@ -265,12 +265,12 @@ def test_memory_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     # As in a command, outside of tests.
     for name in ("is_under_test", "is_server"):
         monkeypatch.setattr(access, name, lambda: False)
-    with pytest.raises(CommandError, match=r"each process for itself.*RedisPresence"):
+    with pytest.raises(CommandError, match=r"memory of each process.*RedisPresence"):
         call_command("wsrt_presence")
 
 
 async def test_store_that_cannot_be_used(run: Run, settings: Any) -> None:
     """A store that does not answer, or is none, is an error that says where to look."""
     settings.WSRT = {"PRESENCE": {"BACKEND": "nothing.Here"}}
-    with pytest.raises(CommandError, match=r"(?s)cannot be read: .*names no store.*wsrt_doctor"):
+    with pytest.raises(CommandError, match=r"(?s)cannot be read: .*doesn't name a usable store.*wsrt_doctor"):
         await run("wsrt_presence")

@@ -30,7 +30,7 @@ class Slow(MemoryPresence):
         self.was_cancelled = False
 
     async def expired(self) -> tuple[str, ...]:
-        return ("dead",) if "dead" in self._world.leases else ()
+        return ("dead",) if "dead" in self._state.leases else ()
 
     async def reap(self, node: str) -> AsyncIterator[list[Change]]:
         self.reaps += 1
@@ -47,7 +47,7 @@ class Slow(MemoryPresence):
 
 @pytest.fixture
 async def store(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Slow:
-    monkeypatch.setattr(memory, "_world", memory._World())
+    monkeypatch.setattr(memory, "_state", memory._State())
     monkeypatch.setattr(access, "READER_SECONDS", 0.1)
     settings.WSRT = {"PRESENCE": {"BACKEND": f"{__name__}.Slow"}}
     store = store_of_loop()

@@ -753,7 +753,7 @@ async def test_reaper_that_dies(
     make: Callable[..., CachePresence], locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a reaper that died has not told, another one tells, once the claim has ended; and nothing is left."""
-    monkeypatch.setattr(module, "ROOMS", 10)
+    monkeypatch.setattr(module, "REAP_BATCH", 10)
     store, one, two = make(), make(), make()
     node = await begin(store)
     await store.apply(node, [Join("n", f"r{number}", 1, "ada", details='"x"') for number in range(95)])
@@ -777,7 +777,7 @@ async def test_reaper_that_is_late(
     make: Callable[..., CachePresence], locmem: LocMemCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reaper whose claim another one has got leaves it the rest."""
-    monkeypatch.setattr(module, "ROOMS", 10)
+    monkeypatch.setattr(module, "REAP_BATCH", 10)
     store, late = make(), make()
     node = await begin(store)
     await store.apply(node, [Join("n", f"r{number}", 1, "ada") for number in range(30)])

@@ -137,7 +137,7 @@ class Clients:
         watcher, room = self.here.pop(number)
         watcher.subscriber.outbox.is_open = False  # type: ignore[misc]
         self.tracker.unwatch(("churn", room), watcher)
-        self.tracker.forget(number, at_once=self.random.random() < 0.5)
+        self.tracker.remove_connection(number, at_once=self.random.random() < 0.5)
 
     def turn(self) -> None:
         """One comes; if there are many, one goes. The first one stays."""
@@ -147,14 +147,14 @@ class Clients:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[memory._World]:
-    world = memory._World()
-    monkeypatch.setattr(memory, "_world", world)
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[memory._State]:
+    world = memory._State()
+    monkeypatch.setattr(memory, "_state", world)
     yield world
 
 
 @pytest.mark.parametrize(("seconds", "clients"), [(HOUR, 3000), pytest.param(DAY, 20_000, marks=pytest.mark.slow)])
-def test_node(world: memory._World, monkeypatch: pytest.MonkeyPatch, seconds: float, clients: int) -> None:
+def test_node(world: memory._State, monkeypatch: pytest.MonkeyPatch, seconds: float, clients: int) -> None:
     """After a day of clients that come and go, with outages and a node that dies each hour, all is as it was."""
     # pytest keeps the records of outages, with exceptions whose frames hold what was being written.
     monkeypatch.setattr(logging.getLogger("wsrt"), "propagate", False)
@@ -163,7 +163,7 @@ def test_node(world: memory._World, monkeypatch: pytest.MonkeyPatch, seconds: fl
     run(loop, _live(loop, world, seconds, clients))
 
 
-async def _live(loop: SkippingLoop, world: memory._World, seconds: float, clients: int) -> None:
+async def _live(loop: SkippingLoop, world: memory._State, seconds: float, clients: int) -> None:
     store = Faulty()
     tracker = Tracker(current_node(), store, grace=5.0)
     crowd = Clients(tracker, seed=1)
@@ -187,26 +187,26 @@ async def _live(loop: SkippingLoop, world: memory._World, seconds: float, client
     assert not (world.rooms or world.leases or world.places or world.details)
 
 
-def held(tracker: Tracker, world: memory._World, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+def held(tracker: Tracker, world: memory._State, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
     """Return how much is held by a tracker, its views, the memory, and its loop."""
     gc.collect()
     views = list(tracker._rosters.values())
     found: dict[str, Any] = {
         name: len(getattr(tracker, name))
         for name in (
-            "_truth",
-            "_places",
+            "_joins",
+            "_rooms_of",
             "_users",
             "_pending",
-            "_lingering",
-            "_former",
+            "_grace_timers",
+            "_former_ids",
             "_reaping",
             "_rosters",
             "_tasks",
         )
     }
-    found["audited"] = len(tracker._audited) <= len(tracker._truth)
-    for name in ("watchers", "_members", "_told", "_kept", "_ahead", "_since_load"):
+    found["audited"] = len(tracker._audit_queue) <= len(tracker._joins)
+    for name in ("watchers", "_members", "_unsent", "_ignored_leaves", "_out_of_order", "_during_load"):
         found[f"view{name}"] = [len(getattr(view, name)) for view in views]
     found["view bytes"] = [view._bytes == sum(m.size for m in (view._members or {}).values()) for view in views]
     for name in ("rooms", "leases", "places", "details"):
@@ -276,8 +276,8 @@ async def test_redis(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch,
 
 
 async def _bytes_of(store: RedisPresence) -> dict[str, int]:
-    keys = await store._ask("KEYS", "*")
-    return {key: await store._ask("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys}
+    keys = await store._execute("KEYS", "*")
+    return {key: await store._execute("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys}
 
 
 @pytest.mark.parametrize(("rounds", "size"), ROUNDS)
@@ -307,7 +307,7 @@ async def test_cache(settings: Any, rounds: int, size: int) -> None:
     stored.clear()
 
 
-async def test_memory(world: memory._World) -> None:
+async def test_memory(world: memory._State) -> None:
     """After crowds that came and went, the memory holds the lease of the node that is left."""
     store = MemoryPresence()
     await store.begin(NodeFacts("n1", {}))

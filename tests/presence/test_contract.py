@@ -24,7 +24,7 @@ class TestMemory(PresenceStoreContract):
     @pytest.fixture(autouse=True)
     def forget(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nodes of other tests of this process are none of these."""
-        monkeypatch.setattr(memory, "_world", memory._World())
+        monkeypatch.setattr(memory, "_state", memory._State())
 
     async def make_store(self, lease: float = 30.0) -> PresenceStore:
         return MemoryPresence(lease=lease)

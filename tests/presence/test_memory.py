@@ -15,10 +15,10 @@ from wsrt.presence.memory import MemoryPresence
 
 
 @pytest.fixture(autouse=True)
-def world(monkeypatch: pytest.MonkeyPatch) -> memory._World:
+def world(monkeypatch: pytest.MonkeyPatch) -> memory._State:
     """A world of this test's own."""
-    world = memory._World()
-    monkeypatch.setattr(memory, "_world", world)
+    world = memory._State()
+    monkeypatch.setattr(memory, "_state", world)
     return world
 
 
@@ -31,7 +31,7 @@ async def reaped(store: MemoryPresence, node: str) -> list[list[Change]]:
     return [changes async for changes in store.reap(node)]
 
 
-def is_empty(world: memory._World) -> bool:
+def is_empty(world: memory._State) -> bool:
     return not (world.rooms or world.leases or world.places or world.details)
 
 
@@ -55,7 +55,7 @@ async def test_loops_see_each_other() -> None:
     assert len(await store.nodes()) == 8
 
 
-async def test_nothing_is_left(world: memory._World) -> None:
+async def test_nothing_is_left(world: memory._State) -> None:
     """Whoever left, and who was taken out, leaves nothing behind."""
     store = MemoryPresence()
     node = await begun(store)
@@ -72,7 +72,7 @@ async def test_nothing_is_left(world: memory._World) -> None:
     assert is_empty(world)
 
 
-async def test_reaped_in_chunks(world: memory._World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reaped_in_chunks(world: memory._State, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk has connections of many small rooms, or a part of a large one; from the first on, the node is fenced."""
     monkeypatch.setattr(memory, "CHUNK", 50)
     store, other = MemoryPresence(), MemoryPresence()
@@ -91,7 +91,7 @@ async def test_reaped_in_chunks(world: memory._World, monkeypatch: pytest.Monkey
     assert is_empty(world)
 
 
-async def test_expired_nodes_are_told_to_readers(world: memory._World) -> None:
+async def test_expired_nodes_are_told_to_readers(world: memory._State) -> None:
     """Where no node is left to do it, readers learn whom to take out."""
     store = MemoryPresence(lease=30)
     node = await begun(store)
@@ -113,14 +113,14 @@ def forked() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-async def test_forked_child(world: memory._World, forked: tuple[int, int]) -> None:
+async def test_forked_child(world: memory._State, forked: tuple[int, int]) -> None:
     """A child has none of its parent's connections, and is not stopped by a lock that was held at the fork."""
     await MemoryPresence().begin(NodeFacts("a", {}))
     reader, writer = forked
     with world.lock:
         child = os.fork()
         if not child:
-            os.write(writer, f"{memory._world.lock.locked()} {len(memory._world.leases)}".encode())
+            os.write(writer, f"{memory._state.lock.locked()} {len(memory._state.leases)}".encode())
             os._exit(0)
     os.close(writer)
     assert os.read(reader, 100) == b"False 0"

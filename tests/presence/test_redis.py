@@ -79,7 +79,7 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Re
         return stores[-1]
 
     store = make()
-    async with store._answer() as client:
+    async with store._round_trip() as client:
         await client.flushall()
     yield make
     for store in stores:
@@ -105,11 +105,11 @@ async def reaped(store: RedisPresence, node: str) -> list[Change]:
 
 async def lapse(store: RedisPresence, node: str) -> None:
     """Let the lease of a node be over."""
-    await store._ask("ZADD", store._keys.leases, "XX", 1, node)
+    await store._execute("ZADD", store._keys.leases, "XX", 1, node)
 
 
 async def keys(store: RedisPresence) -> set[str]:
-    async with store._answer() as client:
+    async with store._round_trip() as client:
         return set(await client.keys("*"))
 
 
@@ -231,7 +231,7 @@ async def test_nothing_is_left(store: RedisPresence) -> None:
     assert left
     for key in left:
         assert key.endswith(":versions")
-        assert list(await store._ask("HGETALL", key)) == [""]
+        assert list(await store._execute("HGETALL", key)) == [""]
 
 
 async def test_versions_go_on(store: RedisPresence) -> None:
@@ -247,7 +247,7 @@ async def test_versions_when_the_clock_is_set_back(store: RedisPresence) -> None
     [change] = await store.apply("n1", [Join("chat", "a", 1, "ada")])
     later = change.version + 10**12
     room = store._keys.room(("chat", "a"))
-    await store._ask("HSET", store._keys.versions(room.part), room.field, later)
+    await store._execute("HSET", store._keys.versions(room.part), room.field, later)
     changes = await store.apply("n1", [Leave("chat", "a", 1), Join("chat", "a", 1, "ada")])
     assert [change.version for change in changes] == [later + 1, later + 2]
 
@@ -348,7 +348,7 @@ async def test_lease_that_is_over_here(store: RedisPresence) -> None:
 async def test_store_that_comes_back_empty(store: RedisPresence) -> None:
     """After Redis has lost everything, the node is fenced at its next write, whatever that is."""
     await store.apply("n1", [Join("chat", "a", 1, "ada")])
-    async with store._answer() as client:
+    async with store._round_trip() as client:
         await client.flushall()
     with pytest.raises(LeaseLost):
         await store.apply("n1", [Join("chat", "a", 2, "ada")])
@@ -359,7 +359,7 @@ async def test_store_that_comes_back_empty(store: RedisPresence) -> None:
 async def test_index_that_was_lost(store: RedisPresence) -> None:
     """A heartbeat sees that rooms of the node are not put down, and puts them down again."""
     await store.apply("n1", [Join("chat", str(number), 1, "ada") for number in range(5)])
-    await store._ask("DEL", store._keys.index("n1"))
+    await store._execute("DEL", store._keys.index("n1"))
     assert (await store.beat(NodeFacts("n1", {}))).is_alive
     assert len(await reaped(store, "n1")) == 5
 
@@ -367,7 +367,7 @@ async def test_index_that_was_lost(store: RedisPresence) -> None:
 async def test_index_that_was_lost_with_the_lease(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that dies while its rooms are put down again is fenced."""
     await store.apply("n1", [Join("chat", "a", 1, "ada")])
-    await store._ask("DEL", store._keys.index("n1"))
+    await store._execute("DEL", store._keys.index("n1"))
     run = store._run
 
     async def dying(script: Any, *args: Any) -> Any:
@@ -384,10 +384,10 @@ async def test_rooms_that_were_left(store: RedisPresence, monkeypatch: pytest.Mo
     await store.apply("n1", [Join("chat", "a", 1, "ada"), Join("chat", "b", 1, "ada"), Join("chat", "c", 1, "ada")])
     await store.apply("n1", [Leave("chat", "a", 1), Leave("chat", "b", 1), Join("chat", "b", 1, "ada")])
     await store.beat(NodeFacts("n1", {}))
-    assert len(await store._ask("HGETALL", store._keys.index("n1"))) == 3
+    assert len(await store._execute("HGETALL", store._keys.index("n1"))) == 3
     monkeypatch.setattr(module, "IDLE_SECONDS", -1.0)
     await store.beat(NodeFacts("n1", {}))
-    assert set(await store._ask("HGETALL", store._keys.index("n1"))) == {"4.chatb", "4.chatc"}
+    assert set(await store._execute("HGETALL", store._keys.index("n1"))) == {"4.chatb", "4.chatc"}
 
 
 async def test_room_that_is_joined_while_it_is_taken_out(store: RedisPresence, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,7 +430,7 @@ async def test_many_rooms_that_were_left(store: RedisPresence, monkeypatch: pyte
         await store.apply("n1", [Leave("chat", room, 1) for room in rooms if room != "77"])
     monkeypatch.setattr(module, "IDLE_SECONDS", -1.0)
     await store.beat(NodeFacts("n1", {}))
-    assert set(await store._ask("HGETALL", store._keys.index("n1"))) == {"4.chat77"}
+    assert set(await store._execute("HGETALL", store._keys.index("n1"))) == {"4.chat77"}
     assert set(store._nodes["n1"].rooms) == {"4.chat77"}
 
 
@@ -456,9 +456,9 @@ async def test_heartbeat_without_an_answer(
         with pytest.raises(StoreUnavailable):
             await store.beat(NodeFacts("n1", {}))
     await store.apply("n1", [Join("chat", "b", 1, "ada")])
-    assert "4.chatb" in await store._ask("HGETALL", store._keys.index("n1"))
+    assert "4.chatb" in await store._execute("HGETALL", store._keys.index("n1"))
     await store.beat(NodeFacts("n1", {}))
-    assert set(await store._ask("HGETALL", store._keys.index("n1"))) == {"4.chatb"}
+    assert set(await store._execute("HGETALL", store._keys.index("n1"))) == {"4.chatb"}
     assert len(await reaped(store, "n1")) == 1
 
 
@@ -738,7 +738,7 @@ async def test_snapshot_of_a_large_room(store: RedisPresence) -> None:
 async def test_scripts_that_redis_forgot(store: RedisPresence) -> None:
     """After a restart of Redis or SCRIPT FLUSH, scripts are told anew."""
     await store.apply("n1", [Join("chat", "a", 1, "ada")])
-    async with store._answer() as client:
+    async with store._round_trip() as client:
         await client.script_flush()
     assert len(await store.apply("n1", [Leave("chat", "a", 1)])) == 1
 
@@ -746,7 +746,7 @@ async def test_scripts_that_redis_forgot(store: RedisPresence) -> None:
 async def test_connections_that_were_closed(store: RedisPresence) -> None:
     """A connection that Redis has closed costs nothing."""
     assert len(await store.apply("n1", [Join("chat", "a", 1, "ada")])) == 1
-    async with store._answer() as client:
+    async with store._round_trip() as client:
         await client.client_kill_filter(_type="normal", skipme=True)
     assert len(await store.apply("n1", [Leave("chat", "a", 1)])) == 1
 
@@ -760,7 +760,7 @@ async def test_many_calls_at_once(store: RedisPresence) -> None:
 
 async def test_errors_of_redis(store: RedisPresence) -> None:
     """What Redis answers instead of a result is StoreUnavailable, in pipelines too."""
-    await store._ask("SET", store._keys.room(("chat", "a")).counts, "no hash")
+    await store._execute("SET", store._keys.room(("chat", "a")).counts, "no hash")
     with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
         await store.snapshot("chat", "a", 10)
     with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
@@ -772,9 +772,9 @@ async def test_errors_of_redis(store: RedisPresence) -> None:
 async def test_answers_that_are_errors(store: RedisPresence) -> None:
     """An error that Redis answers is not told as one that does not answer; what cannot be asked is no trouble of it."""
     with pytest.raises(StoreUnavailable, match=r"^Redis refused a command: ResponseError"):
-        await store._ask("HSCAN", "key", "abc")
+        await store._execute("HSCAN", "key", "abc")
     with pytest.raises(DataError):
-        await store._ask("SET", "key", None)
+        await store._execute("SET", "key", None)
 
 
 @pytest.mark.parametrize("kind", [RedisServer, ClusterServer])

@@ -185,7 +185,7 @@ class Presence(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.run(self.store._ask("FLUSHALL"))
+        self.run(self.store._execute("FLUSHALL"))
         self.begin()
         self.begin()
 
@@ -243,7 +243,7 @@ class Presence(RuleBasedStateMachine):
         """A node says something, and then nothing more."""
         node = self.alive.pop(which % len(self.alive))
         self.say(node, numbers)
-        self.run(self.store._ask("ZADD", self.store._keys.leases, "XX", 1, node))
+        self.run(self.store._execute("ZADD", self.store._keys.leases, "XX", 1, node))
         self.lapsed.append(node)
         seen["crashes"] += 1
 
@@ -275,7 +275,7 @@ class Presence(RuleBasedStateMachine):
             seen["reapers dead"] += 1
             self.lapsed = [other for other in self.lapsed if other != node]
             self.dying = sorted({*self.dying, node})
-            self.run(self.store._ask("DEL", self.store._keys.claim(node)))
+            self.run(self.store._execute("DEL", self.store._keys.claim(node)))
         for place, room in self.rooms.items():
             held = self.run(self.store.held(node, *place))
             for key in [key for key in room.members if key[0] == node and key[1] not in held]:

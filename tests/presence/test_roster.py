@@ -136,14 +136,14 @@ async def test_snapshot_and_differences() -> None:
     client = Client(view)
     await aeventually(lambda: client.frames)
     assert client.frames == [{"version": 1, "members": [{"user_id": "ada", "connections": 1, "data": {"name": "Ada"}}]}]
-    view.take([store.change("joined", "grace"), store.change("changed", "ada", data='"x"')])
+    view.receive([store.change("joined", "grace"), store.change("changed", "ada", data='"x"')])
     await aeventually(lambda: len(client.frames) == 2)
     assert client.frames[1] == {
         "version": 3,
         "joined": [{"user_id": "grace", "connections": 1, "data": None}],
         "changed": [{"user_id": "ada", "connections": 1, "data": "x"}],
     }
-    view.take([store.change("left", "ada", data='"x"')])
+    view.receive([store.change("left", "ada", data='"x"')])
     await aeventually(lambda: len(client.frames) == 3)
     assert client.frames[2] == {"version": 4, "left": [{"user_id": "ada", "connections": 1, "data": "x"}]}
     assert store.loads == 1
@@ -155,13 +155,13 @@ async def test_put_together() -> None:
     view = room(store)
     client = Client(view)
     await aeventually(lambda: client.frames)
-    view.take([store.change("joined", "ada"), store.change("joined", "grace"), store.change("left", "ada")])
-    view.take([store.change("changed", "grace", data="1")])
+    view.receive([store.change("joined", "ada"), store.change("joined", "grace"), store.change("left", "ada")])
+    view.receive([store.change("changed", "grace", data="1")])
     await aeventually(lambda: len(client.frames) == 2)
     assert client.frames[1]["joined"] == [{"user_id": "grace", "connections": 1, "data": 1}]
     assert "left" not in client.frames[1]
-    view.take([store.change("left", "grace"), store.change("joined", "grace", data="1")])
-    view.take([store.change("joined", "end")])
+    view.receive([store.change("left", "grace"), store.change("joined", "grace", data="1")])
+    view.receive([store.change("joined", "end")])
     await aeventually(lambda: len(client.frames) == 3)
     assert [member["user_id"] for member in client.frames[2]["joined"]] == ["end"]
     assert "changed" not in client.frames[2]
@@ -188,11 +188,11 @@ async def test_versions_out_of_order() -> None:
     client = Client(view)
     await aeventually(lambda: client.frames)
     changes = [store.change("joined", name) for name in "abc"]
-    view.take([first, changes[2]])
-    view.take([changes[1]])
+    view.receive([first, changes[2]])
+    view.receive([changes[1]])
     await asyncio.sleep(0.03)
     assert len(client.frames) == 1
-    view.take([changes[0]])
+    view.receive([changes[0]])
     await aeventually(lambda: client.members == dict.fromkeys(["ada", "a", "b", "c"]))
     assert store.loads == 1
 
@@ -205,7 +205,7 @@ async def test_lost_change() -> None:
     await aeventually(lambda: client.frames)
     healed = counters["presence_gaps_healed"]
     store.change("joined", "lost")
-    view.take([store.change("joined", "ada")])
+    view.receive([store.change("joined", "ada")])
     await aeventually(lambda: client.members == {"lost": None, "ada": None})
     assert store.loads == 2
     assert counters["presence_gaps_healed"] == healed + 1
@@ -223,7 +223,7 @@ async def test_compared_with_the_store(version: int) -> None:
     await aeventually(lambda: client.frames)
     store.members.clear()
     store.version = version
-    view.compare(version)
+    view.check_version(version)
     await aeventually(lambda: client.members == {})
     assert view.version == version
 
@@ -235,8 +235,8 @@ async def test_change_on_its_way() -> None:
     client = Client(view)
     await aeventually(lambda: client.frames)
     change = store.change("joined", "ada")
-    view.compare(1)
-    view.take([change])
+    view.check_version(1)
+    view.receive([change])
     await asyncio.sleep(0.1)  # longer than the patience
     assert store.loads == 1
     assert client.members == {"ada": None}
@@ -251,17 +251,17 @@ async def test_large_room() -> None:
     client = Client(view)
     await aeventually(lambda: client.frames)
     assert len(client.frames[0]["members"]) == 1000
-    view.take([store.change("joined", f"x{number}") for number in range(3)])
+    view.receive([store.change("joined", f"x{number}") for number in range(3)])
     await aeventually(lambda: len(client.frames) == 2)
     assert client.frames[1] == {"version": 1003, "count": 1003}
     late = Client(view)
     await aeventually(lambda: late.frames)
     assert late.frames == [{"version": 1003, "count": 1003}]
-    view.take([store.change("joined", None, 1)])
-    view.take([store.change("changed", None, 7)])
+    view.receive([store.change("joined", None, 1)])
+    view.receive([store.change("changed", None, 7)])
     await aeventually(lambda: client.frames[-1]["count"] == 1010)
-    view.take([store.change("left", None)])
-    view.take([store.change("left", str(number)) for number in range(104)])
+    view.receive([store.change("left", None)])
+    view.receive([store.change("left", str(number)) for number in range(104)])
     await aeventually(lambda: late.members is not None)
     assert late.members == client.members == dict.fromkeys(member for member in store.members)
     assert store.loads == 2
@@ -274,9 +274,9 @@ async def test_hooks() -> None:
     view = room(store)
     client = Client(view, "ada", wants_frames=False)
     await aeventually(lambda: view.watchers[client.connection][1])
-    view.take([store.change("joined", "grace"), store.change("left", "ada"), store.change("joined", None)])
+    view.receive([store.change("joined", "grace"), store.change("left", "ada"), store.change("joined", None)])
     await aeventually(lambda: len(client.arrivals) == 2)
-    view.take([store.change("left", "grace"), store.change("joined", "ada")])
+    view.receive([store.change("left", "grace"), store.change("joined", "ada")])
     await aeventually(lambda: len(client.arrivals) == 3)
     assert client.arrivals == [("joined", "grace"), ("joined", None), ("left", "grace")]
     assert client.frames == []
@@ -289,7 +289,7 @@ async def test_store_that_is_down() -> None:
     view = room(store)
     client = Client(view)
     await aeventually(lambda: store.loads > 1)
-    view.take([store.change("joined", "ada")])
+    view.receive([store.change("joined", "ada")])
     store.is_down = False
     await aeventually(lambda: client.members == {"ada": None})
 
@@ -302,7 +302,7 @@ async def test_store_without_versions() -> None:
     client = Client(view)
     await aeventually(lambda: client.frames)
     store.change("joined", "ada")
-    view.take([store.change("joined", "grace")])
+    view.receive([store.change("joined", "grace")])
     await aeventually(lambda: client.members == {"ada": None, "grace": None})
     store.change("left", "ada")
     view.load()
@@ -319,8 +319,8 @@ async def test_closed() -> None:
     await aeventually(lambda: client.frames)
     view.unwatch(client.connection)
     view.close()
-    view.take([store.change("joined", "a"), store.change("left", "a")])
-    view.compare(99)
+    view.receive([store.change("joined", "a"), store.change("left", "a")])
+    view.check_version(99)
     view.load()
     await asyncio.sleep(0.1)  # longer than anything waits
     assert len(client.frames) == 1
@@ -337,10 +337,10 @@ async def test_patience() -> None:
     await aeventually(lambda: client.frames)
     store.members.clear()
     store.change("joined", "ada")
-    view.be_patient(TimeSpan(asyncio.get_running_loop().time(), 0.3))
+    view.expect_recovery(TimeSpan(asyncio.get_running_loop().time(), 0.3))
     view.load()
     await asyncio.sleep(0.1)
-    view.take([store.change("joined", "grace")])
+    view.receive([store.change("joined", "grace")])
     await aeventually(lambda: client.members == {"ada": None, "grace": None})
     assert [frame.get("left") for frame in client.frames[1:]] == [
         [{"user_id": "edsger", "connections": 1, "data": None}]
@@ -368,7 +368,7 @@ async def test_answer_that_is_late() -> None:
     missing = Change("n", "r", "joined", "grace", 1, None, store.version)
     view.load()
     await asyncio.sleep(0.01)
-    view.take([missing, store.change("joined", "edsger")])
+    view.receive([missing, store.change("joined", "edsger")])
     gate.set()
     await aeventually(lambda: client.members == dict.fromkeys(["ada", "grace", "edsger"]))
     await asyncio.sleep(0.1)  # longer than anything waits
@@ -385,8 +385,8 @@ async def test_changed_and_back_within_a_frame() -> None:
     view = room(store)
     client = Client(view)
     await aeventually(lambda: client.frames)
-    view.take([store.change("changed", "ada", data='"y"'), store.change("left", "ada")])
-    view.take([store.change("joined", "ada", data='"y"')])
+    view.receive([store.change("changed", "ada", data='"y"'), store.change("left", "ada")])
+    view.receive([store.change("joined", "ada", data='"y"')])
     await aeventually(lambda: client.members == {"ada": "y"})
     assert list(client.frames[1]) == ["version", "changed"]
 
@@ -424,10 +424,10 @@ async def test_whoever_is_here_did_not_leave(size: int) -> None:
     view = room(store, "0", "1", None)
     client = Client(view, "0")
     await aeventually(lambda: client.frames)
-    view.take([store.change("left", name) for name in ("0", "1", "2", None)])
+    view.receive([store.change("left", name) for name in ("0", "1", "2", None)])
     await aeventually(lambda: len(client.frames) == 2)
-    view.take([store.change("joined", name) for name in ("0", "1", None)])
-    view.take([store.change("joined", "new")])
+    view.receive([store.change("joined", name) for name in ("0", "1", None)])
+    view.receive([store.change("joined", "new")])
     await aeventually(lambda: len(client.frames) == 3)
     if size == 3:
         assert [frame["user_id"] for frame in client.frames[1]["left"]] == ["2"]
@@ -450,7 +450,7 @@ async def test_whoever_is_here_is_missing() -> None:
     view.load()
     await aeventually(lambda: len(client.frames) == 2)
     assert client.members == {"ada": None}
-    view.take([store.change("joined", "ada")])
+    view.receive([store.change("joined", "ada")])
     await asyncio.sleep(0.1)  # longer than anything waits
     assert len(client.frames) == 2
 
@@ -472,7 +472,7 @@ async def test_large_members() -> None:
     client = Client(view)
     await aeventually(lambda: client.frames)
     assert client.frames == [{"version": 999, "count": 999}]
-    view.take([store.change("joined", "new")])
+    view.receive([store.change("joined", "new")])
     await aeventually(lambda: len(client.frames) == 2)
     assert client.frames[1] == {"version": 1000, "count": 1000}
     assert store.loads == 1
@@ -485,17 +485,17 @@ async def test_members_that_become_large() -> None:
     view = room(store)
     client = Client(view)
     await aeventually(lambda: client.members)
-    view.take([store.change("joined", f"v{number}", data=json.dumps("y" * 4000)) for number in range(15)])
+    view.receive([store.change("joined", f"v{number}", data=json.dumps("y" * 4000)) for number in range(15)])
     await aeventually(lambda: len(client.frames) == 2)
-    view.take([store.change("left", f"u{number}") for number in range(60)])
-    view.take([store.change("joined", f"w{number}", data=json.dumps("z" * 4000)) for number in range(45)])
+    view.receive([store.change("left", f"u{number}") for number in range(60)])
+    view.receive([store.change("joined", f"w{number}", data=json.dumps("z" * 4000)) for number in range(45)])
     await aeventually(lambda: len(client.frames) == 3)
-    assert max(client.outbox.sizes) > roster.LISTED_BYTES
-    view.take([store.change("changed", f"w{number}", data=json.dumps("é" * 2000)) for number in range(45)])
-    view.take([store.change("joined", f"x{number}", data=json.dumps("é" * 2000)) for number in range(10)])
+    assert max(client.outbox.sizes) > roster.MAX_LISTED_BYTES
+    view.receive([store.change("changed", f"w{number}", data=json.dumps("é" * 2000)) for number in range(45)])
+    view.receive([store.change("joined", f"x{number}", data=json.dumps("é" * 2000)) for number in range(10)])
     await aeventually(lambda: "count" in client.frames[-1])
     assert client.frames[-1]["count"] == 70
-    assert max(client.outbox.sizes) <= 2 * roster.LISTED_BYTES
+    assert max(client.outbox.sizes) <= 2 * roster.MAX_LISTED_BYTES
 
 
 async def test_room_whose_large_members_leave() -> None:
@@ -505,11 +505,11 @@ async def test_room_whose_large_members_leave() -> None:
     view = room(store)
     client = Client(view)
     await aeventually(lambda: client.frames)
-    view.take([store.change("left", f"u{number}") for number in range(10)])
+    view.receive([store.change("left", f"u{number}") for number in range(10)])
     await asyncio.sleep(0.1)  # longer than anything waits
     assert client.members is None
     assert store.loads == 1
-    view.take([store.change("left", "u10")])
+    view.receive([store.change("left", "u10")])
     await aeventually(lambda: client.members is not None)
     assert client.members is not None
     assert len(client.members) == 89
@@ -536,9 +536,9 @@ async def test_changes_while_the_store_is_away() -> None:
     client = Client(view)
     dropped = counters["presence_changes_dropped"]
     for number in range(5000):
-        view.take([store.change("joined", "ada"), store.change("left", "ada")])
-        view.take([store.change("joined", str(number))] if number % 50 == 0 else [])
-        assert len(view._ahead) <= roster.MAX_WAITING
+        view.receive([store.change("joined", "ada"), store.change("left", "ada")])
+        view.receive([store.change("joined", str(number))] if number % 50 == 0 else [])
+        assert len(view._out_of_order) <= roster.MAX_WAITING
     assert counters["presence_changes_dropped"] > dropped
     store.is_down = False
     await aeventually(lambda: client.members == dict.fromkeys(map(str, range(0, 5000, 50))))
@@ -562,11 +562,11 @@ async def test_changes_while_an_answer_is_late() -> None:
     view.load()
     await asyncio.sleep(0)
     for number in range(1500):
-        view.take([store.change("joined", str(number)), store.change("left", str(number))])
-        assert len(view._since_load) <= roster.MAX_WAITING
-    view.take([store.change("joined", "ada")])
+        view.receive([store.change("joined", str(number)), store.change("left", str(number))])
+        assert len(view._during_load) <= roster.MAX_WAITING
+    view.receive([store.change("joined", "ada")])
     gate.set()
-    view.compare(store.version)
+    view.check_version(store.version)
     await aeventually(lambda: client.members == {"ada": None})
 
 
@@ -579,9 +579,9 @@ async def test_window_of_a_crowd_of_guests(monkeypatch: pytest.MonkeyPatch) -> N
     view = room(store)
     client = Client(view)
     await aeventually(lambda: client.frames)
-    view.take([store.change("changed", None, 5001)])
-    assert view._timer is not None
-    assert view._timer.when() - asyncio.get_running_loop().time() > 30
+    view.receive([store.change("changed", None, 5001)])
+    assert view._send_timer is not None
+    assert view._send_timer.when() - asyncio.get_running_loop().time() > 30
 
 
 class TurnedLoop(asyncio.SelectorEventLoop):
@@ -604,10 +604,10 @@ def test_clock_that_is_set_back() -> None:
         view = room(store)
         client = Client(view)
         await aeventually(lambda: client.frames)
-        view.be_patient(TimeSpan(loop.time(), 5))
+        view.expect_recovery(TimeSpan(loop.time(), 5))
         loop.turned = 0.0
         store.change("left", "ada")
-        view.take([store.change("joined", "grace")])
+        view.receive([store.change("joined", "grace")])
         view.load()
         await aeventually(lambda: client.members == {"grace": None})
         view.close()

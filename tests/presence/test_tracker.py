@@ -54,10 +54,10 @@ class Store(MemoryPresence):
 
     def lose(self) -> None:
         """Come back empty."""
-        self._world.rooms.clear()
-        self._world.places.clear()
-        self._world.leases.clear()
-        self._world.details.clear()
+        self._state.rooms.clear()
+        self._state.places.clear()
+        self._state.leases.clear()
+        self._state.details.clear()
 
     async def users(self, room: str = "r") -> set[str]:
         page = await self.members("n", room, limit=5000)
@@ -66,7 +66,7 @@ class Store(MemoryPresence):
 
 @pytest.fixture(autouse=True)
 def own_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(memory, "_world", memory._World())
+    monkeypatch.setattr(memory, "_state", memory._State())
     monkeypatch.setattr(tracker, "RETRY_SECONDS", 0.05)
     yield
 
@@ -131,7 +131,7 @@ async def test_nobody_told_of_a_new_id(node: Tracker, store: Store) -> None:
     (before,) = await store.versions([("n", "r")])
     node._must_rebuild = True
     node._wake.set()
-    await aeventually(lambda: len(store.begun) == 2 and node.is_idle and not node._former)
+    await aeventually(lambda: len(store.begun) == 2 and node.is_idle and not node._former_ids)
     assert await store.versions([("n", "r")]) == [before]
     assert len(await store.held(node.id, "n", "r")) == 1
     assert [found.id for found in await store.nodes()] == [node.id]
@@ -227,14 +227,14 @@ async def test_leave_costs_no_look_at_others(node: Tracker, store: Store) -> Non
     for number, user in enumerate(["ada", "ada", "grace", None]):
         node.join(Join(*place, number, user))
     node.join(join(1, "edsger"))
-    node._truth[place] = Unlooked(node._truth[place])
+    node._joins[place] = Unlooked(node._joins[place])
     assert [node._is_here(place, user) for user in ("ada", "edsger", "grace", None, "u9")] == [True] * 4 + [False]
     for number in range(3):
         node.leave("n", "r", number)
     assert [node._is_here(place, user) for user in ("ada", "edsger", "grace", None)] == [False] * 3 + [True]
     node.leave("n", "r", 3)
     assert not node._is_here(place, None)
-    assert (node._truth, node._users, node._places) == ({}, {}, {})
+    assert (node._joins, node._users, node._rooms_of) == ({}, {}, {})
 
 
 async def test_store_that_takes_ids_and_no_members(node: Tracker, store: Store) -> None:
@@ -246,19 +246,19 @@ async def test_store_that_takes_ids_and_no_members(node: Tracker, store: Store) 
     store.lose()
     node.join(join(2))
     await aeventually(lambda: len(store.begun) > 5)
-    assert node._former == [first]
-    assert len(store._world.leases) <= 2
+    assert node._former_ids == [first]
+    assert len(store._state.leases) <= 2
     store.apply_error = None
     await aeventually(lambda: _has(store, {"u1", "u2"}))
-    await aeventually(lambda: not node._former)
+    await aeventually(lambda: not node._former_ids)
 
 
 async def test_grace(node: Tracker, store: Store) -> None:
     """Who is lost counts for the grace; who said goodbye does not."""
     for number in (1, 2):
         node.join(join(number))
-    node.forget(1, at_once=True)
-    node.forget(2, at_once=False)
+    node.remove_connection(1, at_once=True)
+    node.remove_connection(2, at_once=False)
     await node.settle()
     assert await store.users() == {"u2"}
     await aeventually(lambda: _has(store, set()))
@@ -269,13 +269,13 @@ async def test_end(store: Store) -> None:
     found = Tracker(Node(asyncio.get_running_loop()), store, grace=10)
     found.join(join(1))
     await found.settle()
-    found.forget(1, at_once=False)
+    found.remove_connection(1, at_once=False)
     await found.end()
     await found.end()
     assert await store.users() == set()
     assert await store.nodes() == []
     found.join(join(2))
-    found.forget(2, at_once=False)
+    found.remove_connection(2, at_once=False)
     await asyncio.sleep(2 * LEASE)
     assert await store.users() == set()
 
@@ -320,14 +320,14 @@ def test_loops_that_were_closed_are_taken_out() -> None:
         assert found is not None
         found.join(Join("gone", "r", 1, user))
         await found.settle()
-        await aeventually(lambda: len(memory._world.places) == 1)
+        await aeventually(lambda: len(memory._state.places) == 1)
 
     for number in range(5):
         loop = asyncio.new_event_loop()
         loop.run_until_complete(enter(f"u{number}"))
         close(loop)
     assert len([node for node, _ in tracker._trackers.values() if node.loop.is_closed()]) == 1
-    assert len(memory._world.leases) == 1
+    assert len(memory._state.leases) == 1
 
 
 def close(loop: asyncio.AbstractEventLoop) -> None:

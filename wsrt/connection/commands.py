@@ -11,9 +11,9 @@ from .. import close_codes
 from ..close_codes import Close
 from ..delivery.subscriber import Subscriber
 from ..metrics import counters, quoted
+from .dispatcher import Submit
 from .groups import Groups
 from .hooks import Hooks, call
-from .layer_channel import Submit
 from .refusals import NOT_AUTHORIZED, Refusal, refusal_of
 from .users import is_active, is_signed_in
 

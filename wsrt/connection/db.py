@@ -43,7 +43,7 @@ class DatabaseCare:
         self._queued: asyncio.Task[None] | None = None
         # The event loop keeps only weak references to tasks.
         self._tasks: set[asyncio.Task[None]] = set()
-        connection_created.connect(self._note, dispatch_uid="wsrt.db")
+        connection_created.connect(self._on_connection_created, dispatch_uid="wsrt.db")
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run a handler or hook. Close connections that are due before it, and in the background after it."""
@@ -62,7 +62,7 @@ class DatabaseCare:
     def after_handler(self) -> None:
         """Close connections that are due, in the background. Must be called in the event loop."""
         if self._dirty_since is not None:
-            self._begin()
+            self._start_closing()
 
     def _is_due(self) -> bool:
         """Return whether connections have to be closed. With CONN_HEALTH_CHECKS, request a check of the others."""
@@ -80,20 +80,20 @@ class DatabaseCare:
     async def _close_old(self) -> None:
         """Close the connections that are due before the caller's next ORM call, without waiting for it."""
         self.mark()
-        self._begin()
+        self._start_closing()
         # One turn of the loop starts the task, which queues its work in the thread. The thread works in order, so the
         # ORM calls of the caller come later.
         await asyncio.sleep(0)
 
-    def _begin(self) -> None:
+    def _start_closing(self) -> None:
         loop, queued = asyncio.get_running_loop(), self._queued
         # A task of another loop may never end, because that loop may no longer run.
         if queued is None or queued.done() or queued.get_loop() is not loop:
-            self._queued = start_task(loop, self._close())
+            self._queued = start_task(loop, self._close_in_background())
             self._tasks.add(self._queued)
             self._queued.add_done_callback(self._tasks.discard)
 
-    async def _close(self) -> None:
+    async def _close_in_background(self) -> None:
         while self._dirty_since is not None:
             self._dirty_since = None
             await sync_to_async(self._close_in_thread)()
@@ -110,7 +110,7 @@ class DatabaseCare:
             if connection.connection is None or connection.in_atomic_block or not _is_past_its_age(connection, now)
         ]
 
-    def _note(self, **kwargs: Any) -> None:
+    def _on_connection_created(self, **kwargs: Any) -> None:
         self.mark()
 
 

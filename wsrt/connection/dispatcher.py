@@ -28,6 +28,9 @@ logger = logging.getLogger("wsrt")
 Work = Callable[[], Coroutine[Any, Any, None]]
 """Work other than a frame: the set-up, a control command, a layer message or a hook of presence."""
 
+Submit = Callable[[Work], bool]
+"""Runs work in its turn among the handlers of a connection; returns whether it will run."""
+
 
 class Dispatcher:
     """

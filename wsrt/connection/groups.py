@@ -83,11 +83,11 @@ class Groups:
         # Whether the consumer has set or cleared its user, so that ``identity`` isn't called.
         self._is_user_set = False
         # Changes of the user are made in the order of the calls, each of which waits for the backplane.
-        self._binding = asyncio.Lock()
+        self._binding_lock = asyncio.Lock()
         # Joins that wait for ``authorize_room`` or for the backplane.
         self._joins: set[_Join] = set()
         # Whether the connection has ended. A group that is acquired later would never be released.
-        self._is_over = False
+        self._has_ended = False
 
     async def identify(self) -> None:
         """
@@ -225,7 +225,7 @@ class Groups:
 
     def end(self) -> None:
         """Leave the hub and release every group. Joins that are still under way release theirs, see _acquire()."""
-        self._is_over = True
+        self._has_ended = True
         self._node.hub.remove(self._subscriber)
         for group in list(self._held):
             self._release_group(group)
@@ -233,7 +233,7 @@ class Groups:
     # Private.
 
     async def _bind(self, user_id: UserKey | None) -> None:
-        async with self._binding:
+        async with self._binding_lock:
             before = self._subscriber.user_id
             if user_id == before:
                 return
@@ -260,7 +260,7 @@ class Groups:
         # Raises BackplaneUnavailable if the layer doesn't confirm in time. If this task is cancelled, the backplane
         # goes on without it, and leaves the group if no other connection needs it.
         await backplane.acquire(group)
-        if self._is_over or group in self._held:
+        if self._has_ended or group in self._held:
             # The connection ended in the meantime, or another of its tasks acquired the same group.
             backplane.release(group)
         else:

@@ -11,6 +11,7 @@ from typing import Any
 from ..cluster.layers import ask
 from ..cluster.node import Node
 from ..metrics import counters
+from .dispatcher import Submit
 
 STOP = "wsrt.stop"
 """The type of the message that ends the reader. Cancelling a receive could lose another consumer's message."""
@@ -22,9 +23,6 @@ RETRY_SECONDS = 1.0
 """The pause after an error of the channel layer."""
 
 logger = logging.getLogger("wsrt")
-
-Submit = Callable[[Callable[[], Coroutine[Any, Any, None]]], bool]
-"""Runs work in its turn among the handlers of a connection; returns whether it will run."""
 
 
 class LayerChannel:

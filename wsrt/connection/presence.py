@@ -24,8 +24,8 @@ from ..presence.base import EVERYONE, UNSET, Join, MemberData
 from ..presence.roster import Arrival, Watcher
 from ..presence.tracker import Tracker
 from ..types import Scope
+from .dispatcher import Submit
 from .hooks import Hooks, call
-from .layer_channel import Submit
 
 MAX_MEMBER_BYTES = 4096
 """The greatest size of one member's data as JSON. A client that joins a room receives the data of all members."""
@@ -120,7 +120,7 @@ class ConnectionPresence:
         self._details = {"since": round(time.time(), 3), "consumer": consumer}
         # Only True: a string such as "no" must not collect personal data.
         if option("DETAILS", False) is True:
-            self._details |= _personal(scope)
+            self._details |= _client_details(scope)
         self._presence = presence
         self._hooks = hooks
         wants_changes = hooks is not None and hooks.wants_changes
@@ -236,7 +236,7 @@ class ConnectionPresence:
 
     def _join_everyone(self, tracker: Tracker) -> None:
         subscriber = self._subscriber
-        details = _json(self._details)
+        details = _as_json(self._details)
         tracker.join(Join(subscriber.realm, EVERYONE, self._number, subscriber.user_id, details=details))
 
     def _join_room(self, tracker: Tracker, room: str, data: MemberData) -> None:
@@ -293,7 +293,7 @@ class ConnectionPresence:
         return data.decode()
 
 
-def _personal(scope: Scope) -> dict[str, Any]:
+def _client_details(scope: Scope) -> dict[str, Any]:
     """Return the details of a client that operators only see with the setting DETAILS."""
     client = scope.get("client")
     agents = [value for name, value in scope.get("headers") or () if name == b"user-agent"]
@@ -303,5 +303,5 @@ def _personal(scope: Scope) -> dict[str, Any]:
     }
 
 
-def _json(details: dict[str, Any]) -> str:
+def _as_json(details: dict[str, Any]) -> str:
     return to_json(details).decode()

@@ -71,7 +71,7 @@ def refusal_of(error: Exception, translate: Translate) -> Refusal | None:
         error: The exception.
         translate: The consumer's ``refusal_for``, called for exceptions that aren't refusals of wsrt's own.
     """
-    refusal = _own(error)
+    refusal = _own_refusal(error)
     if refusal is not None:
         return refusal
     try:
@@ -81,14 +81,14 @@ def refusal_of(error: Exception, translate: Translate) -> Refusal | None:
         logger.exception("refusal_for failed for %s", quoted(error))
         return None
     if translated is not None:
-        refusal = _own(translated) or _foreign(translated)
+        refusal = _own_refusal(translated) or _foreign_refusal(translated)
         if refusal is None:
             logger.error("refusal_for returned %r, which isn't a refusal: return Refused(...) or None", translated)
         return refusal
-    return _foreign(error)
+    return _foreign_refusal(error)
 
 
-def _own(error: Exception) -> Refusal | None:
+def _own_refusal(error: Exception) -> Refusal | None:
     match error:
         case Refused():
             # A lazy message is translated here, in the language that is active for the handler.
@@ -105,7 +105,7 @@ def _own(error: Exception) -> Refusal | None:
     return None
 
 
-def _foreign(error: Exception) -> Refusal | None:
+def _foreign_refusal(error: Exception) -> Refusal | None:
     """Return the refusal for an exception of Django REST framework, of a database or of Django itself."""
     if isinstance(error, SuspiciousOperation):
         # For example a query with too many fields, or a path outside of its root. Django answers 400 in a view.
@@ -122,10 +122,10 @@ def _foreign(error: Exception) -> Refusal | None:
         case list() as errors:
             return invalid_data(errors)
         case (status, code, message):
-            return _of_status(status, code, message)
+            return _refusal_of_status(status, code, message)
 
 
-def _of_status(status: int, code: str, message: str) -> Refusal | None:
+def _refusal_of_status(status: int, code: str, message: str) -> Refusal | None:
     match status:
         case 400:
             return Refusal("invalid_data", message)

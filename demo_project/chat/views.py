@@ -79,7 +79,7 @@ def announce(request: HttpRequest, slug: str) -> HttpResponse:
     here = get_object_or_404(Room, slug=slug)
     form = AnnouncementForm(request.POST)
     if not _may_read(request, here):
-        messages.error(request, "This room is for members.")
+        messages.error(request, "This room is for members only.")
     elif form.is_valid():
         assert isinstance(request.user, User)
         store_and_publish(here, request.user.first_name, form.cleaned_data["text"])

@@ -143,7 +143,7 @@ def test_members_only(enter: Enter) -> None:
     guest = enter(guest="Eve")
     guest.get_by_role("link", name=re.compile("^Members")).click()
     expect(guest.locator("#state")).to_have_text("Not allowed here")
-    expect(guest.get_by_text("This room is for members.")).to_be_visible()
+    expect(guest.get_by_text("This room is for members only.")).to_be_visible()
     ada = enter(user="Grace")
     ada.get_by_role("link", name=re.compile("^Members")).click()
     expect(ada.locator("#state")).to_have_text("Live")

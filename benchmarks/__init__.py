@@ -1,1 +1,1 @@
-"""Benchmarks: ratios between applications on one server, within one run. Absolute figures move with the machine."""
+"""Benchmarks. They compare applications by ratios within one run, because absolute figures depend on the machine."""

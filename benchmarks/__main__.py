@@ -1,11 +1,11 @@
 """
-Fan-out: deliveries a second to many subscribers of one server, ours beside the bare server and plain Channels.
+Compare fan-out: deliveries per second to many subscribers of one server, for wsrt, a bare server and plain Channels.
 
     python -m benchmarks [--server uvicorn] [--subscribers 200] [--rounds 5] [--check]
 
-The server has one core, load generator and Redis the other. Rounds alternate between the applications; the ratio of
-their medians is kept. --check compares the processor time that a delivery took in the best round of each, because it
-also has to hold while other programs run.
+The server runs on one core, the load generator and Redis on the other. Rounds alternate between the applications; the
+ratio of their medians is kept. --check compares the processor time that a delivery took in the best round of each,
+because it also has to hold while other programs run.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ FLOORS: dict[tuple[str, str, str], float] = {
     ("daphne", "fast", "bare"): 1.4,
     ("daphne", "ordinary", "bare"): 0.65,
 }
-"""Least ratios of deliveries with 200 subscribers: server, ours, and the one beside it."""
+"""The lowest accepted ratio of deliveries with 200 subscribers, by server, application, and baseline."""
 
 PAYLOAD = 200
-"""Bytes of a delivered frame."""
+"""The size of a delivered frame, in bytes."""
 
 NAMES = {
     "bare": "bare ASGI loop, no Redis",
@@ -51,7 +51,7 @@ NAMES = {
 
 
 def frame_for(application: str) -> str:
-    """Return what a client sends so that about PAYLOAD bytes reach every subscriber."""
+    """Return the frame that a client sends to deliver about PAYLOAD bytes to every subscriber."""
     if application == "bare":
         return "x" * PAYLOAD
     if application in ("fast", "ordinary"):
@@ -72,7 +72,7 @@ def running(application: str, kind: str, redis_url: str, subscribers: int) -> It
 
 
 def measure(options: argparse.Namespace, console: Console) -> dict[str, dict[str, list[float]]]:
-    """Return for each application its deliveries a second and microseconds of CPU a delivery, a round each."""
+    """Return each application's deliveries per second and CPU microseconds per delivery, for every round."""
     figures: dict[str, dict[str, list[float]]] = {name: {"rate": [], "cpu": []} for name in NAMES}
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(redis())
@@ -104,7 +104,7 @@ def best(figures: dict[str, dict[str, list[float]]]) -> dict[str, float]:
 
 
 def show(figures: dict[str, dict[str, list[float]]], options: argparse.Namespace, console: Console) -> dict[str, float]:
-    """Print the figures; return the median of each application beside that of the bare server."""
+    """Print the figures, and return the ratio of each application's median to that of the bare server."""
     table = Table(title=f"{options.subscribers} subscribers, {options.server}, {options.in_flight} in flight")
     table.add_column("application", no_wrap=True)
     for column in ("deliveries/s", "lowest", "highest", "CPU, us", "of bare"):
@@ -125,7 +125,7 @@ def show(figures: dict[str, dict[str, list[float]]], options: argparse.Namespace
 
 
 def keep(figures: dict[str, dict[str, list[float]]], ratios: dict[str, float], options: argparse.Namespace) -> None:
-    """Write figures and plot to benchmarks/results."""
+    """Write the figures and the plot to benchmarks/results."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -168,10 +168,10 @@ def main() -> int:
     parser.add_argument("--server", choices=["uvicorn", "daphne"], default="uvicorn")
     parser.add_argument("--subscribers", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each round")
-    parser.add_argument("--in-flight", type=int, default=8, help="publications under way at a time")
-    parser.add_argument("--check", action="store_true", help="fail where a ratio is below its floor; write nothing")
-    parser.add_argument("--slack", type=float, default=1.0, help="with --check: what the floors are multiplied by")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a round")
+    parser.add_argument("--in-flight", type=int, default=8, help="number of publications in flight")
+    parser.add_argument("--check", action="store_true", help="fail if a ratio is below its floor, and write nothing")
+    parser.add_argument("--slack", type=float, default=1.0, help="with --check, a factor for the floors")
     options = parser.parse_args()
     console = Console()
     figures = measure(options, console)

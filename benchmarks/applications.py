@@ -1,4 +1,4 @@
-"""The applications that are compared. Each sends what one client says to all."""
+"""The applications to compare. Each sends what it receives from one client to all clients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import django
 from django.conf import settings
 
 REDIS = os.environ.get("BENCHMARK_REDIS", "redis://127.0.0.1:6379/0")
-# Each server alone: they share one Redis.
+# The servers share one Redis, so each has its own prefix.
 CONFIG = {"hosts": [REDIS], "prefix": os.environ.get("BENCHMARK_PREFIX", "benchmark")}
 
 if not settings.configured:
@@ -20,7 +20,7 @@ if not settings.configured:
         INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "channels", "wsrt"],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
         CHANNEL_LAYERS={"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": CONFIG}},
-        # The load generator answers no pings.
+        # The load generator doesn't answer pings.
         WSRT={"RATE": None, "HEARTBEAT": None},
     )
     django.setup()
@@ -36,7 +36,7 @@ _sends: dict[Send, None] = {}
 
 
 async def bare(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Send) -> None:
-    """The floor of the server: no framework, no Redis, no JSON."""
+    """The upper bound of the server: no framework, no Redis, no JSON."""
     if scope["type"] != "websocket":
         return
     await receive()
@@ -62,7 +62,7 @@ class Said(Event, name="said"):
 
 
 class Typed(TypedEventConsumer):
-    """Ours, through Redis."""
+    """A wsrt consumer, through Redis."""
 
     namespace = "benchmark"
     out_events = (Said,)
@@ -76,7 +76,7 @@ class Typed(TypedEventConsumer):
 
 
 class Plain(AsyncJsonWebsocketConsumer):
-    """What one writes with Channels alone, through the same Redis."""
+    """The same consumer with Channels alone, through the same Redis."""
 
     async def connect(self) -> None:
         await self.channel_layer.group_add("all", self.channel_name)

@@ -1,8 +1,8 @@
 """
-What may keep Redis busy for longest: the worst that presence asks of it, each case timed within Redis.
+The presence commands that block Redis for the longest, timed within Redis.
 
-Redis does nothing else while it carries out a command, so no command may be long. How long each took is in SLOWLOG:
-neither the network nor the client is in that, but whatever else the machine did meanwhile is.
+Redis executes one command at a time, so no command may take long. SLOWLOG holds the duration of each. It includes
+neither the network nor the client, but it does include the time that other processes took from Redis.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ from wsrt.presence.redis import RedisPresence
 from wsrt.presence.redis import store as module
 
 NODES = 4
-"""Nodes over which members are spread."""
+"""The number of nodes that the members are spread over."""
 
 DETAILS = json.dumps({"since": 1.5e9, "consumer": "ChatConsumer", "address": "::1", "user_agent": "x" * 100})
 DATA = json.dumps({"name": "Ada", "color": "teal"})
 LARGE_DATA = json.dumps("x" * 4000)
-"""As much as members may show."""
+"""The largest data that a member may have."""
 
 COMPACT = 480
-"""Members of a room that Redis keeps as one string, whole, and looks through at every step."""
+"""The size of a room that Redis stores as a single string (a listpack), and scans for every access."""
 
 LONG_NAME = "x" * 500
 
 OWN = "SLOWLOG", "INFO", "CONFIG"
-"""Commands of whoever measures."""
+"""Commands of the benchmark itself."""
 
 
 class Case(NamedTuple):
     """
-    A call that is heavy for Redis.
+    A call that is expensive for Redis.
 
     Attributes:
-        act: makes it; told a number that was never used.
-        prepare: what has to be there before, made anew for each call.
+        name: The name of the case in the results.
+        act: Makes the call. Its argument is a number that no earlier call was given.
+        prepare: Prepares the data, before each call.
     """
 
     name: str
@@ -52,10 +53,10 @@ class Durations(NamedTuple):
     How long commands of one kind took, in milliseconds within Redis.
 
     Attributes:
-        low: a quarter of them took no longer. Where all do the same, that is what they take while nobody disturbs.
-        half: half of them took no longer.
-        longest: the longest.
-        command: which kind.
+        low: The first quartile. For commands that do equal work, it is their duration on a quiet machine.
+        half: The median.
+        longest: The maximum.
+        command: The kind of command.
     """
 
     low: float
@@ -70,17 +71,17 @@ class Durations(NamedTuple):
 
 
 SCRIPTS = {script.sha: script for script in module.SCRIPTS}
-"""By what Redis calls them."""
+"""The scripts by their SHA-1."""
 
 
 def kind_of(command: str | bytes) -> str:
-    """Return which command of Redis it is, or which script."""
+    """Return the name of a Redis command, and of its script if it runs one."""
     words = (command.decode(errors="replace") if isinstance(command, bytes) else command).split()
     return f"{words[0]} {SCRIPTS[words[1]].name}" if words[0] == "EVALSHA" else words[0]
 
 
 async def taken_by(client: Any, act: Awaitable[object]) -> dict[str, list[float]]:
-    """Return how many ms each command took that was carried out meanwhile, by kinds; as far as SLOWLOG has it."""
+    """Return the durations in milliseconds of the commands that ``act`` executes, by kind, as recorded in SLOWLOG."""
     await client.execute_command("SLOWLOG RESET")
     await act
     taken: dict[str, list[float]] = {}
@@ -93,10 +94,11 @@ async def taken_by(client: Any, act: Awaitable[object]) -> dict[str, list[float]
 
 class Crowd:
     """
-    A Redis full of members, and what may be asked of it.
+    A Redis full of members, and the most expensive calls on it.
 
     Args:
-        members: in the largest room; each is in the room of everyone besides.
+        store: The store of presence in that Redis.
+        members: The number of members of the largest room. Each is also in the room of everyone.
     """
 
     def __init__(self, store: RedisPresence, members: int) -> None:
@@ -106,7 +108,7 @@ class Crowd:
         self._many = [f"many{number}" for number in range(members // 5)]
 
     async def fill(self) -> None:
-        """Fill the Redis, which must be empty."""
+        """Add the members to the Redis, which must be empty."""
         for node in range(NODES):
             name = f"node{node}"
             await self.store.begin(NodeFacts(name, {}))
@@ -120,7 +122,7 @@ class Crowd:
         await self._apply("node0", [Join("long", f"{number}{LONG_NAME}", 1, "ada") for number in range(1000)])
 
     def cases(self) -> Iterator[Case]:
-        """Yield the heaviest calls of each kind."""
+        """Yield the most expensive calls of each kind."""
         yield Case("joins in new rooms with long names", self._join_new_rooms)
         yield Case("joins and leaves in rooms of hundreds", self._come_and_go)
         yield Case("others in the same connections", self._change_users, self._join_compact)
@@ -129,7 +131,7 @@ class Crowd:
         yield Case("whole room of 1,000 with 4 kB each", lambda _: self.store.snapshot("crowd", "thousand", 1000))
         yield Case("page of 1,000 members", lambda _: self.store.members("crowd", "large", limit=1000))
         yield Case("page of 1,000 with 4 kB each", lambda _: self.store.members("crowd", "thousand", limit=1000))
-        yield Case("search among members", lambda _: self.store.members("crowd", "large", search="nobody"))
+        yield Case("search among members", lambda _: self.store.members("crowd", "large", search="no-such-user"))
         yield Case("page of 1,000 connections", lambda _: self.store.connections("crowd", limit=1000))
         yield Case("connections of one user", lambda _: self.store.connections("crowd", user_id="user1", limit=1))
         yield Case("second page of 1,000 rooms of one size", self._page_of_rooms)
@@ -207,10 +209,10 @@ class Crowd:
         async for _ in self.store.reap(f"dead{turn}"):
             pass
 
-    # How to write.
+    # Helpers.
 
     def _number(self, turn: int) -> int:
-        """Return the first of many numbers that no connection has had."""
+        """Return the first of many numbers that no connection has used."""
         return 2 * self._members * (turn + 1)
 
     async def _fill(self, node: str, room: str, numbers: Sequence[int], data: str | None = None) -> None:
@@ -223,8 +225,8 @@ class Crowd:
 
 
 async def measure(client: Any, crowd: Crowd, repeats: int) -> dict[str, Durations]:
-    """Return how long the heaviest kind of command took in each case."""
-    # All commands, not only the slow ones.
+    """Return the durations of the slowest kind of command of each case."""
+    # Record all commands, not only slow ones.
     await client.config_set("slowlog-log-slower-than", 0)
     await client.config_set("slowlog-max-len", 100_000)
     for script in SCRIPTS.values():

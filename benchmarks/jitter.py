@@ -1,11 +1,11 @@
 """
-Jitter: when 10,000 clients come back that have been away for long.
+Plot the reconnection times of 10,000 clients that were disconnected for a long time.
 
     python -m benchmarks.jitter
 
-Writes docs/assets/jitter.svg. Both clients are asked for the delay of their twelfth attempt, which is over the cap;
-beside them stands what happens where jitter is applied before the cap, as in several libraries. The choices are seeded:
-the same code gives the same picture. The TypeScript client must have been built, which its tests do.
+Writes docs/assets/jitter.svg. It shows the delays of both clients before their twelfth attempt, where backoff has
+exceeded the cap, next to the delays of libraries that apply jitter before the cap. Random numbers are seeded, so the
+same code produces the same picture. The TypeScript client must have been built, which its tests do.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ console.log(JSON.stringify(delays));
 
 
 def python() -> list[float]:
-    """Return the delays of clients in Python."""
+    """Return the delays of Python clients, in seconds."""
     choose = random.Random(SEED).random
     delays = []
     for _ in range(CLIENTS):
@@ -65,7 +65,7 @@ def python() -> list[float]:
 
 
 def typescript() -> list[float]:
-    """Return the delays of clients in TypeScript."""
+    """Return the delays of TypeScript clients, in seconds."""
     timings = Timings()
     milliseconds = {
         "minMs": timings.minimum * 1000,
@@ -81,7 +81,7 @@ def typescript() -> list[float]:
 
 
 def before_the_cap() -> list[float]:
-    """Return the delays where jitter comes first, and the cap after it."""
+    """Return the delays of clients that apply jitter before the cap, in seconds."""
     choose = random.Random(SEED).random
     timings = Timings()
     return [min(timings.cap, timings.base * 2 ** (ATTEMPTS - 1) * (0.5 + choose())) for _ in range(CLIENTS)]
@@ -100,7 +100,7 @@ def at_the_cap(client: str) -> list[float]:
 
 
 def spread(delays: list[float]) -> list[int]:
-    """Return how many come in each of 20 equal parts of the window."""
+    """Return the number of clients that reconnect in each of 20 equal parts of the window."""
     timings = Timings()
     counts = [0] * BUCKETS
     for delay in delays:
@@ -109,13 +109,13 @@ def spread(delays: list[float]) -> list[int]:
 
 
 def plot() -> None:
-    """Draw the picture of the documentation."""
+    """Draw the picture for the documentation."""
     import matplotlib as mpl
 
     mpl.use("svg")
-    # The same text for the same data.
+    # Make the output reproducible.
     mpl.rcParams["svg.hashsalt"] = "wsrt"
-    # The page is light or dark: a grey that can be read on both.
+    # A grey that is readable on light and on dark pages.
     for part in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"):
         mpl.rcParams[part] = "#7a7a7a"
     from matplotlib import pyplot as plt

@@ -1,8 +1,9 @@
 """
-A load generator on raw sockets: it counts bytes, parses nothing, and so outruns the servers that it measures.
+A load generator on raw sockets. It counts bytes without parsing them, so it is faster than the servers that it
+measures.
 
-Every frame of a measurement has the same length, which is seen at the first one; received bytes divided by it are
-deliveries.
+All frames of a measurement have the same length, which is determined from the first one. The number of deliveries is
+the number of received bytes divided by that length.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ class Load:
     Subscribers of one server, the first of which publishes.
 
     Args:
-        port: of a server on this machine.
-        path: of the WebSocket.
-        subscribers: how many sockets.
-        frame: what is published, as the text that a client sends.
+        port: The port of a server on this machine.
+        path: The path of the WebSocket.
+        subscribers: The number of sockets.
+        frame: The text frame that a client sends to publish.
     """
 
     def __init__(self, port: int, path: str, subscribers: int, frame: str) -> None:
@@ -37,7 +38,7 @@ class Load:
         self._by_number = {sock.fileno(): sock for sock in self.sockets}
         for number in self._by_number:
             self._epoll.register(number, select.EPOLLIN)
-        # Bytes that one published frame costs on each socket.
+        # The number of bytes that each socket receives for one published frame.
         self.size = self._first()
 
     def close(self) -> None:
@@ -46,7 +47,7 @@ class Load:
             sock.close()
 
     def run(self, seconds: float, in_flight: int) -> float:
-        """Publish for so long with so many publications under way; return deliveries a second."""
+        """Publish for some seconds with ``in_flight`` publications in flight. Return the deliveries per second."""
         whole = self.size * len(self.sockets)
         sent, self._received = 0, 0
         begun = time.perf_counter()
@@ -58,14 +59,14 @@ class Load:
             self._poll(1.0)
         lasted = time.perf_counter() - begun
         deliveries = self._received / self.size
-        # What is still under way belongs to nobody's measurement.
+        # Publications still in flight don't count.
         while self._received < sent * whole:
             if not self._poll(5.0):
                 raise RuntimeError(f"{sent * whole - self._received} of {sent * whole} bytes never arrived")
         return deliveries / lasted
 
     def _first(self) -> int:
-        # A server may still be setting up connections: publish until every socket hears the same, twice.
+        # A server may still be setting up connections. Publish until all sockets receive the same, twice.
         sizes: list[int] = []
         for _ in range(100):
             self._counts.clear()
@@ -77,7 +78,7 @@ class Load:
                 sizes.append(seen.pop())
                 if sizes[-2:] == [sizes[-1]] * 2:
                     return sizes[-1]
-        raise RuntimeError("the subscribers do not all receive the same")
+        raise RuntimeError("the subscribers don't all receive the same frame")
 
     def _publish(self, times: int) -> None:
         sock = self.sockets[0]
@@ -120,7 +121,7 @@ def _open(port: int, path: str) -> socket.socket:
 
 
 def _masked(payload: bytes) -> bytes:
-    """Return a client's frame (RFC 6455, 5.2); the mask is zero, which changes nothing and is allowed."""
+    """Return a client's frame (RFC 6455, 5.2). Its masking key is zero, which leaves the payload as it is."""
     size = len(payload)
     head = b"\x81" + (bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big"))
     return head + b"\0\0\0\0" + payload

@@ -1,13 +1,14 @@
 """
-Presence in Redis: server time, memory and steady traffic of leased nodes, beside a lease for each connection.
+Compare presence in Redis: server time, memory and steady traffic with a lease per node and with a lease per connection.
 
     python -m benchmarks.presence [--members 100000] [--rounds 5]
 
-Beside it stands what most systems do: a ZSET and a HASH a room, and every connection says every 25 s in every room that
-it is still there. Both run in one Redis, which has the last core, in turn. What counts is the ratio of the medians.
+The comparison is with the usual design: a ZSET and a HASH for each room, and a refresh of every connection in every
+room every 25 seconds. Both designs take turns on one Redis, which runs on the last core. The ratio of the medians is
+reported.
 
-After that the calls that keep a Redis busy for longest are made, on one with as many members in one room. How long each
-command took is in its SLOWLOG. That is real time: where it may, the benchmark has Redis go before all else on its core.
+Then the calls that block Redis for the longest are made, on a Redis with as many members in one room. SLOWLOG holds the
+duration of each command, in real time. Where permitted, the benchmark gives Redis real-time priority on its core.
 """
 
 from __future__ import annotations
@@ -42,26 +43,26 @@ from wsrt.presence.redis.store import OPERATIONS
 RESULTS = Path(__file__).parent / "results"
 
 NODES = 4
-"""Nodes over which the members are spread."""
+"""The number of nodes that the members are spread over."""
 
 CONNECTIONS = 2000
-"""Connections of the node whose steady traffic is counted; each is in the namespace and in one of 100 rooms."""
+"""The connections of the node whose traffic is counted. Each is in the namespace and in one of 100 rooms."""
 
 BEATS_A_MINUTE = 60 / 9
-"""A node renews its lease of 30 s every 8 to 10 s."""
+"""A node renews its lease of 30 seconds every 8 to 10 seconds."""
 
 REFRESHES_A_MINUTE = 60 / 25
-"""Of each connection in each room, where each has a lease."""
+"""The refreshes of each connection in each room, with a lease per connection."""
 
 LIMIT_MS = 5.0
-"""What no command may take, on a quiet machine."""
+"""The limit for the duration of a command, in milliseconds, on a quiet machine."""
 
 REPEATS = 5
-"""Of each of the calls that keep Redis busy for longest."""
+"""How often each of the calls that block Redis for the longest is made."""
 
 NAMES = {"ours": "lease a node", "ttl": "lease a connection"}
 
-# As Centrifugo's engine keeps presence, without its count of users.
+# The way in which Centrifugo's engine stores presence, without its count of users.
 TTL_ADD = """
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3])
 redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
@@ -89,7 +90,7 @@ class TtlPresence:
         self._client = client
 
     async def add(self, room: str, connection: int, info: str) -> None:
-        """Put a connection into a room, or say that it is still there."""
+        """Add a connection to a room, or refresh it."""
         ends = int(time.time()) + 60
         await self._run(TTL_ADD, *self._keys(room), 60_000, ends, connection, info)
 
@@ -140,14 +141,16 @@ def _sha(script: str) -> str:
 @dataclasses.dataclass
 class Figures:
     """
-    What was measured.
+    The results.
 
     Attributes:
-        microseconds: in Redis, by operation and design, of each round.
-        memory: bytes a member, by kind of room and design.
-        steady: of a node while nothing happens, a minute, by design.
-        slow: commands of ours that took over a millisecond in all that, by SLOWLOG.
-        blocking: the heaviest commands of the calls that keep Redis busy for longest.
+        microseconds: The server time of each round in microseconds, by operation and design.
+        memory: The number of bytes per member, by kind of room and design.
+        steady: The commands and milliseconds per minute of an idle node, by design.
+        slow: The number of wsrt's commands that took over a millisecond, by SLOWLOG.
+        blocking: The slowest commands of the calls that block Redis for the longest.
+        reaped: The work of removing a dead node.
+        joins_per_second: The number of joins per second through one store.
     """
 
     microseconds: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
@@ -171,14 +174,14 @@ class Bench:
         self.ttl = TtlPresence(self.client)
         self.figures = Figures()
         self.progress = progress
-        # By kind of room: their names, and how many members each has.
+        # The names and the number of members of the rooms, by kind.
         self.kinds: dict[str, tuple[list[str], int]] = {
             "50,000": (["large"], members // 2),
             "1,000": ([f"middle{n}" for n in range(10)], members // 100),
             "10": ([f"small{n}" for n in range(members // 25)], 10),
         }
         self.large = members // 2
-        # Numbers that no connection has had.
+        # Numbers from here on are unused.
         self.number = members * 2
 
     async def run(self, rounds: int) -> Figures:
@@ -194,7 +197,7 @@ class Bench:
         await self.steady()
         await self.reap()
         log = await self.client.slowlog_get(100_000)
-        # Neither the other design, nor what measures memory.
+        # Exclude the other design, and the commands that measure memory.
         ours = [str(entry["command"]) for entry in log if "wsrt{" in str(entry["command"])]
         self.figures.slow = sum(1 for command in ours if not command.startswith("MEMORY"))
         await self.ours.close()
@@ -229,7 +232,7 @@ class Bench:
         self.figures.joins_per_second = total / seconds
 
     async def memory(self) -> dict[str, int]:
-        """Return the bytes of all keys, by design; those of freed tables and buffers are none of them."""
+        """Return the number of bytes of all keys, by design, without freed tables and buffers."""
         memory = {"ours": 0, "ttl": 0}
         async for page in self._keys():
             pipeline = self.client.pipeline(transaction=False)
@@ -248,7 +251,7 @@ class Bench:
     # Server time.
 
     async def operations(self) -> None:
-        """Measure each operation once, ours and the other in turn."""
+        """Measure each operation once, alternating between the designs."""
         ours, ttl = self.ours, self.ttl
         place = "chat", "large"
         times = 200
@@ -349,7 +352,7 @@ class Bench:
         each: int = 1,
         each_call: bool = False,
     ) -> None:
-        """Take the time that Redis spent on some commands: a turn, or what of it `each` says; or a call of them."""
+        """Measure the time that Redis spends on ``commands``: per turn divided by ``each``, or per call."""
         await self.client.config_resetstat()
         for turn in turns:
             await act(turn)
@@ -357,7 +360,7 @@ class Bench:
         self.figures.put(operation, design, spent / (calls if each_call else len(turns) * each))
 
     async def spent(self, commands: tuple[str, ...]) -> tuple[int, float]:
-        """Return how often Redis was asked, and for how many microseconds it was busy with that."""
+        """Return the number of calls of the commands, and the microseconds that Redis spent on them."""
         stats = await self.client.info("commandstats")
         found = [stats[f"cmdstat_{name}"] for name in commands if f"cmdstat_{name}" in stats]
         return sum(stat["calls"] for stat in found), sum(stat["usec"] for stat in found)
@@ -365,7 +368,7 @@ class Bench:
     # Traffic.
 
     async def steady(self) -> None:
-        """Count what a node with 2,000 connections asks while nobody comes or goes."""
+        """Count the commands of a node with 2,000 connections while no connection opens or closes."""
         rooms = [("steady", f"r{n}") for n in range(100)]
         await self.ours.begin(NodeFacts("steady", {}))
         joins = [Join("steady", EVERYONE, n, user(n), None, '{"ip": "::1"}') for n in range(CONNECTIONS)]
@@ -376,7 +379,7 @@ class Bench:
         for beat in range(beats):
             await self.ours.beat(NodeFacts("steady", {"beat": beat}))
             await self.ours.versions(rooms)
-            # The node looks at one room a heartbeat: nothing was lost.
+            # The node verifies one room at each heartbeat. It finds no difference.
             await self.ours.held("steady", *[("steady", EVERYONE), *rooms][beat])
         calls, spent = await self.spent(("evalsha", "eval", "hmget", "hscan"))
         self.figures.steady["ours"] = {
@@ -394,7 +397,7 @@ class Bench:
     # Death.
 
     async def reap(self) -> None:
-        """Take a node out of all its rooms."""
+        """Remove a dead node from all its rooms."""
         await self.client.config_resetstat()
         task = self.progress.add_task("Reaping", total=None)
         members, chunks = 0, 0
@@ -428,7 +431,7 @@ def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
 
 
 def rows(figures: Figures) -> Iterator[tuple[str, str, str, str]]:
-    """Yield what is shown: the quantity, ours, the other one, their ratio."""
+    """Yield the rows of the table: the quantity, its value for both designs, and their ratio."""
     for operation, designs in figures.microseconds.items():
         medians = {design: statistics.median(rounds) for design, rounds in designs.items()}
         yield f"{operation}, us", *_pair(medians, "{:,.1f}")
@@ -472,7 +475,7 @@ def show(figures: Figures, console: Console) -> None:
 
 
 def slowest(figures: Figures) -> str:
-    """Return which command took longest, and what the limit is."""
+    """Return a sentence with the slowest command and the limit."""
     what, took = max(figures.blocking.items(), key=lambda item: item[1].longest)
     heaviest, heavy = max(figures.blocking.items(), key=lambda item: item[1].half)
     return (
@@ -483,13 +486,13 @@ def slowest(figures: Figures) -> str:
 
 
 def blocking_rows(figures: Figures) -> Iterator[tuple[str, str, str, str]]:
-    """Yield the calls that keep Redis busy for longest, their heaviest commands, and how long half and all took."""
+    """Yield the calls that block Redis for the longest, their slowest commands, and median and maximum durations."""
     for what, took in figures.blocking.items():
         yield what, took.command, f"{took.half:.2f}", f"{took.longest:.2f}"
 
 
 def keep(figures: Figures, members: int, version: str) -> None:
-    """Write figures, table and plot to benchmarks/results."""
+    """Write the figures, the table and the plot to benchmarks/results."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -530,7 +533,7 @@ def keep(figures: Figures, members: int, version: str) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("what a lease a connection costs, beside a lease a node")
+    axes.set_xlabel("cost of a lease per connection, relative to a lease per node")
     for index, ratio in enumerate(ratios):
         axes.annotate(f" {ratio:,.2f}", (max(ratio, 1), index), va="center", fontsize=8)
     axes.margins(x=0.15)
@@ -544,7 +547,7 @@ def _rounded(table: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 async def measure(members: int, rounds: int, console: Console) -> tuple[Figures, str]:
-    """Return the figures of one run, and the version of Redis."""
+    """Return the results of one run, and the version of Redis."""
     with redis_server() as url, redis_server() as other, Progress(console=console, transient=True) as progress:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         bench = Bench(url, members, progress)
@@ -555,7 +558,7 @@ async def measure(members: int, rounds: int, console: Console) -> tuple[Figures,
 
 
 async def blocking(url: str, members: int, progress: Progress) -> dict[str, Durations]:
-    """Return how long the heaviest commands take."""
+    """Return the durations of the slowest commands."""
     progress.add_task("Longest commands", total=None)
     client: Any = redis.Redis.from_url(url, socket_timeout=60)
     await prefer(client)
@@ -568,7 +571,7 @@ async def blocking(url: str, members: int, progress: Progress) -> dict[str, Dura
 
 
 async def prefer(client: Any) -> str:
-    """Have a Redis go before all else on its core, if we may; return its version."""
+    """Give Redis real-time priority on its core, if permitted, and return its version."""
     server = await client.info("server")
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(server["process_id"], os.SCHED_FIFO, os.sched_param(1))
@@ -579,7 +582,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.presence", description=__doc__.splitlines()[1])
     parser.add_argument("--members", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dry", action="store_true", help="write nothing")
+    parser.add_argument("--dry", action="store_true", help="print the results without writing them")
     options = parser.parse_args()
     console = Console()
     figures, version = asyncio.run(measure(options.members, options.rounds, console))

@@ -1,4 +1,4 @@
-"""The processes of a benchmark: a server on the first core, Redis on the last."""
+"""The processes of a benchmark: a server on the first core and Redis on the last."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Without pings, which the load generator does not answer.
+# Pings are disabled, because the load generator doesn't answer them.
 COMMANDS = {
     "uvicorn": [
         "-m",
@@ -39,7 +39,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def redis() -> Iterator[str]:
-    """A Redis of this run's own; yields its URL."""
+    """Run a Redis server, and yield its URL."""
     port = free_port()
     with _process(["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"], port, core=-1):
         yield f"redis://127.0.0.1:{port}/0"
@@ -47,7 +47,7 @@ def redis() -> Iterator[str]:
 
 @contextlib.contextmanager
 def server(kind: str, application: str, port: int, redis_url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A server of one of the applications."""
+    """Run a server with one of the applications, and yield its process."""
     arguments = [part.format(port=port) for part in COMMANDS[kind]]
     command = [sys.executable, *arguments, f"benchmarks.applications:{application}"]
     with _process(command, port, core=0, BENCHMARK_REDIS=redis_url, BENCHMARK_PREFIX=application) as process:

@@ -1,4 +1,4 @@
-"""Start the demo: one process without any service, or two processes that share rooms through Redis."""
+"""Start the demo as one process, or with --redis as two processes that share rooms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MANAGE = [sys.executable, str(ROOT / "manage.py")]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--redis", action="store_true", help="two server processes and a Redis of their own")
+    parser.add_argument("--redis", action="store_true", help="start two server processes and a Redis server")
     options = parser.parse_args()
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     processes: list[subprocess.Popen[bytes]] = []
@@ -49,8 +49,8 @@ def main() -> int:
             command = [*MANAGE, "runserver", "--noreload", f"127.0.0.1:{port}"]
             processes.append(subprocess.Popen(command, env=environment))
             print(f"The chat is at http://127.0.0.1:{port}", flush=True)
-        print(f"Ada sees who is connected at http://127.0.0.1:{ports[0]}/admin/wsrt/realtime/", flush=True)
-        print("Ctrl-C stops it.", flush=True)
+        print(f"Ada can see who is connected at http://127.0.0.1:{ports[0]}/admin/wsrt/realtime/", flush=True)
+        print("Press Ctrl-C to stop.", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.2)
         return 1

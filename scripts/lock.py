@@ -1,9 +1,9 @@
 """
-Write the pins of everything that is installed here: requirements/*.txt and package-lock.json. Usage: make lock.
+Pin everything that is installed here, in requirements/*.txt and package-lock.json. Usage: make lock.
 
-Each file holds for every supported Python and platform; all but lowest.txt and django-*.txt come from one resolution,
-so that they can share an environment. Versions are the newest that pyproject.toml allows; in lowest.txt those of direct
-dependencies are the lowest.
+Each file applies to every supported Python and platform. All files except lowest.txt and django-*.txt come from one
+resolution, so that they can share an environment. They pin the newest versions that pyproject.toml allows; lowest.txt
+pins the lowest versions of direct dependencies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PINS = ROOT / "requirements"
 TYPESCRIPT = ROOT / "tests/clients/typescript"
 
 PROJECT = "pyproject.toml"
-"""As a source: the dependencies of wsrt beside the groups and extras."""
+"""A source of requirements: the dependencies of wsrt, next to its groups and extras."""
 
 FILES: dict[str, list[str]] = {
     "build": ["--group=build"],
@@ -30,19 +30,19 @@ FILES: dict[str, list[str]] = {
     "test": ["--all-extras", "--group=test", "--group=lint", PROJECT],
     "bench": ["--extra=daphne", "--extra=redis", "--extra=uvicorn", "--group=bench", PROJECT],
 }
-"""What each file pins."""
+"""The requirements that each file pins."""
 
 DJANGO = {
     "5.2": "Django~=5.2.0",
     "6.0": "Django~=6.0.0; python_version >= '3.12'",
     "6.1": "Django~=6.1.0; python_version >= '3.12'",
 }
-"""The series that the workflow tests, each pinned in a file of its own to install over test.txt."""
+"""The series that the workflow tests. Each is pinned in its own file, to be installed over test.txt."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--no-npm", action="store_true", help="leave package-lock.json as it is")
+    parser.add_argument("--no-npm", action="store_true", help="leave package-lock.json unchanged")
     options = parser.parse_args()
     PINS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -59,14 +59,14 @@ def main() -> int:
     _compile(PINS / "lowest.txt", "--resolution=lowest-direct", "--all-extras", "--group=test", PROJECT)
     if not options.no_npm:
         if shutil.which("npm") is None:
-            print("npm is missing; package-lock.json stays as it is", file=sys.stderr)
+            print("npm is missing; package-lock.json is unchanged", file=sys.stderr)
             return 1
         subprocess.run(["npm", "update", "--package-lock-only", "--no-audit", "--no-fund"], cwd=TYPESCRIPT, check=True)
     return 0
 
 
 def _compile(target: Path, *options: str) -> None:
-    """Resolve for all Pythons and platforms, with the hash of every file that may be installed."""
+    """Resolve requirements for all Pythons and platforms, with the hash of every file."""
     print(f"{target.name} ...", flush=True)
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--upgrade", "--universal", "--generate-hashes"),

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Print the oldest or the newest supported Python that runs here. Usage: python.sh oldest|newest
-# pyenv's shims are on the PATH for every version, and run only the chosen ones: it is asked where the others are.
+# pyenv puts shims for every version on the PATH, but they only run the selected ones. pyenv whence finds the others.
 
 names="python3.11 python3.12 python3.13 python3.14 python3"
 test "$1" = newest && names="python3.14 python3.13 python3.12 python3.11 python3"

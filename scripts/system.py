@@ -1,4 +1,4 @@
-"""Install Debian's packages that tests and demo need, or say how. Usage: system.py redis-server chromium nodejs npm."""
+"""Install Debian packages for the tests and the demo, or print how to. Usage: system.py redis-server chromium."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 COMMANDS = {"nodejs": "node", "gettext": "msgfmt", "postgresql": "pg_ctlcluster"}
-"""Packages whose command has another name."""
+"""The commands of packages, where the names differ."""
 
 
 def main(packages: list[str]) -> int:
@@ -24,7 +24,7 @@ def main(packages: list[str]) -> int:
         print(f"Missing: {names}. Run this, then try again:\n    sudo apt-get install -y {names}", file=sys.stderr)
         return 1
     if shutil.which("apt-get") is None:
-        print(f"Missing: {names}. Install them with the package manager of this system.", file=sys.stderr)
+        print(f"Missing: {names}. Install them with this system's package manager.", file=sys.stderr)
         return 1
     print(f"Installing Debian's {names} ...", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

@@ -1,11 +1,11 @@
 """
-Catalogs of the admin's strings.
+Update the translation catalogs of the admin.
 
-    python scripts/translations.py            # after a string was changed: brings all catalogs up to date
+    python scripts/translations.py            # updates all catalogs after a string has changed
     python scripts/translations.py fr de      # adds languages
 
-What is to be translated then is empty or fuzzy in ``wsrt/locale/<language>/LC_MESSAGES/django.po``; run it again when
-that is done, for it compiles too. Needs GNU gettext (Debian: gettext).
+Afterwards, strings that need a translation are empty or fuzzy in ``wsrt/locale/<language>/LC_MESSAGES/django.po``.
+Translate them, and run the script again to compile the catalogs. It needs GNU gettext (Debian: gettext).
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ CATALOGS = PACKAGE / "locale"
 PASSING = re.compile(
     r'^"(POT-Creation-Date|PO-Revision-Date|Last-Translator|Language-Team|Report-Msgid-Bugs-To): .*\n', re.MULTILINE
 )
-"""Lines of a header that say nothing, and change."""
+"""Header lines that change without carrying information."""
 
 
 def languages() -> list[str]:
-    """Return the languages that there are catalogs of."""
+    """Return the languages that have a catalog."""
     return sorted(path.parents[1].name for path in CATALOGS.glob("*/LC_MESSAGES/django.po"))
 
 
 def source(language: str) -> Path:
-    """Return the catalog of a language, which people write."""
+    """Return the path of a language's catalog, which is edited by hand."""
     return CATALOGS / language / "LC_MESSAGES/django.po"
 
 
 def up_to_date(language: str) -> tuple[str, bytes]:
-    """Return what the two files of a language should be: the strings as the package has them now, and compiled."""
+    """Return the up-to-date contents of a language's two files: the catalog and its compiled form."""
     with tempfile.TemporaryDirectory() as name:
         package = Path(name) / "wsrt"
         shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "static", "*.mo"))
@@ -50,13 +50,13 @@ def up_to_date(language: str) -> tuple[str, bytes]:
         text = PASSING.sub("", path.read_text("utf-8"))
         path.write_text(text, "utf-8")
         compiled = path.with_suffix(".mo")
-        # Without the table of hashes, which depends on the machine.
+        # The table of hashes depends on the machine, so leave it out.
         subprocess.run(["msgfmt", "--no-hash", "--output-file", compiled, path], check=True)
         return text, compiled.read_bytes()
 
 
 def examine(text: str) -> str:
-    """Return what gettext says of a catalog: how many are translated, and what is wrong."""
+    """Return gettext's report on a catalog: the number of translated strings, and any errors."""
     command = ["msgfmt", "--check-format", "--check-domain", "--statistics", "--output-file", "/dev/null", "-"]
     return subprocess.run(command, input=text, capture_output=True, text=True).stderr
 

@@ -595,8 +595,8 @@ class TypedEventConsumer(AsyncConsumer):
         wait_for_close().
 
         Args:
-            code: 1000, or one of the application's own codes: 4500-4749, after which clients reconnect, or 4750-4999,
-                after which they don't.
+            code: 1000, another code of the table of close codes, such as 4401, or one of the application's own:
+                4500-4749, after which clients reconnect, or 4750-4999, after which they don't.
             reason: The text of the close frame, cut off at 123 bytes.
 
         Raises:

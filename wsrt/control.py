@@ -100,6 +100,9 @@ def add_to_room(
         namespace: The namespace of the room and of the connections.
 
     The other arguments and the exceptions are those of disconnect().
+
+    Raises:
+        InvalidRoom: The text can't be the name of a room.
     """
     _send("add_to_room", to, namespace, tenant, {"room": Room(room).name}, on_commit, using)
 

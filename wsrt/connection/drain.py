@@ -111,7 +111,9 @@ async def _drain_connections(node: Node, seconds: float, deadline: float) -> Non
     for start in range(0, len(handlers), batch):
         for handler in handlers[start : start + batch]:
             handler.drain(jittered(window, 0))
+        # Connections of later batches may end in the meantime. Draining a closed connection does nothing.
         await asyncio.sleep(BATCH_SECONDS)
+    # Handlers may run for this long. Connections that are still running one are then closed.
     await _until_gone(node, deadline - seconds * (1 - HANDLERS_SHARE))
     for handler in list(node.handlers):
         handler.force_close()

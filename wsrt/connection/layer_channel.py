@@ -78,6 +78,7 @@ class LayerChannel:
     async def _read(self) -> None:
         while True:
             try:
+                # Raises anything that the layer raises, for example when Redis restarts.
                 message = await self._layer.receive(self.name)
             except Exception as error:
                 counters.count("channel_errors", "the channel of a consumer failed: %r", error)

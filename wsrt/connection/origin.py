@@ -82,6 +82,7 @@ def _request(scope: Mapping[str, Any], headers: Mapping[str, list[str]]) -> Http
     """Return a request with the headers that get_host() and the proxy settings read."""
     request = HttpRequest()
     for name, values in headers.items():
+        # Repeated headers are joined as in WSGI. get_host() then refuses a repeated Host.
         if "_" not in name:  # X_Forwarded_Host passes a proxy that strips X-Forwarded-Host (CVE-2015-0219)
             request.META["HTTP_" + name.upper().replace("-", "_")] = ",".join(values)
     host, port = scope.get("server") or ("unknown", 0)

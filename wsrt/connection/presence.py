@@ -149,8 +149,11 @@ class ConnectionPresence:
             # Rooms may be joined and left while member() is running.
             while missing := [room for room in self._subscriber.rooms if room not in data]:
                 data[missing[0]] = await self._member_data(missing[0])
+            # The connection may have ended while member() was running, or may be closing. It doesn't come online then:
+            # after end(), nothing would take it offline again.
             if self._tracker is None or self._state == "over" or not self._subscriber.outbox.is_open:
                 return
+            # Set without an await in between: from now on, join() and leave() write to the tracker themselves.
             self._state = "online"
             self._join_rooms(self._tracker, data)
 
@@ -160,6 +163,7 @@ class ConnectionPresence:
             return
         async with self._lock:
             data = await self._member_data(room)
+            # leave() doesn't take the lock: it may have been called while member() was running.
             if not self.is_online() or room not in self._subscriber.rooms:
                 return
             self._join_room(self._tracker, room, data)
@@ -181,6 +185,8 @@ class ConnectionPresence:
             data = {room: await self._member_data(room) for room in list(self._subscriber.rooms)}
             if not self.is_online():
                 return
+            # A room that was joined while member() was running isn't in ``data``. Its join() waits for the lock, and
+            # then joins as the new user.
             for room in (EVERYONE, *self._subscriber.rooms):
                 self._tracker.leave(self._subscriber.realm, room, self._number)
             self._join_rooms(self._tracker, data)

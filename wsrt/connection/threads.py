@@ -42,6 +42,7 @@ async def run_in_thread(function: Callable[..., Any], *args: Any) -> Any:
         call = functools.partial(contextvars.copy_context().run, function, *args)
         return await asyncio.get_running_loop().run_in_executor(caller, call)
     if getattr(AsyncToSync.executors, "current", None) is not None:
+        # Thread-sensitive: below async_to_sync, this is the thread that called it.
         return await sync_to_async(function)(*args)
     call = functools.partial(call_with_connections, function)
     return await sync_to_async(call, thread_sensitive=False, executor=_pool())(*args)
@@ -68,6 +69,7 @@ def run_in_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[An
         return await work()
 
     running = asyncio.run_coroutine_threadsafe(run(), loop)
+    # Runs the def hooks of the coroutine in this thread, until the coroutine has ended.
     caller.run_until_future(running)
     return running.result()
 

@@ -688,5 +688,5 @@ def test_servers(transport: type[Transport]) -> None:
     """The deployment page says of each server what its transport does."""
     rows = [line.strip("| ").split(" | ") for line in page("howto/deployment.md").splitlines() if line.startswith("| ")]
     row = next(row for row in rows if row[0].lower() == transport.server)
-    offers = (transport.closes_as_told, transport.has_back_pressure, transport.can_ping)
+    offers = (transport.preserves_close_codes, transport.has_back_pressure, transport.can_ping)
     assert row[1:4] == ["yes" if offer else "no" for offer in offers]

@@ -28,14 +28,14 @@ class Transport:
 
     Attributes:
         server: who serves the connection.
-        closes_as_told: whether every close code arrives with its reason.
+        preserves_close_codes: whether every close code arrives with its reason.
         has_back_pressure: whether ``send`` waits while the peer does not read.
         can_ping: whether protocol pings can be sent, and their pongs are seen.
         can_abort: whether a socket that is stuck can be cut.
     """
 
     server = "asgi"
-    closes_as_told = False
+    preserves_close_codes = False
     has_back_pressure = False
     can_ping = False
     can_abort = False

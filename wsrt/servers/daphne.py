@@ -62,7 +62,7 @@ class DaphneTransport(Transport):
     """
 
     server = "daphne"
-    closes_as_told = True
+    preserves_close_codes = True
     has_back_pressure = True
     can_ping = True
     can_abort = True

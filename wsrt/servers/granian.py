@@ -43,7 +43,7 @@ class GranianTransport(Transport):
     """Codes, reasons and back-pressure are granian's own; nothing leads from ``send`` to the socket."""
 
     server = "granian"
-    closes_as_told = True
+    preserves_close_codes = True
     has_back_pressure = True
 
     def __init__(self, send: Send) -> None:

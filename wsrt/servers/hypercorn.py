@@ -50,7 +50,7 @@ class HypercornTransport(Transport):
     """Codes, reasons and back-pressure are hypercorn's own; a stuck socket can be cut."""
 
     server = "hypercorn"
-    closes_as_told = True
+    preserves_close_codes = True
     has_back_pressure = True
 
     def __init__(self, send: Send, stream: Any, writer: Any) -> None:

@@ -68,7 +68,7 @@ class UvicornTransport(Transport):
     """What the three have in common."""
 
     server = "uvicorn"
-    closes_as_told = True
+    preserves_close_codes = True
     has_back_pressure = True
     can_ping = True
     can_abort = True

@@ -284,7 +284,7 @@ async def test_room() -> None:
     transport.open.clear()
     for frame in frames("a", "b", "c"):
         outbox.put(frame)
-    waiting = [asyncio.create_task(outbox.room()) for _ in range(2)]
+    waiting = [asyncio.create_task(outbox.wait_for_space()) for _ in range(2)]
     await asyncio.sleep(0)
     assert not any(task.done() for task in waiting)
     transport.open.set()
@@ -292,7 +292,7 @@ async def test_room() -> None:
     transport.open.clear()
     for frame in frames("d", "e", "f"):
         outbox.put(frame)
-    waiting = [asyncio.create_task(outbox.room())]
+    waiting = [asyncio.create_task(outbox.wait_for_space())]
     await asyncio.sleep(0)
     outbox.abandon()
     await asyncio.gather(*waiting)
@@ -309,7 +309,7 @@ async def test_room_for_publications() -> None:
     async def burst() -> None:
         nonlocal own
         while True:
-            await outbox.room()
+            await outbox.wait_for_space()
             outbox.put_direct(Frame("own"))
             own += 1
             await asyncio.sleep(0)

@@ -202,7 +202,7 @@ class PubSubLayer:
             if mailbox is not None:
                 mailbox.put(data)
                 if mailbox.is_full:
-                    pause = mailbox.wait_for_room()
+                    pause = mailbox.wait_for_space()
         return pause
 
     def lose(self, error: BaseException) -> None:
@@ -273,14 +273,14 @@ def _request(pipe: Pipeline, *command: str | bytes) -> asyncio.Future[Any]:
 class _Mailbox:
     """The messages that were received for one channel and not read yet. It has one reader."""
 
-    __slots__ = ("_arrived", "_bytes", "_items", "_room")
+    __slots__ = ("_arrived", "_bytes", "_has_space", "_items")
 
     def __init__(self) -> None:
         # An error in between marks a gap: messages may be missing there.
         self._items: collections.deque[bytes | ConnectionError] = collections.deque()
         self._bytes = 0
         self._arrived = asyncio.Event()
-        self._room = asyncio.Event()
+        self._has_space = asyncio.Event()
 
     @property
     def is_full(self) -> bool:
@@ -305,10 +305,10 @@ class _Mailbox:
             raise item
         self._bytes -= len(item)
         if not self.is_full:
-            self._room.set()
+            self._has_space.set()
         return item
 
-    async def wait_for_room(self) -> None:
+    async def wait_for_space(self) -> None:
         while self.is_full:
-            self._room.clear()
-            await self._room.wait()
+            self._has_space.clear()
+            await self._has_space.wait()

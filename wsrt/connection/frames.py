@@ -152,7 +152,7 @@ class FrameHandler:
     async def _answer(self, frame: Frame) -> None:
         # Waiting here slows down the handlers of a client that reads slowly. Without it, a few large answers would
         # overflow the outbox and close the connection.
-        await self._outbox.room()
+        await self._outbox.wait_for_space()
         # The connection may have been closed in the meantime, by the client or by a publication that overflowed.
         if self._session.is_open:
             self._outbox.put_direct(frame)

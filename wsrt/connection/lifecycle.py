@@ -303,7 +303,7 @@ class ConnectionHandler:
         """
         self.hooks.catalog.check_sends(event)
         frame = envelope.encode(event).frame()
-        await self.outbox.room()
+        await self.outbox.wait_for_space()
         # The connection may have been closed in the meantime.
         if self.session.is_open:
             self.outbox.put_direct(frame)

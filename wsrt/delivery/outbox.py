@@ -74,10 +74,10 @@ class Outbox:
         "_on_overflow",
         "_queue",
         "_ready",
-        "_room",
         "_send",
         "_since",
         "_size",
+        "_space",
         "_wheel",
         "_writer",
         "close_sent",
@@ -132,7 +132,7 @@ class Outbox:
         self._is_watched = False
         self._is_stalled = False
         # Resolved when there is room again. None while nobody waits.
-        self._room: asyncio.Future[None] | None = None
+        self._space: asyncio.Future[None] | None = None
         # The close frame that goes out last, and when we give up on it.
         self._closing: Close | None = None
         self._close_by = 0.0
@@ -220,7 +220,7 @@ class Outbox:
         counters.count("outbox_overflows", "a client does not read fast enough: its outbox is over the limits")
         self._on_overflow()
 
-    async def room(self) -> None:
+    async def wait_for_space(self) -> None:
         """
         Wait until a frame fits, so that a burst of the connection's own handler is not taken for a slow client.
 
@@ -228,9 +228,9 @@ class Outbox:
         """
         # Frames that are held until release() wait for the caller itself: only what is under way makes room.
         while self._is_crowded and self._drainer is not None and self._closing is None and not self._is_done:
-            if self._room is None:
-                self._room = self._wheel.loop.create_future()
-            await asyncio.shield(self._room)
+            if self._space is None:
+                self._space = self._wheel.loop.create_future()
+            await asyncio.shield(self._space)
 
     def use(self, writer: Writer | None) -> None:
         """Hand frames to a writer from now on, wherever nothing waits; the order stays."""
@@ -440,7 +440,7 @@ class Outbox:
             while self._queue:
                 frame, self._since = self._next()
                 self._is_stalled = False
-                if self._room is not None and not self._is_crowded:
+                if self._space is not None and not self._is_crowded:
                     self._wake()
                 self.last_sent = self._wheel.now
                 # A CancelledError is ours if the frame is too old or the connection was given up, else the server's.
@@ -525,7 +525,7 @@ class Outbox:
         self._on_closed()
 
     def _wake(self) -> None:
-        if self._room is not None:
-            if not self._room.done():
-                self._room.set_result(None)
-            self._room = None
+        if self._space is not None:
+            if not self._space.done():
+                self._space.set_result(None)
+            self._space = None

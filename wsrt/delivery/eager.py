@@ -1,4 +1,8 @@
-"""Steps: a server's own ``send`` is run at once up to where it suspends, and finished by a task if it does."""
+"""
+Eager sending: a server's own ``send`` runs immediately up to where it suspends, and a task finishes it if it does.
+
+This needs a ``send`` that doesn't depend on the task or the context of its caller. Only those of known servers qualify.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,11 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 SERVERS = frozenset({"daphne", "hypercorn", "uvicorn", "wsrt"})
-"""Packages whose ``send`` depends neither on the task nor on the context that calls it."""
+"""The packages whose ``send`` doesn't depend on the task or the context of its caller."""
 
 
 def is_plain(send: Any) -> bool:
-    """Return whether a ``send`` is a server's own, perhaps below the session middleware of Channels."""
+    """Return whether ``send`` is a known server's own, or one that only Channels' session middleware has wrapped."""
     session = getattr(send, "__self__", None)
     if type(session).__module__ == "channels.sessions":
         send = getattr(session, "real_send", send)
@@ -19,7 +23,13 @@ def is_plain(send: Any) -> bool:
 
 
 class Remainder:
-    """The rest of a coroutine that was begun."""
+    """
+    The remainder of a coroutine that was started by hand with ``send(None)``. Await it to finish the coroutine.
+
+    Args:
+        rest: The coroutine, which is suspended.
+        waits_for: The object that it yielded when it was started, usually a future.
+    """
 
     __slots__ = ("_rest", "_waits_for")
 
@@ -33,6 +43,7 @@ class Remainder:
             try:
                 value = yield waits_for
             except BaseException as error:
+                # A cancellation of the awaiting task, for one. It belongs to the coroutine, as with a plain await.
                 step: Callable[[Any], Any] = self._rest.throw
                 argument: Any = error
             else:

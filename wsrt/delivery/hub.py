@@ -1,4 +1,4 @@
-"""The hub: from an address to the connections of this node."""
+"""The hub, which finds the connections of this node for an address and delivers frames to them."""
 
 from __future__ import annotations
 
@@ -15,48 +15,49 @@ from .subscriber import Subscriber
 from .withheld import Withheld
 
 Members = dict[Subscriber, None]
-"""An ordered set: frames go out in the order in which connections came."""
+"""An ordered set: frames are sent to connections in the order in which these connected."""
 
 TURN = 250
-"""Deliveries after which the event loop gets a turn (D2)."""
+"""The number of deliveries after which the event loop gets a turn."""
 
 CROWDED_TURNS = 5
-"""Turns that the event loop gets after a delivery while an outbox is more than half full."""
+"""The number of turns that the event loop gets after a delivery while an outbox is more than half full."""
 
 CORK_AFTER = 128
-"""Deliveries within CORK_SECONDS after which further ones wait for the end of that time, to go out together."""
+"""The number of deliveries within CORK_SECONDS after which further frames are corked: they are sent together later."""
 
 CORK_SECONDS = 0.002
+"""How long frames are corked, in seconds."""
 
 SETTLE_TURNS = 2
-"""Turns of the loop in which a server writes what it buffered."""
+"""The number of turns of the loop in which a server writes what it has buffered."""
 
 REMEMBERED = 4096
-"""Ids of publications to several groups, of which a node gets a copy each."""
+"""The number of ids that are remembered of publications and commands, of which a node may get several copies."""
 
 
 class Hub:
     """
     The connections of one node, by realm, room and user.
 
-    It knows nothing of other nodes. Not safe to call from another thread than the loop's.
+    The hub knows nothing about other nodes. It must only be called in the thread of its loop.
 
-    Under load it corks: frames for one client that come within 2 ms are handed to the server together, which costs it
-    one write instead of many. While little is published nothing waits.
+    Under load it corks frames: all frames for one client within 2 ms are passed to the server together, which costs one
+    write instead of many. Without load, frames are sent immediately.
 
     Args:
-        loop: gives time and timers; None to cork never.
+        loop: The loop, for time and timers. None switches corking off.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = loop
-        # Since when deliveries are counted, and how many there were.
+        # The start of the present window in which deliveries are counted, and their number.
         self._window = 0.0
         self._in_window = 0
-        # Outboxes that wait to be uncorked, and what will do it.
+        # Outboxes to be uncorked, and the timer or callback that will do it.
         self._corked: list[Outbox] = []
         self._uncorking: asyncio.Handle | None = None
-        # Turns of the loop until time counts again.
+        # The number of turns of the loop until the next window starts.
         self._settling = 0
 
         self.subscribers: dict[str, Subscriber] = {}
@@ -64,23 +65,23 @@ class Hub:
         self._rooms: dict[tuple[str, str], Members] = {}
         self._users: dict[tuple[str, str], Members] = {}
         self._seen: collections.OrderedDict[str, None] = collections.OrderedDict()
-        # Connections whose permissions are being asked again, with what was published to them since.
+        # Connections whose permissions are being checked again, with the frames published to them in the meantime.
         self._withheld: dict[Subscriber, Withheld] = {}
 
-        # Deliveries since the loop had a turn, and whether an outbox fills up.
+        # The number of deliveries since the last turn of the loop, and whether one of the outboxes is filling up.
         self._delivered = 0
         self._is_crowded = False
 
-    # Who is here.
+    # Connections, rooms and users.
 
     def add(self, subscriber: Subscriber) -> None:
-        """Add a connection: it is one of everyone, and its own address reaches it."""
+        """Add a connection: from now on it is part of Everyone(), and its own address reaches it."""
         self.subscribers[subscriber.id] = subscriber
         self._everyone.setdefault(subscriber.realm, {})[subscriber] = None
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Remove a connection from everything. It keeps its rooms and its user, for those who ask later (S41)."""
-        # It may have joined before it was added, and be refused then.
+        """Remove a connection. Its ``rooms`` and ``user_id`` stay set, so that ``on_disconnect`` can read them."""
+        # A connection may join rooms before it is added, and be refused afterwards, so it may be in some indexes only.
         self.subscribers.pop(subscriber.id, None)
         self._withheld.pop(subscriber, None)
         _discard(self._everyone, subscriber.realm, subscriber)
@@ -95,12 +96,12 @@ class Hub:
         self._rooms.setdefault((subscriber.realm, room), {})[subscriber] = None
 
     def leave(self, subscriber: Subscriber, room: str) -> None:
-        """Take a connection out of a room."""
+        """Remove a connection from a room."""
         subscriber.rooms.pop(room, None)
         _discard(self._rooms, (subscriber.realm, room), subscriber)
 
     def bind(self, subscriber: Subscriber, user_id: UserKey | None) -> None:
-        """Say to whom a connection belongs; None for nobody. A connection has one user at a time (S51)."""
+        """Set the user of a connection, which replaces its previous user; None for no user."""
         if subscriber.user_id is not None:
             _discard(self._users, (subscriber.realm, subscriber.user_id), subscriber)
         subscriber.user_id = user_id
@@ -110,12 +111,12 @@ class Hub:
     # Withholding.
 
     def withhold(self, subscriber: Subscriber) -> None:
-        """Keep what is published to a connection from now on, until admit(): its permissions are in question."""
+        """Keep all frames for a connection until admit() is called, because its permissions are being checked again."""
         if subscriber.id in self.subscribers:
             self._withheld.setdefault(subscriber, Withheld(subscriber.outbox))
 
     def admit(self, subscriber: Subscriber) -> None:
-        """Deliver what was withheld, in order, as far as it still is for the connection."""
+        """Deliver the withheld frames, in order, except those for audiences that the connection has left."""
         withheld = self._withheld.pop(subscriber, None)
         for audience, frame in withheld.items if withheld is not None else ():
             if self.is_addressed(subscriber, audience):
@@ -129,7 +130,7 @@ class Hub:
         return list(self._everyone)
 
     def is_addressed(self, subscriber: Subscriber, audience: Audience) -> bool:
-        """Return whether a connection is one of those that select() returns for its realm."""
+        """Return whether select() in the connection's realm includes the connection."""
         match audience:
             case Room(name):
                 return name in subscriber.rooms
@@ -147,14 +148,14 @@ class Hub:
         raise TypeError(f"not an address: {audience!r}")
 
     def select(self, realm: str, audience: Audience) -> list[Subscriber]:
-        """Return the connections of an audience, each once."""
+        """Return the connections of an audience, each of them once."""
         return list(self._select(realm, audience))
 
     def deliver(self, realm: str, audience: Audience, frame: Frame) -> int:
         """
-        Hand a frame to every connection of an audience; return how many those are.
+        Deliver a frame to every connection of an audience; return their number.
 
-        The frame is shared, not copied. Whoever calls in a row awaits checkpoint() in between.
+        The frame is shared, not copied. Callers that deliver many frames must await checkpoint() in between.
         """
         subscribers = self.select(realm, audience)
         frame.audience = audience
@@ -174,7 +175,7 @@ class Hub:
         return len(subscribers)
 
     def is_copy(self, publication: str) -> bool:
-        """Return whether this publication was here before; remember it."""
+        """Return whether a publication or command with this id was delivered before, and remember the id."""
         if publication in self._seen:
             return True
         self._seen[publication] = None
@@ -183,15 +184,20 @@ class Hub:
         return False
 
     async def checkpoint(self) -> None:
-        """Give the loop a turn if deliveries piled up, so that a burst is not taken for a slow client."""
+        """
+        Give the loop turns if there were many deliveries.
+
+        Otherwise a burst could fill the outbox of a client that does read, and close it as too slow.
+        """
         if self._is_crowded:
-            # A frame takes some turns where middleware awaits around ``send``. Their number is bounded: a client that
-            # doesn't read at all must not delay the others.
+            # Sending a frame takes several turns if middleware awaits something around ``send``. The number of turns is
+            # bounded, because a client that doesn't read at all must not delay the others.
             turns = CROWDED_TURNS
         elif self._delivered >= TURN:
             turns = 1
         else:
             return
+        # Reset before the awaits: other tasks may deliver during these turns, and their deliveries count.
         self._is_crowded = False
         self._delivered = 0
         for _ in range(turns):
@@ -200,7 +206,7 @@ class Hub:
     # Private.
 
     def _set_aside(self, subscribers: list[Subscriber], audience: Audience, frame: Frame) -> list[Subscriber]:
-        """Keep a frame for the connections whose permissions are in question; return the others."""
+        """Keep a frame for those connections whose permissions are being checked again; return the others."""
         others = []
         for subscriber in subscribers:
             withheld = self._withheld.get(subscriber)
@@ -211,7 +217,7 @@ class Hub:
         return others
 
     def _is_busy(self, loop: asyncio.AbstractEventLoop, deliveries: int) -> bool:
-        """Return whether so much was delivered just now that more should wait a little."""
+        """Return whether there were so many deliveries recently that further frames should be corked."""
         if self._settling or self._uncorking is not None:
             return True
         now = loop.time()
@@ -230,7 +236,7 @@ class Hub:
             self._uncorking = loop.call_at(self._window + CORK_SECONDS, self._uncork, loop)
 
     def _uncork(self, loop: asyncio.AbstractEventLoop) -> None:
-        # What comes while these go out waits for the next time.
+        # Outboxes that are corked while this batch is sent wait for the next one.
         batch, self._corked = self._corked, []
         self._uncork_some(loop, batch, 0)
 
@@ -248,7 +254,11 @@ class Hub:
         loop.call_soon(self._settle, loop)
 
     def _settle(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let the server write what it was given before time counts again: some do that in the loop's next turns."""
+        """
+        Start the next window once the server has written what it was given.
+
+        Some servers write in the loop's next turns. If the window started earlier, that work would fall into it.
+        """
         self._settling -= 1
         if self._settling:
             loop.call_soon(self._settle, loop)

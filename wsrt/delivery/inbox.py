@@ -1,4 +1,4 @@
-"""The inbox: what a connection received and its handlers have not yet taken."""
+"""The inbox: the frames that a connection has received and its handlers have not processed yet."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ T = TypeVar("T")
 
 class Inbox(Generic[T]):
     """
-    A bounded queue that never refuses: it tells when it is over its limits, and the reader decides.
+    A queue that reports when it is over its limits, but never refuses an item. The reader decides what to do.
 
-    The reader must never wait for room (a server that is not read stops reading pongs), so a full inbox is a policy
-    of the consumer: it gives the handlers a turn while ``crowded``, and closes when that leaves it ``overfull``.
+    The reader must never wait for space: a server that isn't read from stops reading pongs. Instead, the reader gives
+    the handlers a turn while the inbox is ``crowded``, and closes the connection if it is still ``overfull`` after
+    that.
 
     Args:
-        frames: how many items fit.
-        size: how many bytes fit; a single item is always accepted.
+        frames: The maximum number of items.
+        size: The maximum size in bytes. A single item may be larger.
     """
 
     __slots__ = ("_items", "_size", "_uncounted", "frames", "size")
@@ -28,14 +29,14 @@ class Inbox(Generic[T]):
         self.size = size
         self._items: collections.deque[tuple[T, int | None]] = collections.deque()
         self._size = 0
-        # Items that are not the client's: it does not pay for them.
+        # The number of items that don't count towards the limits, because they don't come from the client.
         self._uncounted = 0
 
     def __len__(self) -> int:
         return len(self._items)
 
     def put(self, item: T, size: int | None) -> None:
-        """Append an item of ``size`` bytes; None for one that does not count for the limits."""
+        """Append an item of ``size`` bytes, or None if it doesn't count towards the limits."""
         self._items.append((item, size))
         if size is None:
             self._uncounted += 1
@@ -43,7 +44,7 @@ class Inbox(Generic[T]):
             self._size += size
 
     def get(self) -> T:
-        """Take the oldest item. The inbox must not be empty."""
+        """Remove and return the oldest item. The inbox must not be empty."""
         item, size = self._items.popleft()
         if size is None:
             self._uncounted -= 1
@@ -52,7 +53,7 @@ class Inbox(Generic[T]):
         return item
 
     def sift(self, keep: Callable[[T], bool]) -> None:
-        """Take out the items that ``keep`` refuses; it is asked oldest first."""
+        """Remove the items for which ``keep`` returns False. It is called with each item, oldest first."""
         items, self._items = self._items, collections.deque()
         self._size = self._uncounted = 0
         for item, size in items:
@@ -60,7 +61,7 @@ class Inbox(Generic[T]):
                 self.put(item, size)
 
     def clear(self) -> int:
-        """Drop everything; return how many items that were."""
+        """Remove all items, and return their number."""
         dropped = len(self._items)
         self._items.clear()
         self._size = self._uncounted = 0
@@ -68,7 +69,7 @@ class Inbox(Generic[T]):
 
     @property
     def uncounted(self) -> int:
-        """How many items wait that do not count for the limits."""
+        """The number of items that don't count towards the limits."""
         return self._uncounted
 
     @property

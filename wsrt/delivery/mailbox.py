@@ -1,4 +1,4 @@
-"""The mailbox: what other threads hand to a loop."""
+"""The mailbox: a queue through which other threads pass items to an event loop."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from .tasks import start_task
 T = TypeVar("T")
 
 Taken = concurrent.futures.Future[None]
-"""Resolved when an item was taken, or dropped because the loop has ended."""
+"""A future that is resolved when the item was taken, or was dropped because the loop has ended."""
 
 FRAMES = 1_000
-"""Items that may wait before those who put more wait too."""
+"""The number of waiting items beyond which callers of put() have to wait."""
 
 BYTES = 4_194_304
+"""The same limit in bytes."""
 
 
 class Mailbox(Generic[T]):
     """
     An ordered queue into an event loop, from any thread.
 
-    The loop takes one item after the other and gets turns in between, so that a burst (the publications of one commit)
-    isn't taken for clients that read slowly. It is bounded by those who put: over the limits they have to wait.
+    The loop takes one item after the other and gets turns in between. Otherwise a burst, such as the publications of
+    one commit, would overflow the outboxes of clients that do read. The mailbox is bounded by back-pressure: over the
+    limits, callers of put() have to wait.
 
     Args:
         loop: The loop in which items are taken.
-        take: Called with each item. What it raises is counted.
-        checkpoint: Awaited after each item; gives the loop turns where they are due.
+        take: Called with each item in the loop. Exceptions are counted and logged.
+        checkpoint: Awaited after each item, to give the loop turns.
     """
 
     def __init__(
@@ -42,11 +44,11 @@ class Mailbox(Generic[T]):
         self._loop = loop
         self._take = take
         self._checkpoint = checkpoint
-        # Guards what follows, but for the task, which belongs to the loop.
+        # Guards the attributes below, except the task, which is only used in the loop.
         self._lock = threading.Lock()
         self._items: collections.deque[tuple[T, int, Taken]] = collections.deque()
         self._size = 0
-        # Whether the loop was told.
+        # Whether the loop was woken, so that a task takes the items.
         self._is_awake = False
         self._task: asyncio.Task[None] | None = None
 
@@ -54,9 +56,13 @@ class Mailbox(Generic[T]):
         return len(self._items)
 
     def put(self, item: T, size: int = 0) -> Taken:
-        """Append an item of ``size`` bytes. Call ``must_wait`` afterwards."""
+        """
+        Append an item of ``size`` bytes, and return a future that is resolved when it was taken.
+
+        The caller should wait for it if ``must_wait`` is True afterwards.
+        """
         taken: Taken = concurrent.futures.Future()
-        # From now on it can't be cancelled by a caller that gives up.
+        # A running future can't be cancelled, so a caller that gives up can't withdraw the item.
         taken.set_running_or_notify_cancel()
         with self._lock:
             self._items.append((item, size, taken))
@@ -66,13 +72,13 @@ class Mailbox(Generic[T]):
             try:
                 self._loop.call_soon_threadsafe(self._begin)
             except RuntimeError:
-                # A loop that was closed has no connections.
+                # The loop is closed, so it has no connections.
                 self._drop()
         return taken
 
     @property
     def must_wait(self) -> bool:
-        """Whether so much waits that whoever puts items should wait until theirs is taken."""
+        """Whether the mailbox is over its limits, so callers of put() should wait until their item is taken."""
         return len(self._items) > FRAMES or self._size > BYTES
 
     def _begin(self) -> None:
@@ -85,14 +91,12 @@ class Mailbox(Generic[T]):
                 try:
                     self._take(item)
                 except Exception as error:
-                    counters.count(
-                        "deliveries_failed", "something from another thread could not be delivered: %r", error
-                    )
+                    counters.count("deliveries_failed", "failed to deliver an item from another thread: %r", error)
                 finally:
                     taken.set_result(None)
                 await self._checkpoint()
         except asyncio.CancelledError:
-            # The loop ends.
+            # The loop is shutting down. Resolve the futures of waiting items, for which threads may be waiting.
             self._drop()
             raise
 

@@ -1,14 +1,17 @@
 """
-The outbox: the only way to a client.
+The outbox: the bounded queue through which everything is sent to a client.
 
-Most frames never wait: while nothing is queued, ``put`` starts the server's own ``send`` at once by stepping its
-coroutine. If that ends without suspending, nothing was scheduled. If it suspends, the server applies back-pressure: a
-task finishes it, and the outbox collects what follows, within its limits. An idle connection needs no task.
-Under load the hub corks it: what comes within 2 ms then goes out together.
+Most frames never wait. While nothing is queued, ``put`` starts the server's own ``send`` immediately by stepping its
+coroutine. If the coroutine ends without suspending, no task was needed. If it suspends, the server applies
+back-pressure: a task finishes the coroutine, and the outbox queues further frames, within its limits. So an idle
+connection has no task. Under load the hub corks the outbox, and frames that arrive within 2 ms are sent together.
 
-Where middleware has wrapped ``send``, each call runs from beginning to end in a task of the outbox. Everything that a
-connection sends runs in one context, a copy of that in which the connection was opened: what middleware sets in a
-``contextvars.ContextVar``, a span or a cancel scope around ``send`` belongs to the recipient, never to the publisher.
+If middleware has wrapped ``send``, each call runs completely in a task of the outbox. All calls for a connection run in
+one context, a copy of the context in which the connection was opened. A ``ContextVar`` that middleware sets, or a span
+or cancel scope that it opens around ``send``, therefore belongs to the recipient and never to the publisher.
+
+All methods must be called in the thread of the node's loop, so state can only change during an ``await``. Only the task
+that drains the queue awaits ``send``.
 """
 
 from __future__ import annotations
@@ -31,13 +34,13 @@ from .timer_wheel import TimerWheel
 from .transport import Writer
 
 CLOSE_SECONDS = 5.0
-"""How long a close waits for what is queued before it."""
+"""How long a close waits until the frames that are queued before it were sent, in seconds."""
 
 ABORT_SECONDS = 1.0
-"""How long we try to tell a client that does not read why it is closed."""
+"""How long sending a close frame is tried for a client that doesn't read, in seconds."""
 
 PIECE_BYTES = 16_384
-"""How much is handed to a writer at a time: what a server buffers at most beyond its own limit."""
+"""The number of bytes passed to a writer at a time, by which a server may exceed its own buffer limit."""
 
 
 class Outbox:
@@ -45,13 +48,19 @@ class Outbox:
     The bounded, ordered queue of one connection, and the one place that calls the server's ``send``.
 
     Args:
-        send: the server's send.
-        limits: frames, bytes, and for how many seconds a frame may wait.
-        wheel: The timers of the node, and its clock.
-        on_overflow: called once when the limits are passed; must close.
-        on_error: called once with what ``send`` raised.
-        on_closed: called once when nothing will go out any more.
-        abort: cuts the connection of a client that does not read.
+        send: The server's ``send``, perhaps wrapped by middleware.
+        limits: The maximum number of frames and bytes, and how long a frame may wait, in seconds.
+        wheel: The timers and the clock of the node.
+        on_overflow: Called once when a limit is exceeded. It must call close().
+        on_error: Called once with the exception of ``send``.
+        on_closed: Called once when nothing will be sent any more.
+        abort: Closes the connection of a client that doesn't read, without a close frame.
+
+    Attributes:
+        limits: The limits, as passed.
+        close_sent: Whether the close frame was passed to the server.
+        last_sent: When a frame was last passed to the server, in seconds of the wheel's clock. As coarse as the wheel's
+            resolution; the wheel turns while there is a heartbeat.
     """
 
     __slots__ = (
@@ -97,13 +106,13 @@ class Outbox:
         abort: Callable[[], object] = bool,
     ) -> None:
         self._send = send
-        # Whether it can be stepped: the server's own neither knows its task nor leaves anything in its context.
+        # Whether ``send`` may be stepped by hand: it depends neither on its task nor on its context.
         self._is_plain = is_plain(send)
         self._context = contextvars.copy_context()
         self._abort = abort
-        # Takes frames at once. None where they go through ``send``.
+        # Writes frames immediately. None if they have to go through ``send``.
         self._writer: Writer | None = None
-        # Whether frames wait to be sent together.
+        # Whether the queue is waiting for uncork().
         self._is_corked = False
         self._wheel = wheel
         self.limits = limits
@@ -111,46 +120,46 @@ class Outbox:
         self._on_error = on_error
         self._on_closed = on_closed
 
-        # Whether a frame may start at once: open, nothing queued, nothing under way.
+        # Whether a frame can be sent immediately: the outbox is open, nothing is queued, and no send is under way.
         self._ready = True
-        # Frames that wait, with the time since when.
+        # The waiting frames, each with the time since when it has waited.
         self._queue: collections.deque[tuple[Frame, float]] = collections.deque()
         # Publications that wait for release(). None once released.
         self._held: collections.deque[tuple[Frame, float]] | None = collections.deque()
-        # Bytes in both.
+        # The bytes in both queues.
         self._size = 0
-        # The waiting frames that a newer one with the same key replaces.
+        # The waiting frames that a newer frame with the same key replaces.
         self._coalesced: dict[str, Frame] = {}
-        # Finishes what was started. None while nothing is under way.
+        # The task that finishes a send under way and sends what is queued. None while nothing is under way.
         self._drainer: asyncio.Task[None] | None = None
-        # Whether its first step was run; and whether what waits until then waits for the loop, not for the client.
+        # Whether the task has run its first step.
         self._has_begun = False
+        # Whether the task was created for frames that no send has delayed yet: until its first step, they wait for the
+        # loop and not for the client.
         self._is_starting = False
         # Since when the frame that is being sent has waited.
         self._since = 0.0
-        # Whether the wheel will look at that, and whether it found that it is too long ago.
+        # Whether a timer checks that time, and whether the timer has cancelled the task for it.
         self._is_watched = False
         self._is_stalled = False
-        # Resolved when there is room again. None while nobody waits.
+        # Resolved when there is space again. None while no handler waits for it.
         self._space: asyncio.Future[None] | None = None
-        # The close frame that goes out last, and when we give up on it.
+        # The close frame, which is sent last, and the time at which sending it is given up.
         self._closing: Close | None = None
         self._close_by = 0.0
-        # Whether the close frame was handed to the server.
         self.close_sent = False
-        # Nothing goes out any more.
+        # Whether nothing will be sent any more.
         self._is_done = False
-        # When a frame was last handed to the server; as coarse as the wheel, which turns where there is a heartbeat.
         self.last_sent = wheel.time()
 
     # Public methods for sending.
 
     def put(self, frame: Frame) -> bool:
         """
-        Send a publication: at once if possible, else when its turn comes; before release() it waits.
+        Send a publication: immediately if possible, otherwise after the frames that are queued. It waits for release().
 
         Returns:
-            Whether it was handed to the server at once.
+            Whether the frame was passed to the server immediately.
         """
         if self._ready and self._held is None:
             self._start(frame)
@@ -161,10 +170,10 @@ class Outbox:
 
     def put_corked(self, frame: Frame) -> bool:
         """
-        The same, but let it wait for uncork() where the server then has less to do.
+        Send a publication like put(), but let it wait for uncork() if that saves the server some writes.
 
         Returns:
-            Whether uncork() is to be called.
+            Whether the caller must call uncork() later.
         """
         is_first = self._ready and self._held is None and self._writer is not None
         if is_first or (self._is_corked and not self._is_full):
@@ -177,24 +186,25 @@ class Outbox:
         return False
 
     def uncork(self) -> None:
-        """Send what waits because of put_corked(), in one write where that is possible."""
+        """Send the frames that put_corked() has queued, with one write if possible."""
         if not self._is_corked:
             return
         self._is_corked = False
         if self._drainer is not None or self._is_done:
-            return  # it is being closed, and the drain takes all along
+            return  # close() was called in the meantime, and its task sends the queue
         if self._writer is not None and self._write_all(self._writer):
             self._ready = self._closing is None
             return
         if not self._is_plain:
             self._drain_later()
             return
+        # _start() clears _ready when a send suspends or fails; the task then sends the rest of the queue.
         self._ready = True
         while self._queue and self._ready:
             self._start(self._next()[0])
 
     def put_direct(self, frame: Frame) -> None:
-        """Send what is meant for this connection alone; it does not wait for release()."""
+        """Send a frame that is for this connection only. It doesn't wait for release()."""
         if self._is_corked:
             self.uncork()
         if self._ready:
@@ -203,7 +213,7 @@ class Outbox:
             self._enqueue(frame, self._queue)
 
     def purge(self, audience: Audience) -> None:
-        """Drop the frames that wait and were published to exactly this audience, which the connection has left."""
+        """Drop the waiting frames that were published to exactly this audience, which the connection has left."""
         for queue in (self._queue, self._held):
             waiting = list(queue or ())
             kept = [item for item in waiting if item[0].audience != audience]
@@ -216,31 +226,34 @@ class Outbox:
                 counters.count("frames_purged", times=len(waiting) - len(kept))
 
     def overflow(self) -> None:
-        """Close a connection that more waits for than its limits allow."""
+        """Close the connection, because more frames are waiting than its limits allow."""
         counters.count("outbox_overflows", "a client does not read fast enough: its outbox is over the limits")
         self._on_overflow()
 
     async def wait_for_space(self) -> None:
         """
-        Wait until a frame fits, so that a burst of the connection's own handler is not taken for a slow client.
+        Wait until the outbox is at most half full.
 
-        It leaves half of the outbox to publications, which do not wait and would close the connection.
+        Awaited by the connection's own handler before it sends a frame. Otherwise a burst of the handler could fill the
+        outbox and close the connection as too slow. The other half is left to publications, which can't wait.
         """
-        # Frames that are held until release() wait for the caller itself: only what is under way makes room.
+        # Without a task nothing will make space: frames that are held until release() wait for the caller itself. After
+        # each await the outbox may have been filled again, closed or abandoned.
         while self._is_crowded and self._drainer is not None and self._closing is None and not self._is_done:
             if self._space is None:
                 self._space = self._wheel.loop.create_future()
+            # Shielded, because several handlers may wait for the same future, and one of them may be cancelled.
             await asyncio.shield(self._space)
 
     def use(self, writer: Writer | None) -> None:
-        """Hand frames to a writer from now on, wherever nothing waits; the order stays."""
+        """Use a writer from now on for frames that can be sent immediately. The order of frames is kept."""
         self._writer = writer
 
     def release(self) -> None:
-        """Let publications go out: first those that waited."""
+        """Send the publications that were held, and don't hold further ones."""
         held, self._held = self._held, None
         if held and not self._is_done and self._closing is None:
-            # They waited for the set-up, which says nothing of the client.
+            # Restart their time limit: they were waiting for the set-up, not for the client.
             now = self._wheel.time()
             self._queue.extend((frame, now) for frame, _ in held)
             if self._drainer is None:
@@ -250,17 +263,19 @@ class Outbox:
 
     def close(self, close: Close, *, discard: bool = False) -> None:
         """
-        Send a close frame after everything that is queued; nothing can be put any more.
+        Send a close frame after all queued frames. Frames that are put afterwards are ignored.
 
         Args:
-            discard: drop what is queued, and do not try for long: the client does not read.
+            close: The close code and reason.
+            discard: Whether to drop the queued frames and to try for ABORT_SECONDS only, because the client doesn't
+                read.
         """
         if self._closing is not None or self._is_done:
             return
         self._closing = close
         self._ready = False
         if self._held:
-            # What waited for the end of a set-up that failed is for nobody.
+            # These publications were waiting for the end of a set-up that has failed.
             self._discard(self._held)
         if discard:
             self._discard(self._queue)
@@ -271,13 +286,13 @@ class Outbox:
             self._drain_later()
 
     def abandon(self) -> None:
-        """Give up at once: what waits is dropped, a send under way is cancelled."""
+        """Stop immediately: drop all waiting frames, and cancel a send under way."""
         if self._is_done:
             return
         self._is_done = True
         self._ready = False
         if self._drainer is not None:
-            # It does not get through: whatever the server holds for this client would stay for ever.
+            # The send doesn't finish, so neither would the server's buffers for this client be freed. Abort its socket.
             self._abort()
         self._discard(self._queue)
         if self._held:
@@ -285,7 +300,8 @@ class Outbox:
         self._coalesced.clear()
         self._wake()
         if self._drainer is not None and self._has_begun:
-            # Else it sees by itself that it is over: what was begun before it must be cancelled through it.
+            # A task that hasn't begun checks _is_done in its first step, and cancels itself there if a send was started
+            # before it: the send is suspended and can only be cancelled from within the task.
             self._drainer.cancel()
         self._end()
 
@@ -296,24 +312,24 @@ class Outbox:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether more than half of a limit is used: whoever can should give the loop a turn, so that it drains."""
+        """Whether more than half of a limit is used. The caller should give the loop turns, so that it drains."""
         if self._drainer is None and self._held is None:
-            return False  # corked at most
+            return False  # empty, or corked for some milliseconds
         return 2 * len(self) > self.limits.outbox_frames or 2 * self._size > self.limits.outbox_bytes
 
     @property
     def is_open(self) -> bool:
-        """Whether anything can still be put."""
+        """Whether the outbox still accepts frames."""
         return self._closing is None and not self._is_done
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing stands between the outbox and the server: ``send`` is the server's own."""
+        """Whether ``send`` is the server's own, without middleware around it."""
         return self._is_plain
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits and nothing is under way."""
+        """Whether nothing is queued and no send is under way."""
         return self._drainer is None and not self._queue
 
     # Private methods for sending.
@@ -324,11 +340,11 @@ class Outbox:
 
     @property
     def _is_crowded(self) -> bool:
-        """Whether it is half full, which is all that the connection's own handler may fill."""
+        """Whether half of a limit is used, which is the part that the connection's own handler may use."""
         return 2 * len(self) >= self.limits.outbox_frames or 2 * self._size >= self.limits.outbox_bytes
 
     def _start(self, frame: Frame) -> None:
-        """Run a send up to where it suspends; a task finishes it, or runs it where it cannot be stepped."""
+        """Run ``send`` up to where it suspends, and let a task finish it; or run all of it in a task."""
         self.last_sent = self._wheel.now
         try:
             if self._writer is not None and self._writer.one(frame):
@@ -339,20 +355,21 @@ class Outbox:
                 return
             sending: Any = self._send({"type": "websocket.send", "text": frame.text})
             if type(sending) is not types.CoroutineType:
-                # Only a coroutine can be stepped by hand (granian gives something of its own).
+                # Only a native coroutine can be stepped by hand. Granian returns an awaitable of its own.
                 self._drain_later(sending)
                 return
             step = Remainder(sending, self._context.run(sending.send, None))
         except StopIteration:
-            return
+            return  # it has finished without suspending
         except (Exception, asyncio.CancelledError) as error:
-            # Nobody cancels us here: it is the send's own, and no reason to end a delivery to others.
+            # No await happens here, so a CancelledError can't be for the running task. The server raised it, and it
+            # must not end a delivery to other connections.
             self._fail(error)
             return
         self._drain_later(step)
 
     def _write_all(self, writer: Writer) -> bool:
-        """Hand all that is queued to the writer in a few pieces; return whether it took them."""
+        """Pass all queued frames to the writer in a few pieces; return whether it accepted them."""
         queue = self._queue
         try:
             while queue:
@@ -373,13 +390,13 @@ class Outbox:
         return True
 
     def _next(self) -> tuple[Frame, float]:
-        """Take the oldest frame that is queued, with the time since when."""
+        """Remove and return the oldest queued frame, with the time since when it has waited."""
         frame, since = self._queue.popleft()
         self._forget(frame)
         return frame, since
 
     def _forget(self, frame: Frame) -> None:
-        """A frame waits no longer."""
+        """Update the size and the keys for a frame that was removed from a queue."""
         self._size -= frame.size
         if frame.key is not None:
             self._coalesced.pop(frame.key, None)
@@ -405,7 +422,7 @@ class Outbox:
         self._size += frame.size
 
     def _replaces(self, new: Frame, queue: collections.deque[tuple[Frame, float]]) -> bool:
-        """Put a frame in the place of the waiting one with the same key, and return whether there was one."""
+        """Replace the waiting frame with the same key, if there is one; return whether there was."""
         if new.overflow != "latest" or new.key is None:
             return False
         old = self._coalesced.get(new.key)
@@ -419,7 +436,12 @@ class Outbox:
         return False
 
     def _drain_later(self, rest: Awaitable[None] | None = None) -> None:
-        """Have a task send what is queued, and the close frame; first it finishes ``rest``."""
+        """
+        Start a task that sends the queued frames and then the close frame.
+
+        Args:
+            rest: A send under way, which the task finishes first.
+        """
         self._ready = False
         self._has_begun = False
         self._is_starting = not isinstance(rest, Remainder)
@@ -431,19 +453,26 @@ class Outbox:
     async def _drain(self, rest: Awaitable[None] | None) -> None:
         self._has_begun, self._is_starting = True, False
         if self._is_done:
+            # abandon() was called before this first step.
             if rest is None or self._drainer is None:
                 return
+            # Cancel this task itself. The CancelledError is raised at the await below, inside the suspended send, which
+            # can then clean up.
             self._drainer.cancel()
         try:
             if rest is not None:
-                await rest  # where it waits, a cancellation from above is raised in it
+                await rest
+            # During each await, frames may be put or purged, close() may drop the queue and set _closing, and abandon()
+            # may set _is_done and cancel this task.
             while self._queue:
                 frame, self._since = self._next()
                 self._is_stalled = False
                 if self._space is not None and not self._is_crowded:
                     self._wake()
                 self.last_sent = self._wheel.now
-                # A CancelledError is ours if the frame is too old or the connection was given up, else the server's.
+                # Raises CancelledError if _tick() found that the frame has waited too long (_is_stalled), if abandon()
+                # was called (_is_done), or if the server or other code cancels. The server raises various exceptions
+                # for a peer that is gone.
                 await self._send({"type": "websocket.send", "text": frame.text})
             if self._closing is not None:
                 await self._send_close(self._closing)
@@ -451,15 +480,18 @@ class Outbox:
                 if not self._is_done:
                     self._end()
         except (Exception, asyncio.CancelledError) as error:
+            # The cancellation ends here: this task has no caller that waits for it.
             if self._is_done:
                 return
             self._drainer = None
-            # Middleware may have a time-out of its own around the server's send.
+            # A TimeoutError comes from middleware with a time-out around the server's send.
             if (self._is_stalled or isinstance(error, TimeoutError)) and self._closing is None:
                 self._stalled()
             else:
                 self._fail(error)
         else:
+            # No frame can have been added since the queue was found empty: either there was no await, or the outbox was
+            # closing.
             self._drainer = None
             self._ready = self._closing is None and not self._is_done
             self._wake()
@@ -469,14 +501,18 @@ class Outbox:
         self._wheel.add(self._tick, when)
 
     def _tick(self, now: float) -> float | None:
-        """Give up on what takes too long. Called by the wheel, whose clock leaves our own standstills out."""
+        """
+        Give up on a send or a close that takes too long; return when to check again.
+
+        Called by the wheel, whose clock doesn't count standstills of this process.
+        """
         if self._closing is not None:
             if now < self._close_by:
                 return self._close_by
             self.abandon()
         elif self._drainer is not None:
             if self._drainer.done():
-                # Cancelled by somebody else before it began.
+                # Other code cancelled the task before its first step, so its exception handling never ran.
                 self._drainer = None
                 self._fail(asyncio.CancelledError())
             elif now < self._since + self.limits.outbox_seconds:
@@ -485,7 +521,7 @@ class Outbox:
                 if self._has_begun:
                     self._is_stalled = True
                     self._drainer.cancel()
-                # Middleware may swallow that.
+                # Check again, because middleware may swallow the cancellation.
                 return now + self.limits.outbox_seconds
         self._is_watched = False
         return None
@@ -497,16 +533,20 @@ class Outbox:
         except Exception:
             if close.fallback_code == close.code:
                 raise
-            # Stock Daphne refuses the protocol's own codes in the application, before anything is on the wire.
+            # Stock Daphne raises for the codes of RFC 6455 before it has written anything.
             await self._send({**message, "code": close.fallback_code})
 
     def _stalled(self) -> None:
         waited = self._wheel.time() - self._since
-        counters.count("outbox_overflows", "a client does not read: a frame waited for %.1f s", waited)
+        counters.count("outbox_overflows", "a client does not read: a frame has waited for %.1f s", waited)
         self._on_overflow()
 
     def _fail(self, error: BaseException) -> None:
-        """``send`` raised. Servers raise for a peer that is gone as for a frame that they refuse."""
+        """
+        Handle an exception of ``send``.
+
+        Servers raise the same exceptions for a peer that is gone and for a frame that they refuse.
+        """
         if self._closing is not None:
             self.abandon()
             return

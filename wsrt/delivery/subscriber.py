@@ -1,4 +1,4 @@
-"""One connection, as the hub sees it."""
+"""The hub's view of one connection."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ from .outbox import Outbox
 
 
 class SubscriberHandler(Protocol):
-    """What a connection's consumer offers to the commands of other processes."""
+    """The interface through which a node controls one of its connections."""
 
     def command(self, name: str, arguments: dict[str, Any]) -> None:
-        """Carry out a control command: what takes something away at once, the rest in the order of its own work."""
+        """Carry out a control command: at once if it revokes something, otherwise in order with received frames."""
 
     def commands_overflowed(self) -> None:
-        """Close: more commands wait for the connection than can be kept."""
+        """Close the connection, because more commands are waiting for it than can be kept."""
 
     def drain(self, retry_after: float) -> None:
-        """Close for a shutdown once what was received is handled; the client shall come back after these seconds."""
+        """
+        Close the connection for a shutdown, after all received frames were handled.
+
+        Args:
+            retry_after: After how many seconds the client should reconnect.
+        """
 
     def force_close(self) -> None:
-        """Close for a shutdown now, whatever is still being handled."""
+        """Close the connection for a shutdown at once, even if a handler is running."""
 
     def close_at_exit(self) -> None:
-        """Send the close frame of a shutdown and do nothing else: the process ends."""
+        """Send the close frame of a shutdown and do nothing else, because the process is exiting."""
 
 
 class Subscriber:
@@ -32,11 +37,12 @@ class Subscriber:
     A connection of this node.
 
     Attributes:
-        id: the node's id, a dash, and a number.
-        realm: the scope of its rooms and its user: its namespace, with its tenant once that is known.
-        outbox: the way to its client.
-        rooms: the names of the rooms it is in, oldest first.
-        user_id: the user it belongs to, or None.
+        id: The node's id, a dash, and a number.
+        realm: The scope of its rooms and its user: its namespace, with the tenant once that is known.
+        outbox: The queue of frames to its client.
+        handler: The object that controls the connection.
+        rooms: The names of its rooms, in the order in which it joined them.
+        user_id: The key of its user, or None.
     """
 
     __slots__ = ("__weakref__", "handler", "id", "outbox", "realm", "rooms", "user_id")

@@ -1,4 +1,4 @@
-"""Tasks of the library's own."""
+"""The creation of wsrt's own tasks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ def start_task(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], *, context: contextvars.Context | None = None
 ) -> asyncio.Task[T]:
     """
-    Return a task that runs ``work``; its first step never runs before this function has returned.
+    Return a task that runs ``work``. Its first step never runs before this function has returned.
 
-    The loop's task factory isn't asked. An eager one (``asyncio.eager_task_factory``, Python 3.12) would run the first
-    step, perhaps all of it, before the caller has stored the task that says that something is under way, and it can't
-    enter a context that the caller already runs in. Tasks that handlers create still come from the factory.
+    The loop's task factory isn't used. An eager factory (``asyncio.eager_task_factory``, Python 3.12) would run the
+    first step, perhaps all of the work, before the caller has stored the task, and it can't enter a context in which
+    the caller is already running. Tasks that handlers create still come from the factory.
 
     Args:
-        context: What the task runs in; a copy of the caller's context by default.
+        loop: The running loop.
+        work: The coroutine.
+        context: The context of the task; by default a copy of the caller's context.
     """
     return asyncio.Task(work, loop=loop, context=context)

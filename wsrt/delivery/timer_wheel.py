@@ -1,4 +1,4 @@
-"""One timer for all connections of a node, instead of a task or a timer each, and the clock that goes with it."""
+"""A timer wheel: one timer for all connections of a node, instead of one each, and the clock that it uses."""
 
 from __future__ import annotations
 
@@ -9,22 +9,31 @@ from collections.abc import Callable
 from ..metrics import counters
 
 Tick = Callable[[float], float | None]
-"""Called with the wheel's time; returns when to be called next, or None for never."""
+"""Called with the wheel's time. Returns the time of the next call, or None for none."""
 
 STANDSTILL = 0.2
-"""A turn that comes more than this many seconds late means that the process stood still."""
+"""If a turn of the wheel comes more than this many seconds late, the process is taken to have stood still."""
 
 
 class TimerWheel:
     """
-    Calls functions at about the time they ask for, at most ``resolution`` seconds late.
+    Calls functions at about a given time, at most ``resolution`` seconds late.
 
-    Entries wait in buckets of one resolution; the wheel turns only while there are any.
+    Entries wait in buckets that span one resolution each. The wheel turns only while it has entries.
 
-    Its clock doesn't advance while the process stands still (stopped, swapped out, blocked by a handler): what peers
-    sent in the meantime waits in their sockets, and what they were ready to read could not be written. A time-out that
-    is measured with this clock never blames a peer for it. The clock is for time-outs alone: it can be coarse (1 ms
-    with uvloop), so the order of events must never be read from it.
+    The wheel's clock doesn't advance while the process stands still, because it is stopped, swapped out, or blocked by
+    a handler. In that time, frames from peers wait in their sockets, and nothing can be written to peers that are ready
+    to read. Time-outs that use this clock don't blame peers for that. The clock is meant for time-outs only: it can be
+    as coarse as 1 ms (with uvloop), so don't use it to decide which of two events came first.
+
+    Args:
+        loop: The event loop.
+        resolution: The time between two turns, in seconds.
+
+    Attributes:
+        lost: The seconds for which the process stood still while the wheel turned.
+        now: The last result of time(). While the wheel turns, it is at most one resolution old.
+        turns: Whether the wheel turns.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, resolution: float = 0.1) -> None:
@@ -33,11 +42,9 @@ class TimerWheel:
         self._buckets: dict[int, set[Tick]] = {}
         self._slot_of: dict[Tick, int] = {}
         self._handle: asyncio.TimerHandle | None = None
-        # In the loop's time: when the next turn should come, and after when it is late. Infinite while it doesn't turn.
+        # In the loop's time: when the next turn is due, and from when on it is late. Infinite while it doesn't turn.
         self._next = self._late = math.inf
-        # For how many seconds the process stood still while the wheel turned.
         self.lost = 0.0
-        # What time() returned last: while the wheel turns, it is one resolution old at most.
         self.now = loop.time()
         self.turns = False
 
@@ -45,7 +52,7 @@ class TimerWheel:
         return len(self._slot_of)
 
     def time(self) -> float:
-        """Return the time in seconds, without those for which the process stood still while the wheel turned."""
+        """Return the time in seconds, excluding those for which the process stood still while the wheel turned."""
         now = self.loop.time()
         if now > self._late:
             self.lost += now - self._next
@@ -54,7 +61,7 @@ class TimerWheel:
         return now
 
     def add(self, tick: Tick, when: float) -> None:
-        """Call ``tick`` at ``when``, in seconds of this clock. An entry has one time; the last word counts."""
+        """Schedule ``tick`` for the time ``when`` of this clock, in place of the time it was scheduled for before."""
         self.discard(tick)
         slot = int(when / self._resolution) + 1
         self._buckets.setdefault(slot, set()).add(tick)
@@ -63,11 +70,11 @@ class TimerWheel:
             self._turn_later()
 
     def discard(self, tick: Tick) -> None:
-        """Call it no more."""
+        """Don't call ``tick`` any more."""
         slot = self._slot_of.pop(tick, None)
         if slot is None:
             return
-        # The bucket whose ticks are being called is out of the table already.
+        # While _turn() calls the ticks of a bucket, the bucket has been removed from the table already.
         bucket = self._buckets.get(slot)
         if bucket is not None:
             bucket.discard(tick)
@@ -92,7 +99,7 @@ class TimerWheel:
         for slot in sorted(slot for slot in self._buckets if slot <= current):
             for tick in self._buckets.pop(slot, ()):
                 if self._slot_of.get(tick) != slot:
-                    continue  # one of those before it discarded or moved it
+                    continue  # a tick that was called before it has discarded or rescheduled it
                 del self._slot_of[tick]
                 when = self._call(tick, now)
                 if when is not None:
@@ -104,6 +111,6 @@ class TimerWheel:
         try:
             return tick(now)
         except Exception as error:
-            # The other connections of the node still need their time.
+            # Don't let it propagate: the ticks of other connections must still be called.
             counters.count("timers_failed", "a timer of a connection failed: %r", error)
             return None

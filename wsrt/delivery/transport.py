@@ -1,4 +1,4 @@
-"""The transport: what a server can do for one connection."""
+"""The transport: the features of a server that one connection can use."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from ..types import Receive, Send
 
 class Writer(NamedTuple):
     """
-    Hands messages to the server at once, without a coroutine; returns False where it cannot, and took nothing then.
+    Functions that pass messages to the server immediately, without a coroutine.
+
+    They return False if that isn't possible now; nothing was passed then.
 
     Attributes:
-        one: takes a single message.
-        many: takes several in a row, in one write where the server can.
+        one: Passes a single message.
+        many: Passes several messages in order, with one write if the server supports it.
     """
 
     one: Callable[[Frame], bool]
@@ -24,14 +26,18 @@ class Writer(NamedTuple):
 
 class Transport:
     """
-    Plain ASGI, and the interface of those that can do more (see wsrt.servers).
+    Plain ASGI, and the interface of transports that can do more (see wsrt.servers).
+
+    Args:
+        send: The server's ``send``.
 
     Attributes:
-        server: who serves the connection.
-        preserves_close_codes: whether every close code arrives with its reason.
-        has_back_pressure: whether ``send`` waits while the peer does not read.
-        can_ping: whether protocol pings can be sent, and their pongs are seen.
-        can_abort: whether a socket that is stuck can be cut.
+        server: The name of the server.
+        preserves_close_codes: Whether all close codes and reasons reach the peer unchanged.
+        has_back_pressure: Whether ``send`` waits while the peer doesn't read.
+        can_ping: Whether protocol pings can be sent, and their pongs are reported.
+        can_abort: Whether the connection of a peer that doesn't read can be aborted.
+        send: Called by the application in place of the server's ``send``.
     """
 
     server = "asgi"
@@ -41,35 +47,45 @@ class Transport:
     can_abort = False
 
     def __init__(self, send: Send) -> None:
-        # What the application calls in the place of the server's own.
         self.send = send
 
     def receiver(self, receive: Receive) -> Receive:
-        """Return what the application calls in the place of the server's own receive."""
+        """Return the function that the application calls in place of the server's ``receive``."""
         return receive
 
     def observe_pongs(self, on_pong: Callable[[], None]) -> None:
         """
-        Have pings and pongs of the peer reported, and the server's own keepalive switched off.
+        Report pings and pongs of the peer from now on, and switch off the server's own keepalive.
 
-        Called before the handshake is answered, where ``can_ping``.
+        Called before the handshake is answered, if ``can_ping``.
+
+        Args:
+            on_pong: Called with each ping or pong of the peer.
         """
 
     def ping(self) -> None:
-        """Send a protocol ping. Raises what the server raises."""
+        """Send a protocol ping. Raises the server's exceptions."""
 
     def abort(self) -> bool:
-        """Cut the connection without a word; return whether that was possible."""
+        """Close the connection without a close frame; return whether that was possible."""
         return False
 
     def prepared_writer(self) -> Writer | None:
         """
-        Return the fast path of an open connection: messages framed once for all sockets.
+        Return the fast path of an open connection, which writes messages that were framed once for all sockets.
 
-        None where the server has to frame each message itself.
+        Returns:
+            None if the server has to frame each message itself.
         """
         return None
 
     def framing_writer(self) -> Writer | None:
-        """Return what frames as ``send`` does, but at once; None where only ``send`` can. The same bytes, in order."""
+        """
+        Return a writer that lets the server frame each message, but immediately instead of in a coroutine.
+
+        It writes the same bytes as ``send``, in order with it.
+
+        Returns:
+            None if only ``send`` can write.
+        """
         return None

@@ -1,4 +1,4 @@
-"""Turns: how the connections of one loop share it, where their work never waits for anything by itself."""
+"""The sharing of an event loop between connections whose work doesn't suspend by itself."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import TypeVar
 T = TypeVar("T")
 
 TURN_SECONDS = 0.005
-"""How long the tasks of one loop may work between two of its turns before they have to let others run."""
+"""How long the connections of one loop may work within one turn before they have to yield, in seconds."""
 
 TURNS_BETWEEN = 6
-"""As many as it takes to read a frame of another client, handle it and write the answer."""
+"""The number of turns that it takes to read a frame of another client, handle it and write the answer."""
 
 
 class Turns:
     """
     The turns of one event loop.
 
-    A server that holds frames already gives them out without suspending its reader, so that a burst of one client
-    would be one standstill for all others.
+    A server that has buffered frames returns them from ``receive`` without suspending. Without these turns, a burst of
+    one client would stop all other connections until it is handled.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        # Seconds of work since the last turn of the loop.
+        # The seconds of work in the present turn of the loop.
         self._spent = 0.0
         self._alone = asyncio.Lock()
 
     async def spend(self, seconds: float) -> None:
-        """Account for work that was done; lets others run if that was enough for one turn."""
+        """Record ``seconds`` of work. Yields to the loop if the connections have used up the present turn."""
         if not self._spent:
-            # Runs in the next turn, whoever works until then.
+            # Runs when the next turn starts, whichever connections work until then.
             self._loop.call_soon(self._begin_turn)
         self._spent += seconds
         if self._spent >= TURN_SECONDS:
@@ -42,15 +42,16 @@ class Turns:
 
     async def alone(self, work: Callable[[], T]) -> T:
         """
-        Do a long piece of work: one at a time, in the order in which they were asked for.
+        Run a function that takes long, and return its result. Only one runs at a time, in the order of the calls.
 
-        Between two the loop has TURNS_BETWEEN turns, which cost next to nothing where it has nothing else to do.
+        After each one, the loop gets TURNS_BETWEEN turns. They cost little if it has nothing else to do.
         """
         async with self._alone:
             try:
                 with collection_paused():
                     return work()
             finally:
+                # Still under the lock: otherwise the next waiting function would start in the next turn.
                 for _ in range(TURNS_BETWEEN):
                     await asyncio.sleep(0)
 
@@ -61,10 +62,10 @@ class Turns:
 @contextlib.contextmanager
 def collection_paused() -> Iterator[None]:
     """
-    Keep the garbage collector from running.
+    Prevent the garbage collector from running.
 
-    Decoding a frame may allocate some ten thousand objects that are freed at once. By their number the collector would
-    think that there is garbage, and look through every object of the process, which takes a tenth of a second.
+    Decoding a frame may allocate ten thousand objects, which are freed soon. Their number would trigger a collection,
+    which visits all objects of the process and takes a tenth of a second.
     """
     was_enabled = gc.isenabled()
     gc.disable()

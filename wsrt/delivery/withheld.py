@@ -1,4 +1,4 @@
-"""What is published to a connection while its permissions are being asked again."""
+"""Frames that are published to a connection while its permissions are being checked again."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .outbox import Outbox
 
 class Withheld:
     """
-    Frames in the order in which they were published, with the audience that they were for.
+    Frames in the order in which they were published, each with its audience.
 
-    The audience is kept because membership decides at the end: a frame for a room that the connection had to leave
-    is dropped, one for its user is not. The limits are those of the outbox.
+    The audience is needed at the end: a frame for a room that the connection had to leave in the meantime is dropped,
+    but not a frame for its user. The limits are those of the outbox.
 
     Args:
-        outbox: of the connection.
+        outbox: The outbox of the connection.
     """
 
     __slots__ = ("_outbox", "_size", "items")
@@ -26,7 +26,7 @@ class Withheld:
         self.items: list[tuple[Audience, Frame]] = []
 
     def put(self, audience: Audience, frame: Frame) -> None:
-        """Keep a frame; over the limits the connection is closed, as one that reads slowly is."""
+        """Keep a frame. Beyond the limits, the connection is closed like one that reads too slowly."""
         self.items.append((audience, frame))
         self._size += frame.size
         limits = self._outbox.limits

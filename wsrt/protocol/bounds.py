@@ -1,11 +1,13 @@
 """
 Bounds on the work that one inbound frame can cause.
 
-Pydantic is fast on good input and has no bound on bad input. A container is validated to its end however much of it is
-wrong; every missing field copies the object that it is missing from, with all that a client put in there; a union whose
-members contain it is tried in every combination, which takes time exponential in the depth: a frame of 250 bytes would
-keep the loop busy for good. So containers stop at their first wrong item, copies and combinations have a budget, and
-the values of a frame are counted before it is parsed.
+Pydantic is fast for valid input, but its work for invalid input is unbounded. A container is validated to its end, even
+if all items are invalid. Each missing field copies the object that it is missing from, with everything that the client
+put in there. A union whose members contain the union itself is tried in every combination, which takes time exponential
+in the depth: a frame of 250 bytes could block the event loop forever.
+
+So containers stop at their first invalid item, copies and combinations have a budget, and the values of a frame are
+counted before it is parsed.
 """
 
 from __future__ import annotations
@@ -23,16 +25,16 @@ from pydantic_core import SchemaValidator, core_schema, from_json
 __all__ = ["VISIT", "BoundedValidator", "TooMuchWork", "has_too_many_values"]
 
 VISIT = "wsrt.visit"
-"""The label in the location of errors that only count the visits of a recursive union. They are not shown."""
+"""The label of errors that only count the visits of a recursive union. They are never shown."""
 
 BASE_VISITS = 300
-"""How often a frame may enter recursive unions; once more for each value that a text of its length can hold."""
+"""How often a frame may enter recursive unions, plus once for each value that a text of its length can hold."""
 
 MAX_COPIED = 150_000
-"""How many values the errors of a frame may copy while it is validated as JSON: 0.03 to 0.1 us each."""
+"""The maximum number of values that errors may copy while a frame is validated as JSON. Each takes 0.03 to 0.1 us."""
 
 MAX_COPIED_IN_ERRORS = 10_000
-"""The same for errors that become Python objects: at most 0.4 us each."""
+"""The same for errors that are converted to Python objects. Each takes up to 0.4 us."""
 
 CONTAINERS = frozenset({"list", "tuple", "set", "frozenset", "dict"})
 
@@ -57,51 +59,51 @@ NESTED = frozenset(
         "definitions",
     }
 )
-"""Keys of a core schema that hold schemas. Others may hold values of the application, such as defaults."""
+"""The keys of a core schema whose values are schemas. Others may hold values of the application, such as defaults."""
 
 
 class TooMuchWork(Exception):
-    """Raised out of a validator for a frame that entered recursive unions too often."""
+    """Raised by a validator for a frame that has entered recursive unions too often."""
 
 
 class BoundedValidator:
     """
-    Validates JSON as the schema says, with bounded work.
+    Validates JSON against a schema, with bounded work.
 
-    Functions of the application may be called more than once for a value.
+    Validators of the application may be called more than once for a value.
 
     Args:
-        schema: a union of objects that are told apart by ``tag``, as Pydantic cleaned it; it stays as it is.
-        tag: the key.
+        schema: A tagged union of objects, after Pydantic's clean-up. It is not modified.
+        tag: The key by which the union selects a member.
 
     Attributes:
-        is_recursive: whether a union in it spends visits.
+        is_recursive: Whether the schema has a recursive union whose visits are counted.
     """
 
     def __init__(self, schema: core_schema.CoreSchema, tag: str) -> None:
         bounded = _fail_fast(schema)
         self.is_recursive = _count_visits(bounded)
         self._tag = tag
-        # By tag how many fields can be missing at a time: containers stop at the first item that lacks some.
+        # The number of fields that can be missing at once, by tag. Containers stop at the first item that lacks some.
         self._fields = _fields(bounded)
         self._most_fields = max(self._fields.values(), default=0)
         with _without_prebuilt(_classes(bounded)):
             self._full = SchemaValidator(bounded)
-            # Fails with a single error whatever is wrong, so that errors are not turned into Python objects.
+            # Fails with a single error in all cases, which avoids converting errors to Python objects.
             self._brief = SchemaValidator(
                 core_schema.custom_error_schema(bounded, "invalid", custom_error_message="Invalid")
             )
 
     def validate(self, text: str) -> Any:
         """
-        Return the value of a JSON text.
+        Validate a JSON text, and return its value.
 
         Raises:
-            ValidationError: it is not JSON, fails the schema, or a function of the application raised something:
-                explain() tells.
-            TooMuchWork: it has too many ways to fit a recursive union.
+            ValidationError: The text is not JSON, doesn't match the schema, or a validator of the application raised an
+                exception. Call explain() for the errors.
+            TooMuchWork: The text has too many ways to match a recursive union.
         """
-        # By its length first, which costs nothing.
+        # Estimate by the length first, which costs nothing.
         if self._most_fields * max_values(text) > MAX_COPIED and self._most_fields * _values(text) > MAX_COPIED:
             self._filter(text)
         if self.is_recursive:
@@ -110,13 +112,14 @@ class BoundedValidator:
 
     def explain(self, text: str, data: Any) -> ValidationError | None:
         """
-        Return the errors of a text that failed; None where they can't be found with bounded work.
+        Return the errors of a text that has failed; None if they can't be found with bounded work.
 
         Args:
-            data: the text, parsed.
+            text: The JSON text.
+            data: The parsed text.
 
         Raises:
-            TooMuchWork: it has too many ways to fit a recursive union.
+            TooMuchWork: The text has too many ways to match a recursive union.
         """
         try:
             if self._copied(text, data) > MAX_COPIED_IN_ERRORS:
@@ -124,18 +127,18 @@ class BoundedValidator:
             else:
                 self._run(text, self._full.validate_json, text)
         except ValidationError as error:
-            # Its traceback leads to all that was parsed, in a cycle that only the garbage collector would undo.
+            # The traceback references all parsed data in a cycle, which only the garbage collector would free.
             return error.with_traceback(None)
         return None
 
     def _filter(self, text: str) -> None:
-        """Refuse what would copy too much when it is refused as JSON. Python objects are not copied."""
+        """Raise for an invalid text whose errors would copy too much as JSON. Errors of Python objects copy nothing."""
         try:
             data = from_json(text)
         except ValueError:
             return
         if self._copied(text, data) > MAX_COPIED:
-            # Whatever is valid as JSON is valid as lax Python; the reverse is not true.
+            # Everything that is valid as JSON is also valid as lax Python, but not vice versa.
             self._run(text, self._brief.validate_python, data, strict=False)
 
     def _copied(self, text: str, data: Any) -> int:
@@ -152,7 +155,7 @@ class BoundedValidator:
             return validate(value, **options)
         except ValidationError:
             if left[0] < 0:
-                # The brief validator fails with its own error whatever is raised.
+                # The brief validator replaces all exceptions by its own error, TooMuchWork too.
                 raise TooMuchWork from None
             raise
         finally:
@@ -160,7 +163,7 @@ class BoundedValidator:
 
 
 def max_values(text: str) -> int:
-    """Return the number of values that a JSON text of this length can hold: each takes a character and a separator."""
+    """Return the maximum number of values in a JSON text of this length: each takes a character and a separator."""
     return (len(text) + 1) // 2
 
 
@@ -171,30 +174,30 @@ def has_too_many_values(text: str, limit: int) -> bool:
     """
     Return whether a JSON text holds more than ``limit`` values: objects, arrays, strings, numbers and literals.
 
-    The keys of objects don't count. The text is scanned, not parsed; most texts are too short to need even that.
+    The keys of objects don't count. The text is scanned, not parsed. Most texts are short enough to skip even that.
     """
     if max_values(text) <= limit or _count_separators(text) < limit:
         return False
-    # What is inside strings separates nothing, and the bracket of an empty container comes before no item.
+    # Count again without the contents of strings and the brackets of empty containers, which have no items.
     bare = "".join(_STRING.sub("0", text).split())
     return bare.count(",") >= limit or _count_separators(bare) - bare.count("[]") - bare.count("{}") >= limit
 
 
 def _values(text: str) -> int:
-    """Return the number of values of a JSON text, or more where separators are in strings."""
+    """Return an upper bound of the number of values in a JSON text: separators in strings are counted, too."""
     return min(max_values(text), _count_separators(text) + 1)
 
 
 def _count_separators(text: str) -> int:
-    # One less than the number of values: the first item of a container comes after its bracket, others after a comma.
+    # One less than the number of values: the first item of a container follows its bracket, the others follow a comma.
     return text.count(",") + text.count("[") + text.count("{")
 
 
-# Making a schema bounded.
+# The creation of bounded schemas.
 
 
 def _fail_fast(schema: Any) -> Any:
-    """Return a copy in which every container stops at its first wrong item."""
+    """Return a copy of a schema in which all containers stop at their first invalid item."""
     copy = {key: _each(value) if key in NESTED else value for key, value in schema.items()}
     if copy.get("type") in CONTAINERS:
         copy["fail_fast"] = True
@@ -202,7 +205,7 @@ def _fail_fast(schema: Any) -> Any:
 
 
 def _each(value: Any) -> Any:
-    """Apply _fail_fast to a schema, or to each of a collection of them."""
+    """Apply _fail_fast to a schema, or to each schema of a collection."""
     if isinstance(value, list):
         return [_each(item) for item in value]
     if isinstance(value, tuple):
@@ -216,7 +219,7 @@ def _each(value: Any) -> Any:
 
 
 def _parts(schema: Any) -> Iterator[dict[str, Any]]:
-    """Yield a schema and the schemas within it; definitions are not followed."""
+    """Yield a schema and its nested schemas. References to definitions are not followed."""
     if isinstance(schema, list | tuple):
         for item in schema:
             yield from _parts(item)
@@ -231,7 +234,7 @@ def _parts(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def _fields(schema: Any) -> dict[str, int]:
-    """Return by tag the number of fields in the objects that a choice of the outermost union is made of."""
+    """Return the number of fields in all objects that a choice of the outermost union consists of, by tag."""
     bodies = _bodies(schema)
     direct = {name: _references(body) for name, body in bodies.items()}
     union = schema["schema"] if schema["type"] == "definitions" else schema
@@ -253,11 +256,11 @@ _unbuilt: collections.Counter[type] = collections.Counter()
 @contextlib.contextmanager
 def _without_prebuilt(classes: list[type]) -> Iterator[None]:
     """
-    Have validators made from the schema alone.
+    Build validators from the schema only.
 
-    Pydantic puts in the validator that a class has already, which is not bounded, wherever the class is complete.
+    Normally Pydantic reuses the existing validator of a class, which is not bounded, if the class is complete.
     """
-    # Counted, so that a second validator that is made meanwhile in another thread finds the classes as it needs them.
+    # A counter, because validators may be built in several threads at once: the last one restores the classes.
     found = [cls for cls in classes if _unbuilt[cls] or vars(cls).get("__pydantic_complete__")]
     _unbuilt.update(found)
     for cls in found:
@@ -286,9 +289,9 @@ def _visit() -> None:
 
 def _count_visits(schema: Any) -> bool:
     """
-    Make recursive unions spend visits; return whether there are any.
+    Count the visits of recursive unions; return whether there are any.
 
-    Only those count of which two members or more contain the union and take the same kind of value.
+    Only unions matter of which two or more members contain the union itself and accept the same kind of value.
     """
     bodies = _bodies(schema)
     direct = {name: _references(body) for name, body in bodies.items()}
@@ -306,7 +309,7 @@ def _count_visits(schema: Any) -> bool:
 
 
 def _kinds(schema: Any, bodies: dict[str, Any]) -> set[str]:
-    """Return what JSON containers a schema takes."""
+    """Return the kinds of JSON containers that a schema accepts."""
     schema = schema[0] if isinstance(schema, tuple) else schema
     match schema["type"]:
         case "definition-ref":
@@ -342,8 +345,8 @@ def _closure(name: str, direct: dict[str, set[str]]) -> set[str]:
     return seen
 
 
-# Choices that count and never fit: the one hook that Pydantic calls without turning the input into Python objects
-# first, which would change what it is validated as, is the factory of a default.
+# Choices that count visits and never match. A default factory is the only hook that Pydantic calls without converting
+# the input to Python objects first, which would change how it is validated.
 _COUNTED = core_schema.with_default_schema(
     core_schema.literal_schema([object()]), default_factory=_visit, on_error="default"
 )

@@ -1,8 +1,8 @@
 """
 The events that a consumer receives and sends, and the decoding of frames to events.
 
-Decoding is one pass: the text goes through a single Pydantic validator that tells the events apart by name, and out
-come the name, the model and the ref.
+Decoding is one pass: a single Pydantic validator selects the model by the event's name, and returns name, event and
+ref.
 """
 
 from __future__ import annotations
@@ -38,11 +38,18 @@ from .schema import Schema, as_plain, without_words
 __all__ = ["Catalog", "Received", "undeclared_message"]
 
 MAX_VALUES = 10_000
-"""JSON values of one frame, where no limit is given."""
+"""The default limit of JSON values in one frame."""
 
 
 class Received:
-    """An event as it came from the client, with the ref that makes it a request."""
+    """
+    An event that was received from the client.
+
+    Attributes:
+        name: The event's wire name.
+        event: The event.
+        ref: The ref of a request, or None.
+    """
 
     __slots__ = ("event", "name", "ref")
 
@@ -56,13 +63,15 @@ class Catalog:
     """
     The events of one consumer class.
 
-    Attributes:
-        receives: what its clients may send, by name.
-        sends: what it may send to them, by name; replies included.
-
     Args:
-        replies: names of the answers to an event, by its own name.
-        shown: what members of a room show of themselves; None where they show nothing.
+        receives: The events that its clients may send.
+        sends: The events that it may send, including replies.
+        replies: The names of the events that may answer an event, by that event's name.
+        shown: The model of the data that members of a room see of each other; None without presence data.
+
+    Attributes:
+        receives: The same events, by name.
+        sends: The same events, by name.
     """
 
     def __init__(
@@ -79,16 +88,17 @@ class Catalog:
 
     def decode(self, frame: str | bytes, max_values: int = MAX_VALUES) -> Received:
         """
-        Return the event in a frame; a binary one is read as UTF-8 text (S8).
+        Decode a frame.
 
         Args:
-            max_values: how many JSON values it may hold.
+            frame: The frame. Bytes are decoded as UTF-8.
+            max_values: The maximum number of JSON values in it.
 
         Raises:
-            InvalidFrame: it is not an envelope.
-            TooManyValues: it holds more than ``max_values``.
-            UnknownEvent: its event is not in ``receives``.
-            InvalidData: its data fails the model.
+            InvalidFrame: The frame is not an envelope.
+            TooManyValues: The frame holds more than ``max_values`` values.
+            UnknownEvent: The event is not in ``receives``.
+            InvalidData: The data fails the event's model.
         """
         text = as_text(frame)
         if has_too_many_values(text, max_values):
@@ -111,15 +121,15 @@ class Catalog:
 
     @property
     def is_recursive(self) -> bool:
-        """Whether a frame of any size may take long, because of a recursive union."""
+        """Whether even a small frame may take long to validate, because a model contains a recursive union."""
         return self._validator.is_recursive
 
     @functools.cached_property
     def schema_hash(self) -> str:
         """
-        A hash of all that a client is generated from, by which it sees that the server has become another.
+        A hash of everything that a client is generated from, by which the client notices that the server has changed.
 
-        What goes in: models in both directions, answers, and what members show. Not descriptions, which change nothing.
+        It covers the models in both directions, replies, and the data of members. Descriptions are left out.
         """
         facts = [
             [[name, _schema(model, "validation")] for name, model in sorted(self.receives.items())],
@@ -132,11 +142,11 @@ class Catalog:
 
     def check_sends(self, event: Event) -> None:
         """
-        Check that this consumer may send the event.
+        Check that this consumer may send an event.
 
         Raises:
-            UndeclaredEvent: it is not in ``out_events`` or the annotation of a handler.
-            TypeError: it is no event.
+            UndeclaredEvent: The event is neither in ``out_events`` nor in the return annotation of a handler.
+            TypeError: The object is not an event.
         """
         require_instance(event)
         if self.sends.get(meta(event).name) is not type(event):
@@ -144,7 +154,7 @@ class Catalog:
 
     @functools.cached_property
     def _validator(self) -> BoundedValidator:
-        # Made at first use: by then every forward reference of the models can be resolved.
+        # Created at first use, when all forward references of the models can be resolved.
         receives = self.receives
 
         class Envelope:
@@ -170,18 +180,18 @@ class Catalog:
         return BoundedValidator(TypeAdapter(Envelope).core_schema, "event")
 
     def _missing_data(self, model: type[Event]) -> Event:
-        # Missing data stands for {}; where the data is no object, for the model's default.
+        # Missing data means {}, or for a RootEvent the model's default.
         return model() if issubclass(model, RootEvent) else model.model_validate({})
 
     def _ref_of(self, text: str) -> Ref | None:
-        # peek() makes no Python objects of what it skips.
+        # peek() is tried first, because it creates no Python objects for the data.
         try:
             return peek(text)[1]
         except InvalidFrame:
             return ref_of(text)
 
     def _explain(self, text: str, reason: Exception) -> InvalidFrame | UnknownEvent | InvalidData:
-        # The slow path: find out what a frame that failed was meant to be.
+        # The slow path: find out why a frame has failed.
         try:
             envelope = from_json(text)
             name, ref = read_envelope(envelope)
@@ -196,7 +206,7 @@ class Catalog:
         try:
             error = self._validator.explain(text, envelope)
             if error is not None and error.error_count() > MAX_BUILT:
-                # Pydantic builds all of them or none.
+                # Pydantic builds either all errors or none, so reduce the data to get fewer.
                 shorter = {**envelope, "data": shortened(data, model)}
                 error = self._validator.explain(to_json(shorter).decode(), shorter)
         except TooMuchWork:
@@ -206,23 +216,31 @@ class Catalog:
 
 def by_name(events: Iterable[type[Event]]) -> dict[str, type[Event]]:
     """
-    Return events by wire name.
+    Return events by their wire names.
 
     Raises:
-        DeclarationError: two classes have one name.
-        TypeError: one is no event, or abstract.
+        DeclarationError: Two classes have the same name.
+        TypeError: A class is not an event, or is abstract.
     """
     found: dict[str, type[Event]] = {}
     for event in events:
         name = meta(event).name
         if found.setdefault(name, event) is not event:
             raise DeclarationError(
-                f"two events are called {name!r}: {found[name].__qualname__} and {event.__qualname__}; rename one"
+                f"two events have the name {name!r}: {found[name].__qualname__} and {event.__qualname__}; rename one"
             )
     return found
 
 
 def undeclared_message(event: Event, where: str, known: Mapping[str, type[Event]]) -> str:
+    """
+    Return the message of the error for an event that isn't declared.
+
+    Args:
+        event: The event.
+        where: The consumer or namespace that doesn't declare it, for the message.
+        known: The events that are declared there, by name.
+    """
     names = ", ".join(sorted(known)) or "none"
     namesake = known.get(meta(event).name)
     if namesake is not None:
@@ -231,7 +249,7 @@ def undeclared_message(event: Event, where: str, known: Mapping[str, type[Event]
             f"{type(event).__module__}.{type(event).__qualname__}: import the same class (was its module loaded twice?)"
         )
     return (
-        f"{where} does not declare {type(event).__qualname__} ({meta(event).name!r}); declared are: {names}. "
+        f"{where} does not declare {type(event).__qualname__} ({meta(event).name!r}); it declares: {names}. "
         "Add it to out_events"
     )
 

@@ -1,8 +1,8 @@
 """
-The envelope: ``{"event": string, "data": any}`` and what may stand beside them.
+The envelope, ``{"event": string, "data": any}`` with optional keys, and its encoding and parsing.
 
-Outgoing frames are put together from parts that are encoded once: the head comes from the event's class, the data from
-the model's own serializer, the tail (``ref`` or ``room``) from the occasion.
+Outgoing frames are assembled from parts. The head comes from the event's class, the data from the model's serializer,
+and the tail has the ``ref`` or ``room`` of the individual frame.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from .frame import Frame
 from .numbers import is_finite, may_hold_infinity
 
 MAX_FRAME_BYTES = 1_048_576
-"""An event over 1 MiB raises when it is published: Daphne refuses more, and an outbox holds no more."""
+"""The maximum size of a frame, in bytes. Publishing a larger event raises UnsendableEvent; Daphne accepts no more."""
 
 MAX_REF = 64
+"""The maximum length of a ref, in characters."""
 
 
 class Encoded:
@@ -32,10 +33,10 @@ class Encoded:
     An event, encoded once for all recipients and nodes.
 
     Attributes:
-        event: the wire name.
-        data: the data as JSON text.
-        overflow: what happens for a client that is behind.
-        key: with "latest", what tells one waiting frame from another; else None.
+        event: The wire name.
+        data: The data as JSON text.
+        overflow: What happens for a client that is behind.
+        key: With "latest", the key that identifies the waiting frame to replace; otherwise None.
     """
 
     __slots__ = ("data", "event", "key", "overflow")
@@ -51,14 +52,14 @@ class Encoded:
         Return the frame of the event.
 
         Args:
-            ref: the request that it answers.
-            room: the one room that it is published to.
+            ref: The ref of the request that it answers.
+            room: The name of the room, if it is published to one room.
 
         Raises:
-            UnsendableEvent: the frame is over 1 MiB.
+            UnsendableEvent: The frame is larger than 1 MiB.
         """
         text = f"{_head_of(self.event)}{self.data}{_beside('ref', ref)}{_beside('room', room)}}}"
-        # A request is answered exactly once, also with an event that may be skipped otherwise.
+        # A request must be answered exactly once, so its answer is never skipped or replaced.
         frame = Frame(text, self.overflow, self.key) if ref is None else Frame(text)
         if frame.size > MAX_FRAME_BYTES:
             raise UnsendableEvent(
@@ -69,27 +70,29 @@ class Encoded:
 
 def encode(event: Event, *, address: Sequence[Any] | None = None) -> Encoded:
     """
-    Encode an event; its data is the model's own dump, never the caller's object (S7).
+    Encode an event. The data is the dump of the model.
 
     Args:
-        address: to whom it is published; with "latest" a frame replaces one to the same address only.
+        event: The event.
+        address: The address that it is published to, as plain data. With "latest", a frame only replaces frames to the
+            same address.
 
     Raises:
-        TypeError: it is no event, or of an abstract class.
-        UnsendableEvent: it holds what validation would have refused.
+        TypeError: The object is not an event, or its class is abstract.
+        UnsendableEvent: The event holds values that validation would have refused.
     """
     declared = meta(event)
     try:
-        # warnings="error": a value of another type than the field's was put in past validation.
-        # By alias, as the schema says; models within an event do not inherit how it is configured.
+        # warnings="error" raises for values of a wrong type that bypassed validation, as with model_construct().
+        # by_alias: the schema uses aliases, and nested models don't inherit the event's configuration.
         data = event.__pydantic_serializer__.to_json(event, warnings="error", by_alias=True).decode()
     except (PydanticSerializationError, UnicodeError) as error:
         raise UnsendableEvent(f"{declared.name}: cannot be encoded: {error}") from error
     if ("NaN" in data or "Infinity" in data) and not _is_standard_json(data):
-        raise UnsendableEvent(f"{declared.name}: NaN and Infinity are no JSON; validate the event, or send null")
+        raise UnsendableEvent(f"{declared.name}: NaN and Infinity are not valid JSON; validate the event, or send null")
     if "null" in data and may_hold_infinity(type(event)) and not is_finite(event.model_dump()):
-        # Models within an event have a configuration of their own, by which NaN becomes null.
-        raise UnsendableEvent(f"{declared.name}: NaN and Infinity are no JSON; validate the event, or send null")
+        # Nested models have their own configuration, by which NaN may have become null.
+        raise UnsendableEvent(f"{declared.name}: NaN and Infinity are not valid JSON; validate the event, or send null")
     key = None
     if declared.key:
         values = [getattr(event, field) for field in declared.key]
@@ -108,8 +111,8 @@ def reserved(name: str, data: dict[str, Any], *, ref: Ref | None = None) -> Fram
 
 
 def error(code: str, message: str, *, errors: Sequence[FieldError] = (), ref: Ref | None = None) -> Frame:
-    """Return ``wsrt.error``."""
-    # Text of an application may hold a lone surrogate, which is no UTF-8 and thus no frame.
+    """Return the frame of ``wsrt.error``."""
+    # An application's text may hold a lone surrogate, which can't be encoded as UTF-8.
     code, message = _clean(code), _clean(message)
     cleaned = [
         {**entry, "loc": [_clean(part) for part in entry["loc"]], "msg": _clean(entry["msg"])} for entry in errors
@@ -119,10 +122,10 @@ def error(code: str, message: str, *, errors: Sequence[FieldError] = (), ref: Re
 
 def peek(frame: str | bytes) -> tuple[str, Ref | None]:
     """
-    Return event name and ref of an envelope, without looking at its data.
+    Return the event name and the ref of a frame, without looking at its data.
 
     Raises:
-        InvalidFrame: it is no envelope.
+        InvalidFrame: The frame is not an envelope.
     """
     try:
         envelope = _ENVELOPE.validate_json(as_text(frame))
@@ -133,10 +136,10 @@ def peek(frame: str | bytes) -> tuple[str, Ref | None]:
 
 def read_envelope(envelope: Any) -> tuple[str, Ref | None]:
     """
-    Return event name and ref of a frame that was parsed already.
+    Return the event name and the ref of a parsed frame.
 
     Raises:
-        InvalidFrame: it is not an envelope.
+        InvalidFrame: The value is not an envelope.
     """
     try:
         read = _ENVELOPE.validate_python(envelope)
@@ -148,13 +151,13 @@ def read_envelope(envelope: Any) -> tuple[str, Ref | None]:
 _HALF = re.compile(
     r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f][0-9a-f]{2}", re.IGNORECASE
 )
-"""The escape of half a character."""
+"""Matches the escape of a lone surrogate."""
 
 
 def ref_of(frame: str | bytes) -> Ref | None:
-    """Return the ref of whatever is an object of JSON; None where there is none to be read."""
+    """Return the ref of a frame that is a JSON object, even if it isn't an envelope; None if there is no valid ref."""
     try:
-        # JavaScript cuts text between the halves of a character, and writes what is left as an escape that is no text.
+        # JavaScript may cut a string between the surrogates of a character, and encodes the lone one as an escape.
         found = from_json(_HALF.sub(r"\\ufffd", as_text(frame)))
         return _REF.validate_python(found.get("ref")) if isinstance(found, dict) else None
     except (InvalidFrame, ValueError):
@@ -163,10 +166,10 @@ def ref_of(frame: str | bytes) -> Ref | None:
 
 def as_text(frame: str | bytes) -> str:
     """
-    Return a frame as the text that it has to be.
+    Return a frame as text.
 
     Raises:
-        InvalidFrame: it is not UTF-8.
+        InvalidFrame: The frame is not valid UTF-8, or has lone surrogates.
     """
     try:
         if isinstance(frame, bytes):
@@ -179,7 +182,7 @@ def as_text(frame: str | bytes) -> str:
 
 
 def ref_schema() -> core_schema.CoreSchema:
-    """Return the schema of a ref: a string or integer of at most 64 characters; null is none."""
+    """Return the schema of a ref: a string or integer of at most 64 characters, or null for none."""
     digits = 10**MAX_REF - 1
     return core_schema.nullable_schema(
         core_schema.union_schema(

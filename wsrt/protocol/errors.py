@@ -1,4 +1,4 @@
-"""What is wrong with the data of an event, told without giving the input back."""
+"""The description of validation errors for clients, which never contains the input."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .events import Event
 from .schema import Schema
 
 MAX_ERRORS = 20
-"""Entries of one answer: a frame of 64 KiB can hold thousands of undeclared keys."""
+"""The maximum number of errors in one answer. A frame of 64 KiB can hold thousands of undeclared keys."""
 
 MAX_BUILT = 100
-"""Errors that are built in order to show a part of them."""
+"""The maximum number of errors that are built, of which MAX_ERRORS are shown."""
 
 TOO_COMPLEX = FieldError(loc=[], msg="Too many ways to match a recursive union", type="too_complex")
-"""Shown for data that a recursive union may match in so many ways that it was not tried to the end."""
+"""The error for data that a recursive union may match in so many ways that validation was stopped."""
 
 UNEXPLAINED = FieldError(loc=[], msg="Invalid, with too many errors to list", type="too_many_errors")
-"""Shown where finding the errors would cost too much."""
+"""The error for data whose errors would be too expensive to find."""
 
 OWN_TEXT = {"value_error": "Value error, ", "assertion_error": "Assertion failed, "}
-"""Types whose message is the validator's own text, with what Pydantic writes before it."""
+"""The error types whose message is the text of a validator, with the prefix that Pydantic adds to it."""
 
 INPUT_CONTEXT = frozenset({"error", "tag", "method_name", "nested_type"})
-"""Parts of the context of Pydantic's errors that come from the input."""
+"""The keys of the context of Pydantic's errors whose values come from the input."""
 
 
 def field_errors(error: ValidationError, model: type[Event], data: Any, *, depth: int = 2) -> tuple[FieldError, ...]:
@@ -40,8 +40,10 @@ def field_errors(error: ValidationError, model: type[Event], data: Any, *, depth
     Return the errors of an event's data for ``wsrt.error``.
 
     Args:
-        data: the data as it was received, parsed; used to tell its own keys in ``loc``, which become "*", from ours.
-        depth: how many parts of a location lead to the data: 2 within an envelope, its event and "data".
+        error: The error of the validator.
+        model: The model of the event.
+        data: The received data, parsed. Its keys that no model declares become "*" in ``loc``.
+        depth: The number of parts of a location that lead to the data: 2 in an envelope, the event and "data".
     """
     declared = declared_names(model)
     details = [
@@ -56,7 +58,7 @@ def field_errors(error: ValidationError, model: type[Event], data: Any, *, depth
 
 
 def shortened(data: Any, model: type[Event]) -> Any:
-    """Return parsed data without most of the keys that no model declares: of each object the first MAX_ERRORS stay."""
+    """Return parsed data with at most MAX_ERRORS undeclared keys in each object."""
     return _shorten(data, declared_names(model))
 
 
@@ -71,13 +73,13 @@ def _shorten(value: Any, declared: frozenset[str]) -> Any:
 
 @functools.cache
 def declared_names(model: type[BaseModel]) -> frozenset[str]:
-    """Return every field name and alias of a model and of the models within it."""
+    """Return all field names and aliases of a model and its nested models."""
     names = set(model.model_fields)
     for by_alias in (True, False):
         try:
             schema = model.model_json_schema(by_alias=by_alias, schema_generator=Schema)
         except (PydanticInvalidForJsonSchema, PydanticUserError):
-            continue  # a type without JSON schema: its inner names stay unknown and are not shown
+            continue  # a type without a JSON schema: its nested names aren't known, so they are shown as "*"
         names.update(_properties(schema))
     return frozenset(names)
 
@@ -97,7 +99,7 @@ def _properties(schema: Any) -> Iterable[str]:
 def _location(loc: Iterable[str | int], data: Any, declared: frozenset[str]) -> list[str | int]:
     shown: list[str | int] = []
     for part in loc:
-        # A key of the input that no model declares. (What is no key there is the label of a union's member.)
+        # A key of the input that no model declares. A part that isn't a key is the label of a union's member.
         is_foreign = isinstance(data, dict) and part in data and part not in declared
         shown.append("*" if is_foreign else part)
         if isinstance(data, dict):
@@ -111,10 +113,10 @@ def _render(detail: ErrorDetails) -> str:
     kind = detail["type"]
     if kind in OWN_TEXT:
         return detail["msg"].removeprefix(OWN_TEXT[kind])
-    # The text is rendered again, with a blank for whatever came from the input.
+    # Render the message again, with a placeholder for everything that comes from the input.
     context = {key: "\0" if key in INPUT_CONTEXT else value for key, value in detail.get("ctx", {}).items()}
     try:
         text = PydanticKnownError(kind, context or None).message()  # type: ignore[arg-type]  # any of its own types
     except (KeyError, TypeError):
-        return detail["msg"]  # a PydanticCustomError: the validator's own text
+        return detail["msg"]  # a PydanticCustomError, whose text is the validator's own
     return re.sub("[,:] \0", "", text).replace("\0", "*")

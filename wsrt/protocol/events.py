@@ -24,14 +24,14 @@ OPTIONS = ("name", "history", "overflow", "key")
 @dataclasses.dataclass(frozen=True, slots=True)
 class EventMeta:
     """
-    What the class statement of an event declared.
+    The options of an event's class statement.
 
     Attributes:
-        name: the wire name.
-        history: whether publications to one room are kept for those who come back.
-        overflow: what happens for a client that is behind.
-        key: with "latest", the fields whose values tell one waiting frame from another.
-        head: the frame up to its data, encoded once.
+        name: The wire name.
+        history: Whether publications to a room are kept for clients that come back. No effect in this version.
+        overflow: What happens for a client that is behind.
+        key: With "latest", the fields whose values identify the waiting frame to replace.
+        head: The frame up to its data, encoded once.
     """
 
     name: str
@@ -49,22 +49,22 @@ def _declare(
             raise DeclarationError(f"{cls.__name__}: options need a wire name: class {cls.__name__}(Event, name=...)")
         return None
     if not isinstance(name, str) or not name:
-        raise DeclarationError(f"{cls.__name__}: name is a non-empty string, not {name!r}")
+        raise DeclarationError(f"{cls.__name__}: name must be a non-empty string, not {name!r}")
     if name.startswith(RESERVED):
         raise DeclarationError(f"{cls.__name__}: names that begin with {RESERVED!r} are reserved: {name!r}")
     if not isinstance(history, bool):
-        raise DeclarationError(f"{cls.__name__}: history is True or False, not {history!r}")
+        raise DeclarationError(f"{cls.__name__}: history must be True or False, not {history!r}")
     if overflow not in get_args(Overflow):
-        raise DeclarationError(f"{cls.__name__}: overflow is one of {get_args(Overflow)}, not {overflow!r}")
+        raise DeclarationError(f"{cls.__name__}: overflow must be one of {get_args(Overflow)}, not {overflow!r}")
     if not all(isinstance(field, str) for field in key):
-        raise DeclarationError(f"{cls.__name__}: key is a field name or a tuple of them, not {key!r}")
+        raise DeclarationError(f"{cls.__name__}: key must be a field name or a tuple of field names, not {key!r}")
     if (overflow == "latest") != bool(key):
         raise DeclarationError(
-            f'{cls.__name__}: overflow="latest" and key=... go together: the key tells which waiting frame is replaced'
+            f'{cls.__name__}: overflow="latest" and key=... require each other: the key selects the frame to replace'
         )
     if history and overflow != "close":
         raise DeclarationError(
-            f'{cls.__name__}: history=True goes with overflow="close" only: a kept event must not be skipped'
+            f'{cls.__name__}: history=True requires overflow="close": an event in history must not be skipped'
         )
     head = '{"event":' + to_json(name).decode() + ',"data":'
     return EventMeta(name, history, overflow, key, head)  # type: ignore[arg-type]  # checked above, field by field
@@ -72,24 +72,26 @@ def _declare(
 
 class Event(BaseModel):
     """
-    A typed value with a wire name; subclass it, one class an event.
+    A Pydantic model with a wire name. Subclass it once for each event.
 
         class MessageSent(Event, name="message.sent"):
             id: int
             text: str
 
     Args:
-        name: the wire name; a class without one is abstract, for fields that events share.
-        history: keep publications to one room (needs ``overflow="close"``).
-        overflow: for a client whose outbox is not empty: "close" queues (and closes 1013 over the limit), "drop" skips
-            the client (typing marks), "latest" takes the place of the waiting frame with the same key (prices).
-        key: the field or fields that "latest" compares.
+        name: The wire name. A class without a name is abstract and can hold fields that several events share.
+        history: Whether publications to a room are kept for clients that come back. Accepted, but without effect in
+            this version. Requires ``overflow="close"``.
+        overflow: What happens for a client whose outbox is not empty. "close" queues the event, and closes with 1013
+            over the limit. "drop" skips the client, which suits typing indicators. "latest" replaces the waiting frame
+            with the same key, which suits prices.
+        key: The name or names of the fields that "latest" compares.
         config: Pydantic's configuration.
 
-    Name and options are not inherited. An instance is frozen: what was validated is what is sent.
+    Name and options are not inherited. Instances are frozen, so an event can't change between validation and sending.
 
     Raises:
-        DeclarationError: when the class is made.
+        DeclarationError: The options are invalid. Raised when the class is created.
     """
 
     model_config = ConfigDict(
@@ -98,7 +100,7 @@ class Event(BaseModel):
         allow_inf_nan=False,
         ser_json_bytes="base64",
         val_json_bytes="base64",
-        # Written out as they are, so that a NaN put in past validation is seen and refused, not sent as null.
+        # Serialize NaN as a constant, so that encode() can refuse it. By default it would be sent as null.
         ser_json_inf_nan="constants",
         validate_by_name=True,
         validate_by_alias=True,
@@ -116,7 +118,7 @@ class Event(BaseModel):
         key: str | tuple[str, ...] | None = None,
         **config: Unpack[ConfigDict],
     ) -> None:
-        # Pydantic takes its own configuration out of the class arguments before this runs: what is left is a mistake.
+        # Pydantic has removed its own configuration from the class arguments, so anything left is a mistake.
         if config:
             raise DeclarationError(
                 f"{cls.__name__}: {', '.join(map(repr, config))} is neither an option of Event "
@@ -136,13 +138,14 @@ class Event(BaseModel):
         where = undecided_bytes(cls.__pydantic_core_schema__)
         if where is not None:
             raise DeclarationError(
-                f"{cls.__name__}: {where} is bytes, and its model does not say how JSON holds them: derive the model "
-                'from Event (without a name), or set ser_json_bytes and val_json_bytes to "base64" in its model_config'
+                f"{cls.__name__}: {where} is bytes, and its model doesn't define how bytes are written in JSON: derive "
+                'the model from Event (without a name), or set ser_json_bytes and val_json_bytes to "base64" in its '
+                "model_config"
             )
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        # Runs once the fields are known.
+        # Called once the fields are known.
         super().__pydantic_init_subclass__()
         for field in cls.__event__.key if cls.__event__ else ():
             if field not in cls.model_fields:
@@ -153,7 +156,7 @@ class Event(BaseModel):
 
 class RootEvent(RootModel[T], Event, Generic[T]):
     """
-    An event whose data is no object.
+    An event whose data is not an object.
 
         class Tags(RootEvent[list[str]], name="tags"): ...
 
@@ -164,25 +167,25 @@ class RootEvent(RootModel[T], Event, Generic[T]):
 
 
 def require_instance(event: object) -> None:
-    """Raise TypeError for a class in the place of an event: ``MessageSent`` for ``MessageSent(...)``."""
+    """Raise TypeError if a class was passed instead of an event, as in ``MessageSent`` for ``MessageSent(...)``."""
     if isinstance(event, type) and issubclass(event, Event):
         raise TypeError(f"an event is needed, not its class: {event.__name__}(...)")
 
 
 def naming(event: type) -> str:
-    """Return the class statement that gives an abstract event a name."""
+    """Return an example of a class statement that gives an abstract event a name, for error messages."""
     if "[" in event.__name__:
-        # What Pydantic makes for a generic event and its parameters.
+        # The class that Pydantic creates for a generic event with its parameters.
         return f"class {event.__name__.partition('[')[0]}Of...({event.__name__}, name=...)"
     return f"class {event.__name__}(Event, name=...)"
 
 
 def meta(event: Event | type[Event]) -> EventMeta:
     """
-    Return what the event's class statement declared.
+    Return the options of an event's class statement.
 
     Raises:
-        TypeError: it is no event, or the class is abstract.
+        TypeError: The object is not an event, or its class is abstract.
     """
     declared = getattr(event, "__event__", None)
     if isinstance(declared, EventMeta):

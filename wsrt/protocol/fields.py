@@ -1,4 +1,4 @@
-"""Fields of events: what they accept beyond what Pydantic does, and what they refuse to be declared as."""
+"""Extensions of Pydantic for the fields of events: lazy text is accepted, ambiguous bytes are refused."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["accept_lazy_text", "undecided_bytes"]
 
 def accept_lazy_text(schema: core_schema.CoreSchema, model: type) -> core_schema.CoreSchema:
     """
-    Return the core schema of a model whose ``str`` fields accept lazy text in Python too.
+    Return the core schema of a model with ``str`` fields that also accept lazy text in Python.
 
-    Frames are validated as before: JSON has no lazy text. Models within the model stay as they are, for their classes
-    have validators of their own.
+    The validation of JSON doesn't change. Nested models stay as they are, because their classes have their own
+    validators.
     """
     changed: core_schema.CoreSchema = _with_lazy_text(schema, model)
     return changed
@@ -25,9 +25,10 @@ def accept_lazy_text(schema: core_schema.CoreSchema, model: type) -> core_schema
 
 def undecided_bytes(schema: core_schema.CoreSchema) -> str | None:
     """
-    Return where a model within an event has bytes without a decision how JSON holds them; None if nowhere.
+    Return the location of bytes in a nested model that doesn't define how they are written in JSON; None if there are
+    none.
 
-    Pydantic writes them as UTF-8 then, whatever the event's own configuration says.
+    Pydantic would write them as UTF-8, regardless of the event's configuration.
     """
     return next(_undecided_bytes(schema, ""), None)
 
@@ -45,7 +46,7 @@ def _with_lazy_text(schema: Any, model: type) -> Any:
         for key, value in schema.items()
     }
     if kind == "union":
-        # The name of a choice is part of where an error is, which clients see.
+        # The label of a choice is part of the location of errors, which is sent to clients, so it must not change.
         changed["choices"] = [
             new if isinstance(new, tuple) or new == old else (new, _name(old))
             for old, new in zip(schema["choices"], changed["choices"], strict=True)
@@ -54,11 +55,11 @@ def _with_lazy_text(schema: Any, model: type) -> Any:
 
 
 def _each(value: Any, change: Callable[[dict[str, Any]], Any]) -> Any:
-    """Change a schema, or each of a collection of them."""
+    """Apply ``change`` to a schema, or to each schema of a collection."""
     if isinstance(value, list):
         return [_each(item, change) for item in value]
     if isinstance(value, tuple):
-        return (_each(value[0], change), *value[1:])  # a choice of a union, with its name
+        return (_each(value[0], change), *value[1:])  # a choice of a union, with its label
     if not isinstance(value, dict):
         return value
     return change(value) if isinstance(value.get("type"), str) else {k: _each(v, change) for k, v in value.items()}
@@ -67,12 +68,12 @@ def _each(value: Any, change: Callable[[dict[str, Any]], Any]) -> Any:
 def _name(choice: Any) -> str:
     try:
         return SchemaValidator(choice).title
-    except SchemaError:  # it refers to a definition outside
+    except SchemaError:  # it refers to a definition outside of the choice
         return str(choice["type"])
 
 
 def _as_text(value: Any) -> Any:
-    # Lazy text has the methods of str, and is not one: translations of Django, those of Babel, collections.UserString.
+    # Lazy text has the methods of str without being a str: Django's and Babel's translations, collections.UserString.
     return value if isinstance(value, str) or not hasattr(type(value), "casefold") else str(value)
 
 

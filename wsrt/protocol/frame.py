@@ -13,19 +13,19 @@ FINAL_TEXT = 0x81
 """The first byte of an unfragmented text message."""
 
 COMPRESSED = 0x40
-"""RSV1, in the first byte."""
+"""The bit RSV1 of the first byte, which marks a compressed message (RFC 7692)."""
 
 
 class Frame:
     """
-    One encoded message, made once and handed to every recipient.
+    One encoded message, created once and passed to every recipient.
 
     Attributes:
-        text: what goes on the wire.
-        size: its length in bytes of UTF-8.
-        overflow: what happens for a client that is behind.
-        key: with "latest", what tells one waiting frame from another; else None.
-        audience: to whom it was published, which the hub knows that delivers it; else None.
+        text: The payload.
+        size: The length of the payload in bytes of UTF-8.
+        overflow: What happens for a client that is behind.
+        key: With "latest", the key that identifies the waiting frame to replace; otherwise None.
+        audience: The audience to which the hub delivers the frame; None if it wasn't published.
     """
 
     __slots__ = ("_deflated", "_framed", "_payload", "audience", "key", "overflow", "size", "text")
@@ -38,12 +38,12 @@ class Frame:
         self.audience: Audience | None = None
         self._payload: bytes | None = None
         self._framed: bytes | None = None
-        # By the bits of the window.
+        # By the size of the window, in bits.
         self._deflated: dict[int, bytes] | None = None
 
     @property
     def payload(self) -> bytes:
-        """The text in UTF-8, made once."""
+        """The text in UTF-8, encoded once."""
         payload = self._payload
         if payload is None:
             payload = self._payload = self.text.encode()
@@ -51,7 +51,7 @@ class Frame:
 
     @property
     def framed(self) -> bytes:
-        """The message as it stands on the wire where no extension was negotiated (RFC 6455, 5.2), made once."""
+        """The WebSocket frame for connections without an extension (RFC 6455, 5.2), created once."""
         framed = self._framed
         if framed is None:
             framed = self._framed = _head(FINAL_TEXT, self.size) + self.payload
@@ -59,10 +59,10 @@ class Frame:
 
     def deflated(self, bits: int) -> bytes:
         """
-        The message on the wire with permessage-deflate and no context take-over (RFC 7692, 7.2.1), made once.
+        Return the WebSocket frame for permessage-deflate without context takeover (RFC 7692, 7.2.1), created once.
 
         Args:
-            bits: of the window that was negotiated, 9 to 15.
+            bits: The negotiated size of the window, 9 to 15 bits.
         """
         if self._deflated is None:
             self._deflated = {}
@@ -70,7 +70,7 @@ class Frame:
         if framed is None:
             encoder = zlib.compressobj(wbits=-bits)
             payload = encoder.compress(self.payload) + encoder.flush(zlib.Z_SYNC_FLUSH)
-            # The empty block at the end is left out; whoever reads puts it there again.
+            # The empty block at the end is removed; the receiver appends it again (RFC 7692, 7.2.1).
             payload = payload[:-4]
             framed = self._deflated[bits] = _head(FINAL_TEXT | COMPRESSED, len(payload)) + payload
         return framed

@@ -1,8 +1,8 @@
 """
-The heartbeat of one connection: when to ping, when to give up.
+The heartbeat of one connection: when to ping, and when to give up.
 
-Time is an argument, in seconds of a clock that doesn't advance while the process stands still: a peer is not to
-blame for what was not read.
+Time is an argument, in seconds of a clock that doesn't advance while the process stands still. Otherwise peers would
+time out because the process has not read their frames.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import enum
 
 
 class Beat(enum.Enum):
-    """What to do at a tick."""
+    """The result of a tick."""
 
     WAIT = "wait"
     PING = "ping"
@@ -20,19 +20,25 @@ class Beat(enum.Enum):
 
 class Heartbeat:
     """
-    Tells from the last frames whether the peer is to be asked, or is gone.
+    Decides when to ping the peer and when it is gone.
 
-    Whether a ping was answered depends on the order of events alone: a pong that arrives within the resolution of the
-    clock (1 ms with uvloop) counts like any other. Only received frames are life (any of them, S47).
+    Any received frame answers a ping; sent frames don't prove anything. Whether a ping was answered depends only on the
+    order of calls, not on the clock, whose resolution can be as coarse as 1 ms (with uvloop).
 
-    A ping is due when either direction was silent for ``interval``: a client waits for our frames as we wait for its
-    own. A peer that is gone is found within ``interval + timeout``.
+    A ping is due when either direction was silent for ``interval``, because the client also waits for frames of the
+    server. A peer that is gone is detected within ``interval + timeout``.
 
     Args:
-        interval: seconds of silence before a ping.
-        timeout: seconds that a ping may stay unanswered.
-        now: the time at which the connection was opened.
-        jitter: 0 to 1; shortens the first interval, so that connections opened together are not pinged together.
+        interval: The silence before a ping, in seconds.
+        timeout: How long a ping may stay unanswered, in seconds.
+        now: The time at which the connection was opened.
+        jitter: 0 to 1. It shortens the first interval, so that connections opened together are not pinged together.
+
+    Attributes:
+        last_received: When a frame was last received.
+        last_sent: When a frame was last sent.
+        pinged_at: When the open ping was sent; None if there is none.
+        due: When to call tick() next.
     """
 
     def __init__(self, interval: float, timeout: float, now: float, jitter: float = 0.0) -> None:
@@ -41,20 +47,18 @@ class Heartbeat:
         self.last_received = now
         self.last_sent = now
 
-        # When the open ping was sent. None while there is none, or once anything was received after it.
         self.pinged_at: float | None = None
-        # Subtracted from the first wait only.
+        # Subtracted from the first interval only.
         self._head_start = interval * jitter / 2
-        # When tick() wants to be called next.
         self.due = now + interval - self._head_start
 
     def receive(self, now: float) -> None:
-        """Note that the peer was heard of, which answers an open ping."""
+        """Record a received frame, which answers an open ping."""
         self.last_received = now
         self.pinged_at = None
 
     def tick(self, now: float) -> Beat:
-        """Return what is to be done now; call it again at ``due``."""
+        """Return what to do now. Call it again at ``due``."""
         if self.pinged_at is not None:
             if now >= self.pinged_at + self.timeout:
                 return Beat.TIMEOUT
@@ -69,5 +73,6 @@ class Heartbeat:
         return Beat.PING
 
     def _wait_for_answer(self, pinged_at: float, now: float) -> None:
-        # An answer is seen at a tick. If those were further apart than the interval, the next ping would be late.
+        # An answer is only noticed at a tick. If ticks were further apart than the interval, the next ping would be
+        # late.
         self.due = min(pinged_at + self.timeout, now + self.interval)

@@ -14,9 +14,9 @@ __all__ = ["Namespace", "Namespaces", "namespaces"]
 
 class Namespace:
     """
-    One contract: the consumers that share rooms and users, and the events that may be published to them.
+    The consumers that share rooms and users, and the events that may be published to them.
 
-    Consumers are held weakly: a class that a test made and dropped takes its events along.
+    Consumers are referenced weakly: when a class is garbage-collected, such as one of a test, its events go with it.
     """
 
     def __init__(self, name: str) -> None:
@@ -30,7 +30,7 @@ class Namespace:
 
     @property
     def events(self) -> dict[str, type[Event]]:
-        """What may be published, by name: the union of what its consumers send."""
+        """The events that may be published, by name: all events that its consumers send."""
         events: dict[str, type[Event]] = {}
         for catalog in list(self._catalogs.values()):
             events.update(catalog.sends)
@@ -41,29 +41,29 @@ class Namespace:
         Add a consumer class.
 
         Raises:
-            DeclarationError: it knows another model under a name that is taken.
+            DeclarationError: The consumer uses an event name for which the namespace has another model.
         """
         clash = self._clash(catalog, consumer)
         if clash is not None:
-            # Classes live in reference cycles: what nobody holds any more is no contradiction.
+            # Classes are part of reference cycles. A class that is not in use any more may still be here.
             gc.collect()
             clash = self._clash(catalog, consumer)
         if clash is not None:
             name, mine, theirs, other = clash
             raise DeclarationError(
-                f"{consumer.__name__}: namespace {self.name!r} knows the event {name!r} as "
-                f"{theirs.__module__}.{theirs.__qualname__} (see {other.__name__}), not as "
+                f"{consumer.__name__}: in namespace {self.name!r} the event {name!r} is "
+                f"{theirs.__module__}.{theirs.__qualname__} (see {other.__name__}), not "
                 f"{mine.__module__}.{mine.__qualname__}; rename one, or give the consumer another namespace"
             )
         self._catalogs[consumer] = catalog
 
     def check(self, event: Event) -> None:
         """
-        Check that the event may be published here.
+        Check that an event may be published in this namespace.
 
         Raises:
-            UndeclaredEvent: no consumer of the namespace declares it.
-            TypeError: it is no event.
+            UndeclaredEvent: No consumer of the namespace declares it.
+            TypeError: The object is not an event.
         """
         require_instance(event)
         declared = meta(event).name
@@ -85,14 +85,14 @@ class Namespace:
 
 
 class Namespaces(dict[str, Namespace]):
-    """The namespaces that this process knows, by name."""
+    """The namespaces of this process, by name."""
 
     def of(self, name: str) -> Namespace:
         """
         Return a namespace.
 
         Raises:
-            UnknownNamespace: no consumer has it; the text names those that there are.
+            UnknownNamespace: No consumer has the namespace. The message lists the known namespaces.
         """
         namespace = self.get(name)
         if namespace is None or not namespace.consumers:
@@ -104,7 +104,12 @@ class Namespaces(dict[str, Namespace]):
         return namespace
 
     def add(self, name: str, consumer: type, catalog: Catalog) -> None:
-        """Add a consumer class to its namespace, which is made if need be. Raises as Namespace.add."""
+        """
+        Add a consumer class to its namespace, created if necessary.
+
+        Raises:
+            DeclarationError: As for Namespace.add().
+        """
         self.setdefault(name, Namespace(name)).add(consumer, catalog)
 
 
@@ -112,5 +117,5 @@ namespaces = Namespaces()
 
 
 def _same_definition(one: type, other: type) -> bool:
-    """Whether a class was made again by the same statement: a module reloaded, a function called twice."""
+    """Return whether two classes come from the same statement: a module was reloaded, or a function called twice."""
     return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)

@@ -1,4 +1,4 @@
-"""Numbers that JSON cannot hold: NaN, the infinities, and what becomes one of them."""
+"""The detection of numbers that JSON doesn't have: NaN, the infinities, and literals that overflow to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .events import Event
 
 __all__ = ["is_finite", "may_be_infinite", "may_hold_infinity"]
 
-# In strings too, which some fields take for numbers.
+# These also match inside strings, because some fields accept strings as numbers.
 _EXPONENT = re.compile(r"[0-9][eE]\+?[0-9]{3}")
 _DIGIT = re.compile(r"[0-9]")
 _LONG = re.compile(r"(?<![0-9])[0-9]{300}")
@@ -22,11 +22,11 @@ _ESCAPED = re.compile(r"\\u00[2-7]")
 
 def may_be_infinite(text: str, model: type[Event]) -> bool:
     """
-    Return whether a frame may hold a number that is not finite; False is certain.
+    Return whether a frame may hold a number that is not finite. False is certain, True needs a closer look.
 
     Args:
-        text: valid JSON, but for the literals NaN and Infinity.
-        model: of its event; some take strings for numbers.
+        text: The frame, which is valid JSON except for the literals NaN and Infinity.
+        model: The model of its event.
     """
     if "NaN" in text or "Infinity" in text or _EXPONENT.search(text):
         return True
@@ -42,7 +42,7 @@ def _may_hold_words(text: str) -> bool:
 
 
 def is_finite(data: Any) -> bool:
-    """Return whether plain data holds no NaN and no infinity, however deep."""
+    """Return whether plain data holds neither NaN nor an infinity at any depth."""
     if isinstance(data, float):
         return math.isfinite(data)
     if isinstance(data, Decimal):
@@ -53,12 +53,12 @@ def is_finite(data: Any) -> bool:
 
 
 ANYTHING = frozenset({"any", "function-plain", "function-wrap", "is-instance"})
-"""Parts of a schema that take any value."""
+"""The types of core schemas that accept any value."""
 
 
 @functools.cache
 def may_hold_infinity(model: type[Event]) -> bool:
-    """Return whether a model within this one, which has rules of its own, may hold a float that is not finite."""
+    """Return whether a nested model, which has its own configuration, may hold a float that is not finite."""
     return _holds_infinity(model.__pydantic_core_schema__)
 
 

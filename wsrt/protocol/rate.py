@@ -1,4 +1,4 @@
-"""The inbound rates: token buckets. Time is an argument, in seconds of any clock."""
+"""Rate limits for inbound frames: token buckets, and the parsing of rates. Time is an argument, in seconds."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ UNITS = {"": 1, "K": 1_000, "M": 1_000_000}
 
 def parse_rate(rate: str | None) -> float | None:
     """
-    Return frames per second for "50/s", "300/m" or "1000/h"; None for no limit.
+    Return the number of frames per second for a text such as "50/s", "300/m" or "1000/h"; None for None.
 
     Raises:
-        ValueError: it is not a rate.
+        ValueError: The text is not a rate.
     """
     return _parse(rate, ("",), "50/s")
 
 
 def parse_byte_rate(rate: str | None) -> float | None:
     """
-    Return bytes per second for "1M/s", "500K/s" or "10M/m"; None for no limit. K is 1,000 and M is 1,000,000.
+    Return the number of bytes per second for a text such as "1M/s", "500K/s" or "10M/m"; None for None.
+
+    K means 1,000 and M means 1,000,000.
 
     Raises:
-        ValueError: it is not a rate.
+        ValueError: The text is not a rate.
     """
     return _parse(rate, ("", "K", "M"), "1M/s")
 
@@ -40,12 +42,12 @@ def _parse(rate: str | None, units: tuple[str, ...], example: str) -> float | No
 
 class TokenBucket:
     """
-    Lets a burst through at once, and ``rate`` a second in the long run.
+    A token bucket: allows a burst at once, and ``rate`` tokens per second in the long run.
 
     Args:
-        rate: tokens a second.
-        burst: how many tokens it holds; it begins full.
-        now: the time.
+        rate: The tokens per second.
+        burst: The maximum number of tokens in the bucket, which starts full.
+        now: The time.
     """
 
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
@@ -57,8 +59,8 @@ class TokenBucket:
         self._at = now
 
     def take(self, now: float, tokens: float = 1.0) -> bool:
-        """Take tokens; return whether there were enough. Nothing is taken if not."""
-        # What excuse() gave beyond the burst stays until it is taken.
+        """Take tokens, and return True; if there aren't enough, take none, and return False."""
+        # Tokens that excuse() has added beyond the burst stay until they are taken.
         self._tokens = max(self._tokens, min(self._burst, self._tokens + (now - self._at) * self._rate))
         self._at = now
         if self._tokens < tokens:
@@ -67,9 +69,9 @@ class TokenBucket:
         return True
 
     def excuse(self, seconds: float) -> None:
-        """Add the tokens of a time for which nothing could be taken, beyond the burst: what came then comes at once."""
+        """Add the tokens for a standstill of ``seconds``, even beyond the burst: its frames arrive all at once."""
         self._tokens += seconds * self._rate
 
     def charge(self, tokens: float) -> None:
-        """Take tokens for what was done already. What is missing is owed: later tokens pay it first."""
+        """Take tokens even if there aren't enough. The number of tokens may become negative."""
         self._tokens -= tokens

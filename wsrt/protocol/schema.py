@@ -1,7 +1,7 @@
 """
-JSON Schema of events, as the wire has them.
+The JSON Schema of events as they are on the wire.
 
-One way of writing it for the hash by which servers and clients know each other, and for what is generated.
+It is used for the hash by which clients recognise a server's version, and for generated clients and documents.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ GIVEN = frozenset({"const", "default", "enum", "examples"})
 """Keywords whose values are data, not schemas."""
 
 BY_NAME = frozenset({"$defs", "patternProperties", "properties"})
-"""Keywords whose values are schemas by name: what stands there is no keyword."""
+"""Keywords whose values are schemas by name: their keys are not keywords."""
 
 WORDS = frozenset({"description", "title"})
-"""Keywords for people."""
+"""Keywords with text for people."""
 
 
 class Schema(GenerateJsonSchema):
-    """JSON Schema as Pydantic writes it, but for what it leaves open though the wire does not."""
+    """Pydantic's JSON Schema, made more precise where the wire format is stricter."""
 
     def field_is_required(
         self,
         field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
         total: bool,
     ) -> bool:
-        """Say of what the server sends that fields with defaults are always there: events are sent whole."""
+        """Require fields with defaults in events that the server sends: events are sent completely."""
         if self.mode == "serialization" and field["type"] != "typed-dict-field":
             return not field.get("serialization_exclude") and "serialization_exclude_if" not in field
         return super().field_is_required(field, total)
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
-        """Mark decimals among strings."""
+        """Add a format to strings that hold decimals."""
         written = super().decimal_schema(schema)
         for each in (written, *written.get("anyOf", ())):
             if each.get("type") == "string":
@@ -51,17 +51,17 @@ class Schema(GenerateJsonSchema):
         return written
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
-        """Say of flags that they are numbers: their values are all combinations, not the members alone."""
+        """Describe flags as numbers: their values are all combinations of members."""
         written = super().enum_schema(schema)
         if issubclass(schema["cls"], enum.Flag):
             del written["enum"]
         elif "enum" in written:
-            # A member of two names is one value. By text, for 1 and true are two.
+            # A member with two names is one value. Compared as text, because 1 == True in Python.
             written["enum"] = list({_text(value): value for value in written["enum"]}.values())
         return written
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
-        """Write keys as the text that they are in JSON, where they have values of their own: an IntEnum, for one."""
+        """Write the values of keys as text, as they are in JSON, if the keys are an enumeration such as an IntEnum."""
         written = super().dict_schema(schema)
         names = written.get("propertyNames")
         if isinstance(names, dict) and "$ref" in names:
@@ -75,16 +75,16 @@ class Schema(GenerateJsonSchema):
     def ser_schema(
         self, schema: core_schema.SerSchema | core_schema.IncExSeqSerSchema | core_schema.IncExDictSerSchema
     ) -> JsonSchemaValue | None:
-        """Say of what a serializer returns that it may be anything, where it has no return annotation."""
+        """Allow any value for a serializer without a return annotation."""
         written = super().ser_schema(schema)
         if written is None and schema.get("type") in ("function-plain", "function-wrap"):
-            # Pydantic has such functions itself: they return what the type says.
+            # Pydantic's own serializers return what the type says.
             module = str(getattr(schema.get("function"), "__module__", None))
             return None if module.partition(".")[0] in ("pydantic", "operator") else {}
         return written
 
     def _named_required_fields_schema(self, named_required_fields: Sequence[tuple[str, bool, Any]]) -> JsonSchemaValue:
-        """Put fields that are read from within an object, by an AliasPath, into that object."""
+        """Write fields with an AliasPath, which are read from a nested object, into that object."""
         fields = [(field, self._path(field[2])) for field in named_required_fields]
         written = super()._named_required_fields_schema([field for field, path in fields if path is None])
         for (name, is_required, field), path in fields:
@@ -95,12 +95,12 @@ class Schema(GenerateJsonSchema):
         return written
 
     def _get_alias_name(self, field: Any, name: str) -> str:
-        # What the server sends has its aliases, whatever a model's configuration says.
+        # Events that the server sends always use aliases, regardless of a model's configuration.
         is_ignored = self.mode == "validation" and self._config.validate_by_alias is False
         return name if is_ignored else super()._get_alias_name(field, name)
 
     def _path(self, field: Any) -> list[str | int] | None:
-        """Return where a field is read from; None where it may be given by a name."""
+        """Return the path from which a field is read; None if it can be given by a name."""
         found = field.get("validation_alias") if self.mode == "validation" and self.by_alias else None
         if not isinstance(found, list) or self._config.validate_by_name or self._config.validate_by_alias is False:
             return None
@@ -109,7 +109,7 @@ class Schema(GenerateJsonSchema):
         return None if any(len(path) == 1 for path in paths) else paths[0]
 
     def encode_default(self, dft: Any) -> Any:
-        """Write sets in one order: theirs is another one in each process."""
+        """Write sets in a stable order. The order of a set differs between processes."""
         return _in_order(dft, super().encode_default(dft))
 
 
@@ -117,8 +117,8 @@ def as_plain(value: Any) -> Any:
     """
     Return a schema as plain JSON.
 
-    Translations that are looked up late become text, as ``str()`` gives it; numbers that JSON does not have, such as an
-    infinite default, are left out with their keyword.
+    Lazy translations become text with ``str()``. Numbers that JSON doesn't have, such as an infinite default, are left
+    out together with their keyword.
     """
     if isinstance(value, dict):
         plain = ((str(key), as_plain(inner)) for key, inner in value.items())
@@ -131,7 +131,7 @@ def as_plain(value: Any) -> Any:
 
 
 def without_words(schema: Any) -> Any:
-    """Return a schema without what is for people alone, which may be in any language, or left out by ``python -OO``."""
+    """Return a schema without texts for people, which depend on the language and are missing under ``python -OO``."""
     if isinstance(schema, list):
         return [without_words(inner) for inner in schema]
     if not isinstance(schema, dict):
@@ -146,7 +146,7 @@ def without_words(schema: Any) -> Any:
 
 
 def _in_order(value: Any, written: Any) -> Any:
-    """Return what was written of a value, with its sets in the order of their members' text."""
+    """Return the written form of a value, with sets sorted by the text of their members."""
     match value, written:
         case ((set() | frozenset()), list()):
             return sorted(written, key=_text)
@@ -169,16 +169,16 @@ def _text(value: Any) -> str:
 
 
 def _key_text(value: Any) -> str:
-    """Return a value as it is written as a key."""
+    """Return the text of a value that is used as a key in JSON."""
     [text] = from_json(to_json({value: None}))
     return str(text)
 
 
 def _put(schema: JsonSchemaValue, path: Sequence[str | int], value: JsonSchemaValue, *, is_required: bool) -> None:
-    """Put the schema of a value where a path leads to within objects and arrays."""
+    """Insert the schema of a value at a path of nested objects and arrays."""
     step, *rest = path
     if isinstance(step, int) and step < 0:
-        return  # counted from the end: JSON Schema can't say that
+        return  # counted from the end, which JSON Schema can't express
     inner: JsonSchemaValue = {"type": "object" if isinstance(rest[0], str) else "array"} if rest else value
     if isinstance(step, int):
         items = schema.setdefault("prefixItems", [])

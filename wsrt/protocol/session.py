@@ -1,4 +1,4 @@
-"""The session: the state machine of one connection."""
+"""The session: the state machine of one connection, without I/O."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ from .rate import TokenBucket, parse_byte_rate, parse_rate
 __all__ = ["SUBPROTOCOL", "RawFrame", "Session", "State"]
 
 SUBPROTOCOL = "wsrt.v1"
-"""Clients that offer it get the reserved events: hello, heartbeat, errors instead of closes."""
+"""The subprotocol. Clients that offer it get the reserved events: hello, heartbeat, and errors instead of closes."""
 
 MINUTE = 60.0
+"""The window in which violations are counted, in seconds."""
 
 FAILURE_FRAMES = 5
 FAILURE_BYTES = 4
-"""What a frame that fails costs: so many frames, and so many times its bytes."""
+"""The cost of an invalid frame for the rates: it counts as this many frames, and as this many times its bytes."""
 
 HEAVY_BYTES = 4096
-"""Frames of this size take a tenth of a millisecond, and may take a hundred times that."""
+"""The size from which a frame is heavy. Decoding it usually takes 0.1 ms, but may take 100 times as long."""
 
 LIGHT_NESTING = 8
-"""Frames with so few containers can't be nested so deep that a recursive union takes long."""
+"""The number of containers up to which a frame can't be nested deeply enough for a recursive union to take long."""
 
 MAX_RESERVED_BYTES = 16_384
-"""The greatest reserved frame that is handled on arrival; there is no reason to send a larger one."""
+"""The maximum size of a reserved frame that is handled on arrival. Clients have no reason to send larger ones."""
 
 BYTES_PER_SECOND = 10_000_000
-"""What processor time costs: as many bytes as it takes to decode at a low speed."""
+"""The cost of processor time: one second counts as this many bytes, which is a low speed of decoding."""
 
 CLOSES: dict[type[ProtocolError], Close] = {
     InvalidFrame: close_codes.INVALID_MESSAGE_PAYLOAD,
@@ -49,7 +50,7 @@ CLOSES: dict[type[ProtocolError], Close] = {
 
 
 class State(enum.Enum):
-    """A session is in one of these states."""
+    """The states of a session."""
 
     CONNECTING = "connecting"
     OPEN = "open"
@@ -59,37 +60,43 @@ class State(enum.Enum):
 
 class RawFrame:
     """
-    A frame that waits for its turn, as it was received.
+    A received frame that waits to be decoded.
 
     Attributes:
-        payload: an ASCII string, or bytes: a string with other characters takes up to four times its size.
-        size: the number of its bytes.
+        payload: An ASCII string, or bytes. A string with other characters would take up to four times its size.
+        size: The size in bytes.
     """
 
     __slots__ = ("payload", "size")
 
     def __init__(self, frame: str | bytes) -> None:
-        # Lone surrogates are kept, and refused when the frame is decoded.
+        # Lone surrogates are kept here; decoding the frame refuses them.
         self.payload = frame if isinstance(frame, bytes) or frame.isascii() else frame.encode("utf-8", "surrogatepass")
         self.size = len(self.payload)
 
 
 class Session:
     """
-    State of one connection, without I/O.
+    The state of one connection, without I/O.
 
-    Feed it with receive_frame(), decode() and tick(); what they return is what is to be done: a RawFrame waits for its
-    turn and goes to decode(), a Received goes to the handlers, a Frame to the client, a Close ends the connection.
+    The caller passes frames and the time to receive_frame(), decode() and tick(), and acts on their results: a RawFrame
+    has to wait for its turn and is then passed to decode(), a Received goes to the handlers, a Frame is sent to the
+    client, and a Close ends the connection.
 
     Args:
-        catalog: the events of the consumer.
-        limits: the limits of this connection.
-        connection_id: what the hello says.
-        extended: whether the client speaks ``wsrt.v1``.
-        can_ping: whether the transport sends protocol pings and tells of pongs.
-        now: the time, in seconds of the clock that all methods are called with. It should leave out standstills of the
-            process; see excuse().
+        catalog: The events of the consumer.
+        limits: The limits of this connection.
+        connection_id: The id of the connection, for the hello.
+        extended: Whether the client speaks ``wsrt.v1``.
+        can_ping: Whether the transport can send protocol pings and reports their pongs.
+        now: The time, in seconds of the clock that is used for all methods. The clock should not count standstills of
+            the process; see excuse().
         jitter: 0 to 1, see Heartbeat.
+
+    Attributes:
+        state: The state.
+        close_sent: The close that wsrt has sent. None before that, and permanently if the peer closes first.
+        heartbeat: The heartbeat. None if it is switched off, or if the client has no way to answer a ping.
     """
 
     def __init__(
@@ -109,34 +116,32 @@ class Session:
         self.extended = extended
         self.state = State.CONNECTING
 
-        # How we closed. None until we do, and for good when the peer leaves first.
         self.close_sent: Close | None = None
 
-        # None where the limit is switched off, or where the client has no way to answer a ping.
         self.heartbeat: Heartbeat | None = None
         if (extended or can_ping) and limits.heartbeat is not None and limits.heartbeat_timeout is not None:
             self.heartbeat = Heartbeat(limits.heartbeat, limits.heartbeat_timeout, now, jitter)
         rate = parse_rate(limits.rate)
         self._frames = None if rate is None else TokenBucket(rate, limits.rate_burst, now)
         byte_rate = parse_byte_rate(limits.rate_bytes)
-        # What arrives within a second at once, and always two frames of the greatest size.
+        # A client may send the bytes of one second at once, and always two frames of the maximum size.
         self._bytes = None if byte_rate is None else TokenBucket(byte_rate, max(byte_rate, 2 * limits.max_payload), now)
-        # Nothing of a client is parsed before it is authorized.
+        # Whether frames may be parsed, which they may not before the client is authorized.
         self._may_parse = False
 
-        # When the reported violations of the last minute happened.
+        # The times of the violations that were reported in the last minute.
         self._violations: collections.deque[float] = collections.deque()
         self._reports = limits.on_violation == "report" or (limits.on_violation == "auto" and extended)
 
-    # Public methods for receiving.
+    # Receiving.
 
     def receive_frame(self, frame: str | bytes, now: float) -> RawFrame | Frame | Close | None:
         """
-        Take in one frame.
+        Process a received frame.
 
         Returns:
-            RawFrame for what is to be decoded in its turn, Frame for an answer that goes out at once, Close, or None
-            for nothing to do.
+            A RawFrame that has to be decoded in its turn, a Frame to send immediately, a Close, or None if there is
+            nothing to do.
         """
         self.note_activity(now)
         if self._frames is not None and not self._frames.take(now):
@@ -149,21 +154,21 @@ class Session:
         return self.admit(raw)
 
     def authorize(self) -> None:
-        """The client may connect: from now on its frames are parsed."""
+        """Record that the client is authorized. Its frames are parsed from now on."""
         self._may_parse = True
 
     def admit(self, raw: RawFrame) -> RawFrame | Frame | None:
         """
-        Handle a reserved frame ahead of those that wait; call it again for these after authorize().
+        Handle a reserved frame, ahead of waiting frames. After authorize(), call it again for the waiting frames.
 
         Returns:
-            The frame itself if it waits for its turn, else the answer, or None for nothing to do.
+            The frame itself if it has to wait for its turn, otherwise the answer, or None if there is nothing to do.
         """
         found = self._read_reserved(raw)
         return raw if found is None else self._answer_reserved(*found)
 
     def is_heavy(self, raw: RawFrame) -> bool:
-        """Return whether a frame may take so long to decode that others should run in between."""
+        """Return whether decoding a frame may take so long that other connections should get a turn before it."""
         return raw.size >= HEAVY_BYTES or (self.catalog.is_recursive and nesting(raw.payload) > LIGHT_NESTING)
 
     def decode(self, raw: RawFrame, now: float) -> Received | Frame | Close | None:
@@ -171,7 +176,7 @@ class Session:
         Decode a frame whose turn has come.
 
         Returns:
-            Received for an event, Frame for an answer, Close, or None for nothing to do.
+            A Received with the event, a Frame to send, a Close, or None if there is nothing to do.
         """
         try:
             return self.catalog.decode(raw.payload, self.limits.max_values)
@@ -183,31 +188,31 @@ class Session:
             return self._violation(problem, raw, now)
 
     def charge(self, seconds: float) -> None:
-        """Charge the client for the processor time that one of its frames took to decode."""
+        """Charge the client's byte rate for the processor time that decoding one of its frames took, in seconds."""
         if self._bytes is not None:
             self._bytes.charge(seconds * BYTES_PER_SECOND)
 
     def excuse(self, seconds: float) -> None:
-        """Allow for a standstill of the process: frames of that time, which come at once, keep the rates."""
+        """Allow for a standstill of the process of ``seconds``: the frames of that time arrive all at once."""
         for bucket in (self._frames, self._bytes):
             if bucket is not None:
                 bucket.excuse(seconds)
 
     def note_activity(self, now: float) -> None:
-        """The peer was heard of, by a ping or pong of the protocol."""
+        """Record a sign of life of the peer, such as a protocol ping or pong."""
         if self.heartbeat is not None:
             self.heartbeat.receive(now)
 
     def receive_disconnect(self) -> None:
-        """The peer is gone, or has answered our close."""
+        """Record that the peer is gone or has answered the close."""
         self.state = State.CLOSED
 
     def tick(self, now: float) -> Frame | Close | None:
         """
-        Let time pass; call it again at ``heartbeat.due``.
+        Check the heartbeat. Call it again at ``heartbeat.due``.
 
         Returns:
-            PING when one is due (a plain client gets one of the protocol), Close, or None.
+            PING if a ping is due, which for a plain client means a protocol ping; a Close on a time-out; or None.
         """
         if self.heartbeat is None or self.state is not State.OPEN:
             return None
@@ -219,19 +224,19 @@ class Session:
             case _:
                 return None
 
-    # Public methods for sending.
+    # Sending.
 
     def accept(self) -> None:
-        """The handshake is done."""
+        """Record that the handshake was accepted."""
         self.state = State.OPEN
 
     def hello(self, server_time: float) -> Frame | None:
-        """Return the greeting of a ``wsrt.v1`` client: what it may rely on. None for a plain one."""
+        """Return the ``wsrt.hello`` frame for a ``wsrt.v1`` client; None for a plain client."""
         if not self.extended:
             return None
         data: dict[str, Any] = {
             "connection": self.connection_id,
-            # Both or none: a client must not wait for pings that never come.
+            # Both or neither: without a heartbeat the client must not wait for pings.
             "heartbeat": None if self.heartbeat is None else self.limits.heartbeat,
             "heartbeat_timeout": None if self.heartbeat is None else self.limits.heartbeat_timeout,
             "max_payload": self.limits.max_payload,
@@ -241,7 +246,7 @@ class Session:
         return reserved("wsrt.hello", data)
 
     def close(self, close: Close) -> bool:
-        """Begin to close; return whether this call did (the first one wins, S33)."""
+        """Start to close the connection. Return False if it is closing already, in which case nothing changes."""
         if self.state in (State.CLOSING, State.CLOSED):
             return False
         self.state = State.CLOSING
@@ -250,13 +255,13 @@ class Session:
 
     @property
     def is_open(self) -> bool:
-        """Whether events go in and out."""
+        """Whether the connection is open for events in both directions."""
         return self.state is State.OPEN
 
-    # Private methods for receiving.
+    # Private methods.
 
     def _read_reserved(self, raw: RawFrame) -> tuple[str, Ref | None] | None:
-        """Return name and ref of a reserved event, None for any other frame."""
+        """Return the name and ref of a reserved event; None for any other frame."""
         if not (self.extended and self._may_parse) or raw.size > MAX_RESERVED_BYTES:
             return None
         marker: Any = RESERVED_MARKER if isinstance(raw.payload, str) else RESERVED_MARKER.encode()
@@ -274,11 +279,12 @@ class Session:
     def _answer_reserved(self, name: str, ref: Ref | None) -> Frame | None:
         if name == "wsrt.ping":
             return PONG if ref is None else reserved("wsrt.pong", {}, ref=ref)
-        # wsrt.pong: any frame is life, and it was noted. wsrt.resume: no room keeps history yet, nothing to claim.
+        # wsrt.pong needs no action, because receive_frame() has recorded the activity. wsrt.resume has no effect in
+        # this version, which has no history.
         return None if ref is None else reserved("wsrt.ok", {}, ref=ref)
 
     def _rate_exceeded(self, frame: str | bytes, now: float) -> Frame | Close:
-        # Requests over the rate count as violations too: a limit that a ref lifts would be none.
+        # Requests count as violations here, too. Otherwise clients could avoid the limit by adding a ref.
         if not self._reports or not self._report(now):
             return close_codes.RATE_LIMIT_EXCEEDED
         return error("rate_limited", close_codes.RATE_LIMIT_EXCEEDED.reason, ref=self._ref_of(frame))
@@ -292,7 +298,7 @@ class Session:
             return None
 
     def _violation(self, problem: ProtocolError, raw: RawFrame, now: float) -> Frame | Close:
-        # Requests pay as well. They don't close by themselves, but the rate does.
+        # Invalid requests are charged, too. They don't close the connection themselves, but exceeding the rate does.
         if self._frames is not None:
             self._frames.charge(FAILURE_FRAMES - 1)
         if self._bytes is not None:
@@ -305,7 +311,7 @@ class Session:
         return error(problem.code, problem.message, errors=problem.errors, ref=problem.ref)
 
     def _report(self, now: float) -> bool:
-        """Note a violation; return whether the client may go on."""
+        """Record a violation; return whether the connection stays open."""
         violations = self._violations
         while violations and now - violations[0] >= MINUTE:
             violations.popleft()
@@ -314,7 +320,11 @@ class Session:
 
 
 RESERVED_MARKER = '"wsrt.'
-"""In every reserved frame, but for those that escape the letters of the name: they are answered in their turn."""
+"""
+The start of a reserved name in a frame, by which reserved frames are found without parsing all frames.
+
+A frame that escapes letters of the name isn't found. It is answered in its turn, when it is decoded.
+"""
 
 RESERVED_INBOUND = frozenset({"wsrt.ping", "wsrt.pong", "wsrt.resume"})
 PING = reserved("wsrt.ping", {})
@@ -322,14 +332,14 @@ PONG = reserved("wsrt.pong", {})
 
 
 def nesting(payload: str | bytes) -> int:
-    """Return the number of containers in a frame, or more where brackets are in strings: at least its depth."""
+    """Return an upper bound of the number of containers in a frame, and thus of its depth."""
     if isinstance(payload, str):
         return payload.count("{") + payload.count("[")
     return payload.count(b"{") + payload.count(b"[")
 
 
 def size_of(frame: str | bytes) -> int:
-    """Return the length of a frame in bytes of UTF-8."""
+    """Return the size of a frame in bytes of UTF-8."""
     if isinstance(frame, bytes) or frame.isascii():
         return len(frame)
     return len(frame.encode("utf-8", "surrogatepass"))

@@ -641,10 +641,10 @@ def test_names_twice_in_a_class() -> None:
     async def ask(self: Any, event: Any) -> None: ...
 
     with pytest.raises(
-        DeclarationError, match=r"Made: two events are called 'unit-handlers\.same': .*One and .*Two; rename"
+        DeclarationError, match=r"Made: two events have the name 'unit-handlers\.same': .*One and .*Two; rename"
     ):
         declare(out_events=(one, two))
-    with pytest.raises(DeclarationError, match="two events are called"):
+    with pytest.raises(DeclarationError, match="two events have the name"):
         declare(ask=on(one, two)(ask))
 
 
@@ -655,7 +655,7 @@ def test_names_twice_as_reply() -> None:
     async def ask(self: Any, event: Ask) -> None: ...
 
     ask.__annotations__["return"] = two
-    with pytest.raises(DeclarationError, match="two events are called"):
+    with pytest.raises(DeclarationError, match="two events have the name"):
         declare(out_events=(one,), ask=on(ask))
 
 
@@ -675,9 +675,7 @@ def test_names_twice_in_a_namespace() -> None:
         namespace = "unit-handlers-shared"
         out_events = (one,)
 
-    with pytest.raises(
-        DeclarationError, match=r"knows the event 'unit-handlers\.same' as .*One \(see First\), not as .*Two"
-    ):
+    with pytest.raises(DeclarationError, match=r"the event 'unit-handlers\.same' is .*One \(see First\), not .*Two"):
 
         class Second(TypedEventConsumer):
             namespace = "unit-handlers-shared"
@@ -847,6 +845,6 @@ def test_names_twice_among_what_is_received() -> None:
         return type("Receiver", (TypedEventConsumer,), names)
 
     first = receiver(one)
-    with pytest.raises(DeclarationError, match=r"knows the event 'unit-handlers\.same'"):
+    with pytest.raises(DeclarationError, match=r"the event 'unit-handlers\.same' is"):
         receiver(two)
     assert first.catalog.receives == {"unit-handlers.same": one}

@@ -98,7 +98,7 @@ def test_unknown_namespace() -> None:
 
 def test_undeclared_event() -> None:
     """An event that the namespace does not declare is the publisher's error, and the text names the others (D5)."""
-    with pytest.raises(UndeclaredEvent, match=r"does not declare Stray \('stray'\); declared are: kept, news"):
+    with pytest.raises(UndeclaredEvent, match=r"does not declare Stray \('stray'\); it declares: kept, news"):
         publish_to_room("a", Stray(), namespace="publishing")
 
 

@@ -743,7 +743,7 @@ def test_error_is_a_type_error() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("rate", "50", "rate is wrong: a rate is a number above 0"),
+        ("rate", "50", "rate is invalid: a rate is a number above 0"),
         ("rate", 50, "should be frames per time"),
         ("on_violation", "colse", '"auto", "close" or "report"'),
         ("max_rooms", "x", "an integer of at least 1"),

@@ -1,9 +1,9 @@
 """
-The close table: every way in which wsrt ends a connection.
+The close table: all closes that wsrt issues, and how clients react to them.
 
-Ranges (RFC 6455, 7.4): 1000-1015 belong to the protocol, 3000-3999 are registered and pass unchanged, 4000-4499 are
-wsrt's, 4500-4749 are an application's own after which clients come back, 4750-4999 its own after which they do not.
-Policy is data: the documentation and the clients are rendered from TABLE.
+Ranges of codes (RFC 6455, 7.4): 1000-1015 belong to the protocol. 3000-3999 are registered and used unchanged.
+4000-4499 belong to wsrt. 4500-4999 belong to the application: clients reconnect after 4500-4749, but not after
+4750-4999. The tables in the documentation and in the clients are generated from TABLE.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import enum
 __all__ = ["TABLE", "Close", "CloseCode", "Closed", "Reconnect", "reconnect_for"]
 
 MAX_REASON_BYTES = 123
-"""A control frame carries 125 bytes, two of them the code (RFC 6455, 5.5)."""
+"""A control frame has up to 125 bytes of payload, two of which are the code (RFC 6455, 5.5)."""
 
 
 class Reconnect(enum.Enum):
-    """What a client does after a close."""
+    """How a client reconnects after a close."""
 
-    NEVER = "never"
-    BACKOFF = "backoff"
-    SPREAD = "spread"  # over the window that the server hinted
-    AUTH = "auth"  # refresh the credentials first
+    NEVER = "never"  # not at all
+    BACKOFF = "backoff"  # with increasing pauses
+    SPREAD = "spread"  # at a random time in the window that the server announced
+    AUTH = "auth"  # after refreshing its credentials
     LATER = "later"  # after 5 s or more
 
 
 class CloseCode(enum.IntEnum):
-    """The bare numbers."""
+    """The close codes as numbers."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -48,29 +48,39 @@ class CloseCode(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Close:
-    """One way to end a connection: code, reason as the client reads it, and what the client does then."""
+    """
+    A close: one way to end a connection.
+
+    Args:
+        code: The close code.
+        reason: The reason, which is sent to the client.
+        reconnect: How the client reconnects.
+
+    Raises:
+        ValueError: A close frame can't carry the code.
+    """
 
     code: int
     reason: str = ""
     reconnect: Reconnect = Reconnect.BACKOFF
 
     def __post_init__(self) -> None:
-        # A plain int: servers compare types.
+        # Some servers check for a plain int, so convert an IntEnum.
         object.__setattr__(self, "code", int(self.code))
         if not is_sendable(self.code):
             raise ValueError(
                 f"{self.code} cannot be sent as a close code; use 1000, 4500-4749 (clients reconnect) "
-                "or 4750-4999 (clients stay away)"
+                "or 4750-4999 (clients don't reconnect)"
             )
 
     @property
     def wire_reason(self) -> str:
-        """The reason cut to 123 bytes of UTF-8 on a code-point boundary (S35)."""
+        """The reason, truncated to 123 bytes of UTF-8 at a code-point boundary."""
         return self.reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
 
     @property
     def fallback_code(self) -> int:
-        """The number for a server that refuses this code: stock Daphne sends only 1000 and 3000-4999."""
+        """The code to use with a server that refuses this one: stock Daphne sends only 1000 and 3000-4999."""
         return self.code + 3000 if 1000 < self.code < 1015 else self.code
 
 
@@ -80,9 +90,10 @@ class Closed:
     How a connection ended.
 
     Attributes:
-        code: the close code; 1005 or 1006 where the peer gave none.
-        reason: the text beside it, often empty.
-        by: "client", "server", or "network" where nobody said goodbye (servers report 1005, 1006 or nothing alike).
+        code: The close code; 1005 or 1006 if the peer sent none.
+        reason: The reason, which is often empty.
+        by: "client", "server", or "network" if the connection ended without a close frame. Servers report that in
+            different ways: as 1005, as 1006, or without a code.
     """
 
     code: int
@@ -91,14 +102,14 @@ class Closed:
 
 
 def is_sendable(code: int) -> bool:
-    """Return whether a close frame may carry the code (RFC 6455, 7.4.1: 1005, 1006 and 1015 never)."""
+    """Return whether a close frame may carry the code. 1005, 1006 and 1015 are never sent (RFC 6455, 7.4.1)."""
     return code in {1000, 1001, 1002, 1003} or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
-# The peer or the application is done.
+# A normal end.
 NORMAL = Close(CloseCode.NORMAL, "", Reconnect.NEVER)
 
-# The connection is given up; the client comes back.
+# The client reconnects.
 SERVER_SHUTTING_DOWN = Close(CloseCode.GOING_AWAY, "Server shutting down", Reconnect.SPREAD)
 HEARTBEAT_TIMEOUT = Close(CloseCode.GOING_AWAY, "Heartbeat timeout", Reconnect.BACKOFF)
 MESSAGE_HANDLING_FAILED = Close(CloseCode.INTERNAL_ERROR, "Message handling failed", Reconnect.BACKOFF)
@@ -111,7 +122,7 @@ TOO_MANY_CONNECTIONS = Close(CloseCode.RATE_LIMITED, "Too many connections", Rec
 UNAUTHENTICATED = Close(CloseCode.UNAUTHENTICATED, "Unauthenticated", Reconnect.AUTH)
 CREDENTIALS_EXPIRED = Close(CloseCode.UNAUTHENTICATED, "Credentials expired", Reconnect.AUTH)
 
-# The client would only do it again; it stays away.
+# The client doesn't reconnect, because the same would happen again.
 INVALID_MESSAGE_PAYLOAD = Close(CloseCode.INVALID_PAYLOAD, "Invalid message payload", Reconnect.NEVER)
 INVALID_EVENT_DATA = Close(CloseCode.INVALID_PAYLOAD, "Invalid event data", Reconnect.NEVER)
 UNKNOWN_EVENT = Close(CloseCode.POLICY_VIOLATION, "Unknown event", Reconnect.NEVER)
@@ -124,38 +135,38 @@ DISCONNECTED = Close(CloseCode.DISCONNECTED, "Disconnected by the server", Recon
 
 
 def gettext_noop(text: str) -> str:
-    """Return a text as it is, marked for the catalogs of translations: by Django's name, without Django."""
+    """Return the text, which is marked for translation. This module can't import Django's function of the same name."""
     return text
 
 
 TABLE: dict[Close, str] = {
     NORMAL: gettext_noop("the consumer closes normally"),
     SERVER_SHUTTING_DOWN: gettext_noop("the server drains its connections before it exits"),
-    HEARTBEAT_TIMEOUT: gettext_noop("nothing was received since the last ping"),
+    HEARTBEAT_TIMEOUT: gettext_noop("no frame was received since the last ping"),
     INVALID_MESSAGE_PAYLOAD: gettext_noop("a frame is not UTF-8, not JSON, or not an envelope"),
     INVALID_EVENT_DATA: gettext_noop("the data fails the event's model"),
     UNKNOWN_EVENT: gettext_noop("the event is not in the catalog"),
     TOO_MANY_VIOLATIONS: gettext_noop("more than `max_violations` invalid frames were reported within a minute"),
-    MESSAGE_TOO_LARGE: gettext_noop("a frame is over `max_payload` bytes"),
-    MESSAGE_HANDLING_FAILED: gettext_noop("a handler raised what is no refusal"),
-    CONNECTION_SETUP_FAILED: gettext_noop("`authorize` or `on_connect` raised"),
-    OUTBOUND_PUBLISH_FAILED: gettext_noop("the server's send failed while the peer was there"),
-    BACKPRESSURE_OVERFLOW: gettext_noop("the outbox went over its limits"),
+    MESSAGE_TOO_LARGE: gettext_noop("a frame is larger than `max_payload` bytes"),
+    MESSAGE_HANDLING_FAILED: gettext_noop("a handler raised an unexpected exception"),
+    CONNECTION_SETUP_FAILED: gettext_noop("`authorize` or `on_connect` raised an unexpected exception"),
+    OUTBOUND_PUBLISH_FAILED: gettext_noop("sending a frame failed while the client was connected"),
+    BACKPRESSURE_OVERFLOW: gettext_noop("the outbox exceeded its limits"),
     UNAUTHENTICATED: gettext_noop("`authorize` or `on_connect` refused an anonymous user"),
-    CREDENTIALS_EXPIRED: gettext_noop("the session or ticket is no longer good"),
+    CREDENTIALS_EXPIRED: gettext_noop("the session or ticket is no longer valid"),
     FORBIDDEN: gettext_noop("`authorize` or `on_connect` refused a known user"),
-    NOT_FOUND: gettext_noop("`Http404` while setting up"),
-    CONNECTION_SETUP_TIMEOUT: gettext_noop("`authorize` and `on_connect` were not done in time"),
+    NOT_FOUND: gettext_noop("`authorize` or `on_connect` raised `Http404`"),
+    CONNECTION_SETUP_TIMEOUT: gettext_noop("`authorize` and `on_connect` did not finish in time"),
     REPLACED: gettext_noop('the user opened more connections than allowed, with the policy "replace"'),
-    DISCONNECTED: gettext_noop("an operator or `disconnect()` ended it"),
-    RATE_LIMIT_EXCEEDED: gettext_noop("the inbound rate, or the inbox, went over its limit"),
-    TOO_MANY_CONNECTIONS: gettext_noop("a limit of connections was reached"),
+    DISCONNECTED: gettext_noop("an operator or `disconnect()` ended the connection"),
+    RATE_LIMIT_EXCEEDED: gettext_noop("the inbound rate or the inbox exceeded its limit"),
+    TOO_MANY_CONNECTIONS: gettext_noop("a limit on connections was reached"),
 }
-"""Every row of the table with the words "issued when"."""
+"""All closes of wsrt, each with a description of when it is issued."""
 
 
 def reconnect_for(code: int, reason: str = "") -> Reconnect:
-    """Return what a client does after this code and reason, also after codes that are not in the table."""
+    """Return how a client reconnects after a close with this code and reason, which need not be in the table."""
     rows = [row for row in TABLE if code in (row.code, row.fallback_code)]
     for row in rows:
         if row.reason == reason:

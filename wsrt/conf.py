@@ -1,7 +1,7 @@
 """
-Settings: the dict ``WSRT``, every key of it optional, read when it is used.
+The settings of wsrt: the dict ``WSRT`` in Django's settings. All keys are optional, and are read when they are used.
 
-DEFAULTS and SHAPES are the one place that knows the keys: the checks and the documentation read them here.
+DEFAULTS and SHAPES define the keys. The checks and the tests of the documentation read them from here.
 """
 
 from __future__ import annotations
@@ -63,21 +63,21 @@ WITHOUT_EFFECT = frozenset(
         "REVALIDATE",
     }
 )
-"""Settings that are accepted and validated, but that no code reads in this version."""
+"""The settings that are accepted and validated, but have no effect in this version."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shape:
     """
-    What a setting may be.
+    The values that a setting accepts.
 
     Attributes:
-        types: the types that fit; bool fits no number.
-        description: the same in words, for the error.
-        least: the least number, itself allowed; None for no limit.
-        choices: the values that fit, where they can be listed.
-        items: the type of the items of a list.
-        optional: whether None switches it off.
+        types: The accepted types. A bool isn't accepted as a number.
+        description: A description of the accepted values, for the error.
+        least: The smallest accepted number; None for no limit.
+        choices: The accepted values, if they can be listed.
+        items: The type of the items of a list.
+        optional: Whether None is accepted.
     """
 
     types: tuple[type, ...]
@@ -88,7 +88,7 @@ class Shape:
     optional: bool = False
 
     def fits(self, value: Any) -> bool:
-        """Return whether a value is of this shape."""
+        """Return whether a value is accepted."""
         if value is None:
             return self.optional
         if not isinstance(value, self.types) or (isinstance(value, bool) and bool not in self.types):
@@ -97,7 +97,7 @@ class Shape:
             return value in self.choices
         if self.items is not None:
             return isinstance(value, list | tuple) and all(isinstance(item, self.items) for item in value)
-        # Written so that NaN does not fit.
+        # Written as a chained comparison, which is False for NaN.
         return self.least is None or (isinstance(value, int | float) and self.least <= value < math.inf)
 
 
@@ -106,7 +106,7 @@ _SECONDS = Shape((int, float), "a number of seconds above 0", least=0.001)
 _TIMEOUT = dataclasses.replace(
     _SECONDS, description="a number of seconds above 0, or None to switch it off", optional=True
 )
-_STORE = Shape((Mapping,), 'a dict with "BACKEND", a dotted path, and perhaps "OPTIONS" and "LOCATION"')
+_STORE = Shape((Mapping,), 'a dict with "BACKEND", a dotted path, and optionally "OPTIONS" and "LOCATION"')
 
 SHAPES: dict[str, Shape] = {
     "CHANNEL_LAYER_ALIAS": Shape((str,), "a key of CHANNEL_LAYERS"),
@@ -146,26 +146,27 @@ SHAPES: dict[str, Shape] = {
 
 
 RATES = {"RATE": parse_rate, "RATE_BYTES": parse_byte_rate}
+"""The functions that parse the settings that are rates."""
 
 
 def validation_error(key: str, value: Any) -> str | None:
-    """Return what is wrong with the value of a key that there is, as a predicate; None if nothing is."""
+    """Return the problem with the value of a known key, as a predicate for an error message; None if it is valid."""
     if not SHAPES[key].fits(value):
         return f"should be {SHAPES[key].description}"
     if key in RATES:
         try:
             RATES[key](value)
         except ValueError as error:
-            return f"is wrong: {error}"
+            return f"is invalid: {error}"
     return None
 
 
 class Conf:
-    """The settings as they are now, one property a key."""
+    """The current settings, with one property for each key."""
 
     def _get(self, key: str) -> Any:
         values = getattr(settings, "WSRT", None)
-        # What is no dict is told by the checks, and must not keep them from running.
+        # The checks report a value that isn't a dict. It must not prevent them from running.
         return values.get(key, DEFAULTS[key]) if isinstance(values, dict) else DEFAULTS[key]
 
     @property
@@ -175,7 +176,7 @@ class Conf:
     @property
     def consumers(self) -> Sequence[str]:
         names = self._get("CONSUMERS")
-        # Read before the checks run, which tell what is wrong with it.
+        # Read before the checks run, which report an invalid value.
         return tuple(names) if SHAPES["CONSUMERS"].fits(names) else ()
 
     @property
@@ -268,7 +269,7 @@ class Conf:
     @property
     def presence(self) -> dict[str, Any]:
         settings = self._get("PRESENCE")
-        # Where it is no dict the checks say so; {} names no store, and nothing is kept.
+        # The checks report a value that isn't a dict. With {} there is no backend, and presence isn't stored.
         return dict(settings) if SHAPES["PRESENCE"].fits(settings) else {}
 
     @property

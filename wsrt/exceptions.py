@@ -2,23 +2,23 @@
 Errors raised by wsrt.
 
 * WsrtError
-    * DeclarationError       an event or consumer class is declared wrongly (also a TypeError)
-    * WrongContext           the sync form was called in a running event loop, or the async form outside (RuntimeError)
+    * DeclarationError       the declaration of an event or consumer class is invalid (also a TypeError)
+    * WrongContext           a sync function was called in a running event loop, or an async one outside (RuntimeError)
     * UnknownNamespace       no consumer of this process has the namespace (LookupError)
-    * TenantRequired         the namespace has tenants, and the call doesn't say which one is meant (TypeError)
+    * TenantRequired         the namespace has tenants, and the call doesn't specify one (TypeError)
     * UndeclaredEvent        the event is not in the namespace's ``out_events`` (ValueError)
-    * UnsendableEvent        the event cannot be encoded, or is over 1 MiB (ValueError)
-    * ProtocolError          the peer sent something that is no event of the catalog
+    * UnsendableEvent        the event cannot be encoded, or is larger than 1 MiB (ValueError)
+    * ProtocolError          the peer sent something that is not an event of the catalog
         * InvalidFrame       not UTF-8, not JSON, or not an envelope
             * TooManyValues  more JSON values than MAX_VALUES
         * UnknownEvent       an envelope whose event is not in the catalog
         * InvalidData        data that fails the event's model
     * Refused                a handler refuses a request; answered with ``wsrt.error``
         * TooManyRooms       the connection is in MAX_ROOMS rooms already
-        * InvalidRoom        the string can't be the name of a room (also a ValueError)
-    * BackplaneUnavailable   the channel layer did not take a publication or a join
+        * InvalidRoom        the string isn't a valid room name (also a ValueError)
+    * BackplaneUnavailable   the channel layer did not accept a publication or a join
 
-Misuse by the programmer is another branch than misbehaviour of the peer: only a ProtocolError closes by policy.
+Errors of the programmer and errors of the peer are separate branches: only a ProtocolError closes by ``on_violation``.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class WsrtError(Exception):
 
 
 class DeclarationError(WsrtError, TypeError):
-    """Raised when a class is made whose declaration cannot work; the text says what to change."""
+    """Raised when a class with an invalid declaration is created. The message says what to change."""
 
 
 class WrongContext(WsrtError, RuntimeError):
-    """Raised when a sync function is called in a running event loop, or an async one where none runs."""
+    """Raised when a sync function is called in a running event loop, or an async one outside of an event loop."""
 
 
 class UnknownNamespace(WsrtError, LookupError):
@@ -62,25 +62,26 @@ class UnknownNamespace(WsrtError, LookupError):
 
 
 class TenantRequired(WsrtError, TypeError):
-    """Raised when consumers of a namespace have tenants, and a call doesn't say which tenant is meant."""
+    """Raised when consumers of a namespace have tenants, and a call doesn't specify the tenant."""
 
 
 class UndeclaredEvent(WsrtError, ValueError):
-    """Raised when an event is sent that its namespace does not declare. No subscriber is disturbed (D5)."""
+    """Raised when an event is sent that its namespace doesn't declare. Subscribers are not affected."""
 
 
 class UnsendableEvent(WsrtError, ValueError):
-    """Raised when an event cannot become a frame: NaN, a wrong type put in past validation, over 1 MiB."""
+    """Raised when an event can't be sent: it holds NaN or an unvalidated value of a wrong type, or exceeds 1 MiB."""
 
 
 class ProtocolError(WsrtError):
     """
-    Raised when the peer sent something that is no event of the catalog.
+    Raised when the peer sent something that is not an event of the catalog.
 
     Attributes:
-        code: what ``wsrt.error`` calls it.
-        ref: the frame's ref where it could be read, else None.
-        errors: which fields are wrong, in terms of the event's data; never holds input.
+        code: The code for ``wsrt.error``.
+        message: The message for ``wsrt.error``.
+        ref: The ref of the frame; None if it has none or it can't be read.
+        errors: The invalid fields of the event's data. They never contain the input.
     """
 
     code = "invalid_frame"
@@ -108,7 +109,7 @@ class UnknownEvent(ProtocolError):
     Raised when an envelope names an event that is not in the catalog.
 
     Attributes:
-        name: of the event.
+        name: The event's name.
     """
 
     code = "unknown_event"
@@ -128,13 +129,14 @@ class InvalidData(ProtocolError):
 
 class Refused(WsrtError):
     """
-    Raise it in a handler to refuse a request.
+    Raise this in a handler to refuse a request.
 
-    A frame with a ``ref`` is answered with ``wsrt.error``; one without gets nothing. The socket stays open.
+    A frame with a ``ref`` is answered with ``wsrt.error``. A frame without a ``ref`` isn't answered. The connection
+    stays open.
 
-    Attributes:
-        code: one of the ``wsrt.error`` codes, or the application's own.
-        message: a sentence for the person at the other end.
+    Args:
+        code: One of the codes of ``wsrt.error``, or one of the application's own.
+        message: A sentence for the client's user; the code by default.
     """
 
     def __init__(self, code: str, message: str = "") -> None:
@@ -144,7 +146,7 @@ class Refused(WsrtError):
 
 
 class TooManyRooms(Refused):
-    """Raised by ``join`` when the connection is in ``max_rooms`` rooms already (R7)."""
+    """Raised by ``join`` when the connection is in ``max_rooms`` rooms already."""
 
     def __init__(self, limit: int) -> None:
         super().__init__("forbidden", f"A connection may be in {limit} rooms at most")
@@ -152,9 +154,9 @@ class TooManyRooms(Refused):
 
 class InvalidRoom(Refused, ValueError):
     """
-    Raised for a string that can't be the name of a room: empty, reserved, over MAX_ROOM_NAME bytes, or not UTF-8.
+    Raised for an invalid room name: one that is empty, reserved, longer than MAX_ROOM_NAME bytes, or not UTF-8.
 
-    Names often come from clients: in a handler it refuses the request like any other Refused.
+    Room names often come from clients. Raised in a handler, this exception refuses the request.
     """
 
     def __init__(self, message: str) -> None:
@@ -162,4 +164,4 @@ class InvalidRoom(Refused, ValueError):
 
 
 class BackplaneUnavailable(WsrtError):
-    """Raised when the channel layer did not accept a publication or a join. The sockets stay; try again."""
+    """Raised when the channel layer did not accept a publication or a join. Connections stay open; try again later."""

@@ -1,8 +1,8 @@
 """
-The counters: what this process dropped, lost or refused, counted by name.
+Counters of everything that this process has dropped, lost or refused, by name.
 
-Nothing is dropped without an entry, and no entry floods the log: the first of each minute is logged, with the count of
-those before it.
+Nothing is dropped without being counted. To keep the log short, only the first entry of each name within a minute is
+logged, together with the number of entries since the last one.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ import time
 __all__ = ["Counters", "counters", "quoted"]
 
 WINDOW = 60.0
-"""Seconds between two log lines of one name."""
+"""The minimum time between two log lines of one name, in seconds."""
 
 MAX_QUOTED = 200
-"""Characters of anything from outside that the log quotes."""
+"""The maximum number of characters of external input that the log quotes."""
 
 logger = logging.getLogger("wsrt")
 
 
 def quoted(value: object) -> str:
     """
-    Return the ``repr`` of something from outside, with at most MAX_QUOTED of its characters.
+    Return the ``repr`` of external input, truncated to MAX_QUOTED characters.
 
-    A header of 8 kB would be a line of 32 kB otherwise: whatever can't be printed becomes an escape.
+    Otherwise a header of 8 kB could become a line of 32 kB, because unprintable characters are escaped.
     """
-    # Cut before it is escaped as well, which takes time in proportion to the whole.
+    # Truncate before escaping, too, which takes time in proportion to the length.
     text = repr(value[: MAX_QUOTED + 1] if isinstance(value, str) else value)
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."
 
 
 class Counters:
-    """Counters with a word in the log once a window. Safe to call from any thread."""
+    """Counters that are logged at most once within WINDOW seconds each. Safe to call from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: collections.Counter[str] = collections.Counter()
-        # By name: when the last line was logged, and the count at that time.
+        # By name: the time of the last log line, and the count at that time.
         self._logged: dict[str, tuple[float, int]] = {}
 
     def __getitem__(self, name: str) -> int:
@@ -49,7 +49,16 @@ class Counters:
     def count(
         self, name: str, message: str | None = None, *args: object, level: int = logging.WARNING, times: int = 1
     ) -> None:
-        """Add ``times`` to a counter; with a message, log it unless that was done within the window."""
+        """
+        Add to a counter, and log a message unless the counter was logged within the last WINDOW seconds.
+
+        Args:
+            name: The name of the counter.
+            message: The message, with placeholders for ``args``; None to log nothing.
+            args: The arguments of the message.
+            level: The log level.
+            times: The number to add.
+        """
         if not times:
             return
         with self._lock:
@@ -67,12 +76,12 @@ class Counters:
         logger.log(level, message, *args)
 
     def snapshot(self) -> dict[str, int]:
-        """Return all counters."""
+        """Return the values of all counters by name."""
         with self._lock:
             return dict(self._counts)
 
     def forget_logged(self) -> None:
-        """Log the next entry of every name again."""
+        """Log the next entry of every counter, even within the window."""
         with self._lock:
             self._logged.clear()
 

@@ -1,8 +1,8 @@
 """
-Realms: a namespace and a tenant as one string, which scopes rooms, users, everyone and presence.
+Realms: a namespace and a tenant in one string, which is the scope of rooms, users, Everyone() and presence.
 
 The realm of a namespace without a tenant is the namespace itself. Catalogs and channel layers belong to the namespace,
-whatever the tenant.
+for all tenants alike.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import enum
 from typing import Final
 
 SEPARATOR = "@"
-"""Between namespace and tenant. Namespaces don't contain it, so no two pairs make one realm."""
+"""Separates namespace and tenant. Namespaces can't contain it, so the realm of each pair is unique."""
 
 MAX_TENANT_BYTES = 255
+"""The maximum length of a tenant, in bytes of UTF-8."""
 
 
 class NotGiven(enum.Enum):
@@ -38,24 +39,24 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 """The default of ``tenant=``: the tenant of the calling code, see ``WSRT["TENANT"]``."""
 
 ALL_TENANTS: Final = AllTenants.ALL_TENANTS
-"""Every tenant, and the connections without one. Accepted by control functions only."""
+"""All tenants, and the connections without a tenant. Only control functions accept it."""
 
 Tenant = str | None | NotGiven
-"""What publishing and presence take as ``tenant=``."""
+"""The type of ``tenant=`` in publishing and presence functions."""
 
 Tenants = Tenant | AllTenants
-"""What control takes as ``tenant=``."""
+"""The type of ``tenant=`` in control functions."""
 
 
 def realm_of(namespace: str, tenant: str | None) -> str:
     """
-    Return the realm of a tenant in a namespace: no two of them share one.
+    Return the realm of a tenant in a namespace. It is unique for each pair.
 
     Raises:
-        ValueError: the namespace contains "@".
+        ValueError: The namespace contains "@".
     """
     if SEPARATOR in namespace:
-        raise ValueError(f"a namespace doesn't contain {SEPARATOR!r}, as {namespace!r} does; pass tenant=... beside it")
+        raise ValueError(f"a namespace can't contain {SEPARATOR!r}, as {namespace!r} does; pass tenant=... separately")
     return namespace if tenant is None else f"{namespace}{SEPARATOR}{tenant}"
 
 
@@ -66,27 +67,34 @@ def split_realm(realm: str) -> tuple[str, str | None]:
 
 
 def includes(namespace: str | None, tenant: str | AllTenants | None, realm: str) -> bool:
-    """Return whether a realm is one of those that a command is for; namespace None means every namespace."""
+    """
+    Return whether a realm matches a namespace and a tenant.
+
+    Args:
+        namespace: The namespace; None matches every namespace.
+        tenant: The tenant; None matches realms without a tenant, ALL_TENANTS matches every realm.
+        realm: The realm.
+    """
     its_namespace, its_tenant = split_realm(realm)
     return namespace in (None, its_namespace) and tenant in (ALL_TENANTS, its_tenant)
 
 
 def check_tenant(tenant: object) -> str | None:
     """
-    Return a tenant that can be one.
+    Validate a tenant, and return it.
 
     Raises:
-        TypeError: it is neither a str nor None.
-        ValueError: it is empty, over 255 bytes, or can't be encoded as UTF-8.
+        TypeError: The tenant is neither a str nor None.
+        ValueError: The tenant is empty, longer than 255 bytes, or can't be encoded as UTF-8.
     """
     if tenant is None:
         return None
     if not isinstance(tenant, str):
-        raise TypeError(f"a tenant is a str or None, not {type(tenant).__name__}; pass str() of its id")
+        raise TypeError(f"a tenant must be a str or None, not {type(tenant).__name__}; pass str() of its id")
     try:
         size = len(tenant.encode())
     except UnicodeEncodeError:
         raise ValueError(f"a tenant must be encodable as UTF-8: {tenant!r}") from None
     if not 1 <= size <= MAX_TENANT_BYTES:
-        raise ValueError(f"a tenant has 1 to {MAX_TENANT_BYTES} bytes, not {size}")
-    return str.__str__(tenant)  # the value of an enumeration's member, not its name
+        raise ValueError(f"a tenant must have 1 to {MAX_TENANT_BYTES} bytes, not {size}")
+    return str.__str__(tenant)  # for a member of an enumeration its value, not its name

@@ -1,8 +1,13 @@
-"""Signals, for code that wants to know. Receivers must not block: most are sent from the event loop."""
+"""Signals that wsrt sends."""
 
 from __future__ import annotations
 
 from django.dispatch import Signal
 
 publication_failed = Signal()
-"""A publication that waited for a commit could not be sent: namespace, tenant, audience, event (its name), error."""
+"""
+Sent when a publication that waited for a commit could not be sent.
+
+Receivers get ``namespace``, ``tenant``, ``audience``, ``event`` (the name of the event) and ``error``. They run in the
+thread that committed, and must not block it.
+"""

@@ -1,4 +1,4 @@
-"""Tenants: whose rooms and users a call means."""
+"""The tenant of a call: given by ``tenant=`` or by ``WSRT["TENANT"]``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from .realms import AllTenants, NotGiven, Tenant, Tenants, check_tenant
 
 def tenant_of_call(tenant: Tenant, namespace: str | None) -> str | None:
     """
-    Return the tenant that a call means.
+    Return the tenant of a call.
 
     Args:
-        tenant: as given. NOT_GIVEN where a consumer of the namespace has tenants: what ``WSRT["TENANT"]`` returns.
-        namespace: None for all that there are.
+        tenant: The argument of the call. For NOT_GIVEN, the result of ``WSRT["TENANT"]`` is returned if a consumer of
+            the namespace has tenants, otherwise None.
+        namespace: The namespace, or None for all namespaces.
 
     Raises:
-        TenantRequired: a consumer of the namespace defines ``tenant``, and nothing says which is meant.
-        TypeError, ValueError: there can't be such a tenant.
+        TenantRequired: A consumer of the namespace defines ``tenant``, but neither the call nor the setting provides
+            one.
+        TypeError, ValueError: The tenant is invalid.
     """
     if isinstance(tenant, AllTenants):
         raise TypeError("ALL_TENANTS is for control functions; publish to one tenant at a time")
@@ -33,11 +35,11 @@ def tenant_of_call(tenant: Tenant, namespace: str | None) -> str | None:
 
 def recipient_tenant(tenant: Tenant, namespace: str) -> str | None:
     """
-    Return the tenant to whose connections a call sends something.
+    Return the tenant of a call that sends to connections.
 
     Raises:
-        TenantRequired, TypeError: as tenant_of_call().
-        ValueError: the same, and where no consumer of the namespace has tenants.
+        TenantRequired, TypeError: As for tenant_of_call().
+        ValueError: The tenant is invalid, or no consumer of the namespace has tenants.
     """
     found = tenant_of_call(tenant, namespace)
     _require_tenants(found, namespace)
@@ -45,7 +47,12 @@ def recipient_tenant(tenant: Tenant, namespace: str) -> str | None:
 
 
 def controlled_tenants(tenant: Tenants, namespace: str | None) -> str | AllTenants | None:
-    """Return the tenant whose connections a command is for, or ALL_TENANTS. Raises as recipient_tenant()."""
+    """
+    Return the tenant of a call that controls connections, or ALL_TENANTS.
+
+    Raises:
+        TenantRequired, TypeError, ValueError: As for recipient_tenant().
+    """
     if isinstance(tenant, AllTenants):
         return tenant
     found = tenant_of_call(tenant, namespace)
@@ -55,7 +62,7 @@ def controlled_tenants(tenant: Tenants, namespace: str | None) -> str | AllTenan
 
 
 def has_tenants(namespace: str | None) -> bool:
-    """Return whether a consumer of a namespace, or of any for None, defines ``tenant``."""
+    """Return whether a consumer of a namespace defines ``tenant``; for None, whether any consumer does."""
     spaces = namespaces.values() if namespace is None else [namespaces.get(namespace)]
     return any(
         "tenant" in getattr(consumer, "overridden_hooks", ())
@@ -79,7 +86,7 @@ def _tenant_of_calling_code(namespace: str | None) -> str:
     path = conf.tenant
     if path is None:
         raise TenantRequired(
-            f"{where} defines tenant(), and this call doesn't say which tenant is meant: pass tenant=..., or set "
+            f"{where} defines tenant(), and this call doesn't specify a tenant: pass tenant=..., or set "
             'WSRT["TENANT"] to a function that returns the tenant of the calling code'
         )
     tenant = check_tenant(import_string(path)())

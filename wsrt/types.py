@@ -1,4 +1,4 @@
-"""Types shared by all floors: what ASGI calls us with, what stands on the wire, the limits of one connection."""
+"""Types that all packages share: the callables of ASGI, values of the wire protocol, and the limits of a connection."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 Ref = str | int
-"""What a client marks a request with; the answer carries it. At most 64 characters."""
+"""The reference by which a client matches an answer to its request. At most 64 characters."""
 
 OnViolation = Literal["auto", "close", "report"]
-"""What an invalid frame costs: "auto" closes plain clients and reports to ``wsrt.v1`` clients."""
+"""The reaction to an invalid frame. "auto" closes plain clients, and reports an error to ``wsrt.v1`` clients."""
 
 Overflow = Literal["close", "drop", "latest"]
-"""What happens to an event for a client that is behind: close 1013, skip it, or replace the waiting one."""
+"""For a client that is behind: "close" queues (and closes 1013 over the limit), "drop" skips, "latest" replaces."""
 
 
 class FieldError(TypedDict):
@@ -32,9 +32,9 @@ class FieldError(TypedDict):
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
     """
-    The limits of one connection, as its consumer class and the settings had them when it was opened.
+    The limits of one connection, as defined by its consumer class and the settings when it was opened.
 
-    Times are seconds, None switches off; sizes are bytes of UTF-8.
+    Times are in seconds, and None switches a limit off. Sizes are in bytes of UTF-8.
     """
 
     heartbeat: float | None
@@ -58,7 +58,13 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Publication:
-    """Where a publication stands in the history of its room."""
+    """
+    The position of a publication in the history of its room.
+
+    Attributes:
+        epoch: The id of the history, which changes when the history is lost.
+        offset: The number of the publication in the history.
+    """
 
     epoch: str
     offset: int

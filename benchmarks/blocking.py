@@ -126,7 +126,7 @@ class Crowd:
         yield Case("joins in new rooms with long names", self._join_new_rooms)
         yield Case("joins and leaves in rooms of hundreds", self._come_and_go)
         yield Case("others in the same connections", self._change_users, self._join_compact)
-        yield Case("rooms with long names put into an index", self._put_down)
+        yield Case("rooms with long names put into an index", self._index_rooms)
         yield Case("rooms taken out of an index", self._beat, self._idle_rooms)
         yield Case("whole room of 1,000 with 4 kB each", lambda _: self.store.snapshot("crowd", "thousand", 1000))
         yield Case("page of 1,000 members", lambda _: self.store.members("crowd", "large", limit=1000))
@@ -162,14 +162,14 @@ class Crowd:
         joins = [Join("crowd", room, number, f"{user}{number}", LARGE_DATA) for room in self._compact]
         await self._apply("node2", joins)
 
-    async def _put_down(self, turn: int) -> None:
+    async def _index_rooms(self, turn: int) -> None:
         store = self.store
-        await store._put_down("node3", store._known("node3"), [f"{turn}.{n}{LONG_NAME}" for n in range(1000)])
+        await store._index_rooms("node3", store._known("node3"), [f"{turn}.{n}{LONG_NAME}" for n in range(1000)])
 
     async def _idle_rooms(self, turn: int) -> None:
-        await self._put_down(turn)
+        await self._index_rooms(turn)
         known = self.store._known("node3")
-        known.saw(dict.fromkeys(known.rooms, 0), -1e9)
+        known.note_connections(dict.fromkeys(known.rooms, 0), -1e9)
 
     async def _beat(self, _: int) -> None:
         await self.store.beat(NodeFacts("node3", {}))

@@ -159,6 +159,7 @@ async def test_memory_of_what_waits() -> None:
         tracemalloc.stop()
     assert [message["type"] for message in socket.sent] == ["websocket.accept"]
     assert grown < 2 * limit
+    socket.consumer.gate.set()
     await socket.close()
 
 

@@ -347,9 +347,11 @@ async def test_permission_lost_during_the_set_up() -> None:
 async def test_too_many_commands_during_the_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that cannot be kept for a connection that is being set up end it."""
     monkeypatch.setattr("wsrt.cluster.node.MAX_ARRIVING_COMMANDS", 3)
-    running, inbound, sent, _ = await slow_client()
+    running, inbound, sent, consumer = await slow_client()
     for number in range(4):
         await aadd_to_room(to.Everyone(), str(number), namespace="removal-slow")
+    # Otherwise the end of the connection waits for the hook.
+    consumer.gate.set()
     inbound.put_nowait({"type": "websocket.disconnect", "code": 1006})
     await running
     assert sent[-1]["code"] == close_codes.MESSAGE_HANDLING_FAILED.code

@@ -122,6 +122,7 @@ WEIGHTS: dict[Any, int] = {
 ENDS = ("finish", "finish", "close", "discard", "abandon", "error", "cancelled", "cancel")
 
 SEEDS = 500
+FEW_SEEDS = 120
 
 
 class Story:
@@ -275,15 +276,16 @@ async def play(kind: str, story: Story) -> None:
     assert problems == []
 
 
+@pytest.mark.parametrize("seeds", [FEW_SEEDS, pytest.param(SEEDS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", SENDS)
 @pytest.mark.parametrize("is_eager", [False, True], ids=["lazy", "eager"])
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_any_story(factory: Callable[[], asyncio.AbstractEventLoop], is_eager: bool, kind: str) -> None:
+def test_any_story(factory: Callable[[], asyncio.AbstractEventLoop], is_eager: bool, kind: str, seeds: int) -> None:
     """
     No frame is lost, duplicated or sent out of order, no task is left, and a client that reads isn't closed; whatever
     blocks, raises, is cancelled or is closed, in whatever order.
     """
-    for seed in range(SEEDS):
+    for seed in range(seeds):
         story = Story(seed)
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.get_loop().set_task_factory(eager_task_factory if is_eager else None)

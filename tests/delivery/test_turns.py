@@ -77,7 +77,7 @@ async def test_no_collection() -> None:
         begun.append(info["generation"])
 
     def work() -> None:
-        for _ in range(100):
+        for _ in range(10):
             [[] for _ in range(10_000)]
 
     gc.callbacks.append(note)

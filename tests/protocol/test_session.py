@@ -114,29 +114,39 @@ ENVELOPES = st.fixed_dictionaries({}, optional={"event": NAMES | JSON, "data": J
 FRAMES = st.binary() | st.text(st.characters()) | ENVELOPES.map(json.dumps) | JSON.map(json.dumps)
 
 
-@settings(max_examples=400, deadline=None)
-@given(FRAMES, st.booleans())
-def test_anything(frame: str | bytes, extended: bool) -> None:
-    """Arbitrary bytes and JSON never raise: an event, an answer, a close, or nothing comes of them."""
-    outcome = take(session(extended=extended), frame, 1.0)
-    assert outcome is None or isinstance(outcome, Received | Frame | Close)
-    if isinstance(outcome, Frame):
-        json.loads(outcome.text)
+@pytest.mark.parametrize("examples", [80, pytest.param(1000, marks=pytest.mark.slow)])
+def test_anything(examples: int) -> None:
+    """Arbitrary bytes and JSON never raise: the outcome is an event, an answer, a close, or nothing."""
+
+    @settings(max_examples=examples, deadline=None)
+    @given(FRAMES, st.booleans())
+    def check(frame: str | bytes, extended: bool) -> None:
+        outcome = take(session(extended=extended), frame, 1.0)
+        assert outcome is None or isinstance(outcome, Received | Frame | Close)
+        if isinstance(outcome, Frame):
+            json.loads(outcome.text)
+
+    check()
 
 
-@settings(max_examples=300, deadline=None)
-@given(JSON.filter(lambda value: "NaN" not in json.dumps(value) and "Infinity" not in json.dumps(value)))
-def test_round_trip(value: Any) -> None:
+@pytest.mark.parametrize("examples", [80, pytest.param(1000, marks=pytest.mark.slow)])
+def test_round_trip(examples: int) -> None:
     """JSON that goes in is the JSON that the handler sees."""
-    try:
-        text = json.dumps({"event": "loose", "data": {"value": value}})
-        text.encode("ascii")
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return
-    outcome = take(session(), text, 1.0)
-    assert isinstance(outcome, Received)
-    assert json.loads(outcome.event.model_dump_json())["value"] == json.loads(json.dumps(value))
+
+    @settings(max_examples=examples, deadline=None)
+    @given(JSON.filter(lambda value: "NaN" not in json.dumps(value) and "Infinity" not in json.dumps(value)))
+    def check(value: Any) -> None:
+        try:
+            text = json.dumps({"event": "loose", "data": {"value": value}})
+            text.encode("ascii")
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return
+        outcome = take(session(), text, 1.0)
+        assert isinstance(outcome, Received)
+        assert json.loads(outcome.event.model_dump_json())["value"] == json.loads(json.dumps(value))
+
+    check()
 
 
 @pytest.mark.parametrize(

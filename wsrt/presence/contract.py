@@ -1,14 +1,16 @@
 # ruff: noqa: S101 - these are tests
 """
-The contract of presence stores, as tests: for ours, and for authors of others.
+A test suite for presence stores, for the ones in this package and for those of other authors.
 
     class TestMyStore(PresenceStoreContract):
         async def make_store(self, lease: float = 30.0) -> PresenceStore:
             return MyStore("...", lease=lease)
 
-Run it with pytest and pytest-asyncio in its auto mode; ``pytest.register_assert_rewrite("wsrt.presence.contract")`` in
-``conftest.py`` shows what was compared. Or mix it into ``unittest.IsolatedAsyncioTestCase``. What only a store with
-versions promises is skipped for others. Nothing is asserted of how a store does it.
+Run it with pytest and pytest-asyncio in auto mode. To see the compared values in failures, call
+``pytest.register_assert_rewrite("wsrt.presence.contract")`` in ``conftest.py``. Alternatively, mix the class into
+``unittest.IsolatedAsyncioTestCase``.
+
+Tests that apply only to stores with versions are skipped for other stores. The tests use only the public interface.
 """
 
 from __future__ import annotations
@@ -81,33 +83,41 @@ NASTY_NAMES = (
     "null",
     "guests",
 )
-"""Names that meet, or break, where keys are put together without care."""
+"""Names that collide or break if a store builds its keys carelessly."""
 
 SECONDS = 30.0
-"""How long a test waits for what should happen soon."""
+"""The number of seconds that a test waits for a condition."""
 
 
 class PresenceStoreContract:
-    """What every store promises. Subclass it and say how a store is made; nobody else uses that place meanwhile."""
+    """
+    The guarantees of every presence store, as tests.
+
+    Subclass it and override ``make_store()``. While the tests run, nothing else may use the same backend.
+    """
 
     short_lease: ClassVar[float] = 1.0
-    """Seconds of a lease whose end is waited for: enough to write a little on a busy machine."""
+    """
+    The lease in seconds for tests that wait for its end. It must be long enough for a few writes on a busy machine.
+    """
 
     sorts_rooms: ClassVar[bool] = True
-    """Whether rooms with most users come first."""
+    """Whether the store returns the largest rooms first."""
 
     async def make_store(self, lease: float = 30.0) -> PresenceStore:
-        """Return another instance for the same place, as another process would make it. The tests close it."""
-        raise NotImplementedError("say how a store is made")
+        """
+        Override to return a new instance for the same backend, as another process would create it. The tests close it.
+        """
+        raise NotImplementedError("override make_store()")
 
     async def expire(self, store: PresenceStore, node: str) -> None:
-        """Return once the lease of a node has ended: it was begun with ``short_lease``."""
+        """Wait until the lease of a node has ended. It was begun with ``short_lease``."""
         await self.until(lambda: self.is_gone(store, node), "the lease to end")
 
     # Joining and leaving.
 
     async def test_join(self) -> None:
-        """A user comes with the first connection; the change says all that members have to know."""
+        """The first connection of a user is a "joined" with all fields set."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             (change,) = await store.apply(node, [Join(space, "r", 7, "ada", '{"a":1}')])
@@ -118,35 +128,35 @@ class PresenceStoreContract:
             assert await store.held(node, space, "r") == {7}
 
     async def test_leave(self) -> None:
-        """A user leaves with the last connection, data and all."""
+        """The last connection that leaves is a "left", and removes the user's data."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 7, "ada", '"x"')])
             (change,) = await store.apply(node, [Leave(space, "r", 7)])
             assert (change.namespace, change.room) == (space, "r")
-            assert self.told([change]) == [("left", "ada", 0)]
+            assert self.summary([change]) == [("left", "ada", 0)]
             assert await self.records(store, space) == set()
             assert await store.held(node, space, "r") == set()
 
-    async def test_nothing_to_do(self) -> None:
-        """No operations are no change."""
+    async def test_no_operations(self) -> None:
+        """An empty list of operations causes no change."""
         async with self.opened() as store:
             assert await store.apply(await self.begin(store), []) == []
 
-    async def test_tabs_of_a_user(self) -> None:
-        """Several connections are one member; further ones, and all but the last to leave, are no change."""
+    async def test_several_connections_of_a_user(self) -> None:
+        """Several connections of a user are one member. Only the first join and the last leave are changes."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             changes = await store.apply(node, [Join(space, "r", number, "ada") for number in (1, 2, 3)])
-            assert self.told(changes) == [("joined", "ada", 1)]
+            assert self.summary(changes) == [("joined", "ada", 1)]
             assert await self.members(store, space) == {"ada": 3}
             assert await self.count(store, space) == Count(1, 0, 3)
             assert await store.apply(node, [Leave(space, "r", 1), Leave(space, "r", 2)]) == []
             assert await self.members(store, space) == {"ada": 1}
-            assert self.told(await store.apply(node, [Leave(space, "r", 3)])) == [("left", "ada", 0)]
+            assert self.summary(await store.apply(node, [Leave(space, "r", 3)])) == [("left", "ada", 0)]
 
-    async def test_join_said_again(self) -> None:
-        """A Join that is said again changes nothing."""
+    async def test_repeated_join(self) -> None:
+        """A repeated Join has no effect."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             joins = [Join(space, "r", 1, "ada", '"x"', '{"a":1}'), Join(space, "r", 2), Join(space, EVERYONE, 1, "ada")]
@@ -157,40 +167,40 @@ class PresenceStoreContract:
             assert await self.count(store, space) == Count(1, 1, 2)
             assert await store.versions([(space, "r"), (space, EVERYONE)]) == versions
 
-    async def test_leave_said_again(self) -> None:
-        """A Leave of what is not there changes nothing: said again, of another number, of an unknown room."""
+    async def test_repeated_leave(self) -> None:
+        """A Leave has no effect if it is repeated, or if the number or the room is unknown."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 1, "ada"), Join(space, "r", 2, "grace")])
             changes = await store.apply(node, [Leave(space, "r", 1), Leave(space, "r", 1), Leave(space, "r", 99)])
-            assert self.told(changes) == [("left", "ada", 0)]
+            assert self.summary(changes) == [("left", "ada", 0)]
             assert await store.apply(node, [Leave(space, "r", 1), Leave(space, "s", 2), Leave("other", "r", 2)]) == []
             assert await self.members(store, space) == {"grace": 1}
 
     async def test_guests(self) -> None:
-        """All guests are one member, and each of them is told."""
+        """All guests are one member, and each guest who joins or leaves is a change."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             changes = await store.apply(node, [Join(space, "r", 1), Join(space, "r", 2), Join(space, "r", 3, "ada")])
-            assert self.told(changes) == [("joined", None, 1), ("changed", None, 2), ("joined", "ada", 1)]
+            assert self.summary(changes) == [("joined", None, 1), ("changed", None, 2), ("joined", "ada", 1)]
             assert await self.members(store, space) == {None: 2, "ada": 1}
             assert await self.count(store, space) == Count(1, 2, 3)
             changes = await store.apply(node, [Leave(space, "r", 1), Leave(space, "r", 2)])
-            assert self.told(changes) == [("changed", None, 1), ("left", None, 0)]
+            assert self.summary(changes) == [("changed", None, 1), ("left", None, 0)]
             assert await self.count(store, space) == Count(1, 0, 1)
 
     async def test_guests_have_no_data(self) -> None:
-        """What is said about a guest is not shown."""
+        """The data of guests is ignored."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             changes = await store.apply(node, [Join(space, "r", 1, None, '"x"'), Join(space, "r", 1, None, '"y"')])
-            assert [(*told, change.data) for told, change in zip(self.told(changes), changes, strict=True)] == [
+            assert [(*each, change.data) for each, change in zip(self.summary(changes), changes, strict=True)] == [
                 ("joined", None, 1, None)
             ]
             assert await self.records(store, space) == {MemberRecord(None, 1, None)}
 
     async def test_data_changes(self) -> None:
-        """The last word of any connection of a user counts, and is told; the same word again is no change."""
+        """The data that any connection of a user set last is used. Other data is a change, the same data isn't."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 1, "ada", '"one"')])
@@ -203,8 +213,8 @@ class PresenceStoreContract:
             assert [(change.kind, change.data) for change in changes] == [("changed", None)]
             assert await self.records(store, space) == {MemberRecord("ada", 2, None)}
 
-    async def test_unsaid(self) -> None:
-        """A connection that says nothing of its user changes nothing of what others said, before it and after it."""
+    async def test_unset_data(self) -> None:
+        """UNSET keeps the data that other connections of the user have set or will set."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             (joined,) = await store.apply(node, [Join(space, "r", 1, "ada", UNSET)])
@@ -214,23 +224,23 @@ class PresenceStoreContract:
             again = [Join(space, "r", number, "ada", UNSET) for number in (1, 2, 3)]
             assert await store.apply(node, again) == []
             assert await self.records(store, space) == {MemberRecord("ada", 3, '"two"')}
-            # Also when another user was on that connection.
+            # Also if the connection belonged to another user before.
             changes = await store.apply(node, [Join(space, "r", 4, "eve", '"eve"'), Join(space, "r", 4, "ada", UNSET)])
-            assert set(self.told(changes)) == {("joined", "eve", 1), ("left", "eve", 0)}
+            assert set(self.summary(changes)) == {("joined", "eve", 1), ("left", "eve", 0)}
             assert await self.records(store, space) == {MemberRecord("ada", 4, '"two"')}
 
-    async def test_unsaid_of_guests(self) -> None:
-        """Nothing is said of guests either way."""
+    async def test_unset_data_of_guests(self) -> None:
+        """UNSET works for guests too."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             changes = await store.apply(node, [Join(space, "r", n, None, UNSET) for n in (1, 1, 2)])
-            assert [(*told, change.data) for told, change in zip(self.told(changes), changes, strict=True)] == [
+            assert [(*each, change.data) for each, change in zip(self.summary(changes), changes, strict=True)] == [
                 ("joined", None, 1, None),
                 ("changed", None, 2, None),
             ]
 
-    async def test_unsaid_on_another_node(self) -> None:
-        """A node that says nothing of a user changes nothing of what another one said, whichever was first."""
+    async def test_unset_data_on_another_node(self) -> None:
+        """UNSET keeps the data that the user's connections to another node have set or will set."""
         async with self.opened() as one, self.opened() as two:
             first, second, space = await self.begin(one), await self.begin(two), self.namespace()
             await one.apply(first, [Join(space, "r", 1, "ada", '"one"'), Join(space, "s", 1, "ada", UNSET)])
@@ -238,13 +248,13 @@ class PresenceStoreContract:
             assert changes == [] or not two.is_versioned
             changes = await two.apply(second, [Join(space, "s", 1, "ada", '"two"')])
             if two.is_versioned:
-                assert [(*told, changes[0].data) for told in self.told(changes)] == [("changed", "ada", 2, '"two"')]
+                assert [(*each, changes[0].data) for each in self.summary(changes)] == [("changed", "ada", 2, '"two"')]
             for store in (one, two):
                 assert await self.records(store, space, "r") == {MemberRecord("ada", 2, '"one"')}
                 assert await self.records(store, space, "s") == {MemberRecord("ada", 2, '"two"')}
 
-    async def test_word_of_a_connection_that_is_gone(self) -> None:
-        """What was said last stays until the user has left, also when the connection that said it is gone."""
+    async def test_data_outlives_its_connection(self) -> None:
+        """Data stays after the connection that set it has left, until the user has left."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             joins = [Join(space, "r", 1, "ada"), Join(space, "r", 2, "ada", '"two"'), Join(space, "r", 3, "ada", '"3"')]
@@ -256,31 +266,33 @@ class PresenceStoreContract:
             await store.apply(node, [Leave(space, "r", 1), Join(space, "r", 4, "ada")])
             assert await self.records(store, space) == {MemberRecord("ada", 1, None)}
 
-    async def test_word_of_a_node_that_is_gone(self) -> None:
-        """What was said last stays when its node is gone; without versions, what the other nodes said is shown."""
+    async def test_data_after_its_node(self) -> None:
+        """
+        Data stays after the node that set it was reaped. Without versions, the data of the remaining nodes is used.
+        """
         async with self.opened() as one, self.opened() as two:
             first, second, space = await self.begin(one), await self.begin(two), self.namespace()
             await one.apply(first, [Join(space, "r", 1, "ada", '"one"'), Join(space, "s", 1, "ada")])
             await two.apply(second, [Join(space, room, 1, "ada", '"two"') for room in ("r", "s")])
             await self.remove_node(two, second)
             for room, other in (("r", '"one"'), ("s", None)):
-                shown = '"two"' if one.is_versioned else other
-                assert await self.records(one, space, room) == {MemberRecord("ada", 1, shown)}
+                data = '"two"' if one.is_versioned else other
+                assert await self.records(one, space, room) == {MemberRecord("ada", 1, data)}
 
     async def test_data_of_two_nodes(self) -> None:
-        """The last word counts whichever node said it."""
+        """The data that was set last is used, whichever node set it."""
         async with self.opened() as one, self.opened() as two:
             first, second, space = await self.begin(one), await self.begin(two), self.namespace()
             await one.apply(first, [Join(space, "r", 1, "ada", '"one"')])
             changes = await two.apply(second, [Join(space, "r", 1, "ada", '"two"')])
             if two.is_versioned:
-                assert [(*told, changes[0].data) for told in self.told(changes)] == [("changed", "ada", 2, '"two"')]
+                assert [(*each, changes[0].data) for each in self.summary(changes)] == [("changed", "ada", 2, '"two"')]
             assert await self.records(one, space) == {MemberRecord("ada", 2, '"two"')}
             await one.apply(first, [Join(space, "r", 1, "ada", '"three"')])
             assert await self.records(two, space) == {MemberRecord("ada", 2, '"three"')}
 
     async def test_data_of_rooms(self) -> None:
-        """A user has other data in another room, and none after coming back without."""
+        """Data is kept for each room, and removed when the user leaves."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 1, "ada", '"r"'), Join(space, "s", 1, "ada", '"s"')])
@@ -289,21 +301,21 @@ class PresenceStoreContract:
             await store.apply(node, [Join(space, "r", 2, "ada")])
             assert await self.records(store, space, "r") == {MemberRecord("ada", 1, None)}
 
-    async def test_another_user_on_a_connection(self) -> None:
-        """A connection that belongs to somebody else now counts for that one alone."""
+    async def test_connection_changes_its_user(self) -> None:
+        """A connection that changes its user counts only for the new user."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 1, "ada", '"x"')])
             changes = await store.apply(node, [Join(space, "r", 1, "grace")])
-            assert set(self.told(changes)) == {("left", "ada", 0), ("joined", "grace", 1)}
+            assert set(self.summary(changes)) == {("left", "ada", 0), ("joined", "grace", 1)}
             assert await self.members(store, space) == {"grace": 1}
             changes = await store.apply(node, [Join(space, "r", 1)])
-            assert set(self.told(changes)) == {("left", "grace", 0), ("joined", None, 1)}
+            assert set(self.summary(changes)) == {("left", "grace", 0), ("joined", None, 1)}
             assert await self.count(store, space) == Count(0, 1, 1)
             assert await store.user_connections(space, "r", ["ada", "grace"]) == [0, 0]
 
     async def test_order(self) -> None:
-        """Operations count in their order, also within one call."""
+        """Operations are applied in order, also within one call."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             changes = await store.apply(
@@ -318,7 +330,7 @@ class PresenceStoreContract:
                     Join(space, "r", 1, "ada", '"y"'),
                 ],
             )
-            assert [(change.room, *told) for change, told in zip(changes, self.told(changes), strict=True)] == [
+            assert [(change.room, *each) for change, each in zip(changes, self.summary(changes), strict=True)] == [
                 ("r", "joined", "ada", 1),
                 ("r", "left", "ada", 0),
                 ("s", "joined", "ada", 1),
@@ -330,8 +342,8 @@ class PresenceStoreContract:
             assert await self.records(store, space) == {MemberRecord("ada", 1, '"y"'), MemberRecord("grace", 1, None)}
             assert await self.members(store, space, "s") == {}
 
-    async def test_crowd(self) -> None:
-        """A crowd is written in one call, and leaves in one."""
+    async def test_many_operations(self) -> None:
+        """One call may have many operations."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             users = [f"u{number}" for number in range(700)]
@@ -343,8 +355,8 @@ class PresenceStoreContract:
             assert [change.user_id for change in changes] == users
             assert await store.counts([(space, f"r{n}") for n in range(7)]) == [Count(0, 0, 0)] * 7
 
-    async def test_crowd_in_one_room(self) -> None:
-        """A room may be large; everybody in it is found."""
+    async def test_large_room(self) -> None:
+        """A room may have many members and guests."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             data = '"' + 200 * "x" + '"'
@@ -362,10 +374,10 @@ class PresenceStoreContract:
             await store.apply(node, [Leave(space, "r", 5000 + n) for n in range(300)])
             assert await self.members(store, space) == {f"u{n}": 1 for n in range(190, 200)}
 
-    # Nodes beside each other.
+    # Several nodes.
 
     async def test_nodes_count_together(self) -> None:
-        """A user who is there through two nodes is there once, and leaves with the last of all connections."""
+        """A user on two nodes counts once, and leaves with the last connection to either."""
         async with self.opened() as one, self.opened() as two:
             first, second, space = await self.begin(one), await self.begin(two), self.namespace()
             await one.apply(first, [Join(space, "r", 1, "ada"), Join(space, "r", 2)])
@@ -379,7 +391,7 @@ class PresenceStoreContract:
             changes += await two.apply(second, [Leave(space, "r", number) for number in (1, 2, 3)])
             assert await self.count(one, space) == Count(0, 0, 0)
             if one.is_versioned:
-                assert self.told(changes) == [
+                assert self.summary(changes) == [
                     ("changed", None, 2),
                     ("changed", None, 3),
                     ("changed", None, 2),
@@ -388,8 +400,8 @@ class PresenceStoreContract:
                     ("left", None, 0),
                 ]
 
-    async def test_numbers_are_of_a_node(self) -> None:
-        """Connections of two nodes may have the same number."""
+    async def test_same_numbers_on_two_nodes(self) -> None:
+        """Connections to different nodes may have the same number."""
         async with self.opened() as store:
             one, two, space = await self.begin(store), await self.begin(store), self.namespace()
             await store.apply(one, [Join(space, "r", 1, "ada"), Join(space, "r", 2, "ada")])
@@ -400,7 +412,7 @@ class PresenceStoreContract:
             assert await self.members(store, space) == {"ada": 2}
 
     async def test_another_instance(self) -> None:
-        """What one instance writes another one sees, and still does when the first is closed."""
+        """Another instance sees what one has written, also after that one was closed."""
         async with self.opened() as reader:
             async with self.opened(ends_nodes=False) as writer:
                 node, space = await self.begin(writer, {"host": "h"}), self.namespace()
@@ -414,16 +426,19 @@ class PresenceStoreContract:
             assert [record.facts for record in await reader.nodes() if record.id == node] == [{"host": "h"}]
             await self.remove_node(reader, node)
 
-    async def test_writers_beside_each_other(self) -> None:
-        """Whatever nodes write at once: counts are right in the end, and changes by version tell the same story."""
+    async def test_concurrent_writers(self) -> None:
+        """
+        After concurrent writes of several nodes, counts are right, and so are the changes in the order of their
+        versions.
+        """
         async with self.opened() as one, self.opened() as two:
             space = self.namespace()
             nodes = [(store, await self.begin(store)) for store in (one, two, one)]
-            there: dict[str, dict[int, str | None]] = {}
+            joined: dict[str, dict[int, str | None]] = {}
             changes: list[Change] = []
 
             async def write(store: PresenceStore, node: str, dice: random.Random) -> None:
-                mine = there.setdefault(node, {})
+                mine = joined.setdefault(node, {})
                 for _ in range(12):
                     operations: list[Join | Leave] = []
                     for number in dice.sample(range(8), 3):
@@ -437,15 +452,15 @@ class PresenceStoreContract:
                     changes.extend(await store.apply(node, operations))
 
             await asyncio.gather(*(write(*node, random.Random(seed)) for seed, node in enumerate(nodes)))  # noqa: S311
-            truth = Counter(user for mine in there.values() for user in mine.values())
-            assert await self.members(two, space) == truth
+            expected = Counter(user for mine in joined.values() for user in mine.values())
+            assert await self.members(two, space) == expected
             if one.is_versioned:
-                self.assert_story(changes, set(truth))
+                self.assert_consistent(changes, set(expected))
 
     # Versions.
 
     async def test_versions(self) -> None:
-        """Each change of a room has the version after the one before; an empty room has none."""
+        """Each change of a room raises its version by one. An empty room has version 0."""
         async with self.opened() as store:
             self.needs_versions(store)
             node, space = await self.begin(store), self.namespace()
@@ -461,8 +476,8 @@ class PresenceStoreContract:
             await store.apply(node, [Leave(space, "r", number) for number in range(5)])
             assert await store.versions([(space, "r")]) == [0]
 
-    async def test_versions_of_a_room_that_was_empty(self) -> None:
-        """A room that begins anew does not use a version again: who missed all of it must see that."""
+    async def test_versions_of_a_room_created_again(self) -> None:
+        """A room that was emptied and created again has higher versions than before, so that readers notice."""
         async with self.opened() as store:
             self.needs_versions(store)
             node, space = await self.begin(store), self.namespace()
@@ -472,7 +487,7 @@ class PresenceStoreContract:
             assert joined.version > left.version
 
     async def test_no_versions(self) -> None:
-        """A store without versions says 0 everywhere."""
+        """All versions of a store without versions are 0."""
         async with self.opened() as store:
             if store.is_versioned:
                 raise SkipTest("this store has versions")
@@ -485,7 +500,7 @@ class PresenceStoreContract:
     # Names.
 
     async def test_nasty_names(self) -> None:
-        """Any strings are names of rooms and users, in all lists."""
+        """Any strings work as names of rooms and users, in all methods."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             names = list(NASTY_NAMES)
@@ -504,13 +519,13 @@ class PresenceStoreContract:
             changes = await store.apply(node, [Leave(space, "r", number) for number in range(len(names))])
             assert [change.user_id for change in changes] == names
 
-    async def test_namespaces_are_apart(self) -> None:
-        """No two pairs of namespace and room meet, whatever is in their names."""
+    async def test_namespaces_and_rooms_are_distinct(self) -> None:
+        """Different pairs of namespace and room are kept apart, whatever their names contain."""
         async with self.opened() as store:
             node, start = await self.begin(store), self.namespace()
             places = [(start + space, room) for space in NASTY_NAMES[:18] for room in NASTY_NAMES[:18]]
             places += [(start + name, name) for name in NASTY_NAMES[18:]]
-            # Further ways to cut one string in two.
+            # Pairs that give the same string when joined.
             places += [(start + ":", "x"), (start, ":x"), (start, "x"), (start + "x", "y"), (start + "xy", "z")]
             joins = [Join(*place, number, f"u{number}") for number, place in enumerate(places)]
             changes = await store.apply(node, joins)
@@ -527,8 +542,8 @@ class PresenceStoreContract:
             await store.apply(node, [Leave(*place, number) for number, place in list(enumerate(places))[1:]])
             assert [space for space in await store.namespaces() if space in spaces] == [places[0][0]]
 
-    async def test_users_are_no_guests(self) -> None:
-        """No name of a user means a guest."""
+    async def test_users_named_like_guests(self) -> None:
+        """No user id is mistaken for the guests."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             names: list[str | None] = ["None", "null", "guest", "guests", "g", "u", "c", "n", "0", " "]
@@ -540,7 +555,7 @@ class PresenceStoreContract:
     # Reading.
 
     async def test_empty(self) -> None:
-        """What nobody is in is empty."""
+        """Queries about an empty room or namespace return empty results."""
         async with self.opened() as store:
             space = self.namespace()
             snapshot = await store.snapshot(space, "r", 3)
@@ -554,15 +569,15 @@ class PresenceStoreContract:
             assert await store.held(self.node(), space, "r") == set()
             assert space not in await store.namespaces()
 
-    async def test_nothing_asked(self) -> None:
-        """Whoever asks for nothing gets nothing."""
+    async def test_empty_arguments(self) -> None:
+        """Queries about an empty list return an empty list."""
         async with self.opened() as store:
             assert await store.counts([]) == []
             assert await store.versions([]) == []
             assert await store.user_connections(self.namespace(), "r", []) == []
 
     async def test_snapshot(self) -> None:
-        """A room comes whole where it has at most so many members, else as a count."""
+        """A snapshot has the members if there are at most ``limit`` of them. Otherwise it has only the counts."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", number, f"u{number}", f'"{number}"') for number in range(4)])
@@ -578,7 +593,7 @@ class PresenceStoreContract:
             assert whole.count == Count(4, 2, 6)
 
     async def test_snapshot_of_large_members(self) -> None:
-        """A snapshot has no members if they take more bytes than they may; its count is that of all of them."""
+        """A snapshot has no members if they exceed ``max_bytes``. It still has the counts."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             data = '"' + 3000 * "x" + '"'
@@ -592,7 +607,7 @@ class PresenceStoreContract:
             assert sum(member.size for member in snapshot.members) <= 600 * 3100
 
     async def test_counts_of_many_rooms(self) -> None:
-        """Many rooms are counted at once, in the order asked for, each as often as asked for."""
+        """Counts are returned in the order of the argument, including repetitions."""
         async with self.opened() as store:
             node, space, other = await self.begin(store), self.namespace(), self.namespace()
             joins = [Join(space, f"r{room}", n, f"u{n}") for room in range(60) for n in range(room % 5)]
@@ -605,7 +620,7 @@ class PresenceStoreContract:
             assert await store.counts(asked) == [guest, one, guest, one, Count(0, 0, 0)]
 
     async def test_user_connections(self) -> None:
-        """How many connections each of some users has, in the order asked for; 0 for who is not there."""
+        """Numbers of connections are returned in the order of the argument, 0 for users who aren't in the room."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             joins = [Join(space, "r", 10 * n + tab, f"u{n}") for n in range(20) for tab in range(n % 4)]
@@ -615,7 +630,7 @@ class PresenceStoreContract:
             assert await store.user_connections(space, "r", users) == expected
 
     async def test_pages_of_members(self) -> None:
-        """Pages have about as many as were asked for, and together everybody."""
+        """Pages have about ``limit`` members, and together all of them."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", n, f"u{n}", f'"{n}"') for n in range(1500)])
@@ -628,8 +643,8 @@ class PresenceStoreContract:
                 MemberRecord(None, 3, None),
             }
 
-    async def test_pages_of_members_while_others_come_and_go(self) -> None:
-        """Everybody who stays is on one page at least."""
+    async def test_pages_of_members_during_changes(self) -> None:
+        """A member who stays while others come and go is on at least one page."""
         async with self.opened() as one, self.opened() as two:
             node, other, space = await self.begin(one), await self.begin(two), self.namespace()
             stay = {f"stay{n}" for n in range(600)}
@@ -645,7 +660,7 @@ class PresenceStoreContract:
             assert stay <= {member.user_id for member in found}
 
     async def test_search_of_members(self) -> None:
-        """Only users whose id contains it, whatever the case; all of them, in pages."""
+        """A search returns exactly the users whose id contains the text, ignoring case, in pages."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             users = [*(f"User{n}" for n in range(600)), "ADA", "\u00c9mile", "100%", "a_b", "a*b", "[x]"]
@@ -665,7 +680,7 @@ class PresenceStoreContract:
                 assert {member.user_id for member in found} == expected, search
 
     async def test_rooms(self) -> None:
-        """All rooms that somebody is in, with their counts, without EVERYONE; one that is empty is gone."""
+        """All rooms with connections are listed with their counts, except EVERYONE. An empty room isn't listed."""
         async with self.opened() as one, self.opened() as two:
             first, second, space = await self.begin(one), await self.begin(two), self.namespace()
             await one.apply(first, [Join(space, EVERYONE, 1, "ada"), Join(space, "a", 1, "ada"), Join(space, "b", 1)])
@@ -684,9 +699,9 @@ class PresenceStoreContract:
             assert await self.rooms(one, space) == []
 
     async def test_rooms_by_size(self) -> None:
-        """Rooms with most users come first, over all pages."""
+        """The largest rooms come first, across pages."""
         if not self.sorts_rooms:
-            raise SkipTest("this store cannot sort rooms")
+            raise SkipTest("this store doesn't sort rooms")
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             sizes = random.Random(1).sample(range(1, 31), 30)  # noqa: S311
@@ -695,7 +710,7 @@ class PresenceStoreContract:
             assert [record.room for record in found] == [f"r{size}" for size in range(30, 0, -1)]
 
     async def test_pages_of_rooms(self) -> None:
-        """Pages have about as many as were asked for, and together all; also while others come and go."""
+        """Pages have about ``limit`` rooms, and together all that stay while others come and go."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             rooms = {f"stay{n}" for n in range(300)}
@@ -711,7 +726,7 @@ class PresenceStoreContract:
             assert rooms <= {record.room for record in found}
 
     async def test_search_of_rooms(self) -> None:
-        """Only rooms whose name contains it, whatever the case; all of them, in pages."""
+        """A search returns exactly the rooms whose name contains the text, ignoring case, in pages."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             names = [*(f"Room {n}" for n in range(80)), "LOBBY", "100%", "a_b", "[x]"]
@@ -728,7 +743,7 @@ class PresenceStoreContract:
                 assert {record.room for record in found} == expected, search
 
     async def test_connections(self) -> None:
-        """The connections of a namespace, of a room, of a user; details are those of EVERYONE."""
+        """Connections can be listed by namespace, room and user. Their details are those of EVERYONE."""
         async with self.opened() as store:
             one, two, space = await self.begin(store), await self.begin(store), self.namespace()
             await store.apply(one, [Join(space, EVERYONE, 1, "ada", None, '{"a":1}'), Join(space, EVERYONE, 2, "ada")])
@@ -750,7 +765,7 @@ class PresenceStoreContract:
             assert found == ConnectionRecord(f"{one}-1", space, "ada", one, '{"a":3}')
 
     async def test_pages_of_connections(self) -> None:
-        """Pages have about as many as were asked for, and together all that stay, while others come and go."""
+        """Pages have about ``limit`` connections, and together all that stay while others come and go."""
         async with self.opened() as one, self.opened() as two:
             nodes, space = {one: await self.begin(one), two: await self.begin(two)}, self.namespace()
             for store, node in nodes.items():
@@ -773,7 +788,7 @@ class PresenceStoreContract:
             }
 
     async def test_smallest_pages(self) -> None:
-        """Pages end, however small they are."""
+        """Pages of one item work, and come to an end."""
         async with self.opened() as store:
             one, two, space = await self.begin(store), await self.begin(store), self.namespace()
             for node in (one, two):
@@ -787,23 +802,25 @@ class PresenceStoreContract:
             found = await self.pages(store.connections, space, "r", user_id="u1", limit=1)
             assert {record.id for record in found} == {f"{node}-{number}" for node in (one, two) for number in (2, 3)}
 
-    async def test_cursors_that_are_none(self) -> None:
-        """What no page had as its next is no failure of the store: it is told as such, or taken for a place."""
+    async def test_invalid_cursors(self) -> None:
+        """
+        A cursor that isn't the ``next`` of a page raises BadCursor or is accepted, but isn't a failure of the store.
+        """
         words = ["", "1:", "abc:x", "nan:x", "-1", "[]", "[1]", "{}", "[" * 10_000, "9" * 40, "x:" + "9" * 40]
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 1, "ada"), Join(space, EVERYONE, 1, "ada")])
             for cursor in words:
-                await self.is_told(store.members(space, "r", cursor=cursor))
-                await self.is_told(store.rooms(space, cursor=cursor))
-                await self.is_told(store.connections(space, cursor=cursor))
-            assert await self.is_told(store.members(space, "r", cursor="abc"))
-            assert await self.is_told(store.rooms(space, cursor="abc"))
-            assert await self.is_told(store.connections(space, cursor="abc"))
+                await self.raises_bad_cursor(store.members(space, "r", cursor=cursor))
+                await self.raises_bad_cursor(store.rooms(space, cursor=cursor))
+                await self.raises_bad_cursor(store.connections(space, cursor=cursor))
+            assert await self.raises_bad_cursor(store.members(space, "r", cursor="abc"))
+            assert await self.raises_bad_cursor(store.rooms(space, cursor="abc"))
+            assert await self.raises_bad_cursor(store.connections(space, cursor="abc"))
 
     @staticmethod
-    async def is_told(page: Awaitable[object]) -> bool:
-        """Return whether asking for a page raises BadCursor; nothing else may be raised."""
+    async def raises_bad_cursor(page: Awaitable[object]) -> bool:
+        """Return whether a page raises BadCursor. Any other exception is a failure."""
         try:
             await page
         except BadCursor:
@@ -811,7 +828,7 @@ class PresenceStoreContract:
         return False
 
     async def test_namespaces(self) -> None:
-        """The namespaces in which anybody is, each once."""
+        """Namespaces with connections are listed, each once."""
         async with self.opened() as store:
             one, two = await self.begin(store), await self.begin(store)
             spaces = [self.namespace() for _ in range(3)]
@@ -824,7 +841,7 @@ class PresenceStoreContract:
     # Leases.
 
     async def test_nodes(self) -> None:
-        """Nodes are listed with what they said last, and for how long it holds."""
+        """Nodes are listed with their last facts and the remaining time of their lease."""
         async with self.opened(lease=20) as store:
             node = await self.begin(store, {"host": "h", "pid": 1, "lag_ms": 0.5})
             (found,) = [record for record in await store.nodes() if record.id == node]
@@ -835,8 +852,8 @@ class PresenceStoreContract:
             assert found.facts == {"host": "other"}
             assert 10 < found.lease <= 20.5
 
-    async def test_beats_renew(self) -> None:
-        """A node that beats lives on, whatever its lease."""
+    async def test_heartbeats_renew_the_lease(self) -> None:
+        """Heartbeats keep a node alive beyond its first lease."""
         async with self.opened(self.short_lease) as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 1, "ada")])
@@ -848,7 +865,7 @@ class PresenceStoreContract:
             assert await self.members(store, space) == {"ada": 1}
 
     async def test_unknown_node(self) -> None:
-        """A node that never began is fenced."""
+        """A node that never began a lease can't write."""
         async with self.opened() as store:
             node = self.node()
             assert not (await store.beat(NodeFacts(node, {}))).is_alive
@@ -856,8 +873,8 @@ class PresenceStoreContract:
             assert not (await store.beat(NodeFacts(node, {}))).is_alive
             assert await self.is_gone(store, node)
 
-    async def test_lease_that_ended(self) -> None:
-        """A node whose lease has ended is fenced for good, and not listed."""
+    async def test_ended_lease(self) -> None:
+        """A node whose lease has ended is fenced permanently, and isn't listed."""
         async with self.opened(self.short_lease) as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 1, "ada")])
@@ -868,7 +885,7 @@ class PresenceStoreContract:
             assert await self.is_gone(store, node)
 
     async def test_connections_after_the_lease(self) -> None:
-        """Connections of a node whose lease has ended are not listed, though nobody has reaped it."""
+        """Connections of a node whose lease has ended aren't listed, even before it is reaped."""
         async with self.opened() as alive, self.opened(self.short_lease) as dying:
             dead, space = await self.begin(dying), self.namespace()
             await dying.apply(dead, [Join(space, EVERYONE, 1, "ada"), Join(space, "r", 1, "ada")])
@@ -880,8 +897,10 @@ class PresenceStoreContract:
                     found = await alive.connections(space, room, user_id=user)
                     assert [record.node for record in found.items] == [node]
 
-    async def test_dead_nodes_are_told(self) -> None:
-        """Beats tell the others who died, and when the next one will; not the node itself, nor once it is reaped."""
+    async def test_expired_nodes_are_reported(self) -> None:
+        """
+        The answer to a heartbeat names other expired nodes until they are reaped, and the time of the next expiry.
+        """
         async with self.opened() as alive, self.opened(self.short_lease) as dying:
             node = await self.begin(alive)
             dead = await self.begin(dying)
@@ -905,8 +924,8 @@ class PresenceStoreContract:
             assert dead not in beat.expired
             assert beat.next_expiry is None
 
-    async def test_many_dead_nodes(self) -> None:
-        """A beat names at most 16 dead nodes; who reaps those is told the others."""
+    async def test_many_expired_nodes(self) -> None:
+        """The answer to a heartbeat names at most 16 expired nodes. After these were reaped, it names the rest."""
         async with self.opened() as alive, self.opened(self.short_lease) as dying:
             node = await self.begin(alive)
             dead = {await self.begin(dying) for _ in range(18)}
@@ -921,8 +940,8 @@ class PresenceStoreContract:
             assert set(beat.expired) < dead
             assert len(beat.expired) == 2
 
-    async def test_ghosts(self) -> None:
-        """After a lease readers see nothing of a dead node, once they have reaped what expired() names."""
+    async def test_readers_reap_expired_nodes(self) -> None:
+        """After the lease has ended, a reader that reaps the nodes in expired() sees nothing of the dead node."""
         async with self.opened() as reader, self.opened(self.short_lease) as dying:
             node, space = await self.begin(dying), self.namespace()
             await dying.apply(node, [Join(space, "r", 1, "ada"), Join(space, EVERYONE, 1, "ada"), Join(space, "r", 2)])
@@ -940,7 +959,7 @@ class PresenceStoreContract:
     # Reaping.
 
     async def test_reap(self) -> None:
-        """All that a node has is taken out, and nothing of others; it is fenced, and no more there."""
+        """Reaping removes all connections of a node and none of others. The node is fenced and isn't listed."""
         async with self.opened() as one, self.opened() as two:
             first, second, space = await self.begin(one), await self.begin(two), self.namespace()
             await one.apply(first, [Join(space, f"r{n}", n, "ada") for n in range(40)])
@@ -953,21 +972,21 @@ class PresenceStoreContract:
                 assert await store.held(first, space, "r1") == set()
                 assert await store.held(second, space, "r1") == {1, 2}
             if one.is_versioned:
-                told = {(change.room, *what) for change, what in zip(changes, self.told(changes), strict=True)}
-                assert {what for what in told if what[0] != "r1"} == {
+                reaped = {(change.room, *what) for change, what in zip(changes, self.summary(changes), strict=True)}
+                assert {what for what in reaped if what[0] != "r1"} == {
                     (f"r{n}", "left", "ada", 0) for n in range(40) if n != 1
                 }
-                assert ("r1", "left", "grace", 0) in told
-                guests = [what for what in self.told(changes) if what[1] is None]
+                assert ("r1", "left", "grace", 0) in reaped
+                guests = [what for what in self.summary(changes) if what[1] is None]
                 assert guests[-1] == ("changed", None, 1)
-                assert not [what for what in told if what[0] == "r1" and what[2] == "ada"]
+                assert not [what for what in reaped if what[0] == "r1" and what[2] == "ada"]
             await self.assert_fenced(one, first)
             assert not (await one.beat(NodeFacts(first, {}))).is_alive
             assert await self.is_gone(two, first)
             assert not await self.is_gone(two, second)
 
-    async def test_reap_of_a_dead_node(self) -> None:
-        """Anybody reaps a node whose lease has ended, and is told who left for good."""
+    async def test_reap_an_expired_node(self) -> None:
+        """Any instance can reap an expired node, and gets the changes for users who have left."""
         async with self.opened() as alive, self.opened(self.short_lease) as dying:
             dead, space = await self.begin(dying), self.namespace()
             joins = [Join(space, "r", 1, "ghost"), Join(space, "r", 2, "ada"), Join(space, "r", 3)]
@@ -975,16 +994,16 @@ class PresenceStoreContract:
             node = await self.begin(alive)
             changes += await alive.apply(node, [Join(space, "r", 1, "ada")])
             await self.expire(alive, dead)
-            told = await self.remove_node(alive, dead)
+            reaped = await self.remove_node(alive, dead)
             assert await self.members(alive, space) == {"ada": 1}
             assert dead not in await alive.expired()
             await self.assert_fenced(dying, dead)
             if alive.is_versioned:
-                assert set(self.told(told)) == {("left", "ghost", 0), ("left", None, 0)}
-                self.assert_story(changes + told, {"ada"})
+                assert set(self.summary(reaped)) == {("left", "ghost", 0), ("left", None, 0)}
+                self.assert_consistent(changes + reaped, {"ada"})
 
     async def test_reap_again(self) -> None:
-        """A node that was reaped, or never was, is reaped without effect."""
+        """Reaping a node again, or an unknown node, has no effect."""
         async with self.opened() as store:
             node, other, space = await self.begin(store), await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 1, "ada")])
@@ -996,8 +1015,8 @@ class PresenceStoreContract:
             assert await self.members(store, space) == {"grace": 1}
             assert await store.versions([(space, "r")]) == version
 
-    async def test_reap_of_a_crowd(self) -> None:
-        """A node with many connections is taken out whole, and everybody who left is told once."""
+    async def test_reap_a_large_node(self) -> None:
+        """Reaping removes a node with many connections completely. Each user who has left is one change."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", n, f"u{n}") for n in range(1200)])
@@ -1012,8 +1031,8 @@ class PresenceStoreContract:
                     [("left", "r", f"u{n}") for n in range(1200)] + [("left", f"own{n}", f"u{n}") for n in range(200)]
                 )
 
-    async def test_reaper_that_dies(self) -> None:
-        """What a reaper leaves behind that dies on its way another one takes out."""
+    async def test_reaper_dies(self) -> None:
+        """If a reaper dies, another one completes its work."""
         async with self.opened() as one, self.opened() as two:
             node, space = await self.begin(one), self.namespace()
             changes = await one.apply(node, [Join(space, f"r{n % 50}", n, f"u{n}") for n in range(1300)])
@@ -1026,26 +1045,26 @@ class PresenceStoreContract:
                 changes.extend(await self.remove_node(two, node))
                 return not await self.rooms(two, space)
 
-            # Until the claim of the first one ends.
+            # The claim of the first reaper may have to end before.
             await self.until(is_reaped, "another reaper")
             assert space not in await two.namespaces()
             assert await self.is_gone(two, node)
             if two.is_versioned:
-                self.assert_stories(changes)
+                self.assert_all_consistent(changes)
 
-    async def test_reapers_at_once(self) -> None:
-        """Of two reapers one does the work, or each a part: what left is told once."""
+    async def test_concurrent_reapers(self) -> None:
+        """Two concurrent reapers together return each change once."""
         async with self.opened() as one, self.opened() as two:
             node, space = await self.begin(one), self.namespace()
             changes = await one.apply(node, [Join(space, "r", n, f"u{n}") for n in range(1200)])
-            for told in await asyncio.gather(self.remove_node(one, node), self.remove_node(two, node)):
-                changes += told
+            for reaped in await asyncio.gather(self.remove_node(one, node), self.remove_node(two, node)):
+                changes += reaped
             assert await self.count(two, space) == Count(0, 0, 0)
             if two.is_versioned:
-                self.assert_story(changes, set())
+                self.assert_consistent(changes, set())
 
-    async def test_new_id_of_a_node(self) -> None:
-        """A node that writes all under a new id, and takes the old one out, was never away."""
+    async def test_node_with_a_new_id(self) -> None:
+        """If a node writes everything under a new id and reaps the old one, there is no change."""
         async with self.opened() as store:
             old, space = await self.begin(store), self.namespace()
             joins = [Join(space, "r", n, f"u{n}", f'"{n}"') for n in range(5)]
@@ -1062,8 +1081,8 @@ class PresenceStoreContract:
             (found,) = (await store.connections(space)).items
             assert found == ConnectionRecord(f"{new}-1", space, "u1", new, '{"a":1}')
 
-    async def test_late_writes_of_a_dead_node(self) -> None:
-        """A node that was reaped changes nothing, whatever it says, and nothing that is its successor's."""
+    async def test_late_writes_of_a_reaped_node(self) -> None:
+        """Late writes of a reaped node have no effect, neither on its own connections nor on those of its successor."""
         async with self.opened() as one, self.opened() as two:
             old, space = await self.begin(one), self.namespace()
             await one.apply(old, [Join(space, "r", 1, "ada"), Join(space, "r", 2, "grace")])
@@ -1076,11 +1095,11 @@ class PresenceStoreContract:
             assert await two.held(new, space, "r") == {1}
             assert [record.room for record in await self.rooms(two, space)] == ["r"]
 
-    # For the tests.
+    # Helpers.
 
     @contextlib.asynccontextmanager
     async def opened(self, lease: float = 30.0, *, ends_nodes: bool = True) -> AsyncIterator[PresenceStore]:
-        """Yield a store; in the end the nodes that began through it are taken out, and it is closed."""
+        """Yield a store. Afterwards, reap the nodes that were begun through it, and close it."""
         store = await self.make_store(lease)
         begun = self._begun()[store] = []
         try:
@@ -1093,7 +1112,7 @@ class PresenceStoreContract:
                 await store.close()
 
     def _begun(self) -> dict[PresenceStore, list[str]]:
-        """Return the ids of nodes by the stores that they use."""
+        """Return the ids of begun nodes, by store."""
         known: dict[PresenceStore, list[str]] = self.__dict__.setdefault("_nodes_of_stores", {})
         return known
 
@@ -1106,7 +1125,7 @@ class PresenceStoreContract:
         return f"n-{secrets.token_hex(6)}"
 
     async def begin(self, store: PresenceStore, facts: dict[str, Any] | None = None, id: str | None = None) -> str:
-        """Begin a node; return its id."""
+        """Begin the lease of a node. Return its id."""
         node = id or self.node()
         beat = await store.begin(NodeFacts(node, facts or {}))
         assert beat.is_alive
@@ -1116,10 +1135,10 @@ class PresenceStoreContract:
 
     def needs_versions(self, store: PresenceStore) -> None:
         if not store.is_versioned:
-            raise SkipTest("only stores with versions promise that")
+            raise SkipTest("this store doesn't have versions")
 
-    def told(self, changes: Iterable[Change]) -> list[tuple[str, str | None, int]]:
-        """Return changes without place, data and version."""
+    def summary(self, changes: Iterable[Change]) -> list[tuple[str, str | None, int]]:
+        """Return kind, user and connections of changes."""
         return [(change.kind, change.user_id, change.connections) for change in changes]
 
     async def count(self, store: PresenceStore, namespace: str, room: str = "r") -> Count:
@@ -1127,7 +1146,7 @@ class PresenceStoreContract:
         return found
 
     async def records(self, store: PresenceStore, namespace: str, room: str = "r") -> set[MemberRecord]:
-        """Return the members of a small room, as all that lists them says."""
+        """Return the members of a small room. Check that a page and a snapshot agree."""
         page = await store.members(namespace, room)
         snapshot = await store.snapshot(namespace, room, len(page.items))
         assert page.next is None
@@ -1135,11 +1154,11 @@ class PresenceStoreContract:
         return set(page.items)
 
     async def members(self, store: PresenceStore, namespace: str, room: str = "r") -> dict[str | None, int]:
-        """Return how many connections each member of a small room has."""
+        """Return the number of connections of each member of a small room."""
         return {member.user_id: member.connections for member in await self.records(store, namespace, room)}
 
     async def rooms(self, store: PresenceStore, namespace: str, *, limit: int = 500) -> list[RoomRecord]:
-        """Return all rooms, each once; their counts are what is counted."""
+        """Return all rooms. Check that their counts are those of counts()."""
         found = await self.pages(store.rooms, namespace, limit=limit)
         assert await store.counts([(namespace, record.room) for record in found]) == [record.count for record in found]
         return found
@@ -1151,7 +1170,7 @@ class PresenceStoreContract:
         between: Callable[[int], Awaitable[None]] | None = None,
         **options: Any,
     ) -> list[T]:
-        """Read all pages; ``between`` is called with their numbers."""
+        """Return the items of all pages. ``between`` is called after each page with its number."""
         found: list[T] = []
         cursor: str | None = None
         for step in range(1000):
@@ -1165,14 +1184,14 @@ class PresenceStoreContract:
         raise AssertionError("the pages never end")
 
     async def remove_node(self, store: PresenceStore, node: str) -> list[Change]:
-        """Reap a node; return what that changed."""
+        """Reap a node. Return the changes."""
         return [change async for changes in store.reap(node) for change in changes]
 
     async def is_gone(self, store: PresenceStore, node: str) -> bool:
         return node not in {record.id for record in await store.nodes()}
 
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
-        """Poll until the condition holds."""
+        """Wait until the condition is true. Fail after SECONDS."""
         deadline = time.monotonic() + SECONDS
         while not await condition():
             assert time.monotonic() < deadline, f"waited {SECONDS:g} s for {what}"
@@ -1181,7 +1200,7 @@ class PresenceStoreContract:
     async def assert_fenced(
         self, store: PresenceStore, node: str, operations: list[Join] | list[Leave] | None = None
     ) -> None:
-        """A node may not write, and what it says has no effect."""
+        """Check that a node can't write, and that the attempt has no effect."""
         space = self.namespace()
         try:
             await store.apply(node, operations or [Join(space, "late", 1, "zombie")])
@@ -1190,23 +1209,23 @@ class PresenceStoreContract:
         else:
             raise AssertionError(f"{node} was allowed to write")
 
-    def assert_stories(self, changes: list[Change]) -> None:
-        """Changes by version leave every room empty."""
+    def assert_all_consistent(self, changes: list[Change]) -> None:
+        """Check the changes of several rooms, which must end up empty. See assert_consistent()."""
         for room in {change.room for change in changes}:
-            self.assert_story([change for change in changes if change.room == room], set())
+            self.assert_consistent([change for change in changes if change.room == room], set())
 
-    def assert_story(self, changes: list[Change], members: set[str | None]) -> None:
-        """Changes of one room, by version: none missing, none twice, and who came and went is who is there now."""
-        there: set[str | None] = set()
+    def assert_consistent(self, changes: list[Change], members: set[str | None]) -> None:
+        """Check that the changes of one room have contiguous versions and result in ``members``."""
+        present: set[str | None] = set()
         version = 0
         for change in sorted(changes, key=lambda change: change.version):
-            if there:
+            if present:
                 assert change.version == version + 1, f"{change} after version {version}"
             assert change.version > version
             version = change.version
-            assert (change.user_id in there) == (change.kind != "joined"), f"{change}, where {there} are there"
+            assert (change.user_id in present) == (change.kind != "joined"), f"{change}, members: {present}"
             if change.kind == "left":
-                there.remove(change.user_id)
+                present.remove(change.user_id)
             else:
-                there.add(change.user_id)
-        assert there == members
+                present.add(change.user_id)
+        assert present == members

@@ -470,7 +470,7 @@ class PresenceStoreContract:
             versions = [change.version for change in changes if change.room == "r"]
             assert versions == list(range(versions[0], versions[0] + 5))
             assert versions[0] > 0
-            assert await store.versions([(space, "r"), (space, "empty"), ("nobody", "r")]) == [versions[-1], 0, 0]
+            assert await store.versions([(space, "r"), (space, "empty"), ("absent", "r")]) == [versions[-1], 0, 0]
             assert (await store.snapshot(space, "r", 10)).version == versions[-1]
             assert (await store.snapshot(space, "r", 1)).version == versions[-1]
             await store.apply(node, [Leave(space, "r", number) for number in range(5)])
@@ -674,7 +674,7 @@ class PresenceStoreContract:
                 "_": {"a_b"},
                 "*": {"a*b"},
                 "[x]": {"[x]"},
-                "nobody": set(),
+                "absent": set(),
             }.items():
                 found = await self.pages(store.members, space, "r", limit=4, search=search)
                 assert {member.user_id for member in found} == expected, search

@@ -22,6 +22,9 @@ T = TypeVar("T")
 MEMBER_BYTES = 48
 """Bytes of a member in a list in addition to its user id and data: keys, punctuation, and the number of connections."""
 
+RoomId = tuple[str, str]
+"""The namespace of a room (with tenants, the realm), and its name."""
+
 EVERYONE = "wsrt.everyone"
 """The room that every connection of a namespace is in. The name is reserved, so no application has such a room."""
 
@@ -372,8 +375,8 @@ class PresenceStore(abc.ABC):
         """Return the numbers of a node's connections in a room, according to the store."""
 
     @abc.abstractmethod
-    async def versions(self, rooms: Sequence[tuple[str, str]]) -> list[int]:
-        """Return the versions of rooms, given as (namespace, room), in few round trips. 0 for an empty room."""
+    async def versions(self, rooms: Sequence[RoomId]) -> list[int]:
+        """Return the versions of rooms, in few round trips. 0 for an empty room."""
 
     # For readers. The methods that list connections or nodes leave out nodes whose lease has ended.
 
@@ -390,8 +393,8 @@ class PresenceStore(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def counts(self, rooms: Sequence[tuple[str, str]]) -> list[Count]:
-        """Return the counts of rooms, given as (namespace, room)."""
+    async def counts(self, rooms: Sequence[RoomId]) -> list[Count]:
+        """Return the counts of rooms."""
 
     @abc.abstractmethod
     async def members(

@@ -523,24 +523,24 @@ class PresenceStoreContract:
         """Different pairs of namespace and room are kept apart, whatever their names contain."""
         async with self.opened() as store:
             node, start = await self.begin(store), self.namespace()
-            places = [(start + space, room) for space in NASTY_NAMES[:18] for room in NASTY_NAMES[:18]]
-            places += [(start + name, name) for name in NASTY_NAMES[18:]]
+            room_ids = [(start + space, room) for space in NASTY_NAMES[:18] for room in NASTY_NAMES[:18]]
+            room_ids += [(start + name, name) for name in NASTY_NAMES[18:]]
             # Pairs that give the same string when joined.
-            places += [(start + ":", "x"), (start, ":x"), (start, "x"), (start + "x", "y"), (start + "xy", "z")]
-            joins = [Join(*place, number, f"u{number}") for number, place in enumerate(places)]
+            room_ids += [(start + ":", "x"), (start, ":x"), (start, "x"), (start + "x", "y"), (start + "xy", "z")]
+            joins = [Join(*room_id, number, f"u{number}") for number, room_id in enumerate(room_ids)]
             changes = await store.apply(node, joins)
-            assert [(change.namespace, change.room) for change in changes] == places
-            assert await store.counts(places) == [Count(1, 0, 1)] * len(places)
-            for number, place in list(enumerate(places))[::7]:
-                assert await self.members(store, *place) == {f"u{number}": 1}
-            spaces = {space for space, _ in places}
+            assert [(change.namespace, change.room) for change in changes] == room_ids
+            assert await store.counts(room_ids) == [Count(1, 0, 1)] * len(room_ids)
+            for number, room_id in list(enumerate(room_ids))[::7]:
+                assert await self.members(store, *room_id) == {f"u{number}": 1}
+            spaces = {space for space, _ in room_ids}
             assert spaces <= set(await store.namespaces())
             for space in spaces:
                 assert {record.room for record in await self.rooms(store, space)} == {
-                    room for other, room in places if other == space
+                    room for other, room in room_ids if other == space
                 }
-            await store.apply(node, [Leave(*place, number) for number, place in list(enumerate(places))[1:]])
-            assert [space for space in await store.namespaces() if space in spaces] == [places[0][0]]
+            await store.apply(node, [Leave(*room_id, number) for number, room_id in list(enumerate(room_ids))[1:]])
+            assert [space for space in await store.namespaces() if space in spaces] == [room_ids[0][0]]
 
     async def test_users_named_like_guests(self) -> None:
         """No user id is mistaken for the guests."""

@@ -27,13 +27,11 @@ from .base import (
     NodeRecord,
     Page,
     PresenceStore,
+    RoomId,
     RoomRecord,
     Snapshot,
 )
 from .paging import page_of
-
-Place = tuple[str, str]
-"""Namespace and room."""
 
 CHUNK = 500
 """Connections removed in one chunk of a reaping."""
@@ -88,15 +86,15 @@ class _State:
         # The lease of each node: its end in monotonic seconds, and the node's facts.
         self.leases: dict[str, tuple[float, dict[str, Any]]] = {}
         # The rooms in which each node has connections.
-        self.places: dict[str, set[Place]] = {}
+        self.room_ids: dict[str, set[RoomId]] = {}
         # The details of connections, by node, namespace and number of the connection.
         self.details: dict[tuple[str, str, int], str] = {}
         # The highest version of any room, also of removed ones. A room that is created again starts above it, so that
         # no version is used twice.
         self.version = 0
 
-    def room(self, place: Place) -> _Room:
-        namespace, name = place
+    def room(self, room_id: RoomId) -> _Room:
+        namespace, name = room_id
         return self.rooms.get(namespace, {}).get(name, _EMPTY)
 
     # Leases.
@@ -118,11 +116,11 @@ class _State:
     # Writing.
 
     def join(self, node: str, join: Join) -> Iterator[Change]:
-        place, number, user = (join.namespace, join.room), join.connection, join.user_id
+        room_id, number, user = (join.namespace, join.room), join.connection, join.user_id
         room = self.rooms.get(join.namespace, {}).get(join.room)
         if room is None:
             room = self.rooms.setdefault(join.namespace, {})[join.room] = _Room(self.version)
-        self.places.setdefault(node, set()).add(place)
+        self.room_ids.setdefault(node, set()).add(room_id)
         self._note_details(node, join)
         members = room.nodes.setdefault(node, {})
         is_new = number not in members
@@ -130,61 +128,61 @@ class _State:
         data = UNSET if user is None else join.data
         if not is_new and before == user:
             if self._set_data(room, user, data):
-                yield self._change(place, room, "changed", user)
+                yield self._change(room_id, room, "changed", user)
             return
         room.connections += 1
         room.users[user] = room.users.get(user, 0) + 1
         has_new_data = self._set_data(room, user, data)
         if room.users[user] == 1:
-            yield self._change(place, room, "joined", user)
+            yield self._change(room_id, room, "joined", user)
         elif has_new_data or user is None:
-            yield self._change(place, room, "changed", user)
+            yield self._change(room_id, room, "changed", user)
         if not is_new:
             # The connection has changed its user.
-            yield from self._remove(place, room, before)
+            yield from self._remove(room_id, room, before)
 
-    def leave(self, node: str, place: Place, number: int) -> Iterator[Change]:
-        room = self.room(place)
+    def leave(self, node: str, room_id: RoomId, number: int) -> Iterator[Change]:
+        room = self.room(room_id)
         members = room.nodes.get(node, {})
         if number not in members:
             return
         user = members.pop(number)
         if not members:
             del room.nodes[node]
-            self.places[node].discard(place)
-        if place[1] == EVERYONE:
-            self.details.pop((node, place[0], number), None)
-        yield from self._remove(place, room, user)
+            self.room_ids[node].discard(room_id)
+        if room_id[1] == EVERYONE:
+            self.details.pop((node, room_id[0], number), None)
+        yield from self._remove(room_id, room, user)
 
     def remove_node(self, node: str, most: int) -> tuple[list[Change], bool]:
         """
         Remove up to ``most`` connections of a node. Return the changes, and whether there may be more connections.
         """
         changes: list[Change] = []
-        places = self.places.get(node, set())
-        while places and most > 0:
-            place = places.pop()
-            numbers = list(itertools.islice(self.room(place).nodes.get(node, {}), most))
-            places.add(place)  # leave() removes it with the last connection
+        room_ids = self.room_ids.get(node, set())
+        while room_ids and most > 0:
+            room_id = room_ids.pop()
+            numbers = list(itertools.islice(self.room(room_id).nodes.get(node, {}), most))
+            room_ids.add(room_id)  # leave() removes it with the last connection
             for number in numbers:
-                changes += self.leave(node, place, number)
+                changes += self.leave(node, room_id, number)
             most -= max(1, len(numbers))
-        if not places:
-            self.places.pop(node, None)
-        return changes, bool(places)
+        if not room_ids:
+            self.room_ids.pop(node, None)
+        return changes, bool(room_ids)
 
-    def _remove(self, place: Place, room: _Room, user: str | None) -> Iterator[Change]:
+    def _remove(self, room_id: RoomId, room: _Room, user: str | None) -> Iterator[Change]:
         room.connections -= 1
         room.users[user] -= 1
         if room.users[user]:
             if user is None:
-                yield self._change(place, room, "changed", user)
+                yield self._change(room_id, room, "changed", user)
             return
         room.data.pop(user, None)
-        change = self._change(place, room, "left", user)
+        change = self._change(room_id, room, "left", user)
         del room.users[user]
         if not room.connections:
-            namespace, name = place
+            namespace, name = room_id
             del self.rooms[namespace][name]
             if not self.rooms[namespace]:
                 del self.rooms[namespace]
@@ -209,11 +207,11 @@ class _State:
                 self.details[key] = join.details
 
     def _change(
-        self, place: Place, room: _Room, kind: Literal["joined", "left", "changed"], user: str | None
+        self, room_id: RoomId, room: _Room, kind: Literal["joined", "left", "changed"], user: str | None
     ) -> Change:
         room.version += 1
         self.version = max(self.version, room.version)
-        return Change(*place, kind, user, room.users[user], room.data.get(user), room.version)
+        return Change(*room_id, kind, user, room.users[user], room.data.get(user), room.version)
 
 
 _state = _State()
@@ -255,8 +253,8 @@ class MemoryPresence(PresenceStore):
                 if isinstance(operation, Join):
                     changes += self._state.join(node, operation)
                 else:
-                    place = operation.namespace, operation.room
-                    changes += self._state.leave(node, place, operation.connection)
+                    room_id = operation.namespace, operation.room
+                    changes += self._state.leave(node, room_id, operation.connection)
         return changes
 
     async def reap(self, node: str) -> AsyncIterator[list[Change]]:
@@ -264,7 +262,7 @@ class MemoryPresence(PresenceStore):
             # End the lease permanently, so that the node can't write any more. It stays listed as expired until all its
             # connections are removed: if this reaper is cancelled, another one finds it.
             _, facts = self._state.leases.pop(node, (0, {}))
-            if node in self._state.places:
+            if node in self._state.room_ids:
                 self._state.leases[node] = 0, facts
         is_more = True
         while is_more:
@@ -286,9 +284,9 @@ class MemoryPresence(PresenceStore):
         with self._state.lock:
             return set(self._state.room((namespace, room)).nodes.get(node, ()))
 
-    async def versions(self, rooms: Sequence[Place]) -> list[int]:
+    async def versions(self, rooms: Sequence[RoomId]) -> list[int]:
         with self._state.lock:
-            return [self._state.room(place).version for place in rooms]
+            return [self._state.room(room_id).version for room_id in rooms]
 
     # For readers.
 
@@ -301,9 +299,9 @@ class MemoryPresence(PresenceStore):
             members = None
         return Snapshot(version, count, members)
 
-    async def counts(self, rooms: Sequence[Place]) -> list[Count]:
+    async def counts(self, rooms: Sequence[RoomId]) -> list[Count]:
         with self._state.lock:
-            return [self._state.room(place).count for place in rooms]
+            return [self._state.room(room_id).count for room_id in rooms]
 
     async def members(
         self, namespace: str, room: str, *, cursor: str | None = None, limit: int = 500, search: str = ""

@@ -31,13 +31,10 @@ from ..delivery.jitter import jittered
 from ..delivery.tasks import start_task
 from ..metrics import counters
 from .backends import option, store_of_loop
-from .base import Beat, Change, Join, LeaseLost, Leave, NodeFacts, PresenceStore, StoreUnavailable
+from .base import Beat, Change, Join, LeaseLost, Leave, NodeFacts, PresenceStore, RoomId, StoreUnavailable
 from .notify import messages_of, notify_nodes
 from .roster import Roster, Watcher
 from .timespan import TimeSpan
-
-Place = tuple[str, str]
-"""A realm and the name of a room."""
 
 BEATS = 3
 """Heartbeats in one lease."""
@@ -80,11 +77,11 @@ class Tracker:
         # Earlier ids that still have to be reaped.
         self._former_ids: list[str] = []
         # All connections of the node, by room and by number of the connection. The authoritative list.
-        self._joins: dict[Place, dict[int, Join]] = {}
+        self._joins: dict[RoomId, dict[int, Join]] = {}
         # The rooms of each connection, by its number.
-        self._rooms_of: dict[int, set[Place]] = {}
+        self._rooms_of: dict[int, set[RoomId]] = {}
         # The number of connections of each user in each room; under None, of the guests.
-        self._users: dict[Place, collections.Counter[str | None]] = {}
+        self._users: dict[RoomId, collections.Counter[str | None]] = {}
         # Operations to write, in order, and functions to call once everything before them is written.
         self._pending: collections.deque[Join | Leave | Callable[[], object]] = collections.deque()
         # Timers of lost connections whose grace period hasn't ended, by number of the connection.
@@ -109,11 +106,11 @@ class Tracker:
         # The delay of the last heartbeat in seconds.
         self._lag = 0.0
         # The rooms to compare with the store, one a lease.
-        self._audit_queue: collections.deque[Place] = collections.deque()
+        self._audit_queue: collections.deque[RoomId] = collections.deque()
         self._beats = 0
         # Ids of dead nodes that this one is reaping.
         self._reaping: set[str] = set()
-        self._rosters: dict[Place, Roster] = {}
+        self._rosters: dict[RoomId, Roster] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         node.on_presence = self.receive
 
@@ -121,31 +118,31 @@ class Tracker:
 
     def join(self, join: Join) -> None:
         """Note that a connection has joined a room, or that its data has changed."""
-        place = join.namespace, join.room
-        self._rooms_of.setdefault(join.connection, set()).add(place)
-        members = self._joins.setdefault(place, {})
+        room_id = join.namespace, join.room
+        self._rooms_of.setdefault(join.connection, set()).add(room_id)
+        members = self._joins.setdefault(room_id, {})
         # Move the connection to the end. A rebuild writes them in this order, so the data that was set last stays the
         # last.
         before = members.pop(join.connection, None)
         members[join.connection] = join
-        self._users.setdefault(place, collections.Counter())[join.user_id] += 1
+        self._users.setdefault(room_id, collections.Counter())[join.user_id] += 1
         if before is not None:
-            self._uncount(place, before)
+            self._uncount(room_id, before)
         self._write(join)
 
     def leave(self, namespace: str, room: str, number: int) -> None:
         """Note that a connection has left a room."""
-        place = namespace, room
-        members = self._joins.get(place, {})
+        room_id = namespace, room
+        members = self._joins.get(room_id, {})
         join = members.pop(number, None)
         if join is None:
             return
-        self._uncount(place, join)
+        self._uncount(room_id, join)
         if not members:
-            del self._joins[place]
-        places = self._rooms_of[number]
-        places.discard(place)
-        if not places:
+            del self._joins[room_id]
+        room_ids = self._rooms_of[number]
+        room_ids.discard(room_id)
+        if not room_ids:
             del self._rooms_of[number]
         self._write(Leave(namespace, room, number))
 
@@ -180,31 +177,31 @@ class Tracker:
         except TimeoutError:
             counters.count("presence_writes_late")
 
-    def watch(self, place: Place, watcher: Watcher) -> None:
+    def watch(self, room_id: RoomId, watcher: Watcher) -> None:
         """Send a connection the members of a room, including itself, and from then on the changes."""
         if self._pending:
             # Its own join may still be waiting. Wait for it, so that the first list includes the connection itself.
-            self._pending.append(lambda: self._watch(place, watcher))
+            self._pending.append(lambda: self._watch(room_id, watcher))
         else:
-            self._watch(place, watcher)
+            self._watch(room_id, watcher)
 
-    def unwatch(self, place: Place, watcher: Watcher) -> None:
+    def unwatch(self, room_id: RoomId, watcher: Watcher) -> None:
         """Stop sending changes to a connection."""
-        roster = self._rosters.get(place)
+        roster = self._rosters.get(room_id)
         if roster is not None:
             roster.unwatch(watcher.subscriber)
             if not roster.watchers:
                 roster.close()
-                del self._rosters[place]
+                del self._rosters[room_id]
 
     # For nodes.
 
     def receive(self, message: PresenceMessage) -> None:
         """Handle a message of another node (or this one) about changes in a room."""
-        place = message.realm, message.audience.name
-        roster = self._rosters.get(place)
+        room_id = message.realm, message.audience.name
+        roster = self._rosters.get(room_id)
         if roster is not None:
-            roster.receive(Change(*place, *change) for change in message.changes)
+            roster.receive(Change(*room_id, *change) for change in message.changes)
 
     async def end(self) -> None:
         """Stop, and remove all connections of this node from the store. Raises StoreUnavailable."""
@@ -238,28 +235,28 @@ class Tracker:
         """Whether the store has everything noted so far."""
         return not self._pending
 
-    def _watch(self, place: Place, watcher: Watcher) -> None:
-        namespace, room = place
+    def _watch(self, room_id: RoomId, watcher: Watcher) -> None:
+        namespace, room = room_id
         if self._is_ended or room not in watcher.subscriber.rooms or not watcher.subscriber.outbox.is_open:
             return  # the connection has left the room or was closed while its join was being written
-        roster = self._rosters.get(place)
+        roster = self._rosters.get(room_id)
         if roster is None:
-            roster = Roster(self._node.loop, self.store, namespace, room, functools.partial(self._is_here, place))
-            self._rosters[place] = roster
+            roster = Roster(self._node.loop, self.store, namespace, room, functools.partial(self._is_here, room_id))
+            self._rosters[room_id] = roster
             if self._recovery.includes(self._node.loop.time()):
                 roster.expect_recovery(self._recovery)
         roster.watch(watcher)
 
-    def _is_here(self, place: Place, user: str | None) -> bool:
-        return user in self._users.get(place, ())
+    def _is_here(self, room_id: RoomId, user: str | None) -> bool:
+        return user in self._users.get(room_id, ())
 
-    def _uncount(self, place: Place, join: Join) -> None:
-        users = self._users[place]
+    def _uncount(self, room_id: RoomId, join: Join) -> None:
+        users = self._users[room_id]
         users[join.user_id] -= 1
         if not users[join.user_id]:
             del users[join.user_id]
         if not users:
-            del self._users[place]
+            del self._users[room_id]
 
     # Writing.
 
@@ -483,7 +480,7 @@ class Tracker:
         rosters = list(self._rosters.items())
         if rosters:
             for (_, roster), version in zip(
-                rosters, await self.store.versions([place for place, _ in rosters]), strict=True
+                rosters, await self.store.versions([room_id for room_id, _ in rosters]), strict=True
             ):
                 roster.check_version(version)
         self._beats += 1
@@ -495,13 +492,13 @@ class Tracker:
         if not self._audit_queue:
             self._audit_queue.extend(self._joins)
         while self._audit_queue and self.is_idle:
-            place = self._audit_queue.popleft()
-            before = self._joins.get(place)
+            room_id = self._audit_queue.popleft()
+            before = self._joins.get(room_id)
             if before is None:
                 continue
-            held = await self.store.held(self.id, *place)
+            held = await self.store.held(self.id, *room_id)
             # Joins and leaves may have come during the await. If some are still pending, a difference means nothing.
-            if self.is_idle and held != set(self._joins.get(place, ())):
+            if self.is_idle and held != set(self._joins.get(room_id, ())):
                 counters.count("presence_repairs", "the presence store has lost writes, writing all connections again")
                 self._must_rebuild = True
                 self._wake.set()

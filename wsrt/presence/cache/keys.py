@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 
+from ..base import RoomId
 from ..helpers import as_bytes
-
-Place = tuple[str, str]
-"""Namespace and room."""
 
 
 class Keys:
@@ -52,9 +50,9 @@ class Keys:
         """Return the key of the document with the node's rooms and their counts."""
         return f"{self._node(node)}.index"
 
-    def room(self, node: str, place: Place) -> str:
+    def room(self, node: str, room_id: RoomId) -> str:
         """Return the key of the document with the members of a room on the node."""
-        namespace, room = place
+        namespace, room = room_id
         return f"{self._node(node)}.room.{_hash(f'{len(namespace)}.{namespace}{room}')}"
 
     def details(self, node: str, namespace: str) -> str:

@@ -11,12 +11,12 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from ..base import EVERYONE, BadCursor, ConnectionRecord, Count, MemberRecord, Page, RoomRecord, Snapshot
+from ..base import EVERYONE, BadCursor, ConnectionRecord, Count, MemberRecord, Page, RoomId, RoomRecord, Snapshot
 from ..paging import key_in, page_of, position_in
 from ..timespan import TimeSpan
 from .documents import POSITIONS, WHOLE, Entries, Head, Points, Span, page_key, position_of
 from .executor import Access
-from .keys import Keys, Place
+from .keys import Keys
 from .writer import member_key
 
 SCAN_SECONDS = 5.0
@@ -205,7 +205,7 @@ class Reader:
 
     # Rooms.
 
-    def counts(self, places: Sequence[Place]) -> list[Count]:
+    def counts(self, room_ids: Sequence[RoomId]) -> list[Count]:
         """
         Return the counts of rooms.
 
@@ -213,26 +213,26 @@ class Reader:
         a user may be on more than one of them.
         """
         nodes = self._nodes
-        distinct = set(places)
-        names = {self._keys.room(node, place): place for node in nodes for place in distinct}
-        heads: dict[Place, dict[str, Head]] = {}
+        distinct = set(room_ids)
+        names = {self._keys.room(node, room_id): room_id for node in nodes for room_id in distinct}
+        heads: dict[RoomId, dict[str, Head]] = {}
         for name, text in self._access.get(names).items():
             heads.setdefault(names[name], {})[name] = Head.parse(text)
         several = {name: WHOLE for found in heads.values() if len(found) > 1 for name in found}
         documents = DocumentSet.read(self._access, several)
         counts = {}
-        for place, found in heads.items():
+        for room_id, found in heads.items():
             users, guests, connections = _totals(found.values())
             if len(found) > 1:
                 keys = itertools.chain.from_iterable(documents.entries.get(name, ()) for name in found)
                 users = len({key for key in keys if key[0] == "u"})
-            counts[place] = Count(users, guests, connections)
-        return [counts.get(place, Count(0, 0, 0)) for place in places]
+            counts[room_id] = Count(users, guests, connections)
+        return [counts.get(room_id, Count(0, 0, 0)) for room_id in room_ids]
 
-    def snapshot(self, place: Place, limit: int, max_bytes: int | None = None) -> Snapshot:
-        names = self._names(place)
+    def snapshot(self, room_id: RoomId, limit: int, max_bytes: int | None = None) -> Snapshot:
+        names = self._names(room_id)
         if any(Head.parse(text).totals[0] > limit for text in self._access.get(names).values()):
-            [count] = self.counts([place])
+            [count] = self.counts([room_id])
             return Snapshot(0, count, None)
         documents = DocumentSet.read(self._access, dict.fromkeys(names, WHOLE))
         users = documents.members()
@@ -242,11 +242,11 @@ class Reader:
         is_small = max_bytes is None or sum(member.size for member in listed) <= max_bytes
         return Snapshot(0, count, listed if len(listed) <= limit and is_small else None)
 
-    def members(self, place: Place, cursor: str | None, limit: int, search: str) -> Page[MemberRecord]:
+    def members(self, room_id: RoomId, cursor: str | None, limit: int, search: str) -> Page[MemberRecord]:
         """
         Return a page of members, ordered by the positions of their keys. The cursor is the position of the next one.
         """
-        names = self._names(place)
+        names = self._names(room_id)
         heads = [Head.parse(text) for text in self._access.get(names).values()]
         start, wanted = 0 if cursor is None else position_in(cursor, POSITIONS), search.casefold()
         found: list[tuple[int, MemberRecord]] = []
@@ -265,13 +265,13 @@ class Reader:
             members += guests_of(heads)
         return Page(tuple(members), following)
 
-    def user_connections(self, place: Place, users: Sequence[str]) -> list[int]:
+    def user_connections(self, room_id: RoomId, users: Sequence[str]) -> list[int]:
         keys = [member_key(user, 0) for user in users]
-        documents = DocumentSet.read(self._access, dict.fromkeys(self._names(place), Points(keys)))
+        documents = DocumentSet.read(self._access, dict.fromkeys(self._names(room_id), Points(keys)))
         return [sum(len(entries.get(key, ((),))[0]) for entries in documents.entries.values()) for key in keys]
 
-    def held(self, node: str, place: Place) -> set[int]:
-        name = self._keys.room(node, place)
+    def held(self, node: str, room_id: RoomId) -> set[int]:
+        name = self._keys.room(node, room_id)
         entries = DocumentSet.read(self._access, {name: WHOLE}).entries.get(name, {})
         return {number for key, value in entries.items() for number in _numbers(key, value)}
 
@@ -301,11 +301,11 @@ class Reader:
 
     # Connections.
 
-    def connections(self, place: Place, user: str | None, cursor: str | None, limit: int) -> Page[ConnectionRecord]:
+    def connections(self, room_id: RoomId, user: str | None, cursor: str | None, limit: int) -> Page[ConnectionRecord]:
         """Return a page of connections, ordered by node, position and number."""
         after = ("", 0, -1) if cursor is None else _position_in(cursor)
         found: dict[Position, str | None] = {}
-        for node, span, entries in self._entries(place, user, after, limit):
+        for node, span, entries in self._entries(room_id, user, after, limit):
             for key, value in entries.items():
                 position = position_of(key)
                 if span.first <= position <= span.last and (user is None or key == member_key(user, 0)):
@@ -316,20 +316,20 @@ class Reader:
             if len(found) > limit:
                 break
         page = sorted(found)[:limit]
-        details = self._details(place[0], page)
+        details = self._details(room_id[0], page)
         records = (
             ConnectionRecord(
-                f"{position[0]}-{position[2]}", place[0], found[position], position[0], details.get(position)
+                f"{position[0]}-{position[2]}", room_id[0], found[position], position[0], details.get(position)
             )
             for position in page
         )
         return Page(tuple(records), json.dumps(page[-1]) if len(found) > limit else None)
 
     def _entries(
-        self, place: Place, user: str | None, after: Position, limit: int
+        self, room_id: RoomId, user: str | None, after: Position, limit: int
     ) -> Iterator[tuple[str, Span, Entries]]:
         """Yield the entries of a room, node by node and span by span, from the end of the last page on."""
-        names = {self._keys.room(node, place): node for node in self._nodes if node >= after[0]}
+        names = {self._keys.room(node, room_id): node for node in self._nodes if node >= after[0]}
         if user is not None:
             position = position_of(member_key(user, 0))
             span = Span(position, position)
@@ -360,8 +360,8 @@ class Reader:
 
     # Names.
 
-    def _names(self, place: Place) -> list[str]:
-        return [self._keys.room(node, place) for node in self._nodes]
+    def _names(self, room_id: RoomId) -> list[str]:
+        return [self._keys.room(node, room_id) for node in self._nodes]
 
 
 def _totals(heads: Iterable[Head]) -> list[int]:

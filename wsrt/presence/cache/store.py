@@ -41,6 +41,7 @@ from ..base import (
     NodeRecord,
     Page,
     PresenceStore,
+    RoomId,
     RoomRecord,
     Snapshot,
     StoreUnavailable,
@@ -48,7 +49,7 @@ from ..base import (
 from ..options import require_number, require_seconds, require_text
 from .documents import WHOLE
 from .executor import Access, CacheExecutor
-from .keys import Keys, Place
+from .keys import Keys
 from .reader import DocumentSet, Lease, Reader, Scan
 from .writer import Writer
 
@@ -277,20 +278,20 @@ class CachePresence(PresenceStore):
                 self._writers.pop(node, None)
         queue = writer.write_queue if writer is not None else None
         claimant = secrets.token_hex(8)
-        places = await self._executor.run(lambda access: self._begin_reaping(access, node, claimant), queue)
-        if places is None:
+        room_ids = await self._executor.run(lambda access: self._begin_reaping(access, node, claimant), queue)
+        if room_ids is None:
             return
         done: list[str] = []
-        while places:
-            batch, places = places[:REAP_BATCH], places[REAP_BATCH:]
-            read = functools.partial(self._reap_batch, node=node, claimant=claimant, done=done, places=batch)
+        while room_ids:
+            batch, room_ids = room_ids[:REAP_BATCH], room_ids[REAP_BATCH:]
+            read = functools.partial(self._reap_batch, node=node, claimant=claimant, done=done, room_ids=batch)
             documents = await self._executor.run(read)
             if documents is None:
                 return
             changes = [
-                Change(*place, "left", user, 0, None, 0)
-                for place in batch
-                for user in documents.users_of(self._keys.room(node, place))
+                Change(*room_id, "left", user, 0, None, 0)
+                for room_id in batch
+                for user in documents.users_of(self._keys.room(node, room_id))
             ]
             if changes:
                 yield changes
@@ -299,7 +300,7 @@ class CachePresence(PresenceStore):
             done = documents.keys()
         await self._executor.run(lambda access: self._end_reaping(access, node, done))
 
-    def _begin_reaping(self, access: Access, node: str, claimant: str) -> list[Place] | None:
+    def _begin_reaping(self, access: Access, node: str, claimant: str) -> list[RoomId] | None:
         """
         Fence a node and end its lease, so that readers skip it. Return its rooms; None if another reaper is at work.
         """
@@ -314,18 +315,18 @@ class CachePresence(PresenceStore):
         return [(namespace, room) for namespace, room in map(json.loads, rooms)]
 
     def _reap_batch(
-        self, access: Access, *, node: str, claimant: str, done: list[str], places: list[Place]
+        self, access: Access, *, node: str, claimant: str, done: list[str], room_ids: list[RoomId]
     ) -> DocumentSet | None:
         """
-        Delete the documents in ``done`` and read those of ``places``; return None if another reaper has taken over.
+        Delete the documents in ``done`` and read those of ``room_ids``; return None if another reaper has taken over.
         """
         claim = self._keys.claim(node)
         if access.get([claim]).get(claim) != claimant:
             return None
         access.set({claim: claimant}, CLAIM_SECONDS)
         access.delete(done)
-        names = [self._keys.room(node, place) for place in places]
-        names += [self._keys.details(node, namespace) for namespace, room in places if room == EVERYONE]
+        names = [self._keys.room(node, room_id) for room_id in room_ids]
+        names += [self._keys.details(node, namespace) for namespace, room in room_ids if room == EVERYONE]
         return DocumentSet.read(access, dict.fromkeys(names, WHOLE))
 
     def _end_reaping(self, access: Access, node: str, done: list[str]) -> None:
@@ -343,7 +344,7 @@ class CachePresence(PresenceStore):
     async def held(self, node: str, namespace: str, room: str) -> set[int]:
         return await self._read(Reader.held, node, (namespace, room))
 
-    async def versions(self, rooms: Sequence[Place]) -> list[int]:
+    async def versions(self, rooms: Sequence[RoomId]) -> list[int]:
         return [0] * len(rooms)
 
     # Reading.
@@ -351,7 +352,7 @@ class CachePresence(PresenceStore):
     async def snapshot(self, namespace: str, room: str, limit: int, *, max_bytes: int | None = None) -> Snapshot:
         return await self._read(Reader.snapshot, (namespace, room), limit, max_bytes)
 
-    async def counts(self, rooms: Sequence[Place]) -> list[Count]:
+    async def counts(self, rooms: Sequence[RoomId]) -> list[Count]:
         return await self._read(Reader.counts, rooms) if rooms else []
 
     async def members(

@@ -15,10 +15,10 @@ import time
 from collections.abc import Iterator
 from typing import Literal
 
-from ..base import EVERYONE, UNSET, Change, Count, Join, Leave
+from ..base import EVERYONE, UNSET, Change, Count, Join, Leave, RoomId
 from .documents import PagedDocument
 from .executor import SerialQueue
-from .keys import Keys, Place
+from .keys import Keys
 
 
 class Writer:
@@ -49,23 +49,23 @@ class Writer:
         self.check_from = 0
 
         self._keys = keys
-        self._rooms: dict[Place, _Room] = {}
+        self._rooms: dict[RoomId, _Room] = {}
         self._details: dict[str, _Details] = {}
         self._index = PagedDocument(keys.index(node))
         # The number of the node's rooms in each namespace.
         self._namespaces: collections.Counter[str] = collections.Counter()
         # The rooms that have changed since their documents were last encoded, in order. A dict used as an ordered set.
-        self._touched: dict[Place, None] = {}
+        self._touched: dict[RoomId, None] = {}
 
     def apply(self, operation: Join | Leave) -> Iterator[Change]:
         """Apply one operation; yield the changes that it makes, as far as this node knows."""
-        place = operation.namespace, operation.room
-        room = self._rooms.get(place)
+        room_id = operation.namespace, operation.room
+        room = self._rooms.get(room_id)
         if room is None:
             if isinstance(operation, Leave):
                 return
-            room = self._rooms[place] = _Room(place, self._keys.room(self.id, place))
-        self._touched[place] = None
+            room = self._rooms[room_id] = _Room(room_id, self._keys.room(self.id, room_id))
+        self._touched[room_id] = None
         if operation.room == EVERYONE:
             self._note_details(operation)
         if isinstance(operation, Join):
@@ -75,31 +75,31 @@ class Writer:
 
     def encode_touched(self) -> None:
         """Encode the documents of all rooms that have changed, and mark the changed values as dirty or obsolete."""
-        for place in self._touched:
-            room = self._rooms[place]
-            self._update_index(place, room.count)
+        for room_id in self._touched:
+            room = self._rooms[room_id]
+            self._update_index(room_id, room.count)
             if not room.count.connections:
-                del self._rooms[place]
+                del self._rooms[room_id]
             self._store_values(room.pop_changed_values())
-            if place[1] == EVERYONE:
-                self._store_values(self._details[place[0]].pop_changed_values())
+            if room_id[1] == EVERYONE:
+                self._store_values(self._details[room_id[0]].pop_changed_values())
                 if not room.count.connections:
-                    del self._details[place[0]]
+                    del self._details[room_id[0]]
         if self._touched:
             self._store_values(self._index.pop_changed_values(dict(self._namespaces) or None))
         self._touched = {}
 
-    def _update_index(self, place: Place, count: Count) -> None:
-        key = json.dumps(place)
+    def _update_index(self, room_id: RoomId, count: Count) -> None:
+        key = json.dumps(room_id)
         is_listed = self._index.get(key) is not None
         if count.connections:
             self._index.put(key, dataclasses.astuple(count))
-            self._namespaces[place[0]] += not is_listed
+            self._namespaces[room_id[0]] += not is_listed
         elif is_listed:
             self._index.pop(key)
-            self._namespaces[place[0]] -= 1
-            if not self._namespaces[place[0]]:
-                del self._namespaces[place[0]]
+            self._namespaces[room_id[0]] -= 1
+            if not self._namespaces[room_id[0]]:
+                del self._namespaces[room_id[0]]
 
     def _note_details(self, operation: Join | Leave) -> None:
         namespace, number = operation.namespace, operation.connection
@@ -143,8 +143,8 @@ class _User:
 class _Room:
     """The members of a room on this node."""
 
-    def __init__(self, place: Place, name: str) -> None:
-        self._place = place
+    def __init__(self, room_id: RoomId, name: str) -> None:
+        self._room_id = room_id
         self._document = PagedDocument(name)
         # The user of each connection, by its number; None for a guest.
         self._connections: dict[int, str | None] = {}
@@ -206,7 +206,7 @@ class _Room:
     def _change(
         self, kind: Literal["joined", "left", "changed"], user: str | None, connections: int, data: str | None
     ) -> Change:
-        return Change(*self._place, kind, user, connections, data, 0)
+        return Change(*self._room_id, kind, user, connections, data, 0)
 
 
 class _Details:

@@ -11,13 +11,11 @@ import functools
 import itertools
 import zlib
 
+from ..base import RoomId
 from ..helpers import as_bytes
 
 SLOTS = 16384
 """The hash slots of a Redis Cluster."""
-
-Place = tuple[str, str]
-"""Namespace and room."""
 
 
 class Keys:
@@ -47,10 +45,10 @@ class Keys:
         """Return the key of the claim on reaping a node. Its value identifies the reaper."""
         return f"{self._nodes}:claim:{node}"
 
-    def room(self, place: Place) -> RoomKeys:
-        field = field_of(place)
+    def room(self, room_id: RoomId) -> RoomKeys:
+        field = field_of(room_id)
         part = zlib.crc32(as_bytes(field)) % len(self._parts)
-        return RoomKeys(place, field, part, self._parts[part])
+        return RoomKeys(room_id, field, part, self._parts[part])
 
     # Keys of a partition; lua/room.lua describes them.
 
@@ -72,15 +70,15 @@ class RoomKeys:
     A room, its partition, and its keys.
 
     Attributes:
-        place: The namespace and the name of the room.
+        room_id: The namespace and the name of the room.
         field: The room's name in hashes and lists of rooms.
         part: The number of its partition.
     """
 
-    __slots__ = ("_base", "field", "part", "place")
+    __slots__ = ("_base", "field", "part", "room_id")
 
-    def __init__(self, place: Place, field: str, part: int, base: str) -> None:
-        self.place = place
+    def __init__(self, room_id: RoomId, field: str, part: int, base: str) -> None:
+        self.room_id = room_id
         self.field = field
         self.part = part
         self._base = base
@@ -112,13 +110,13 @@ def _tags(partitions: int) -> tuple[str, ...]:
     return tuple(tags[part] for part in sorted(tags))
 
 
-def field_of(place: Place) -> str:
+def field_of(room_id: RoomId) -> str:
     """Return the name of a room in hashes and lists of rooms."""
-    namespace, room = place
+    namespace, room = room_id
     return f"{len(namespace)}.{namespace}{room}"
 
 
-def place_of(field: str) -> Place:
+def room_id_of(field: str) -> RoomId:
     """Return the namespace and the name of a room, given its field."""
     length, _, names = field.partition(".")
     return names[: int(length)], names[int(length) :]

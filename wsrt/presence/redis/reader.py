@@ -6,10 +6,21 @@ import asyncio
 import json
 from collections.abc import Iterator, Sequence
 
-from ..base import EVERYONE, BadCursor, ConnectionRecord, Count, MemberRecord, NodeRecord, Page, RoomRecord, Snapshot
+from ..base import (
+    EVERYONE,
+    BadCursor,
+    ConnectionRecord,
+    Count,
+    MemberRecord,
+    NodeRecord,
+    Page,
+    RoomId,
+    RoomRecord,
+    Snapshot,
+)
 from ..helpers import as_bytes, batches
 from ..paging import position_in
-from .keys import Keys, Place, RoomKeys
+from .keys import Keys, RoomKeys
 from .link import BULK, FIELDS, FIND, NODES, ROOMS, SNAPSHOT, RedisLink, by_part, tuples
 from .target import RedisTarget
 
@@ -53,7 +64,7 @@ class RedisReader(RedisLink):
             numbers.update(map(int, page))
         return numbers
 
-    async def versions(self, rooms: Sequence[Place]) -> list[int]:
+    async def versions(self, rooms: Sequence[RoomId]) -> list[int]:
         versions = [0] * len(rooms)
         numbered = list(enumerate(map(self._keys.room, rooms)))
         parts = by_part(numbered, lambda item: item[1].part)
@@ -90,8 +101,8 @@ class RedisReader(RedisLink):
             members += found
         return tuple(members)
 
-    async def counts(self, rooms: Sequence[Place]) -> list[Count]:
-        asked = [("HMGET", self._keys.room(place).counts, "n", "g", "c") for place in rooms]
+    async def counts(self, rooms: Sequence[RoomId]) -> list[Count]:
+        asked = [("HMGET", self._keys.room(room_id).counts, "n", "g", "c") for room_id in rooms]
         return list(map(_count, await self._execute_all(asked)))
 
     async def members(
@@ -143,7 +154,7 @@ class RedisReader(RedisLink):
 
     async def _list(self, namespace: str, cursor: str | None, limit: int) -> tuple[list[tuple[int, str]], str | None]:
         """Return (number of members, name) of rooms, the largest first, and the cursor of the next ones."""
-        position = [] if cursor is None else _place_in_list(cursor)
+        position = [] if cursor is None else _last_room_in(cursor)
         pages = await asyncio.gather(
             *(
                 self._run(ROOMS, [self._keys.list(part, namespace)], [limit, *position])
@@ -207,7 +218,7 @@ class RedisReader(RedisLink):
         return sorted(found)
 
 
-def _place_in_list(cursor: str) -> list[str]:
+def _last_room_in(cursor: str) -> list[str]:
     """Return the size and the name of the last room of a page, as in its cursor. Raises BadCursor."""
     users, colon, room = cursor.partition(":")
     position_in(users, CURSORS)

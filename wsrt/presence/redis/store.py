@@ -23,10 +23,22 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
-from ..base import EVERYONE, UNSET, Beat, Change, Join, LeaseLost, Leave, NodeFacts, PresenceStore, StoreUnavailable
+from ..base import (
+    EVERYONE,
+    UNSET,
+    Beat,
+    Change,
+    Join,
+    LeaseLost,
+    Leave,
+    NodeFacts,
+    PresenceStore,
+    RoomId,
+    StoreUnavailable,
+)
 from ..helpers import batches
 from ..options import require_number, require_seconds, require_text
-from .keys import Place, RoomKeys, place_of
+from .keys import RoomKeys, room_id_of
 from .link import APPLY, BEAT, BULK, CLAIM, INDEX, PURGE, SCRIPTS, by_part, tuples
 from .node import NodeState
 from .reader import RedisReader
@@ -233,7 +245,7 @@ class RedisPresence(RedisReader, PresenceStore):
             known.note_connections(dict(zip(rooms, held, strict=True)), asyncio.get_running_loop().time())
             for index, version, changed in tuples(found, 3):
                 number, room, op = batch[index]
-                changes += [(number, change) for change in _changes(room.place, version, changed, op)]
+                changes += [(number, change) for change in _changes(room.room_id, version, changed, op)]
         return changes
 
     async def _index_rooms(self, node: str, known: NodeState, rooms: list[str]) -> None:
@@ -255,7 +267,7 @@ class RedisPresence(RedisReader, PresenceStore):
             cursor = None
             while cursor != 0:
                 cursor, index = await self._execute("HSCAN", self._keys.index(node), cursor or 0, "COUNT", BULK)
-                rooms = [self._keys.room(place_of(field)) for field in index]
+                rooms = [self._keys.room(room_id_of(field)) for field in index]
                 for todo in by_part(rooms, lambda room: room.part).values():
                     position = "0"
                     while todo:
@@ -294,7 +306,7 @@ class RedisPresence(RedisReader, PresenceStore):
         """
         call = self._room_call(node, rooms, [self._chunk, position])
         done, position, spent, found = await self._run(PURGE, *call)
-        changes = (_changes(rooms[index].place, version, changed) for index, version, changed in tuples(found, 3))
+        changes = (_changes(rooms[index].room_id, version, changed) for index, version, changed in tuples(found, 3))
         return done, position, spent, list(chain(changes))
 
     async def _claim(self, node: str, claimant: str, done: Iterable[RoomKeys] = (), *, ms: int | None = None) -> bool:
@@ -322,19 +334,19 @@ class RedisPresence(RedisReader, PresenceStore):
         keys = [self._keys.writers(part), self._keys.versions(part), self._keys.namespaces(part)]
         head: list[Any] = [node, len(rooms)]
         for room in rooms:
-            namespace, name = room.place
+            namespace, name = room.room_id
             listed = self._keys.list(part, namespace)
             keys += (room.counts, room.data, listed, room.numbers(node), room.details(node))
             head += (room.field, namespace, "" if name == EVERYONE else name)
         return keys, [*head, *arguments]
 
 
-def _changes(place: Place, version: int, changed: Sequence[Any], op: Join | Leave | None = None) -> Iterator[Change]:
+def _changes(room_id: RoomId, version: int, changed: Sequence[Any], op: Join | Leave | None = None) -> Iterator[Change]:
     """
     Return the changes of a room that a script has returned.
 
     Args:
-        place: The room.
+        room_id: The room.
         version: The version of the first change.
         changed: Kind, user and connections of each change, as one flat list.
         op: The operation that caused them. None for a purge.
@@ -343,5 +355,5 @@ def _changes(place: Place, version: int, changed: Sequence[Any], op: Join | Leav
         # The script doesn't return data. After a join, the user's data is that of the join. A join without data causes
         # a change only if it is the user's first connection, and then there is no data yet.
         data = op.data if isinstance(op, Join) and user and user == op.user_id else None
-        yield Change(*place, kind, user or None, connections, None if data is UNSET else data, version)
+        yield Change(*room_id, kind, user or None, connections, None if data is UNSET else data, version)
         version += 1

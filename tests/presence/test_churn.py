@@ -184,7 +184,7 @@ async def _live(loop: SkippingLoop, world: memory._State, seconds: float, client
     await asyncio.sleep(300)
     assert held(tracker, world, loop) == before
     await tracker.end()
-    assert not (world.rooms or world.leases or world.places or world.details)
+    assert not (world.rooms or world.leases or world.room_ids or world.details)
 
 
 def held(tracker: Tracker, world: memory._State, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def held(tracker: Tracker, world: memory._State, loop: asyncio.AbstractEventLoop
     for name in ("watchers", "_members", "_unsent", "_ignored_leaves", "_out_of_order", "_during_load"):
         found[f"view{name}"] = [len(getattr(view, name)) for view in views]
     found["view bytes"] = [view._bytes == sum(m.size for m in (view._members or {}).values()) for view in views]
-    for name in ("rooms", "leases", "places", "details"):
+    for name in ("rooms", "leases", "room_ids", "details"):
         found[f"world {name}"] = len(getattr(world, name))
     found["rooms"] = {room: len(found_.users) for rooms in world.rooms.values() for room, found_ in rooms.items()}
     kinds = (Join, Leave, Change, MemberRecord, Roster, Watcher, Subscriber)
@@ -312,4 +312,4 @@ async def test_memory(world: memory._State) -> None:
     store = MemoryPresence()
     await store.begin(NodeFacts("n1", {}))
     await churn(store, 4, 300)
-    assert (world.rooms, world.places, world.details, list(world.leases)) == ({}, {"n1": set()}, {}, ["n1"])
+    assert (world.rooms, world.room_ids, world.details, list(world.leases)) == ({}, {"n1": set()}, {}, ["n1"])

@@ -32,7 +32,7 @@ async def reaped(store: MemoryPresence, node: str) -> list[list[Change]]:
 
 
 def is_empty(world: memory._State) -> bool:
-    return not (world.rooms or world.leases or world.places or world.details)
+    return not (world.rooms or world.leases or world.room_ids or world.details)
 
 
 async def test_loops_see_each_other() -> None:

@@ -31,7 +31,7 @@ from wsrt.presence.base import (
 )
 from wsrt.presence.redis import RedisPresence, reader
 from wsrt.presence.redis import store as module
-from wsrt.presence.redis.keys import Keys, place_of
+from wsrt.presence.redis.keys import Keys, room_id_of
 
 NASTY = [
     "a",
@@ -181,7 +181,7 @@ def test_fields() -> None:
     """The word for a room says which one it is."""
     keys = Keys("wsrt", 1)
     for place in itertools.product([*NASTY, EVERYONE], NASTY):
-        assert place_of(keys.room(place).field) == place
+        assert room_id_of(keys.room(place).field) == place
 
 
 def test_partitions_are_spread() -> None:

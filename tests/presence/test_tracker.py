@@ -55,7 +55,7 @@ class Store(MemoryPresence):
     def lose(self) -> None:
         """Come back empty."""
         self._state.rooms.clear()
-        self._state.places.clear()
+        self._state.room_ids.clear()
         self._state.leases.clear()
         self._state.details.clear()
 
@@ -320,7 +320,7 @@ def test_loops_that_were_closed_are_taken_out() -> None:
         assert found is not None
         found.join(Join("gone", "r", 1, user))
         await found.settle()
-        await aeventually(lambda: len(memory._state.places) == 1)
+        await aeventually(lambda: len(memory._state.room_ids) == 1)
 
     for number in range(5):
         loop = asyncio.new_event_loop()

@@ -23,7 +23,7 @@ from tests.support.layer import FakeLayer, installed
 from wsrt import Event, RootEvent, TypedEventConsumer, close_codes
 from wsrt.addresses import Everyone, Room
 from wsrt.admin.actions import _storable
-from wsrt.admin.announcing import InvalidAnnouncement, Problem, purpose, read_event, skeleton
+from wsrt.admin.announcements import InvalidAnnouncement, Problem, example_json, read_event, summary_of
 from wsrt.admin.targets import Target
 from wsrt.permissions import ANNOUNCE, DISCONNECT, PERMISSIONS, VIEW
 from wsrt.testing import connect
@@ -315,9 +315,9 @@ async def test_change_an_announcement(operator: MakeOperator) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ("", "This is not JSON"),
-        ('{"text": ', "This is not JSON"),
-        ('{"text": NaN}', "This is not JSON"),
+        ("", "This isn't valid JSON"),
+        ('{"text": ', "This isn't valid JSON"),
+        ('{"text": NaN}', "This isn't valid JSON"),
         ("[]", "Input should be a valid dictionary or"),
         ("{}", "<strong>text</strong> Field required"),
         ('{"text": 7}', "<strong>text</strong> Input should be a valid string"),
@@ -454,7 +454,7 @@ def test_skeleton() -> None:
         id: uuid.UUID
         loop: dict[str, int]
 
-    data: dict[str, Any] = json.loads(skeleton(Everything))
+    data: dict[str, Any] = json.loads(example_json(Everything))
     assert data.pop("at")[:4].isdigit()
     assert data.pop("day")[:4].isdigit()
     assert ":" in data.pop("time")
@@ -475,7 +475,7 @@ def test_skeleton() -> None:
         "id": "00000000-0000-0000-0000-000000000000",
         "loop": {},
     }
-    assert Everything.model_validate_json(skeleton(Everything))
+    assert Everything.model_validate_json(example_json(Everything))
 
 
 class Thing:
@@ -491,8 +491,8 @@ def test_skeleton_of_what_has_none() -> None:
     class Tags(RootEvent[list[str]], name="tags"):
         pass
 
-    assert skeleton(Odd) == "null"
-    assert skeleton(Tags) == "[]"
+    assert example_json(Odd) == "null"
+    assert example_json(Tags) == "[]"
     assert read_event("chat", "echoed", '{"value": [1]}', Everyone())
 
 
@@ -502,7 +502,7 @@ def test_skeleton_of_what_holds_itself() -> None:
     class Endless(Event, name="endless"):
         more: Endless
 
-    assert skeleton(Endless).count("more") < 10
+    assert example_json(Endless).count("more") < 10
 
 
 def test_purpose() -> None:
@@ -519,8 +519,8 @@ def test_purpose() -> None:
     class Undocumented(Event, name="undocumented"):
         pass
 
-    assert purpose(Documented) == "Says something, in two lines."
-    assert purpose(Undocumented) == ""
+    assert summary_of(Documented) == "Says something, in two lines."
+    assert summary_of(Undocumented) == ""
 
 
 def test_problems() -> None:

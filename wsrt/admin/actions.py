@@ -22,7 +22,16 @@ from ..presence.base import StoreUnavailable
 from ..publish import publish_to_audience
 from ..realms import check_tenant, realm_of, split_realm
 from ..tenants import has_tenants
-from .announcing import InvalidAnnouncement, Problem, events_of, is_kept, json_schema, purpose, read_event, skeleton
+from .announcements import (
+    InvalidAnnouncement,
+    Problem,
+    events_of,
+    example_json,
+    is_kept,
+    json_schema,
+    read_event,
+    summary_of,
+)
 from .base import RealtimeAdminBase, content_type, text_of
 from .queries import known_namespaces, place_of
 from .targets import MAX_SPARED, Target, spared_by
@@ -76,13 +85,13 @@ class Actions(RealtimeAdminBase):
         context: dict[str, Any] = {
             "namespace": namespace,
             "event": name,
-            "purpose": purpose(model),
+            "summary": summary_of(model),
             "is_kept": is_kept(model),
             "schema": to_json(json_schema(model), indent=2).decode(),
             "given": given,
             "kind": request.POST.get("to") or (given.token if given else "room" if is_kept(model) else "everyone"),
             "to_name": request.POST.get("name", ""),
-            "data": request.POST.get("data", skeleton(model)),
+            "data": request.POST.get("data", example_json(model)),
             "crumbs": [(_("Announce"), self._url("announce", namespace=namespace)), (name, None)],
         }
         status = 200
@@ -110,7 +119,7 @@ class Actions(RealtimeAdminBase):
                 "events": [
                     {
                         "name": name,
-                        "purpose": purpose(model),
+                        "summary": summary_of(model),
                         "is_kept": is_kept(model),
                         "url": self._url("announce", namespace=space, event=name, **query),
                     }

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...addresses import Audience, Room, User, UserKey
-from ...admin.announcing import InvalidAnnouncement, events_of, read_event, skeleton
+from ...admin.announcements import InvalidAnnouncement, events_of, example_json, read_event
 from ...protocol.namespaces import namespaces
 from ...publish import publish_to_audience
 from ..cluster import given_tenant, require_reachable, told
@@ -62,6 +62,6 @@ def audience(room: str | None, user: str | None) -> Audience:
 
 
 def _explanation(namespace: str, name: str, error: InvalidAnnouncement) -> str:
-    problems = [f"  {problem.where or '(the whole)'}: {problem.what}" for problem in error.problems]
-    shape = skeleton(events_of(namespace)[name]).replace("\n", "\n  ")
+    problems = [f"  {problem.field or '(the whole event)'}: {problem.message}" for problem in error.problems]
+    shape = example_json(events_of(namespace)[name]).replace("\n", "\n  ")
     return "\n".join([f"Nothing was sent, for {name!r} is wrong:", *problems, "It looks like this:", f"  {shape}"])

@@ -1,4 +1,4 @@
-"""Announcements: an event that an operator writes by hand, checked like one of the application's own."""
+"""Events that an operator writes by hand as JSON: for the admin's form and ``manage.py wsrt_publish``."""
 
 from __future__ import annotations
 
@@ -24,23 +24,29 @@ from ..protocol.namespaces import namespaces
 from ..realms import split_realm
 
 MAX_DEPTH = 6
-"""How deep a skeleton goes: models may hold themselves."""
+"""Depth at which an example stops, because models may contain themselves."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong, and in which field: "" for the whole."""
+    """
+    One thing that is wrong with an announcement.
 
-    what: str
-    where: str = ""
+    Attributes:
+        message: The description of the problem.
+        field: The path of the field, such as "author.name"; "" for the whole event.
+    """
+
+    message: str
+    field: str = ""
 
 
 class InvalidAnnouncement(Exception):
     """
-    What was written is no such event.
+    The text isn't a valid event for its audience.
 
     Attributes:
-        problems: all that is wrong.
+        problems: Everything that is wrong with it.
     """
 
     def __init__(self, *problems: Problem) -> None:
@@ -49,30 +55,30 @@ class InvalidAnnouncement(Exception):
 
 
 def events_of(namespace: str) -> dict[str, type[Event]]:
-    """Return what may be published to a namespace, or realm, by name; nothing where it is not known here."""
+    """Return the events that can be published to a realm, by name. Empty if this process doesn't know its namespace."""
     space = namespaces.get(split_realm(namespace)[0])
     return dict(sorted(space.events.items())) if space is not None else {}
 
 
-def purpose(model: type[Event]) -> str:
-    """Return the first paragraph of an event's own docstring; "" where it has none."""
+def summary_of(model: type[Event]) -> str:
+    """Return the first paragraph of the event's own docstring, "" if it has none."""
     own = inspect.cleandoc(vars(model).get("__doc__") or "")
     return " ".join(own.partition("\n\n")[0].split())
 
 
 def is_kept(model: type[Event]) -> bool:
-    """Return whether the event is kept in history, and so can go to one room only."""
+    """Return whether the event is kept in history, and can therefore be sent to a room only."""
     return meta(model).history
 
 
-def skeleton(model: type[Event]) -> str:
-    """Return JSON of the shape that a model asks for, with a value in every field, to be written over."""
+def example_json(model: type[Event]) -> str:
+    """Return an example of the event's data as JSON, with a value in every field, for the operator to edit."""
     schema = json_schema(model)
     return json.dumps(_value(schema, schema.get("$defs", {}), 0), indent=2, ensure_ascii=False)
 
 
 def json_schema(model: type[Event]) -> dict[str, Any]:
-    """Return the JSON schema of what a model takes; {} where it has none."""
+    """Return the JSON schema of the event's data, {} if it can't be expressed."""
     try:
         return model.model_json_schema(by_alias=True)
     except (PydanticInvalidForJsonSchema, PydanticUserError):
@@ -81,10 +87,16 @@ def json_schema(model: type[Event]) -> dict[str, Any]:
 
 def read_event(namespace: str, name: str, text: str, audience: Audience) -> Event:
     """
-    Return the event that somebody wrote as JSON, ready to be published to an audience.
+    Parse and validate an event written as JSON.
+
+    Args:
+        namespace: The realm that the event is published to.
+        name: The event's wire name.
+        text: The event's data as JSON.
+        audience: The recipients.
 
     Raises:
-        InvalidAnnouncement: it is not valid, cannot be sent, or goes to nobody of the kind.
+        InvalidAnnouncement: The text isn't valid, or the event can't be serialized or sent to such an audience.
     """
     model = events_of(namespace).get(name)
     if model is None:
@@ -92,17 +104,16 @@ def read_event(namespace: str, name: str, text: str, audience: Audience) -> Even
     try:
         data = from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise InvalidAnnouncement(Problem(_("This is not JSON: %s.") % error)) from None
+        raise InvalidAnnouncement(Problem(_("This isn't valid JSON: %s.") % error)) from None
     try:
-        # From the text, so that dates and bytes are read as they are from a client.
+        # Validate the text, not the parsed data: dates and bytes are then read like those from a client.
         event = model.model_validate_json(text)
     except ValidationError as error:
         raise InvalidAnnouncement(*_problems(error, model, data)) from None
     if is_kept(model) and not isinstance(audience, Room):
-        raise InvalidAnnouncement(
-            Problem(_("“%s” is kept in history, and history belongs to rooms: send it to a room.") % name)
-        )
+        raise InvalidAnnouncement(Problem(_("“%s” is kept in history, so it can only be sent to a room.") % name))
     try:
+        # Encodes the event and checks its audience, without sending it.
         prepare(audience, event, *split_realm(namespace))
     except (WsrtError, TypeError, ValueError) as error:
         raise InvalidAnnouncement(Problem(str(error))) from None
@@ -115,7 +126,7 @@ def _problems(error: ValidationError, model: type[Event], data: Any) -> list[Pro
 
 
 def _value(schema: Any, definitions: Mapping[str, Any], depth: int) -> Any:
-    """Return something of the shape that a schema describes."""
+    """Return an example value for a schema."""
     if not isinstance(schema, dict) or depth > MAX_DEPTH:
         return None
     if "$ref" in schema:

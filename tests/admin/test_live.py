@@ -17,7 +17,7 @@ from tests.apps.chat.consumers import HereConsumer
 from tests.support.waiting import aeventually
 from wsrt import apermissions_changed, close_codes
 from wsrt.addresses import user_key
-from wsrt.admin import live, names, queries
+from wsrt.admin import live, queries, usernames
 from wsrt.admin.live import AdminConsumer
 from wsrt.admin.queries import (
     Overview,
@@ -361,15 +361,15 @@ async def test_names_are_asked_for_once(django_assert_num_queries: Any) -> None:
 
     def check() -> None:
         user = User.objects.create_superuser("root")
-        found = names.Names(user)
+        found = usernames.Usernames(user)
         keys = (str(user.pk), "999999", "x", "9" * 30, "a\0b")
         rows = [queries.UserRow(user_id=key, connections=1) for key in keys]
         rows.append(queries.UserRow(user_id=None, connections=1))
         with django_assert_num_queries(1):
-            found.put(rows)
-            found.put(rows)
+            found.fill(rows)
+            found.fill(rows)
         assert [row.name for row in rows] == ["root", "", "", "", "", ""]
-        assert found.knows(rows)
+        assert found.has_cached(rows)
 
     await sync_to_async(check)()
 
@@ -379,25 +379,25 @@ async def test_names_are_those_of_users() -> None:
 
     def check() -> None:
         user = User.objects.create_superuser("root")
-        found = names.Names(user)
-        assert found.of(user_key(user)) == "root"
-        assert found.of(user_key(Group(pk=user.pk))) == ""
-        assert found.key(user_key(Group(pk=user.pk))) is None
+        found = usernames.Usernames(user)
+        assert found.get(user_key(user)) == "root"
+        assert found.get(user_key(Group(pk=user.pk))) == ""
+        assert found.primary_key(user_key(Group(pk=user.pk))) is None
 
     await sync_to_async(check)()
 
 
 async def test_names_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are not kept without end."""
-    monkeypatch.setattr(names, "REMEMBERED", 1)
+    monkeypatch.setattr(usernames, "MAX_CACHED", 1)
 
     def check() -> None:
         user = User.objects.create_superuser("root")
-        found = names.Names(user)
+        found = usernames.Usernames(user)
         for key in ("a", "b", "c", str(user.pk)):
-            found.of(key)
-        assert len(found._known) <= 2
-        assert found.of(str(user.pk)) == "root"
-        assert found.matching("\0") == ([], False)
+            found.get(key)
+        assert len(found._cache) <= 2
+        assert found.get(str(user.pk)) == "root"
+        assert found.search("\0") == ([], False)
 
     await sync_to_async(check)()

@@ -18,7 +18,7 @@ from django.test import Client as Browser
 
 from tests.admin.conftest import MakeOperator, make_user, page
 from tests.apps.chat.consumers import ChatConsumer, HereConsumer
-from wsrt.admin import names, queries
+from wsrt.admin import queries, usernames
 from wsrt.permissions import PERMISSIONS, VIEW
 from wsrt.presence import access
 from wsrt.testing import Client, capture_publications, connect
@@ -399,7 +399,7 @@ async def test_search_among_many_accounts(operator: MakeOperator, monkeypatch: p
         text = await root.see("users", namespace="chat", q="smith")
         assert [row[0] for row in rows(text, "users")] == [f"{users[n].pk} smith{n:04}" for n in (3, 119)]
         assert note.findall(text) == [" hidden"]
-        monkeypatch.setattr(names, "MATCHES", 10)
+        monkeypatch.setattr(usernames, "MAX_MATCHES", 10)
         text = await root.see("users", namespace="chat", q="smith")
         assert len(rows(text, "users")) == 1
         assert note.findall(text) == [""]

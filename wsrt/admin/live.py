@@ -15,7 +15,6 @@ from ..handlers import on
 from ..metrics import counters
 from ..presence.base import BadCursor, StoreUnavailable
 from . import door
-from .names import Names
 from .queries import (
     Answer,
     Overview,
@@ -32,6 +31,7 @@ from .queries import (
     WatchUsers,
     rows_with_users,
 )
+from .usernames import Usernames
 
 SECONDS = 2.0
 """The least pause between two looks at the store."""
@@ -73,8 +73,8 @@ class AdminConsumer(TypedEventConsumer):
             self._looking.cancel()
         if not await self._may_stay_here():
             return
-        if isinstance(question, WatchUsers) and self._names is not None:
-            question.also(*await run_in_thread(self._names.matching, question.search))
+        if isinstance(question, WatchUsers) and self._usernames is not None:
+            question.also(*await run_in_thread(self._usernames.search, question.search))
         self._looking = asyncio.create_task(self._look(question))
 
     async def _may_stay_here(self) -> bool:
@@ -87,16 +87,16 @@ class AdminConsumer(TypedEventConsumer):
     async def _ask(self) -> Close | None:
         """Ask what a page asks of its request; return how to close where it would not be shown."""
         user = self.user if door.has_session(self.scope) else await reload(self.user)
-        verdict, self._names = await run_in_thread(self._ask_the_door, user)
+        verdict, self._usernames = await run_in_thread(self._ask_the_door, user)
         if verdict.user is not None:
             self.scope["user"] = verdict.user
         close: Close | None = verdict.close
         return close
 
-    def _ask_the_door(self, user: Any) -> tuple[door.Verdict, Names | None]:
+    def _ask_the_door(self, user: Any) -> tuple[door.Verdict, Usernames | None]:
         verdict = door.ask(self.scope, self.query.get("site") or "admin", user)
         # Made again whenever permissions are asked for: who sees names may have changed too.
-        return verdict, Names(verdict.user) if verdict.close is None else None
+        return verdict, Usernames(verdict.user) if verdict.close is None else None
 
     async def _look(self, question: Question) -> None:
         loop = asyncio.get_running_loop()
@@ -127,11 +127,11 @@ class AdminConsumer(TypedEventConsumer):
         try:
             answer = await question.read()
             rows = list(rows_with_users(answer))
-            if self._names is not None:
-                if self._names.knows(rows):
-                    self._names.put(rows)
+            if self._usernames is not None:
+                if self._usernames.has_cached(rows):
+                    self._usernames.fill(rows)
                 else:
-                    await run_in_thread(self._names.put, rows)
+                    await run_in_thread(self._usernames.fill, rows)
         except (StoreUnavailable, WrongContext, BadCursor):
             return Unavailable()
         except Exception:

@@ -25,7 +25,6 @@ from ..realms import split_realm
 from ..schema.description import describe
 from .actions import Actions
 from .base import content_type, text_of
-from .names import Names
 from .queries import (
     Answer,
     Question,
@@ -42,6 +41,7 @@ from .queries import (
 )
 from .schema import FILES, UNDESCRIBABLE, available_files, closes, consumers, file_text
 from .targets import Target
+from .usernames import Usernames
 
 View = Callable[..., HttpResponse]
 
@@ -118,7 +118,7 @@ class RealtimeAdmin(Actions):
         question = WatchUsers(
             namespace=namespace, search=text_of(request, "q"), after=text_of(request, "after") or None
         )
-        question.also(*Names(request.user).matching(question.search))
+        question.also(*Usernames(request.user).search(question.search))
         context = {
             "namespace": namespace,
             "tenant": split_realm(namespace)[1],
@@ -154,11 +154,11 @@ class RealtimeAdmin(Actions):
         """One user: their connections in all namespaces."""
         self._require(request, VIEW)
         target = _target(request, "user")
-        names = Names(request.user)
+        usernames = Usernames(request.user)
         context = {
             "target": target,
-            "name": names.of(target.name),
-            "account": self._account(names, target),
+            "name": usernames.get(target.name),
+            "account": self._account(usernames, target),
             "announce_url": self._url("announce", **_where(target), user=target.name),
             "crumbs": [(_("Users"), self._url("users")), (target.name, None)],
         }
@@ -221,7 +221,7 @@ class RealtimeAdmin(Actions):
         except (StoreUnavailable, WrongContext) as error:
             return self._render(request, name, title, {**context, "trouble": _trouble(error), "question": question})
         assert answer is not None  # noqa: S101
-        Names(request.user).put(rows_with_users(answer))
+        Usernames(request.user).fill(rows_with_users(answer))
         shown = {
             "question": question,
             "answer": answer,
@@ -245,12 +245,12 @@ class RealtimeAdmin(Actions):
             raise Http404(str(error)) from None
         return wanted or (spaces[0] if spaces else ""), sorted({*spaces, *([wanted] if wanted else [])})
 
-    def _account(self, names: Names, target: Target) -> str | None:
+    def _account(self, usernames: Usernames, target: Target) -> str | None:
         """Return where this admin shows the user as one of Django's; None where it does not."""
-        key = names.key(target.name) if names.of(target.name) else None
+        key = usernames.primary_key(target.name) if usernames.get(target.name) else None
         if key is None:
             return None
-        options = names.model._meta
+        options = usernames.model._meta
         with contextlib.suppress(NoReverseMatch):
             return reverse(
                 f"admin:{options.app_label}_{options.model_name}_change",

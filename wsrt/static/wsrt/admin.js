@@ -1,84 +1,88 @@
 /**
- * Keeps a page of the admin's "Realtime" up to date.
+ * Live updates of the admin's "Realtime" pages.
  *
- * The page says in its markup what it shows: `data-watch` is what to ask the server, and what comes back is written into
- * the elements that name its fields. Text is only ever written as text.
+ * The markup drives everything: `data-watch` is the query to send to the server, and each field of the result is written
+ * into the elements that name it (`data-show`, `data-field`). Values are only ever written as text, never as HTML.
  */
 
-const FIRST_TRIES_MS = [5_000, 30_000];
-const MISSING_MS = 5 * 60_000;
-const HIDDEN_MS = 60_000;
+/** Delays of the retries of the first connection. */
+const RETRY_DELAYS_MS = [5_000, 30_000];
+/** How long no page of this tab tries again after the first connection has failed. */
+const MISSING_FOR_MS = 5 * 60_000;
 
-/** Codes after which this user may not see the page. */
-const REFUSED = [4401, 4403];
+/** Updates pause when the page has been hidden for this long. */
+const PAUSE_AFTER_MS = 60_000;
 
-// What the page shows.
+/** Close codes that mean that the user may no longer see the page. */
+const REFUSED_CODES = [4401, 4403];
 
-/** Where an attribute is read: a row, or the page without its rows. */
-function* within(scope, attribute) {
+// The page.
+
+/** Yields the elements with an attribute: those in a row, or those of the document outside of rows. */
+function* elementsWith(scope, attribute) {
   if (scope === document) yield* document.querySelectorAll(`#content-main [${attribute}]:not(tr *)`);
   else yield* scope.querySelectorAll(`[${attribute}]`);
 }
 
-function write(element, text) {
+function setText(element, text) {
   if (element.textContent === text) return;
-  const only = element.firstChild;
-  // The text of a node is changed, and the node stays: so does a selection.
-  if (only !== null && only === element.lastChild && only.nodeType === Node.TEXT_NODE) only.data = text;
+  const child = element.firstChild;
+  // Replacing the text node would lose a selection in it.
+  if (child !== null && child === element.lastChild && child.nodeType === Node.TEXT_NODE) child.data = text;
   else element.textContent = text;
 }
 
-class Show {
+class PageView {
   constructor(timeZone) {
-    this.clock = clock(timeZone);
-    this.answer = undefined;
+    this.formatTime = timeFormatter(timeZone);
+    this.result = undefined;
     for (const table of document.querySelectorAll("table[data-rows]")) {
-      // Rows hold still while somebody points at them; what changed meanwhile is made up for afterwards.
-      table.addEventListener("pointerleave", () => this.again());
-      table.addEventListener("focusout", () => setTimeout(() => this.again()));
+      // Rows don't move while the pointer or the focus is on them; they are sorted and removed afterwards.
+      table.addEventListener("pointerleave", () => this.refresh());
+      table.addEventListener("focusout", () => setTimeout(() => this.refresh()));
     }
   }
 
-  show(answer) {
-    const isFirst = this.answer === undefined;
-    this.answer = answer;
+  show(result) {
+    const isFirst = this.result === undefined;
+    this.result = result;
     const focused = document.activeElement;
-    const selected = selection();
-    this.fill(document, answer);
-    for (const element of within(document, "data-empty")) element.hidden = answer[element.dataset.empty].length > 0;
+    const selected = getSelectedRange();
+    this.fill(document, result);
+    for (const element of elementsWith(document, "data-empty")) element.hidden = result[element.dataset.empty].length > 0;
     for (const table of document.querySelectorAll("table[data-rows]")) {
-      this.rows(table, answer[table.dataset.rows], isFirst);
+      this.updateRows(table, result[table.dataset.rows], isFirst);
     }
     if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
-    reselect(selected);
+    restoreSelection(selected);
   }
 
-  again() {
-    if (this.answer !== undefined) this.show(this.answer);
+  refresh() {
+    if (this.result !== undefined) this.show(this.result);
   }
 
   fill(scope, values) {
     for (const attribute of ["data-show", "data-field"]) {
-      for (const element of within(scope, attribute)) {
+      for (const element of elementsWith(scope, attribute)) {
         const value = values[element.getAttribute(attribute)];
         const isTime = element.dataset.format === "time" && value !== null;
-        write(element, value === null ? "" : isTime ? this.clock(value) : String(value));
+        setText(element, value === null ? "" : isTime ? this.formatTime(value) : String(value));
       }
     }
-    for (const element of within(scope, "data-if")) element.hidden = !values[element.dataset.if];
-    for (const element of within(scope, "data-unless")) element.hidden = Boolean(values[element.dataset.unless]);
-    for (const link of within(scope, "data-href")) {
+    for (const element of elementsWith(scope, "data-if")) element.hidden = !values[element.dataset.if];
+    for (const element of elementsWith(scope, "data-unless")) element.hidden = Boolean(values[element.dataset.unless]);
+    for (const link of elementsWith(scope, "data-href")) {
       link.href = link.dataset.href + encodeURIComponent(values[link.dataset.param] ?? "");
     }
-    for (const button of within(scope, "data-target")) {
+    for (const button of elementsWith(scope, "data-target")) {
       button.value = JSON.stringify([button.dataset.target, values.namespace, values.id]);
     }
   }
 
-  rows(table, rows, isFirst) {
+  updateRows(table, rows, isFirst) {
     const body = table.tBodies[0];
     const template = body.querySelector("template");
-    const isHeld = body.matches(":hover") || body.contains(document.activeElement);
+    const isInUse = body.matches(":hover") || body.contains(document.activeElement);
     const before = new Map([...body.rows].map((row) => [row.dataset.key, row]));
     const wanted = rows.map((values) => {
       const key = String(values[table.dataset.key] ?? "");
@@ -90,11 +94,11 @@ class Show {
         if (!isFirst) row.classList.add("wsrt-new");
       }
       this.fill(row, values);
-      setGone(row, false);
+      markGone(row, false);
       return row;
     });
-    if (isHeld) {
-      for (const row of before.values()) setGone(row, true);
+    if (isInUse) {
+      for (const row of before.values()) markGone(row, true);
       for (const row of wanted) if (!row.isConnected) body.append(row);
       return;
     }
@@ -112,14 +116,14 @@ function nextRow(row) {
   return next instanceof HTMLTableRowElement ? next : null;
 }
 
-function setGone(row, isGone) {
+function markGone(row, isGone) {
   if (row.classList.contains("wsrt-gone") === isGone) return;
   row.classList.toggle("wsrt-gone", isGone);
   for (const button of row.querySelectorAll("button")) button.disabled = isGone;
 }
 
-/** Times as the server writes them, which has the same zone. */
-function clock(timeZone) {
+/** Returns a function that formats times like the server, in the same time zone. */
+function timeFormatter(timeZone) {
   const options = { dateStyle: "short", timeStyle: "medium" };
   let format;
   try {
@@ -130,12 +134,12 @@ function clock(timeZone) {
   return (text) => format.format(new Date(text));
 }
 
-function selection() {
+function getSelectedRange() {
   const { anchorNode, anchorOffset, focusNode, focusOffset, isCollapsed } = getSelection() ?? { isCollapsed: true };
   return isCollapsed ? undefined : [anchorNode, anchorOffset, focusNode, focusOffset];
 }
 
-function reselect(selected) {
+function restoreSelection(selected) {
   if (selected === undefined) return;
   const [from, , to] = selected;
   const now = getSelection();
@@ -143,91 +147,91 @@ function reselect(selected) {
   try {
     now.setBaseAndExtent(...selected);
   } catch {
-    // What was selected is shorter now.
+    // The selected text has become shorter than the offsets.
   }
 }
 
-// What the server says.
+// The live socket.
 
-class Live {
+class LiveUpdates {
   constructor(status) {
     this.status = status;
     this.texts = status.dataset;
-    this.show = new Show(this.texts.timeZone);
+    this.view = new PageView(this.texts.timeZone);
     this.wasOpen = false;
     this.tries = 0;
   }
 
   async start() {
-    if (isKnownToBeMissing()) {
-      this.say("off");
+    if (wasMissing()) {
+      this.showState("off");
       return;
     }
     try {
-      // The page knows what the file is called: its name may have a hash.
+      // The URL comes from the page: static files storage may add a hash to the file's name.
       const { Client } = await import(this.texts.client);
       this.client = new Client(this.texts.url, { schemaHash: this.texts.schema });
     } catch (error) {
-      this.say("off");
+      this.showState("off");
       throw error;
     }
-    this.client.onState((status) => this.turned(status));
-    this.client.onAny((event, data) => this.answered(event, data));
-    document.addEventListener("visibilitychange", () => this.lookedAt());
+    this.client.onState((status) => this.onState(status));
+    this.client.onAny((event, data) => this.onEvent(event, data));
+    document.addEventListener("visibilitychange", () => this.onVisibilityChange());
     this.client.connect();
   }
 
-  say(state) {
+  showState(state) {
     this.status.dataset.state = state;
-    // Nothing to tell before there ever was a connection.
+    // Stay hidden until the first connection opens or fails permanently.
     this.status.hidden = !this.wasOpen && state !== "off" && state !== "refused";
-    write(this.status, this.texts[state]);
+    setText(this.status, this.texts[state]);
   }
 
-  turned({ state, reason, outdated }) {
+  onState({ state, reason, outdated }) {
     if (state === "open" && outdated) {
-      // The server is another version than the one that rendered the page: what it says may not fit.
+      // The socket's schema differs from the page's after an upgrade: the results may not fit the markup.
       this.client.close();
-      this.say("off");
+      this.showState("off");
     } else if (state === "open") {
       this.wasOpen = true;
       const { event, data } = JSON.parse(this.texts.watch);
       this.client.send(event, data);
     } else if (state === "closed") {
-      if (reason.kind !== "client") this.say(REFUSED.includes(reason.code) ? "refused" : "off");
+      if (reason.kind !== "client") this.showState(REFUSED_CODES.includes(reason.code) ? "refused" : "off");
     } else if (state === "waiting" && !this.wasOpen && reason.kind !== "page") {
-      this.tryOnceMore();
+      this.retryFirstConnection();
     } else {
-      this.say(state);
+      this.showState(state);
     }
   }
 
-  answered(event, answer) {
+  onEvent(event, result) {
     if (event === "unavailable") {
-      this.say("unavailable");
+      this.showState("unavailable");
       return;
     }
-    this.say("live");
-    this.show.show(answer);
+    this.showState("live");
+    this.view.show(result);
   }
 
-  /** Where there never was a connection there may be no route, and each try is an error in the server's log. */
-  tryOnceMore() {
+  /** Retries the first connection a few times only: if the route is missing, each try is an error in the server's log. */
+  retryFirstConnection() {
     this.client.close();
-    const wait = FIRST_TRIES_MS[this.tries++];
+    const wait = RETRY_DELAYS_MS[this.tries++];
     if (wait !== undefined) {
       setTimeout(() => this.client.connect(), wait * (0.5 + Math.random()));
       return;
     }
     rememberMissing();
-    this.say("off");
+    this.showState("off");
   }
 
-  /** Nobody looks at a page that is hidden for long: it is not kept up to date, and the store is not asked. */
-  lookedAt() {
-    clearTimeout(this.hiding);
+  /** Pauses updates while the page is hidden, to spare the store. */
+  onVisibilityChange() {
+    clearTimeout(this.pauseTimer);
     if (document.visibilityState === "hidden") {
-      this.hiding = setTimeout(() => this.pause(), HIDDEN_MS);
+      this.pauseTimer = setTimeout(() => this.pause(), PAUSE_AFTER_MS);
     } else if (this.isPaused) {
       this.isPaused = false;
       this.client.connect();
@@ -241,11 +245,11 @@ class Live {
   }
 }
 
-const MISSING = "wsrt.admin.missing";
+const MISSING_KEY = "wsrt.admin.missing";
 
-function isKnownToBeMissing() {
+function wasMissing() {
   try {
-    return Date.now() - Number(sessionStorage.getItem(MISSING) ?? 0) < MISSING_MS;
+    return Date.now() - Number(sessionStorage.getItem(MISSING_KEY) ?? 0) < MISSING_FOR_MS;
   } catch {
     return false;
   }
@@ -253,14 +257,14 @@ function isKnownToBeMissing() {
 
 function rememberMissing() {
   try {
-    sessionStorage.setItem(MISSING, String(Date.now()));
+    sessionStorage.setItem(MISSING_KEY, String(Date.now()));
   } catch {
-    // Nothing may be stored: it is tried again on every page.
+    // Storage is blocked: every page tries again.
   }
 }
 
-/** Says that the page does not keep itself up to date: a theme, or a template of the project, has lost the marker. */
-function sayMissing() {
+/** Shows that live updates don't work because a theme or a template of the project leaves out the status element. */
+function showMissing() {
   const notice = document.createElement("p");
   notice.className = "wsrt-live";
   notice.dataset.state = "off";
@@ -270,5 +274,5 @@ function sayMissing() {
 }
 
 const status = document.getElementById("wsrt-live");
-if (status === null) sayMissing();
-else await new Live(status).start();
+if (status === null) showMissing();
+else await new LiveUpdates(status).start();

@@ -1,9 +1,9 @@
 /** Filters the events of the schema while the user types. Without scripts, submitting the form filters them. */
 
 const field = document.getElementById("id_q");
-const nothing = document.getElementById("wsrt-no-match");
+const noMatch = document.getElementById("wsrt-no-match");
 
-function words(event) {
+function searchableText(event) {
   const parts = event.querySelectorAll("h4, .wsrt-says, .wsrt-fields tbody th");
   return [event.dataset.consumer, ...[...parts].map((part) => part.textContent)].join(" ").toLowerCase();
 }
@@ -14,14 +14,14 @@ function filter() {
   for (const consumer of document.querySelectorAll(".wsrt-consumer:has(article)")) {
     let shown = 0;
     for (const event of consumer.querySelectorAll("article")) {
-      event.hidden = !words(event).includes(text);
+      event.hidden = !searchableText(event).includes(text);
       consumer.querySelector(`[data-of="${CSS.escape(event.id)}"]`).hidden = event.hidden;
       if (!event.hidden) shown += 1;
     }
     consumer.hidden = text !== "" && shown === 0;
     matches += shown;
   }
-  nothing.hidden = text === "" || matches > 0;
+  noMatch.hidden = text === "" || matches > 0;
 }
 
 if (field) {

@@ -27,11 +27,11 @@ PERMISSIONS = {
     DISCONNECT: "Can disconnect clients",
     ANNOUNCE: "Can send announcements to clients",
 }
-"""The name of each permission, as shown where permissions are assigned."""
+"""The names of the permissions, as the admin shows them."""
 
 
 class _NoObjects:
-    """A manager without objects."""
+    """An empty manager, through which a ``ContentType`` finds that an object doesn't exist."""
 
     def using(self, alias: str | None) -> _NoObjects:
         return self
@@ -71,7 +71,7 @@ def add_permissions(*, using: str = DEFAULT_DB_ALIAS, apps: Apps = installed_app
         content_types: Any = apps.get_model("contenttypes", "ContentType")
         permissions: Any = apps.get_model("auth", "Permission")
     except LookupError:
-        return  # a migration backwards has removed the models
+        return  # while migrating backwards, the models don't exist any more
     if not router.allow_migrate_model(using, permissions):
         return
     content_type, _created = content_types._default_manager.using(using).get_or_create(

@@ -1,7 +1,7 @@
 """
-"Realtime" in Django's admin: who is connected, and what may be done to them.
+"Realtime" in Django's admin: pages that show the connections, and actions on them.
 
-Registered with the default site when the admin looks for modules like this one; with another one by
+The admin's autodiscovery registers it with the default site. To register it with another site:
 
     from wsrt.admin import Realtime, RealtimeAdmin
 
@@ -16,7 +16,7 @@ from ..permissions import Realtime
 
 __all__ = ["Realtime", "RealtimeAdmin"]
 
-# Routes lead to the socket of these pages in projects without the admin too.
+# wsrt.routing imports this package for the live socket, also in projects that don't install the admin.
 if apps.is_installed("django.contrib.admin"):
     from django.contrib import admin
 

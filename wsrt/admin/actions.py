@@ -1,4 +1,4 @@
-"""What may be done in "Realtime": disconnect clients, send an announcement."""
+"""The actions of operators in "Realtime": disconnecting clients and sending announcements."""
 
 from __future__ import annotations
 
@@ -32,41 +32,42 @@ from .announcements import (
     read_event,
     summary_of,
 )
-from .base import RealtimeAdminBase, content_type, text_of
-from .queries import known_namespaces, place_of
-from .targets import MAX_SPARED, Target, spared_by
+from .base import RealtimeAdminBase, content_type, query_parameter
+from .queries import local_namespaces, realm_arguments
+from .targets import MAX_PROTECTED, Target, protected_superusers
 
 LOGGED_CHARACTERS = 1000
-"""What the log keeps of the data of an announcement."""
+"""Number of characters of an announcement's data that the log keeps."""
 
 
 PAGES = ("changelist", "rooms", "users", "room", "user")
-"""Pages that an action leads back to."""
+"""Pages that an action may redirect back to."""
 
 
 class Actions(RealtimeAdminBase):
     """
-    Actions, each behind its own permission.
+    The views of the actions. Each action requires its own permission.
 
-    Those that hit many are confirmed first; all are noted in Django's log of the admin, and not done unless they are.
+    An action that affects more than one connection must be confirmed first. Every action is recorded in Django's admin
+    log, and isn't carried out if it can't be recorded.
     """
 
     def disconnect(self, request: HttpRequest) -> HttpResponse:
-        """Close the connections of a target; more than one only once that is confirmed."""
+        """Close the connections of a target, after a confirmation if there is more than one."""
         if request.method != "POST":
             self._require(request, DISCONNECT)
-            # Who had to sign in first is led to what they had posted to: nothing is done, and they see where they are.
+            # After signing in, Django redirects to the URL that was posted to. Show the pages and do nothing.
             return HttpResponseRedirect(self._url("changelist"))
-        target = _posted(request)
+        target = _posted_target(request)
         self._require(request, DISCONNECT, target)
-        back = self._back(request, target)
-        trouble = _unheard(target) or self._protected(request, target)
-        if trouble is not None:
-            self.message_user(request, _("Not disconnected: %s") % trouble, messages.ERROR)
+        back = self._return_url(request, target)
+        reason = _unreachable_reason(target) or self._protected_reason(request, target)
+        if reason is not None:
+            self.message_user(request, _("Not disconnected: %s") % reason, messages.ERROR)
             return HttpResponseRedirect(back)
         count = _count(target)
         if count == 0:
-            self.message_user(request, _("Nobody is connected there any more."), messages.WARNING)
+            self.message_user(request, _("There are no connections any more."), messages.WARNING)
         elif count == 1 or "confirm" in request.POST:
             self._disconnect(request, target, count)
         else:
@@ -75,12 +76,12 @@ class Actions(RealtimeAdminBase):
         return HttpResponseRedirect(back)
 
     def announce(self, request: HttpRequest) -> HttpResponse:
-        """Send an event to everyone, a room or a user: choose it, write it, confirm it."""
-        namespace, name = text_of(request, "namespace"), text_of(request, "event")
-        given = _announced_to(request, namespace)
+        """Send an event to everyone, a room or a user: choose the event, edit its data, confirm."""
+        namespace, name = query_parameter(request, "namespace"), query_parameter(request, "event")
+        given = _linked_target(request, namespace)
         self._require(request, ANNOUNCE, given)
         model = events_of(namespace).get(name)
-        if model is None or not _is_announced_to(namespace):
+        if model is None or not _can_announce_to(namespace):
             return self._choose_event(request, namespace)
         context: dict[str, Any] = {
             "namespace": namespace,
@@ -104,14 +105,14 @@ class Actions(RealtimeAdminBase):
         return self._render(request, "announce", title, context, status=status)
 
     def _choose_event(self, request: HttpRequest, namespace: str) -> HttpResponse:
-        one, tenant = split_realm(namespace)
-        if one:
-            spaces = [namespace] if _is_announced_to(namespace) else known_namespaces()
+        plain_namespace, tenant = split_realm(namespace)
+        if plain_namespace:
+            spaces = [namespace] if _can_announce_to(namespace) else local_namespaces()
         else:
-            # The user of a tenant, in whatever namespace.
-            known = [realm_of(space, tenant) for space in known_namespaces()]
-            spaces = [realm for realm in known if _is_announced_to(realm)]
-        # What is to be kept: to whom.
+            # The link was to a user across all namespaces of a tenant.
+            known = [realm_of(space, tenant) for space in local_namespaces()]
+            spaces = [realm for realm in known if _can_announce_to(realm)]
+        # The target of the link stays selected.
         query = {key: request.GET[key] for key in ("room", "user") if key in request.GET}
         choices = [
             {
@@ -132,12 +133,17 @@ class Actions(RealtimeAdminBase):
         return self._render(request, "events", _("Announce"), {"choices": choices})
 
     def _announce(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse | None:
-        """Send what was posted, or ask whether to; None where it is wrong, which the context then says."""
+        """
+        Send the posted announcement, or render the page that asks for confirmation.
+
+        Returns:
+            None if the announcement isn't valid. The errors are then in the context.
+        """
         namespace, name, data = context["namespace"], context["event"], context["data"]
         try:
-            target = _chosen(context)
+            target = _chosen_target(context)
         except ValueError:
-            context["target_problem"] = _("Give the name of the room, or the id of the user.")
+            context["target_problem"] = _("Enter the name of the room or the id of the user.")
             return None
         self._require(request, ANNOUNCE, target)
         try:
@@ -145,28 +151,31 @@ class Actions(RealtimeAdminBase):
         except InvalidAnnouncement as error:
             context["problems"] = error.problems
             return None
-        unheard = _unheard(target)
-        if unheard is not None:
-            context["problems"] = [Problem(unheard)]
+        reason = _unreachable_reason(target)
+        if reason is not None:
+            context["problems"] = [Problem(reason)]
             return None
         count = _count(target)
         if count != 1 and "confirm" not in request.POST:
             context |= {"target": target, "count": count}
             return self._render(request, "announce_confirm", _("Send the announcement"), context)
-        message = _("Announced %(event)s: %(data)s") % {"event": name, "data": _cut(data)}
+        message = _("Announced %(event)s: %(data)s") % {"event": name, "data": _truncate(data)}
         try:
+            # The entry is written first and rolled back if publishing fails: nothing is sent without a log entry.
             with transaction.atomic(using=router.db_for_write(LogEntry)):
-                self._note(request, target, message)
-                publish_to_audience(target.audience, event, **place_of(namespace), on_commit=False)
+                self._log(request, target, message)
+                publish_to_audience(target.audience, event, **realm_arguments(namespace), on_commit=False)
         except BackplaneUnavailable as error:
-            context["problems"] = [Problem(_("The channel layer did not take it, so nothing was sent: %s") % error)]
+            context["problems"] = [
+                Problem(_("The channel layer didn’t accept the announcement, so nothing was sent: %s") % error)
+            ]
             return None
         sent = _("“%(event)s” was sent to %(target)s.") % {"event": name, "target": target}
         self.message_user(request, sent, messages.SUCCESS)
-        return HttpResponseRedirect(self._back(request, target))
+        return HttpResponseRedirect(self._return_url(request, target))
 
     def _disconnect(self, request: HttpRequest, target: Target, count: int | None) -> None:
-        spared = spared_by(request.user)
+        protected = protected_superusers(request.user)
         message = (
             _("Disconnected (4410).")
             if count is None
@@ -176,10 +185,10 @@ class Actions(RealtimeAdminBase):
             % {"count": count}
         )
         try:
-            # Noted first, and only kept if the layer takes the command: nothing is done that is not noted.
+            # The entry is written first and rolled back if sending fails: nothing is done without a log entry.
             with transaction.atomic(using=router.db_for_write(LogEntry)):
-                self._note(request, target, message)
-                target.disconnect(spared)
+                self._log(request, target, message)
+                target.disconnect(protected)
         except WsrtError as error:
             text = _("Not disconnected: %s") % error
             self.message_user(request, text, messages.ERROR)
@@ -195,36 +204,37 @@ class Actions(RealtimeAdminBase):
             % {"target": target, "count": count}
         )
         self.message_user(request, text, messages.SUCCESS)
-        if spared and target.kind != "user":
-            self.message_user(request, _("Superusers stay connected: only a superuser may disconnect them."))
+        if protected and target.kind != "user":
+            self.message_user(request, _("Superusers stay connected: only superusers may disconnect them."))
 
-    def _protected(self, request: HttpRequest, target: Target) -> str | None:
-        """Return why a target is not this operator's to disconnect; None where it is."""
-        spared = spared_by(request.user)
-        if target.kind == "user" and target.name in spared:
-            return _("only a superuser may disconnect a superuser.")
-        if target.kind != "user" and len(spared) > MAX_SPARED:
-            return _("there are so many superusers that only one of them may disconnect others than single users.")
+    def _protected_reason(self, request: HttpRequest, target: Target) -> str | None:
+        """Return the reason that this operator may not disconnect a target, None if there isn't any."""
+        protected = protected_superusers(request.user)
+        if target.kind == "user" and target.name in protected:
+            return _("only superusers may disconnect a superuser.")
+        if target.kind != "user" and len(protected) > MAX_PROTECTED:
+            return _("there are too many superusers to leave out. Disconnect single users, or ask a superuser.")
         return None
 
-    def _note(self, request: HttpRequest, target: Target, message: str) -> None:
-        """Write to Django's log of the admin: who did what, to whom."""
+    def _log(self, request: HttpRequest, target: Target, message: str) -> None:
+        """Add an entry to Django's admin log."""
         user: Any = request.user
         LogEntry.objects.create(
             user_id=user.pk,
             content_type=content_type(),
             object_id=target.token,
-            object_repr=_storable(str(target))[:200],
+            object_repr=_escape_nul(str(target))[:200],
             action_flag=CHANGE,
-            change_message=_storable(message),
+            change_message=_escape_nul(message),
         )
 
-    def _back(self, request: HttpRequest, target: Target) -> str:
-        """Return where an action leads back to: a page of ours that the form names, else the page of its target."""
+    def _return_url(self, request: HttpRequest, target: Target) -> str:
+        """Return the URL to redirect to after an action: the page that the form was on, or that of the target."""
         if not self._has_permission(request, VIEW):
             is_announcer = self._has_permission(request, ANNOUNCE)
             return self._url("announce") if is_announcer else reverse("admin:index", current_app=self.admin_site.name)
         back = request.POST.get("back", "")
+        # Only the admin's own pages: an open redirect would be a vulnerability.
         if urlsplit(back)[:3] in {("", "", self._url(name)) for name in PAGES}:
             return back
         match target.kind:
@@ -238,23 +248,23 @@ class Actions(RealtimeAdminBase):
                 return self._url("changelist")
 
 
-def _is_announced_to(realm: str) -> bool:
+def _can_announce_to(realm: str) -> bool:
     """Return whether consumers of this process have connections in a realm."""
     namespace, tenant = split_realm(realm)
     with contextlib.suppress(ValueError):
-        return namespace in known_namespaces() and (check_tenant(tenant) is None or has_tenants(namespace))
+        return namespace in local_namespaces() and (check_tenant(tenant) is None or has_tenants(namespace))
     return False
 
 
-def _posted(request: HttpRequest) -> Target:
+def _posted_target(request: HttpRequest) -> Target:
     try:
         return Target.from_token(request.POST.get("target", ""))
     except ValueError as error:
         raise Http404(str(error)) from None
 
 
-def _announced_to(request: HttpRequest, namespace: str) -> Target | None:
-    """Return the room or user that the link to the form named."""
+def _linked_target(request: HttpRequest, namespace: str) -> Target | None:
+    """Return the room or user in the URL of the form, None if there isn't any."""
     for kind in ("room", "user"):
         if kind in request.GET:
             with contextlib.suppress(ValueError):
@@ -262,8 +272,8 @@ def _announced_to(request: HttpRequest, namespace: str) -> Target | None:
     return None
 
 
-def _chosen(context: dict[str, Any]) -> Target:
-    """Return to whom a form sends. Raises ValueError."""
+def _chosen_target(context: dict[str, Any]) -> Target:
+    """Return the target that was chosen in the form. Raises ValueError if it isn't valid."""
     kind, namespace = context["kind"], context["namespace"]
     if kind.startswith("["):
         target = Target.from_token(kind)
@@ -271,35 +281,35 @@ def _chosen(context: dict[str, Any]) -> Target:
             raise ValueError(f"{target} is not in {namespace!r}")
         return target
     if kind not in {"everyone", "room", "user"}:
-        raise ValueError(f"an announcement goes to no {kind!r}")
+        raise ValueError(f"{kind!r} isn't a valid target of an announcement")
     return Target(kind, namespace, "" if kind == "everyone" else context["to_name"])
 
 
 def _count(target: Target) -> int | None:
-    """Return how many connections a target has; None where nobody knows."""
+    """Return the number of connections of a target, None if presence can't be read."""
     try:
         return target.count()
     except (StoreUnavailable, WrongContext):
         return None
 
 
-def _unheard(target: Target) -> str | None:
-    """Return why nobody would hear what is sent to a target from here; None where somebody may."""
-    alias = unreachable_layer(target.name_of_namespace)
+def _unreachable_reason(target: Target) -> str | None:
+    """Return the reason that this process can't reach a target's connections, None if it can."""
+    alias = unreachable_layer(target.plain_namespace)
     if alias is None:
         return None
     return _(
-        "nobody would hear it: the channel layer “%s” reaches this process only, which holds no connections. Set "
-        "CHANNEL_LAYERS to channels_redis.pubsub.RedisPubSubChannelLayer, here and where the servers run."
+        "the channel layer “%s” doesn’t reach other processes, and this process holds no connections. Set "
+        "CHANNEL_LAYERS to channels_redis.pubsub.RedisPubSubChannelLayer, here and in the server processes."
     ) % (alias,)
 
 
-def _cut(text: str) -> str:
-    """Return text on one line, cut where it is long."""
+def _truncate(text: str) -> str:
+    """Return text on one line, truncated to LOGGED_CHARACTERS."""
     line = " ".join(text.split())
     return line if len(line) <= LOGGED_CHARACTERS else f"{line[:LOGGED_CHARACTERS]}…"
 
 
-def _storable(text: str) -> str:
-    """Return text as every database takes it: PostgreSQL has no NUL."""
+def _escape_nul(text: str) -> str:
+    """Escape NUL characters, which PostgreSQL rejects."""
     return text.replace("\0", "\\0")

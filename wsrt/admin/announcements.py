@@ -104,7 +104,7 @@ def read_event(namespace: str, name: str, text: str, audience: Audience) -> Even
     try:
         data = from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise InvalidAnnouncement(Problem(_("This isn't valid JSON: %s.") % error)) from None
+        raise InvalidAnnouncement(Problem(_("This isn’t valid JSON: %s.") % error)) from None
     try:
         # Validate the text, not the parsed data: dates and bytes are then read like those from a client.
         event = model.model_validate_json(text)

@@ -1,4 +1,4 @@
-"""The frame of the pages of "Realtime": who may see them, where they are, what all of them show."""
+"""The base class of the admin of "Realtime": permissions, URLs and the context that all pages share."""
 
 from __future__ import annotations
 
@@ -31,19 +31,23 @@ TEMPLATES = "admin/wsrt/realtime"
 
 
 class RealtimeAdminBase(ModelAdmin):
-    """What pages and actions have in common."""
+    """
+    Permissions and rendering of the pages and actions.
+
+    Override the ``has_*_permission`` methods to restrict operators.
+    """
 
     live_path = "ws/wsrt/admin/"
-    """Where ``wsrt.routing.admin_urlpatterns`` is served, below the script prefix."""
+    """The path of the live socket (``wsrt.routing.admin_urlpatterns``), below the script prefix."""
 
-    # What Django's admin asks of a model.
+    # The interface of ModelAdmin.
 
     def check(self, **kwargs: Any) -> list[Any]:
-        """There are no fields to check."""
+        """Skip Django's checks: Realtime isn't a model and has no fields."""
         return []
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether the user of a request may see who is connected."""
+        """Return whether the user of a request may see the pages. The live socket calls it too."""
         return _has(request, VIEW)
 
     def has_disconnect_permission(self, request: HttpRequest, target: Target | None = None) -> bool:
@@ -51,12 +55,19 @@ class RealtimeAdminBase(ModelAdmin):
         Return whether the user of a request may disconnect clients.
 
         Args:
-            target: Whom. None asks whether there may be any.
+            request: The request.
+            target: The connections to close. None asks whether the user may disconnect any clients at all.
         """
         return _has(request, DISCONNECT, target)
 
     def has_announce_permission(self, request: HttpRequest, target: Target | None = None) -> bool:
-        """Return whether the user of a request may send announcements. See has_disconnect_permission()."""
+        """
+        Return whether the user of a request may send announcements.
+
+        Args:
+            request: The request.
+            target: The recipients. None asks whether the user may send announcements at all.
+        """
         return _has(request, ANNOUNCE, target)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -74,7 +85,7 @@ class RealtimeAdminBase(ModelAdmin):
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
         return {"add": False, "change": False, "delete": False, "view": self.has_module_permission(request)}
 
-    # What the pages use.
+    # Helpers of the pages.
 
     def _render(
         self, request: HttpRequest, name: str, title: str, context: dict[str, Any], *, status: int = 200
@@ -82,7 +93,7 @@ class RealtimeAdminBase(ModelAdmin):
         request.current_app = self.admin_site.name  # read by {% url %}
         zone = timezone.get_current_timezone()
         target: Target | None = context.get("target")
-        # Text and address; the last one is the page itself.
+        # Pairs of text and URL. The last one is the page itself, without a URL.
         inner = [] if name == "overview" else context.get("crumbs", [(title, None)])
         crumbs = [(_("Realtime"), self._url("changelist") if inner else None), *inner]
         common = {
@@ -92,7 +103,7 @@ class RealtimeAdminBase(ModelAdmin):
             "page_name": name,
             "has_list_of_crumbs": django.VERSION >= (6, 1),
             "is_shared": is_shared(),
-            # Where presence is of the whole cluster, actions should be too.
+            # Pages that show the whole cluster warn if actions reach this process only.
             "reaches_all": not is_shared() or not is_local(conf.channel_layer_alias),
             "has_details": option("DETAILS", False) is True,
             "may_view": self._has_permission(request, VIEW),
@@ -127,17 +138,17 @@ class RealtimeAdminBase(ModelAdmin):
 
 
 def _has(request: HttpRequest, permission: str, target: Target | None = None) -> bool:
-    """Ask the backends of authentication, also those that know permissions of single objects."""
+    """Return whether a user has a permission, in general or, by a backend with object permissions, for the target."""
     user: Any = request.user
     return bool(user.has_perm(permission) or (target is not None and user.has_perm(permission, target)))
 
 
-def text_of(request: HttpRequest, key: str) -> str:
-    """Return a parameter of the query, "" where there is none."""
+def query_parameter(request: HttpRequest, key: str) -> str:
+    """Return a parameter of the query string, "" if it is missing."""
     return request.GET.get(key, "")
 
 
 def content_type() -> ContentType:
-    """Return the content type that entries of the log have."""
-    model: Any = Realtime  # which stands in the place of one
+    """Return the content type of the log's entries."""
+    model: Any = Realtime  # not a model, but it has what the manager needs
     return ContentType.objects.get_for_model(model, for_concrete_model=False)

@@ -1,4 +1,4 @@
-"""The socket of the admin's pages: asks what a page asks, again and again, and sends the answer when it is another."""
+"""The live socket of the admin's pages: runs a page's query repeatedly and sends the result when it has changed."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..exceptions import UnsendableEvent, WrongContext
 from ..handlers import on
 from ..metrics import counters
 from ..presence.base import BadCursor, StoreUnavailable
-from . import door
+from .live_access import Access, check_access, has_session
 from .queries import (
-    Answer,
     Overview,
-    Question,
+    Query,
+    Result,
+    RoomDetail,
     Rooms,
-    RoomShown,
     Unavailable,
+    UserDetail,
     Users,
-    UserShown,
     WatchOverview,
     WatchRoom,
     WatchRooms,
@@ -33,100 +33,103 @@ from .queries import (
 )
 from .usernames import Usernames
 
-SECONDS = 2.0
-"""The least pause between two looks at the store."""
+MIN_PAUSE = 2.0
+"""Shortest pause between two polls, in seconds."""
 
-SHARE = 10
-"""A look is followed by a pause of so many times what it took: a store that is slow is asked less."""
+PAUSE_FACTOR = 10
+"""The pause after a poll is at least this many times as long as the poll took, so that a slow store is polled less."""
 
-ASK_SECONDS = 10.0
-"""How long a page is served before its user is asked for anew: nobody calls ``permissions_changed`` for the admin."""
+RECHECK_INTERVAL = 10.0
+"""Seconds after which access is checked again: most projects don't call ``permissions_changed`` for admin users."""
 
 logger = logging.getLogger("wsrt")
 
 
 class AdminConsumer(TypedEventConsumer):
     """
-    Keeps one page of the admin up to date, for users of the staff who may see who is connected.
+    Keeps one page of the admin up to date, for users who may see the page.
 
-    A page says what it shows by one of the questions; the last one counts. With every question, and every ten seconds,
-    the admin site of the page is asked again, as it is for a page: who may not load the page any more is sent away.
+    The page sends its query; a new query replaces the previous one. Access to the page is checked when it connects,
+    with every query, and every RECHECK_INTERVAL seconds. The connection is closed as soon as access is denied.
     """
 
     namespace = "wsrt.admin"
-    out_events = (Overview, Rooms, Users, RoomShown, UserShown, Unavailable)
+    out_events = (Overview, Rooms, Users, RoomDetail, UserDetail, Unavailable)
 
     async def authorize(self) -> bool:
-        return await self._ask() is None
+        return await self._check_access() is None
 
     async def on_connect(self) -> None:
-        # What looks at the store. None until the page says what it shows.
-        self._looking: asyncio.Task[None] | None = None
+        # None until the page sends its query.
+        self._polling: asyncio.Task[None] | None = None
 
     async def on_disconnect(self, closed: Closed) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._polling is not None:
+            self._polling.cancel()
 
     @on
-    async def watch(self, question: WatchOverview | WatchRooms | WatchUsers | WatchRoom | WatchUser) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-        if not await self._may_stay_here():
+    async def watch(self, query: WatchOverview | WatchRooms | WatchUsers | WatchRoom | WatchUser) -> None:
+        # Cancelled before the check awaits anything: results of the previous query must not arrive after this one.
+        if self._polling is not None:
+            self._polling.cancel()
+        if not await self._close_unless_allowed():
             return
-        if isinstance(question, WatchUsers) and self._usernames is not None:
-            question.also(*await run_in_thread(self._usernames.search, question.search))
-        self._looking = asyncio.create_task(self._look(question))
+        if isinstance(query, WatchUsers) and self._usernames is not None:
+            query.include_users(*await run_in_thread(self._usernames.search, query.search))
+        self._polling = asyncio.create_task(self._poll(query))
 
-    async def _may_stay_here(self) -> bool:
-        """Ask again who this is and what they may see; close where it isn't enough."""
-        close = await self._ask()
-        if close is not None:
-            await self.close(close.code, close.reason)
-        return close is None
+    async def _close_unless_allowed(self) -> bool:
+        """Check access again, close the connection if it is denied, and return whether it is granted."""
+        refusal = await self._check_access()
+        if refusal is not None:
+            await self.close(refusal.code, refusal.reason)
+        return refusal is None
 
-    async def _ask(self) -> Close | None:
-        """Ask what a page asks of its request; return how to close where it would not be shown."""
-        user = self.user if door.has_session(self.scope) else await reload(self.user)
-        verdict, self._usernames = await run_in_thread(self._ask_the_door, user)
-        if verdict.user is not None:
-            self.scope["user"] = verdict.user
-        close: Close | None = verdict.close
-        return close
+    async def _check_access(self) -> Close | None:
+        """Check access to the page, update the user, and return how to close the connection if access is denied."""
+        # With a session, the middleware of the simulated request loads the user.
+        user = self.user if has_session(self.scope) else await reload(self.user)
+        access, self._usernames = await run_in_thread(self._check_access_in_thread, user)
+        if access.user is not None:
+            self.scope["user"] = access.user
+        refusal: Close | None = access.refusal
+        return refusal
 
-    def _ask_the_door(self, user: Any) -> tuple[door.Verdict, Usernames | None]:
-        verdict = door.ask(self.scope, self.query.get("site") or "admin", user)
-        # Made again whenever permissions are asked for: who sees names may have changed too.
-        return verdict, Usernames(verdict.user) if verdict.close is None else None
+    def _check_access_in_thread(self, user: Any) -> tuple[Access, Usernames | None]:
+        access = check_access(self.scope, self.query.get("site") or "admin", user)
+        # A new cache after each check: whether this user may see names can have changed too.
+        return access, Usernames(access.user) if access.refusal is None else None
 
-    async def _look(self, question: Question) -> None:
+    async def _poll(self, query: Query) -> None:
         loop = asyncio.get_running_loop()
-        sent: Answer | Unavailable | None = None
-        asked = loop.time()
+        sent: Result | Unavailable | None = None
+        checked_at = loop.time()
         while True:
-            began = loop.time()
-            if began - asked >= ASK_SECONDS:
-                asked = began
+            started_at = loop.time()
+            if started_at - checked_at >= RECHECK_INTERVAL:
+                checked_at = started_at
                 try:
-                    if not await self._may_stay_here():
+                    if not await self._close_unless_allowed():
                         return
                 except Exception:
-                    # A database in trouble: the pages do not work either, and this one asks again.
+                    # Any error of the database, the middleware or the site. The pages don't work then either, so the
+                    # connection stays open until the next check.
                     counters.count("admin_looks_failed")
-                    logger.exception("the admin could not ask who is looking")
-            answer = await self._answer(question)
-            if answer != sent:
+                    logger.exception("failed to check access to the admin for a live page")
+            result = await self._run(query)
+            if result != sent:
                 try:
-                    await self.send(answer)
+                    await self.send(result)
                 except UnsendableEvent:
-                    # Names so long that they do not fit into a frame: the page shows them when it is loaded.
+                    # Very long names can exceed the largest frame. The page shows them when it is reloaded.
                     await self.send(Unavailable())
-                sent = answer
-            await asyncio.sleep(max(SECONDS, SHARE * (loop.time() - began)))
+                sent = result
+            await asyncio.sleep(max(MIN_PAUSE, PAUSE_FACTOR * (loop.time() - started_at)))
 
-    async def _answer(self, question: Question) -> Answer | Unavailable:
+    async def _run(self, query: Query) -> Result | Unavailable:
         try:
-            answer = await question.read()
-            rows = list(rows_with_users(answer))
+            result = await query.run()
+            rows = list(rows_with_users(result))
             if self._usernames is not None:
                 if self._usernames.has_cached(rows):
                     self._usernames.fill(rows)
@@ -135,8 +138,8 @@ class AdminConsumer(TypedEventConsumer):
         except (StoreUnavailable, WrongContext, BadCursor):
             return Unavailable()
         except Exception:
-            # A store or a database in trouble; the page waits, and hears of it when it is over.
+            # Any error of the store's client or the database. The page says so, and the next poll tries again.
             counters.count("admin_looks_failed")
-            logger.exception("the admin could not see who is connected")
+            logger.exception("failed to query presence for a live page of the admin")
             return Unavailable()
-        return answer
+        return result

@@ -1,4 +1,4 @@
-"""The door: what the admin asks before it shows a page, asked for the socket that keeps the page up to date."""
+"""Access to the live socket: granted as long as the admin site would show the page that opened it."""
 
 from __future__ import annotations
 
@@ -22,82 +22,83 @@ logger = logging.getLogger("wsrt")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Verdict:
+class Access:
     """
-    Whether the pages are shown.
+    The result of an access check.
 
     Attributes:
-        user: The user, as the pages see them now.
-        close: How the connection ends if they are not; None if they are.
+        user: The user of the simulated request, current as of the check.
+        refusal: The close code and reason if access is denied, None if it is granted.
     """
 
     user: Any
-    close: Close | None
+    refusal: Close | None
 
 
-def ask(scope: Scope, site: str, user: Any) -> Verdict:
+def check_access(scope: Scope, site: str, user: Any) -> Access:
     """
-    Ask a site of the admin whether the client of a handshake may see who is connected. Queries the database.
+    Check whether the client of a handshake may see the pages of an admin site. Queries the database.
 
-    Where the handshake has a session, the question is a request that passes the project's middleware and the site's
-    ``has_permission`` like that of a page: what those ask for (a second factor, an address) is asked for here too.
+    If the handshake has a session, this simulates a request for a page: it passes the project's middleware and the
+    site's ``has_permission``, so that their requirements (a second factor, an address) apply to the socket too.
 
     Args:
+        scope: The scope of the handshake.
         site: The name of the admin site that rendered the page.
-        user: The user of a handshake without a session, for which no middleware is asked.
+        user: The user of a handshake without a session, for which no middleware runs.
     """
     try:
         path = reverse(f"{site}:wsrt_realtime_live")
     except NoReverseMatch:
-        logger.info("ROOT_URLCONF has no pages of an admin site %.50r: its socket is refused", site)
-        return Verdict(user, FORBIDDEN)
-    # Middleware activates languages and time zones, which must not stay.
-    return contextvars.copy_context().run(_ask, scope, path, user)
+        logger.info("refused the live socket of the admin: ROOT_URLCONF doesn't contain an admin site %.50r", site)
+        return Access(user, FORBIDDEN)
+    # In a copy of the context: the language and time zone that middleware activates must not leak into the caller.
+    return contextvars.copy_context().run(_check_access, scope, path, user)
 
 
 def has_session(scope: Scope) -> bool:
-    """Return whether a handshake has a session that was saved."""
+    """Return whether a handshake has a saved session."""
     session = scope.get("session")
     return session is not None and session.session_key is not None
 
 
-def _ask(scope: Scope, path: str, user: Any) -> Verdict:
-    request = _request(scope, path)
+def _check_access(scope: Scope, path: str, user: Any) -> Access:
+    request = _make_request(scope, path)
     if has_session(scope):
-        return _ask_the_page(request, scope["session"].session_key)
+        return _request_page(request, scope["session"].session_key)
     request.user = user
     if user is None:
-        return Verdict(user, CREDENTIALS_EXPIRED)
+        return Access(user, CREDENTIALS_EXPIRED)
     view: Any = resolve(path).func
     admin = view.model_admin
     try:
-        is_shown = admin.admin_site.has_permission(request) and admin.has_view_permission(request)
+        is_granted = admin.admin_site.has_permission(request) and admin.has_view_permission(request)
     except AttributeError as error:
-        # It asks for something that only middleware puts into a request.
-        logger.warning("the admin site %r can't be asked without a session: %r", admin.admin_site.name, error)
-        is_shown = False
-    return Verdict(user, None if is_shown else FORBIDDEN)
+        # The site or the admin class needs an attribute that only middleware sets on a request.
+        logger.warning("can't check access to the admin site %r without a session: %r", admin.admin_site.name, error)
+        is_granted = False
+    return Access(user, None if is_granted else FORBIDDEN)
 
 
-def _ask_the_page(request: Any, session_key: str) -> Verdict:
+def _request_page(request: Any, session_key: str) -> Access:
     request.COOKIES[settings.SESSION_COOKIE_NAME] = session_key
     response = _handler(tuple(settings.MIDDLEWARE)).get_response(request)
     user = getattr(request, "user", None)
     if response.status_code == 204:
-        return Verdict(user, None)
-    logger.info("the admin's page %s would answer %d", request.path, response.status_code)
+        return Access(user, None)
+    logger.info("refused the live socket of the admin: %s would answer %d", request.path, response.status_code)
     if not is_signed_in(user):
-        return Verdict(user, CREDENTIALS_EXPIRED)
-    return Verdict(user, FORBIDDEN)
+        return Access(user, CREDENTIALS_EXPIRED)
+    return Access(user, FORBIDDEN)
 
 
-def _request(scope: Scope, path: str) -> Any:
-    """Return the request of a page that has the headers of a handshake."""
+def _make_request(scope: Scope, path: str) -> Any:
+    """Return a GET request for a page, with the headers of a handshake."""
     headers = dict(scope.get("headers") or ())
-    # Daphne names no scheme. The page's own does as well: redirects to HTTPS are all that depends on it.
+    # Daphne doesn't set the scheme. That of the origin is good enough: only redirects to HTTPS depend on it.
     is_secure = scope.get("scheme") == "wss" or headers.get(b"origin", b"").startswith(b"https:")
     root = scope.get("root_path") or ""
-    asked = {
+    http_scope = {
         **scope,
         "type": "http",
         "method": "GET",
@@ -106,12 +107,17 @@ def _request(scope: Scope, path: str) -> Any:
         "query_string": b"",
         "headers": scope.get("headers") or [],
     }
-    return ASGIRequest(asked, io.BytesIO())
+    return ASGIRequest(http_scope, io.BytesIO())
 
 
 @functools.lru_cache(1)
 def _handler(middleware: tuple[str, ...]) -> BaseHandler:
-    """Return what answers requests as the project does. Made again where a test changes the middleware."""
+    """
+    Return a handler that passes requests through the project's middleware.
+
+    Args:
+        middleware: The setting MIDDLEWARE, which is the key of the cache: tests change it.
+    """
     handler = BaseHandler()
     handler.load_middleware()
     return handler

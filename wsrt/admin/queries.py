@@ -1,9 +1,9 @@
 """
-What the pages show, and how it is asked for.
+The queries behind the admin's pages, and their results.
 
-A page is a question (``WatchRooms(namespace="chat")``) and its answer (``Rooms``). The view asks once and renders the
-answer; the socket asks again and again, and sends the answer whenever it is another one. Both are events, so both see
-the same.
+Each page has one query (``WatchRooms(namespace="chat")``) with one result (``Rooms``). The view runs the query once and
+renders the result. The live socket runs it repeatedly and sends the result when it has changed. Queries and results are
+events, so that the page can send its query over the socket as it is.
 """
 
 from __future__ import annotations
@@ -24,51 +24,51 @@ from ..protocol.events import Event
 from ..protocol.namespaces import namespaces
 from ..realms import check_tenant, realm_of, split_realm
 
-SHOWN = 100
-"""Rows of a page, about."""
+PAGE_ROWS = 100
+"""Approximate number of rows of a page."""
 
-DATA_CHARACTERS = 500
-"""What is shown of a member's data: a page of members must fit into one frame."""
-
-
-# In the admin "namespace" is a realm: "chat", or "chat@red" for the tenant "red". The user of a tenant, in whatever
-# namespace, is in "@red".
+MAX_DATA_CHARACTERS = 500
+"""Number of characters of a member's data that are shown: a page of members must fit into one frame."""
 
 
-def is_hidden(realm: str) -> bool:
-    """Return whether a realm is wsrt's own, and nobody's business."""
+# In the admin, "namespace" stands for a realm: "chat", or "chat@red" for the tenant "red". A user of the tenant across
+# all namespaces is in the realm "@red".
+
+
+def is_internal(realm: str) -> bool:
+    """Return whether a realm is used by wsrt itself, such as that of these pages. Such realms aren't shown."""
     return realm.startswith(RESERVED)
 
 
-def require_shown(realm: str) -> str:
-    """Return a realm that may be shown. Raises ValueError."""
-    if is_hidden(realm):
+def require_visible(realm: str) -> str:
+    """Return the realm. Raises ValueError if it is wsrt's own or isn't valid."""
+    if is_internal(realm):
         raise ValueError("this namespace is wsrt's own")
     check_tenant(split_realm(realm)[1])
     return realm
 
 
-class Place(TypedDict):
-    """A namespace and a tenant."""
+class RealmArguments(TypedDict):
+    """The keyword arguments of the public functions that stand for a realm."""
 
     namespace: str
     tenant: str | None
 
 
-def place_of(realm: str) -> Place:
-    """Return the arguments by which the public functions know a realm."""
+def realm_arguments(realm: str) -> RealmArguments:
+    """Return a realm as the keyword arguments of the public functions."""
     namespace, tenant = split_realm(realm)
     return {"namespace": namespace, "tenant": tenant}
 
 
-Shown = Annotated[str, AfterValidator(require_shown)]
-"""A realm of the application's."""
+VisibleRealm = Annotated[str, AfterValidator(require_visible)]
+"""A realm that the application uses."""
 
 # Rows of tables.
 
 
 class NodeRow(BaseModel):
-    """A node; the lease in seconds that are left."""
+    """A node. ``lease`` is the time left, in seconds; ``lag_ms`` is in milliseconds."""
 
     id: str
     host: str
@@ -81,7 +81,7 @@ class NodeRow(BaseModel):
 
 
 class NamespaceRow(BaseModel):
-    """Everybody in a namespace."""
+    """The numbers of users, guests and connections in a namespace."""
 
     name: str
     users: int
@@ -90,7 +90,7 @@ class NamespaceRow(BaseModel):
 
 
 class RoomRow(BaseModel):
-    """Everybody in a room."""
+    """The numbers of users, guests and connections in a room."""
 
     name: str
     users: int
@@ -99,7 +99,7 @@ class RoomRow(BaseModel):
 
 
 class UserRow(BaseModel):
-    """A user, or all guests (None); ``data`` as text, ``name`` where it is known and may be seen."""
+    """A user, or all guests (None). ``data`` is JSON; ``name`` is "" if unknown or not visible to the viewer."""
 
     user_id: str | None
     name: str = ""
@@ -108,7 +108,7 @@ class UserRow(BaseModel):
 
 
 class ConnectionRow(BaseModel):
-    """A connection; ``node`` as an operator knows it."""
+    """A connection. ``node`` is "host:pid"."""
 
     id: str
     namespace: str
@@ -123,15 +123,15 @@ class ConnectionRow(BaseModel):
 
     @property
     def token(self) -> str:
-        """The connection as a target of an action (see Target.token)."""
+        """The token of the connection as the target of an action, see Target.token."""
         return json.dumps(["connection", self.namespace, self.id])
 
 
-# Answers.
+# Results.
 
 
 class Overview(Event, name="overview"):
-    """The whole cluster."""
+    """The namespaces and nodes of the cluster."""
 
     connections: int
     namespaces: list[NamespaceRow]
@@ -146,15 +146,15 @@ class Rooms(Event, name="rooms"):
 
 
 class Users(Event, name="users"):
-    """Who is connected to a namespace; ``is_cut`` where a name is so common that some may be missing."""
+    """Users of a namespace. ``is_cut`` is true if too many names match the search, so that some may be missing."""
 
     users: list[UserRow]
     next: str | None
     is_cut: bool = False
 
 
-class RoomShown(Event, name="room"):
-    """A room: how many, who, and their connections."""
+class RoomDetail(Event, name="room"):
+    """A room: its counts, its members, and their connections."""
 
     users: int
     guests: int
@@ -165,8 +165,8 @@ class RoomShown(Event, name="room"):
     sessions_next: str | None
 
 
-class UserShown(Event, name="user"):
-    """A user's connections, of all namespaces; ``is_cut`` when there are more."""
+class UserDetail(Event, name="user"):
+    """A user's connections in all namespaces. ``is_cut`` is true if there are more."""
 
     connections: int
     sessions: list[ConnectionRow]
@@ -174,26 +174,26 @@ class UserShown(Event, name="user"):
 
 
 class Unavailable(Event, name="unavailable"):
-    """Presence cannot be read at the moment."""
+    """Presence can't be read at the moment."""
 
 
-Answer = Overview | Rooms | Users | RoomShown | UserShown
+Result = Overview | Rooms | Users | RoomDetail | UserDetail
 
 
-# Questions.
+# Queries.
 
 
 class WatchOverview(Event, name="overview.watch"):
-    """Nodes and namespaces."""
+    """Watch nodes and namespaces."""
 
-    async def read(self) -> Overview:
-        """Return the answer. Raises StoreUnavailable, WrongContext."""
+    async def run(self) -> Overview:
+        """Return the result. Raises StoreUnavailable, WrongContext."""
         stats = await presence.astats()
         realms = sorted((realm_of(found.namespace, found.tenant), found) for found in stats.everyone)
         shown = [
             NamespaceRow(name=name, users=found.users, guests=found.guests, connections=found.connections)
             for name, found in realms
-            if not is_hidden(name)
+            if not is_internal(name)
         ]
         nodes = [
             NodeRow(
@@ -212,17 +212,19 @@ class WatchOverview(Event, name="overview.watch"):
 
 
 class WatchRooms(Event, name="rooms.watch"):
-    """Rooms whose name contains a text."""
+    """Watch the rooms whose names contain a text."""
 
-    namespace: Shown
+    namespace: VisibleRealm
     search: str = ""
     after: str | None = None
 
-    async def read(self) -> Rooms:
-        """Return the answer. Raises StoreUnavailable, WrongContext."""
+    async def run(self) -> Rooms:
+        """Return the result. Raises StoreUnavailable, WrongContext."""
         if not self.namespace:
-            return Rooms(rooms=[], next=None)  # where there are no consumers at all
-        page = await presence.arooms(**place_of(self.namespace), search=self.search, limit=SHOWN, after=self.after)
+            return Rooms(rooms=[], next=None)  # there are no consumers at all
+        page = await presence.arooms(
+            **realm_arguments(self.namespace), search=self.search, limit=PAGE_ROWS, after=self.after
+        )
         rows = [
             RoomRow(name=room.name, users=room.users, guests=room.guests, connections=room.connections) for room in page
         ]
@@ -230,41 +232,49 @@ class WatchRooms(Event, name="rooms.watch"):
 
 
 class WatchUsers(Event, name="users.watch"):
-    """Users whose id, or name, contains a text."""
+    """Watch the users whose ids or names contain a text."""
 
-    namespace: Shown
+    namespace: VisibleRealm
     search: str = ""
     after: str | None = None
 
-    # Ids that belong to the name that is searched; found once, by whoever may see names.
-    _named: tuple[str, ...] = PrivateAttr(default=())
-    _is_cut: bool = PrivateAttr(default=False)
+    # Users whose names match the search. Looked up once per query, and only for viewers who may see names.
+    _extra_ids: tuple[str, ...] = PrivateAttr(default=())
+    _is_truncated: bool = PrivateAttr(default=False)
 
-    def also(self, ids: Sequence[str], is_cut: bool) -> None:
-        """Search for these users too, whatever their ids contain; ``is_cut`` where there are more of that name."""
-        self._named = tuple(ids)
-        self._is_cut = is_cut
+    def include_users(self, ids: Sequence[str], is_truncated: bool) -> None:
+        """
+        Include users whether their ids match the search or not.
 
-    async def read(self) -> Users:
-        """Return the answer. Raises StoreUnavailable, WrongContext."""
+        Args:
+            ids: The users' ids.
+            is_truncated: Whether more users would have to be included.
+        """
+        self._extra_ids = tuple(ids)
+        self._is_truncated = is_truncated
+
+    async def run(self) -> Users:
+        """Return the result. Raises StoreUnavailable, WrongContext."""
         if not self.namespace:
             return Users(users=[], next=None)
-        page = await presence.ausers(**place_of(self.namespace), search=self.search, limit=SHOWN, after=self.after)
+        page = await presence.ausers(
+            **realm_arguments(self.namespace), search=self.search, limit=PAGE_ROWS, after=self.after
+        )
         rows = [UserRow(user_id=member.user_id, connections=member.connections) for member in page]
-        if self._named and self.after is None:
+        if self._extra_ids and self.after is None:
             known = {row.user_id for row in rows}
-            wanted = [user for user in self._named if user not in known]
-            numbers = await connections_of(self.namespace, wanted)
+            wanted = [user for user in self._extra_ids if user not in known]
+            numbers = await count_connections(self.namespace, wanted)
             found = [UserRow(user_id=user, connections=number) for user, number in numbers if number]
-            rows = [*found[:SHOWN], *rows]
-            return Users(users=rows, next=page.next, is_cut=self._is_cut or len(found) > SHOWN)
+            rows = [*found[:PAGE_ROWS], *rows]
+            return Users(users=rows, next=page.next, is_cut=self._is_truncated or len(found) > PAGE_ROWS)
         return Users(users=rows, next=page.next)
 
 
 class WatchRoom(Event, name="room.watch"):
-    """One room, with two lists that are paged each for itself."""
+    """Watch one room. Its members and connections are paged separately."""
 
-    namespace: Shown
+    namespace: VisibleRealm
     room: str
     members_after: str | None = None
     sessions_after: str | None = None
@@ -274,29 +284,31 @@ class WatchRoom(Event, name="room.watch"):
     def _is_room(cls, name: str) -> str:
         return Room(name).name
 
-    async def read(self) -> RoomShown:
-        """Return the answer. Raises StoreUnavailable, WrongContext."""
-        members = await presence.amembers(self.room, **place_of(self.namespace), limit=SHOWN, after=self.members_after)
+    async def run(self) -> RoomDetail:
+        """Return the result. Raises StoreUnavailable, WrongContext."""
+        members = await presence.amembers(
+            self.room, **realm_arguments(self.namespace), limit=PAGE_ROWS, after=self.members_after
+        )
         sessions = await presence.aconnections(
-            room=self.room, **place_of(self.namespace), limit=SHOWN, after=self.sessions_after
+            room=self.room, **realm_arguments(self.namespace), limit=PAGE_ROWS, after=self.sessions_after
         )
         count = await count_in_room(self.namespace, self.room)
-        return RoomShown(
+        return RoomDetail(
             users=count.users,
             guests=count.guests,
             connections=count.connections,
             members=[
-                UserRow(user_id=member.user_id, connections=member.connections, data=as_text(member.data))
+                UserRow(user_id=member.user_id, connections=member.connections, data=data_text(member.data))
                 for member in members
             ],
             members_next=members.next,
-            sessions=await _rows(sessions),
+            sessions=await _connection_rows(sessions),
             sessions_next=sessions.next,
         )
 
 
 class WatchUser(Event, name="user.watch"):
-    """One user of a tenant, in all namespaces."""
+    """Watch one user in all namespaces of a tenant."""
 
     user: str
     tenant: str | None = None
@@ -306,84 +318,84 @@ class WatchUser(Event, name="user.watch"):
     def _is_user(cls, user: str) -> str:
         return User(UserKey(user)).id
 
-    async def read(self) -> UserShown:
-        """Return the answer. Raises StoreUnavailable, WrongContext."""
+    async def run(self) -> UserDetail:
+        """Return the result. Raises StoreUnavailable, WrongContext."""
         found: list[presence.ConnectionInfo] = []
         is_cut = False
-        for realm in await shown_namespaces():
+        for realm in await visible_realms():
             if split_realm(realm)[1] != self.tenant:
                 continue
-            page = await presence.aconnections(user=self.user, **place_of(realm), limit=SHOWN)
+            page = await presence.aconnections(user=self.user, **realm_arguments(realm), limit=PAGE_ROWS)
             found += page
             is_cut = is_cut or page.next is not None
-        return UserShown(connections=len(found), sessions=await _rows(found), is_cut=is_cut)
+        return UserDetail(connections=len(found), sessions=await _connection_rows(found), is_cut=is_cut)
 
 
-Question = WatchOverview | WatchRooms | WatchUsers | WatchRoom | WatchUser
+Query = WatchOverview | WatchRooms | WatchUsers | WatchRoom | WatchUser
 
 
-def rows_with_users(answer: Answer) -> Iterator[UserRow | ConnectionRow]:
-    """Yield the rows that name a user."""
-    match answer:
+def rows_with_users(result: Result) -> Iterator[UserRow | ConnectionRow]:
+    """Yield the rows that have a user id."""
+    match result:
         case Users():
-            yield from answer.users
-        case RoomShown():
-            yield from answer.members
-            yield from answer.sessions
-        case UserShown():
-            yield from answer.sessions
+            yield from result.users
+        case RoomDetail():
+            yield from result.members
+            yield from result.sessions
+        case UserDetail():
+            yield from result.sessions
 
 
-# Facts.
+# Helpers.
 
 
-def known_namespaces() -> list[str]:
-    """Return the namespaces that consumers of this process have: what can be published to from here."""
-    return sorted(name for name in namespaces if namespaces[name].consumers and not is_hidden(name))
+def local_namespaces() -> list[str]:
+    """Return the namespaces of this process's consumers: those that it can publish to."""
+    return sorted(name for name in namespaces if namespaces[name].consumers and not is_internal(name))
 
 
-async def shown_namespaces() -> list[str]:
+async def visible_realms() -> list[str]:
     """
-    Return the realms that anybody is in, and the namespaces known here, those with most connections first.
+    Return the realms of the application, those with the most connections first.
 
     Raises:
-        StoreUnavailable, WrongContext: as wsrt.presence.
+        StoreUnavailable, WrongContext: Presence can't be read, see wsrt.presence.
     """
     everyone = (await presence.astats()).everyone
     found = {realm_of(one.namespace, one.tenant): one.connections for one in everyone}
-    shown = [realm for realm in found if not is_hidden(realm)]
+    shown = [realm for realm in found if not is_internal(realm)]
     return sorted(shown, key=lambda realm: (-found[realm], realm))
 
 
-def ask(question: Question) -> Answer:
-    """Return the answer to a question, from code without a loop. Raises StoreUnavailable, WrongContext."""
-    read: Callable[[], Coroutine[Any, Any, Answer]] = question.read
-    return run(read)
+def run_query(query: Query) -> Result:
+    """Run a query from synchronous code. Raises StoreUnavailable, WrongContext."""
+    query_run: Callable[[], Coroutine[Any, Any, Result]] = query.run
+    return run(query_run)
 
 
 async def count_in_room(namespace: str, room: str) -> Count:
-    """Return how many are in a room, or in EVERYONE. Raises StoreUnavailable."""
+    """Return the counts of a room, or of the whole namespace (EVERYONE). Raises StoreUnavailable."""
     store = await open_store()
     (count,) = await store.counts([(namespace, room)])
     return count
 
 
-async def connections_of(namespace: str, users: Sequence[str]) -> list[tuple[str, int]]:
-    """Return how many connections users have in a namespace. Raises StoreUnavailable."""
+async def count_connections(namespace: str, users: Sequence[str]) -> list[tuple[str, int]]:
+    """Return users with their numbers of connections in a namespace. Raises StoreUnavailable."""
     store = await open_store()
     numbers = await store.user_connections(namespace, EVERYONE, users) if users else []
     return list(zip(users, numbers, strict=True))
 
 
-def as_text(data: object) -> str:
-    """Return plain data as JSON on one line, cut where it is long; "" for None."""
+def data_text(data: object) -> str:
+    """Return plain data as JSON on one line, truncated to MAX_DATA_CHARACTERS; "" for None."""
     if data is None:
         return ""
     text = to_json(data).decode()
-    return text if len(text) <= DATA_CHARACTERS else f"{text[:DATA_CHARACTERS]}…"
+    return text if len(text) <= MAX_DATA_CHARACTERS else f"{text[:MAX_DATA_CHARACTERS]}…"
 
 
-async def _rows(connections: Sequence[presence.ConnectionInfo]) -> list[ConnectionRow]:
+async def _connection_rows(connections: Sequence[presence.ConnectionInfo]) -> list[ConnectionRow]:
     if not connections:
         return []
     stats = await presence.astats()
@@ -395,7 +407,7 @@ async def _rows(connections: Sequence[presence.ConnectionInfo]) -> list[Connecti
             user_id=found.user_id,
             node=nodes.get(found.node, found.node),
             since=found.since,
-            # What is known of its node: a connection was seen when it was opened, whenever that was heard of last.
+            # ``last_seen`` is the last heartbeat of the node, which can be older than the connection itself.
             last_seen=max(filter(None, (found.since, found.last_seen)), default=None),
             consumer=found.consumer,
             address=found.address,

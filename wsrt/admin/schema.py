@@ -1,4 +1,4 @@
-"""The schema of all consumers as a page shows it: events with their fields, in words."""
+"""The schema of all consumers, prepared for the Schema page: rows of events and fields, with types as text."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..schema.asyncapi import asyncapi, json_schema, message_key
 from ..schema.description import ConsumerEntry, Description, EventEntry, describe
 from ..schema.text import has_yaml, to_json, to_yaml
 
-UNDESCRIBABLE = (ImproperlyConfigured, ImportError)
-"""What describe() raises of a project."""
+DESCRIBE_ERRORS = (ImproperlyConfigured, ImportError)
+"""Exceptions of describe() that are due to the project, such as a consumer that can't be imported."""
 
 DEFS = "#/$defs/"
 
@@ -26,8 +26,8 @@ Schema = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Piece:
-    """A piece of the text of a type; with an anchor it is a link to a model."""
+class TypePart:
+    """Part of the text of a type. With an anchor, it is a link to a model or event."""
 
     text: str
     anchor: str = ""
@@ -35,10 +35,10 @@ class Piece:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FieldRow:
-    """A field of an event or a model; the default as JSON, None where there is none."""
+    """A field of an event or a model. ``default`` is JSON, or None if there is no default."""
 
     name: str
-    type: list[Piece]
+    type: list[TypePart]
     is_required: bool
     default: str | None
     constraints: list[str]
@@ -47,69 +47,69 @@ class FieldRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelRow:
-    """What fields refer to. Where it has no fields, `type` says what it is."""
+    """A model that fields refer to. If it has no fields, ``type`` describes it."""
 
     name: str
     anchor: str
     description: str
     fields: list[FieldRow]
-    type: list[Piece]
+    type: list[TypePart]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EventRow:
-    """An event. Where its data is no object, `type` says what it is."""
+    """An event. If its data isn't an object with fields, ``type`` describes it."""
 
     name: str
     anchor: str
     model: str
     description: str
     facts: list[str]
-    replies: list[Piece]
+    replies: list[TypePart]
     fields: list[FieldRow]
-    type: list[Piece]
+    type: list[TypePart]
     is_hidden: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ConsumerRow:
-    """A consumer; each list of events with what is said above it."""
+    """A consumer. ``directions`` are pairs of a heading and its events."""
 
     entry: ConsumerEntry
     anchor: str
     directions: list[tuple[str, list[EventRow]]]
     models: list[ModelRow]
-    presence: list[Piece] | None
+    presence: list[TypePart] | None
     is_hidden: bool
 
 
-def consumers(description: Description, search: str = "") -> list[ConsumerRow]:
-    """Return what the page shows; an event that has the text nowhere is hidden."""
+def consumer_rows(description: Description, search: str = "") -> list[ConsumerRow]:
+    """Return a row for each consumer. Events that don't contain the search text are hidden."""
     return [_Consumer(entry, search.casefold()).row() for entry in description["consumers"]]
 
 
-def closes(description: Description) -> list[dict[str, Any]]:
-    """Return the close table, with what the client does then."""
-    then = {
-        Reconnect.NEVER: _("stays away"),
-        Reconnect.BACKOFF: _("comes back, later with each attempt"),
-        Reconnect.SPREAD: _("comes back within the window that the server named"),
-        Reconnect.AUTH: _("asks for new credentials, then comes back"),
-        Reconnect.LATER: _("comes back after 5 s or more"),
+def close_rows(description: Description) -> list[dict[str, Any]]:
+    """Return the close table, with a description of the client's reaction."""
+    reactions = {
+        Reconnect.NEVER: _("doesn’t reconnect"),
+        Reconnect.BACKOFF: _("reconnects with increasing delays"),
+        Reconnect.SPREAD: _("reconnects at a random time within the window that the server sent"),
+        Reconnect.AUTH: _("gets new credentials, then reconnects"),
+        Reconnect.LATER: _("reconnects after 5 s or more"),
     }
     return [
-        # Backquotes are for Markdown.
-        {**row, "issued": _(row["issued"]).replace("`", ""), "then": then[Reconnect(row["reconnect"])]}
+        # The descriptions are shared with the documentation, which is Markdown.
+        {**row, "issued": _(row["issued"]).replace("`", ""), "reaction": reactions[Reconnect(row["reconnect"])]}
         for row in description["closes"]
     ]
 
 
 FILES = {"asyncapi.json": "application/json", "asyncapi.yaml": "application/yaml", "frames.json": "application/json"}
-"""Documents to download, with their types."""
+"""Documents to download, with their media types."""
 
 
 def available_files() -> dict[str, str]:
-    """Return what the documents are called that can be made here, by their names: YAML needs PyYAML."""
+    """Return the labels of the documents by file name. The YAML document is left out without PyYAML."""
     return {
         "asyncapi.json": _("AsyncAPI as JSON"),
         **({"asyncapi.yaml": _("AsyncAPI as YAML")} if has_yaml() else {}),
@@ -118,7 +118,7 @@ def available_files() -> dict[str, str]:
 
 
 def file_text(name: str) -> str:
-    """Return a document by its name. Raises UNDESCRIBABLE."""
+    """Return the text of a document. Raises DESCRIBE_ERRORS."""
     description = describe()
     if name == "frames.json":
         document = json_schema(description)
@@ -135,13 +135,13 @@ class _Consumer:
         self.entry = entry
         self.name = entry["name"]
         self.search = search
-        # Models that something refers to, in the order of their first mention.
-        self.mentioned: dict[str, None] = {}
+        # Models that events or other models refer to, in the order of their first mention; used as an ordered set.
+        self.models_in_use: dict[str, None] = {}
 
     def row(self) -> ConsumerRow:
         directions = [
             (_("Clients send"), [self._event(event, "receives") for event in self.entry["receives"]]),
-            (_("Clients get"), [self._event(event, "sends") for event in self.entry["sends"]]),
+            (_("Clients receive"), [self._event(event, "sends") for event in self.entry["sends"]]),
         ]
         shown = self.entry["presence"]
         presence = None if shown is None else self._type(shown) if shown else []
@@ -156,10 +156,10 @@ class _Consumer:
         )
 
     def _models(self) -> Iterator[ModelRow]:
-        # Models mention models: the dict grows meanwhile.
+        # Describing a model can mention further models, so the dict grows during the loop.
         number = 0
-        while number < len(self.mentioned):
-            name = list(self.mentioned)[number]
+        while number < len(self.models_in_use):
+            name = list(self.models_in_use)[number]
             number += 1
             schema = self.entry["definitions"].get(name, {})
             fields = self._fields(schema)
@@ -172,9 +172,9 @@ class _Consumer:
             )
 
     def _event(self, event: EventEntry, direction: str) -> EventRow:
-        schema = self._whole(event["schema"])
+        schema = self._resolve(event["schema"])
         fields = self._fields(schema)
-        words = " ".join(
+        searched = " ".join(
             [self.name, event["name"], event["model"], event["description"], *(row.name for row in fields)]
         )
         return EventRow(
@@ -186,12 +186,12 @@ class _Consumer:
             replies=self._replies(event) if direction == "receives" else [],
             fields=fields,
             type=[] if fields or _is_plain_object(schema) else self._type(schema),
-            is_hidden=self.search not in words.casefold(),
+            is_hidden=self.search not in searched.casefold(),
         )
 
-    def _replies(self, event: EventEntry) -> list[Piece]:
+    def _replies(self, event: EventEntry) -> list[TypePart]:
         return [
-            Piece(name, "" if name.startswith("wsrt.") else message_key(self.name, "sends", name))
+            TypePart(name, "" if name.startswith("wsrt.") else message_key(self.name, "sends", name))
             for name in [*event["replies"], "wsrt.error"]
         ]
 
@@ -209,30 +209,30 @@ class _Consumer:
             for name, field in schema.get("properties", {}).items()
         ]
 
-    def _whole(self, schema: Schema) -> Schema:
+    def _resolve(self, schema: Schema) -> Schema:
         reference = schema.get("$ref", "")
-        whole: Schema = self.entry["definitions"].get(reference.removeprefix(DEFS), schema)
-        return whole
+        resolved: Schema = self.entry["definitions"].get(reference.removeprefix(DEFS), schema)
+        return resolved
 
     def _anchor(self, model: str) -> str:
         return message_key(self.name, "model", model)
 
-    # Types, in words.
+    # Types as text.
 
-    def _type(self, schema: Any) -> list[Piece]:
+    def _type(self, schema: Any) -> list[TypePart]:
         if not isinstance(schema, dict):
-            return [Piece(_("anything"))]
+            return [TypePart(_("anything"))]
         if "$ref" in schema:
             name = schema["$ref"].removeprefix(DEFS)
-            self.mentioned.setdefault(name)
-            return [Piece(name, self._anchor(name))]
+            self.models_in_use.setdefault(name)
+            return [TypePart(name, self._anchor(name))]
         if "const" in schema:
-            return [Piece(_json(schema["const"]))]
+            return [TypePart(_json(schema["const"]))]
         if "enum" in schema:
-            return [Piece(" | ".join(map(_json, schema["enum"])))]
+            return [TypePart(" | ".join(map(_json, schema["enum"])))]
         for several in ("anyOf", "oneOf", "allOf"):
             if several in schema:
-                return [*self._joined(schema[several], " | "), *_told_apart(schema)]
+                return [*self._joined(schema[several], " | "), *_discriminator(schema)]
         match schema.get("type"):
             case "array":
                 return self._array(schema)
@@ -240,45 +240,45 @@ class _Consumer:
                 return self._object(schema)
             case "string":
                 inside = schema.get("format") or schema.get("contentEncoding")
-                return [Piece(f"string ({inside})" if inside else "string")]
+                return [TypePart(f"string ({inside})" if inside else "string")]
             case str() as name:
-                return [Piece(name)]
+                return [TypePart(name)]
             case list() as names:
-                return [Piece(" | ".join(map(str, names)))]
-        return [Piece(_("anything"))]
+                return [TypePart(" | ".join(map(str, names)))]
+        return [TypePart(_("anything"))]
 
-    def _joined(self, schemas: list[Any], between: str) -> list[Piece]:
-        pieces: list[Piece] = []
+    def _joined(self, schemas: list[Any], between: str) -> list[TypePart]:
+        parts: list[TypePart] = []
         for schema in schemas:
-            pieces += [*([Piece(between)] if pieces else []), *self._type(schema)]
-        return pieces
+            parts += [*([TypePart(between)] if parts else []), *self._type(schema)]
+        return parts
 
-    def _array(self, schema: Schema) -> list[Piece]:
+    def _array(self, schema: Schema) -> list[TypePart]:
         if "prefixItems" in schema:
-            return [Piece("["), *self._joined(schema["prefixItems"], ", "), Piece("]")]
-        return [Piece(_("array of ")), *self._type(schema.get("items"))]
+            return [TypePart("["), *self._joined(schema["prefixItems"], ", "), TypePart("]")]
+        return [TypePart(_("array of ")), *self._type(schema.get("items"))]
 
-    def _object(self, schema: Schema) -> list[Piece]:
+    def _object(self, schema: Schema) -> list[TypePart]:
         values = schema.get("additionalProperties")
-        return [Piece(_("object of ")), *self._type(values)] if isinstance(values, dict) else [Piece("object")]
+        return [TypePart(_("object of ")), *self._type(values)] if isinstance(values, dict) else [TypePart("object")]
 
 
 def _facts(event: EventEntry) -> Iterator[str]:
     if event["history"]:
-        yield _("Kept in the history of its room.")
+        yield _("Kept in the room’s history.")
     if event["overflow"] == "drop":
-        yield _("Skipped for a client that is behind.")
+        yield _("Dropped for a client that has fallen behind.")
     elif event["overflow"] == "latest":
-        yield _("Only the latest waits for a client that is behind.")
+        yield _("Only the latest is kept for a client that has fallen behind.")
 
 
 def _is_plain_object(schema: Schema) -> bool:
     return schema.get("type") == "object" and not isinstance(schema.get("additionalProperties"), dict)
 
 
-def _told_apart(schema: Schema) -> list[Piece]:
+def _discriminator(schema: Schema) -> list[TypePart]:
     by = schema.get("discriminator", {}).get("propertyName")
-    return [Piece(_(", told apart by “%s”") % by)] if by else []
+    return [TypePart(_(", discriminated by “%s”") % by)] if by else []
 
 
 def _json(value: Any) -> str:
@@ -286,7 +286,7 @@ def _json(value: Any) -> str:
 
 
 def _constraints(schema: Schema) -> Iterator[str]:
-    # Of `X | None` those of X.
+    # For `X | None`, the constraints of X.
     options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
     inner = options[0] if len(options) == 1 else schema
     yield from _own_constraints(inner)
@@ -313,7 +313,7 @@ def _own_constraints(schema: Schema) -> Iterator[str]:
     if "minItems" in schema and schema.get("minItems") == schema.get("maxItems"):
         if "prefixItems" not in schema:
             number = schema["minItems"]
-            yield ngettext("just %d item", "just %d items", number) % number
+            yield ngettext("exactly %d item", "exactly %d items", number) % number
     else:
         if "minItems" in schema:
             number = schema["minItems"]
@@ -322,4 +322,4 @@ def _own_constraints(schema: Schema) -> Iterator[str]:
             number = schema["maxItems"]
             yield ngettext("at most %d item", "at most %d items", number) % number
     if schema.get("uniqueItems"):
-        yield _("no item twice")
+        yield _("unique items")

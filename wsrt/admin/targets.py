@@ -1,4 +1,4 @@
-"""Targets: on whom an operator acts."""
+"""The targets of an operator's actions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..presence.access import is_connected, run
 from ..presence.base import EVERYONE
 from ..realms import split_realm
 from ..tenants import has_tenants
-from .queries import connections_of, count_in_room, known_namespaces, require_shown, shown_namespaces
+from .queries import count_connections, count_in_room, local_namespaces, require_visible, visible_realms
 
-MAX_SPARED = 100
-"""Users whom a command may leave out."""
+MAX_PROTECTED = 100
+"""Number of users that one command can leave out."""
 
 Kind = Literal["everyone", "room", "user", "connection"]
 
@@ -32,11 +32,13 @@ class Target:
     Everyone in a namespace, a room, a user, or one connection.
 
     Attributes:
-        namespace: a realm. Of a user alone: None for all of them without a tenant, "@red" for all of the tenant "red".
-        name: of the room, the user or the connection.
+        kind: "everyone", "room", "user" or "connection".
+        namespace: A realm. For a user it may span namespaces: None means all namespaces without a tenant, "@red" all
+            namespaces of the tenant "red".
+        name: The name of the room, or the id of the user or connection.
 
     Raises:
-        ValueError: when it is made: there can be no such target.
+        ValueError: The attributes don't form a valid target.
     """
 
     kind: Kind
@@ -45,11 +47,11 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ValueError(f"no such target: {self.kind!r}")
-        if self.namespace == "" or (self.kind != "user" and not self.name_of_namespace):
-            raise ValueError(f"a {self.kind} is in a namespace")
-        require_shown(self.namespace or "")
-        # These raise for names that nobody can have.
+            raise ValueError(f"{self.kind!r} isn't a valid kind of target")
+        if self.namespace == "" or (self.kind != "user" and not self.plain_namespace):
+            raise ValueError(f"a target of kind {self.kind!r} needs a namespace")
+        require_visible(self.namespace or "")
+        # Encoding raises UnicodeEncodeError, a ValueError, for lone surrogates. The others validate the name.
         (self.namespace or "").encode()
         self.audience.to_message()
         if self.kind == "connection":
@@ -57,34 +59,34 @@ class Target:
 
     @classmethod
     def from_token(cls, token: str) -> Target:
-        """Return what a form carried. Raises ValueError."""
+        """Return the target that a form posted. Raises ValueError."""
         try:
             parts: Any = json.loads(token)
         except RecursionError:
-            raise ValueError("no target: it is nested too deeply") from None
+            raise ValueError("the target isn't valid: it is nested too deeply") from None
         match parts:
             case [str() as kind, str() | None as namespace, str() as name]:
-                return cls(kind, namespace, name)  # type: ignore[arg-type]  # checked when it is made
-        raise ValueError(f"no target: {token!r}")
+                return cls(kind, namespace, name)  # type: ignore[arg-type]  # checked by __post_init__
+        raise ValueError(f"the target isn't valid: {token!r}")
 
     @property
     def token(self) -> str:
-        """The target as a form carries it: browsers change line breaks in the fields of forms, but not these."""
+        """The target as JSON for a form, which escapes line breaks: browsers normalize them in form fields."""
         return json.dumps([self.kind, self.namespace, self.name])
 
     @property
-    def name_of_namespace(self) -> str | None:
-        """Its namespace without the tenant; None for all."""
+    def plain_namespace(self) -> str | None:
+        """The namespace without the tenant, None for all namespaces."""
         return split_realm(self.namespace or "")[0] or None
 
     @property
     def tenant(self) -> str | None:
-        """Its tenant; None where it has none."""
+        """The tenant, None if there is none."""
         return split_realm(self.namespace or "")[1]
 
     @property
     def audience(self) -> Audience:
-        """Its address."""
+        """The audience of the target, without its realm."""
         match self.kind:
             case "room":
                 return Room(self.name)
@@ -100,7 +102,7 @@ class Target:
         match self.kind:
             case "room":
                 return _("room “%(name)s” of %(namespace)s") % names
-            case "user" if self.name_of_namespace is None and self.tenant is None:
+            case "user" if self.plain_namespace is None and self.tenant is None:
                 return _("user “%(name)s”") % names
             case "user":
                 return _("user “%(name)s” of %(namespace)s") % names
@@ -110,51 +112,54 @@ class Target:
                 return _("everyone in %(namespace)s") % names
 
     def count(self) -> int:
-        """Return how many connections it has. Raises StoreUnavailable, WrongContext: nobody knows."""
+        """Return the number of its connections. Raises StoreUnavailable, WrongContext if presence can't be read."""
         number: int = run(self.acount)
         return number
 
     async def acount(self) -> int:
-        """Return how many connections it has. See count()."""
+        """Return the number of its connections, like count()."""
         if self.kind == "connection":
             return int(await is_connected([self.namespace or ""], self.name))
-        if self.name_of_namespace is not None:
+        if self.plain_namespace is not None:
             spaces = [self.namespace or ""]
         else:
-            spaces = [realm for realm in await shown_namespaces() if split_realm(realm)[1] == self.tenant]
+            spaces = [realm for realm in await visible_realms() if split_realm(realm)[1] == self.tenant]
         if self.kind == "user":
-            found = [await connections_of(space, [self.name]) for space in spaces]
+            found = [await count_connections(space, [self.name]) for space in spaces]
             return sum(number for numbers in found for _user, number in numbers)
         room = self.name if self.kind == "room" else EVERYONE
         return sum([(await count_in_room(space, room)).connections for space in spaces])
 
-    def disconnect(self, spared: Iterable[UserKey] = ()) -> None:
+    def disconnect(self, protected: Iterable[UserKey] = ()) -> None:
         """
-        Close its connections, 4410, at once.
+        Close its connections with 4410, without waiting for a transaction to commit.
 
         Args:
-            spared: Users whose connections stay.
+            protected: Users whose connections stay open.
 
         Raises:
-            UnknownNamespace, BackplaneUnavailable: nothing was closed.
+            UnknownNamespace, BackplaneUnavailable: No connection was closed.
         """
-        audience = functools.reduce(operator.sub, map(User, spared), self.audience)
-        one = self.name_of_namespace
-        for namespace in known_namespaces() if one is None else [one]:
+        audience = functools.reduce(operator.sub, map(User, protected), self.audience)
+        one = self.plain_namespace
+        for namespace in local_namespaces() if one is None else [one]:
             if one is None and self.tenant is not None and not has_tenants(namespace):
                 continue
             disconnect(audience, namespace=namespace, tenant=self.tenant, on_commit=False)
 
 
-def spared_by(who: Any) -> list[UserKey]:
+def protected_superusers(user: Any) -> list[UserKey]:
     """
-    Return the superusers, whom an operator who is none may not disconnect; of many, MAX_SPARED and one more.
+    Return the superusers that a user may not disconnect. Queries the database.
 
-    Queries the database. Connections that belong to no user of Django's are those of no superuser.
+    Connections are recognized by their user ids: one whose user isn't a Django user never counts as a superuser's.
+
+    Returns:
+        An empty list if the user is a superuser. At most MAX_PROTECTED + 1 users, one more than can be protected.
     """
     model: Any = get_user_model()
-    names = {field.name for field in model._meta.get_fields()}
-    if getattr(who, "is_superuser", False) or "is_superuser" not in names:
+    fields = {field.name for field in model._meta.get_fields()}
+    if getattr(user, "is_superuser", False) or "is_superuser" not in fields:
         return []
     keys = model._default_manager.filter(is_superuser=True).order_by("pk").values_list("pk", flat=True)
-    return [auth_user_key(key) for key in keys[: MAX_SPARED + 1]]
+    return [auth_user_key(key) for key in keys[: MAX_PROTECTED + 1]]

@@ -24,41 +24,41 @@ from ..protocol.events import meta
 from ..realms import split_realm
 from ..schema.description import describe
 from .actions import Actions
-from .base import content_type, text_of
+from .base import content_type, query_parameter
 from .queries import (
-    Answer,
-    Question,
+    Query,
+    Result,
     WatchOverview,
     WatchRoom,
     WatchRooms,
     WatchUser,
     WatchUsers,
-    ask,
-    known_namespaces,
-    require_shown,
+    local_namespaces,
+    require_visible,
     rows_with_users,
-    shown_namespaces,
+    run_query,
+    visible_realms,
 )
-from .schema import FILES, UNDESCRIBABLE, available_files, closes, consumers, file_text
+from .schema import DESCRIBE_ERRORS, FILES, available_files, close_rows, consumer_rows, file_text
 from .targets import Target
 from .usernames import Usernames
 
 View = Callable[..., HttpResponse]
 
-ENTRIES = 50
-"""Rows of a page of the log."""
+LOG_ROWS = 50
+"""Number of rows on a page of the log."""
 
 
 class RealtimeAdmin(Actions):
     """
-    Who is connected, and what may be done to them.
+    The pages of "Realtime": who is connected, what clients may send, and a log of the operators' actions.
 
-    Each page and each action asks for its own permission: ``wsrt.view_realtime``, ``wsrt.disconnect``,
-    ``wsrt.announce``.
+    Each page and each action requires its own permission: ``wsrt.view_realtime``, ``wsrt.disconnect`` or
+    ``wsrt.announce``. Subclass it to restrict operators to some targets, see RealtimeAdminBase.
     """
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the pages. Names of rooms and users stand in the query: they may be anything, also "../"."""
+        """Return the URLs. Names go into the query string, because they can be anything, even "../"."""
         views: dict[str, View] = {
             "changelist": self.overview,
             "rooms": self.rooms,
@@ -90,163 +90,164 @@ class RealtimeAdmin(Actions):
     # Pages.
 
     def overview(self, request: HttpRequest) -> HttpResponse:
-        """Nodes and namespaces."""
+        """Show nodes and namespaces."""
         if not self._has_permission(request, VIEW) and self._has_permission(request, ANNOUNCE):
             return HttpResponseRedirect(self._url("announce"))
         self._require(request, VIEW)
         return self._page(request, "overview", _("Realtime"), WatchOverview(), {})
 
     def rooms(self, request: HttpRequest) -> HttpResponse:
-        """Rooms of a namespace."""
+        """Show the rooms of a namespace."""
         self._require(request, VIEW)
-        namespace, spaces = self._namespace(request)
-        question = WatchRooms(
-            namespace=namespace, search=text_of(request, "q"), after=text_of(request, "after") or None
+        namespace, spaces = self._requested_namespace(request)
+        query = WatchRooms(
+            namespace=namespace, search=query_parameter(request, "q"), after=query_parameter(request, "after") or None
         )
         context = {
             "namespace": namespace,
             "tenant": split_realm(namespace)[1],
             "namespaces": spaces,
-            "pagers": _pagers(request, "after", namespace=namespace),
+            "pagers": _pager_links(request, "after", namespace=namespace),
         }
-        return self._page(request, "rooms", _("Rooms"), question, context)
+        return self._page(request, "rooms", _("Rooms"), query, context)
 
     def users(self, request: HttpRequest) -> HttpResponse:
-        """Users of a namespace."""
+        """Show the users of a namespace."""
         self._require(request, VIEW)
-        namespace, spaces = self._namespace(request)
-        question = WatchUsers(
-            namespace=namespace, search=text_of(request, "q"), after=text_of(request, "after") or None
+        namespace, spaces = self._requested_namespace(request)
+        query = WatchUsers(
+            namespace=namespace, search=query_parameter(request, "q"), after=query_parameter(request, "after") or None
         )
-        question.also(*Usernames(request.user).search(question.search))
+        query.include_users(*Usernames(request.user).search(query.search))
         context = {
             "namespace": namespace,
             "tenant": split_realm(namespace)[1],
             "namespaces": spaces,
-            "pagers": _pagers(request, "after", namespace=namespace),
+            "pagers": _pager_links(request, "after", namespace=namespace),
         }
-        return self._page(request, "users", _("Users"), question, context)
+        return self._page(request, "users", _("Users"), query, context)
 
     def room(self, request: HttpRequest) -> HttpResponse:
-        """One room: its members and their connections."""
+        """Show one room: its members and their connections."""
         self._require(request, VIEW)
-        target = _target(request, "room")
-        question = WatchRoom(
+        target = _requested_target(request, "room")
+        query = WatchRoom(
             namespace=target.namespace or "",
             room=target.name,
-            members_after=text_of(request, "members_after") or None,
-            sessions_after=text_of(request, "sessions_after") or None,
+            members_after=query_parameter(request, "members_after") or None,
+            sessions_after=query_parameter(request, "sessions_after") or None,
         )
         context = {
             "target": target,
-            "namespace": question.namespace,
+            "namespace": query.namespace,
             "tenant": target.tenant,
-            "announce_url": self._url("announce", namespace=question.namespace, room=target.name),
+            "announce_url": self._url("announce", namespace=query.namespace, room=target.name),
             "crumbs": [
-                (_("Rooms of %s") % question.namespace, self._url("rooms", namespace=question.namespace)),
+                (_("Rooms of %s") % query.namespace, self._url("rooms", namespace=query.namespace)),
                 (target.name, None),
             ],
-            "pagers": _pagers(request, "members_after", "sessions_after"),
+            "pagers": _pager_links(request, "members_after", "sessions_after"),
         }
-        return self._page(request, "room", _("Room %s") % target.name, question, context)
+        return self._page(request, "room", _("Room %s") % target.name, query, context)
 
     def user(self, request: HttpRequest) -> HttpResponse:
-        """One user: their connections in all namespaces."""
+        """Show one user: their connections in all namespaces."""
         self._require(request, VIEW)
-        target = _target(request, "user")
+        target = _requested_target(request, "user")
         usernames = Usernames(request.user)
         context = {
             "target": target,
             "name": usernames.get(target.name),
-            "account": self._account(usernames, target),
-            "announce_url": self._url("announce", **_where(target), user=target.name),
+            "account": self._account_url(usernames, target),
+            "announce_url": self._url("announce", **_realm_parameters(target), user=target.name),
             "crumbs": [(_("Users"), self._url("users")), (target.name, None)],
         }
-        question = WatchUser(user=target.name, tenant=target.tenant)
-        return self._page(request, "user", _("User %s") % target.name, question, context)
+        query = WatchUser(user=target.name, tenant=target.tenant)
+        return self._page(request, "user", _("User %s") % target.name, query, context)
 
     def log(self, request: HttpRequest) -> HttpResponse:
-        """What was done here, and by whom."""
+        """Show the operators' actions."""
         self._require(request, VIEW)
         entries = LogEntry.objects.filter(content_type=content_type()).select_related("user")
-        pages = Paginator(entries.order_by("-action_time", "-pk"), ENTRIES)
+        pages = Paginator(entries.order_by("-action_time", "-pk"), LOG_ROWS)
         page = pages.get_page(request.GET.get("page"))
         return self._render(request, "log", _("Log"), {"page": page, "pages": pages.get_elided_page_range(page.number)})
 
     def schema(self, request: HttpRequest) -> HttpResponse:
-        """What clients may send and get."""
+        """Show the events that clients may send and receive, and the close codes."""
         self._require(request, VIEW)
-        search = text_of(request, "q").strip()
+        search = query_parameter(request, "q").strip()
         context: dict[str, Any] = {"search": search}
         try:
             description = describe()
-        except UNDESCRIBABLE as error:
+        except DESCRIBE_ERRORS as error:
             return self._render(request, "schema", _("Schema"), {**context, "schema_trouble": str(error)})
-        rows = consumers(description, search)
+        rows = consumer_rows(description, search)
         context |= {
             "consumers": rows,
             "is_empty": bool(search) and all(row.is_hidden for row in rows),
-            "closes": closes(description),
+            "closes": close_rows(description),
             "files": [{"label": label, "url": self._file_url(name)} for name, label in available_files().items()],
         }
         return self._render(request, "schema", _("Schema"), context)
 
     def schema_file(self, request: HttpRequest, name: str) -> HttpResponse:
-        """The schema as a document, to download."""
+        """Download the schema as a document."""
         self._require(request, VIEW)
         if name not in available_files():
-            raise Http404("There is no such document, or what writes it is not installed.")
+            raise Http404("There is no such document, or the package that writes it isn't installed.")
         try:
             text = file_text(name)
-        except UNDESCRIBABLE:
-            return HttpResponseRedirect(self._url("schema"))  # which says why
+        except DESCRIBE_ERRORS:
+            return HttpResponseRedirect(self._url("schema"))  # that page shows the error
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return HttpResponse(text, content_type=FILES[name], headers=headers)
 
     def live(self, request: HttpRequest) -> HttpResponse:
-        """Answer 204 to those who may see who is connected: what the live socket asks in the place of a page."""
+        """Answer 204 if the user may see the pages. The live socket requests this to check its access."""
         self._require(request, VIEW)
         return HttpResponse(status=204)
 
     # Private.
 
-    def _page(
-        self, request: HttpRequest, name: str, title: str, question: Question, context: dict[str, Any]
-    ) -> HttpResponse:
-        """Render a page that shows the answer to a question, and keeps it up to date where there is a route."""
+    def _page(self, request: HttpRequest, name: str, title: str, query: Query, context: dict[str, Any]) -> HttpResponse:
+        """Render a page with the result of its query, which the live socket then keeps up to date."""
         try:
-            answer: Answer | None = ask(question)
+            result: Result | None = run_query(query)
         except BadCursor as error:
-            raise Http404("There is no such page of the list: begin with the first.") from error
+            raise Http404("There is no such page of the list: start with the first.") from error
         except (StoreUnavailable, WrongContext) as error:
-            return self._render(request, name, title, {**context, "trouble": _trouble(error), "question": question})
-        assert answer is not None  # noqa: S101
-        Usernames(request.user).fill(rows_with_users(answer))
+            return self._render(
+                request, name, title, {**context, "trouble": _unavailable_reason(error), "query": query}
+            )
+        assert result is not None  # noqa: S101
+        Usernames(request.user).fill(rows_with_users(result))
         shown = {
-            "question": question,
-            "answer": answer,
-            "watch": to_json({"event": meta(question).name, "data": question}).decode(),
+            "query": query,
+            "result": result,
+            "watch": to_json({"event": meta(query).name, "data": query}).decode(),
         }
         return self._render(request, name, title, {**context, **shown})
 
     def _file_url(self, name: str) -> str:
         return reverse("admin:wsrt_realtime_schema_file", args=[name], current_app=self.admin_site.name)
 
-    def _namespace(self, request: HttpRequest) -> tuple[str, list[str]]:
-        """Return the namespace that is asked for, else the first, and those that there are."""
+    def _requested_namespace(self, request: HttpRequest) -> tuple[str, list[str]]:
+        """Return the requested namespace, or the busiest by default, and all namespaces to choose from."""
         try:
-            spaces: list[str] = run(shown_namespaces)
+            spaces: list[str] = run(visible_realms)
         except (StoreUnavailable, WrongContext):
-            spaces = known_namespaces()
-        wanted = text_of(request, "namespace")
+            # The page still shows its search form, above the message about presence.
+            spaces = local_namespaces()
+        wanted = query_parameter(request, "namespace")
         try:
-            require_shown(wanted)
+            require_visible(wanted)
         except ValueError as error:
             raise Http404(str(error)) from None
         return wanted or (spaces[0] if spaces else ""), sorted({*spaces, *([wanted] if wanted else [])})
 
-    def _account(self, usernames: Usernames, target: Target) -> str | None:
-        """Return where this admin shows the user as one of Django's; None where it does not."""
+    def _account_url(self, usernames: Usernames, target: Target) -> str | None:
+        """Return the URL of the user's account in this admin, None if it can't be shown there."""
         key = usernames.primary_key(target.name) if usernames.get(target.name) else None
         if key is None:
             return None
@@ -260,8 +261,8 @@ class RealtimeAdmin(Actions):
         return None
 
 
-def _pagers(request: HttpRequest, *keys: str, **given: str) -> dict[str, dict[str, str]]:
-    """Return for each list of a page where its first page is, and what stands before the cursor of the next."""
+def _pager_links(request: HttpRequest, *keys: str, **given: str) -> dict[str, dict[str, str]]:
+    """Return for each list the URL of its first page, and the URL of its next page up to the cursor."""
     pagers = {}
     for key in keys:
         query = request.GET.copy()
@@ -273,38 +274,36 @@ def _pagers(request: HttpRequest, *keys: str, **given: str) -> dict[str, dict[st
     return pagers
 
 
-def _where(target: Target) -> dict[str, str]:
-    """Return what the address of a user says of the tenant."""
+def _realm_parameters(target: Target) -> dict[str, str]:
+    """Return the realm of a target as query parameters."""
     return {"namespace": target.namespace} if target.namespace else {}
 
 
-def _target(request: HttpRequest, kind: Any) -> Target:
-    """Return whose page is asked for. Raises Http404 where there can be nobody of that name."""
+def _requested_target(request: HttpRequest, kind: Any) -> Target:
+    """Return the room or user whose page is requested. Raises Http404 if the name isn't valid."""
     try:
-        tenant = text_of(request, "tenant")
-        namespace = text_of(request, "namespace") if kind == "room" else f"@{tenant}" if tenant else None
-        return Target(kind, namespace, text_of(request, kind))
+        tenant = query_parameter(request, "tenant")
+        namespace = query_parameter(request, "namespace") if kind == "room" else f"@{tenant}" if tenant else None
+        return Target(kind, namespace, query_parameter(request, kind))
     except ValueError as error:
         raise Http404(str(error)) from None
 
 
-def _trouble(error: Exception) -> str:
-    """Return what keeps a page from showing anything, and what to do."""
+def _unavailable_reason(error: Exception) -> str:
+    """Return the reason that presence can't be read, and how to fix it."""
     if isinstance(error, WrongContext):
         return _(
-            "Presence is kept in the memory of each process, and this process holds no connections. Name a store that "
-            'all processes share in the setting WSRT["PRESENCE"]["BACKEND"]: wsrt.presence.redis.RedisPresence or '
+            "Presence is kept in the memory of each process, and this process holds no connections. Set "
+            'WSRT["PRESENCE"]["BACKEND"] to a store that all processes share: wsrt.presence.redis.RedisPresence or '
             "wsrt.presence.cache.CachePresence."
         )
     try:
         make_store(conf.presence)
     except Exception as reason:
-        return _(
-            'The setting WSRT["PRESENCE"] names no store that can be used, so nobody is counted: %s. “manage.py check” '
-            "says what is wrong with it."
-        ) % (reason,)
+        return _('The store in the setting WSRT["PRESENCE"] can’t be used: %s. Run “manage.py check” for details.') % (
+            reason,
+        )
     return _(
-        "The store of presence does not answer, so nobody knows who is connected. Connections and publications are not "
-        'touched by this. See that it runs and that WSRT["PRESENCE"]["LOCATION"] is right; “manage.py wsrt_doctor” '
-        "examines it. It said: %s"
+        "The presence store doesn’t respond. Connections and publications aren’t affected. Check that the store is "
+        'running and that WSRT["PRESENCE"]["LOCATION"] is correct, or run “manage.py wsrt_doctor”. The error was: %s'
     ) % (error,)

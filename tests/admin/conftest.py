@@ -79,5 +79,5 @@ def operator() -> MakeOperator:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket looks at the store all the time."""
-    monkeypatch.setattr(live, "SECONDS", 0.02)
-    monkeypatch.setattr(live, "SHARE", 0)
+    monkeypatch.setattr(live, "MIN_PAUSE", 0.02)
+    monkeypatch.setattr(live, "PAUSE_FACTOR", 0)

@@ -22,7 +22,7 @@ from tests.apps.chat.events import Said
 from tests.support.layer import FakeLayer, installed
 from wsrt import Event, RootEvent, TypedEventConsumer, close_codes
 from wsrt.addresses import Everyone, Room
-from wsrt.admin.actions import _storable
+from wsrt.admin.actions import _escape_nul
 from wsrt.admin.announcements import InvalidAnnouncement, Problem, example_json, read_event, summary_of
 from wsrt.admin.targets import Target
 from wsrt.permissions import ANNOUNCE, DISCONNECT, PERMISSIONS, VIEW
@@ -108,7 +108,7 @@ async def test_disconnect_connection_that_is_gone(operator: MakeOperator) -> Non
         async with everybody(gone):
             target = Target("connection", "chat", gone.consumer.id).token
         text = await root.post("disconnect", {"target": target})
-        assert "Nobody is connected there any more." in text
+        assert "There are no connections any more." in text
         assert await entries() == []
 
 
@@ -116,7 +116,7 @@ async def test_disconnect_nobody(operator: MakeOperator) -> None:
     """Where nobody is nothing is done, and nothing is noted."""
     root = await operator()
     text = await root.post("disconnect", {"target": LOBBY.token, "confirm": "1"})
-    assert "Nobody is connected there any more." in text
+    assert "There are no connections any more." in text
     assert await entries() == []
 
 
@@ -183,7 +183,7 @@ async def test_disconnect_odd_names(operator: MakeOperator, name: str) -> None:
 
 def test_nul_is_noted() -> None:
     """A name with a NUL, which PostgreSQL does not store, is noted without."""
-    assert _storable("a\0b") == "a\\0b"
+    assert _escape_nul("a\0b") == "a\\0b"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ async def test_back_to_what_may_be_seen(operator: MakeOperator, permissions: tup
 async def test_log(operator: MakeOperator) -> None:
     """The log has what was done, the newest first."""
     root = await operator()
-    assert "Nothing yet." in await root.see("log")
+    assert "No actions yet." in await root.see("log")
     for name in ("first", "second"):
         async with everybody(visitor(name)):
             await root.post("disconnect", {"target": Target("room", "chat", name).token})
@@ -232,7 +232,7 @@ async def test_log(operator: MakeOperator) -> None:
 
 async def test_long_log(operator: MakeOperator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long log comes in pages."""
-    monkeypatch.setattr("wsrt.admin.views.ENTRIES", 1)
+    monkeypatch.setattr("wsrt.admin.views.LOG_ROWS", 1)
     root = await operator()
     for name in ("first", "second"):
         async with everybody(visitor(name)):
@@ -315,9 +315,9 @@ async def test_change_an_announcement(operator: MakeOperator) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ("", "This isn't valid JSON"),
-        ('{"text": ', "This isn't valid JSON"),
-        ('{"text": NaN}', "This isn't valid JSON"),
+        ("", "This isn’t valid JSON"),
+        ('{"text": ', "This isn’t valid JSON"),
+        ('{"text": NaN}', "This isn’t valid JSON"),
         ("[]", "Input should be a valid dictionary or"),
         ("{}", "<strong>text</strong> Field required"),
         ('{"text": 7}', "<strong>text</strong> Input should be a valid string"),
@@ -353,7 +353,7 @@ async def test_wrong_target(operator: MakeOperator, to: dict[str, str]) -> None:
     """A target that there cannot be is told, and nothing is sent."""
     root = await operator()
     text = await root.post("announce", {**to, "data": '{"text": "hi"}'}, status=400, **SAID)
-    assert "Give the name of the room, or the id of the user." in text
+    assert "Enter the name of the room or the id of the user." in text
 
 
 async def test_announce_where_the_layer_is_down(operator: MakeOperator) -> None:
@@ -364,7 +364,7 @@ async def test_announce_where_the_layer_is_down(operator: MakeOperator) -> None:
         async with everybody(visitor("lobby")):
             layer.failing.add("group_send")
             text = await root.post("announce", {"to": "everyone", "data": '{"text": "hi"}'}, status=400, **SAID)
-            assert "The channel layer did not take it" in text
+            assert "The channel layer didn’t accept the announcement" in text
             assert '{"text": "hi"}</textarea>' in html.unescape(text)
             assert await entries() == []
             layer.failing.clear()
@@ -386,7 +386,7 @@ async def test_announcer_alone(operator: MakeOperator) -> None:
 async def test_no_such_event(operator: MakeOperator, query: dict[str, str]) -> None:
     """An event that there is not leads to the choice of those that there are."""
     root = await operator()
-    assert "Choose what to send" in await root.see("announce", **query)
+    assert "Choose the event to send" in await root.see("announce", **query)
 
 
 async def test_kept_events() -> None:

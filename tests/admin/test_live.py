@@ -21,11 +21,11 @@ from wsrt.admin import live, queries, usernames
 from wsrt.admin.live import AdminConsumer
 from wsrt.admin.queries import (
     Overview,
+    RoomDetail,
     Rooms,
-    RoomShown,
     Unavailable,
+    UserDetail,
     Users,
-    UserShown,
     WatchOverview,
     WatchRoom,
     WatchRooms,
@@ -100,7 +100,7 @@ async def test_permission_revoked() -> None:
 
 async def test_revoked_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who may no longer see it is closed soon, though nobody says so: Django's own pages do not."""
-    monkeypatch.setattr(live, "ASK_SECONDS", 0.1)
+    monkeypatch.setattr(live, "RECHECK_INTERVAL", 0.1)
     user = await amake_user("eve", VIEW)
     async with connect(AdminConsumer, user=user) as client:
         await client.request(WatchOverview())
@@ -145,14 +145,14 @@ async def test_session_is_over(end: str) -> None:
 
 async def test_database_in_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who cannot be asked for stays, and is asked for again."""
-    monkeypatch.setattr(live, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr(live, "RECHECK_INTERVAL", 0.05)
     user = await amake_user("eve", VIEW)
     async with connect(AdminConsumer, user=user) as client:
         await client.request(WatchRooms(namespace="chat"))
         await client.receive(Rooms)
         before = counters.snapshot().get("admin_looks_failed", 0)
         with monkeypatch.context() as patched:
-            patched.setattr(live.door, "ask", None)  # calling it raises
+            patched.setattr(live, "check_access", None)  # calling it raises
             await aeventually(lambda: counters.snapshot().get("admin_looks_failed", 0) > before + 1)
         async with everybody(visitor("lobby")):
             await until(client, Rooms, lambda answer: answer.rooms)
@@ -221,9 +221,9 @@ async def test_room() -> None:
     """A room comes with its members and their connections."""
     async with connect(AdminConsumer, user=await root()) as client:
         await client.request(WatchRoom(namespace="here", room="lobby"))
-        assert (await client.receive(RoomShown)).connections == 0
+        assert (await client.receive(RoomDetail)).connections == 0
         async with everybody(connect(HereConsumer, "/?user=ada&name=Ada", kwargs={"room": "lobby"})):
-            answer = await until(client, RoomShown, lambda answer: answer.connections == 1)
+            answer = await until(client, RoomDetail, lambda answer: answer.connections == 1)
             assert [(row.user_id, row.data) for row in answer.members] == [("ada", '{"name":"Ada"}')]
             assert [row.user_id for row in answer.sessions] == ["ada"]
 
@@ -232,9 +232,9 @@ async def test_user() -> None:
     """A user comes with the connections of all namespaces."""
     async with connect(AdminConsumer, user=await root()) as client:
         await client.request(WatchUser(user="ada"))
-        assert (await client.receive(UserShown)).sessions == []
+        assert (await client.receive(UserDetail)).sessions == []
         async with everybody(visitor("lobby", "ada"), connect(HereConsumer, "/?user=ada", kwargs={"room": "x"})):
-            await until(client, UserShown, lambda answer: answer.connections == 2)
+            await until(client, UserDetail, lambda answer: answer.connections == 2)
 
 
 async def test_last_question_counts() -> None:
@@ -276,7 +276,7 @@ async def test_ends_with_the_connection() -> None:
     """Nothing looks at the store any more once the page is gone."""
     async with connect(AdminConsumer, user=await root()) as client:
         await client.request(WatchOverview())
-        task = client.consumer._looking
+        task = client.consumer._polling
         assert not task.done()
     await asyncio.sleep(0)
     assert task.done()
@@ -306,7 +306,7 @@ async def test_failing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = counters.snapshot().get("admin_looks_failed", 0)
     async with connect(AdminConsumer, user=await root()) as client:
         with monkeypatch.context() as patch:
-            patch.setattr(WatchRooms, "read", fail)
+            patch.setattr(WatchRooms, "run", fail)
             await client.request(WatchRooms(namespace="chat"))
             await client.receive(Unavailable)
         await client.receive(Rooms)
@@ -323,8 +323,8 @@ async def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_long_data() -> None:
     """What a member shows is cut where it is long."""
-    assert len(queries.as_text({"text": "x" * 4000})) == queries.DATA_CHARACTERS + 1
-    assert queries.as_text(None) == ""
+    assert len(queries.data_text({"text": "x" * 4000})) == queries.MAX_DATA_CHARACTERS + 1
+    assert queries.data_text(None) == ""
 
 
 async def test_slow_store(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,8 +337,8 @@ async def test_slow_store(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.sleep(0.05)
         return Rooms(rooms=[], next=None)
 
-    monkeypatch.setattr(WatchRooms, "read", slow)
-    monkeypatch.setattr(live, "SHARE", 6)
+    monkeypatch.setattr(WatchRooms, "run", slow)
+    monkeypatch.setattr(live, "PAUSE_FACTOR", 6)
     async with connect(AdminConsumer, user=await root()) as client:
         await client.request(WatchRooms(namespace="chat"))
         await aeventually(lambda: len(asked) >= 2)

@@ -28,7 +28,7 @@ from wsrt.testing import Client, connect
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("soon"),
-    pytest.mark.urls("tests.admin.test_door"),
+    pytest.mark.urls("tests.admin.test_live_access"),
 ]
 
 
@@ -73,7 +73,7 @@ def second_factor(get_response: Callable[[HttpRequest], HttpResponse]) -> Callab
 
 @pytest.fixture(autouse=True)
 def with_second_factor(settings: Any) -> None:
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.admin.test_door.second_factor"]
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.admin.test_live_access.second_factor"]
 
 
 class Staff:
@@ -129,7 +129,7 @@ async def test_second_factor_is_over() -> None:
 
 async def test_second_factor_is_over_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The site is asked from time to time while a page is open."""
-    monkeypatch.setattr(live, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr(live, "RECHECK_INTERVAL", 0.05)
     staff = await Staff.make()
     async with staff.watch() as client:
         await client.request(WatchOverview())
@@ -150,7 +150,7 @@ async def test_without_a_session(caplog: pytest.LogCaptureFixture) -> None:
     user = await amake_user("eve", VIEW)
     async with connect(AdminConsumer, "/?site=strict", user=user) as client:
         await client.assert_closed(close_codes.FORBIDDEN)
-    assert "the admin site 'strict' can't be asked without a session" in caplog.text
+    assert "can't check access to the admin site 'strict' without a session" in caplog.text
 
 
 @pytest.mark.parametrize(("name", "is_shown"), [("ada", True), ("eve", False)])
@@ -172,7 +172,7 @@ async def test_language(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def on_connect(consumer: AdminConsumer) -> None:
         seen.append(translation.get_language())
-        consumer._looking = None
+        consumer._polling = None
 
     monkeypatch.setattr(AdminConsumer, "on_connect", on_connect)
     staff = await Staff.make()
@@ -212,8 +212,8 @@ async def test_superusers_stay(kind: Any) -> None:
         if kind != "connection":
             await other.assert_closed(close_codes.DISCONNECTED)
         await theirs.assert_silent()
-        assert "only a superuser may disconnect them" in text
-        assert "only a superuser" not in await disconnect(await sign_in(root), target)
+        assert "only superusers may disconnect them" in text
+        assert "only superusers" not in await disconnect(await sign_in(root), target)
         await theirs.assert_closed(close_codes.DISCONNECTED)
 
 
@@ -224,7 +224,7 @@ async def test_superuser_as_target() -> None:
     theirs = visitor("lobby", str(root.pk))
     async with everybody(theirs):
         target = Target("user", None, str(root.pk))
-        assert "Not disconnected: only a superuser may disconnect a superuser." in await disconnect(operator, target)
+        assert "Not disconnected: only superusers may disconnect a superuser." in await disconnect(operator, target)
         await theirs.assert_silent()
         await disconnect(await sign_in(root), target)
         await theirs.assert_closed(close_codes.DISCONNECTED)
@@ -232,8 +232,8 @@ async def test_superuser_as_target() -> None:
 
 async def test_too_many_superusers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there are more superusers than a command can leave out, operators disconnect single users only."""
-    monkeypatch.setattr(targets, "MAX_SPARED", 1)
-    monkeypatch.setattr("wsrt.admin.actions.MAX_SPARED", 1)
+    monkeypatch.setattr(targets, "MAX_PROTECTED", 1)
+    monkeypatch.setattr("wsrt.admin.actions.MAX_PROTECTED", 1)
     for name in ("root", "admin"):
         await sync_to_async(User.objects.create_superuser)(name)
     operator = await sign_in(await amake_user("eve", VIEW, DISCONNECT))

@@ -97,7 +97,7 @@ async def test_rooms(operator: MakeOperator) -> None:
         assert sorted(rows(text, "rooms")) == [["garden", "0", "1", "1"], ["lobby", "1", "0", "2"]]
         assert f"{page('room')}?namespace=chat&room=lobby" in links(text, "room")
         assert rows(await root.see("rooms", namespace="chat", q="ARD"), "rooms") == [["garden", "0", "1", "1"]]
-        assert "No room of that name" in await root.see("rooms", namespace="chat", q="nowhere")
+        assert "No rooms match." in await root.see("rooms", namespace="chat", q="nowhere")
         # Without a namespace: the one with most connections.
         assert '<option value="chat" selected>' in await root.see("rooms")
 
@@ -114,7 +114,7 @@ async def test_users(operator: MakeOperator) -> None:
         assert f"{page('user')}?user=eve" in links(text, "user")
         assert rows(await root.see("users", namespace="chat", q="ev"), "users") == [["eve", "1"]]
         assert rows(await root.see("users", namespace="chat", q="LOVE"), "users") == [[f"{ada.pk} ada lovelace", "2"]]
-        assert "No such user" in await root.see("users", namespace="chat", q="nobody")
+        assert "No users match." in await root.see("users", namespace="chat", q="nobody")
 
 
 async def test_names_are_for_those_who_may_see_users(operator: MakeOperator) -> None:
@@ -126,7 +126,7 @@ async def test_names_are_for_those_who_may_see_users(operator: MakeOperator) -> 
             text = await eve.see(name, **query)
             assert str(ada.pk) in text
             assert "ada" not in text
-        assert "No such user" in await eve.see("users", namespace="chat", q="ada")
+        assert "No users match." in await eve.see("users", namespace="chat", q="ada")
 
 
 async def test_room(operator: MakeOperator) -> None:
@@ -151,7 +151,7 @@ async def test_room(operator: MakeOperator) -> None:
 async def test_empty_room(operator: MakeOperator) -> None:
     """The page of a room that nobody is in says so."""
     root = await operator()
-    assert "Nobody is in this room." in await root.see("room", namespace="chat", room="nobody")
+    assert "This room is empty." in await root.see("room", namespace="chat", room="nobody")
 
 
 async def test_user(operator: MakeOperator) -> None:
@@ -229,7 +229,7 @@ async def test_no_such_page(operator: MakeOperator, name: str, query: dict[str, 
 async def test_unknown_namespace(operator: MakeOperator) -> None:
     """In a namespace that nobody knows nobody is."""
     root = await operator()
-    assert "Nobody is in a room." in await root.see("rooms", namespace="elsewhere")
+    assert "No rooms." in await root.see("rooms", namespace="elsewhere")
 
 
 async def test_no_consumers(operator: MakeOperator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,16 +238,16 @@ async def test_no_consumers(operator: MakeOperator, monkeypatch: pytest.MonkeyPa
     async def nothing() -> list[str]:
         return []
 
-    monkeypatch.setattr("wsrt.admin.views.shown_namespaces", nothing)
+    monkeypatch.setattr("wsrt.admin.views.visible_realms", nothing)
     root = await operator()
     async with everybody(visitor("lobby")):
-        assert "Nobody is in a room." in await root.see("rooms")
-        assert "Nobody is connected." in await root.see("users")
+        assert "No rooms." in await root.see("rooms")
+        assert "No users are connected." in await root.see("users")
 
 
 async def test_paging(operator: MakeOperator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long lists come in pages; the pages together have everybody."""
-    monkeypatch.setattr(queries, "SHOWN", 5)
+    monkeypatch.setattr(queries, "PAGE_ROWS", 5)
     root = await operator()
     async with everybody(*(visitor(f"room {number}", f"user {number}") for number in range(12))):
         for name, field in (("rooms", "rooms"), ("users", "users")):
@@ -322,7 +322,7 @@ def signed_in() -> Browser:
         ({"BACKEND": "wsrt.presence.redis.RedisPresence", "OPTIONS": {"SPEED": 9}}, "no option &#x27;speed&#x27;"),
         (
             {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": "redis://127.0.0.1:1/0"},
-            "The store of presence does not answer",
+            "The presence store doesn’t respond",
         ),
     ],
 )
@@ -361,12 +361,12 @@ def test_trouble_and_actions(settings: Any) -> None:
     client = signed_in()
     with capture_publications():  # somebody hears it
         text = client.post(page("disconnect"), {"target": '["room", "chat", "lobby"]'}).content.decode()
-        assert "How many they are is not known" in text
+        assert "The number of connections is unknown" in text
         done = client.post(page("disconnect"), {"target": '["room", "chat", "lobby"]', "confirm": "1"}, follow=True)
         assert "Disconnected: room “lobby” of chat." in done.content.decode()
         data = {"to": "everyone", "data": '{"text": "hi"}'}
         text = client.post(page("announce", namespace="chat", event="said"), data).content.decode()
-        assert "How many get it is not known" in text
+        assert "The number of recipients is unknown" in text
 
 
 def test_nobody_hears(settings: Any) -> None:
@@ -374,11 +374,11 @@ def test_nobody_hears(settings: Any) -> None:
     client = signed_in()
     data = {"target": '["room", "chat", "lobby"]', "confirm": "1"}
     done = client.post(page("disconnect"), data, follow=True).content.decode()
-    assert "Not disconnected: nobody would hear it" in done
+    assert "Not disconnected: the channel layer “default” doesn’t reach other processes" in done
     announcement = {"to": "everyone", "data": '{"text": "hi"}', "confirm": "1"}
     response = client.post(page("announce", namespace="chat", event="said"), announcement)
     assert response.status_code == 400
-    assert "nobody would hear it" in response.content.decode()
+    assert "doesn’t reach other processes" in response.content.decode()
     assert not LogEntry.objects.exists()
 
 

@@ -79,10 +79,10 @@ def test_consumers(browser: Browser) -> None:
     text = plain(see(browser))
     assert "URL patterns /chat/, /chat/{room}/" in text
     assert "Class tests.schema.consumers.EveryTypeConsumer" in text
-    assert "no route of ASGI_APPLICATION leads to it" in text
+    assert "not routed in ASGI_APPLICATION" in text
     assert f"Hash {EveryTypeConsumer.catalog.schema_hash}" in text
-    assert "Presence members show: Cat" in text
-    assert "a ping after 25 s of silence, an answer within 10 s" in text
+    assert "Presence data of a member: Cat" in text
+    assert "a ping after 25 s of silence, a pong within 10 s" in text
 
 
 def test_fields(browser: Browser) -> None:
@@ -91,7 +91,7 @@ def test_fields(browser: Browser) -> None:
     assert rows["text"] == ["string", "yes", "", "", ""]
     assert rows["left_out"] == ["string", "no", '"default"', "", ""]
     assert rows["bounded"] == ["integer", "yes", "", "≥ 1, ≤ 10", ""]
-    assert rows["unique"] == ["array of integer", "yes", "", "no item twice", ""]
+    assert rows["unique"] == ["array of integer", "yes", "", "unique items", ""]
     assert rows["link"][3] == "at least 1 character"
     types = {name: row[0] for name, row in rows.items()}
     assert types["word"] == '"a" | "b" | 3'
@@ -101,7 +101,7 @@ def test_fields(browser: Browser) -> None:
     assert types["when"] == "string (date-time)"
     assert types["anything"] == "anything"
     assert types["re-named"] == "integer"
-    assert re.fullmatch(r"Cat\S* \| Dog, told apart by “kind”", types["pet"])
+    assert re.fullmatch(r"Cat\S* \| Dog, discriminated by “kind”", types["pet"])
 
 
 def test_every_field(browser: Browser) -> None:
@@ -121,11 +121,11 @@ def test_events(browser: Browser) -> None:
     text = see(browser)
     assert "One field of each type." in plain(event(text, "EveryType.receives.everything"))
     ask = event(text, "EveryType.receives.ask")
-    assert f"Answers to a request: {ODD}, wsrt.ok, wsrt.error" in plain(ask)
+    assert f"Replies to a request: {ODD}, wsrt.ok, wsrt.error" in plain(ask)
     assert 'href="#EveryType.sends.answer_20__2f__20_with_3a__20_odd_20_name"' in ask
     assert "array of integer" in plain(event(text, "EveryType.receives.numbers"))
-    assert "Skipped for a client that is behind." in plain(event(text, "Chat.sends.typing"))
-    assert "Only the latest waits" in plain(event(text, "Chat.sends.price"))
+    assert "Dropped for a client that has fallen behind." in plain(event(text, "Chat.sends.typing"))
+    assert "Only the latest is kept" in plain(event(text, "Chat.sends.price"))
 
 
 def test_links_lead_somewhere(browser: Browser) -> None:
@@ -149,7 +149,7 @@ def test_closes(browser: Browser) -> None:
     text = see(browser).partition('id="closes"')[2]
     assert len(re.findall(r'<tr role="row">', text)) == len(close_codes.TABLE) + 1
     assert "1001 (4001 on stock Daphne) Server shutting down" in plain(text)
-    assert "4403 Forbidden authorize or on_connect refused a known user stays away" in plain(text)
+    assert "4403 Forbidden authorize or on_connect refused a known user doesn’t reconnect" in plain(text)
 
 
 def shown(text: str) -> set[str]:

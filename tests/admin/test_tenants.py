@@ -82,4 +82,4 @@ async def test_choose_what_to_announce_to_a_user(operator: MakeOperator) -> None
     assert f"namespace={DESK}%40red" in text
     assert HALL not in text
     # A namespace without tenants has no tenant to announce to.
-    assert "Choose what to send" in await root.see("announce", namespace=f"{HALL}@red", event="note")
+    assert "Choose the event to send" in await root.see("announce", namespace=f"{HALL}@red", event="note")

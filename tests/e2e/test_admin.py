@@ -203,11 +203,11 @@ def test_kick_room(browser: Browser, cluster: Cluster) -> None:
     page = open_live(context, address("rooms", namespace="chat", q=room))
     page.get_by_role("link", name=room).click()
     expect(page.get_by_role("heading", level=1)).to_have_text(f"Room {room}")
-    page.get_by_role("button", name="Disconnect everybody in it").click()
+    page.get_by_role("button", name="Disconnect everyone in this room").click()
     expect(page.get_by_text("3 connections")).to_be_visible()
     page.get_by_role("button", name="Yes, disconnect them").click()
     assert cluster.crowd.closes(names) == [DISCONNECTED] * 3
-    expect(page.get_by_text("Nobody is in this room.")).to_be_visible()
+    expect(page.get_by_text("This room is empty.")).to_be_visible()
     context.close()
 
 
@@ -264,7 +264,7 @@ def test_live(browser: Browser, cluster: Cluster) -> None:
     expect(members).to_have_count(2)
     expect(sessions(page)).to_have_count(2)
     cluster.crowd.leave(["bob", "cyd"])
-    expect(page.get_by_text("Nobody is in this room.")).to_be_visible()
+    expect(page.get_by_text("This room is empty.")).to_be_visible()
     assert page.evaluate("window.isTheSame")
     context.close()
 
@@ -324,7 +324,7 @@ def test_revoked(browser: Browser, cluster: Cluster) -> None:
     context = enter(browser, cluster.one, "leaver")
     page = open_live(context, address())
     cluster.run(REVOKE)
-    expect(page.locator("#wsrt-live")).to_have_text("You may not see this any more: reload the page")
+    expect(page.locator("#wsrt-live")).to_have_text("You no longer have access to this page: reload it")
     response = page.reload()
     assert response is not None
     assert response.status == 403
@@ -337,7 +337,7 @@ def test_server_restart(browser: Browser, cluster: Cluster) -> None:
         context = enter(browser, server, "root")
         page = open_live(context, address("user", user="late"))
         server.kill()
-        expect(page.locator("#wsrt-live")).to_have_text("Connection lost, trying again…")
+        expect(page.locator("#wsrt-live")).to_have_text("Connection lost, reconnecting…")
         server.start()
         expect(page.locator("#wsrt-live")).to_have_text("Live", timeout=30_000)
         cluster.crowd.come({"late": cluster.one.url("/chat/lobby/?user=late")})
@@ -361,9 +361,9 @@ def test_without_the_route(browser: Browser, cluster: Cluster) -> None:
         # Time passes in steps: a try is to fail by the server's answer, not for want of one.
         eventually(lambda: len(tries) == 3 or page.clock.run_for(500) or page.wait_for_timeout(50))
         eventually(lambda: page.clock.run_for(500) or page.locator("#wsrt-live").is_visible())
-        expect(page.locator("#wsrt-live")).to_have_text("Not live: reload the page to see what is new")
+        expect(page.locator("#wsrt-live")).to_have_text("Not live: reload the page to update it")
         page.goto(address("rooms"))
-        expect(page.locator("#wsrt-live")).to_have_text("Not live: reload the page to see what is new")
+        expect(page.locator("#wsrt-live")).to_have_text("Not live: reload the page to update it")
         page.clock.run_for(120_000)
         assert len(tries) == 3
         context.close()
@@ -384,7 +384,7 @@ def test_another_version(browser: Browser, cluster: Cluster) -> None:
         }).observe(document, {childList: true, subtree: true});"""
     )
     page.goto(address())
-    expect(page.locator("#wsrt-live")).to_have_text("Not live: reload the page to see what is new", timeout=20_000)
+    expect(page.locator("#wsrt-live")).to_have_text("Not live: reload the page to update it", timeout=20_000)
     assert [json.loads(frame)["event"] for frame in asked] == ["wsrt.resume"]
     context.close()
 
@@ -402,7 +402,7 @@ def test_schema(browser: Browser, cluster: Cluster) -> None:
     expect(page.get_by_role("article")).to_have_count(2)
     expect(page.get_by_role("navigation", name="Events of Chat").get_by_role("link")).to_have_text(["price", "price"])
     page.get_by_label("Event, model or field contains").fill("no such thing")
-    expect(page.get_by_text("No event matches.")).to_be_visible()
+    expect(page.get_by_text("No events match.")).to_be_visible()
     expect(page.get_by_role("article")).to_have_count(0)
     page.evaluate("location.hash = 'Chat.sends.price'")
     expect(page.get_by_role("article")).to_have_count(everything)
@@ -556,14 +556,14 @@ def test_looks(browser: Browser, cluster: Cluster, scheme: str, width: int, tmp_
             expect(page.locator("#wsrt-live")).to_have_text("Live")
         look(name)
     page.goto(PAGES["room-odd"])
-    page.get_by_role("button", name="Disconnect everybody in it").click()
+    page.get_by_role("button", name="Disconnect everyone in this room").click()
     look("confirm")
     page.goto(PAGES["announce"])
     page.get_by_label("Data, as JSON").fill('{"text": "hello"}')
     page.get_by_role("button", name="Send").click()
     look("announce-confirm")
     assert complaints == []
-    page.get_by_role("button", name="Change it").click()
+    page.get_by_role("button", name="Edit").click()
     page.get_by_label("Data, as JSON").fill('{"text": 7}')
     page.get_by_role("button", name="Send").click()
     look("announce-wrong")

@@ -88,7 +88,7 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
 def test_live(page: Page) -> None:
     """A page says that it is live, and shows who came, in every theme."""
     page = open_live(page.context, address("users", namespace="chat"))
-    expect(page.locator("#content-main").get_by_text("Nobody is connected.")).to_be_visible()
+    expect(page.locator("#content-main").get_by_text("No users are connected.")).to_be_visible()
     expect(page.get_by_role("heading", name="Users", exact=True)).to_have_count(1)
     other = page.context.new_page()
     other.goto("/static/wsrt/admin.css")

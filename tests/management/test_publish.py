@@ -101,7 +101,7 @@ def test_captured() -> None:
             r"(?s)'said' is wrong:\n  text: Input should be a va",
         ),
         (["lobby", "said", '{"text": 5}', "--namespace", "chat"], r'(?s)looks like this:\n  {\n    "text": ""\n  }'),
-        (["lobby", "said", "{text", "--namespace", "chat"], r"\(the whole event\): This isn't valid JSON"),
+        (["lobby", "said", "{text", "--namespace", "chat"], r"\(the whole event\): This isn’t valid JSON"),
         (["lobby", "said", "[]", "--namespace", "chat"], r"\(the whole event\): Input should be a valid dictionary"),
         (["said", "{}", "--namespace", "chat"], "To whom"),
         (["wsrt.a", "said", "{}", "--namespace", "chat"], "reserved"),

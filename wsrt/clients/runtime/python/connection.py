@@ -213,7 +213,6 @@ class Connection:
         async with self.write_lock:
             await self.write_locked(text, on_write)
             # Frames that other tasks stored in the meantime, while this task waited for the socket.
-            # Frames that other tasks stored in the meantime, while this task waited for the socket.
             while self._latest and self._is_open:
                 latest, _ = self._latest.pop(next(iter(self._latest)))
                 await self.write_locked(latest)
@@ -319,9 +318,9 @@ class Connection:
         if not self._is_reading:
             return self._now() + TICK, Reason("dead")
         if self._probe_until is not None:
-            return self._probe_until, Reason("dead", None, "our ping was not answered")
+            return self._probe_until, Reason("dead", None, "the server didn't answer a ping")
         after = timings.idle if self._dead_after is None else self._dead_after
-        return self._received_at + after, Reason("dead", None, f"silent for {after:g} s")
+        return self._received_at + after, Reason("dead", None, f"the server was silent for {after:g} s")
 
     async def _probe(self) -> None:
         if self.hello_at is None:

@@ -72,8 +72,7 @@ class Listeners(Generic[P]):
                 if inspect.isawaitable(result):
                     await result
             except asyncio.CancelledError as error:
-                # Raised either because the client cancelled this task, or by something that the handler awaited.
-                # Raised either because the client cancelled this task, or by something that the handler awaited.
+                # Either this task was cancelled, or the handler awaited a task or future that was.
                 if is_cancelled():
                     raise
                 self._report(cancelled_within(entry[0], error))

@@ -395,13 +395,15 @@ class Supervisor:
                     token = await self._credentials.get()
             finally:
                 if is_cancelled():
-                    # This task was cancelled. Don't let get_token swallow that or replace it by another error.
+                    # close() cancelled this task. get_token, which is application code, must not be able to suppress
+                    # that or replace it by another error.
                     raise asyncio.CancelledError
         except Unauthorized as error:
             return Ending(Reason("unauthorized", None, str(error)))
         except asyncio.CancelledError as error:
             if is_cancelled():
                 raise
+            # get_token awaited a task or future that was cancelled. For the client that is an error like any other.
             reported = cancelled_within("get_token", error)
             self._report(reported)
             return Ending(Reason("token", None, str(reported)))
@@ -419,9 +421,11 @@ class Supervisor:
         try:
             return await self._serve(connection)
         except asyncio.CancelledError:
+            # The client is being closed: end with a closing handshake.
             end = connection.close
             raise
         finally:
+            # Cleared before anything is awaited, so that send() and request() no longer use this connection.
             self._connection = None
             monitor.cancel()
             self._requests.fail_sent(ConnectionLost("the connection was lost before the answer arrived"))
@@ -444,6 +448,7 @@ class Supervisor:
                 self._report(error)
 
     async def _serve(self, connection: Connection) -> Ending:
+        """Read frames until the connection ends. CancelledError from close() is passed to the caller."""
         try:
             # Sent without waiting for the hello, which saves a round trip.
             await connection.write(encode("wsrt.resume", to_json(self.rooms.positions()).decode()))
@@ -453,8 +458,11 @@ class Supervisor:
                     await self._handle_frame(connection, decode(text))
                 except (InvalidFrame, KeyError, TypeError, ValueError, AttributeError) as error:
                     self._report(
-                        error if isinstance(error, InvalidFrame) else InvalidFrame(f"{error!r} in {text:.200}")
+                        error
+                        if isinstance(error, InvalidFrame)
+                        else InvalidFrame(f"the server sent an invalid frame: {error!r} in {text:.200}")
                     )
+                # Back-pressure: stop reading while handlers are behind, but never before the hello.
                 if connection.hello_at is not None and not self._dispatcher.has_room:
                     with connection.reading_paused():
                         await self._dispatcher.wait_for_room()

@@ -50,12 +50,12 @@ def asyncapi(
     for consumer in description["consumers"]:
         prefix = consumer["name"]
         for name, schema in consumer["definitions"].items():
-            schemas[_key(prefix, name)] = titles.give(_moved(schema, prefix), titles.unique(prefix, name))
+            schemas[_key(prefix, name)] = titles.titled(_rebased(schema, prefix), titles.unique(prefix, name))
         for direction in ("receives", "sends"):
             for event in consumer[direction]:
-                message = _envelope(event, prefix)
+                message = _message(event, prefix)
                 frame = titles.unique(prefix, DIRECTIONS[direction], event["name"], "Frame")
-                message["payload"] = titles.give(message["payload"], frame)
+                message["payload"] = titles.titled(message["payload"], frame)
                 messages[message_key(prefix, direction, event["name"])] = message
         for number, path in enumerate(consumer["paths"] or [None]):
             channel = prefix if number == 0 else f"{prefix}.{number + 1}"
@@ -99,7 +99,7 @@ def json_schema(description: Description) -> dict[str, Any]:
     for consumer in description["consumers"]:
         prefix = consumer["name"]
         for name, schema in consumer["definitions"].items():
-            definitions[_key(prefix, name)] = _moved(schema, prefix, "#/$defs/")
+            definitions[_key(prefix, name)] = _rebased(schema, prefix, "#/$defs/")
         for direction in ("receives", "sends"):
             frames = [_payload(event, prefix, "#/$defs/") for event in consumer[direction]]
             definitions[f"{prefix}.{direction}"] = {"oneOf": frames} if frames else {"not": {}}
@@ -108,7 +108,7 @@ def json_schema(description: Description) -> dict[str, Any]:
 
 def message_key(prefix: str, direction: str, name: str) -> str:
     """Return the unique key of an event in these documents, such as "Chat.receives.message.send"."""
-    return f"{prefix}.{direction}.{_word(name)}"
+    return f"{prefix}.{direction}.{_escaped(name)}"
 
 
 # Private.
@@ -151,7 +151,7 @@ def _operations(consumer: ConsumerEntry, channel: str) -> dict[str, Any]:
         return {"$ref": f"#/channels/{channel}/messages/{key}"}
 
     for event in consumer["receives"]:
-        operations[f"{channel}.receive.{_word(event['name'])}"] = {
+        operations[f"{channel}.receive.{_escaped(event['name'])}"] = {
             "action": "receive",
             "channel": at,
             "summary": event["description"].partition("\n")[0] or f"A client sends {event['name']}.",
@@ -162,7 +162,7 @@ def _operations(consumer: ConsumerEntry, channel: str) -> dict[str, Any]:
             },
         }
     for event in consumer["sends"]:
-        operations[f"{channel}.send.{_word(event['name'])}"] = {
+        operations[f"{channel}.send.{_escaped(event['name'])}"] = {
             "action": "send",
             "channel": at,
             "summary": event["description"].partition("\n")[0] or f"The server sends {event['name']}.",
@@ -171,7 +171,7 @@ def _operations(consumer: ConsumerEntry, channel: str) -> dict[str, Any]:
     return operations
 
 
-def _envelope(event: EventEntry, prefix: str) -> dict[str, Any]:
+def _message(event: EventEntry, prefix: str) -> dict[str, Any]:
     found = {
         "name": event["name"],
         "title": event["model"],
@@ -192,7 +192,7 @@ def _payload(event: EventEntry, prefix: str, where: str = "#/components/schemas/
         "type": "object",
         "properties": {
             "event": {"const": event["name"]},
-            "data": _moved(event["schema"], prefix, where),
+            "data": _rebased(event["schema"], prefix, where),
             "ref": REF,
             "room": {"type": "string", "description": "The room, in a publication to a single room."},
         },
@@ -255,7 +255,7 @@ class _Titles:
         self._taken.add(title.lower())
         return title
 
-    def give(self, schema: Any, title: str) -> dict[str, Any]:
+    def titled(self, schema: Any, title: str) -> dict[str, Any]:
         """
         Return a schema with a title, and with titles for those parts of it that become types of code generators.
 
@@ -281,36 +281,36 @@ class _Titles:
 
     def _part(self, schema: Any, title: str) -> Any:
         is_type = isinstance(schema, dict) and not {"const", "enum", "properties"}.isdisjoint(schema)
-        return self.give(schema, self.unique(title)) if is_type else self._inner(schema, title)
+        return self.titled(schema, self.unique(title)) if is_type else self._inner(schema, title)
 
 
-def _moved(schema: Any, prefix: str, where: str = "#/components/schemas/") -> Any:
+def _rebased(schema: Any, prefix: str, where: str = "#/components/schemas/") -> Any:
     """Return a schema with its references changed to the new place of the definitions."""
     if isinstance(schema, list):
-        return [_moved(item, prefix, where) for item in schema]
+        return [_rebased(item, prefix, where) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    moved: dict[str, Any] = {}
+    rebased: dict[str, Any] = {}
     for key, value in schema.items():
         if key in BY_NAME and isinstance(value, dict):
-            moved[key] = {name: _moved(inner, prefix, where) for name, inner in value.items()}
+            rebased[key] = {name: _rebased(inner, prefix, where) for name, inner in value.items()}
         elif key == "$ref" and isinstance(value, str) and value.startswith("#/$defs/"):
-            moved[key] = where + _key(prefix, value.removeprefix("#/$defs/"))
+            rebased[key] = where + _key(prefix, value.removeprefix("#/$defs/"))
         elif key == "discriminator" and isinstance(value, dict):
             # Pydantic writes OpenAPI's object. AsyncAPI has only the name of the property, and JSON Schema has neither.
             if where.startswith("#/components"):
-                moved[key] = value["propertyName"]
+                rebased[key] = value["propertyName"]
         elif key in GIVEN:
-            moved[key] = value  # data, even if it looks like a schema
+            rebased[key] = value  # data, even if it looks like a schema
         else:
-            moved[key] = _moved(value, prefix, where)
-    return moved
+            rebased[key] = _rebased(value, prefix, where)
+    return rebased
 
 
 def _key(prefix: str, name: str) -> str:
-    return f"{prefix}.{_word(name)}"
+    return f"{prefix}.{_escaped(name)}"
 
 
-def _word(name: str) -> str:
+def _escaped(name: str) -> str:
     """Return a name with only those characters that AsyncAPI allows in keys. Different names stay different."""
     return re.sub(r"[^\w.-]", lambda match: f"_{ord(match.group()):x}_", name, flags=re.ASCII)

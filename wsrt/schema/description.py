@@ -184,7 +184,7 @@ def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerE
         "name": client_name(consumer),
         "consumer": f"{consumer.__module__}.{consumer.__qualname__}",
         "namespace": consumer.namespace,
-        "description": _doc(consumer, TypedEventConsumer),
+        "description": _docstring(consumer, TypedEventConsumer),
         "paths": sorted(paths),
         "hash": catalog.schema_hash,
         "receives": receives,
@@ -210,13 +210,15 @@ def _schemas(
             models, by_alias=True, ref_template="#/$defs/{model}", schema_generator=Schema
         )
     except PydanticInvalidForJsonSchema as error:
-        raise ImproperlyConfigured(f"{consumer.__qualname__}: {_indescribable(models)}{error.message}") from error
+        raise ImproperlyConfigured(
+            f"{consumer.__qualname__}: {_model_without_schema(models)}{error.message}"
+        ) from error
     # Without a language, so that the text doesn't depend on the active translation.
     with translation.override(None):
         return {key: as_plain(schema) for key, schema in schemas.items()}, as_plain(definitions)
 
 
-def _indescribable(models: list[tuple[type[BaseModel], Any]]) -> str:
+def _model_without_schema(models: list[tuple[type[BaseModel], Any]]) -> str:
     """Return the name of the first model without a schema, as a prefix of an error message."""
     for model, mode in models:
         try:
@@ -232,7 +234,7 @@ def _event(model: type[Event], schema: dict[str, Any], definitions: dict[str, An
     return {
         "name": declared.name,
         "model": model.__name__,
-        "description": _doc(model, Event),
+        "description": _docstring(model, Event),
         "schema": schema,
         "is_optional": whole.get("type") == "object" and not whole.get("required"),
         "replies": [],
@@ -251,7 +253,7 @@ def _close(close: Close) -> CloseEntry:
     }
 
 
-def _doc(cls: type, base: type) -> str:
+def _docstring(cls: type, base: type) -> str:
     # Only the docstring of the class itself, not an inherited one.
     own = cls.__dict__.get("__doc__")
     return inspect.cleandoc(own) if own and own != base.__doc__ else ""

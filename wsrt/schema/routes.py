@@ -30,7 +30,7 @@ def routes() -> dict[type, list[str]]:
     # Not get_script_prefix(), which depends on the current request: the description belongs to the project.
     prefix = (settings.FORCE_SCRIPT_NAME or "").rstrip("/")
     found: dict[type, list[str]] = {}
-    for patterns, consumer in _all():
+    for patterns, consumer in _routed_consumers():
         found.setdefault(consumer, []).append(prefix + _template(patterns))
     return found
 
@@ -47,19 +47,19 @@ def path_of(name: str, parameters: dict[str, Any]) -> str:
     Raises:
         NoReverseMatch: There is no such consumer, or none of its patterns matches the parameters.
     """
-    found = list(_all())
+    found = list(_routed_consumers())
     consumers = list(dict.fromkeys(each for _, each in found if name in (_dotted(each), client_name(each))))
     if len(consumers) != 1:
-        raise NoReverseMatch(_unknown(name, consumers, found))
-    ours = [patterns for patterns, consumer in found if consumer is consumers[0]]
-    for patterns in ours:
+        raise NoReverseMatch(_unknown_consumer(name, consumers, found))
+    candidates = [patterns for patterns, consumer in found if consumer is consumers[0]]
+    for patterns in candidates:
         try:
             path = _resolver(patterns).reverse(ROUTE, **parameters)
         except NoReverseMatch:
             continue
         # A path that starts with "//" would refer to another host.
         return str(escape_leading_slashes(f"/{path}"))
-    raise NoReverseMatch(_no_match(_dotted(consumers[0]), parameters, ours))
+    raise NoReverseMatch(_no_matching_pattern(_dotted(consumers[0]), parameters, candidates))
 
 
 def client_name(consumer: type) -> str:
@@ -91,50 +91,50 @@ def _dotted(consumer: type) -> str:
     return f"{consumer.__module__}.{consumer.__qualname__}"
 
 
-def _all() -> Iterator[tuple[Patterns, type]]:
+def _routed_consumers() -> Iterator[tuple[Patterns, type]]:
     found = application()
     if found is not None:
         yield from _walk(found, ())
 
 
-def _walk(application: Any, above: Patterns) -> Iterator[tuple[Patterns, type]]:
+def _walk(application: Any, outer: Patterns) -> Iterator[tuple[Patterns, type]]:
     """Yield the consumers within an ASGI application: routers, middlewares and wrappers are followed."""
     consumer = getattr(application, "consumer_class", None)
     if isinstance(consumer, type):
         if issubclass(consumer, TypedEventConsumer):
-            yield above, consumer
+            yield outer, consumer
         return
     mapping = getattr(application, "application_mapping", None)
     if isinstance(mapping, dict):
         if "websocket" in mapping:
-            yield from _walk(mapping["websocket"], above)
+            yield from _walk(mapping["websocket"], outer)
         return
     patterns = getattr(application, "routes", None)
     if patterns is not None:
         for route in patterns:
-            yield from _walk(route.callback, (*above, route.pattern))
+            yield from _walk(route.callback, (*outer, route.pattern))
         return
     inner = getattr(application, "inner", None) or getattr(application, "application", None)
     if inner is None:
         inner = getattr(application, "_application", None)
     if inner is not None:
-        yield from _walk(inner, above)
+        yield from _walk(inner, outer)
 
 
 def _resolver(patterns: Patterns) -> URLResolver:
     """Return a URL resolver, with which Django reverses patterns with converters, encoding and optional groups."""
     *outer, last = patterns or [RegexPattern("")]
-    found: URLPattern | URLResolver = URLPattern(last, _never, name=ROUTE)
+    found: URLPattern | URLResolver = URLPattern(last, _no_view, name=ROUTE)
     for pattern in reversed(outer):
         found = URLResolver(pattern, [found])
     return URLResolver(RegexPattern(""), [found])
 
 
-def _never(*args: Any) -> Any:
+def _no_view(*args: Any) -> Any:
     raise NotImplementedError("this pattern is only for reversing")
 
 
-def _unknown(name: str, consumers: list[type], found: list[tuple[Patterns, type]]) -> str:
+def _unknown_consumer(name: str, consumers: list[type], found: list[tuple[Patterns, type]]) -> str:
     if consumers:
         paths = " and ".join(_dotted(consumer) for consumer in consumers)
         return f"{name!r} is ambiguous: {paths}. Use the dotted path of the class"
@@ -144,10 +144,10 @@ def _unknown(name: str, consumers: list[type], found: list[tuple[Patterns, type]
     return f"No route of ASGI_APPLICATION leads to {name!r}. There are routes to: {known}"
 
 
-def _no_match(name: str, parameters: dict[str, Any], ours: list[Patterns]) -> str:
-    templates = ", ".join(_template(patterns) for patterns in ours)
+def _no_matching_pattern(name: str, parameters: dict[str, Any], candidates: list[Patterns]) -> str:
+    templates = ", ".join(_template(patterns) for patterns in candidates)
     given = set(parameters)
-    wanted = [set(parameters_of(_template(patterns))) for patterns in ours]
+    wanted = [set(parameters_of(_template(patterns))) for patterns in candidates]
     if given in wanted:
         return f"These parameters don't match {templates}, the URL of {name}: {parameters}"
     # Compare with the most similar pattern.

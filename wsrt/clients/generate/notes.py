@@ -9,7 +9,7 @@ from .shapes import Choice, Field, ListOf, MapOf, Scalar, Shape, TupleOf
 
 __all__ = ["notes"]
 
-AMOUNTS = {"minLength": "character", "maxLength": "character", "minItems": "item", "maxItems": "item"} | {
+UNITS = {"minLength": "character", "maxLength": "character", "minItems": "item", "maxItems": "item"} | {
     "minProperties": "key",
     "maxProperties": "key",
 }
@@ -105,5 +105,5 @@ def _bound(key: str, value: Any) -> str:
         case "multipleOf":
             return f"a multiple of {value}"
     word = "at least" if key.startswith("min") else "at most"
-    unit = AMOUNTS.get(key)
+    unit = UNITS.get(key)
     return f"{word} {value}" if unit is None else f"{word} {value} {unit}{'s'[: value != 1]}"

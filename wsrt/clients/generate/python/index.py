@@ -33,6 +33,6 @@ def index(clients: Mapping[str, str]) -> str:
     lines += [import_from(f".{module}", [client]) for client, module in modules if module > RUNTIME[1:]]
     exported = [literals.string(name) for name in sorted((*clients, *runtime_names()), key=by_kind)]
     return (
-        f'"""Clients of the consumers of this project."""\n\nfrom __future__ import annotations\n\n{"".join(lines)}\n'
+        f'"""The clients of this project."""\n\nfrom __future__ import annotations\n\n{"".join(lines)}\n'
         f"{statement(0, '__all__', None, listing(exported))}\n"
     )

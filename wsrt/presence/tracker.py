@@ -212,6 +212,7 @@ class Tracker:
             handle.cancel()
         for roster in self._rosters.values():
             roster.close()
+        # This also cancels tasks that notify other nodes. They notice the missing versions and load their rooms.
         for task in self._tasks:
             task.cancel()
         # A cancelled task may have sent a write that the store hasn't carried out yet. Reaping fences the id, so the

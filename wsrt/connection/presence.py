@@ -21,7 +21,7 @@ from ..exceptions import UnsendableEvent
 from ..metrics import counters
 from ..presence.backends import option
 from ..presence.base import EVERYONE, UNSET, Join, MemberData
-from ..presence.roster import Arrival, Watcher
+from ..presence.roster import MemberChange, Watcher
 from ..presence.tracker import Tracker
 from ..types import Scope
 from .dispatcher import Submit
@@ -128,7 +128,9 @@ class ConnectionPresence:
         self._submit = submit
         self._on_failed = on_failed
         # The changes for which hooks have not been called yet, with their room. None if there are no such hooks.
-        self._changes: collections.deque[tuple[str, Arrival]] | None = collections.deque() if wants_changes else None
+        self._changes: collections.deque[tuple[str, MemberChange]] | None = (
+            collections.deque() if wants_changes else None
+        )
         # Whether _call_hooks() is running or waits for its turn.
         self._is_calling_hooks = False
         self._state: Literal["before", "online", "over"] = "before"
@@ -252,7 +254,7 @@ class ConnectionPresence:
         if self._presence and (self._watcher.wants_frames or self._watcher.hook is not None):
             tracker.watch((subscriber.realm, room), self._watcher)
 
-    def _on_changes(self, room: str, changes: Iterable[Arrival]) -> None:
+    def _on_changes(self, room: str, changes: Iterable[MemberChange]) -> None:
         """Call the hooks for changes in a room, in their turn among the handlers."""
         if self._changes is None:
             return

@@ -53,10 +53,10 @@ GAP_SECONDS = 1.0
 RETRY_SECONDS = 2.0
 """Seconds after which a failed load is tried again."""
 
-Arrival = tuple[Literal["joined", "left"], str | None]
+MemberChange = tuple[Literal["joined", "left"], str | None]
 """A user who joined or left, by user id. None for the first guest who joined, or the last one who left."""
 
-Hook = Callable[[str, Sequence[Arrival]], None]
+Hook = Callable[[str, Sequence[MemberChange]], None]
 """Called with the name of a room and the users who joined or left it."""
 
 
@@ -418,7 +418,7 @@ class Roster:
         payloads = {name: list(map(payload_of, found)) for name, found in lists.items() if found}
         if not payloads:
             return
-        arrivals: list[Arrival] = [
+        changes: list[MemberChange] = [
             *(("left", member.user_id) for member in lists["left"]),
             *(("joined", member.user_id) for member in lists["joined"]),
         ]
@@ -430,9 +430,9 @@ class Roster:
                 frame = frame or self._frame(payloads)
                 subscriber.outbox.put(frame)
             # A connection isn't notified of its own user. Guests can't be told apart, so it is notified of them.
-            mine = [arrival for arrival in arrivals if arrival[1] != subscriber.user_id or arrival[1] is None]
-            if watcher.hook is not None and mine:
-                watcher.hook(self.room, mine)
+            others = [change for change in changes if change[1] is None or change[1] != subscriber.user_id]
+            if watcher.hook is not None and others:
+                watcher.hook(self.room, others)
 
     def _send_snapshots(self, members: dict[str | None, MemberRecord]) -> None:
         """Send the whole room to the watchers who haven't seen it yet."""

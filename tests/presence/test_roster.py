@@ -15,7 +15,7 @@ from wsrt.delivery.subscriber import Subscriber
 from wsrt.metrics import counters
 from wsrt.presence import roster
 from wsrt.presence.base import Change, Count, MemberRecord, Snapshot, StoreUnavailable
-from wsrt.presence.roster import Arrival, Roster, Watcher
+from wsrt.presence.roster import MemberChange, Roster, Watcher
 from wsrt.presence.timespan import TimeSpan
 from wsrt.protocol.frame import Frame
 
@@ -84,7 +84,7 @@ class Client:
         self.outbox = Outbox(outbox_bytes)
         self.connection = Subscriber(f"n-{next(self.numbers)}", "n", self.outbox, None)  # type: ignore[arg-type]
         self.connection.user_id = user
-        self.arrivals: list[Arrival] = []
+        self.arrivals: list[MemberChange] = []
         self.watcher = Watcher(self.connection, wants_frames, lambda room, arrivals: self.arrivals.extend(arrivals))
         view.watch(self.watcher)
 

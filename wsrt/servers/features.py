@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 import inspect
-import textwrap
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -63,14 +63,14 @@ def missing_of(features: Features) -> list[str] | None:
     return missing
 
 
+STORED = re.compile(r"\bself\.(\w+)(?=\s*(?::[^=\n]+)?=(?!=)|\s*,)")
+"""An attribute of ``self`` on the left of an assignment, perhaps one of several."""
+
+
 def _set_by_methods(owner: Any) -> Iterator[str]:
-    """Yield the attributes that the methods of a class set on ``self``, of which there is no instance."""
+    """Yield the attributes that the methods of a class set on ``self``, because there is no instance to look at."""
     for base in inspect.getmro(owner) if inspect.isclass(owner) else ():
-        try:
-            source = inspect.getsource(base)
-        except (OSError, TypeError):
-            continue  # it is compiled, and has what dir() says
-        for node in ast.walk(ast.parse(textwrap.dedent(source))):
-            match node:
-                case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
-                    yield name
+        for function in filter(inspect.isfunction, vars(base).values()):
+            # Compiled functions have no source, but dir() knows what they define.
+            with contextlib.suppress(OSError, TypeError):
+                yield from STORED.findall(inspect.getsource(function))

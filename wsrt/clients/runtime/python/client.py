@@ -392,7 +392,8 @@ def _load(model: type[BaseModel], frame: Frame) -> Any:
 
 def _dump(event: BaseModel) -> str:
     try:
-        return event.model_dump_json(by_alias=True)
+        # Pydantic 2.12 warns about unset fields in unions, although it leaves them out as it should.
+        return event.model_dump_json(by_alias=True, warnings=False)
     except (PydanticSerializationError, UnicodeError) as error:
         raise ValueError(f"{type(event).__name__} can't be sent: {error}") from error
 

@@ -150,6 +150,7 @@ async def _remove_dead(lost: dict[str, PresenceStore]) -> None:
         known = _reapings[id(loop)] = _Reaping(task, loop.time() + READER_SECONDS)
     seconds = known.until - loop.time()
     if seconds > 0:
+        # wait() doesn't cancel the task when the time is up or this reader is cancelled, and doesn't raise its errors.
         await asyncio.wait([known.task], timeout=min(seconds, READER_SECONDS))
 
 

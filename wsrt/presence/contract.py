@@ -98,7 +98,9 @@ class PresenceStoreContract:
 
     short_lease: ClassVar[float] = 1.0
     """
-    The lease in seconds for tests that wait for its end. It must be long enough for a few writes on a busy machine.
+    The lease in seconds for tests that wait for its end.
+
+    It must be long enough for a few writes on a busy machine.
     """
 
     sorts_rooms: ClassVar[bool] = True
@@ -106,7 +108,9 @@ class PresenceStoreContract:
 
     async def make_store(self, lease: float = 30.0) -> PresenceStore:
         """
-        Override to return a new instance for the same backend, as another process would create it. The tests close it.
+        Override to return a new instance for the same backend, as another process would create it.
+
+        The tests close it.
         """
         raise NotImplementedError("override make_store()")
 
@@ -268,7 +272,9 @@ class PresenceStoreContract:
 
     async def test_data_after_its_node(self) -> None:
         """
-        Data stays after the node that set it was reaped. Without versions, the data of the remaining nodes is used.
+        Data stays after the node that set it was reaped.
+
+        Without versions, the data of the remaining nodes is used.
         """
         async with self.opened() as one, self.opened() as two:
             first, second, space = await self.begin(one), await self.begin(two), self.namespace()
@@ -428,8 +434,7 @@ class PresenceStoreContract:
 
     async def test_concurrent_writers(self) -> None:
         """
-        After concurrent writes of several nodes, counts are right, and so are the changes in the order of their
-        versions.
+        After concurrent writes of several nodes, the counts are right, and the changes have contiguous versions.
         """
         async with self.opened() as one, self.opened() as two:
             space = self.namespace()

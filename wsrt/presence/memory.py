@@ -156,7 +156,9 @@ class _State:
 
     def remove_node(self, node: str, most: int) -> tuple[list[Change], bool]:
         """
-        Remove up to ``most`` connections of a node. Return the changes, and whether there may be more connections.
+        Remove up to ``most`` connections of a node.
+
+        Return the changes, and whether there may be more connections.
         """
         changes: list[Change] = []
         room_ids = self.room_ids.get(node, set())

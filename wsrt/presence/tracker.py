@@ -163,9 +163,7 @@ class Tracker:
             self._grace_timers[number] = self._node.loop.call_later(grace, self._leave_all, number)
 
     async def settle(self) -> None:
-        """
-        Wait until the store has everything noted so far, but at most SETTLE_SECONDS, and not if the store is down.
-        """
+        """Wait until the store has everything noted so far, for at most SETTLE_SECONDS. Don't wait if it is down."""
         if self._is_down or not self._pending:
             return
         done = asyncio.Event()

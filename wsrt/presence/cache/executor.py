@@ -99,7 +99,9 @@ class CacheExecutor:
 
     def _submit(self, work: Callable[[Access], T]) -> concurrent.futures.Future[Callable[[], T]]:
         """
-        Start work in a free thread. The caller holds the semaphore, which is released when the thread has finished.
+        Start work in a free thread.
+
+        The caller holds the semaphore, which is released when the thread has finished.
         """
         loop = asyncio.get_running_loop()
 

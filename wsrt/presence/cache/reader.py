@@ -244,7 +244,9 @@ class Reader:
 
     def members(self, room_id: RoomId, cursor: str | None, limit: int, search: str) -> Page[MemberRecord]:
         """
-        Return a page of members, ordered by the positions of their keys. The cursor is the position of the next one.
+        Return a page of members, ordered by the positions of their keys.
+
+        The cursor is the position of the next one.
         """
         names = self._names(room_id)
         heads = [Head.parse(text) for text in self._access.get(names).values()]

@@ -163,6 +163,8 @@ class CachePresence(PresenceStore):
         return writer
 
     async def _renew(self, writer: Writer, node: NodeFacts) -> Beat:
+        # A lock and a queue of its own: long writes must not delay the lease. After a StoreUnavailable, the lease may
+        # still be renewed by the thread; ``ends`` is earlier then, which is safe.
         async with writer.lease_lock:
             renewed = await self._executor.run(lambda access: self._renew_in_thread(access, node), writer.lease_queue)
             if renewed is None:
@@ -172,6 +174,11 @@ class CachePresence(PresenceStore):
         return beat
 
     def _renew_in_thread(self, access: Access, node: NodeFacts) -> tuple[float, Beat] | None:
+        """
+        Claim a slot if the node has none, and write its lease.
+
+        Return the lease's end and the answer; None if reaped.
+        """
         if access.get([self._keys.dead(node.id)]):
             return None
         slots = access.get(self._keys.slots)
@@ -234,6 +241,8 @@ class CachePresence(PresenceStore):
             values = {key: writer.values[key] for key in batch}
             obsolete = [] if todo else list(writer.obsolete)
             now = time.time()
+            # The caller holds the write lock, so nothing changes during this await. After a StoreUnavailable, the
+            # thread may still be writing; the queue makes the next write wait for it.
             if not await self._executor.run(self._write_values(writer.id, values, obsolete), writer.write_queue):
                 self._writers.pop(writer.id, None)
                 raise LeaseLost(f"node {writer.id} was reaped")
@@ -273,7 +282,7 @@ class CachePresence(PresenceStore):
     async def reap(self, node: str) -> AsyncIterator[list[Change]]:
         writer = self._writers.get(node)
         if writer is not None:
-            # Wait until the writes that are under way have ended. With both locks held, none can start.
+            # Wait until the writes that are under way have ended. Calls that wait for a lock find no writer afterwards.
             async with writer.lease_lock, writer.write_lock:
                 self._writers.pop(node, None)
         queue = writer.write_queue if writer is not None else None
@@ -301,9 +310,7 @@ class CachePresence(PresenceStore):
         await self._executor.run(lambda access: self._end_reaping(access, node, done))
 
     def _begin_reaping(self, access: Access, node: str, claimant: str) -> list[RoomId] | None:
-        """
-        Fence a node and end its lease, so that readers skip it. Return its rooms; None if another reaper is at work.
-        """
+        """Fence a node and end its lease. Return its rooms; None if another reaper is at work."""
         if not access.add(self._keys.claim(node), claimant, CLAIM_SECONDS):
             return None
         access.set({self._keys.dead(node): claimant}, self._life)
@@ -318,7 +325,9 @@ class CachePresence(PresenceStore):
         self, access: Access, *, node: str, claimant: str, done: list[str], room_ids: list[RoomId]
     ) -> DocumentSet | None:
         """
-        Delete the documents in ``done`` and read those of ``room_ids``; return None if another reaper has taken over.
+        Delete the values in ``done`` and read the documents of rooms.
+
+        Return None if another reaper has taken over.
         """
         claim = self._keys.claim(node)
         if access.get([claim]).get(claim) != claimant:

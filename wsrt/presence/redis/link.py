@@ -101,8 +101,12 @@ class RedisLink:
     @contextlib.asynccontextmanager
     async def _round_trip(self) -> AsyncIterator[Any]:
         """
-        Yield the client for one round trip. Raises StoreUnavailable for errors of Redis, DataError for invalid
-        arguments.
+        Yield the client for one round trip.
+
+        Raises:
+            DataError: redis-py rejected an argument. Nothing was sent.
+            StoreUnavailable: Redis didn't answer in time, or answered with an error. The command may have been
+                executed.
         """
         try:
             async with asyncio.timeout(self._timeout), self._free:

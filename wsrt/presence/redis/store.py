@@ -141,7 +141,8 @@ class RedisPresence(RedisReader, PresenceStore):
     async def begin(self, node: NodeFacts) -> Beat:
         beat = await self._renew(node, "begin")
         if beat.is_alive:
-            # After the lease has begun, so that a node that dies here is reaped.
+            # After the lease has begun, so that a node that dies here is reaped. If this raises StoreUnavailable, the
+            # node calls begin() again with the same id.
             await self._execute_all([("SADD", self._keys.writers(part), node.id) for part in range(self._partitions)])
         return beat
 
@@ -209,8 +210,8 @@ class RedisPresence(RedisReader, PresenceStore):
         await self._index_rooms(node, known, known.missing(entered))
         numbered = list(zip(itertools.count(), rooms, operations))
         parts = by_part(numbered, lambda item: item[1].part)
-        # The partitions are written concurrently. All of them finish before an error is raised, so that no write of
-        # this call arrives after one of the next.
+        # The partitions are written concurrently. All of them finish before an error is raised, so that calls don't
+        # overlap. After an error, some partitions may be written and others not; the caller repeats all operations.
         outcomes = await asyncio.gather(
             *(self._write(node, known, part) for part in parts.values()), return_exceptions=True
         )
@@ -238,6 +239,7 @@ class RedisPresence(RedisReader, PresenceStore):
                     arguments += (how, number, op.connection, op.user_id or "", op.details or "", *data)
                 else:
                     arguments += ("leave", number, op.connection)
+            # If this raises StoreUnavailable, the batch may or may not be applied. Repeating it is harmless.
             reply = await self._run(APPLY, *self._room_call(node, list(rooms.values()), arguments))
             if reply is None:
                 raise LeaseLost(f"node {node} was reaped")
@@ -253,6 +255,8 @@ class RedisPresence(RedisReader, PresenceStore):
         for batch in batches(rooms, LISTED):
             mark = secrets.token_hex(6)
             keys = [self._keys.leases, self._keys.index(node)]
+            # If this raises StoreUnavailable, the index may have the rooms with a mark that isn't noted here. The next
+            # attempt replaces the mark.
             if not await self._run(INDEX, keys, [node, mark, *batch]):
                 raise LeaseLost(f"the lease of node {node} has ended")
             known.rooms.update(dict.fromkeys(batch, mark))

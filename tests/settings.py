@@ -46,6 +46,8 @@ TEMPLATES = [
     },
 ]
 STATIC_URL = "static/"
+# Tests declare events with history=True.
+SILENCED_SYSTEM_CHECKS = ["wsrt.W014"]
 DATABASES = {
     "default": json.loads(os.environ["WSRT_TEST_DATABASE"])
     if "WSRT_TEST_DATABASE" in os.environ

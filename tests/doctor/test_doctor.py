@@ -23,7 +23,7 @@ from tests.support.report import note
 from wsrt import TypedEventConsumer, __version__, doctor
 from wsrt.doctor import Finding, layers, live, presence, redis
 from wsrt.doctor.finding import told
-from wsrt.doctor.installed import application, bad_versions, examine, numbers, servers, versions
+from wsrt.doctor.installed import application, bad_versions, complaints, examine, numbers, servers, versions
 from wsrt.presence.base import EVERYONE, Join, Leave, NodeFacts, NodeRecord, StoreUnavailable
 from wsrt.presence.memory import MemoryPresence
 from wsrt.presence.redis import RedisPresence
@@ -801,3 +801,11 @@ def test_live_server_that_refuses() -> None:
     nobody = f"ws://127.0.0.1:{free_port()}/"
     report = Report("--url", nobody, WSRT_TEST_LAYER="none")
     assert (report.code, report[nobody].status) == (1, "error")
+
+
+def test_silenced_checks(settings: Any) -> None:
+    """A check that the project has silenced isn't reported."""
+    settings.WSRT = {"HISTORY_SIZE": 5}
+    assert "wsrt.W012" in [finding.id for finding in complaints()]
+    settings.SILENCED_SYSTEM_CHECKS = [*settings.SILENCED_SYSTEM_CHECKS, "wsrt.W012"]
+    assert "wsrt.W012" not in [finding.id for finding in complaints()]

@@ -46,8 +46,10 @@ def error(subject: str, seen: str, advice: str, **facts: Any) -> Finding:
 
 
 def of_checks(subject: str, messages: Iterable[CheckMessage]) -> Iterator[Finding]:
-    """Yield what system checks say."""
+    """Yield the messages of system checks, except those that the project has silenced."""
     for message in messages:
+        if message.is_silenced():
+            continue
         status: Status = "error" if message.level >= ERROR else "warning"
         yield Finding(subject, status, message.msg, message.hint or "", message.id)
 

@@ -94,7 +94,7 @@ async def test_unknown_to_presence(run: Run, settings: Any) -> None:
         (["--user", "7", "--room", "a"], "not allowed with"),
         (["--user", ""], "empty"),
         (["--room", "wsrt.x"], "reserved"),
-        (["--connection", "7"], "no id of a connection"),
+        (["--connection", "7"], "is not the id of a connection"),
         (["--user", "7", "--code", "1005"], "cannot be sent"),
         (["--user", "7", "--code", "x"], "invalid int"),
         (["--user", "7", "--namespace", "chatt"], "known are: .*'chat'"),

@@ -1,16 +1,17 @@
 """
-Addresses: to whom an event is published.
+Addresses: the recipients of a publication.
 
     from wsrt import addresses as to
 
-    to.Room("lobby") - to.User(7)          # everybody in the room but user 7
-    to.Room("a") | to.Room("b")            # each connection once, though it be in both
+    to.Room("lobby") - to.User(7)          # all connections in the room except those of user 7
+    to.Room("a") | to.Room("b")            # each connection once, even if it is in both rooms
     to.Room("staff") & to.User(7)          # the connections of user 7 that are in the room
     to.Connection(consumer.id)
     to.Everyone()
 
-Python binds ``-`` before ``&`` before ``|``; ``repr`` shows the parentheses. An address belongs to no namespace: the
-namespace stands beside it at the call, and no name of one namespace reaches another.
+In Python, ``-`` binds more tightly than ``&``, and ``&`` more tightly than ``|``; ``repr`` shows the parentheses. An
+address doesn't include a namespace, which is a separate argument of each call. Equal names in different namespaces are
+different rooms and users.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from .exceptions import InvalidRoom
 __all__ = ["Audience", "Connection", "Everyone", "Room", "User", "UserKey", "node_of", "user_key"]
 
 RESERVED = "wsrt."
-"""Names that begin so are wsrt's own."""
+"""The prefix of wsrt's own names."""
 
 MAX_GROUP_NAME = 99
-"""Channels requires fewer than 100 characters of ``[a-zA-Z0-9._-]``."""
+"""The maximum length of a group's name: Channels requires fewer than 100 characters of ``[a-zA-Z0-9._-]``."""
 
 auth_user_model: Callable[[], str] = str
-"""Returns AUTH_USER_MODEL. ``wsrt.conf`` sets it (until then no model is meant): this module doesn't know Django."""
+"""Returns AUTH_USER_MODEL. ``wsrt.conf`` sets it, because this module can't import Django. Empty until then."""
 
 
 max_room_name: Callable[[], int] = functools.partial(int, 255)
@@ -43,22 +44,22 @@ max_room_name: Callable[[], int] = functools.partial(int, 255)
 
 class UserKey(str):
     """
-    The key of a user, as consumers and presence give it: text that compares equal to no other user's key.
+    The key of a user, as consumers and presence return it. It is a string that is unique for each user.
 
-    ``"7"`` for the instance of AUTH_USER_MODEL with that primary key and for the id ``7``; ``"fleet.device:7"`` for an
-    instance of another model. Whatever takes a user takes a key as it is, so wrap text that you have stored or read
-    from ``wsrt.presence`` frames: ``UserKey(text)``. Plain text is an id, and an id that looks like the key of a model
-    instance is refused, so that no client can take the place of one by its name.
+    The key is ``"7"`` for the id ``7`` and for the instance of AUTH_USER_MODEL with that primary key. It is
+    ``"fleet.device:7"`` for an instance of another model. All functions that accept a user also accept a key. Wrap keys
+    that you have stored, or read from ``wsrt.presence`` frames, in ``UserKey(text)``. A plain string is an id, and an
+    id that looks like the key of a model instance is refused, so that clients can't impersonate an instance by a name.
 
     Raises:
-        ValueError: the text is empty, or can't be encoded as UTF-8.
+        ValueError: The text is empty, or can't be encoded as UTF-8.
     """
 
     __slots__ = ()
 
     def __new__(cls, key: str) -> UserKey:
         _require_text("a user key", key)
-        return super().__new__(cls, str.__str__(key))  # the value of an enumeration's member, not its name
+        return super().__new__(cls, str.__str__(key))  # for a member of an enumeration its value, not its name
 
     def __repr__(self) -> str:
         text = str.__repr__(self)
@@ -66,7 +67,7 @@ class UserKey(str):
 
 
 class Audience:
-    """Any address, and what ``|``, ``-`` and ``&`` make of addresses."""
+    """Base class of all addresses, and of their combinations with ``|``, ``-`` and ``&``."""
 
     __slots__ = ()
 
@@ -80,33 +81,33 @@ class Audience:
         return _combine("&", self, other)
 
     def groups(self, namespace: str) -> frozenset[str]:
-        """Return the channel-layer groups that reach every node with a connection in this audience."""
-        raise NotImplementedError  # pragma: no cover - every kind has its own
+        """Return the names of the channel-layer groups that reach all nodes with a connection in this audience."""
+        raise NotImplementedError  # pragma: no cover - every subclass overrides it
 
     def to_message(self) -> list[Any]:
-        """Return plain data for the layer; ``from_message`` reads it."""
-        raise NotImplementedError  # pragma: no cover - every kind has its own
+        """Return the address as plain data for the layer. ``from_message`` parses it."""
+        raise NotImplementedError  # pragma: no cover - every subclass overrides it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Room(Audience):
     """
-    The connections that joined a room.
+    The connections in a room.
 
     Args:
-        name: any non-empty string of at most MAX_ROOM_NAME bytes that doesn't begin with ``wsrt.``.
+        name: The room's name: a non-empty string of at most MAX_ROOM_NAME bytes that doesn't begin with ``wsrt.``.
 
     Raises:
-        TypeError: the name is not a string.
-        InvalidRoom: the string can't be a name.
+        TypeError: The name is not a string.
+        InvalidRoom: The string isn't a valid room name.
     """
 
     name: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
-            raise TypeError(f"a room name is a string, not {type(self.name).__name__}; str() it where you publish")
-        problem = _problem_of_room(self.name)
+            raise TypeError(f"room must be a str, not {type(self.name).__name__}; convert it with str()")
+        problem = _room_name_error(self.name)
         if problem is not None:
             raise InvalidRoom(problem)
 
@@ -123,15 +124,15 @@ class Room(Audience):
 @dataclasses.dataclass(frozen=True, slots=True, init=False)
 class User(Audience):
     """
-    All connections of one user, of whatever device.
+    All connections of one user, on all devices.
 
     Args:
-        user: an int, str, UUID or model instance. 7 and "7" are one user, and so is the instance of AUTH_USER_MODEL
-            with that primary key; instances of other models are users of their own. See user_key().
+        user: An int, str, UUID or model instance. 7, "7" and the instance of AUTH_USER_MODEL with that primary key are
+            the same user. Instances of other models are other users. See user_key().
 
     Raises:
-        TypeError: for anything else, None and AnonymousUser too.
-        ValueError: the text is empty, or looks like the key of a model instance.
+        TypeError: The object is anything else, such as None or AnonymousUser.
+        ValueError: The text is empty, or looks like the key of a model instance.
     """
 
     id: UserKey
@@ -151,13 +152,22 @@ class User(Audience):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Connection(Audience):
-    """One connection, by the ``id`` of its consumer."""
+    """
+    One connection.
+
+    Args:
+        id: The ``id`` of its consumer.
+
+    Raises:
+        TypeError: The id is not a string.
+        ValueError: The id is empty, or can't be encoded as UTF-8.
+    """
 
     id: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str):
-            raise TypeError(f"a connection id is a string, not {type(self.id).__name__}; pass consumer.id")
+            raise TypeError(f"a connection id must be a str, not {type(self.id).__name__}; pass consumer.id")
         _require_text("a connection id", self.id)
 
     def groups(self, namespace: str) -> frozenset[str]:
@@ -172,7 +182,7 @@ class Connection(Audience):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Everyone(Audience):
-    """Every connection of the namespace."""
+    """All connections of the namespace."""
 
     def groups(self, namespace: str) -> frozenset[str]:
         return frozenset([group_name("everyone", namespace, "")])
@@ -186,7 +196,7 @@ class Everyone(Audience):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AnyOf(Audience):
-    """Two or more audiences with ``|`` between them; flat, so that a thousand users are no deep nest."""
+    """Two or more audiences, combined with ``|``. They are kept flat, so that a thousand users don't nest deeply."""
 
     parts: tuple[Audience, ...]
 
@@ -202,14 +212,14 @@ class AnyOf(Audience):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Expression(Audience):
-    """Two audiences with ``-`` or ``&`` between them."""
+    """Two audiences, combined with ``-`` or ``&``."""
 
     operator: str
     left: Audience
     right: Audience
 
     def groups(self, namespace: str) -> frozenset[str]:
-        # Whoever is in a-b or a&b is in a: the nodes of a are enough.
+        # All connections in a-b or a&b are also in a, so the groups of a reach their nodes.
         return self.left.groups(namespace)
 
     def to_message(self) -> list[Any]:
@@ -221,10 +231,10 @@ class Expression(Audience):
 
 def from_message(data: Sequence[Any]) -> Audience:
     """
-    Return the audience that ``to_message`` gave the data for.
+    Return the audience for the data that ``to_message`` has returned.
 
     Raises:
-        ValueError: the data is of no known kind (a newer wsrt may have sent it).
+        ValueError: The data has an unknown form. A newer version of wsrt may have sent it.
     """
     match data:
         case ["room", str(name)]:
@@ -239,21 +249,23 @@ def from_message(data: Sequence[Any]) -> Audience:
             return AnyOf(tuple(map(from_message, data[1:])))
         case ["-" | "&" as operator, left, right]:
             return Expression(operator, from_message(left), from_message(right))
-    raise ValueError(f"no such address: {data!r}")
+    raise ValueError(f"unknown address: {data!r}")
 
 
 def user_key(user: object) -> UserKey:
     """
-    Return the one spelling of a user that addresses, groups and presence compare (P6).
+    Return the key of a user, which addresses, groups and presence use for comparisons.
 
-    An int, str or UUID is itself. An instance of AUTH_USER_MODEL, of its proxies and of models that inherit from it is
-    its primary key, and so is a user that isn't a model instance but has a ``pk`` (simplejwt's TokenUser). An instance
-    of any other model is ``app.model:pk``, by its concrete model. No key of one kind equals a key of another: an id
-    that looks like ``app.model:pk`` is refused, and a user who has such a primary key gets ``auth.user:`` before it.
+    The key of an int, str or UUID is its text. The key of an instance of AUTH_USER_MODEL, of its proxies, or of models
+    that inherit from it, is its primary key. So is the key of a user that isn't a model instance but has a ``pk``, such
+    as simplejwt's TokenUser. The key of an instance of any other model is ``app.model:pk``, with its concrete model.
+
+    Keys of different kinds are never equal: an id that looks like ``app.model:pk`` is refused, and a user of
+    AUTH_USER_MODEL with such a primary key gets the prefix ``auth.user:``.
 
     Raises:
-        TypeError: the value isn't an int, str, UUID or saved model instance, or the user is anonymous.
-        ValueError: the text is empty, or looks like the key of a model instance.
+        TypeError: The value isn't an int, str, UUID or saved model instance, or the user is anonymous.
+        ValueError: The text is empty, or looks like the key of a model instance.
     """
     if isinstance(user, UserKey):
         return user
@@ -262,23 +274,29 @@ def user_key(user: object) -> UserKey:
         return _instance_key(user)
     if _is_model_key(text):
         raise ValueError(
-            f"{text!r} looks like the key of a model instance, and is refused as the id of a user: pass the instance, "
-            "or UserKey(...) for a key that presence or a consumer gave; ids of your own need another form than a.b:c"
+            f"{text!r} looks like the key of a model instance, so it isn't accepted as the id of a user: pass the "
+            "instance, or UserKey(...) for a key from presence or a consumer; your own ids must not look like a.b:c"
         )
     return UserKey(text)
 
 
 def auth_user_key(pk: object) -> UserKey:
-    """Return the key of the instance of AUTH_USER_MODEL that has a primary key. Raises TypeError, ValueError."""
+    """
+    Return the key of the instance of AUTH_USER_MODEL with a primary key.
+
+    Raises:
+        TypeError: The primary key is not an int, str or UUID.
+        ValueError: The primary key is empty, or can't be encoded as UTF-8.
+    """
     text = _text_of(pk)
     if text is None:
-        raise TypeError(f"the primary key of a user is an int, str or UUID, not {type(pk).__name__}")
+        raise TypeError(f"the primary key of a user must be an int, str or UUID, not {type(pk).__name__}")
     _require_text("a user id", text)
     return UserKey(f"{_auth_user_label()}:{text}" if _is_model_key(text) else text)
 
 
 def auth_user_pk(key: str) -> str | None:
-    """Return the primary key that the key of a user has in AUTH_USER_MODEL; None for one of another model."""
+    """Return the primary key in AUTH_USER_MODEL for the key of a user; None for the key of another model's instance."""
     if not _is_model_key(key):
         return key
     label, _, pk = key.partition(":")
@@ -292,7 +310,7 @@ def _instance_key(user: object) -> UserKey:
     text = _text_of(pk)
     if text is None:
         raise TypeError(
-            f"a user is an int, str, UUID or saved model instance, not {type(user).__name__}"
+            f"a user must be an int, str, UUID or saved model instance, not {type(user).__name__}"
             + (" without a pk (an anonymous user has no address)" if hasattr(user, "pk") else "")
             + (f"; its pk is a {type(pk).__name__}: pass str() of it" if pk is not None else "")
         )
@@ -300,24 +318,24 @@ def _instance_key(user: object) -> UserKey:
     if meta is None:
         if getattr(user, "is_anonymous", False) is True:
             raise TypeError(
-                f"a user is signed in, and {type(user).__name__} is an anonymous user, which has no address"
+                f"a user must be signed in, and {type(user).__name__} is an anonymous user, which has no address"
             )
         return auth_user_key(pk)
     label = _auth_user_label()
     for model in (meta.concrete_model, *meta.get_parent_list()):
         if model._meta.label_lower == label:
-            # Of a model that inherits, the row of the user may have another primary key than its own.
+            # With multi-table inheritance, the primary key of the user's row may differ from the instance's own.
             return auth_user_key(pk if model is meta.concrete_model else getattr(user, model._meta.pk.attname))
     _require_text("a user id", text)
     return UserKey(f"{meta.concrete_model._meta.label_lower}:{text}")
 
 
 def _text_of(value: object) -> str | None:
-    """Return the text of an id; None for what can't be one."""
+    """Return the text of an id; None if the value isn't an int, str or UUID."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        return str.__str__(value)  # of a member of an enumeration its value, not its name
+        return str.__str__(value)  # for a member of an enumeration its value, not its name
     if isinstance(value, int):
         return str(int(value))
     return str(value) if isinstance(value, uuid.UUID) else None
@@ -336,20 +354,25 @@ def _auth_user_label() -> str:
 
 
 def parts_of(connection_id: str) -> tuple[str, int]:
-    """Return node and number of a connection id. Raises ValueError for what is none."""
+    """
+    Return the node and the number in a connection id.
+
+    Raises:
+        ValueError: The text is not a connection id.
+    """
     parts = re.fullmatch(r"([0-9a-f]+)-([0-9]{1,20})", connection_id)
     if parts is None:
-        raise ValueError(f"{connection_id!r} is no id of a connection; wsrt_presence --user shows them.")
+        raise ValueError(f"{connection_id!r} is not the id of a connection; wsrt_presence --user shows them.")
     return parts[1], int(parts[2])
 
 
 def node_of(connection_id: str) -> str:
-    """Return the node that a connection id names."""
+    """Return the id of the node in a connection id."""
     return connection_id.partition("-")[0]
 
 
 def node_group(node_id: str) -> str:
-    """Return the group of one node."""
+    """Return the name of a node's own group."""
     return group_name("node", "", node_id)
 
 
@@ -359,11 +382,11 @@ CONTROL_GROUP = "wsrt.control"
 
 def group_name(kind: str, namespace: str, name: str) -> str:
     """
-    Return the channel-layer group of a name: no two (kind, namespace, name) share one (P4).
+    Return the name of a channel-layer group. It is unique for each combination of kind, namespace and name.
 
-    Readable where it can be, such as ``wsrt.room.chat.lobby``: a byte outside ``[A-Za-z0-9-]`` (and "." in the name)
-    becomes ``_xx``. A name that would be too long is replaced by its SHA-256; the kind then ends with "_", which no
-    readable kind does.
+    Group names are readable if possible, such as ``wsrt.room.chat.lobby``. A byte outside of ``[A-Za-z0-9-]`` becomes
+    ``_xx``, except "." in the name. A group name that would be too long contains a SHA-256 hash instead, and its kind
+    ends with "_", which readable kinds don't.
     """
     readable = f"wsrt.{kind}.{_escape(namespace, '-')}.{_escape(name, '.-')}"
     if len(readable) <= MAX_GROUP_NAME:
@@ -384,7 +407,7 @@ def _escape(text: str, also_safe: str) -> str:
 
 def _combine(operator: str, left: Audience, right: object) -> Audience:
     if not isinstance(right, Audience):
-        return NotImplemented  # type: ignore[no-any-return]  # Python's way to say that operands do not fit
+        return NotImplemented  # type: ignore[no-any-return]  # Python then raises TypeError
     if operator == "|":
         return AnyOf((*_parts(left), *_parts(right)))
     return Expression(operator, left, right)
@@ -394,8 +417,8 @@ def _parts(audience: Audience) -> tuple[Audience, ...]:
     return audience.parts if isinstance(audience, AnyOf) else (audience,)
 
 
-def _problem_of_room(name: str) -> str | None:
-    """Return what is wrong with the name of a room; None if nothing is. The name isn't quoted: clients send them."""
+def _room_name_error(name: str) -> str | None:
+    """Return the error for an invalid room name; None for a valid one. Names come from clients, so don't quote them."""
     limit = max_room_name()
     try:
         size = len(name.encode("utf-8"))

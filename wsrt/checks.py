@@ -1,4 +1,4 @@
-"""System checks: what would go wrong later is said by ``manage.py check``, with an id and what to change."""
+"""System checks: ``manage.py check`` reports misconfiguration, each problem with an id and a hint how to fix it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 MEMORY = "channels.layers.InMemoryChannelLayer"
 
 PRIVATE_CACHES = {"django.core.cache.backends.locmem.LocMemCache", "django.core.cache.backends.dummy.DummyCache"}
+"""Cache backends that processes can't share."""
 
 STALE_GROUPS_SECONDS = 60
+"""The group expiry below which a busy process may lose its groups, in seconds."""
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
@@ -44,7 +46,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 
 
 def check_layers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check CHANNEL_LAYERS for the traps of the layers that wsrt knows."""
+    """Check CHANNEL_LAYERS for known problems of the layers."""
     messages: list[CheckMessage] = []
     layers = getattr(settings, "CHANNEL_LAYERS", {}) or {}
     for alias, layer in layers.items():
@@ -56,7 +58,7 @@ def check_layers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
             messages.append(
                 CheckWarning(
                     f"CHANNEL_LAYERS[{alias!r}] reaches one process only.",
-                    hint="Use channels_redis.pubsub.RedisPubSubChannelLayer where more than one process serves or "
+                    hint="Use channels_redis.pubsub.RedisPubSubChannelLayer if more than one process serves or "
                     "publishes.",
                     id="wsrt.W005",
                 )
@@ -65,7 +67,7 @@ def check_layers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
 
 
 def check_consumers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check that the channel layers of the consumers are there, and that each namespace has one."""
+    """Check that the channel layers of consumers are configured, and that each namespace uses one layer."""
     messages: list[CheckMessage] = []
     known = getattr(settings, "CHANNEL_LAYERS", {}) or {}
     for name in sorted(namespaces):
@@ -76,7 +78,8 @@ def check_consumers(app_configs: Sequence[AppConfig] | None = None, **kwargs: An
             if alias is not None and alias not in known:
                 messages.append(
                     Error(
-                        f"{consumer.__qualname__}.channel_layer_alias is {alias!r}, which is no key of CHANNEL_LAYERS.",
+                        f"{consumer.__qualname__}.channel_layer_alias is {alias!r}, which isn't a key of "
+                        "CHANNEL_LAYERS.",
                         hint=f"The keys are: {', '.join(map(repr, known)) or 'none'}.",
                         obj=consumer,
                         id="wsrt.E007",
@@ -86,7 +89,7 @@ def check_consumers(app_configs: Sequence[AppConfig] | None = None, **kwargs: An
             messages.append(
                 Error(
                     f"The consumers of namespace {name!r} use different channel layers.",
-                    hint="Set channel_layer_alias in none of them, or the same in all.",
+                    hint="Set the same channel_layer_alias in all of them, or in none.",
                     id="wsrt.E008",
                 )
             )
@@ -94,23 +97,23 @@ def check_consumers(app_configs: Sequence[AppConfig] | None = None, **kwargs: An
 
 
 def check_options_without_effect(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check that the project doesn't rely on a setting, an attribute or an option of an event without effect."""
+    """Check that the project doesn't use settings, attributes or options of events that have no effect."""
     return [*_settings_without_effect(), *_attributes_without_effect(), *_events_without_effect()]
 
 
 def check_runtime(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check that the ASGI application is wrapped, where the deployment is checked (``manage.py check --deploy``)."""
+    """Check that the ASGI application is wrapped in with_runtime(). Runs with ``manage.py check --deploy``."""
     path = getattr(settings, "ASGI_APPLICATION", None)
     try:
         application = import_string(path) if path else None
     except Exception:
-        return []  # the server will say so
+        return []  # the server reports that when it starts
     if application is None or isinstance(application, Runtime):
         return []
     return [
         CheckWarning(
-            f"{path} is not wrapped: on stock Daphne close codes are mapped and nothing bounds what a client that does "
-            "not read costs; on any server a shutdown is not drained.",
+            f"{path} is not wrapped in with_runtime(): on Daphne, close codes are changed, and clients that don't read "
+            "use unbounded memory; on all servers, connections aren't drained at shutdown.",
             hint="from wsrt.asgi import with_runtime; application = with_runtime(application)",
             id="wsrt.W008",
         )
@@ -118,23 +121,29 @@ def check_runtime(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any)
 
 
 def check_servers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check that wsrt recognises the servers that are installed, where the deployment is checked; imports them."""
+    """Check that wsrt supports the installed servers, which it imports. Runs with ``manage.py check --deploy``."""
     return [unknown_server(server, missing) for server, missing in missing_features().items() if missing]
 
 
 def unknown_server(server: str, missing: Sequence[str]) -> CheckMessage:
-    """Return the warning of a server that lacks some features."""
+    """
+    Return the warning for an installed server that lacks features which wsrt needs.
+
+    Args:
+        server: The name of the server.
+        missing: The names of the features.
+    """
     return CheckWarning(
-        f"{server} is not as wsrt knows it: it lacks {', '.join(missing)}.",
-        hint="Its connections are served as plain ASGI, or not drained at its end: use another version of it, or "
-        "another server.",
+        f"{server} is not supported in the installed version: it lacks {', '.join(missing)}.",
+        hint="Its connections are served as plain ASGI, or aren't drained at shutdown. Use another version, or another "
+        "server.",
         id="wsrt.W009",
     )
 
 
 ALWAYS: tuple[Check, ...] = (check_settings, check_layers, check_consumers, check_options_without_effect)
 DEPLOY: tuple[Check, ...] = (check_runtime, check_servers)
-"""What ``manage.py check`` runs, and what only ``check --deploy`` does."""
+"""The checks that ``manage.py check`` runs, and those that only ``check --deploy`` runs."""
 
 
 def _keys(values: dict[str, Any]) -> Iterator[CheckMessage]:
@@ -160,8 +169,8 @@ def _values(values: dict[str, Any]) -> Iterator[CheckMessage]:
     payload, inbox = (values.get(key, DEFAULTS[key]) for key in ("MAX_PAYLOAD", "INBOX_BYTES"))
     if SHAPES["MAX_PAYLOAD"].fits(payload) and SHAPES["INBOX_BYTES"].fits(inbox) and payload > inbox:
         yield CheckWarning(
-            f"WSRT['MAX_PAYLOAD'] ({payload}) is more than WSRT['INBOX_BYTES'] ({inbox}) holds.",
-            hint="A single large frame then leaves no room for another; raise INBOX_BYTES.",
+            f"WSRT['MAX_PAYLOAD'] ({payload}) is larger than WSRT['INBOX_BYTES'] ({inbox}).",
+            hint="A single large frame fills the inbox completely. Raise INBOX_BYTES.",
             id="wsrt.W001",
         )
 
@@ -193,8 +202,9 @@ def _cache_of_presence(store: PresenceStore) -> Iterator[CheckMessage]:
     backend = settings.CACHES[alias]["BACKEND"]
     if backend in PRIVATE_CACHES:
         yield CheckWarning(
-            f"WSRT['PRESENCE']: in the cache {alias!r} ({backend.rpartition('.')[2]}) each process sees itself only.",
-            hint="Name a cache that processes share in LOCATION, or use wsrt.presence.redis.RedisPresence.",
+            f"WSRT['PRESENCE']: the cache {alias!r} ({backend.rpartition('.')[2]}) is private to each process, so each "
+            "one only sees its own connections.",
+            hint="Set LOCATION to a cache that processes share, or use wsrt.presence.redis.RedisPresence.",
             id="wsrt.W010",
         )
 
@@ -204,7 +214,7 @@ def _alias(values: dict[str, Any]) -> Iterator[CheckMessage]:
     layers = getattr(settings, "CHANNEL_LAYERS", {}) or {}
     if layers and isinstance(alias, str) and alias not in layers:
         yield Error(
-            f"WSRT['CHANNEL_LAYER_ALIAS'] is {alias!r}, which is no key of CHANNEL_LAYERS.",
+            f"WSRT['CHANNEL_LAYER_ALIAS'] is {alias!r}, which isn't a key of CHANNEL_LAYERS.",
             hint=f"The keys are: {', '.join(map(repr, layers))}.",
             id="wsrt.E005",
         )
@@ -222,7 +232,8 @@ def _tenant(values: dict[str, Any]) -> Iterator[CheckMessage]:
     if problem:
         yield Error(
             f"WSRT['TENANT'] is {path!r}, which {problem}.",
-            hint="Name a function without arguments that returns the tenant of the calling code, a str or None.",
+            hint="Set it to the dotted path of a function without arguments that returns the tenant of the calling "
+            "code, a str or None.",
             id="wsrt.E009",
         )
 
@@ -275,21 +286,21 @@ def _core_layer(alias: str, config: dict[str, Any]) -> Iterator[CheckMessage]:
     if _redis_major() >= 8:
         if len(options) < max(1, len(hosts)) or not all("socket_timeout" in host for host in options):
             yield Error(
-                f"{where}: redis-py 8 gives up on an idle connection after 5 s, just as long as the core layer waits.",
+                f"{where}: redis-py 8 times out idle connections after 5 s, which is as long as the core layer waits.",
                 hint='Write each host as {"address": "redis://...", "socket_timeout": None}, or use '
                 "channels_redis.pubsub.RedisPubSubChannelLayer.",
                 id="wsrt.E006",
             )
         if not all("max_connections" in host for host in options) or not options:
             yield CheckWarning(
-                f"{where}: redis-py 8 refuses more than 100 connections of a pool.",
+                f"{where}: redis-py 8 allows at most 100 connections in a pool.",
                 hint='Add "max_connections": 1000 to each host.',
                 id="wsrt.W003",
             )
     if config.get("capacity", 100) <= 100:
         yield CheckWarning(
-            f"{where}: the core layer drops what is over its capacity of {config.get('capacity', 100)} messages a "
-            "process, without an error.",
+            f"{where}: beyond its capacity of {config.get('capacity', 100)} messages for each process, the core layer "
+            "drops messages without an error.",
             hint='Set "capacity" to 2000 or more, or use channels_redis.pubsub.RedisPubSubChannelLayer.',
             id="wsrt.W004",
         )
@@ -301,8 +312,8 @@ def _core_layer(alias: str, config: dict[str, Any]) -> Iterator[CheckMessage]:
         )
     if config.get("group_expiry", 86400) < STALE_GROUPS_SECONDS:
         yield CheckWarning(
-            f"{where}: groups that expire within a minute are lost whenever a process is busy.",
-            hint='Leave "group_expiry" at its default: members are refreshed in time.',
+            f"{where}: groups that expire within a minute are lost when a process is busy.",
+            hint='Remove "group_expiry": with its default, memberships are refreshed in time.',
             id="wsrt.W007",
         )
 
@@ -311,10 +322,10 @@ def _pubsub_layer(alias: str) -> Iterator[CheckMessage]:
     missing = missing_features_of_pubsub()
     if missing:
         yield CheckWarning(
-            f"CHANNEL_LAYERS[{alias!r}]: channels_redis and redis-py as installed lack {', '.join(missing)}. wsrt "
-            "falls back to the calls of the layer, where publications and joins wait for each other's round trips.",
-            hint="Install channels_redis 4.3 or newer and redis-py 5 or newer; versions that are newer than this wsrt "
-            "may need a newer one.",
+            f"CHANNEL_LAYERS[{alias!r}]: the installed channels_redis and redis-py lack {', '.join(missing)}. wsrt "
+            "falls back to the layer's own calls, where publications and joins wait for each other's round trips.",
+            hint="Install channels_redis 4.3 or newer and redis-py 5 or newer. If they are newer than this version of "
+            "wsrt, a newer wsrt may be needed.",
             id="wsrt.W011",
         )
 

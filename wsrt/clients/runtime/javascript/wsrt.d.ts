@@ -380,7 +380,10 @@ declare module "wsrt/types" {
     export interface SendOptions {
         /** Queue the event while not connected, within the limits. A `closed` client drops it. */
         readonly queue?: boolean;
-        /** A key. While the socket is congested, only the latest event with this key is kept. */
+        /**
+         * A key. While the socket is congested, only the latest event with this key is kept. While not connected, the event is
+         * dropped unless `queue` is set.
+         */
         readonly volatile?: string;
     }
     /**

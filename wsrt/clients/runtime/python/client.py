@@ -286,7 +286,8 @@ class Client:
             event: The event.
             queue: Whether the event waits for a connection if there is none, within the limits. A closed client
                 doesn't queue.
-            volatile: A key. While the socket is congested, only the latest event with this key is kept.
+            volatile: A key. While the socket is congested, only the latest event with this key is kept. While not
+                connected, the event is dropped unless ``queue`` is set.
 
         Returns:
             "sent" if the event was written to the socket, "queued" if it waits, "dropped" if there is no connection.

@@ -182,7 +182,7 @@ export class Client<
     return this.#stateListeners.add(listener);
   }
 
-  // Events in.
+  // Receiving.
 
   /** Call a listener for each event with a name. Errors that it throws or rejects with are passed to `onError`. */
   on<K extends Name<Receives>>(event: K, listener: (data: Receives[K], context: Context) => unknown): () => void {
@@ -199,7 +199,7 @@ export class Client<
     return this.#anyEventListeners.add(listener);
   }
 
-  // Events out.
+  // Sending.
 
   /**
    * Send an event without waiting for an answer. Use request() to know whether the server handled it.
@@ -277,7 +277,7 @@ export class Client<
     return this.#presenceListeners.add(listener);
   }
 
-  // Private: in.
+  // Private: receiving.
 
   #received(frame: Frame): void {
     const { event, ref, room } = frame;
@@ -344,7 +344,7 @@ export class Client<
     this.#scheduleFlush();
   }
 
-  // Private: out.
+  // Private: sending.
 
   #encode(event: string, data: unknown, ref: string | null): string {
     const text = encode(event, data, ref);

@@ -2,7 +2,7 @@
  * The supervisor of a client's connection: a client without types.
  *
  * It keeps one connection alive: it connects, answers pings, and reconnects. A second socket is never opened before the
- * first one is closed, or is closing and has been given enough time.
+ * first one is closed, or has been given `closeTimeoutMs` to close.
  */
 
 import { Backoff } from "./backoff.js";

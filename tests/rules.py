@@ -88,7 +88,7 @@ RULES: dict[str, str] = {
     "D2": "a burst gives the loop turns, and keeps its order",
     "D3": "who is in the room at delivery receives",
     "D4": "an event is validated and encoded once, at the call",
-    "D5": "a wrong event raises at the publisher and closes nobody",
+    "D5": "a wrong event raises at the publisher and closes no connection",
     "D6": "direct sends keep their order with publications in one process; through a layer they may overtake",
     "D7": "nothing queues without bounds",
     "D8": "the hub tells how many it reached",

@@ -318,7 +318,7 @@ def test_primary_key_of_a_key() -> None:
     ],
 )
 def test_no_user(user: object) -> None:
-    """What is no user raises TypeError, the anonymous one too."""
+    """A value that isn't a user raises TypeError, the anonymous user too."""
     with pytest.raises(TypeError, match="a user must be"):
         to.User(user)
 
@@ -329,7 +329,7 @@ def test_anonymous_user() -> None:
         to.User(AnonymousUser())
 
 
-# What is no address
+# Values that aren't addresses
 
 
 @pytest.mark.parametrize("kind", [to.Room, to.User, to.Connection])
@@ -368,7 +368,7 @@ async def test_presence_of_a_long_room() -> None:
 @pytest.mark.parametrize("kind", [to.Room, to.Connection])
 @pytest.mark.parametrize("value", [None, 7, b"lobby", ["lobby"]])
 def test_wrong_type(kind: Any, value: object) -> None:
-    """A name that is no string raises TypeError, and is not turned into one."""
+    """A name that isn't a string raises TypeError, and isn't converted."""
     with pytest.raises(TypeError, match="must be a str, not"):
         kind(value)
 

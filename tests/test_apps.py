@@ -42,7 +42,7 @@ def get_ready() -> None:
 
 @contextlib.contextmanager
 def unit_apps_installed() -> Iterator[None]:
-    """Start Django anew with one more app."""
+    """Start Django again with one more app."""
     try:
         apps.set_installed_apps([*django_settings.INSTALLED_APPS, "unit_apps"])
         yield

@@ -344,7 +344,7 @@ def test_backend_whose_module_fails(settings: Any, tmp_path: Any, monkeypatch: p
 
 
 def test_alias(settings: Any) -> None:
-    """An alias that is no key of CHANNEL_LAYERS is an error that lists the keys (wsrt.E005)."""
+    """An alias that isn't a key of CHANNEL_LAYERS is an error that lists the keys (wsrt.E005)."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB}, "other": {"BACKEND": PUBSUB}}
     settings.WSRT = {"CHANNEL_LAYER_ALIAS": "others"}
     assert only(check_settings(), "wsrt.E005").hint == "The keys are: 'default', 'other'."
@@ -473,7 +473,7 @@ def test_every_layer_is_checked(settings: Any) -> None:
 
 @pytest.mark.parametrize("key", ["PRESENCE", "HISTORY"])
 def test_default_backend_written_out(settings: Any, key: str) -> None:
-    """A default that is written out is no reason to warn."""
+    """A default that is written out gives no warning."""
     settings.WSRT = {key: DEFAULTS[key]}
     assert check_settings() == []
 

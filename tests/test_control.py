@@ -88,7 +88,7 @@ def layer(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("layer")
 @pytest.mark.parametrize("audience", [to.Room("a"), to.User(1), to.Everyone(), to.Room("a") & to.User(1)])
 async def test_disconnect(audience: to.Audience) -> None:
-    """An audience is closed 4410, and nobody else."""
+    """An audience is closed 4410, and no other connection."""
     async with connect(Controlled) as client, connect(Elsewhere) as other:
         await adisconnect(audience, namespace="control")
         await client.assert_closed(close_codes.DISCONNECTED)
@@ -122,7 +122,7 @@ async def test_impossible_code(code: int) -> None:
 
 
 async def test_wrong_call() -> None:
-    """What is no address raises at the call, and so does a namespace that nobody has."""
+    """A value that isn't an address raises at the call, and so does an unknown namespace."""
     with pytest.raises(TypeError, match=r"such as wsrt.addresses.User"):
         await adisconnect("a")  # type: ignore[arg-type]
     with pytest.raises(UnknownNamespace):
@@ -192,7 +192,7 @@ async def test_disconnect_beside_a_handler() -> None:
 
 
 async def test_unknown_command(caplog: pytest.LogCaptureFixture) -> None:
-    """A command of a newer version is logged and counted, and harms nobody."""
+    """A command of a newer version is logged and counted, and harms nothing."""
     async with connect(Controlled) as client:
         client.consumer._connection.command("dance", {})
         await client.assert_silent()
@@ -298,7 +298,7 @@ async def test_anonymous_user_below_the_middleware() -> None:
 
 @pytest.mark.django_db(transaction=True)
 async def test_user_is_loaded_again() -> None:
-    """Permissions are cached on the user, so a changed one is loaded anew (H8)."""
+    """Permissions are cached on the user, so a changed user is loaded again (H8)."""
     user = await get_user_model().objects.acreate(username="ada")
     async with connect(Controlled, f"/?user={user.pk}", user=user) as client:
         await get_user_model().objects.filter(pk=user.pk).aupdate(username="grace")

@@ -172,7 +172,7 @@ def test_readme(tmp_path: Path) -> None:
             with one.expect_websocket():
                 one.goto(f"http://127.0.0.1:{site.port}")
         pages[0].fill("#text", "hello")
-        # Until the socket is open there is nobody to send to.
+        # Until the socket is open, nothing can be sent.
         pages[0].wait_for_function("socket.readyState === 1")
         pages[1].wait_for_function("socket.readyState === 1")
         pages[0].press("#text", "Enter")
@@ -276,7 +276,7 @@ async def test_tutorial_with_redis(project: Path, redis_server: RedisServer) -> 
 
 @pytest.mark.servers
 def test_tutorial_alone(project: Path) -> None:
-    """Without Redis the shell says that nobody hears it."""
+    """Without Redis the shell says that the publication is discarded."""
     assert "publication discarded" in run(project, "manage.py", "shell", "-c", shell_command(page("tutorial.md")))
 
 

@@ -314,7 +314,7 @@ def test_no_annotation() -> None:
     "annotation", [dict, Any, str, Ask | None, Ask | dict, list[Ask], type[Ask], Event, "Ask | int"]
 )
 def test_no_event_type(annotation: Any) -> None:
-    """An annotation that is no event, or not only events, is no event type."""
+    """An annotation that isn't an event, or not only events, is an error."""
 
     async def ask(self: Any, event: Any) -> None: ...
 
@@ -481,7 +481,7 @@ def test_generator() -> None:
 
 
 class Callable_:
-    """Can be called, and is no function."""
+    """A callable that isn't a function."""
 
     async def __call__(self, event: Ask) -> None: ...
 
@@ -779,7 +779,7 @@ def test_names_of_instances(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["history", "threads", "consumers", "drain_seconds"])
 def test_names_of_other_settings(name: str) -> None:
-    """A handler may be called like a setting that is no limit of a connection."""
+    """A handler may be called like a setting that isn't a limit of a connection."""
 
     async def handler(self: Any, event: Any) -> None: ...
 

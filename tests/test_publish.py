@@ -125,7 +125,7 @@ async def test_wrong_event_disturbs_nobody() -> None:
     ],
 )
 def test_wrong_call(audience: Any, event: Any, error: type[Exception], says: str) -> None:
-    """What is no address, no event, or kept for more than one room, raises at the call."""
+    """A value that isn't an address or an event, or history for more than one room, raises at the call."""
     with pytest.raises(error, match=says):
         publish_to_audience(audience, event, namespace="publishing")
 
@@ -334,7 +334,7 @@ def test_layer_that_is_down(layer: FakeLayer) -> None:
 
 
 def test_layer_that_does_not_answer(layer: FakeLayer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A layer that says nothing is given up in time, and connected anew next time."""
+    """A layer that doesn't answer is given up in time, and connected again at the next use."""
     monkeypatch.setattr("wsrt.cluster.layers.LAYER_SECONDS", 0.05)
     layer.gate.clear()
     with pytest.raises(BackplaneUnavailable, match="TimeoutError"):
@@ -359,7 +359,7 @@ def test_from_many_threads(layer: FakeLayer) -> None:
 
 
 def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A process without connections that publishes to a layer of its own is told loudly that nobody hears."""
+    """A process without connections that publishes to a local layer logs a warning that it is discarded."""
     monkeypatch.setattr(sending, "nodes", list)
     Reader.as_asgi()  # as a module of routes does that workers import too
     counters.forget_logged()
@@ -369,7 +369,7 @@ def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtu
 
 
 async def test_serving_process_is_not_warned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A server to which nobody is connected yet is not warned, in its views neither."""
+    """A server without connections doesn't warn, not even in its views."""
     monkeypatch.setattr(sending, "nodes", list)
     counters.forget_logged()
     await apublish_to_room("a", News(), namespace="publishing")

@@ -156,7 +156,7 @@ async def red_blue_none() -> AsyncIterator[tuple[Client, Client, Client]]:
 
 
 async def texts(client: Client) -> list[str]:
-    """Return what was received."""
+    """Return the received events."""
     await client.settle()
     received = [frame["data"]["text"] for frame in client._frames]
     client._frames.clear()
@@ -444,7 +444,7 @@ def test_tenant_of_a_namespace_without_tenants() -> None:
 
 
 def test_realm_as_a_namespace() -> None:
-    """The inner spelling of a tenant is no way around it."""
+    """The internal spelling of a tenant doesn't get around it."""
     with pytest.raises(UnknownNamespace):
         call(wsrt, "broadcast", namespace=f"{DESK}@red", tenant=None)
     with pytest.raises(ValueError, match="pass tenant="):

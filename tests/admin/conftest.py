@@ -48,7 +48,7 @@ class Operator:
         return text_of(await self.client.get(page(name, **query)), status)
 
     async def post(self, name: str, data: dict[str, str], *, status: int = 200, **query: str) -> str:
-        """Post a form, follow where it leads, and return what is there."""
+        """Post a form, follow its redirect, and return the text of the page."""
         return text_of(await self.client.post(page(name, **query), data, follow=True), status)
 
 

@@ -43,7 +43,7 @@ async def entries() -> list[tuple[str, str, str]]:
 
 
 async def test_disconnect_room(operator: MakeOperator) -> None:
-    """A room is disconnected once that is confirmed, with 4410, and nobody else is."""
+    """A room is disconnected with 4410 once that is confirmed. Other connections stay open."""
     root = await operator()
     inside = [visitor("lobby", "ada"), visitor("lobby")]
     async with everybody(*inside, visitor("garden", "ada")) as _:
@@ -113,7 +113,7 @@ async def test_disconnect_connection_that_is_gone(operator: MakeOperator) -> Non
 
 
 async def test_disconnect_nobody(operator: MakeOperator) -> None:
-    """Where nobody is nothing is done, and nothing is noted."""
+    """Disconnecting an empty target does nothing, and isn't logged."""
     root = await operator()
     text = await root.post("disconnect", {"target": LOBBY.token, "confirm": "1"})
     assert "There are no connections any more." in text
@@ -483,7 +483,7 @@ class Thing:
 
 
 def test_skeleton_of_what_has_none() -> None:
-    """An event without a schema, or whose data is no object, has a skeleton too."""
+    """An event without a schema, or whose data isn't an object, has a skeleton too."""
 
     class Odd(Event, name="odd", arbitrary_types_allowed=True):
         thing: Thing

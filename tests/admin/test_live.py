@@ -69,7 +69,7 @@ async def test_anonymous() -> None:
     ("is_staff", "permissions"), [(True, ()), (True, (DISCONNECT, ANNOUNCE)), (False, (VIEW,)), (False, ())]
 )
 async def test_refused(is_staff: bool, permissions: tuple[str, ...]) -> None:
-    """Who is no staff, or may not see who is connected, is refused."""
+    """A user who isn't staff, or lacks the permission to view, is refused."""
     user = await amake_user("eve", *permissions, is_staff=is_staff)
     async with connect(AdminConsumer, user=user) as client:
         await client.assert_closed(close_codes.FORBIDDEN)
@@ -99,7 +99,7 @@ async def test_permission_revoked() -> None:
 
 
 async def test_revoked_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who may no longer see it is closed soon, though nobody says so: Django's own pages do not."""
+    """A user who loses the permission to view is disconnected soon, without any notification of the change."""
     monkeypatch.setattr(live, "RECHECK_INTERVAL", 0.1)
     user = await amake_user("eve", VIEW)
     async with connect(AdminConsumer, user=user) as client:
@@ -159,7 +159,7 @@ async def test_database_in_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_names_are_asked_for_again() -> None:
-    """Whether names may be seen is asked anew when permissions have changed."""
+    """The permission to see names is checked again when permissions have changed."""
     user = await amake_user("operator", VIEW, "auth.view_user")
     async with connect(AdminConsumer, user=user) as client, visitor("lobby", str(user.pk)):
         await client.request(WatchUsers(namespace="chat"))

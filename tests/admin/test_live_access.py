@@ -139,7 +139,7 @@ async def test_second_factor_is_over_in_silence(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("site", ["admin", "other", "", "strict:"])
 async def test_no_other_door(site: str) -> None:
-    """A site without pages, or that there is not, lets nobody in who could open no page."""
+    """A site that has no pages, or that doesn't exist, refuses users who couldn't open a page."""
     staff = await Staff.make(verified=False)
     async with staff.watch(site) as client:
         await client.assert_closed(close_codes.FORBIDDEN)
@@ -201,7 +201,7 @@ async def disconnect(operator: Operator, target: Target, *, site: str = "strict"
 
 @pytest.mark.parametrize("kind", ["everyone", "room", "connection"])
 async def test_superusers_stay(kind: Any) -> None:
-    """What an operator who is no superuser disconnects leaves the connections of superusers open."""
+    """An operator who isn't a superuser leaves the connections of superusers open."""
     root = await sync_to_async(User.objects.create_superuser)("root")
     operator = await sign_in(await amake_user("eve", VIEW, DISCONNECT))
     theirs, other = visitor("lobby", str(root.pk)), visitor("lobby", "other")
@@ -218,7 +218,7 @@ async def test_superusers_stay(kind: Any) -> None:
 
 
 async def test_superuser_as_target() -> None:
-    """An operator who is no superuser is told that a superuser is not theirs to disconnect."""
+    """An operator who isn't a superuser reads that they may not disconnect a superuser."""
     root = await sync_to_async(User.objects.create_superuser)("root")
     operator = await sign_in(await amake_user("eve", VIEW, DISCONNECT))
     theirs = visitor("lobby", str(root.pk))

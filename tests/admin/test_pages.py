@@ -118,7 +118,7 @@ async def test_users(operator: MakeOperator) -> None:
 
 
 async def test_names_are_for_those_who_may_see_users(operator: MakeOperator) -> None:
-    """Who may not see Django's users sees ids, and finds nobody by name."""
+    """A viewer without permission for Django's users sees ids, and can't search by name."""
     eve = await operator(VIEW)
     ada = await sync_to_async(User.objects.create_user)("ada")
     async with everybody(visitor("lobby", str(ada.pk))):
@@ -149,7 +149,7 @@ async def test_room(operator: MakeOperator) -> None:
 
 
 async def test_empty_room(operator: MakeOperator) -> None:
-    """The page of a room that nobody is in says so."""
+    """The page of an empty room says so."""
     root = await operator()
     assert "This room is empty." in await root.see("room", namespace="chat", room="nobody")
 
@@ -221,13 +221,13 @@ async def test_odd_names(operator: MakeOperator, name: str) -> None:
     ],
 )
 async def test_no_such_page(operator: MakeOperator, name: str, query: dict[str, str]) -> None:
-    """Names that nobody can have, and namespaces of wsrt's own, have no page."""
+    """Invalid names, and namespaces of wsrt's own, have no page."""
     root = await operator()
     await root.see(name, status=404, **query)
 
 
 async def test_unknown_namespace(operator: MakeOperator) -> None:
-    """In a namespace that nobody knows nobody is."""
+    """An unknown namespace is shown as empty."""
     root = await operator()
     assert "No rooms." in await root.see("rooms", namespace="elsewhere")
 
@@ -356,7 +356,7 @@ def test_no_layer(settings: Any) -> None:
 
 
 def test_trouble_and_actions(settings: Any) -> None:
-    """Presence that is down keeps nobody from disconnecting and announcing: how many it hits is not known."""
+    """Disconnecting and announcing work while presence is down, without a count of the connections."""
     settings.WSRT = {"PRESENCE": {"BACKEND": "nowhere.Nothing"}}
     client = signed_in()
     with capture_publications():  # somebody hears it
@@ -391,7 +391,7 @@ async def test_page_that_is_none(operator: MakeOperator) -> None:
 
 
 async def test_search_among_many_accounts(operator: MakeOperator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search by name finds whoever is connected, however many accounts have such a name; if not, the page says so."""
+    """A search by name finds the connected users, however many accounts match, or the page says why it doesn't."""
     root = await operator()
     users = await User.objects.abulk_create(User(username=f"smith{number:04}") for number in range(120))
     note = re.compile(r'<p class="wsrt-note" data-if="is_cut"( hidden)?>')

@@ -47,7 +47,7 @@ def sign_in(user: User) -> Client:
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("permission", [VIEW, DISCONNECT, ANNOUNCE])
 def test_pages(name: str, permission: str) -> None:
-    """A page is shown to the staff who have its permission, and to nobody else of them."""
+    """A page is shown only to staff who have its permission."""
     response = sign_in(make_user("eve", permission)).get(page(name, **PAGES[name]))
     if (name, permission) == ("changelist", ANNOUNCE):
         # The way in, for those who may announce and nothing else.
@@ -58,7 +58,7 @@ def test_pages(name: str, permission: str) -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_of_nobody(name: str) -> None:
-    """Who is no staff has to sign in, whatever permissions there are; superusers see everything."""
+    """A user who isn't staff has to sign in, whatever their permissions are. Superusers see everything."""
     visitor = make_user("eve", *PERMISSIONS, is_staff=False)
     for client in (Client(), sign_in(visitor)):
         assert client.get(page(name, **PAGES[name])).headers["Location"].startswith(reverse("admin:login"))
@@ -83,7 +83,7 @@ def test_may_not_announce(permission: str) -> None:
 
 
 def test_actions_are_posted() -> None:
-    """Following a link disconnects nobody, and neither does a form of another site."""
+    """Neither following a link nor a form of another site disconnects anything."""
     user = make_user("eve", *PERMISSIONS)
     response = sign_in(user).get(page("disconnect"), {"target": ROOM.token})
     assert (response.status_code, response["Location"]) == (302, page("changelist"))
@@ -105,7 +105,7 @@ def test_index(permissions: tuple[str, ...], shown: bool) -> None:
 
 
 def test_nothing_to_add_or_change() -> None:
-    """It is no model: nothing can be added, changed or deleted, by nobody."""
+    """It isn't a real model: no user can add, change or delete anything."""
     request = RequestFactory().get("/")
     request.user = User.objects.create_superuser("root")
     realtime = site._registry[Realtime]  # type: ignore[index]

@@ -198,7 +198,7 @@ class ScriptedServer:
         return peer
 
     async def nobody(self, seconds: float = 0.5) -> None:
-        """Check that nobody connects for a while."""
+        """Check that no client connects for some seconds."""
         before = len(self.handshakes)
         await asyncio.sleep(seconds)
         assert len(self.handshakes) == before

@@ -26,7 +26,7 @@ from wsrt.close_codes import Reconnect
 pytestmark = pytest.mark.servers
 
 FAST: dict[str, Any] = {"base_ms": 20, "cap_ms": 100, "min_ms": 10, "jump_ms": 20, "later_ms": 100, "spread_ms": 50}
-"""Nobody needs to wait for what is not looked at."""
+"""Discard what the test doesn't look at."""
 
 
 @pytest_asyncio.fixture
@@ -95,7 +95,7 @@ async def test_connect_twice(driver: Driver, server: ScriptedServer) -> None:
 
 
 async def test_close(driver: Driver, server: ScriptedServer) -> None:
-    """close() ends the connection with 1000, rejects what waits, and nobody comes back; connect() begins anew."""
+    """close() ends the connection with 1000, rejects what waits, and doesn't reconnect; connect() starts over."""
     peer = await opened(driver, server)
     driver.request("1")
     await peer.receive("ask")
@@ -132,7 +132,7 @@ async def test_refused_handshakes(driver: Driver, server: ScriptedServer) -> Non
 
 
 async def test_no_server(driver: Driver) -> None:
-    """Where nobody listens it is tried again."""
+    """A refused TCP connection is tried again."""
     async with ScriptedServer() as server:
         url = server.url
     driver.connect(url, **FAST)
@@ -169,7 +169,7 @@ async def test_hello_timeout(driver: Driver, server: ScriptedServer) -> None:
 
 
 async def test_invalid_url(driver: Driver) -> None:
-    """A URL that is none is no reason to try again."""
+    """An invalid URL isn't tried again."""
     driver.connect("ftp://127.0.0.1/")
     assert (await driver.state("closed"))["reason"]["kind"] == "invalid"
     assert not driver.all("dial")
@@ -272,7 +272,7 @@ BY_DELAY = {20: "network", 60: "backoff", 360: "later", 510: "spread"}
 
 
 async def policy(driver: Driver, server: ScriptedServer, end: Any) -> str:
-    """Return what a new client does after its connection has ended."""
+    """Return the policy of a new client after its connection has ended."""
     driver.connect(server.url, **DELAYS, token="old", get_token=True)
     peer = await server.greet()
     await driver.state("open")
@@ -495,7 +495,7 @@ async def test_nobody_is_signed_in(driver: Driver, server: ScriptedServer) -> No
 
 
 async def test_unauthenticated_without_get_token(driver: Driver, server: ScriptedServer) -> None:
-    """4401 is for good where nobody can be asked for a token."""
+    """4401 is final where there is no function that returns a token."""
     peer = await opened(driver, server)
     await peer.close(4401, "Unauthenticated")
     reason = (await driver.state("closed"))["reason"]
@@ -524,11 +524,11 @@ async def test_replies(driver: Driver, server: ScriptedServer) -> None:
     assert replies["2"]["data"] is None
     assert replies["3"]["error"]["type"] == "RequestError"
     assert replies["3"]["error"]["code"] == "invalid_data"
-    assert not driver.all("event"), "an answer is no publication"
+    assert not driver.all("event"), "an answer isn't a publication"
 
 
 async def test_reply_timeout(driver: Driver, server: ScriptedServer) -> None:
-    """A request without an answer is rejected in time; the answer that comes yet goes to nobody."""
+    """A request without an answer is rejected in time, and a late answer is ignored."""
     peer = await opened(driver, server)
     driver.request("slow", timeout_ms=200)
     late = await peer.receive("ask")
@@ -544,7 +544,7 @@ async def test_reply_timeout(driver: Driver, server: ScriptedServer) -> None:
 
 
 async def test_request_is_lost_with_its_connection(driver: Driver, server: ScriptedServer) -> None:
-    """A request whose connection ends is rejected, and not sent again: nobody knows whether it was carried out."""
+    """A request whose connection ends is rejected, and not sent again: it may have been carried out."""
     peer = await opened(driver, server)
     driver.request("lost", queue=True)
     await peer.receive("ask")
@@ -700,7 +700,7 @@ async def test_queue_ends_with_the_client(driver: Driver, server: ScriptedServer
 
 
 async def closed_sends(driver: Driver) -> None:
-    """Check that nothing waits for a connection that nobody makes."""
+    """Check that nothing waits for a connection that is never opened."""
     driver.send("one", queue=True)
     assert (await driver.until("sent", event="one"))["result"] == "dropped"
     driver.request("2", "two", queue=True)
@@ -894,7 +894,7 @@ async def test_positions(driver: Driver, server: ScriptedServer) -> None:
 
 
 async def test_duplicates(driver: Driver, server: ScriptedServer) -> None:
-    """A publication that was received is not told twice; another epoch begins anew."""
+    """A publication is delivered once; another epoch starts over."""
     peer = await opened(driver, server)
     await peer.send("wsrt.joined", {"room": "a", "epoch": "e1", "offset": 5})
     for epoch, offset in [("e1", 5), ("e1", 6), ("e1", 6), ("e1", 4), ("e1", 8), ("e2", 1), ("e2", 1), ("e2", 2)]:
@@ -1031,7 +1031,7 @@ async def test_pagehide(page: Driver, server: ScriptedServer) -> None:
 
 
 async def test_hidden_for_long(page: Driver, server: ScriptedServer) -> None:
-    """A page that nobody looks at for long dials no more."""
+    """A page that is hidden for long doesn't reconnect."""
     peer = await opened(page, server, hidden_after_ms=200)
     page.do("page", event="hidden")
     await asyncio.sleep(0.4)

@@ -170,7 +170,7 @@ async def test_get_token_awaits_what_was_cancelled(server: ScriptedServer, make:
 
 
 async def test_get_token_that_hangs(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
-    """Whoever does not answer in the time of a connection is given up, and asked anew."""
+    """A credential callback that doesn't answer within the connection time-out is given up, and called again."""
     asked: list[int] = []
 
     async def get_token() -> str:
@@ -544,7 +544,7 @@ async def test_connect_is_cancelled_alone(server: ScriptedServer, make: Callable
 async def test_connect_is_cancelled_beside_others(
     server: ScriptedServer, make: Callable[..., NewsClient], order: str
 ) -> None:
-    """A connect() that is cancelled leaves the client to whoever has started it or waits for it too."""
+    """A cancelled connect() leaves the client to other callers that have started it or wait for it."""
     server.gate.clear()
     client = make()
     if order == "start first":

@@ -1,7 +1,7 @@
 """
 What turns TypeScript into something that runs: npm, tsc and esbuild, in tests/clients/typescript.
 
-``python -m tests.clients.toolchain`` writes ``wsrt/static/wsrt/client.js`` and its types anew.
+``python -m tests.clients.toolchain`` writes ``wsrt/static/wsrt/client.js`` and its types.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ToolFailed(AssertionError):
 
 
 def run(*command: str, text: str = "", folder: Path = FOLDER) -> str:
-    """Return what a command says, run where package.json is."""
+    """Run a command in the folder of package.json, and return its output."""
     done = subprocess.run(
         ["nice", "-n", "10", *command], cwd=folder, input=text, capture_output=True, text=True, timeout=600
     )

@@ -134,7 +134,7 @@ async def test_open_while_the_layer_is_down(plane: Backplane, layer: FakeLayer) 
 
 
 async def test_join_of_own_groups_fails(plane: Backplane, layer: FakeLayer) -> None:
-    """A layer that fails between channel and groups raises, and the next use begins anew."""
+    """A layer that fails between channel and groups raises, and the next use starts over."""
     layer.failing = {"group_add"}
     with pytest.raises(BackplaneUnavailable):
         await plane.open()
@@ -244,7 +244,7 @@ async def test_refresh_before_groups_expire(plane: Backplane, layer: FakeLayer, 
 
 
 async def test_foreign_probe(plane: Backplane, layer: FakeLayer) -> None:
-    """A message that another channel sent to itself through the group is no answer."""
+    """A message that another channel sent to itself through the group isn't an answer."""
     await plane.open()
     for number in range(99):
         await layer.group_send(node_group("n1"), {"type": backplane.PROBE, "channel": "other", "number": number})

@@ -46,7 +46,7 @@ class World:
         return LAYERS[self.kind](self.redis)
 
     def members(self) -> dict[str, int]:
-        """Return how many channels are in each group, whosever they are."""
+        """Return the number of channels in each group."""
         if self.kind != "pubsub":
             return {group: len(channels) for group, channels in self.redis.groups.items() if channels}
         names = [name.decode() for connection in self.redis.connections for name in connection.subscribed]

@@ -128,7 +128,7 @@ async def test_what_serves_a_node() -> None:
 
 
 async def test_call_in_a_closed_loop() -> None:
-    """What is handed to a loop that was closed meanwhile is for nobody."""
+    """Work for a loop that was closed in the meantime is discarded."""
     loop = asyncio.new_event_loop()
     node = Node(loop)
     loop.close()
@@ -205,7 +205,7 @@ async def test_layer_of_changed_settings() -> None:
 
 
 async def test_private_instance(settings: Any) -> None:
-    """Each loop has an instance of its own, apart from that of Channels; dropped, it is made anew."""
+    """Each loop has its own instance, apart from that of Channels. One that was dropped is created again."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "tests.support.layer.FakeLayer"}}
     from channels.layers import get_channel_layer
 

@@ -53,7 +53,7 @@ class Endpoint:
     seconds: float = SECONDS
 
     def of(self, key: str) -> Any:
-        """Return what the profile says, or skip the test."""
+        """Return a value of the profile, or skip the test."""
         if key not in self.profile:
             pytest.skip(f"the profile does not say {key!r}")
         return self.profile[key]
@@ -70,7 +70,7 @@ def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
         profile = json.loads(path.read_text()) if path else {}
         yield Endpoint(url, profile, headers, config.getoption("--wsrt-seconds"))
         return
-    # There: whoever checks a server of their own needs nothing of this repository but this folder.
+    # Imported here, because users who check their own server copy only this folder.
     from tests.support.processes import Server
 
     with Server(

@@ -77,7 +77,7 @@ class Peer:
         return await self.answer(ref)
 
     async def rest(self) -> list[dict[str, Any]]:
-        """Return what comes until it is quiet, but for the heartbeat."""
+        """Return the frames that arrive until the connection is quiet, except those of the heartbeat."""
         frames = []
         try:
             while True:

@@ -11,7 +11,7 @@ import pytest
 from .conftest import Dial, Endpoint
 from .peer import Peer
 
-# Whoever copies this folder has no configuration that says how its tests run.
+# A project that copies this folder has no pytest configuration for it.
 pytestmark = [pytest.mark.servers, pytest.mark.asyncio]
 
 CODES = {"invalid_frame", "unknown_event", "invalid_data"}
@@ -55,7 +55,7 @@ async def test_subprotocol(dial: Dial) -> None:
 
 
 async def test_plain_mode_is_the_default(plain: Peer) -> None:
-    """Whoever offers nothing gets nothing, and no reserved event that it did not ask for. (Modes)"""
+    """A client that offers no subprotocol gets none, and no reserved event that it didn't ask for. (Modes)"""
     assert plain.ws.subprotocol is None
     assert not [frame for frame in await plain.rest() if frame["event"].startswith("wsrt.")]
 
@@ -167,7 +167,7 @@ async def test_invalid_requests_do_not_close(plain: Peer) -> None:
 
 
 async def test_publishing_by_request(peer: Peer, endpoint: Endpoint) -> None:
-    """An answer is no publication, and a publication carries no ref. (Requests)"""
+    """An answer isn't a publication, and a publication carries no ref. (Requests)"""
     await peer.send(**endpoint.of("publish"), ref="r-1")
     frames = await peer.rest()
     [answer] = [frame for frame in frames if frame.get("ref") == "r-1"]
@@ -232,7 +232,7 @@ async def test_invalid_data(peer: Peer, endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize("frame", NO_ENVELOPES, ids=repr)
 async def test_no_envelope_is_reported(peer: Peer, frame: str | bytes) -> None:
-    """What is no envelope is reported to a wsrt.v1 client, whose socket stays. (Violations)"""
+    """An invalid envelope is reported to a wsrt.v1 client, whose connection stays open. (Violations)"""
     await peer.send_raw(frame)
     assert is_error(await peer.until("wsrt.error"), "invalid_frame")
     assert await peer.is_alive()
@@ -240,7 +240,7 @@ async def test_no_envelope_is_reported(peer: Peer, frame: str | bytes) -> None:
 
 @pytest.mark.parametrize("frame", NO_ENVELOPES, ids=repr)
 async def test_no_envelope_closes(plain: Peer, frame: str | bytes) -> None:
-    """What is no envelope closes a plain client 1007. (Violations)"""
+    """An invalid envelope closes a plain client 1007. (Violations)"""
     await plain.send_raw(frame)
     code, reason = await plain.closed()
     assert code == 1007
@@ -317,7 +317,7 @@ async def test_ping(peer: Peer) -> None:
 
 
 def patience(peer: Peer) -> float:
-    """Return how long the heartbeat takes, or skip the test."""
+    """Return the seconds that the heartbeat takes, or skip the test."""
     heartbeat = peer.hello["heartbeat"]
     if heartbeat is None:
         pytest.skip("the server has no heartbeat")

@@ -79,7 +79,7 @@ async def test_bounded_inbox() -> None:
 
 
 async def test_fast_handlers_are_not_overrun() -> None:
-    """A burst beyond the inbox is no violation while the handlers keep up (S20)."""
+    """A burst beyond the inbox isn't a violation while the handlers keep up (S20)."""
 
     class Narrow(Recorder):
         inbox_frames = 10

@@ -77,7 +77,7 @@ async def test_abort_drain() -> None:
 
 
 async def test_newcomer() -> None:
-    """Whoever was accepted when the drain began is told as soon as it is set up."""
+    """A connection that was accepted before the drain began is closed as soon as it is set up."""
     current_node().is_draining = True
     async with connect(Worker) as client:
         await client.assert_closed(close_codes.SERVER_SHUTTING_DOWN)

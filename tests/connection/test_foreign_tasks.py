@@ -127,7 +127,7 @@ class Tracing:
 
 @pytest.mark.parametrize("factory", [None, eager_task_factory], ids=["lazy", "eager"])
 async def test_middleware_that_keeps_context_variables(factory: Any) -> None:
-    """What middleware does around send happens in the recipient's context, whoever publishes, and closes nobody."""
+    """Middleware around send runs in the recipient's context, whatever task publishes, and closes no connection."""
     asyncio.get_running_loop().set_task_factory(factory)
     traces = [Tracing(Numbers(), name) for name in ("ada", "bob")]
     async with connect(traces[0]) as ada, connect(traces[1]) as bob:

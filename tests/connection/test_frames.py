@@ -197,7 +197,7 @@ async def test_reply_without_ref() -> None:
 
 
 async def test_wrong_reply(caplog: pytest.LogCaptureFixture) -> None:
-    """A handler that returns what is no declared event is a bug."""
+    """A handler that returns anything but a declared event is a bug."""
     for wrong in ({"value": 1}, Undeclared()):
 
         async def reply(consumer: Any, wrong: Any = wrong) -> Any:

@@ -109,7 +109,7 @@ async def test_identity_of_the_scope(user: Any, key: str | None) -> None:
 
 
 async def test_order_of_the_hooks() -> None:
-    """The user is asked for after authorize; until it is known, the connection is nobody's and gets nothing."""
+    """The user is determined after authorize. Until then the connection has no user and gets nothing."""
     calls: list[str] = []
 
     class Early(Desk):
@@ -265,7 +265,7 @@ async def test_users_of_two_models() -> None:
 
 @pytest.mark.django_db(transaction=True)
 async def test_reload_of_an_instance_of_another_model() -> None:
-    """A device is loaded anew as a device, though there is a superuser with its primary key, and one without stays."""
+    """A device is loaded again as a device, though a superuser has the same primary key, and one without stays."""
     devices = [await Device.objects.acreate(name=name) for name in ("one", "two")]
     await User.objects.acreate(pk=devices[0].pk, username="root", is_superuser=True)
     for device in devices:

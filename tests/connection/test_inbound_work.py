@@ -36,7 +36,7 @@ validated: list[int] = []
 
 
 class Busy(TypedEventConsumer):
-    """Lets nobody in before the gate is open."""
+    """Accepts no connection before the gate is open."""
 
     namespace = "inbound"
     out_events = (Handled,)

@@ -68,7 +68,7 @@ async def test_handler_that_raises(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_messages_after_the_end() -> None:
-    """A message for a connection that is closing is for nobody, and ends nothing."""
+    """A message for a connection that is closing is dropped, and ends nothing."""
     async with connect(Listener) as client:
         await client.consumer.close()
         await send(type="chat.message", text="late")

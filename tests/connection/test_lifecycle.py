@@ -275,7 +275,7 @@ class Bugs(TypedEventConsumer):
 
 
 async def test_validator_with_a_bug(caplog: pytest.LogCaptureFixture) -> None:
-    """A validator that raises what is no ValueError is a bug like that of a handler: logged, answered, 1011 (S18)."""
+    """A validator that raises anything but a ValueError is a bug, as in a handler: logged, answered, 1011 (S18)."""
     async with connect(Bugs) as client:
         await client.send_text('{"event":"broken","data":{"kind":"key"},"ref":"1"}')
         assert (await client.receive_json())["data"]["code"] == "internal"
@@ -302,7 +302,7 @@ async def test_def_handler_that_raises_stop_iteration() -> None:
 @pytest.mark.parametrize("hook", ["authorize", "authorize_room"])
 @pytest.mark.parametrize("is_wrapped", [False, True])
 async def test_hidden_coroutine(hook: str, is_wrapped: bool) -> None:
-    """A def hook that returns a coroutine, or a decorator that hides one, is awaited: it is no yes (H2)."""
+    """A def hook that returns a coroutine, or a decorator that hides one, is awaited: a coroutine isn't a yes (H2)."""
 
     async def no(self: Any, *args: Any) -> bool:
         return False
@@ -445,7 +445,7 @@ async def test_publishing_then_closing_in_on_connect() -> None:
 
 
 async def test_time_out_in_a_middleware() -> None:
-    """A middleware that limits the time of a send closes its own client, and cancels nobody else."""
+    """A middleware that limits the time of a send closes its own client, and cancels no other task."""
     gate = asyncio.Event()
 
     class Limited:

@@ -44,7 +44,7 @@ def refusal(handshake: dict[str, Any]) -> OriginRefused:
 
 
 def test_no_origin() -> None:
-    """Whoever sends no Origin is no browser, and passes."""
+    """A client without an Origin header isn't a browser, and passes."""
     assert passes(scope())
     assert passes({"type": "websocket"})
 
@@ -153,7 +153,7 @@ def test_proxy_scheme_missing(settings: Any) -> None:
 
 
 def test_proxy_scheme_not_configured() -> None:
-    """Nobody may say the scheme by a header that the settings do not trust."""
+    """A header that the settings don't trust can't change the scheme."""
     assert not passes(scope("https://testserver", x_forwarded_proto="https"))
 
 
@@ -281,7 +281,7 @@ def test_nearly_localhost(settings: Any, origin: str) -> None:
 )
 @pytest.mark.parametrize("debug", [False, True])
 def test_garbage(settings: Any, origin: str | bytes, debug: bool) -> None:
-    """What is no "scheme://host" is refused, "null" too."""
+    """An Origin other than "scheme://host" is refused, "null" too."""
     settings.DEBUG = debug
     assert not passes(scope(origin))
 

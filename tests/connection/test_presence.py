@@ -236,7 +236,7 @@ async def test_connection_that_says_nothing(silent: type[TypedEventConsumer]) ->
 
 
 async def test_second_tab_is_no_arrival() -> None:
-    """Further connections of a user are told to nobody, and their hooks hear of others only."""
+    """Further connections of a user aren't announced, and their hooks are called for others only."""
     async with dial() as first, dial() as second:
         await bind(first, "ada")
         await bind(second, "grace")
@@ -268,7 +268,7 @@ async def _is_offline(user: str) -> bool:
 
 
 async def test_kicked() -> None:
-    """Whoever is disconnected by the server is offline at once."""
+    """A user whom the server disconnects is offline at once."""
     async with dial() as client:
         await bind(client, "ada")
         await adisconnect(User("ada"))
@@ -367,7 +367,7 @@ if {serves}:
 
 @pytest.mark.parametrize("serves", [False, True])
 def test_process_without_connections(serves: bool) -> None:
-    """The memory of a process that serves no consumers knows nobody, and says so, in async code as in sync code."""
+    """In a process that serves no consumers, the memory store raises, in async code as in sync code."""
     program = READERS.replace("{serves}", str(serves))
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
     ran = subprocess.run(
@@ -382,7 +382,7 @@ def test_process_without_connections(serves: bool) -> None:
 
 
 def test_sync_view_under_test() -> None:
-    """In Django's test environment the process is all there is: a sync view reads that nobody is there."""
+    """In Django's test environment a process without connections reads that rooms are empty."""
     assert presence.count("a", namespace="sync-view") == 0
     assert presence.online([1]) == set()
 
@@ -410,7 +410,7 @@ async def test_sync_in_a_loop() -> None:
 
 
 async def test_missing_store(settings: Any) -> None:
-    """A store that cannot be made tracks nobody and disturbs nobody; whoever asks is told."""
+    """A store that can't be created tracks nothing and disturbs nothing. Reading presence raises."""
     settings.WSRT = {"PRESENCE": {"BACKEND": "no.such.Store"}}
     async with dial(consumer=PlainConsumer) as client:
         await client.request(Again())
@@ -435,7 +435,7 @@ class FrankMember(TypedEventConsumer):
 
 
 async def test_member_shows_the_declared_model() -> None:
-    """What a subclass of the declared model has besides is nobody's business."""
+    """Further fields of a subclass of the declared model aren't shown."""
     async with connect(FrankMember):
         (member,) = await presence.amembers("a", namespace="frank-member")
         assert member.data == {"name": "ada"}
@@ -454,7 +454,7 @@ class WrongMember(TypedEventConsumer):
 
 @pytest.mark.parametrize("kind", ["text", "large"])
 async def test_member_that_cannot_be_shown(kind: str) -> None:
-    """What is no model of ``presence``, or over 4 KiB, is a bug of the set-up."""
+    """Data that isn't an instance of ``presence``, or over 4 KiB, is a bug of the set-up."""
     async with connect(WrongMember, f"/?kind={kind}") as client:
         await client.assert_closed(close_codes.CONNECTION_SETUP_FAILED)
     assert await presence.acount("a", namespace="wrong-member") == 0
@@ -563,7 +563,7 @@ class Banning(TypedEventConsumer):
 
 
 async def test_sent_away_in_on_connect() -> None:
-    """Whoever is sent away in on_connect is announced to nobody."""
+    """A connection that is removed in on_connect is never announced."""
     async with connect(Banning, scope={"user": SimpleUser("ada")}) as member:
         async with connect(Banning, "/?banned=1", scope={"user": SimpleUser("eve")}) as banned:
             await banned.assert_closed(4800)
@@ -573,7 +573,7 @@ async def test_sent_away_in_on_connect() -> None:
 
 
 async def test_wrong_cursor() -> None:
-    """What is no end of a page is a ValueError, whatever the store."""
+    """An invalid cursor is a ValueError, whatever the store."""
     async with dial():
         for read in (presence.ausers, presence.arooms, presence.aconnections):
             with pytest.raises(ValueError, match="after"):
@@ -582,7 +582,7 @@ async def test_wrong_cursor() -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, 100_001, 2.5, "x", None, True])
 async def test_wrong_limit(limit: Any) -> None:
-    """A page of no size is refused before the store is asked: whoever follows ``next`` would never come to an end."""
+    """A page without a size is refused before the store is asked: following ``next`` would never end."""
     expected = ValueError if type(limit) is int else TypeError
     async with dial():
         for read in (presence.ausers, presence.arooms, presence.aconnections):

@@ -73,7 +73,7 @@ class Shop(TypedEventConsumer):
 
 
 async def refused(error: Exception) -> RequestRefused:
-    """Return how a request is answered whose handler raised an exception; the connection stays open."""
+    """Return the answer to a request whose handler raised an exception; the connection stays open."""
     async with connect(Shop) as client:
         client.consumer.error = error
         for _ in range(2):
@@ -84,7 +84,7 @@ async def refused(error: Exception) -> RequestRefused:
 
 
 def validation_error(make: Callable[[], serializers.Serializer[Any]]) -> exceptions.ValidationError:
-    """Return what a serializer raises."""
+    """Return the exception that a serializer raises."""
     with pytest.raises(exceptions.ValidationError) as error:
         make().is_valid(raise_exception=True)
     return error.value
@@ -191,7 +191,7 @@ async def test_set_up(error: Exception, close: Close) -> None:
 
 
 async def test_known_users_are_not_sent_to_the_login() -> None:
-    """What a signed-in user may not do closes 4403; an expired credential closes 4401 whoever it is."""
+    """A refused user who is signed in is closed 4403; an expired credential closes 4401 for any user."""
 
     class User:
         is_authenticated = True

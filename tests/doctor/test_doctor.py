@@ -793,14 +793,14 @@ async def test_live_server_that_closes_otherwise(
 
 @pytest.mark.servers
 def test_live_server_that_refuses() -> None:
-    """A path that is not served, and a port where nobody listens, are errors."""
+    """A path that isn't served, and a port without a server, are errors."""
     with Server("uvicorn", application="tests.apps.asgi:runtime") as process:
         url = process.url("/nothing/")
         report = Report("--url", url, WSRT_TEST_LAYER="none")
         assert (report.code, report[url].facts) == (1, {"status": 500})
-    nobody = f"ws://127.0.0.1:{free_port()}/"
-    report = Report("--url", nobody, WSRT_TEST_LAYER="none")
-    assert (report.code, report[nobody].status) == (1, "error")
+    url = f"ws://127.0.0.1:{free_port()}/"
+    report = Report("--url", url, WSRT_TEST_LAYER="none")
+    assert (report.code, report[url].status) == (1, "error")
 
 
 def test_silenced_checks(settings: Any) -> None:

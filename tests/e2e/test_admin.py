@@ -155,7 +155,7 @@ def test_counts(browser: Browser, cluster: Cluster) -> None:
 
 
 def test_kick_user(browser: Browser, cluster: Cluster) -> None:
-    """A user who is disconnected loses the sockets on both processes, with 4410; nobody else does."""
+    """A user who is disconnected loses the sockets on both processes, with 4410. Other users keep theirs."""
     context = enter(browser, cluster.one, "root")
     page = open_live(context, address("user", user="member-8"))
     expect(sessions(page)).to_have_count(2)
@@ -370,7 +370,7 @@ def test_without_the_route(browser: Browser, cluster: Cluster) -> None:
 
 
 def test_another_version(browser: Browser, cluster: Cluster) -> None:
-    """A page that another version of the server has rendered says that it is to be loaded anew, and asks nothing."""
+    """A page that another version of the server has rendered asks to be reloaded, and requests nothing."""
     context = enter(browser, cluster.one, "viewer")
     page = context.new_page()
     asked: list[Any] = []

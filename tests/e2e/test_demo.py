@@ -46,7 +46,7 @@ def environment(database: Path) -> dict[str, str]:
 
 
 def manage(database: Path, *arguments: str) -> str:
-    """Return what a command of the demo with this database prints."""
+    """Return the output of a command of the demo with this database."""
     return commands.manage(*arguments, **environment(database))
 
 

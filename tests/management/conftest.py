@@ -18,7 +18,7 @@ Run = Callable[..., Awaitable[str]]
 
 @pytest.fixture(autouse=True)
 def own_world(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is there whom other tests left behind."""
+    """Start without connections of earlier tests."""
     monkeypatch.setattr(memory, "_state", memory._State())
     monkeypatch.setattr(backends, "_stores", PerLoop(backends._LoopStores))
 

@@ -25,7 +25,7 @@ def here(user: str) -> Client:
 
 
 async def test_user(run: Run) -> None:
-    """A user is closed 4410 in all namespaces, and nobody else; it says how many there were."""
+    """All connections of a user are closed 4410, in all namespaces; the command prints their number."""
     async with chat("ada") as one, here("ada") as two, chat("grace") as other:
         await other.settle()
         text = await run("wsrt_disconnect", "--user", "ada")

@@ -51,7 +51,7 @@ class Deployment:
         )
 
     async def succeed(self, *args: str, text: str = "") -> str:
-        """Run a command that has nothing to complain of; return what it prints."""
+        """Run a command that succeeds without warnings, and return its output."""
         done = await self.manage(*args, text=text)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout

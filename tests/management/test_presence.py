@@ -114,14 +114,14 @@ async def test_one_namespace(run: Run) -> None:
 
 
 async def test_unknown_namespace(run: Run) -> None:
-    """A namespace that nobody has is an error that names those that there are."""
+    """An unknown namespace is an error that names the existing ones."""
     async with everybody(chat("lobby")):
         with pytest.raises(CommandError, match=r"'chatt'.* there are: .*'chat'"):
             await run("wsrt_presence", "--namespace", "chatt")
 
 
 async def test_nobody(run: Run) -> None:
-    """Where nobody is, it says so."""
+    """An empty cluster is reported as such."""
     current_node()
     text = await run("wsrt_presence", "--namespace", "chat")
     assert "\n0 connections, 0 nodes\n" in text
@@ -173,7 +173,7 @@ async def test_large_room(run: Run) -> None:
 
 
 async def test_empty_room(run: Run) -> None:
-    """A room that nobody is in is no error."""
+    """An empty room isn't an error."""
     async with everybody(chat("lobby")):
         assert "Nobody is in the room 'side'." in await run("wsrt_presence", "--room", "side")
         assert await document(run, "--room", "side") == {"rooms": []}

@@ -111,7 +111,7 @@ def test_captured() -> None:
     ],
 )
 async def test_wrong(run: Run, args: list[str], says: str) -> None:
-    """What is wrong is named, with what would be right; nobody gets anything."""
+    """An error names the problem and the fix, and nothing is published."""
     async with chat("ada") as client:
         with pytest.raises(CommandError, match=says):
             await run("wsrt_publish", *args)

@@ -23,7 +23,7 @@ def test_without_rows() -> None:
 
 
 def test_empty_column() -> None:
-    """A column that nobody has anything in is left out."""
+    """An empty column is left out."""
     assert Table("t", COLUMNS, [("1", "", "7")]).lines(None) == ["id  n", "1   7"]
 
 

@@ -47,7 +47,7 @@ async def test_no_command_is_long(server: RedisServer, members: int, repeats: in
 
 
 async def look(client: Redis, store: RedisPresence) -> float:
-    """Return how many milliseconds Redis takes for the yardstick."""
+    """Return the milliseconds that Redis takes for the yardstick."""
     await client.config_set("slowlog-log-slower-than", 0)
     counts = store._keys.room(("crowd", "large")).counts
     taken: list[float] = []

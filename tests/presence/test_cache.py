@@ -153,7 +153,7 @@ def is_of_rooms(key: str) -> bool:
 
 
 def written(document: PagedDocument, documents: dict[str, str], totals: object) -> int:
-    """Write what has changed into a dict; return how many documents were."""
+    """Write the changed documents into a dict, and return their number."""
     changed = document.pop_changed_values(totals)
     for key, text in changed.items():
         if text is None:
@@ -226,7 +226,7 @@ def test_book_that_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_book_that_is_laid_out_anew_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever read the head of before and does not find its pages reads the head again."""
+    """A reader with an outdated head, which doesn't find its pages, reads the head again."""
     monkeypatch.setattr(layout, "PAGE", 500)
     document, before, after = PagedDocument("b"), dict[str, str](), dict[str, str]()
     for number in range(100):
@@ -293,7 +293,7 @@ async def test_writes_do_not_overtake(executor: CacheExecutor) -> None:
 
 
 async def test_what_waited_too_long_is_not_done(executor: CacheExecutor) -> None:
-    """What found all threads busy until nobody waited for it any more is left out."""
+    """Work that waited for a thread until its caller was gone is skipped."""
     gate, done = threading.Event(), list[int]()
     busy = [asyncio.create_task(executor.run(lambda access: gate.wait(20))) for _ in range(8)]
     await asyncio.sleep(0)  # let them take the threads
@@ -317,7 +317,7 @@ async def test_many_callers_of_a_cache_that_hangs(executor: CacheExecutor) -> No
 
 
 async def test_namespaces_that_come_and_go(locmem: LocMemCache) -> None:
-    """Of namespaces that nobody is in any more, nothing is kept: there may be one for each tenant."""
+    """Nothing is kept of empty namespaces, as there may be one for each tenant."""
     store = CachePresence()
     node = await begin(store)
     before = {key for key in locmem._cache if "lease" not in key}
@@ -566,7 +566,7 @@ async def test_many_documents_to_look_at(make: Callable[..., CachePresence], mon
 
 
 async def test_pages_are_exact(make: Callable[..., CachePresence], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is on two pages, and the last page knows that it is."""
+    """No member is on two pages, and the last page is marked as such."""
     monkeypatch.setattr(layout, "PAGE", 200)
     store, other = make(), make()
     for presence, name in ((store, "a"), (other, "b")):
@@ -609,7 +609,7 @@ async def test_random_life(
                 members[place, number] = user
         await store.apply(name, operations)
         if dice.random() < 0.05:
-            # It dies, and somebody takes it out, or nobody.
+            # It dies, and another node removes it, or none does.
             locmem.set(store._keys.lease(name), Lease(name, 1.0, {}).text())
             del alive[name]
             if dice.random() < 0.5:
@@ -669,7 +669,7 @@ async def test_many_nodes_begin_at_once(make: Callable[..., CachePresence]) -> N
 
 
 async def test_begin_said_again(make: Callable[..., CachePresence]) -> None:
-    """Whoever does not know whether it began begins again, in the same slot, and keeps what it has."""
+    """A node that doesn't know whether its start was recorded starts again, in the same slot, and keeps its data."""
     store = make()
     node = await begin(store)
     await store.apply(node, [Join("n", "r", 1, "ada")])
@@ -707,7 +707,7 @@ async def test_readers_look_for_new_nodes_when_there_are_some(
 
 
 async def test_fenced_by_the_clock(make: Callable[..., CachePresence], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that was stopped for longer than its lease may not write, even if nobody took it out."""
+    """A node that was stopped for longer than its lease may not write, even if no node removed it."""
     store = make(lease=30)
     node = await begin(store)
     now = time.time()
@@ -789,7 +789,7 @@ async def test_reaper_that_is_late(
 
 
 async def test_cursors_that_are_none(make: Callable[..., CachePresence]) -> None:
-    """What is no cursor, or of no place that there can be, is no failure of the cache, and keeps no thread busy."""
+    """An invalid cursor, or one beyond the end, isn't a failure of the cache, and keeps no thread busy."""
     store = make()
     node = await begin(store)
     await store.apply(node, [Join("n", room, 1, "ada") for room in ("r", EVERYONE)])

@@ -188,7 +188,7 @@ async def _live(loop: SkippingLoop, world: memory._State, seconds: float, client
 
 
 def held(tracker: Tracker, world: memory._State, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
-    """Return how much is held by a tracker, its views, the memory, and its loop."""
+    """Return the number of objects held by a tracker, its views, the memory, and its loop."""
     gc.collect()
     views = list(tracker._rosters.values())
     found: dict[str, Any] = {
@@ -230,7 +230,7 @@ def run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> Non
 
 
 async def churn(store: PresenceStore, rounds: int, size: int, *, seed: int = 1) -> None:
-    """Have crowds come and go on one node, in rooms, as users and in namespaces that nobody used before."""
+    """Have crowds come and go on one node, in new rooms, as new users, and in new namespaces."""
     dice = random.Random(seed)
     for turn in range(rounds):
         places = [

@@ -56,7 +56,7 @@ async def test_loops_see_each_other() -> None:
 
 
 async def test_nothing_is_left(world: memory._State) -> None:
-    """Whoever left, and who was taken out, leaves nothing behind."""
+    """Members that left, and nodes that were removed, leave nothing behind."""
     store = MemoryPresence()
     node = await begun(store)
     joins = [
@@ -85,7 +85,7 @@ async def test_reaped_in_chunks(world: memory._State, monkeypatch: pytest.Monkey
         with pytest.raises(LeaseLost):
             await store.apply(node, [Join("n", "r", 1)])
         assert not (await store.beat(NodeFacts(node, {}))).is_alive
-        # Whoever else wants to take it out may help.
+        # Other nodes may help to remove it.
         assert await other.expired() == (() if len(chunks) == 5 else (node,))
     assert [len(changes) for changes in chunks] == [50] * 5
     assert is_empty(world)

@@ -235,7 +235,7 @@ async def test_nothing_is_left(store: RedisPresence) -> None:
 
 
 async def test_versions_go_on(store: RedisPresence) -> None:
-    """A room that is empty and begins anew goes on with higher versions, also within one call."""
+    """A room that was empty continues with higher versions, also within one call."""
     changes = await store.apply("n1", [Join("chat", "a", 1, "ada"), Leave("chat", "a", 1)] * 50)
     versions = [change.version for change in changes]
     assert versions == sorted(set(versions))
@@ -253,7 +253,7 @@ async def test_versions_when_the_clock_is_set_back(store: RedisPresence) -> None
 
 
 async def test_another_user_in_the_same_connection(store: RedisPresence) -> None:
-    """Whoever logs in comes before the guest leaves: the room is not empty in between."""
+    """At a log-in, the user joins before the guest leaves: the room isn't empty in between."""
     await store.apply("n1", [Join("chat", "a", 1)])
     changes = await store.apply("n1", [Join("chat", "a", 1, "ada", '"data"')])
     assert told(changes) == [("joined", "ada", 1), ("left", None, 0)]
@@ -736,7 +736,7 @@ async def test_snapshot_of_a_large_room(store: RedisPresence) -> None:
 
 
 async def test_scripts_that_redis_forgot(store: RedisPresence) -> None:
-    """After a restart of Redis or SCRIPT FLUSH, scripts are told anew."""
+    """After a restart of Redis or SCRIPT FLUSH, scripts are loaded again."""
     await store.apply("n1", [Join("chat", "a", 1, "ada")])
     async with store._round_trip() as client:
         await client.script_flush()
@@ -770,7 +770,7 @@ async def test_errors_of_redis(store: RedisPresence) -> None:
 
 
 async def test_answers_that_are_errors(store: RedisPresence) -> None:
-    """An error that Redis answers is not told as one that does not answer; what cannot be asked is no trouble of it."""
+    """An error reply isn't reported as a missing reply, nor an invalid question as a failure of Redis."""
     with pytest.raises(StoreUnavailable, match=r"^Redis refused a command: ResponseError"):
         await store._execute("HSCAN", "key", "abc")
     with pytest.raises(DataError):

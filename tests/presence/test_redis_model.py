@@ -138,7 +138,7 @@ class View:
 
 
 def decode(number: int) -> tuple[bool, Place, int, str | None, MemberData]:
-    """Return what an integer says: whether to join, where, which connection, which user, which data."""
+    """Decode an integer: whether to join, the room, the connection, the user, and the data."""
     number, leaves = divmod(number, 3)
     number, place = divmod(number, len(PLACES))
     number, connection = divmod(number, NUMBERS)
@@ -207,7 +207,7 @@ class Presence(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule(which=PICK, numbers=OPERATIONS)
     def write_and_lose_the_answer(self, which: int, numbers: list[int]) -> None:
-        """Nobody hears of the changes: the version tells, the room is loaded anew, and the same is said again."""
+        """The changes are lost: the version shows it, the room is loaded again, and the same state results."""
         node, operations = self.alive[which % len(self.alive)], list(self.operations(numbers))
         unheard = {place for place, _ in self.model(node, operations)}
         self.run(self.store.apply(node, [operation for operation, _ in operations]))
@@ -365,7 +365,7 @@ class Presence(RuleBasedStateMachine):
             yield (Join(*place, connection, user, data) if joins else Leave(*place, connection)), place
 
     def model(self, node: str, operations: list[tuple[Join | Leave, Place]]) -> list[tuple[Place, Told]]:
-        """Do in the model what a node does; return what must be told."""
+        """Apply a node's operations to the model, and return the expected changes."""
         told: list[tuple[Place, Told]] = []
         for operation, place in operations:
             key = node, operation.connection
@@ -395,10 +395,10 @@ class Presence(RuleBasedStateMachine):
             self.views[change.namespace, change.room].take(change)
 
     def load(self, place: Place) -> None:
-        """Load a room anew, as a node does that missed a change."""
+        """Load a room again, as a node does that missed a change."""
         view, room = self.views[place], self.rooms[place]
         [version] = self.run(self.store.versions([place]))
-        assert version != view.version or not room.members, "a change that nobody heard of cannot be seen"
+        assert version != view.version or not room.members, "a change that was lost can't be detected"
         view.version, view.highest = version, max(view.highest, version)
         view.members, view.guests = dict(room.data), room.connections(None)
 

@@ -49,7 +49,7 @@ class Store:
         connections: int | None = None,
         data: str | None = None,
     ) -> Change:
-        """Change the room; return what nodes are told."""
+        """Change the room, and return the change for the nodes."""
         self.version += 1
         number = (0 if kind == "left" else 1) if connections is None else connections
         if kind == "left":
@@ -214,7 +214,7 @@ async def test_lost_change() -> None:
 
 @pytest.mark.parametrize("version", [2, 100])
 async def test_compared_with_the_store(version: int) -> None:
-    """A store with another version than ours, and no change that explains it, is loaded anew: it lost writes."""
+    """A room whose version differs without a change that explains it is loaded again: the store lost writes."""
     store = Store()
     store.version = 9
     store.change("joined", "ada")
@@ -312,7 +312,7 @@ async def test_store_without_versions() -> None:
 
 
 async def test_closed() -> None:
-    """A view that nobody watches does nothing any more."""
+    """A view without watchers does nothing any more."""
     store = Store()
     view = room(store)
     client = Client(view)
@@ -328,7 +328,7 @@ async def test_closed() -> None:
 
 
 async def test_patience() -> None:
-    """After the store lost what it had, nobody is told to have left who comes back with their node in time."""
+    """After the store lost its data, users whose node restores them in time aren't reported as gone."""
     store = Store()
     for name in ("ada", "grace", "edsger"):
         store.change("joined", name)
@@ -379,7 +379,7 @@ async def test_answer_that_is_late() -> None:
 
 
 async def test_changed_and_back_within_a_frame() -> None:
-    """Whoever changed, left and came back between two frames is told with the new data."""
+    """A member that changed, left and came back between two frames is reported with the new data."""
     store = Store()
     store.change("joined", "ada", data='"x"')
     view = room(store)
@@ -393,7 +393,7 @@ async def test_changed_and_back_within_a_frame() -> None:
 
 @pytest.mark.parametrize("is_versioned", [True, False])
 async def test_further_tabs(is_versioned: bool) -> None:
-    """A user's further tabs are told to nobody, also where a room is loaded anew; of guests each is told."""
+    """A user's further tabs aren't announced, even when a room is loaded again; each guest is."""
     store = Store()
     store.is_versioned = is_versioned
     store.change("joined", "ada", data='"x"')
@@ -438,7 +438,7 @@ async def test_whoever_is_here_did_not_leave(size: int) -> None:
 
 
 async def test_whoever_is_here_is_missing() -> None:
-    """Whoever is here and is missing in a room that is loaded anew is about to be written."""
+    """A local member that is missing in a reloaded room is about to be written."""
     store = Store()
     for name in ("ada", "grace"):
         store.change("joined", name)

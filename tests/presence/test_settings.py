@@ -87,7 +87,7 @@ class OpenConsumer(TypedEventConsumer):
 
 @pytest.mark.parametrize("wrong", WRONG, ids=repr)
 async def test_settings_that_name_no_store(settings: Any, wrong: dict[Any, Any]) -> None:
-    """The check says why; connections are opened and served, and whoever reads is told to run it."""
+    """The check says why; connections are opened and served, and reading presence names the check."""
     settings.WSRT = {"PRESENCE": wrong}
     assert [message.id for message in check_settings()] == ["wsrt.W002"]
     async with connect(OpenConsumer) as client:
@@ -129,7 +129,7 @@ def test_no_password_in_a_message() -> None:
 
 @pytest.mark.parametrize("wrong", [7, "memory", None, []], ids=repr)
 async def test_setting_of_another_kind(settings: Any, wrong: object) -> None:
-    """What is no dict is an error of the checks, and connections are opened and served all the same."""
+    """A value that isn't a dict is an error of the checks, and connections are opened and served all the same."""
     settings.WSRT = {"PRESENCE": wrong}
     assert [message.id for message in check_settings()] == ["wsrt.E003"]
     async with connect(OpenConsumer) as client:

@@ -100,7 +100,7 @@ async def test_written_in_batches(node: Tracker, store: Store) -> None:
 
 
 async def test_fenced(node: Tracker, store: Store) -> None:
-    """A node whose lease has ended writes everything anew under another id; what came meanwhile counts."""
+    """A node whose lease has ended writes everything again under another id, including later changes."""
     node.join(join(1))
     await node.settle()
     store.lose()
@@ -138,7 +138,7 @@ async def test_nobody_told_of_a_new_id(node: Tracker, store: Store) -> None:
 
 
 async def test_last_word_after_a_rebuild(node: Tracker, store: Store) -> None:
-    """Where everything is written anew, what a user's connections said last is said last."""
+    """When everything is written again, the latest data of a user's connections is written last."""
     for number, word in [(1, '"one"'), (2, '"two"'), (1, '"three"')]:
         node.join(Join("n", "r", number, "ada", word))
     node.join(Join("n", "r", 3, "ada"))
@@ -151,7 +151,7 @@ async def test_last_word_after_a_rebuild(node: Tracker, store: Store) -> None:
 
 @pytest.mark.parametrize("error", [StoreUnavailable("down"), RuntimeError("a bug of the store")])
 async def test_store_that_is_down(node: Tracker, store: Store, error: Exception) -> None:
-    """What the store does not take is tried again; nobody waits for it meanwhile."""
+    """A failed write is retried, and no caller waits for it."""
     failed = counters["presence_unavailable"] + counters["presence_failed"]
     store.error = error
     node.join(join(1))
@@ -164,7 +164,7 @@ async def test_store_that_is_down(node: Tracker, store: Store, error: Exception)
 
 
 async def test_heartbeat_that_fails(node: Tracker, store: Store) -> None:
-    """A heartbeat that fails is tried again; a lease that ended meanwhile costs a new id, and nobody is lost."""
+    """A failed heartbeat is retried; if the lease has ended the node takes a new id, and no member is lost."""
     node.join(join(1))
     await node.settle()
     for error in (StoreUnavailable("down"), LeaseLost("gone"), RuntimeError("bug")):
@@ -176,7 +176,7 @@ async def test_heartbeat_that_fails(node: Tracker, store: Store) -> None:
 
 
 async def test_too_much_waits(node: Tracker, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When more waits than may, it is let go, and everything is written anew."""
+    """When too many changes wait, they are dropped, and everything is written again."""
     monkeypatch.setattr(tracker, "MAX_PENDING", 10)
     node.join(join(0))
     await node.settle()
@@ -213,7 +213,7 @@ async def test_dead_node_is_reaped(node: Tracker, store: Store) -> None:
 
 
 class Unlooked(dict[int, Join]):
-    """Connections of a room that nobody looks through."""
+    """Connections of a room that is never listed."""
 
     def values(self) -> Any:
         raise AssertionError("all connections of the room were looked through")
@@ -288,7 +288,7 @@ async def test_end_before_anything(store: Store) -> None:
 
 
 def test_loops_of_one_process() -> None:
-    """Two event loops of a process are two nodes that see each other; one that was closed leaves nobody behind."""
+    """Two event loops of a process are two nodes that see each other; one that was closed leaves no member behind."""
 
     async def enter(user: str) -> None:
         found = tracker.tracker_of_loop()
@@ -313,7 +313,7 @@ def test_loops_of_one_process() -> None:
 
 
 def test_loops_that_were_closed_are_taken_out() -> None:
-    """Where loops with connections come and go, none of them stays in memory, though nobody reads."""
+    """Loops with connections that come and go don't stay in memory, even without a reader."""
 
     async def enter(user: str) -> None:
         found = tracker.tracker_of_loop()

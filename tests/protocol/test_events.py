@@ -89,7 +89,7 @@ def test_frozen() -> None:
 
 
 def test_root_event() -> None:
-    """Data that is no object."""
+    """Data that isn't an object."""
 
     class Tags(RootEvent[list[str]], name="tags"):
         pass

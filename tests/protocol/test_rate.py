@@ -52,7 +52,7 @@ def test_many_tokens() -> None:
 
 
 def test_excused_time() -> None:
-    """What came in a time that nobody could take it in passes beyond the burst; then all is as before."""
+    """Frames that arrived while the process was suspended pass beyond the burst; then the limit applies again."""
     bucket = TokenBucket(2, 3, now=0)
     assert bucket.take(0, 3)
     bucket.excuse(10)

@@ -200,7 +200,7 @@ class LazyWordsConsumer(TypedEventConsumer):
 
 
 async def test_descriptions_that_are_translated_late() -> None:
-    """A description in the language of whoever reads it keeps no client out, and is text in the schema."""
+    """A lazily translated description keeps no client out, and is text in the schema."""
     async with connect(LazyWordsConsumer, subprotocols=["wsrt.v1"]) as client:
         assert await client.request(Greeted(name="Ada")) == Greeted(name="Ada")
     (entry,) = describe([LazyWordsConsumer])["consumers"]

@@ -171,7 +171,7 @@ def test_round_trip(examples: int) -> None:
     ],
 )
 def test_invalid_frame(text: str | bytes) -> None:
-    """What is no envelope, or holds numbers that JSON cannot, is an invalid frame (S5, S8)."""
+    """Text that isn't an envelope, or holds numbers that JSON can't express, is an invalid frame (S5, S8)."""
     assert take(session(extended=False), text, 1.0) is close_codes.INVALID_MESSAGE_PAYLOAD
 
 
@@ -208,7 +208,7 @@ def test_words_that_look_so() -> None:
     ],
 )
 def test_invalid_request(text: str) -> None:
-    """A request that is invalid is answered, never closes, and is no violation: whenever its ref can be read."""
+    """An invalid request is answered, never closes, and isn't a violation, whenever its ref can be read."""
     made = session(extended=False, max_violations=0)
     for _ in range(3):
         answer = told(take(made, text, 1.0))

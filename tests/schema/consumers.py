@@ -84,7 +84,7 @@ class Everything(Event, name="everything"):
 
 
 class Numbers(RootEvent[list[int]], name="numbers"):
-    """Data that is no object."""
+    """Data that isn't an object."""
 
 
 class Ask(Event, name="ask"):

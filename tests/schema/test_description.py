@@ -95,7 +95,7 @@ def project(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Namespaces:
 
 
 def frames(direction: str) -> jsonschema.Draft202012Validator:
-    """Return what frames of one direction have to be."""
+    """Return the schema of the frames of one direction."""
     schema = json_schema(describe([EveryTypeConsumer]))
     jsonschema.Draft202012Validator.check_schema(schema)
     whole = {**schema, "$ref": f"#/$defs/EveryType.{direction}"}

@@ -21,7 +21,7 @@ from wsrt.schema.text import to_json, to_yaml
 
 
 def errors(*files: Path) -> list[list[list[str]]]:
-    """Return what the parser finds wrong in each file: code, path, message."""
+    """Return the parser's errors for each file: code, path, message."""
     toolchain.install()
     found: list[list[list[str]]] = json.loads(toolchain.run("node", "asyncapi.mjs", *map(str, files)))
     return found

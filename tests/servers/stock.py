@@ -143,7 +143,7 @@ async def _ending(closing: Awaitable[RawFrame]) -> str:
 
 
 async def measure(kind: str) -> dict[str, str]:
-    """Return what one server answers; a question that it fails to answer is answered by the error."""
+    """Return the answers of one server; where a question fails, the error is the answer."""
     with Server(kind, application="tests.apps.plain:application") as server:
         waiting = asyncio.create_task(pings(server))
         answers = {}
@@ -162,7 +162,7 @@ async def measure_all() -> dict[str, dict[str, str]]:
 
 
 def table(measured: dict[str, dict[str, str]]) -> str:
-    """Return what was measured as the documentation has it."""
+    """Return the measurements in the form of the documentation."""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in measured]
     rows = [["", *versions], *[["---"] * (len(versions) + 1)]]
     rows += [[row, *(answers[row] for answers in measured.values())] for row in QUESTIONS]

@@ -1,4 +1,4 @@
-"""Clients that do not read cost bounded memory, delay nobody, and are gone in time."""
+"""Clients that don't read cost bounded memory, don't delay others, and are gone in time."""
 
 from __future__ import annotations
 

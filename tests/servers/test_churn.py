@@ -54,7 +54,7 @@ def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
 
 
 async def churn(server: Server, seconds: float) -> int:
-    """Have clients come and go for some time; return how many there were."""
+    """Have clients come and go for some time, and return their number."""
     end = time.monotonic() + seconds
     counts = await asyncio.gather(*(one_after_another(server, number, end) for number in range(CLIENTS)))
     return sum(counts)

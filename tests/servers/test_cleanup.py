@@ -52,7 +52,7 @@ async def baseline(server: Server) -> AsyncIterator[dict[str, Any]]:
 
 
 async def _settled(server: Server) -> dict[str, Any]:
-    """Return what the process holds when that was the same for a while: a server's tasks outlive its connection."""
+    """Return the objects of the process once they are stable: a server's tasks outlive its connection."""
     seen: list[dict[str, Any]] = []
 
     async def is_settled() -> bool:

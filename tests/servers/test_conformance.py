@@ -22,7 +22,7 @@ ALONE = ("-p", "no:django", "-p", "no:cacheprovider")
 
 
 def check(folder: Path, url: str, *options: str) -> tuple[str, dict[str, int]]:
-    """Run a copy of the suite with nothing of this repository; return what it says, and how many tests ended how."""
+    """Run a copy of the suite outside this repository. Return its output, and the number of tests by outcome."""
     copy = folder / "conformance"
     shutil.copytree(ROOT / "tests/conformance", copy, ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run(
@@ -37,7 +37,7 @@ def check(folder: Path, url: str, *options: str) -> tuple[str, dict[str, int]]:
 
 
 def test_without_a_profile(tmp_path: Path) -> None:
-    """Whoever knows nothing of an application checks most of its server."""
+    """Without a profile, the suite checks most of a server."""
     with Server("uvicorn", application="tests.apps.asgi:runtime") as server:
         said, ended = check(tmp_path, server.url("/chat/lobby/"))
     assert ended.keys() == {"passed", "skipped"}, said
@@ -45,7 +45,7 @@ def test_without_a_profile(tmp_path: Path) -> None:
 
 
 def test_with_a_profile(tmp_path: Path) -> None:
-    """Whoever tells what events there are checks all of it."""
+    """With a profile of its events, the suite checks all of it."""
     with Server(
         "daphne", application="tests.apps.asgi:runtime", wsrt={"HEARTBEAT": 2, "HEARTBEAT_TIMEOUT": 1}
     ) as server:

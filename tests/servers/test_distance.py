@@ -102,7 +102,7 @@ async def test_nothing_is_lost_after_a_join(
 
 
 async def load(far: Node, seconds: float) -> str:
-    """Publish 500 times a second from 50 publishers and join 1,000 times a second, for a while; return what it took."""
+    """Publish 500 times a second from 50 publishers and join 1,000 times a second; return the durations."""
     layer = layer_of_loop("default")
     loop = asyncio.get_running_loop()
     delays: list[float] = []

@@ -103,7 +103,7 @@ async def test_second_signal(kind: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signal_that_is_passed_on(number: signal.Signals) -> None:
-    """A second signal that is the first one, passed on by granian's main process, hurries nobody."""
+    """A repetition of the first signal by granian's main process doesn't shorten the drain."""
     with serve("granian", measured=True) as server:
         client = await connect(server.port, "/chat/")
         client.event("slow", ref="slow", seconds=1)
@@ -130,7 +130,7 @@ async def test_second_signal_to_a_worker() -> None:
 
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn-sansio", "granian"])
 async def test_newcomers_are_refused(kind: str) -> None:
-    """While a server drains it takes nobody new: 503 where the server can send that, else 1013."""
+    """A server that drains refuses new connections: with 503 if it can send that, else with 1013."""
     with serve(kind, measured=True) as server:
         busy = await connect(server.port, "/chat/")
         busy.event("slow", seconds=3)

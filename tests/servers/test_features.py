@@ -161,7 +161,7 @@ def test_hidden_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def nobodys_send(message: Any) -> None:
-    """A server that nobody knows."""
+    """An unknown server."""
 
 
 def test_unknown_server() -> None:

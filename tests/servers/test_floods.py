@@ -74,7 +74,7 @@ async def test_small_frames(server: Server) -> None:
         return await ending(client)
 
     code, grown = await with_a_witness(server, flood)
-    assert code in (4429, 1006)  # whoever writes into a closed socket may be reset before it reads why
+    assert code in (4429, 1006)  # a client that writes into a closed socket may be reset before it reads the reason
     assert grown < 16 * MEGABYTE
 
 
@@ -99,7 +99,7 @@ async def test_large_frames(server: Server) -> None:
 
 
 async def test_huge_frame(server: Server) -> None:
-    """A frame over the server's own limit holds nobody up, and memory stays; how it is answered is the server's own."""
+    """A frame over the server's own limit delays no other client, and memory stays; the answer is up to the server."""
 
     async def flood() -> int:
         client = await connect(server.port, "/chat/")
@@ -121,7 +121,7 @@ async def test_huge_frame(server: Server) -> None:
 
 
 async def test_message_without_an_end(server: Server) -> None:
-    """Fragments without an end hold nobody up; the limit is the server's own."""
+    """Endless fragments delay no other client; the limit is the server's own."""
 
     async def flood() -> int:
         client = await connect(server.port, "/chat/")
@@ -137,7 +137,7 @@ async def test_message_without_an_end(server: Server) -> None:
 
 
 async def test_bad_utf8(server: Server) -> None:
-    """Text that is not UTF-8 disturbs nobody else; how it is answered is the server's own."""
+    """Text that isn't UTF-8 disturbs no other client; the answer is up to the server."""
 
     async def fault() -> int:
         client = await connect(server.port, "/chat/")
@@ -149,7 +149,7 @@ async def test_bad_utf8(server: Server) -> None:
 
 
 async def test_slow_handshakes(server: Server) -> None:
-    """Handshakes that dawdle hold nobody up."""
+    """Slow handshakes delay no other client."""
     slow = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(50)]
     for _, writer in slow:
         writer.write(b"GET /chat/ HTTP/1.1\r\nHost: 127")

@@ -1,4 +1,4 @@
-"""The heartbeat on the wire: who is gone is found in time, and nobody else is closed."""
+"""The heartbeat on the wire: dead clients are found in time, and no others are closed."""
 
 from __future__ import annotations
 

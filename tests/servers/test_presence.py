@@ -206,7 +206,7 @@ async def test_killed_process(cluster: Cluster) -> None:
 
 
 async def test_nobody_left_to_tell(cluster: Cluster) -> None:
-    """When every process has died, whoever asks after the lease hears that nobody is there."""
+    """When every process has died, presence is empty after the lease."""
     await tab(cluster.one, "lobby", "ada")
     await tab(cluster.two, "lobby", "grace")
     await aeventually(lambda: is_count("lobby", 2))
@@ -247,7 +247,7 @@ async def test_stopped_process(cluster: Cluster) -> None:
 
 
 async def test_store_restarted_empty(cluster: Cluster) -> None:
-    """A store that comes back with nothing is filled again within a lease; nobody is told of it."""
+    """A store that comes back empty is filled again within a lease; clients aren't notified."""
     async with watching(cluster.one, "lobby") as watcher:
         for server, name in [(cluster.one, "ada"), (cluster.two, "grace")]:
             await tab(server, "lobby", name)
@@ -274,7 +274,7 @@ async def test_drained_process(cluster: Cluster) -> None:
 
 
 async def test_reloaded_process(settings: Any) -> None:
-    """The development server that reloads itself leaves no ghost, and its watching parent is no node."""
+    """The development server that reloads itself leaves no ghost, and its watching parent isn't a node."""
     with RedisServer() as redis:
         settings.WSRT = settings_of(redis, LEASE=30.0)
         server = Server("daphne", wsrt=settings.WSRT, environment={"WSRT_TEST_RUNSERVER": "1"})
@@ -288,7 +288,7 @@ async def test_reloaded_process(settings: Any) -> None:
                 (child,) = psutil.Process(server.process.pid).children()
 
                 # As when a file was changed: the child ends, and the parent starts another one. Again and again, for
-                # what is changed before the child has seen all files is no change to it.
+                # a change before the child has seen all files isn't a change to it.
                 def is_reloading(child: psutil.Process = child) -> bool:
                     (ROOT / "tests" / "apps" / "chat" / "views.py").touch()
                     return not child.is_running()
@@ -300,7 +300,7 @@ async def test_reloaded_process(settings: Any) -> None:
 
 
 async def asked_of(redis: RedisServer, seconds: float) -> int:
-    """Return how many commands a Redis is sent within so many seconds."""
+    """Return the number of commands that a Redis receives within some seconds."""
     count = 0
     async with Redis.from_url(redis.url) as client, client.monitor() as monitor:
         with contextlib.suppress(TimeoutError):

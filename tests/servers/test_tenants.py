@@ -59,7 +59,7 @@ async def test_nothing_crosses(servers: list[Server]) -> None:
         assert answer["event"] == "wsrt.ok"
 
     async def received() -> dict[Person, list[str]]:
-        """Return what each was sent, up to a note to everyone of both tenants."""
+        """Return the notes that each received, up to one to everyone of both tenants."""
         for tenant in ("red", "blue"):
             await act("publish", "everyone", "", tenant, "end")
         found: dict[Person, list[str]] = {}

@@ -11,7 +11,7 @@ from tests.support.processes import ROOT
 
 
 def run(folder: Path, *command: str, **environment: str) -> str:
-    """Return what ``python *command`` prints in a folder, which has settings of its own."""
+    """Return the output of ``python *command`` in a folder with its own settings."""
     inherited = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
     done = subprocess.run(
         [sys.executable, *command],
@@ -26,5 +26,5 @@ def run(folder: Path, *command: str, **environment: str) -> str:
 
 
 def manage(*arguments: str, **environment: str) -> str:
-    """Return what a command of the demo prints."""
+    """Return the output of a command of the demo."""
     return run(ROOT, "manage.py", *arguments, **environment)

@@ -50,7 +50,7 @@ class Crowd:
         self.run(self._leave(list(names)))
 
     def closes(self, names: Iterable[Any]) -> list[tuple[int, str]]:
-        """Wait until the server closes sockets; return how."""
+        """Wait until the server closes sockets, and return the codes and reasons."""
         return self.run(self._closes([self.sockets.pop(name) for name in names]))
 
     async def _come(self, urls: dict[Any, str]) -> None:

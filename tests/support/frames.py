@@ -90,7 +90,7 @@ class Frames:
 
     def problems(self) -> list[str]:
         """
-        Return what does not validate: one line a frame.
+        Return the frames that don't validate, one line for each.
 
         A request that the server refused may be as wrong as it likes.
         """

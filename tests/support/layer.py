@@ -22,7 +22,7 @@ class FakeLayer:
     Attributes:
         is_down: every call raises ConnectionError.
         failing: names of methods that raise.
-        is_deaf: messages are accepted and reach nobody, as with connections that died without being closed.
+        is_deaf: Messages are accepted but not delivered, as with connections that died without being closed.
         gate: calls wait for it.
         latency: seconds that each call takes.
         delay: seconds after which a group_add() that has returned takes effect.

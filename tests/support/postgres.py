@@ -74,7 +74,7 @@ class PostgresServer(Process):
         return {row[0] for row in self._query("SELECT pid FROM pg_stat_activity WHERE application_name = 'django'")}
 
     def hang_up(self) -> int:
-        """End every session that Django has open, as a restart or an idle time-out does; return how many there were."""
+        """End every session that Django has open, as a restart or an idle time-out does, and return their number."""
         query = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'django'"
         return len(self._query(query))
 

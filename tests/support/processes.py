@@ -195,7 +195,7 @@ class Server(Process):
             return str(response.read().decode())
 
     def stats(self) -> dict[str, Any]:
-        """Return what the process holds."""
+        """Return the statistics of the process."""
         stats: dict[str, Any] = json.loads(self.get("/stats/"))
         return stats
 

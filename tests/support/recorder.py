@@ -63,7 +63,7 @@ class Recorder(TypedEventConsumer):
 
 
 async def do(client: Any, todo: Callable[[Any], Any]) -> Any:
-    """Have the consumer's handler do something; return what it answers."""
+    """Have the consumer's handler do something, and return its answer."""
     client.consumer.todo = todo
     return await client.request(Go())
 

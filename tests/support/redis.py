@@ -90,7 +90,7 @@ class SentinelServer(Process):
 
 
 def say(port: int, command: str, password: str = "") -> str:
-    """Return what a Redis on this machine answers to a command."""
+    """Return the reply of a Redis on this machine to a command."""
     with socket.create_connection(("127.0.0.1", port), 5) as connection:
         if password:
             connection.sendall(f"AUTH {password}\r\n".encode())

@@ -51,7 +51,7 @@ def differing() -> dict[str, str]:
 
 
 def lines() -> list[str]:
-    """Return what tells a reader of a log with what the tests ran, and what of it differs from the pins."""
+    """Return lines for the log: the versions that the tests ran with, and their differences from the pins."""
     here = sorted(installed().items())
     versions = [f"{project} {version}" for project, version in here]
     pinned = differing()

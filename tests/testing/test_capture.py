@@ -65,7 +65,7 @@ def test_capture_to_user() -> None:
 
 
 def test_capture_holds_no_commands() -> None:
-    """A command is no publication."""
+    """A command isn't a publication."""
     with capture_publications() as published:
         disconnect(to.User(7), namespace=NAMESPACE)
     assert published == []

@@ -35,7 +35,7 @@ def test_changes(tmp_path: Path) -> None:
 
 
 def test_own_files(tmp_path: Path) -> None:
-    """Files that nobody generated stay, beside the generated ones and in folders below."""
+    """Files that weren't generated stay, next to the generated ones and in folders below."""
     own = tmp_path / "own.ts"
     own.write_text("mine")
     others = {

@@ -48,7 +48,7 @@ def test_programs(folder: Path) -> None:
     ids=["node", "no platform", "not strict"],
 )
 def test_other_compilers(tmp_path: Path, options: dict[str, object]) -> None:
-    """Generated files compile for Node, without a platform, and where nobody is strict."""
+    """Generated files compile for Node, without a platform, and without strict mode."""
     (tmp_path / "package.json").write_text('{"type": "module"}')
     write_typescript(tmp_path / "client", CONSUMERS, "js" if "module" in options else "none")
     assert errors(tmp_path, **options) == {}

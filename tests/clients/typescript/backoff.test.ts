@@ -62,7 +62,7 @@ test("SPREAD without a hint spreads over its own window", () => {
   assert.equal(new Backoff(TIMINGS, () => 1).next("spread"), 5200);
 });
 
-test("attempts count anew only after a connection that was stable", () => {
+test("attempts start over only after a stable connection", () => {
   const backoff = new Backoff(TIMINGS, () => 1);
   backoff.next("backoff");
   backoff.ended(9_999);

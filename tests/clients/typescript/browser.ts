@@ -13,7 +13,7 @@ export function test(name: string, ...rest: [Run] | [Options, Run]): void {
   if (!options.skip) tests.push([name, run]);
 }
 
-/** Run all; return how many there were, and what failed. */
+/** Run all tests. Return their number, and the failures. */
 export async function runAll(): Promise<{ count: number; failures: string[] }> {
   const failures: string[] = [];
   for (const [name, run] of tests) {

@@ -52,7 +52,7 @@ test("a server that does not greet is given up", async () => {
   assert.equal(world.client.status.reason?.kind, "timeout");
 });
 
-test("what an old socket still says is heard by nobody", async () => {
+test("messages of an old socket are ignored", async () => {
   const world = new World();
   const heard: unknown[] = [];
   world.client.on("said", (data) => heard.push(data));
@@ -289,7 +289,7 @@ test("without a WebSocket it says what to pass", async () => {
   await assert.rejects(world.client.connect(), /option WebSocket/);
 });
 
-test("what is no frame is reported, and harms nothing", () => {
+test("an invalid frame is reported, and harms nothing", () => {
   const world = new World();
   const socket = world.open();
   for (const data of ["", "{", "null", "[]", '"x"', "{}", '{"event":1}']) socket.onmessage?.({ data });

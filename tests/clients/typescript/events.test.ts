@@ -147,7 +147,7 @@ test("without onError the console is told", (context) => {
   assert.equal(logged.mock.calls[0]!.arguments[0], "wsrt: a listener of said:");
 });
 
-test("events that nobody knows are ignored, and seen by onAny", () => {
+test("unknown events are ignored, and seen by onAny", () => {
   const world = new World();
   const seen: string[] = [];
   world.client.onAny((event) => seen.push(event));

@@ -8,7 +8,7 @@ const refusal = (name: string, text: string) => (error: Error) => error.name ===
 test("a path has its parameters percent-encoded", () => {
   assert.equal(pathOf(["/ws/{room}/{id}/"], { id: 7, room: "a/b ?#%ü." }), "/ws/a%2Fb%20%3F%23%25%C3%BC./7/");
   assert.equal(pathOf(["/ws/"]), "/ws/");
-  // What stands for a parameter is no pattern, and no replacement.
+  // The value of a parameter is neither a pattern nor a replacement.
   assert.equal(pathOf(["/{a}/{b}/"], { a: "{b}", b: "$&$1" }), "/%7Bb%7D/%24%26%241/");
 });
 

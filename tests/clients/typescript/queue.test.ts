@@ -169,7 +169,7 @@ test("what waited and turns out too large is reported, and the rest leaves", () 
   assert.match(world.errors[0]!.join(), /PayloadTooLargeError/);
 });
 
-test("while it is closed nothing waits, for nobody knows whether it ever connects", () => {
+test("nothing waits while the client is closed: it may never connect", () => {
   const world = new World();
   assert.equal(world.client.send("say", { text: "a" }, QUEUE), "dropped");
   world.open();

@@ -79,7 +79,7 @@ test("a terminal close says why, leaves no timer, and lets go of the page", () =
   assert.equal(world.page.listeners.size, 0);
 });
 
-test("connect begins anew after a terminal close", () => {
+test("connect starts over after a terminal close", () => {
   const world = closedWith(4403, "Forbidden");
   world.open();
   assert.equal(world.client.state, "open");

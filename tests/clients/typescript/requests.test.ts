@@ -31,7 +31,7 @@ test("wsrt.ok is undefined", async () => {
   assert.equal(await answer, undefined);
 });
 
-test("an answer is no event", () => {
+test("an answer isn't an event", () => {
   const world = new World();
   const socket = world.open();
   world.client.on("echoed", () => assert.fail());

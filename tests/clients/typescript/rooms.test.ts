@@ -91,7 +91,7 @@ test("what was not recovered begins where the server says", async () => {
   });
 });
 
-test("a new epoch begins anew", () => {
+test("a new epoch starts over", () => {
   const { world, heard } = listening();
   const socket = world.open();
   joined(socket);

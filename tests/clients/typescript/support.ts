@@ -104,7 +104,7 @@ export class FakeSocket {
     this.onclose?.({ code, reason });
   }
 
-  /** Return what was sent under a name. */
+  /** Return the frames that were sent with an event name. */
   named(event: string): any[] {
     return this.sent.filter((frame) => frame.event === event);
   }

@@ -62,7 +62,7 @@ test("calls that meet are merged, and the older dial is forgotten", async () => 
   assert.equal(world.sockets.length, 1);
 });
 
-test("after close another token is asked for, and the older one is nobody's", async () => {
+test("after close another token is requested, and the older one is ignored", async () => {
   const { calls, getToken } = teller();
   const world = new World({ getToken });
   void world.client.connect();
@@ -82,7 +82,7 @@ test("after close another token is asked for, and the older one is nobody's", as
   assert.equal(calls.length, 2);
 });
 
-test("a token that fails after close disturbs nobody", async () => {
+test("a token that fails after close has no effect", async () => {
   const { calls, getToken } = teller();
   const world = new World({ getToken });
   void world.client.connect();
@@ -94,7 +94,7 @@ test("a token that fails after close disturbs nobody", async () => {
   assert.equal(calls.length, 2);
 });
 
-test("a token that never comes is given up after the connect time-out, and asked for anew", async () => {
+test("a token that never comes is given up after the connect time-out, and requested again", async () => {
   const { calls, getToken } = teller();
   const world = new World({ getToken });
   void world.client.connect();

@@ -49,7 +49,7 @@ every.on(Numbers, handler)  # arg-type: a handler of other events
 
 # Requests.
 async def requests() -> None:
-    await every.request(Answer(answer=1))  # arg-type: an answer is no request
+    await every.request(Answer(answer=1))  # arg-type: an answer isn't a request
     await cafe.send(SoldOut(until=None))  # arg-type: an event that the client never sends
     (await every.request(Ask())).answer  # union-attr: it may be answered without data
     (await cafe.request(Order.model_construct())).id  # union-attr: not before it is known which

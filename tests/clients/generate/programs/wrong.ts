@@ -13,8 +13,8 @@ every.on("everythin", () => {}); // TS2345: no such event
 every.on("ask", () => {}); // TS2345: an event that the server never sends
 every.send("everythin", input); // TS2345: no such event
 cafe.send("price", { what: "", value: 1 }); // TS2345: an event that the client never sends
-void cafe.request("sold out", {}); // TS2345: an answer is no request
-void odd.request("`${x}` */ \n", {}); // TS2345: an answer is no request
+void cafe.request("sold out", {}); // TS2345: an answer isn't a request
+void odd.request("`${x}` */ \n", {}); // TS2345: an answer isn't a request
 
 // Data out.
 every.send("everything"); // TS2554: data is missing
@@ -26,7 +26,7 @@ every.send("everything", { ...input, word: "c" }); // TS2322: none of the litera
 every.send("everything", { ...input, pet: { kind: "cow" } }); // TS2322: no such discriminator
 every.send("everything", { ...input, pet: { kind: "dog", lives: 9 } }); // TS2353: fields of another member
 every.send("everything", { ...input, text: null }); // TS2322: null where none is allowed
-every.send("everything", { ...input, maybe: undefined }); // TS2322: undefined is no null
+every.send("everything", { ...input, maybe: undefined }); // TS2322: undefined isn't null
 every.send("everything", { ...input, left_out: undefined }); // TS2379: left out is not undefined
 every.send("everything", { ...input, pair: [1] }); // TS2322: too few items
 every.send("everything", { ...input, pair: [1, "a", 2] }); // TS2322: too many items
@@ -75,7 +75,7 @@ EveryTypeClient.path(); // TS2339: no route leads there
 // The rest.
 new EveryTypeClient(); // TS2554: no URL
 new EveryTypeClient("/", { tokn: "t" }); // TS2561: no such option
-every.presence.get("a")?.members?.get("1")?.data?.nick; // TS2339: nobody shows that
-new CafeClient("/").presence.get("a")?.members?.get("1")?.data?.name; // TS2339: nobody shows anything
+every.presence.get("a")?.members?.get("1")?.data?.nick; // TS2339: members don't have that
+new CafeClient("/").presence.get("a")?.members?.get("1")?.data?.name; // TS2339: members have no data
 eventStore(every, "everything", "", (text, { number }) => text.length + number); // TS2322: another type of value
 hooks({} as never).useEvent(every, "ask", () => {}); // TS2345: an event that the server never sends

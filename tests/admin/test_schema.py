@@ -162,7 +162,7 @@ def shown(text: str) -> set[str]:
         ("ODD NAME", {"EveryType.sends.answer_20__2f__20_with_3a__20_odd_20_name"}),
         ("left_out", {"EveryType.receives.everything", "EveryType.sends.everything"}),
         ("not an object", set()),
-        ("data that is no object", {"EveryType.receives.numbers", "EveryType.sends.numbers"}),
+        ("data that isn't an object", {"EveryType.receives.numbers", "EveryType.sends.numbers"}),
     ],
 )
 def test_filter(browser: Browser, search: str, expected: set[str]) -> None:

@@ -194,7 +194,7 @@ class Driver:
         say("token")
         value = await self.tokens.get()
         if value is None:
-            raise runtime.Unauthorized("nobody is signed in")
+            raise runtime.Unauthorized("no user is signed in")
         return value
 
     def on_state(self, status: Any) -> None:

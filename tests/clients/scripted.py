@@ -197,7 +197,7 @@ class ScriptedServer:
         await peer.hello(**over)
         return peer
 
-    async def nobody(self, seconds: float = 0.5) -> None:
+    async def no_client(self, seconds: float = 0.5) -> None:
         """Check that no client connects for some seconds."""
         before = len(self.handshakes)
         await asyncio.sleep(seconds)

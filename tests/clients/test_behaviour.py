@@ -90,7 +90,7 @@ async def test_connect_twice(driver: Driver, server: ScriptedServer) -> None:
     await server.greet()
     await driver.state("open")
     driver.do("connect")
-    await server.nobody(0.3)
+    await server.no_client(0.3)
     assert len(server.handshakes) == server.most_open == 1
 
 
@@ -103,7 +103,7 @@ async def test_close(driver: Driver, server: ScriptedServer) -> None:
     assert (await driver.reply("1"))["error"]["type"] == "ConnectionError"
     assert (await driver.state("closed"))["reason"]["kind"] == "client"
     assert await peer.left() == 1000
-    await server.nobody(0.3)
+    await server.no_client(0.3)
     driver.do("connect")
     await server.greet()
     await driver.state("open")
@@ -116,7 +116,7 @@ async def test_close_while_waiting(driver: Driver, server: ScriptedServer) -> No
     await driver.until("dial")
     driver.do("close")
     await driver.state("closed")
-    await server.nobody(0.6)
+    await server.no_client(0.6)
 
 
 async def test_refused_handshakes(driver: Driver, server: ScriptedServer) -> None:
@@ -210,7 +210,7 @@ async def test_no_heartbeat(driver: Driver, server: ScriptedServer) -> None:
     driver.connect(server.url, **FAST)
     await server.greet(heartbeat=None, heartbeat_timeout=None)
     await driver.state("open")
-    await server.nobody(0.5)
+    await server.no_client(0.5)
     assert not driver.all("dial")
 
 
@@ -354,7 +354,7 @@ async def test_drain_hint_and_never(driver: Driver, server: ScriptedServer) -> N
     await peer.send("wsrt.closing", {"retry_after_ms": 1})
     await peer.close(4403, "Forbidden")
     await driver.state("closed")
-    await server.nobody(0.3)
+    await server.no_client(0.3)
 
 
 async def test_accept_then_close(driver: Driver, server: ScriptedServer) -> None:
@@ -422,7 +422,7 @@ async def test_token(driver: Driver, server: ScriptedServer) -> None:
     """A token is asked for once and kept; after 4401 another one is asked for, and used."""
     driver.connect(server.url, **FAST, get_token=True)
     await driver.until("token")
-    await server.nobody(0.2)
+    await server.no_client(0.2)
     assert [line["state"] for line in driver.all("state")] == ["connecting"]
     driver.do("token", value="one")
     peer = await server.greet()
@@ -450,12 +450,12 @@ async def test_token_race(driver: Driver, server: ScriptedServer) -> None:
         for event in ("online", "visible", "pageshow", "online"):
             driver.do("page", event=event)
     driver.do("connect")
-    await server.nobody(0.4)
+    await server.no_client(0.4)
     driver.do("token", value="new")
     peer = await server.greet()
     assert peer.token == "new"
     await driver.state("open")
-    await server.nobody(0.4)
+    await server.no_client(0.4)
     assert len(driver.all("token")) == 1
     assert len(server.handshakes) == 2
     assert server.most_open == 1
@@ -468,7 +468,7 @@ async def test_close_while_the_token_is_asked_for(driver: Driver, server: Script
     driver.do("close")
     await driver.state("closed")
     driver.do("token", value="late")
-    await server.nobody(0.4)
+    await server.no_client(0.4)
 
 
 async def test_refused_again_and_again(driver: Driver, server: ScriptedServer) -> None:
@@ -491,7 +491,7 @@ async def test_nobody_is_signed_in(driver: Driver, server: ScriptedServer) -> No
     await driver.until("token")
     driver.do("token", value=None)
     assert (await driver.state("closed"))["reason"]["kind"] == "unauthorized"
-    await server.nobody(0.3)
+    await server.no_client(0.3)
 
 
 async def test_unauthenticated_without_get_token(driver: Driver, server: ScriptedServer) -> None:
@@ -500,7 +500,7 @@ async def test_unauthenticated_without_get_token(driver: Driver, server: Scripte
     await peer.close(4401, "Unauthenticated")
     reason = (await driver.state("closed"))["reason"]
     assert reason == {"kind": "unauthorized", "code": 4401, "text": "Unauthenticated"}
-    await server.nobody(0.3)
+    await server.no_client(0.3)
 
 
 # Requests.
@@ -1024,7 +1024,7 @@ async def test_pagehide(page: Driver, server: ScriptedServer) -> None:
     page.do("page", event="pagehide")
     await peer.left()
     assert (await page.state("waiting"))["reason"]["kind"] == "page"
-    await server.nobody(0.4)
+    await server.no_client(0.4)
     page.do("page", event="pageshow")
     await server.greet()
     await page.state("open")
@@ -1037,7 +1037,7 @@ async def test_hidden_for_long(page: Driver, server: ScriptedServer) -> None:
     await asyncio.sleep(0.4)
     await peer.close(1011)
     await page.state("waiting")
-    await server.nobody(0.4)
+    await server.no_client(0.4)
     page.do("page", event="visible")
     await server.greet()
     await page.state("open")

@@ -227,7 +227,7 @@ async def test_get_token_keeps_its_cancellation(server: ScriptedServer, make: Ca
     await soon(asked.wait())
     await soon(client.close())
     assert client.state is State.CLOSED
-    await server.nobody(0.2)
+    await server.no_client(0.2)
 
 
 async def test_a_handler_asks_while_the_inbox_is_full(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
@@ -410,7 +410,7 @@ async def test_close_before_the_first_step(server: ScriptedServer, make: Callabl
     await soon(client.close())
     assert client.state is State.CLOSED
     assert states == [State.CONNECTING, State.CLOSED]
-    await server.nobody(0.2)
+    await server.no_client(0.2)
 
 
 # Again.

@@ -152,7 +152,7 @@ async def test_removal_voids_a_join() -> None:
             await joining
         assert "slow" not in client.consumer.rooms
         assert client.consumer.removed == []
-        # It is no ban: the next join asks again.
+        # It isn't a ban: the next join asks again.
         await client.consumer.join("slow")
         assert "slow" in client.consumer.rooms
 
@@ -204,7 +204,7 @@ async def test_waiting_frames_are_purged() -> None:
 
 
 async def test_permission_lost_beside_a_handler() -> None:
-    """While a handler runs nothing of a room in question goes out, and nothing of it when the answer is no."""
+    """While a handler runs, nothing of a room in question is sent, nor afterwards if the room refuses."""
     async with connect(Guarded) as client:
         await busy(client)
         client.consumer.refused = frozenset({"a"})

@@ -22,7 +22,7 @@ from wsrt.testing import connect
 
 
 async def test_guard_is_awaited() -> None:
-    """A guard that refuses after an await refuses; nobody saw the connection meanwhile (H1, H2, H3)."""
+    """A guard may refuse after an await; the connection isn't visible in the meantime (H1, H2, H3)."""
     seen: list[int] = []
 
     class Guarded(Recorder):

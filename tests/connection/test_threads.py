@@ -169,7 +169,7 @@ async def test_def_hooks() -> None:
 
 
 async def test_context_variables() -> None:
-    """A def handler sees the context variables of whoever calls it."""
+    """A def handler sees the context variables of its caller."""
     variable = contextvars.ContextVar("variable", default=0)
     variable.set(5)
     assert await run_in_thread(lambda value: (variable.get(), value), 7) == (5, 7)

@@ -165,7 +165,7 @@ async def test_breathe(corks: bool) -> None:
 
 
 def test_no_address() -> None:
-    """What is no address is a defect of ours."""
+    """A value that isn't an address is a defect of wsrt."""
     with pytest.raises(TypeError):
         Hub().select("n", Audience())
 

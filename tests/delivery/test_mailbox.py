@@ -60,7 +60,7 @@ async def test_loop_gets_turns() -> None:
 
 
 async def test_bounds() -> None:
-    """Over a number of items or bytes whoever puts has to wait until theirs is taken."""
+    """Above a number of items or bytes, a thread that puts waits until its item is taken."""
     mailbox: Mailbox[int] = Mailbox(asyncio.get_running_loop(), lambda item: None, turn)
     mailbox.put(0, module.BYTES)
     assert not mailbox.must_wait
@@ -95,7 +95,7 @@ async def test_item_that_cannot_be_taken() -> None:
 
 
 async def test_loop_that_ends() -> None:
-    """When the loop ends its tasks, nobody waits for what is left."""
+    """When the loop ends its tasks, no thread waits for the remaining items."""
     stuck = asyncio.Event()
 
     async def checkpoint() -> None:

@@ -262,7 +262,7 @@ async def test_held_until_release() -> None:
 
 
 async def test_held_and_closed() -> None:
-    """What waited for a set-up that failed is for nobody."""
+    """Frames that waited for a set-up are dropped when it fails."""
     transport = Transport()
     outbox = transport.outbox(released=False)
     outbox.put(Frame("publication"))

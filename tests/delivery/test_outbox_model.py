@@ -246,7 +246,7 @@ class World:
         self.check_complete(texts)
 
     def check_complete(self, texts: list[str]) -> None:
-        """Whoever reads gets everything, but for what may be skipped or replaced."""
+        """A client that reads gets everything, except frames that may be dropped or replaced."""
         needed = [frame.text for frame in self.order if frame.overflow == "close"]
         assert [text for text in texts if text.startswith("close")] == needed, "lost"
         for key in "xy":

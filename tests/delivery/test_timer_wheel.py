@@ -65,7 +65,7 @@ def test_its_clock_leaves_standstills_out() -> None:
 
 
 def test_its_clock_runs_while_nothing_is_timed() -> None:
-    """Time that passes without an entry is no standstill."""
+    """Time that passes without an entry isn't a suspension."""
     loop, wheel = standing_wheel()
     start = wheel.time()
     loop.stand_still(60)
@@ -161,7 +161,7 @@ async def test_calls_about_then() -> None:
 
 
 async def test_last_word_counts() -> None:
-    """An entry has one time; discarded it is not called, and nothing turns for nobody."""
+    """An entry has one time. A discarded one isn't called, and an empty wheel doesn't turn."""
     wheel = TimerWheel(asyncio.get_running_loop(), resolution=0.01)
     calls: list[str] = []
 

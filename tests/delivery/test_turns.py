@@ -22,7 +22,7 @@ class Ticks:
 
 
 async def test_spend() -> None:
-    """Little work is free; once it adds up, whoever works gives the loop a turn, and begins again."""
+    """A little work is free; once it adds up, the worker gives the loop a turn, and counts from zero."""
     turns, ticks = Turns(asyncio.get_running_loop()), Ticks()
     begun = ticks.number
     await turns.spend(TURN_SECONDS / 2)
@@ -61,7 +61,7 @@ async def test_alone() -> None:
 
 
 async def test_alone_after_a_failure() -> None:
-    """Work that fails holds nobody up."""
+    """Work that fails delays no other work."""
     turns = Turns(asyncio.get_running_loop())
     results = await asyncio.gather(turns.alone(lambda: 1 // 0), turns.alone(lambda: "done"), return_exceptions=True)
     assert isinstance(results[0], ZeroDivisionError)

@@ -272,7 +272,7 @@ def test_address(options: dict[str, Any], where: str) -> None:
 
 
 def test_hosts(settings: Any) -> None:
-    """Each Redis is looked at once, whoever uses it."""
+    """Each Redis is examined once, even if several parts use it."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB, "CONFIG": {"hosts": ["redis://a/0", ("b", 1)]}}}
     settings.WSRT = {"PRESENCE": {"BACKEND": "x.Y", "LOCATION": "redis://a/0"}}
     hosts = redis.hosts()
@@ -451,7 +451,7 @@ async def test_presence_of_each_process(settings: Any) -> None:
 
 
 async def test_presence_that_cannot_be_imported(settings: Any) -> None:
-    """A backend that does not exist is a warning: nobody is tracked."""
+    """A backend that doesn't exist is a warning: presence isn't tracked."""
     settings.WSRT = {"PRESENCE": {"BACKEND": "nowhere.Store"}}
     finding = one(await presence.examine())
     assert finding.status == "warning"

@@ -94,7 +94,7 @@ def package(folder: Path) -> Iterator[ModuleType]:
 
 
 def tool(folder: Path, *command: str) -> str:
-    """Run a tool of Python in a folder; return what it prints."""
+    """Run a Python tool in a folder, and return its output."""
     done = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, timeout=300)
     return done.stdout + done.stderr
 

@@ -159,7 +159,7 @@ def test_outdated(program: Path, server: Server) -> None:
 
 
 def talk(program: Path, server: Server, everything: dict[str, Any]) -> dict[str, Any]:
-    """Return what the program prints."""
+    """Return the output of the program."""
     arguments = [server.url("/"), ROOM, json.dumps(everything), json.dumps(ODD)]
     answer: dict[str, Any] = json.loads(run(*node_command(), str(program), *arguments))
     return answer

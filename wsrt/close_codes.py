@@ -166,7 +166,7 @@ TABLE: dict[Close, str] = {
 
 
 def reconnect_for(code: int, reason: str = "") -> Reconnect:
-    """Return how a client reconnects after a close with this code and reason, which need not be in the table."""
+    """Return the reconnect policy after a close with this code and reason, which need not be in the table."""
     rows = [row for row in TABLE if code in (row.code, row.fallback_code)]
     for row in rows:
         if row.reason == reason:

@@ -20,13 +20,13 @@ class FakeLayer:
     Groups and channels in memory, as another process would have them.
 
     Attributes:
-        is_down: every call raises ConnectionError.
-        failing: names of methods that raise.
+        is_down: Every call raises ConnectionError.
+        failing: The names of methods that raise.
         is_deaf: Messages are accepted but not delivered, as with connections that died without being closed.
-        gate: calls wait for it.
-        latency: seconds that each call takes.
-        delay: seconds after which a group_add() that has returned takes effect.
-        calls: how often each method was called for each group; for the node's messages to itself, "probe".
+        gate: An event that calls wait for.
+        latency: The seconds that each call takes.
+        delay: The seconds after which a group_add() that has returned takes effect.
+        calls: The number of calls by method and group. The method of the node's messages to itself is "probe".
     """
 
     group_expiry: float = 86400

@@ -87,7 +87,7 @@ async def clean_up(connection: ConnectionHandler) -> None:
 
 
 def _closed(connection: ConnectionHandler) -> Closed:
-    """Return how a connection ended."""
+    """Return the code, reason and origin of the close of a connection."""
     sent = connection.session.close_sent
     # After an error of the server's send, our close only counts if the close frame got out.
     if sent is not None and (connection.outbox.close_sent or not connection.send_failed):

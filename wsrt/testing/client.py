@@ -204,7 +204,7 @@ class Client:
         return event.model_validate(frame["data"])
 
     async def receive_json(self) -> dict[str, Any]:
-        """Return the next frame that is no reserved event, as it is on the wire. Raises AssertionError as receive()."""
+        """Return the next frame that isn't a reserved event, as parsed JSON. Raises AssertionError like receive()."""
         await self._until(lambda: bool(self._frames) or self._is_over, "a frame")
         if not self._frames:
             raise AssertionError(f"nothing was received, and the connection is closed: {self._closed}")

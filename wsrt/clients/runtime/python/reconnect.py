@@ -23,7 +23,7 @@ OUTDATED = frozenset({1007, 1008, 4007, 4008})
 
 def reconnect_for(code: int | None, text: str = "", *, outdated: bool = False) -> Reconnect:
     """
-    Return what the client does after a close, including codes that are not in the table.
+    Return the reconnect policy after a close, also for codes that are not in the table.
 
     Args:
         code: The close code, or None if there was no close frame.

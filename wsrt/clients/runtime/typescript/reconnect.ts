@@ -20,7 +20,7 @@ export type CloseRow = readonly [code: number, fallback: number, reason: string,
 const MISUNDERSTOOD = [1007, 1008, 4007, 4008];
 
 /**
- * Return what the client does after a close, including codes that are not in the table.
+ * Return the reconnect policy after a close, also for codes that are not in the table.
  *
  * @param code The close code.
  * @param reason The reason in the close frame.

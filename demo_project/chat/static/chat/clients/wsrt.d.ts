@@ -140,7 +140,7 @@ declare module "wsrt/reconnect" {
     /** A row of the close table: code, code on Daphne without the wsrt wrapper, reason, and what the client does. */
     export type CloseRow = readonly [code: number, fallback: number, reason: string, reconnect: Reconnect];
     /**
-     * Return what the client does after a close, including codes that are not in the table.
+     * Return the reconnect policy after a close, also for codes that are not in the table.
      *
      * @param code The close code.
      * @param reason The reason in the close frame.

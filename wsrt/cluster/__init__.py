@@ -1,1 +1,1 @@
-"""Between processes: the node of each event loop, the backplane that connects nodes, and the messages on it."""
+"""Communication between processes: the node of each event loop, the backplane between nodes, and their messages."""

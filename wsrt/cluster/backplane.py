@@ -229,7 +229,7 @@ class Backplane:
     def _receive_on(self, line: Line) -> None:
         self._receiver = self._spawn(self._receive(line))
 
-        def go_on() -> None:
+        def restart() -> None:
             # The loop only ends by itself when the line is over. Otherwise other code has cancelled the task. Messages
             # wait in the layer in the meantime.
             if not line.is_over:
@@ -238,7 +238,7 @@ class Backplane:
                 )
                 self._receive_on(line)
 
-        _after(self._receiver, go_on)
+        _after(self._receiver, restart)
 
     async def _receive(self, line: Line) -> None:
         pause = 0.05

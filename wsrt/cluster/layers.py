@@ -18,7 +18,7 @@ from django.utils.module_loading import import_string
 
 from ..exceptions import BackplaneUnavailable
 from .per_loop import PerLoop
-from .pubsub import PubSubLayer, driven, is_pubsub
+from .pubsub import PubSubLayer, is_pubsub, pipelined
 
 LAYER_SECONDS = 5.0
 """The time limit of every call of the layer except ``receive``, in seconds."""
@@ -152,4 +152,4 @@ def _make(alias: str, shared: Layer) -> Layer:
     config = channel_layers.configs.get(alias)
     if config is None or type(shared) is not import_string(config["BACKEND"]):
         return shared  # installed with channel_layers.set(), so there is no configuration to create another one from
-    return driven(channel_layers.make_backend(alias))  # type: ignore[no-any-return]
+    return pipelined(channel_layers.make_backend(alias))  # type: ignore[no-any-return]

@@ -229,13 +229,13 @@ class Memberships:
             if group.references and line is None:
                 raise BackplaneUnavailable("the channel layer is down; its groups are kept")
             if group.references and line is not None and not self._is_joined(group):
-                await self._settle_in(line, name, group)
+                await self._join_once(line, name, group)
             elif not group.references and line is not None and group.touched is line:
-                await self._settle_out(line, name, group)
+                await self._leave_once(line, name, group)
             else:
                 return
 
-    async def _settle_in(self, line: Line, name: str, group: _Group) -> None:
+    async def _join_once(self, line: Line, name: str, group: _Group) -> None:
         session = line.session
         group.touched = line
         try:
@@ -250,7 +250,7 @@ class Memberships:
         # another session by now: the group doesn't count as joined, and the next iteration joins it again.
         group.joined = session
 
-    async def _settle_out(self, line: Line, name: str, group: _Group) -> None:
+    async def _leave_once(self, line: Line, name: str, group: _Group) -> None:
         # Cleared before the await: a connection that acquires the group in the meantime must wait for a new join.
         group.joined = None
         try:

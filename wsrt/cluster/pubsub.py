@@ -68,7 +68,7 @@ def _without_protocol() -> list[str]:
     return [] if is_known else ["redis.asyncio.connection.AbstractConnection(protocol=)"]
 
 
-def driven(layer: Any) -> Any:
+def pipelined(layer: Any) -> Any:
     """
     Return a PubSubLayer for a private instance of the pub/sub layer, for use in the running loop.
 
@@ -205,7 +205,7 @@ class PubSubLayer:
                     pause = mailbox.wait_for_space()
         return pause
 
-    def lose(self, error: BaseException) -> None:
+    def connection_lost(self, error: BaseException) -> None:
         """Make every receive() raise ConnectionError, after the messages that arrived before."""
         for mailbox in self._mailboxes.values():
             mailbox.end(ConnectionError(f"subscriptions were lost: {type(error).__name__}: {error}"))
@@ -227,7 +227,7 @@ class _Shard:
         self._pool = pool
         self._layer = layer
         self._publisher = Pipeline(pool)
-        self._subscriber = Pipeline(pool, layer.take, self._lose)
+        self._subscriber = Pipeline(pool, layer.take, self._on_lost)
         # By channel: the confirmation of Redis, which may not have arrived yet.
         self._subscriptions: dict[str, asyncio.Future[Any]] = {}
 
@@ -257,9 +257,9 @@ class _Shard:
         for sentinel in getattr(getattr(self._pool, "sentinel_manager", None), "sentinels", ()):
             await sentinel.connection_pool.disconnect()
 
-    def _lose(self, error: BaseException) -> None:
+    def _on_lost(self, error: BaseException) -> None:
         self._subscriptions.clear()
-        self._layer.lose(error)
+        self._layer.connection_lost(error)
 
 
 def _request(pipe: Pipeline, *command: str | bytes) -> asyncio.Future[Any]:

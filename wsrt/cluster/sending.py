@@ -144,12 +144,12 @@ async def send(outgoing: Outgoing) -> Publication | None:
     Raises:
         BackplaneUnavailable: The layer did not accept the message, or another event loop of this process is blocked.
     """
-    stays = _stays_here(outgoing)
-    waits_for = _send_here(outgoing, stays=stays)
+    stays_here = _stays_in_process(outgoing)
+    waits_for = _send_here(outgoing, stays_here=stays_here)
     if waits_for:
         await asyncio.wait([asyncio.wrap_future(taken) for taken in waits_for], timeout=ACT_SECONDS)
         _require_taken(outgoing, waits_for)
-    if not stays:
+    if not stays_here:
         await _send_through_layer(outgoing)
     elif (node := _node_of_running_loop()) is not None:
         await node.hub.checkpoint()
@@ -182,12 +182,12 @@ def send_from_sync(outgoing: Outgoing, seconds: float | None = None) -> None:
     Raises:
         BackplaneUnavailable: As for send().
     """
-    stays = _stays_here(outgoing)
-    waits_for = _send_here(outgoing, stays=stays)
+    stays_here = _stays_in_process(outgoing)
+    waits_for = _send_here(outgoing, stays_here=stays_here)
     if waits_for:
         concurrent.futures.wait(waits_for, timeout=ACT_SECONDS)
         _require_taken(outgoing, waits_for)
-    if not stays:
+    if not stays_here:
         background_loop.run(_send_through_layer(outgoing, seconds))
 
 
@@ -320,14 +320,14 @@ def send_locally(outgoing: Outgoing) -> list[Taken]:
     return _post(outgoing.item)
 
 
-def _send_here(outgoing: Outgoing, *, stays: bool) -> list[Taken]:
+def _send_here(outgoing: Outgoing, *, stays_here: bool) -> list[Taken]:
     """
     Pass a message to the nodes of this process, unless they receive it through the layer.
 
     Commands are posted even if they go through the layer, so that they are carried out here when the call returns. The
     nodes recognise the copy from the layer by its id, and drop it.
     """
-    if stays:
+    if stays_here:
         return send_locally(outgoing)
     return _post(outgoing.item) if isinstance(outgoing.item, CommandMessage) else []
 
@@ -366,7 +366,7 @@ def is_below_a_server() -> bool:
     return True
 
 
-def _stays_here(outgoing: Outgoing) -> bool:
+def _stays_in_process(outgoing: Outgoing) -> bool:
     return bool(observers) or is_local(outgoing.alias)
 
 

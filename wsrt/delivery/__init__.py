@@ -1,1 +1,1 @@
-"""Delivery: the bounded queues of a connection, and the hub that knows which connections a node holds."""
+"""The delivery of frames: the bounded queues of each connection, and the hub with the connections of a node."""

@@ -1,1 +1,1 @@
-"""The protocol: what stands in a frame and what follows from it. Pure: no event loop, no Django, no clock."""
+"""The protocol: frames, events, catalogs and the state of a session. Pure code without event loop, Django or clock."""

@@ -172,7 +172,7 @@ def test_filter(browser: Browser, search: str, expected: set[str]) -> None:
     assert set(re.findall(r'<li data-of="([^"]*)">', text)) == expected
     assert ('id="wsrt-no-match" role="status" hidden' in text) == bool(expected)
     assert '<section class="wsrt-consumer" aria-labelledby="Chat" hidden>' in text
-    assert f'value="{search}"' in text
+    assert f'value="{html.escape(search)}"' in text
 
 
 def test_without_a_filter(browser: Browser) -> None:

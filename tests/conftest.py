@@ -11,9 +11,16 @@ import pytest
 
 from tests.support import report
 from tests.support.processes import REDIS, RedisServer
+from wsrt.metrics import counters
 
 # A shell ignores SIGINT for what it runs in the background, and so would every server that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _no_line_was_logged() -> None:
+    """Let each test see its own log lines: one of each kind is logged a minute."""
+    counters.forget_logged()
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ class ConsumerRow:
 
 def consumer_rows(description: Description, search: str = "") -> list[ConsumerRow]:
     """Return a row for each consumer. Events that don't contain the search text are hidden."""
-    return [_Consumer(entry, search.casefold()).row() for entry in description["consumers"]]
+    return [_RowBuilder(entry, search.casefold()).row() for entry in description["consumers"]]
 
 
 def close_rows(description: Description) -> list[dict[str, Any]]:
@@ -130,7 +130,9 @@ def file_text(name: str) -> str:
 # Private.
 
 
-class _Consumer:
+class _RowBuilder:
+    """Builds the row of one consumer, and collects the models that its events refer to."""
+
     def __init__(self, entry: ConsumerEntry, search: str) -> None:
         self.entry = entry
         self.name = entry["name"]

@@ -1,8 +1,8 @@
 /**
  * Live updates of the admin's "Realtime" pages.
  *
- * The markup drives everything: `data-watch` is the query to send to the server, and each field of the result is written
- * into the elements that name it (`data-show`, `data-field`). Values are only ever written as text, never as HTML.
+ * The markup drives everything: `data-watch` is the query to send to the server, and each field of the result is
+ * written into the elements that name it (`data-show`, `data-field`). Values are written as text, never as HTML.
  */
 
 /** Delays of the retries of the first connection. */
@@ -215,7 +215,7 @@ class LiveUpdates {
     this.view.show(result);
   }
 
-  /** Retries the first connection a few times only: if the route is missing, each try is an error in the server's log. */
+  /** Retries the first connection a few times only: without the route, each try is an error in the server's log. */
   retryFirstConnection() {
     this.client.close();
     const wait = RETRY_DELAYS_MS[this.tries++];

@@ -1,5 +1,5 @@
 """
-A testing kit: typed clients of a consumer without a server, and the publications that code made.
+Typed test clients that talk to a consumer without a server, and a context manager that captures publications.
 
     async with connect(ChatConsumer, user=ada, kwargs={"slug": "lobby"}) as client:
         await client.request(SendMessage(text="hi"))
@@ -9,8 +9,9 @@ A testing kit: typed clients of a consumer without a server, and the publication
         announce(room="lobby")
     assert published.to_room("lobby") == [Announcement(text="...")]
 
-The client behaves like a real server at its limits: it refuses close codes, reasons and frames that servers refuse.
-Nothing sleeps: what waits, waits for the consumer. Layers and servers are not tested by it; use real ones for that.
+The client enforces the limits of a real server: close codes, reasons and frames that a server would reject raise an
+error. Waiting methods wait for the consumer and never for a fixed time. Channel layers and servers are not simulated;
+test those with real ones.
 """
 
 from .capture import Published, capture_publications

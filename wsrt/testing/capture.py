@@ -1,4 +1,4 @@
-"""The publications that code makes, collected in a list."""
+"""A context manager that collects the publications made by the code under test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from ..realms import NOT_GIVEN, Tenant, split_realm
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Published:
-    """One publication that code made."""
+    """
+    One captured publication.
+
+    Attributes:
+        namespace: The consumer namespace that it was published to.
+        audience: The room, user or other address that it was published to.
+        event: The published event.
+        tenant: The tenant that it was published for; None without one.
+    """
 
     namespace: str
     audience: Audience
@@ -30,18 +38,21 @@ class Published:
 
 class capture_publications(list[Published]):  # noqa: N801 - used like a function
     """
-    Collect what is published while it is open, in any thread; use it with ``with`` or, in async tests, ``async with``.
+    Collect the publications made inside the block, in any thread, as a list of Published.
 
-    Publications wait for their transaction as they do in production: one that is rolled back is never captured. In a
-    TestCase, whose own transaction never commits, the callbacks of ``on_commit`` run when the block ends. Connections
-    of this process get what is published; nothing goes through a channel layer.
+    Use ``with``, or ``async with`` in async tests.
+
+    Publications wait for their transaction as they do in production: a publication that is rolled back is never
+    captured. The transaction of a TestCase never commits, so there the ``on_commit`` callbacks run when the block ends.
+    Connections of this process receive the publications; nothing is sent through a channel layer.
     """
 
     def __enter__(self) -> Self:
         self._callbacks = contextlib.ExitStack()
         for alias in connections:
-            # Entered first, so it is done last: what has run must not run again, at a commit or in an outer block.
-            self._callbacks.callback(_forget, alias, len(connections[alias].run_on_commit))
+            # Entered first, so it runs last: callbacks that have run here must not run again at a commit or when an
+            # outer block ends.
+            self._callbacks.callback(_discard_callbacks, alias, len(connections[alias].run_on_commit))
             self._callbacks.enter_context(TestCase.captureOnCommitCallbacks(using=alias, execute=True))
         observers.append(self._note)
         return self
@@ -55,7 +66,7 @@ class capture_publications(list[Published]):  # noqa: N801 - used like a functio
             observers.remove(self._note)
 
     async def __aenter__(self) -> Self:
-        # The connections of a test belong to the thread in which its synchronous code runs.
+        # The database connections of a test belong to the thread that runs its synchronous code.
         return await sync_to_async(self.__enter__)()
 
     async def __aexit__(
@@ -65,15 +76,29 @@ class capture_publications(list[Published]):  # noqa: N801 - used like a functio
 
     @property
     def events(self) -> list[Event]:
-        """The events, in the order in which they were sent."""
+        """The captured events, in the order in which they were sent."""
         return [published.event for published in self]
 
     def to_room(self, room: str, *, namespace: str | None = None, tenant: Tenant = NOT_GIVEN) -> list[Event]:
-        """The events published to a room; of any namespace and tenant, unless given."""
+        """
+        Return the events published to a room, in order.
+
+        Args:
+            room: The room's name.
+            namespace: Only events of this consumer namespace; None for any.
+            tenant: Only events of this tenant (None: those without one); any by default.
+        """
         return self._to(Room(room), namespace, tenant)
 
     def to_user(self, user: object, *, namespace: str | None = None, tenant: Tenant = NOT_GIVEN) -> list[Event]:
-        """The events published to a user; of any namespace and tenant, unless given."""
+        """
+        Return the events published to a user, in order.
+
+        Args:
+            user: The user, or the user's id.
+            namespace: Only events of this consumer namespace; None for any.
+            tenant: Only events of this tenant (None: those without one); any by default.
+        """
         return self._to(User(user), namespace, tenant)
 
     def _to(self, audience: Audience, namespace: str | None, tenant: Tenant) -> list[Event]:
@@ -91,5 +116,5 @@ class capture_publications(list[Published]):  # noqa: N801 - used like a functio
             self.append(Published(namespace, outgoing.item.audience, outgoing.event, tenant))
 
 
-def _forget(alias: str, kept: int) -> None:
+def _discard_callbacks(alias: str, kept: int) -> None:
     del connections[alias].run_on_commit[kept:]

@@ -1,4 +1,4 @@
-"""A typed client of a consumer, without a server."""
+"""A typed test client that talks to a consumer without a server."""
 
 from __future__ import annotations
 
@@ -26,14 +26,21 @@ from .waiting import SECONDS, soon, until
 E = TypeVar("E", bound=Event)
 
 CLEAN_UP_SECONDS = SECONDS + 10
-"""Longer than handlers and hooks of a connection that has ended may take."""
+"""How long disconnect() waits, in seconds: longer than the handlers and hooks of an ended connection may take."""
 
 QUIET_TURNS = 5
-"""After how many turns of the loop without work there is no more to come."""
+"""Consecutive turns of the event loop without work after which the connections count as settled."""
 
 
 class RequestRefused(AssertionError):
-    """A request was answered with ``wsrt.error``."""
+    """
+    Raised by Client.request() when the request was answered with ``wsrt.error``.
+
+    Attributes:
+        code: The error's code.
+        message: The error's message.
+        errors: The errors of single fields.
+    """
 
     def __init__(self, code: str, message: str, errors: list[FieldError]) -> None:
         super().__init__(f"{code}: {message} {errors or ''}")
@@ -53,29 +60,32 @@ def connect(
     scope: Mapping[str, Any] | None = None,
 ) -> Client:
     """
-    Return a client of a consumer class, or of an ASGI application around one; enter it with ``async with``.
+    Return a client for a consumer class, or for an ASGI application that wraps one. Enter it with ``async with``.
 
-    Entering waits until set-up is done, or refused (see Client.assert_closed).
+    Entering the client performs the handshake and waits until ``authorize`` and ``on_connect`` have finished or the
+    connection was refused (see Client.assert_closed). Leaving the block disconnects.
 
     Args:
-        path: with its query string.
-        user: of the scope; None for an anonymous one.
-        kwargs: what the URL route captured.
-        subprotocols: what the client offers; ``["wsrt.v1"]`` for the reserved events.
-        scope: further keys of the ASGI scope.
+        consumer: The consumer class, or an ASGI application.
+        path: The URL path, with its query string if there is one.
+        user: The user in the ASGI scope; None for an anonymous user.
+        kwargs: The keyword arguments captured by the URL route.
+        subprotocols: The subprotocols that the client offers; pass ``["wsrt.v1"]`` to receive the reserved events.
+        headers: The headers of the handshake request.
+        scope: Further keys of the ASGI scope.
     """
     return Client(consumer, path, user, kwargs or {}, subprotocols, headers or {}, scope or {})
 
 
 class Client:
     """
-    The other end of a consumer's socket.
+    The client side of a WebSocket connection to a consumer. Create it with connect().
 
     Attributes:
-        accepted: whether the handshake was accepted.
-        subprotocol: what was chosen.
-        consumer: the consumer instance, where a class was given.
-        reserved: the ``wsrt.`` events received so far, but for answers to requests.
+        accepted: Whether the handshake was accepted.
+        subprotocol: The subprotocol that the consumer chose; None without one.
+        consumer: The consumer instance; None if connect() was given an ASGI application.
+        reserved: The frames of the ``wsrt.`` events received so far, except answers to requests.
     """
 
     def __init__(
@@ -117,7 +127,7 @@ class Client:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        work = self._application(self._scope, self._to_app.get, self._take)
+        work = self._application(self._scope, self._to_app.get, self._on_message)
         self._task = start_task(asyncio.get_running_loop(), work)
         self._to_app.put_nowait({"type": "websocket.connect"})
         await self._until(lambda: self.accepted or self._is_over, "the handshake to be answered")
@@ -136,25 +146,32 @@ class Client:
     # Sending.
 
     async def send(self, event: Event, *, ref: str | int | None = None) -> None:
-        """Send an event, as a request if it has a ref."""
+        """
+        Send an event.
+
+        Args:
+            event: The event to send.
+            ref: The reference that the answer carries; makes the event a request. request() chooses one itself.
+        """
         head = meta(event).head
         tail = "" if ref is None else f',"ref":{to_json(ref).decode()}'
         await self.send_text(f"{head}{event.model_dump_json(by_alias=True)}{tail}}}")
 
     async def send_text(self, text: str) -> None:
-        """Send a text frame as it is."""
+        """Send a text frame unchanged."""
         self._to_app.put_nowait({"type": "websocket.receive", "text": text})
 
     async def send_bytes(self, data: bytes) -> None:
-        """Send a binary frame as it is."""
+        """Send a binary frame unchanged."""
         self._to_app.put_nowait({"type": "websocket.receive", "bytes": data})
 
     async def request(self, event: Event) -> Event | None:
         """
-        Send a request and return what answers it: an event, or None for ``wsrt.ok``.
+        Send a request and return the answer: an event, or None for ``wsrt.ok``.
 
         Raises:
-            RequestRefused: it was answered with ``wsrt.error``.
+            RequestRefused: The request was answered with ``wsrt.error``.
+            AssertionError: The connection was closed before the answer, or no answer arrived in time.
         """
         ref = f"r{next(self._refs)}"
         await self.send(event, ref=ref)
@@ -176,7 +193,14 @@ class Client:
                 return model.model_validate(data)
 
     async def disconnect(self, code: int = 1000) -> None:
-        """Leave, and wait until the consumer has cleaned up."""
+        """
+        Close the connection and wait until the consumer has cleaned up.
+
+        Does nothing if the client was never entered. An exception that the application raised is raised here.
+
+        Args:
+            code: The close code that the consumer receives.
+        """
         task = self._task
         if task is None:
             return
@@ -193,10 +217,13 @@ class Client:
 
     async def receive(self, event: type[E]) -> E:
         """
-        Return the next event, which must be of this class.
+        Wait for the next event and return it. Reserved events are skipped; see the ``reserved`` attribute.
+
+        Args:
+            event: The class that the event must have.
 
         Raises:
-            AssertionError: another one came, the connection is closed, or nothing came.
+            AssertionError: An event of another class arrived, the connection is closed, or nothing arrived in time.
         """
         frame = await self.receive_json()
         if frame["event"] != meta(event).name:
@@ -204,14 +231,19 @@ class Client:
         return event.model_validate(frame["data"])
 
     async def receive_json(self) -> dict[str, Any]:
-        """Return the next frame that isn't a reserved event, as parsed JSON. Raises AssertionError like receive()."""
+        """
+        Wait for the next frame that isn't a reserved event and return it as decoded JSON.
+
+        Raises:
+            AssertionError: The connection is closed, or nothing arrived in time.
+        """
         await self._until(lambda: bool(self._frames) or self._is_over, "a frame")
         if not self._frames:
             raise AssertionError(f"nothing was received, and the connection is closed: {self._closed}")
         return self._frames.popleft()
 
     async def assert_silent(self) -> None:
-        """Assert that nothing is there to be received, once everything under way in this loop is done."""
+        """Assert that, once the connections of this event loop have settled, no frame is waiting to be received."""
         await self.settle()
         if self._frames:
             raise AssertionError(f"expected nothing, got {list(self._frames)}")
@@ -219,7 +251,12 @@ class Client:
             raise AssertionError(f"expected nothing, but the connection is closed: {self._closed}")
 
     async def assert_closed(self, close: Close | int) -> None:
-        """Assert that the consumer closes, with this code and (given a Close) this reason."""
+        """
+        Wait until the consumer closes the connection, and assert that it does so as expected.
+
+        Args:
+            close: The expected close code, or a Close to compare the reason too.
+        """
         await self._until(lambda: self._closed is not None or self._is_over, "the close")
         code, reason = self._closed or (1006, "the application returned without closing")
         if isinstance(close, Close):
@@ -230,7 +267,7 @@ class Client:
             raise AssertionError(f"expected {close}, closed with {(code, reason)}")
 
     async def settle(self) -> None:
-        """Wait until no connection of this loop has anything to do."""
+        """Wait until no connection of this event loop has work left and presence has been written."""
         quiet = 0
 
         def is_quiet() -> bool:
@@ -252,8 +289,8 @@ class Client:
 
     # The server.
 
-    async def _take(self, message: Message) -> None:
-        """What an ASGI server does with the messages of the application, limits included."""
+    async def _on_message(self, message: Message) -> None:
+        """Handle a message from the application as an ASGI server would, and enforce a server's limits."""
         if self._closed is not None:
             raise RuntimeError(f"Unexpected ASGI message {message['type']!r} after the connection was closed")
         match message["type"]:
@@ -296,11 +333,12 @@ class Client:
     async def _until(self, condition: Callable[[], bool], what: str) -> None:
         try:
             await until(condition, what, seconds=SECONDS)
-            # A store in memory then knows what the consumer did. One that is away isn't waited for.
+            # Lets the tracker write to a store in memory, so that presence queries see the consumer's changes. A store
+            # that can't be reached isn't waited for.
             await soon(_is_presence_written)
         finally:
             if self._task is not None and self._task.done() and not self._task.cancelled():
-                self._task.result()  # an error of the application is the test's error
+                self._task.result()  # raise the application's exception in the test
 
 
 def _is_presence_written() -> bool:

@@ -1,4 +1,4 @@
-"""Waiting in tests: for what the consumer does, and for a bounded time that no clock tells."""
+"""Waiting for a condition in tests, for a bounded time that doesn't depend on Python's clocks."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from types import TracebackType
 from typing import Self
 
 SECONDS = 10.0
-"""How long a test waits for what should happen at once."""
+"""How long a test waits for something that should happen immediately, in seconds."""
 
 TURNS = 20
-"""Turns of the loop in which most of it has happened."""
+"""Turns of the event loop within which most conditions become true."""
 
 PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02)
-"""Seconds between the first looks after that; the last one is repeated."""
+"""Seconds between the checks that follow; the last value is repeated."""
 
 
 async def until(condition: Callable[[], bool], what: str, *, seconds: float) -> None:
     """
     Wait until ``condition()`` is true.
 
-    Neither the loop's timers nor any clock is used: a test may have frozen them (freezegun).
+    Neither the loop's timers nor a clock of Python is used, because a test may have frozen them (freezegun).
 
     Args:
-        what: What is waited for, for the error.
-        seconds: How long to wait, in seconds of real time.
+        condition: The condition, checked in the event loop.
+        what: The description of the condition, used in the error message.
+        seconds: The longest wait, in seconds of real time.
 
     Raises:
-        AssertionError: It didn't become true in time.
+        AssertionError: The condition didn't become true in time.
     """
     if await soon(condition):
         return
@@ -42,7 +43,7 @@ async def until(condition: Callable[[], bool], what: str, *, seconds: float) -> 
 
 
 async def soon(condition: Callable[[], bool]) -> bool:
-    """Return whether ``condition()`` becomes true within the next turns of the loop."""
+    """Return whether ``condition()`` becomes true within the next turns of the event loop."""
     for _ in range(TURNS):
         if condition():
             return True
@@ -51,7 +52,7 @@ async def soon(condition: Callable[[], bool]) -> bool:
 
 
 class _Pauses:
-    """Pauses that a thread takes. How long a thread sleeps doesn't depend on what Python's clocks say."""
+    """Pauses measured by a thread. A thread's waits don't depend on the clocks that a test can freeze."""
 
     def __init__(self, seconds: float) -> None:
         self.are_over = False
@@ -72,7 +73,7 @@ class _Pauses:
         self._thread.join()
 
     async def next(self) -> None:
-        """Return at the end of the pause."""
+        """Wait until the current pause ends."""
         self._is_past.clear()
         await self._is_past.wait()
 

@@ -22,7 +22,7 @@ from tests.support.redis import ClusterServer, ReplicaServer, SentinelServer
 from tests.support.report import note
 from wsrt import TypedEventConsumer, __version__, doctor
 from wsrt.doctor import Finding, layers, live, presence, redis
-from wsrt.doctor.finding import told
+from wsrt.doctor.finding import one_line
 from wsrt.doctor.installed import application, bad_versions, complaints, examine, numbers, servers, versions
 from wsrt.presence.base import EVERYONE, Join, Leave, NodeFacts, NodeRecord, StoreUnavailable
 from wsrt.presence.memory import MemoryPresence
@@ -246,10 +246,10 @@ async def test_layer_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("DEBUG", "ok") in statuses(findings)
 
 
-def test_told() -> None:
-    """An exception is told in one line."""
-    assert told(ValueError("a\n  b")) == "ValueError: a b"
-    assert told(TimeoutError()) == "TimeoutError"
+def test_one_line() -> None:
+    """An exception is described on one line."""
+    assert one_line(ValueError("a\n  b")) == "ValueError: a b"
+    assert one_line(TimeoutError()) == "TimeoutError"
 
 
 # Redis

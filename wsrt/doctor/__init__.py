@@ -1,7 +1,7 @@
 """
-The doctor: looks at a deployment from outside of its servers, and says what is wrong and what to do.
+An examination of a deployment from outside its servers, which reports problems and their fixes.
 
-Each part has a few seconds and fails alone: what cannot be reached is a finding like any other.
+Each part has a few seconds. If one fails or times out, the others go on, and the failure is a finding too.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import itertools
 from collections.abc import Awaitable, Iterable
 
 from . import installed, layers, live, presence, redis
-from .finding import Finding, error, told
+from .finding import Finding, error, one_line
 
 __all__ = ["Finding", "examine"]
 
 PART_SECONDS = 4.0
-"""How long one part may take: a network that swallows everything is found in that time."""
+"""How long one part may take, in seconds. Bounds the wait for a network that drops all packets."""
 
 
 async def examine(url: str | None = None) -> list[Finding]:
     """
-    Return everything that was found, in the order in which it is read.
+    Return all findings, in display order.
 
     Args:
-        url: of a WebSocket of a running server: it is opened, sent an invalid frame, and closed.
+        url: The WebSocket URL of a running server, which is opened, sent an invalid frame, and closed; None for none.
     """
     parts = [_within_seconds(f"layer {alias!r}", layers.examine(alias)) for alias in layers.aliases()]
     parts += [_within_seconds(host.subject, redis.examine(host)) for host in redis.hosts()]
@@ -36,12 +36,18 @@ async def examine(url: str | None = None) -> list[Finding]:
 
 
 async def _within_seconds(subject: str, part: Awaitable[Iterable[Finding]]) -> list[Finding]:
-    """Return what a part found; that it failed, or took too long, where it did."""
+    """Return the findings of a part, or an error if it failed or took too long."""
     try:
         async with asyncio.timeout(PART_SECONDS):
             return list(await part)
     except TimeoutError:
         seen = f"no answer within {PART_SECONDS:g} s"
     except Exception as problem:
-        seen = told(problem)
-    return [error(subject, seen, "See that it runs, that this machine reaches it, and that the settings are right.")]
+        seen = one_line(problem)
+    return [
+        error(
+            subject,
+            seen,
+            "Check that it is running, that this machine can reach it, and that the settings are correct.",
+        )
+    ]

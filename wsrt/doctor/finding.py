@@ -1,4 +1,4 @@
-"""What the doctor finds."""
+"""The findings of the doctor."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ Status = Literal["ok", "warning", "error"]
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
     """
-    What was looked at, and what was seen.
+    One result of the examination.
 
     Attributes:
-        advice: what to do; empty where all is well.
-        id: of the system check that says the same, if there is one.
-        facts: the figures, for programs.
+        subject: The part of the deployment that was examined.
+        status: "ok", "warning" or "error".
+        seen: The result, in words.
+        advice: The fix; empty if the status is "ok".
+        id: The id of the system check that reports the same; None without one.
+        facts: The measured values, for programs.
     """
 
     subject: str
@@ -31,17 +34,17 @@ class Finding:
 
 
 def ok(subject: str, seen: str, **facts: Any) -> Finding:
-    """Return that all is well."""
+    """Return a finding without a problem."""
     return Finding(subject, "ok", seen, facts=facts)
 
 
 def warning(subject: str, seen: str, advice: str, **facts: Any) -> Finding:
-    """Return what will go wrong some day."""
+    """Return a finding about something that works now but is risky."""
     return Finding(subject, "warning", seen, advice, facts=facts)
 
 
 def error(subject: str, seen: str, advice: str, **facts: Any) -> Finding:
-    """Return what does not work."""
+    """Return a finding about something that doesn't work."""
     return Finding(subject, "error", seen, advice, facts=facts)
 
 
@@ -54,7 +57,7 @@ def of_checks(subject: str, messages: Iterable[CheckMessage]) -> Iterator[Findin
         yield Finding(subject, status, message.msg, message.hint or "", message.id)
 
 
-def told(problem: BaseException) -> str:
-    """Return an exception in one line."""
+def one_line(problem: BaseException) -> str:
+    """Return the description of an exception on one line."""
     text = " ".join(str(problem).split())
     return f"{type(problem).__name__}: {text}" if text else type(problem).__name__

@@ -1,4 +1,4 @@
-"""What is installed here, and how it is configured."""
+"""Findings about the installed packages and the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 
 from .. import checks
 from ..servers import missing_features
-from .finding import Finding, error, of_checks, ok, told, warning
+from .finding import Finding, error, of_checks, ok, one_line, warning
 
 PACKAGES = (
     "Django",
@@ -31,7 +31,7 @@ PACKAGES = (
 
 
 def examine() -> Iterator[Finding]:
-    """Yield what can be seen without a connection to anywhere."""
+    """Yield the findings that don't require a network connection."""
     found = versions()
     yield ok(
         "versions",
@@ -43,7 +43,7 @@ def examine() -> Iterator[Finding]:
     yield from application()
     if settings.DEBUG:
         seen = "True: pages of any local port may connect, and every query of a process is kept"
-        yield warning("DEBUG", seen, "Set it to False where others come.")
+        yield warning("DEBUG", seen, "Set it to False on servers that others can reach.")
     else:
         yield ok("DEBUG", "False")
     yield from complaints()
@@ -60,20 +60,22 @@ def versions() -> dict[str, str]:
 
 
 def bad_versions(found: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield what is too old, and what is known to be bad."""
+    """Yield findings about packages that are too old or have known problems."""
     for name, least, is_needed in _required():
         if name in found and numbers(found[name]) < numbers(least):
             say = error if is_needed else warning
             yield say(name, f"{found[name]}: wsrt needs {least}", f"pip install -U {name}")
     if "daphne" in found and numbers(found["daphne"]) < (4, 2, 2):
-        seen = f"{found['daphne']} takes messages of any size, from anybody (CVE-2026-44545)"
+        seen = f"{found['daphne']} accepts messages of any size from any client (CVE-2026-44545)"
         yield warning("daphne", seen, "pip install -U daphne: 4.2.2 limits them.")
     if "uvicorn" in found and not {"websockets", "wsproto"} & set(found):
-        yield warning("uvicorn", "alone it serves no WebSockets", "pip install websockets")
+        yield warning(
+            "uvicorn", "doesn't serve WebSockets without the package websockets or wsproto", "pip install websockets"
+        )
 
 
 def _required() -> Iterator[tuple[str, str, bool]]:
-    """Yield name, least version, and whether wsrt cannot do without, as its own package says."""
+    """Yield the name and minimum version of each dependency of wsrt, and whether it is mandatory."""
     known = {name.lower(): name for name in PACKAGES}
     for requirement in importlib.metadata.requires("wsrt") or ():
         match = re.match(r"([\w-]+)\s*>=\s*([\d.]+)", requirement)
@@ -88,15 +90,19 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def application() -> Iterator[Finding]:
-    """Yield how the ASGI application is made."""
+    """Yield findings about the ASGI application."""
     subject, path = "ASGI_APPLICATION", getattr(settings, "ASGI_APPLICATION", None)
     if not path:
-        yield warning(subject, "not set: what servers run cannot be seen", "Set it to the dotted path of it.")
+        yield warning(
+            subject,
+            "not set: the application that servers run cannot be examined",
+            "Set it to the dotted path of the ASGI application.",
+        )
         return
     try:
         import_string(path)
     except Exception as problem:
-        yield error(subject, f"{path}: {told(problem)}", "No server can start with it.")
+        yield error(subject, f"{path}: {one_line(problem)}", "No server can start with it.")
         return
     messages = checks.check_runtime()
     yield from of_checks(subject, messages)
@@ -105,25 +111,25 @@ def application() -> Iterator[Finding]:
 
 
 def complaints() -> Iterator[Finding]:
-    """Yield what ``manage.py check`` says of the settings."""
+    """Yield the messages of ``manage.py check`` about the settings."""
     found: list[Finding] = []
     for check in checks.ALWAYS:
         try:
             found += of_checks("settings", check())
         except Exception as problem:
-            # So wrong that they cannot even be checked.
+            # The settings are so malformed that the check itself failed.
             found.append(
-                error("settings", f"{check.__name__}: {told(problem)}", "See that CHANNEL_LAYERS is well-formed.")
+                error("settings", f"{check.__name__}: {one_line(problem)}", "Check that CHANNEL_LAYERS is well-formed.")
             )
-    yield from found or [ok("settings", "nothing to complain of")]
+    yield from found or [ok("settings", "no problems found")]
 
 
 def servers() -> Iterator[Finding]:
-    """Yield whether wsrt would recognise the servers that are installed."""
+    """Yield findings about the installed servers that wsrt would recognise, and those that it would not."""
     found = missing_features()
     known = [server for server, missing in found.items() if not missing]
     if known:
         yield ok("servers", f"would be recognised: {', '.join(known)}", recognised=known)
     yield from of_checks("servers", [checks.unknown_server(*one) for one in found.items() if one[1]])
     if not found:
-        yield warning("servers", "none that wsrt knows is installed here", "Run this where the servers run.")
+        yield warning("servers", "no server that wsrt supports is installed here", "Run this where the servers run.")

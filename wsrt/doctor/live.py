@@ -1,4 +1,4 @@
-"""A running server, seen by a client."""
+"""Findings about a running server, examined by connecting to it as a client."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from ..close_codes import INVALID_MESSAGE_PAYLOAD
 from .finding import Finding, error, ok, warning
 
 CLOSE_SECONDS = 2.0
-"""How long a server may take to close after an invalid frame."""
+"""How long a server may take to close the connection after an invalid frame, in seconds."""
 
 HUNG_UP = 1006
 
 ANSWERS = {
-    403: "It was refused before it was accepted: see ALLOWED_HOSTS, the origin rule, and middleware.",
-    404: "There is no such path, or it is not served by ASGI.",
-    500: "The application failed, or has no such path: see the log of the server.",
-    502: "The proxy does not reach the server.",
-    503: "The server is going down.",
+    403: "The handshake was refused: check ALLOWED_HOSTS, the allowed origins, and middleware.",
+    404: "The path doesn't exist, or isn't served by ASGI.",
+    500: "The application failed, or doesn't have this path: see the log of the server.",
+    502: "The proxy can't reach the server.",
+    503: "The server is shutting down.",
 }
-"""What a status in the place of a handshake mostly means."""
+"""The usual cause of each HTTP status that answers a handshake."""
 
 
 async def examine(url: str) -> Iterator[Finding]:
-    """Open a WebSocket, send an invalid frame, and return what was seen."""
+    """Open a WebSocket, send an invalid frame, and return findings about the responses."""
     try:
         from websockets.asyncio.client import connect
         from websockets.exceptions import InvalidStatus
@@ -37,7 +37,7 @@ async def examine(url: str) -> Iterator[Finding]:
         socket = await connect(url, ping_interval=None, compression="deflate")
     except InvalidStatus as problem:
         status = problem.response.status_code
-        advice = ANSWERS.get(status, "See the log of the server, and of what stands before it.")
+        advice = ANSWERS.get(status, "See the logs of the server and of any proxy in front of it.")
         return iter([error(url, f"the handshake was answered {status}", advice, status=status)])
     took = (time.perf_counter() - begun) * 1000
     try:
@@ -53,7 +53,7 @@ async def examine(url: str) -> Iterator[Finding]:
 
 
 async def _close_of(socket: Any) -> tuple[int, str] | None:
-    """Return code and reason of the close that comes; None if none does, HUNG_UP if there is no frame."""
+    """Return the close code and reason; None without a close, HUNG_UP for a close without a close frame."""
     from websockets.exceptions import ConnectionClosed
 
     try:
@@ -67,7 +67,7 @@ async def _close_of(socket: Any) -> tuple[int, str] | None:
 
 
 def compression(server: str, extensions: Sequence[str]) -> Finding:
-    """Return whether every message is compressed for every client."""
+    """Return a finding about compression, which costs processor time for each message and client."""
     facts = {"extensions": list(extensions)}
     if "permessage-deflate" not in extensions:
         return ok("compression", "not negotiated", **facts)
@@ -79,7 +79,7 @@ def compression(server: str, extensions: Sequence[str]) -> Finding:
 
 
 def close_codes(close: tuple[int, str] | None) -> Finding:
-    """Return whether codes and reasons arrive, by the close after an invalid frame, or a refusal that came before."""
+    """Return a finding about close codes and reasons, from the close that an invalid frame or a refusal caused."""
     expected = INVALID_MESSAGE_PAYLOAD
     if close is None:
         advice = (

@@ -1,4 +1,4 @@
-"""Presence, and the nodes that it knows."""
+"""Findings about presence, and about the nodes recorded there."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from ..cluster.layers import is_local
 from ..conf import conf
 from ..presence.backends import make_store
 from ..presence.base import NodeRecord, PresenceStore
-from .finding import Finding, ok, told, warning
+from .finding import Finding, ok, one_line, warning
 from .layers import aliases
 
 LATE_MS = 500
-"""How late the loop of a node may be without a warning."""
+"""How late the event loop of a node may be without a warning, in milliseconds."""
 
 
 async def examine() -> Iterator[Finding]:
-    """Return whether presence can be read, and what the nodes say of themselves."""
+    """Return findings about the presence store and about each node."""
     try:
         store = make_store(conf.presence)
     except Exception as problem:
-        seen = f"{conf.presence.get('BACKEND')!r} cannot be used: {told(problem)}"
-        return iter([warning("presence", seen, "Mend WSRT['PRESENCE']: nobody is tracked until then.")])
+        seen = f"{conf.presence.get('BACKEND')!r} cannot be used: {one_line(problem)}"
+        return iter([warning("presence", seen, "Correct WSRT['PRESENCE']: no user is tracked until then.")])
     try:
         return await read(store)
     finally:
@@ -31,7 +31,7 @@ async def examine() -> Iterator[Finding]:
 
 
 async def read(store: PresenceStore) -> Iterator[Finding]:
-    """Return what a store says."""
+    """Return findings from reading a store."""
     name = type(store).__qualname__
     if not store.is_shared:
         if all(is_local(alias) for alias in aliases()):
@@ -46,7 +46,7 @@ async def read(store: PresenceStore) -> Iterator[Finding]:
 
 
 def node(record: NodeRecord) -> Finding:
-    """Return what a running node says of itself, and which servers with_runtime has seen there."""
+    """Return a finding from the facts that a running node reports, such as the servers seen by with_runtime."""
     facts = record.facts
     servers, version, lag = list(facts.get("servers") or ()), facts.get("version", __version__), facts.get("lag_ms", 0)
     subject = f"node {facts.get('host', record.id)}:{facts.get('pid', '?')}"
@@ -54,11 +54,13 @@ def node(record: NodeRecord) -> Finding:
     seen = f"{count} connections; {', '.join(servers) or 'nothing came through with_runtime'}; {lag} ms late"
     advice = ""
     if "asgi" in servers:
-        advice = "Its server is not known to wsrt, and is used as plain ASGI: use another, or another version of it."
+        advice = (
+            "wsrt doesn't recognise its server and uses it as plain ASGI: use another server, or another version of it."
+        )
     elif count and not servers:
         advice = "Wrap the application that it serves in wsrt.asgi.with_runtime."
     elif version != __version__:
-        advice = f"It runs wsrt {version}, here is {__version__}: finish the deployment."
+        advice = f"It runs wsrt {version}, but {__version__} is installed here: finish the deployment."
     elif lag > LATE_MS:
         advice = "Something blocks its event loop: look for sync code in async handlers."
     return Finding(subject, "warning" if advice else "ok", seen, advice, facts=facts)

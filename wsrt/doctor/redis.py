@@ -44,9 +44,10 @@ class Host:
     A Redis, and what it is used for.
 
     Attributes:
-        options: as a layer of channels_redis takes them.
-        is_pubsub: whether nodes listen there.
-        is_cluster: whether nothing but presence uses it, which is told that it is a cluster.
+        subject: The name of the Redis in findings.
+        options: The connection options, as a layer of channels_redis accepts them.
+        is_pubsub: Whether nodes subscribe there.
+        is_cluster: Whether it may be a Redis Cluster: only presence uses it, with ``OPTIONS["CLUSTER"]`` set.
     """
 
     subject: str
@@ -73,7 +74,7 @@ def hosts() -> list[Host]:
         if backend.startswith("channels_redis."):
             for options in _decoded((config.get("CONFIG") or {}).get("hosts")):
                 add(options, is_pubsub="pubsub" in backend)
-    # What is no dict is told by the checks.
+    # The system checks report settings of a wrong type.
     with contextlib.suppress(TypeError, ValueError, AttributeError):
         location, more = str(conf.presence.get("LOCATION")), conf.presence.get("OPTIONS") or {}
         if re.match(r"(rediss?|unix)://", location):
@@ -82,7 +83,7 @@ def hosts() -> list[Host]:
 
 
 def _presence_options(location: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how presence reaches its Redis. Raises ValueError where it can't: the part on presence says why."""
+    """Return the options with which presence reaches its Redis. Raises ValueError, which the presence part reports."""
     if not options.get("SENTINELS"):
         return {"address": location}
     from ..presence.redis.target import RedisTarget
@@ -108,7 +109,7 @@ def _decoded(hosts: Any) -> list[dict[str, Any]]:
 
 
 def address(options: Mapping[str, Any]) -> str:
-    """Return where a Redis is, without passwords."""
+    """Return the address of a Redis, without its password."""
     if "address" in options:
         return re.sub(r"^\w+://(.*@)?", "", str(options["address"]).partition("?")[0])
     if "master_name" in options:
@@ -117,7 +118,7 @@ def address(options: Mapping[str, Any]) -> str:
 
 
 async def examine(host: Host) -> Iterator[Finding]:
-    """Return what is wrong with a Redis, as far as its ACL allows this user to look."""
+    """Return findings about a Redis, as far as its ACL lets this user examine it."""
     findings: list[Finding] = []
     async with _connected(host) as redis:
         info: Mapping[str, Any] = await _allowed(redis.info(), {})
@@ -213,17 +214,17 @@ def latency(subject: str, milliseconds: float) -> Finding:
 
 
 def clock(subject: str, skew: float) -> Finding:
-    """Return whether it has the time of this machine; skew in seconds."""
+    """Return a finding about the difference to this machine's clock; skew in seconds."""
     subject, facts = f"{subject} clock", {"skew_s": round(skew, 3)}
     seen = f"{abs(skew):.2f} s {'ahead of' if skew > 0 else 'behind'} this machine"
     if abs(skew) > SKEWED_SECONDS:
-        advice = "Let NTP set the clocks: leases, and order and expiry of the core layer, rest on them."
+        advice = "Let NTP set the clocks: leases, and the order and expiry of the core layer, depend on them."
         return warning(subject, seen, advice, **facts)
     return ok(subject, seen, **facts)
 
 
 def memory(subject: str, info: Mapping[str, Any]) -> Finding:
-    """Return whether it throws away what it was given."""
+    """Return a finding about the eviction policy."""
     subject = f"{subject} memory"
     policy, limit = str(info.get("maxmemory_policy", "?")), int(info.get("maxmemory", 0))
     facts = {"policy": policy, "maxmemory": limit, "used_memory": info.get("used_memory")}
@@ -248,10 +249,10 @@ def buffers(subject: str, limits: str) -> Finding:
     hard, soft, seconds = map(int, match.groups())
     facts = {"hard": hard, "soft": soft, "soft_seconds": seconds}
     if not hard and not soft:
-        return warning(subject, "a node that stands still fills the memory of Redis", DEFAULT_BUFFER, **facts)
+        return warning(subject, "a node that stops reading fills the memory of Redis", DEFAULT_BUFFER, **facts)
     parts = [f"{hard / 2**20:g} MiB"] if hard else []
     parts += [f"{soft / 2**20:g} MiB for {seconds} s"] if soft else []
-    seen = f"a node that is behind by {' or '.join(parts)} is cut, and misses what waited"
+    seen = f"a node that is behind by {' or '.join(parts)} is disconnected, and loses the messages queued for it"
     if min(limit for limit in (hard, soft) if limit) < SMALLEST_BUFFER:
         return warning(subject, seen, f"{DEFAULT_BUFFER}, which is the default, or more", **facts)
     return ok(subject, seen, **facts)

@@ -1,4 +1,4 @@
-"""What the commands on a running cluster share: how they tell what went wrong, and whether anybody hears them."""
+"""Error handling and checks shared by the commands that act on a running cluster."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ..realms import NOT_GIVEN, Tenant
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Turn what wsrt raises, and ValueErrors about names, into a CommandError that says what to do."""
+def command_errors() -> Iterator[None]:
+    """Turn exceptions of wsrt, and ValueErrors about names, into a CommandError that says what to do."""
     try:
         yield
     except StoreUnavailable as error:
         raise CommandError(
-            f"Presence cannot be read: {error}.\nConnections are not touched by this. See that the store runs and that "
-            "WSRT['PRESENCE'] is right; manage.py wsrt_doctor examines it."
+            f"Presence cannot be read: {error}.\nConnections are not affected. Check that the store is running and that "
+            "WSRT['PRESENCE'] is correct; manage.py wsrt_doctor examines both."
         ) from error
     except BackplaneUnavailable as error:
         raise CommandError(
-            f"Nothing was sent: {error}.\nSee that Redis runs and that CHANNEL_LAYERS is right; manage.py wsrt_doctor "
-            "examines it."
+            f"Nothing was sent: {error}.\nCheck that Redis is running and that CHANNEL_LAYERS is correct; manage.py "
+            "wsrt_doctor examines both."
         ) from error
     except WrongContext as error:
-        raise CommandError(f"Nobody can be seen from here: {error}.") from error
+        raise CommandError(f"Connections cannot be seen from this process: {error}.") from error
     except TenantRequired as error:
         raise CommandError(f"{error}\nOn the command line: --tenant.") from error
     except (WsrtError, ValueError) as error:
@@ -38,25 +38,25 @@ def told() -> Iterator[None]:
 
 
 def given_tenant(options: dict[str, Any]) -> Tenant:
-    """Return the tenant of the command line; NOT_GIVEN for that of the setting."""
+    """Return the tenant given on the command line; NOT_GIVEN if there is none, for the tenant of the setting."""
     return NOT_GIVEN if options["tenant"] is None else str(options["tenant"])
 
 
 def require_reachable(namespace: str | None) -> None:
     """
-    Check that what this process sends can reach a connection.
+    Check that messages sent by this process can reach a connection.
 
     Args:
-        namespace: None for all that there are.
+        namespace: The namespace to check; None for all namespaces.
 
     Raises:
-        CommandError: no layer leads out of this process, which holds no connections.
-        UnknownNamespace: no consumer has the namespace.
+        CommandError: The channel layer doesn't reach other processes, and this process holds no connections.
+        UnknownNamespace: No consumer has this namespace.
     """
     alias = unreachable_layer(namespace)
     if alias is not None:
         raise CommandError(
-            f"Nobody would hear it: the channel layer {alias!r} reaches this process only, which holds no "
-            "connections.\nConfigure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS, here and where "
-            "the servers run."
+            f"No connection would receive it: the channel layer {alias!r} doesn't reach other processes, and this "
+            "process holds no connections.\nConfigure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS, "
+            "here and for the servers."
         )

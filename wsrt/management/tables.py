@@ -19,7 +19,7 @@ class Column:
     A column of a table.
 
     Attributes:
-        is_number: stands to the right.
+        is_number: Whether the column is aligned to the right.
         is_whole: is never cut, for it is there to be copied.
     """
 
@@ -66,7 +66,7 @@ def printable(text: str) -> str:
 
 
 def width_of(text: str) -> int:
-    """Return how many columns a terminal needs for a text."""
+    """Return the number of terminal columns that a text takes."""
     return len(text) if text.isascii() else sum(map(_width_of_char, text))
 
 
@@ -76,7 +76,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def age(then: dt.datetime | None, now: dt.datetime) -> str:
-    """Return how long ago a moment was, in its two largest units; "" if it is not known."""
+    """Return the time since a moment in its two largest units; "" if the moment is not known."""
     if then is None:
         return ""
     seconds = max(0, round((now - then).total_seconds()))

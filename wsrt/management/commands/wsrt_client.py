@@ -88,10 +88,10 @@ class Command(BaseCommand):
 
 
 def _chosen(names: list[str]) -> list[type[TypedEventConsumer]]:
-    """Return the consumers of these names; all, if there are none."""
+    """Return the consumers with these names; all consumers if no name is given."""
     known = list(known_consumers())
     if not known:
-        raise CommandError('No consumer is known: WSRT["CONSUMERS"] names the modules that are looked for.')
+        raise CommandError('No consumers found: check that WSRT["CONSUMERS"] names the modules that define them.')
     found = {client_name(consumer) for consumer in known}
     wanted = {name.removesuffix("Consumer").removesuffix("Client") for name in names}
     if unknown := sorted(wanted - found):

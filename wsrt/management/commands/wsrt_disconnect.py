@@ -1,4 +1,4 @@
-"""``manage.py wsrt_disconnect``: closes connections, wherever they are."""
+"""``manage.py wsrt_disconnect``: closes connections on any node."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ...presence.access import is_connected, open_store, run
 from ...presence.base import EVERYONE, StoreUnavailable
 from ...realms import ALL_TENANTS, AllTenants, includes
 from ...tenants import controlled_tenants
-from ..cluster import given_tenant, require_reachable, told
+from ..cluster import given_tenant, require_reachable, command_errors
 from ..tables import counted, printable
 
 
 class Command(BaseCommand):
-    help = "Closes the connections of a user or a room, or a single one, wherever in the cluster they are."
+    help = "Closes the connections of a user or a room, or a single connection, on any node of the cluster."
 
     def add_arguments(self, parser: CommandParser) -> None:
         whom = parser.add_mutually_exclusive_group(required=True)
@@ -43,14 +43,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         namespace, code, reason = options["namespace"], options["code"], options["reason"]
-        with told():
+        with command_errors():
             to = audience(options)
             close = Close(code, reason)
             require_reachable(namespace)
-            # The id of a connection names one, whatever its tenant.
+            # A connection's id is unique across tenants.
             is_any = options["all_tenants"] or (options["connection"] is not None and options["tenant"] is None)
             tenant = controlled_tenants(ALL_TENANTS if is_any else given_tenant(options), namespace)
-            # Before: afterwards they are gone.
+            # Counted before the request is sent: afterwards the connections are gone.
             known, why = known_connections(to, namespace, tenant)
             disconnect(to, namespace=namespace, tenant=tenant, code=code, reason=reason, on_commit=False)
         if options["json"]:
@@ -67,16 +67,16 @@ class Command(BaseCommand):
         where = "all namespaces" if namespace is None else repr(namespace)
         if isinstance(tenant, str):
             where += f" for the tenant {tenant!r}"
-        told_what = f"Told every node to close {to!r} of {where}: {close.code} {printable(close.wire_reason)}"
-        self.stdout.write(self.style.SUCCESS(told_what.rstrip()))
+        request = f"Asked every node to close {to!r} of {where}: {close.code} {printable(close.wire_reason)}"
+        self.stdout.write(self.style.SUCCESS(request.rstrip()))
         if known is None:
-            self.stdout.write(f"How many connections those were is not known: {why}.")
+            self.stdout.write(f"The number of connections is not known: {why}.")
         else:
             self.stdout.write(f"Presence knew {counted(known, 'connection')}.")
 
 
 def audience(options: dict[str, Any]) -> Audience:
-    """Return who is meant. Raises ValueError for what can be nobody."""
+    """Return the audience that the options name. Raises ValueError for an invalid user, room or connection id."""
     if options["user"] is not None:
         return User(UserKey(options["user"]))
     if options["room"] is not None:
@@ -86,7 +86,7 @@ def audience(options: dict[str, Any]) -> Audience:
 
 
 def known_connections(to: Audience, namespace: str | None, tenant: str | AllTenants | None) -> tuple[int | None, str]:
-    """Return how many connections presence knows; None where it cannot be asked, and why."""
+    """Return the number of connections that presence knows, and ""; or None and the reason if it can't be read."""
     try:
         return run(_count, to, namespace, tenant), ""
     except (StoreUnavailable, WrongContext) as error:
@@ -105,4 +105,4 @@ async def _count(to: Audience, namespace: str | None, tenant: str | AllTenants |
             return sum(count.connections for count in await store.counts([(space, to.name) for space in spaces]))
         case Connection():
             return int(await is_connected(spaces, to.id))
-    raise TypeError(f"nobody counts {to!r}")
+    raise TypeError(f"connections of {to!r} cannot be counted")

@@ -1,4 +1,4 @@
-"""``manage.py wsrt_doctor``: looks at the deployment, and says what is wrong and what to do."""
+"""``manage.py wsrt_doctor``: examines the deployment, and reports problems and their fixes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from wsrt.doctor import Finding, examine
 
 NARROW = 72
-"""Columns of a terminal below which what was seen stands under its subject."""
+"""Terminals with fewer columns than this show each result below its subject instead of next to it."""
 
 SUBJECT = 20
-"""Columns for the subject; a longer one has a line of its own."""
+"""Width of the column of subjects; a longer subject gets a line of its own."""
 
 STATUS = len("warning  ")
 
 
 class Command(BaseCommand):
     help = "Checks versions, settings, servers, layers, Redis and presence; exits with 1 if something does not work."
-    # They are part of what is shown.
+    # The checks run as part of the examination, and their messages are findings.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,4 +1,4 @@
-"""``manage.py wsrt_presence``: who is connected."""
+"""``manage.py wsrt_presence``: shows the connected users, their connections, rooms and nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...addresses import Room, UserKey
 from ...doctor.presence import LATE_MS
 from ...presence import ConnectionInfo, Member, NodeInfo, Page, RoomInfo, Stats
 from ...realms import check_tenant, realm_of
-from ..cluster import told
+from ..cluster import command_errors
 from ..tables import Column, Table, age, counted
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with told():
+        with command_errors():
             stats = within(presence.stats(), options["namespace"], check_tenant(options["tenant"]))
             if options["room"] is not None:
                 report = of_room(stats, Room(options["room"]).name)
@@ -87,21 +87,26 @@ class Command(BaseCommand):
 
 def within(stats: Stats, namespace: str | None, tenant: str | None) -> Stats:
     """
-    Return what concerns one namespace, and one tenant; all of it for None.
+    Return the part of ``stats`` that belongs to one namespace and one tenant.
+
+    Args:
+        stats: The state of the cluster.
+        namespace: The namespace; None for all.
+        tenant: The tenant; None for all.
 
     Raises:
-        CommandError: there is none of this name.
+        CommandError: The namespace doesn't exist, or no user of the tenant is connected.
     """
     if namespace is not None and namespace not in stats.namespaces:
         known = ", ".join(map(repr, stats.namespaces)) or "none"
-        raise CommandError(f"Nobody is in the namespace {namespace!r}, and no consumer has it; there are: {known}.")
+        raise CommandError(f"The namespace {namespace!r} does not exist; known namespaces: {known}.")
     everyone = tuple(
         found
         for found in stats.everyone
         if namespace in (None, found.namespace) and (tenant is None or tenant == found.tenant)
     )
     if tenant is not None and not everyone:
-        raise CommandError(f"Nobody of the tenant {tenant!r} is connected.")
+        raise CommandError(f"The tenant {tenant!r} has no connections.")
     return dataclasses.replace(stats, everyone=everyone)
 
 
@@ -140,7 +145,7 @@ def of_room(stats: Stats, name: str) -> Report:
     rooms: list[dict[str, Any]] = []
     tables: list[Table] = []
     for space in stats.everyone:
-        # By user: a page may name again who was on one before.
+        # Keyed by user, because a later page may repeat a user of an earlier one.
         found = {member.user_id: member for member in paged(presence.members, name, **_place(space))}
         if not found:
             continue
@@ -157,7 +162,7 @@ def of_room(stats: Stats, name: str) -> Report:
         rooms.append({**_place(room), "name": name, **_counts(room), "members": plain(members)})
         title = f"{name!r} in {_realm(room)!r}: {counted(room.users, 'user')}, {counted(guests, 'guest')}, "
         tables.append(_members(f"{title}{counted(room.connections, 'connection')}", members))
-    summary = f"Room {name!r}" if rooms else f"Nobody is in the room {name!r}."
+    summary = f"Room {name!r}" if rooms else f"The room {name!r} is empty."
     return Report({"rooms": rooms}, summary, tables)
 
 

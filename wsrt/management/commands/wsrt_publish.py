@@ -1,4 +1,4 @@
-"""``manage.py wsrt_publish``: publishes an event that is written by hand, checked like any other."""
+"""``manage.py wsrt_publish``: validates an event given as JSON, and publishes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...addresses import Audience, Room, User, UserKey
 from ...admin.announcements import InvalidAnnouncement, events_of, example_json, read_event
 from ...protocol.namespaces import namespaces
 from ...publish import publish_to_audience
-from ..cluster import given_tenant, require_reachable, told
+from ..cluster import given_tenant, require_reachable, command_errors
 
 
 class Command(BaseCommand):
@@ -25,12 +25,12 @@ class Command(BaseCommand):
         parser.add_argument("--namespace", default="default", help="'default' unless given")
         parser.add_argument("--tenant", help="whose room or user it is, where the namespace has tenants")
         parser.add_argument("--user", help="the key of a user, as wsrt_presence shows it")
-        # "json" is the data.
+        # The destination "json" is taken by the event's data.
         parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON document, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         namespace, name, text = options["namespace"], options["event"], options["json"]
-        with told():
+        with command_errors():
             to = audience(options["room"], options["user"])
             known = namespaces.of(namespace).events
             if name not in known:
@@ -52,10 +52,10 @@ class Command(BaseCommand):
 
 
 def audience(room: str | None, user: str | None) -> Audience:
-    """Return to whom it goes. Raises CommandError, ValueError."""
+    """Return the audience of the event. Raises CommandError if none is given, ValueError if a name is invalid."""
     if user is None:
         if room is None:
-            raise CommandError("To whom? Name a room before the event, or a user with --user.")
+            raise CommandError("No audience: name a room before the event, or a user with --user.")
         return Room(room)
     one = User(UserKey(user))
     return one if room is None else Room(room) & one
@@ -64,4 +64,6 @@ def audience(room: str | None, user: str | None) -> Audience:
 def _explanation(namespace: str, name: str, error: InvalidAnnouncement) -> str:
     problems = [f"  {problem.field or '(the whole event)'}: {problem.message}" for problem in error.problems]
     shape = example_json(events_of(namespace)[name]).replace("\n", "\n  ")
-    return "\n".join([f"Nothing was sent, for {name!r} is wrong:", *problems, "It looks like this:", f"  {shape}"])
+    return "\n".join(
+        [f"Nothing was sent: {name!r} is invalid.", *problems, "Valid data looks like this:", f"  {shape}"]
+    )

@@ -30,7 +30,7 @@ class Command(BaseCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         if not description["consumers"]:
-            raise CommandError('No consumer is known: WSRT["CONSUMERS"] names the modules that are looked for.')
+            raise CommandError('No consumers found: check that WSRT["CONSUMERS"] names the modules that define them.')
         if options["format"] == "asyncapi":
             document = asyncapi(
                 description,

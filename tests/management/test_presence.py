@@ -175,7 +175,7 @@ async def test_large_room(run: Run) -> None:
 async def test_empty_room(run: Run) -> None:
     """An empty room isn't an error."""
     async with everybody(chat("lobby")):
-        assert "Nobody is in the room 'side'." in await run("wsrt_presence", "--room", "side")
+        assert "The room 'side' is empty." in await run("wsrt_presence", "--room", "side")
         assert await document(run, "--room", "side") == {"rooms": []}
 
 

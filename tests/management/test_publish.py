@@ -98,12 +98,12 @@ def test_captured() -> None:
         (["lobby", "sayd", "{}", "--namespace", "chat"], r"no event 'sayd'; there are: 'echoed', .*'said', 'typing'"),
         (
             ["lobby", "said", '{"text": 5}', "--namespace", "chat"],
-            r"(?s)'said' is wrong:\n  text: Input should be a va",
+            r"(?s)'said' is invalid.\n  text: Input should be a va",
         ),
         (["lobby", "said", '{"text": 5}', "--namespace", "chat"], r'(?s)looks like this:\n  {\n    "text": ""\n  }'),
         (["lobby", "said", "{text", "--namespace", "chat"], r"\(the whole event\): This isn’t valid JSON"),
         (["lobby", "said", "[]", "--namespace", "chat"], r"\(the whole event\): Input should be a valid dictionary"),
-        (["said", "{}", "--namespace", "chat"], "To whom"),
+        (["said", "{}", "--namespace", "chat"], "No audience"),
         (["wsrt.a", "said", "{}", "--namespace", "chat"], "reserved"),
         (["said", "{}", "--namespace", "chat", "--user", ""], "empty"),
         (["kept", '{"text": "a"}', "--namespace", "unit-publish", "--user", "7"], "can only be sent to a room"),
@@ -128,5 +128,5 @@ async def test_layer_that_is_down(run: Run) -> None:
 
 def test_nobody_can_hear() -> None:
     """Where no layer leads out of the process, the error says what to configure."""
-    with pytest.raises(CommandError, match=r"(?s)Nobody would hear it: .*RedisPubSubChannelLayer"):
+    with pytest.raises(CommandError, match=r"(?s)No connection would receive it: .*RedisPubSubChannelLayer"):
         call_command("wsrt_publish", "lobby", "said", '{"text": "hi"}', namespace="chat")

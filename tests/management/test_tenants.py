@@ -73,5 +73,5 @@ async def test_presence(run: Run) -> None:
         document = json.loads(await run("wsrt_presence", "--room", "lobby", "--tenant", "red", "--json"))
         assert [room["tenant"] for room in document["rooms"]] == ["red"]
         assert f"{DESK}@blue" in await run("wsrt_presence")
-        with pytest.raises(CommandError, match="Nobody of the tenant 'green' is connected"):
+        with pytest.raises(CommandError, match="The tenant 'green' has no connections"):
             await run("wsrt_presence", "--tenant", "green")

@@ -414,7 +414,7 @@ async def test_presence(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("facts", "advice"),
     [
-        ({"servers": ["asgi"]}, "not known"),
+        ({"servers": ["asgi"]}, "recognise"),
         ({"servers": [], "connections": 3}, "with_runtime"),
         ({"servers": ["daphne"], "version": "0.0.1"}, "finish the deployment"),
         ({"servers": ["daphne"], "lag_ms": 900}, "blocks its event loop"),

@@ -116,7 +116,7 @@ async def test_one_namespace(run: Run) -> None:
 async def test_unknown_namespace(run: Run) -> None:
     """An unknown namespace is an error that names the existing ones."""
     async with everybody(chat("lobby")):
-        with pytest.raises(CommandError, match=r"'chatt'.* there are: .*'chat'"):
+        with pytest.raises(CommandError, match=r"'chatt'.* known namespaces: .*'chat'"):
             await run("wsrt_presence", "--namespace", "chatt")
 
 

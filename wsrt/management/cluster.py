@@ -21,8 +21,8 @@ def command_errors() -> Iterator[None]:
         yield
     except StoreUnavailable as error:
         raise CommandError(
-            f"Presence cannot be read: {error}.\nConnections are not affected. Check that the store is running and that "
-            "WSRT['PRESENCE'] is correct; manage.py wsrt_doctor examines both."
+            f"Presence cannot be read: {error}.\nConnections are not affected. Check that the store is running and "
+            "that WSRT['PRESENCE'] is correct; manage.py wsrt_doctor examines both."
         ) from error
     except BackplaneUnavailable as error:
         raise CommandError(

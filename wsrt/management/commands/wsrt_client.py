@@ -22,7 +22,7 @@ LANGUAGES = ("typescript", "javascript", "python")
 
 
 class Command(BaseCommand):
-    help = "Writes a typed client a consumer, with all that it needs, into a folder; or checks that one is up to date."
+    help = "Writes a typed client for each consumer into a folder, or checks that the folder is up to date."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("language", choices=LANGUAGES)
@@ -31,14 +31,14 @@ class Command(BaseCommand):
             type=Path,
             metavar="DIR",
             required=True,
-            help="the folder; made where it does not exist; your own files in it stay",
+            help="the folder; created if it doesn't exist; your own files in it are kept",
         )
         parser.add_argument(
             "--consumer",
             action="append",
             metavar="NAME",
             default=[],
-            help='only this one, such as "Chat" or "ChatConsumer"; may be repeated',
+            help='write only this consumer\'s client, such as "Chat" or "ChatConsumer"; may be repeated',
         )
         parser.add_argument(
             "--import-extension",
@@ -48,7 +48,7 @@ class Command(BaseCommand):
             "without a compiler",
         )
         parser.add_argument(
-            "--check", action="store_true", help="write nothing; exit with 1 where the folder is not up to date"
+            "--check", action="store_true", help="write nothing; exit with 1 if the folder is not up to date"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -15,7 +15,7 @@ from ...presence.access import is_connected, open_store, run
 from ...presence.base import EVERYONE, StoreUnavailable
 from ...realms import ALL_TENANTS, AllTenants, includes
 from ...tenants import controlled_tenants
-from ..cluster import given_tenant, require_reachable, command_errors
+from ..cluster import command_errors, given_tenant, require_reachable
 from ..tables import counted, printable
 
 
@@ -24,21 +24,23 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         whom = parser.add_mutually_exclusive_group(required=True)
-        whom.add_argument("--user", help="the key of a user, as wsrt_presence shows it")
-        whom.add_argument("--room")
-        whom.add_argument("--connection", metavar="ID", help="as wsrt_presence --user shows it")
-        parser.add_argument("--namespace", help="whose rooms and users are meant; else those of all")
+        whom.add_argument("--user", help="the user's key, as shown by wsrt_presence")
+        whom.add_argument("--room", help="the room's name")
+        whom.add_argument("--connection", metavar="ID", help="the connection's id, as shown by wsrt_presence --user")
+        parser.add_argument("--namespace", help="close only connections of this namespace; all by default")
         tenants = parser.add_mutually_exclusive_group()
-        tenants.add_argument("--tenant", help="whose rooms and users are meant, where there are tenants")
-        tenants.add_argument("--all-tenants", action="store_true", help="those of all tenants, and of none")
+        tenants.add_argument("--tenant", help="the tenant of the room or user, if the namespace has tenants")
+        tenants.add_argument(
+            "--all-tenants", action="store_true", help="close connections of every tenant, and those without one"
+        )
         parser.add_argument(
             "--code",
             type=int,
             default=DISCONNECTED.code,
-            help="4410 (clients stay away until they are opened anew) unless given, or your own: 4500-4749 (clients "
-            "come back) or 4750-4999 (they stay away)",
+            help="the close code; 4410 (clients stay disconnected) by default; your own are 4500-4749 (clients reconnect) "
+            "and 4750-4999 (they stay disconnected)",
         )
-        parser.add_argument("--reason", default=DISCONNECTED.reason, help="what clients read beside the code")
+        parser.add_argument("--reason", default=DISCONNECTED.reason, help="the close reason sent with the code")
         parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:

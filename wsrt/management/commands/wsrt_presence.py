@@ -48,11 +48,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         what = parser.add_mutually_exclusive_group()
-        what.add_argument("--room", help="shows its members")
-        what.add_argument("--user", help="shows the connections of this user, by its key")
-        what.add_argument("--nodes", action="store_true", help="shows the processes that hold connections")
-        parser.add_argument("--namespace", help="looks into this one only; else into all that there are")
-        parser.add_argument("--tenant", help="looks at this tenant only; else at all")
+        what.add_argument("--room", help="show the members of this room")
+        what.add_argument("--user", help="show the connections of the user with this key")
+        what.add_argument("--nodes", action="store_true", help="show the processes that hold connections")
+        parser.add_argument("--namespace", help="show only this namespace; all by default")
+        parser.add_argument("--tenant", help="show only this tenant; all by default")
         parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -12,19 +12,19 @@ from ...addresses import Audience, Room, User, UserKey
 from ...admin.announcements import InvalidAnnouncement, events_of, example_json, read_event
 from ...protocol.namespaces import namespaces
 from ...publish import publish_to_audience
-from ..cluster import given_tenant, require_reachable, command_errors
+from ..cluster import command_errors, given_tenant, require_reachable
 
 
 class Command(BaseCommand):
     help = "Publishes an event to a room, to a user, or to the connections of a user that are in a room."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("room", metavar="ROOM", nargs="?", help="may be left out with --user")
-        parser.add_argument("event", metavar="EVENT", help="the wire name, such as message.sent")
-        parser.add_argument("json", metavar="JSON", help="its data; - reads it from the standard input")
-        parser.add_argument("--namespace", default="default", help="'default' unless given")
-        parser.add_argument("--tenant", help="whose room or user it is, where the namespace has tenants")
-        parser.add_argument("--user", help="the key of a user, as wsrt_presence shows it")
+        parser.add_argument("room", metavar="ROOM", nargs="?", help="the room's name; optional with --user")
+        parser.add_argument("event", metavar="EVENT", help="the event's wire name, such as message.sent")
+        parser.add_argument("json", metavar="JSON", help="the event's data; - reads it from standard input")
+        parser.add_argument("--namespace", default="default", help="the namespace; 'default' if not given")
+        parser.add_argument("--tenant", help="the tenant of the room or user, if the namespace has tenants")
+        parser.add_argument("--user", help="the user's key, as shown by wsrt_presence")
         # The destination "json" is taken by the event's data.
         parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON document, for programs")
 

@@ -16,13 +16,20 @@ from ...schema.text import to_json, to_yaml
 
 
 class Command(BaseCommand):
-    help = "Writes what clients may send and get, and how connections are closed, as AsyncAPI 3.0 or JSON Schema."
+    help = "Writes the events that clients may send and receive, and the close codes, as AsyncAPI 3.0 or JSON Schema."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--format", choices=["asyncapi", "json-schema"], default="asyncapi")
-        parser.add_argument("--output", metavar="FILE", type=Path, help="YAML if it ends in .yaml or .yml, else JSON")
-        parser.add_argument("--title", default="Realtime", help="of the AsyncAPI document")
-        parser.add_argument("--version-of", metavar="VERSION", default="1.0.0", help="of the AsyncAPI document")
+        parser.add_argument(
+            "--output",
+            metavar="FILE",
+            type=Path,
+            help="the output file; YAML if its name ends in .yaml or .yml, else JSON",
+        )
+        parser.add_argument("--title", default="Realtime", help="the title of the AsyncAPI document")
+        parser.add_argument(
+            "--version-of", metavar="VERSION", default="1.0.0", help="the version of the AsyncAPI document"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

@@ -1,4 +1,4 @@
-"""TypedEventConsumer: its facts, its attributes, and what it sends and publishes."""
+"""TypedEventConsumer: its properties and attributes, sending, and publishing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Control: what the server does to connections."""
+"""The functions that control connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declarations: what a consumer class may look like, and what is told when it cannot work."""
+"""The declarations of consumer classes, and the errors for those that can't work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing: what is checked at the call, when it leaves, and from where."""
+"""Publishing: the checks at the call, the time of sending, and the callers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tenants: what has the same name in two of them never meets."""
+"""Tenants: rooms and users with equal names in two tenants are distinct."""
 
 from __future__ import annotations
 

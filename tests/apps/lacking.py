@@ -1,5 +1,5 @@
 """
-The test application on a server of tomorrow: wsrt does not find an attribute that the server itself still has.
+The test application on a future server: wsrt doesn't find an attribute that the server itself still has.
 
 WSRT_TEST_LACKS names it, as ``module:Class.name``.
 """

@@ -1,4 +1,4 @@
-"""An ASGI application with nothing of wsrt and Django: what it meets is the server's own doing."""
+"""An ASGI application without wsrt and Django, to observe the behaviour of the server itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes, and what travels between them."""
+"""Nodes, and the messages between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a connection: who closed it, what is still delivered, and what is cleaned up."""
+"""The end of a connection: its code and origin, the last deliveries, and the clean-up."""
 
 from __future__ import annotations
 

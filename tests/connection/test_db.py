@@ -1,4 +1,4 @@
-"""Database connections of handlers: closed when they are too old or broken, without a hop for each message."""
+"""Database connections of handlers, which are closed when they are too old or broken."""
 
 from __future__ import annotations
 

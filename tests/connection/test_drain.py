@@ -1,4 +1,4 @@
-"""The end of a process, in one process."""
+"""Draining the connections of a process, in one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections below task factories and middleware that the library knows nothing of."""
+"""Connections under task factories and middleware of other libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of a client: which are accepted, which are violations, and how requests are answered."""
+"""Frames of a client: accepted frames, violations, and the answers to requests."""
 
 from __future__ import annotations
 

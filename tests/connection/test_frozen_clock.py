@@ -1,4 +1,4 @@
-"""The testing kit below a clock that stands still, or that a test moves."""
+"""The testing kit under a frozen clock, which a test may move."""
 
 from __future__ import annotations
 

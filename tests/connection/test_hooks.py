@@ -1,4 +1,4 @@
-"""Hooks: how they are called, and what happens when they fail."""
+"""The hooks of a consumer: their context, and their failures."""
 
 from __future__ import annotations
 

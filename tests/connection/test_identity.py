@@ -1,4 +1,4 @@
-"""Identity: to whom a connection belongs, and what becomes of it when the user changes."""
+"""The identity of a connection, and the effects of changes to its user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the frames of one client cost the loop and the memory of all, on an ASGI server that a test plays itself."""
+"""The cost of one client's frames for the loop and the memory, on an ASGI server that the test plays."""
 
 from __future__ import annotations
 

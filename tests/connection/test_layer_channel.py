@@ -1,4 +1,4 @@
-"""A channel of a connection's own, for messages sent through the layer by hand."""
+"""The channel of one connection, for messages that an application sends through the layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a connection does when the server or the loop does not behave, on an ASGI server that a test plays itself."""
+"""Connections whose server or event loop misbehaves, on an ASGI server that the test plays."""
 
 from __future__ import annotations
 

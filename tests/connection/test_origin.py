@@ -1,4 +1,4 @@
-"""The origin rule: which pages may open a socket."""
+"""The origin rule, which decides whether a page may open a connection."""
 
 from __future__ import annotations
 

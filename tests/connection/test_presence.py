@@ -1,4 +1,4 @@
-"""Presence as a consumer has it: who counts, what members see, and what hooks hear."""
+"""Presence in a consumer: the connections that count, the frames for members, and the hooks."""
 
 from __future__ import annotations
 

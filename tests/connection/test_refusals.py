@@ -1,4 +1,4 @@
-"""Which exceptions of handlers and hooks are refusals, and what they are answered with."""
+"""The exceptions of handlers and hooks that are refusals, and the answers to them."""
 
 from __future__ import annotations
 

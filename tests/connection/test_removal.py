@@ -1,4 +1,4 @@
-"""Taking away: a client that was taken out, disconnected or lost a permission gets nothing published after that."""
+"""Removal: a client that was removed, disconnected or lost a permission gets nothing that is published later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads: where ``def`` handlers run."""
+"""The threads that ``def`` handlers run in."""
 
 from __future__ import annotations
 

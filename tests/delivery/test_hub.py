@@ -1,4 +1,4 @@
-"""The hub: from an address to connections."""
+"""The hub, which finds the connections of an address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inbox: what a connection received and its handlers have not yet taken."""
+"""The inbox: received frames that wait for the handlers of a connection."""
 
 from __future__ import annotations
 

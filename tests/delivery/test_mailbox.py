@@ -1,4 +1,4 @@
-"""The mailbox: what other threads hand to a loop."""
+"""The mailbox: items that other threads hand to a loop."""
 
 from __future__ import annotations
 

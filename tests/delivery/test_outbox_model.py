@@ -1,4 +1,4 @@
-"""The outbox under any sequence of what its callers, the server and middleware do."""
+"""The outbox under any sequence of actions of its callers, the server and middleware."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns: work that never waits gives way to others."""
+"""Turns: work that never waits yields to other work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor: each thing that can be wrong, and real deployments."""
+"""The doctor: each problem that it detects, and real deployments."""
 
 from __future__ import annotations
 

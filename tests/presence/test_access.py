@@ -1,4 +1,4 @@
-"""How readers come to the store: what they wait for, and for how long."""
+"""The access of readers to the store, and the time that they wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis is never kept busy for long: what a command takes does not grow with the members, by Redis' own log."""
+"""The duration of Redis commands, which doesn't grow with the number of members, by Redis' own log."""
 
 from __future__ import annotations
 

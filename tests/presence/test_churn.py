@@ -1,4 +1,4 @@
-"""Presence under churn: whatever came and went, nothing of it is left, in processes or in stores."""
+"""Presence under churn: members that came and went leave nothing in processes or stores."""
 
 from __future__ import annotations
 

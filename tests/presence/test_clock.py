@@ -1,4 +1,4 @@
-"""Presence under a clock that somebody freezes, moves and thaws (freezegun)."""
+"""Presence under a clock that is frozen, moved and released (freezegun)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory store: what is of one process, and what it costs. The contract is kept in test_contract."""
+"""The memory store: its limits to one process, and its cost. For the contract see test_contract."""
 
 from __future__ import annotations
 

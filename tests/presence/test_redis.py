@@ -1,4 +1,4 @@
-"""The Redis store: what is of Redis and not of every store. A model is in test_redis_model."""
+"""The Redis store: behaviour that other stores don't share. For the model see test_redis_model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node shows of a room, against a store and nodes that are played by the test."""
+"""The roster of a room on one node, with a store and nodes that the test plays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that name no store that can be used: what is told when, and what goes on without presence."""
+"""Settings without a usable store: the errors, and what works without presence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node's side of presence, with a store that fails when it is told to."""
+"""The node's side of presence, with a store that fails on demand."""
 
 from __future__ import annotations
 

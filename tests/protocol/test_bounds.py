@@ -1,4 +1,4 @@
-"""The bounds of one frame: what fails costs about as much as what does not, whatever its shape."""
+"""The bounds of one frame: invalid data costs about as much as valid data, whatever its shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events: what a class statement may say."""
+"""The class statement of events."""
 
 from __future__ import annotations
 

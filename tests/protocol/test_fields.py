@@ -1,4 +1,4 @@
-"""What fields of events accept, and how their values are written."""
+"""The values that fields of events accept, and their form on the wire."""
 
 from __future__ import annotations
 

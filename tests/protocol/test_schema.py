@@ -1,4 +1,4 @@
-"""What the hash of a catalog sees, and that the wire is as the schema says."""
+"""The hash of a catalog, and the agreement of wire and schema."""
 
 from __future__ import annotations
 

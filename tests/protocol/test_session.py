@@ -1,4 +1,4 @@
-"""The session: whatever comes in, one of its declared outcomes comes out."""
+"""The session: any input leads to one of its declared outcomes."""
 
 from __future__ import annotations
 

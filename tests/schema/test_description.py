@@ -1,4 +1,4 @@
-"""The description of consumers, and what is made of it."""
+"""The description of consumers, and the documents generated from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way from a consumer to its URL."""
+"""The URLs of consumers."""
 
 from __future__ import annotations
 

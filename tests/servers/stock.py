@@ -1,5 +1,5 @@
 """
-What servers do by themselves, measured: it is theirs to change, so it is told and not asserted.
+Measurements of the servers' own behaviour, which are reported but not asserted, as it may change.
 
 ``python -m tests.servers.stock`` writes the table of docs/explanation/guarantees.md.
 """

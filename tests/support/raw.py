@@ -1,4 +1,4 @@
-"""A WebSocket client on a bare socket, that can leave undone what a library does by itself."""
+"""A WebSocket client on a bare socket, which can omit what a library does automatically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The consumer of many tests: it records what happens, and does what a test gives it."""
+"""A consumer that records its calls, and runs a function of the test in its handler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests saw, printed at the end of the run."""
+"""Observations of the tests, printed at the end of the run."""
 
 from __future__ import annotations
 

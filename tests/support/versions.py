@@ -1,4 +1,4 @@
-"""What is installed, and what the files in requirements/ pin."""
+"""The installed versions, and those that requirements/ pins."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from .conf import conf
 
 
 class WsrtConfig(AppConfig):
-    """Finds the consumers, so that every process knows what may be published, workers too."""
+    """Imports the consumers, so that every process, workers included, knows the events that may be published."""
 
     name = "wsrt"
     verbose_name = _("Realtime")
@@ -40,10 +40,10 @@ class WsrtConfig(AppConfig):
 
     def get_model(self, model_name: str, require_ready: bool = True) -> Any:
         """
-        Return a model, as Django asks; also what stands in the place of one (see wsrt.permissions).
+        Return a model of this app, including the placeholder that carries the permissions (see wsrt.permissions).
 
-        Else ``remove_stale_contenttypes`` would take its content type for a left-over, and remove it together with all
-        permissions that were given.
+        Without the placeholder, ``remove_stale_contenttypes`` would consider its content type stale and delete it
+        together with all permissions granted to users.
         """
         from .permissions import Realtime
 
@@ -52,10 +52,10 @@ class WsrtConfig(AppConfig):
         return super().get_model(model_name, require_ready)
 
     def _add_permissions(self) -> None:
-        """Have ``migrate`` add our permissions whenever it has added those of Django's users."""
+        """Make ``migrate`` add wsrt's permissions after those of Django's auth app."""
         from .permissions import add_permissions
 
-        # Not with this app as the sender: without models Django sends nothing for it.
+        # This app can't be the sender: Django doesn't send the signal for apps without models.
         for app in apps.get_app_configs():
             if app.label == "auth":
                 post_migrate.connect(add_permissions, sender=app, dispatch_uid="wsrt.permissions")
@@ -65,7 +65,7 @@ def _import(module: str) -> None:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # An import that fails inside of the module is the module's own error.
+        # If the module exists but one of its own imports fails, that error is the useful one.
         if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
             raise
         raise ImproperlyConfigured(

@@ -1,4 +1,4 @@
-"""The runtime around an ASGI application: what the server can do, and an orderly end."""
+"""The wrapper that gives an ASGI application the server's capabilities and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -17,27 +17,31 @@ from .types import Message, Receive, Scope, Send
 __all__ = ["drain", "with_runtime"]
 
 TRY_LATER = Close(CloseCode.TRY_AGAIN_LATER, "Server shutting down")
-"""For those who come during a drain, where they cannot be answered 503."""
+"""The close for connections opened during a drain on servers that can't answer with 503."""
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
-"""An ASGI application. Channels, Starlette and asgiref each have types of their own for what it is called with."""
+"""An ASGI application. Channels, Starlette and asgiref each have their own types for its arguments."""
 
 
 def with_runtime(application: Application) -> Application:
     """
-    Return an application, to be the outermost one, that gives consumers what their server can do beyond ASGI.
+    Return the application wrapped so that consumers can use their server's capabilities beyond ASGI.
 
         application = with_runtime(ProtocolTypeRouter({...}))
 
-    Close codes and reasons, back-pressure, pings and drain then hold on every server it knows; on others it changes
-    nothing. Users start their server as before. It serves the lifespan scope itself where the application does not.
+    It must be the outermost wrapper. Close codes and reasons, back-pressure, pings and the drain at shutdown then work
+    on every supported server, as far as the server allows; other servers are used as plain ASGI. The server is started
+    as usual. The lifespan scope is served even if the application doesn't support it.
+
+    Args:
+        application: The ASGI application, such as a ProtocolTypeRouter.
     """
     hook_shutdown()
     return Runtime(application)
 
 
 class Runtime:
-    """What with_runtime() returns."""
+    """The application returned by with_runtime()."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -60,18 +64,18 @@ class Runtime:
                 await self._application(scope, receive, send)
 
     def _hook(self) -> None:
-        """See to the end of the process, once in the loop that serves."""
+        """Install the shutdown handling, once, in the event loop that serves."""
         if self._is_hooked:
             return
         self._is_hooked = True
         hook_shutdown(asyncio.get_running_loop())
         if threading.current_thread() is not threading.main_thread():
-            # As below runserver with its reloader: the main thread exits, and nobody tells this one.
+            # Under runserver with its reloader, the main thread exits without notifying this one.
             atexit.register(close_at_exit)
 
 
 class _Lifespan:
-    """Serves the lifespan scope, with the application's own part in it where it has one."""
+    """Serves the lifespan scope, and passes it to the application if that supports it."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -88,7 +92,8 @@ class _Lifespan:
                     await drain()
                 answer = await self._ask(inner, message)
                 if is_last:
-                    # hypercorn cancels this task as soon as it has the answer: afterwards there is no time to wait.
+                    # hypercorn cancels this task as soon as it has the answer, so the application's task must have
+                    # ended before.
                     await self._end(inner)
                 await send(answer or {"type": f"{message['type']}.complete"})
                 if is_last:
@@ -97,7 +102,7 @@ class _Lifespan:
             await self._end(inner)
 
     async def _end(self, inner: asyncio.Task[None]) -> None:
-        """Cancel the application's own part, if it still runs, and wait for its end."""
+        """Cancel the application's task if it is still running, and wait until it has ended."""
         if not inner.done():
             inner.cancel()
             await asyncio.wait([inner])
@@ -108,7 +113,7 @@ class _Lifespan:
         await self._application(scope, self._inbound.get, self._answers.put)
 
     async def _ask(self, inner: asyncio.Task[None], message: Message) -> Message | None:
-        """Hand a message on; return the answer, or None of an application that does not know the scope."""
+        """Pass a message to the application; return its answer, or None if it doesn't support the lifespan scope."""
         if inner.done():
             return None
         self._inbound.put_nowait(message)
@@ -121,7 +126,7 @@ class _Lifespan:
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse a connection that comes during the drain: 503 where the server can, else by a close frame."""
+    """Refuse a connection opened during the drain: with 503 if the server can, otherwise with a close frame."""
     await receive()
     if "websocket.http.response" in (scope.get("extensions") or {}):
         headers = [(b"retry-after", b"1"), (b"content-length", b"0")]

@@ -1,5 +1,5 @@
 """
-Routes of wsrt's own.
+The URL patterns of wsrt's own consumers.
 
     from wsrt.routing import admin_urlpatterns
 
@@ -15,4 +15,4 @@ from .admin.live import AdminConsumer
 __all__ = ["admin_urlpatterns"]
 
 admin_urlpatterns = [path("ws/wsrt/admin/", AdminConsumer.as_asgi(), name="wsrt-admin")]
-"""The socket that keeps the admin's pages up to date."""
+"""The WebSocket route that keeps the admin's pages up to date."""

@@ -1,8 +1,8 @@
 """
-Servers: what each can do for a connection beyond ASGI.
+The capabilities of ASGI servers beyond ASGI, one module per server.
 
-One module a server. They are recognised by what they offer, never by a version: by all that FEATURES names of them.
-Whatever is not as expected is plain ASGI, counted and logged.
+A server is recognised by its features, never by its version: it must have every attribute that the module's FEATURES
+lists. A server that isn't recognised is used as plain ASGI, which is counted and logged.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ SERVERS: tuple[Any, ...] = (uvicorn, daphne, hypercorn, granian)
 
 
 _known: set[str] = set()
-"""The servers whose shutdown was looked at."""
+"""The servers whose shutdown handling has been checked."""
 
 
 def transport_of(send: Send) -> Transport:
     """Return the transport behind a server's own ``send``."""
     for module in SERVERS:
-        # A server of tomorrow may look alike and be another.
+        # A future release may have these attributes with other types; it is then not recognised.
         with contextlib.suppress(AttributeError, TypeError, IndexError):
             transport: Transport | None = module.recognise(send)
             if transport is not None:
                 if transport.server not in _known:
                     _known.add(transport.server)
-                    _look_at_the_shutdown_of(module, transport.server)
+                    _check_shutdown(module, transport.server)
                 return transport
     counters.count(
         "transports_unknown",
@@ -47,9 +47,9 @@ def transport_of(send: Send) -> Transport:
     return Transport(send)
 
 
-def _look_at_the_shutdown_of(module: Any, server: str) -> None:
-    """Count and log, once for each server, that its end will not be seen in time."""
-    # Other threads get no signals, and their servers are ended by whoever started them.
+def _check_shutdown(module: Any, server: str) -> None:
+    """Count and log, once per server, that its shutdown can't be detected in time."""
+    # Only the main thread receives signals. A server in another thread is stopped by the code that started it.
     if threading.current_thread() is threading.main_thread() and not module.is_shutdown_hooked():
         counters.count(
             "shutdowns_unseen",
@@ -61,9 +61,9 @@ def _look_at_the_shutdown_of(module: Any, server: str) -> None:
 
 def missing_features() -> dict[str, list[str]]:
     """
-    Return by server what it lacks of what it would be recognised by; servers that are not installed are left out.
+    Return the missing features of each installed server, by the server's name.
 
-    Where a list is not empty, connections would be served as plain ASGI. Imports the servers, and starts none.
+    A server with missing features would be used as plain ASGI. This imports the servers but doesn't start them.
     """
     found: dict[str, list[str]] = {}
     for module in SERVERS:
@@ -76,14 +76,14 @@ def missing_features() -> dict[str, list[str]]:
 
 def hook_shutdown(loop: asyncio.AbstractEventLoop | None = None) -> None:
     """
-    Have connections drained when the server is told to end, before it cuts its connections.
+    Drain connections when the server receives a shutdown signal, before it closes them itself.
 
     Args:
-        loop: that serves; None while none does, at the time at which the application is made.
+        loop: The event loop that serves; None when the application is created, before a loop is running.
     """
     if loop is not None:
         uvicorn.hook_shutdown(loop)
         return
-    # At most one of them is loaded.
+    # Each does nothing unless its server is loaded, and at most one of them is.
     daphne.hook_shutdown()
     granian.hook_shutdown()

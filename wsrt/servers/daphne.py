@@ -39,7 +39,7 @@ def recognise(send: Send) -> Transport | None:
 
 
 class _Producer:
-    """Told by Twisted when its buffer is full, and when it is empty again."""
+    """A Twisted producer, notified when the transport's buffer is full and when it has drained."""
 
     def __init__(self, writable: asyncio.Event) -> None:
         self._writable = writable
@@ -51,14 +51,14 @@ class _Producer:
         self._writable.set()
 
     def stopProducing(self) -> None:  # noqa: N802
-        # The connection is lost: nobody waits any more.
+        # The connection is lost. Wakes any waiting sender, which then sees that the connection is closed.
         self._writable.set()
 
 
 class DaphneTransport(Transport):
     """
-    Every close code with its reason, back-pressure, pings, an end for stuck sockets: all that autobahn can do and stock
-    Daphne does not pass on.
+    Close codes with reasons, back-pressure, pings and the abort of stuck sockets, which autobahn supports and Daphne
+    itself doesn't expose.
     """
 
     server = "daphne"
@@ -68,7 +68,7 @@ class DaphneTransport(Transport):
     can_abort = True
 
     def __init__(self, send: Send, protocol: Any) -> None:
-        super().__init__(self._send_as_told)
+        super().__init__(self._send)
         self._reply = send
         self._protocol = protocol
         self._writable = asyncio.Event()
@@ -76,14 +76,14 @@ class DaphneTransport(Transport):
         # A frame that is too large, or no UTF-8, gets a close frame instead of a reset.
         protocol.failByDrop = False
 
-    async def _send_as_told(self, message: Message) -> None:
+    async def _send(self, message: Message) -> None:
         protocol = self._protocol
         if message["type"] == "websocket.send":
             if not self._writable.is_set():
                 await self._writable.wait()
             if protocol.state != protocol.STATE_OPEN:
                 raise ConnectionError("the connection is closed")
-            # What Daphne's send does behind its looks at HTTP headers.
+            # Daphne's own send does the same after handling HTTP messages.
             protocol.handle_reply(message)
         elif message["type"] == "websocket.close" and protocol.state == protocol.STATE_OPEN:
             if not self._writable.is_set():
@@ -94,7 +94,7 @@ class DaphneTransport(Transport):
         else:
             await self._reply(message)
             if message["type"] == "websocket.accept":
-                self._hear_of_back_pressure()
+                self._watch_back_pressure()
 
     def observe_pongs(self, on_pong: Callable[[], None]) -> None:
         protocol = self._protocol
@@ -157,7 +157,7 @@ class DaphneTransport(Transport):
             return None
 
         def write(data: bytes) -> bool:
-            # As autobahn sends a prepared message, without its look at each octet for a log that nobody reads.
+            # Sends like autobahn's prepared messages, but without converting each octet for a debug log.
             if not is_writable() or protocol.send_queue or protocol.state != is_open:
                 return False
             put(data)
@@ -165,7 +165,7 @@ class DaphneTransport(Transport):
 
         return _writer(write)
 
-    def _hear_of_back_pressure(self) -> None:
+    def _watch_back_pressure(self) -> None:
         transport = self._protocol.transport
         if transport is None:
             return

@@ -37,16 +37,16 @@ def is_installed(package: str) -> bool:
 
 def missing_of(features: Features) -> list[str] | None:
     """
-    Return what is missing, as ``Class.name`` or ``module``.
+    Return the missing features, as ``Class.name`` or ``module``.
 
-    None where something of somebody else is not installed that the server needs for this: it cannot serve with it.
+    Returns None if a dependency of this implementation isn't installed, so that the server can't use it anyway.
     """
     missing: list[str] = []
     for place, names in features.items():
         module_name, _, class_name = place.partition(":")
         try:
             with warnings.catch_warnings():
-                # Of the age of what they import, which is theirs.
+                # Deprecation warnings about the servers' own imports aren't the project's concern.
                 warnings.simplefilter("ignore")
                 module = importlib.import_module(module_name)
         except ImportError as error:
@@ -68,7 +68,7 @@ STORED = re.compile(r"\bself\.(\w+)(?=\s*(?::[^=\n]+)?=(?!=)|\s*,)")
 
 
 def _set_by_methods(owner: Any) -> Iterator[str]:
-    """Yield the attributes that the methods of a class set on ``self``, because there is no instance to look at."""
+    """Yield the attributes that a class's methods set on ``self``, found in the source for lack of an instance."""
     for base in inspect.getmro(owner) if inspect.isclass(owner) else ():
         for function in filter(inspect.isfunction, vars(base).values()):
             # Compiled functions have no source, but dir() knows what they define.

@@ -27,20 +27,20 @@ FEATURES: dict[str, Features] = {
 """What is used here of granian."""
 
 RELAY_SECONDS = 1.0
-"""Within what time a second signal is the first one again, passed on by granian's main process."""
+"""A second signal within this time, in seconds, is the first one repeated by granian's main process."""
 
 
 def recognise(send: Send) -> Transport | None:
     """Return the transport of a connection that granian serves, else None."""
     protocol = getattr(send, "__self__", None)
-    # A built-in of Rust has no attributes to tell it by.
+    # The class is implemented in Rust, and its attributes are too few to recognise it by: the module is checked too.
     if type(protocol).__module__.partition(".")[0] != "granian" or not has(protocol, _PROTOCOL):
         return None
     return GranianTransport(send)
 
 
 class GranianTransport(Transport):
-    """Codes, reasons and back-pressure are granian's own; nothing leads from ``send`` to the socket."""
+    """Codes, reasons and back-pressure are granian's own; the socket can't be reached from ``send``."""
 
     server = "granian"
     preserves_close_codes = True
@@ -49,11 +49,11 @@ class GranianTransport(Transport):
     def __init__(self, send: Send) -> None:
         super().__init__(self._send)
         self._server_send = send
-        # What granian gave for the receive() that waits. None while none does.
+        # granian's future of the pending receive(). None if no receive() is pending.
         self._receiving: Any = None
-        # The one of them that our close took the socket from. None before that.
+        # The future that _close() cancelled. None before that.
         self._cut: Any = None
-        # Whether a close was begun, and whether it is out, or given up.
+        # Whether a close was started, and whether it has been sent or has failed.
         self._is_closing = False
         self._closed = asyncio.Event()
 
@@ -64,7 +64,7 @@ class GranianTransport(Transport):
                 try:
                     return await receiving
                 except asyncio.CancelledError:
-                    # Else it is somebody who wants the task to end.
+                    # Any other cancellation is meant for the task, and must reach it.
                     if self._cut is not receiving or _is_cancelled():
                         raise
                 finally:
@@ -81,8 +81,8 @@ class GranianTransport(Transport):
 
     async def _close(self, message: Message) -> None:
         self._is_closing = True
-        # Before 2.8.9 granian keeps the socket for a receive() that waits: the close would wait for the client's next
-        # frame.
+        # Before 2.8.9, a pending receive() holds the socket, and the close would wait for the
+        # client's next frame.
         if hasattr(self._receiving, "cancel"):
             self._cut = self._receiving
             self._cut.cancel()
@@ -101,8 +101,8 @@ def hook_shutdown() -> None:
     """
     Put a drain before granian's own handling of SIGTERM and SIGINT in its workers.
 
-    Granian lets its sockets go as soon as it is told, without a close frame, and calls lifespan.shutdown after that. It
-    is loaded before the application that it serves, and looks the function up when a worker starts to serve.
+    When granian receives a signal, it drops its sockets without a close frame, and calls lifespan.shutdown after that.
+    It is imported before the application, and looks the patched function up when a worker starts to serve.
     """
     signals: Any = sys.modules.get("granian._signals")
     if not has(signals, "set_loop_signals") or is_shutdown_hooked():
@@ -111,29 +111,29 @@ def hook_shutdown() -> None:
 
     @functools.wraps(set_loop_signals)
     def set_and_drain(loop: asyncio.AbstractEventLoop) -> Any:
-        told = set_loop_signals(loop)
-        handler = _Handler(loop, told.set)
-        # On Windows granian's own handlers stay.
+        stop = set_loop_signals(loop)
+        handler = _Handler(loop, stop.set)
+        # On Windows add_signal_handler() isn't implemented, and granian's own handlers stay.
         with contextlib.suppress(NotImplementedError):
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, handler)
-        return told
+        return stop
 
     signals.set_loop_signals = set_and_drain
 
 
 def is_shutdown_hooked() -> bool:
-    """Return whether the workers of granian, where it is loaded, drain before they let their sockets go."""
+    """Return whether granian is loaded and its workers drain before they drop their sockets."""
     return hasattr(getattr(sys.modules.get("granian._signals"), "set_loop_signals", None), "__wrapped__")
 
 
 class _Handler:
-    """Drains at the first signal, and lets granian go on; a second one, later on, ends the drain at once."""
+    """Drains at the first signal, then lets granian shut down. A later second signal aborts the drain."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, go_on: Callable[[], object]) -> None:
         self._loop = loop
         self._go_on = go_on
-        # When the first signal came; None before.
+        # The loop's time of the first signal; None before it.
         self._since: float | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -142,7 +142,7 @@ class _Handler:
             self._since = self._loop.time()
             self._task = start_task(self._loop, self._end())
         elif self._loop.time() - self._since > RELAY_SECONDS:
-            # Control-C, and systemd, tell every process, and the main process then tells its workers once more.
+            # Control-C and systemd signal every process, and the main process then signals its workers again.
             abort_drain()
 
     async def _end(self) -> None:

@@ -36,18 +36,18 @@ def recognise(send: Send) -> Transport | None:
     if not has(stream, _STREAM) or not has(stream.context, "terminated"):
         return None
     protocol = stream.send.__self__
-    # Over HTTP/2 the socket has other streams.
+    # Over HTTP/2 other streams share the socket, so it must not be aborted.
     writer = protocol.send.__self__.writer if hasattr(protocol, "stream") else None
     return HypercornTransport(send, stream, writer)
 
 
 def is_shutdown_hooked() -> bool:
-    """Return whether a drain begins when hypercorn is told to end: each connection waits for that."""
+    """Return True: each connection watches hypercorn's own shutdown event, so no signal handler is needed."""
     return True
 
 
 class HypercornTransport(Transport):
-    """Codes, reasons and back-pressure are hypercorn's own; a stuck socket can be cut."""
+    """Codes, reasons and back-pressure are hypercorn's own; a stuck socket can be aborted."""
 
     server = "hypercorn"
     preserves_close_codes = True
@@ -57,7 +57,7 @@ class HypercornTransport(Transport):
         super().__init__(send)
         self._writer = writer
         if stream.context not in _watched:
-            watching = _drain_when_told(stream.context, stream.config.graceful_timeout)
+            watching = _drain_at_shutdown(stream.context, stream.config.graceful_timeout)
             _watched[stream.context] = start_task(asyncio.get_running_loop(), watching)
         self.can_abort = writer is not None
 
@@ -68,7 +68,7 @@ class HypercornTransport(Transport):
         return True
 
 
-async def _drain_when_told(context: Any, graceful_timeout: float) -> None:
-    """Drain within the time that hypercorn gives its connections before it cancels them."""
+async def _drain_at_shutdown(context: Any, graceful_timeout: float) -> None:
+    """Wait for hypercorn's shutdown, then drain before the timeout at which it cancels its connections."""
     await context.terminated.wait()
     await drain(graceful_timeout * GRACE_SHARE)

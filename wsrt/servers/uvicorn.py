@@ -47,7 +47,7 @@ FEATURES: dict[str, Features] = {
 """What is used here of each implementation."""
 
 Preparation = Callable[[Frame], bytes]
-"""Returns the bytes of a message as they stand on the wire."""
+"""A function that returns the bytes of a message as they are sent on the wire."""
 
 
 def recognise(send: Send) -> Transport | None:
@@ -126,11 +126,11 @@ class QueueTransport(UvicornTransport):
         return Writer(one, many)
 
     def _preparation(self) -> Preparation | None:
-        """Return what makes the bytes of a message that all sockets of this kind share; None where each has its own."""
+        """Return the function that encodes a message once for all sockets like this; None if they can't share bytes."""
         raise NotImplementedError  # pragma: no cover - each has its own
 
     def _framing(self) -> Callable[[Sequence[Frame]], bytes]:
-        """Return how the server itself makes the bytes of messages."""
+        """Return the function that encodes messages as the server itself would."""
         raise NotImplementedError  # pragma: no cover - each has its own
 
 
@@ -205,7 +205,7 @@ class LegacyTransport(UvicornTransport):
         protocol.write_frame_sync(True, 0x9, payload)
 
     def prepared_writer(self) -> Writer | None:
-        # The handshake may still be under way in a task of its own: what it negotiates is seen later.
+        # The handshake may still be running in its own task, so the negotiated extensions are read for each message.
         def encode(frames: Sequence[Frame]) -> bytes | None:
             prepare = preparation_for(self._protocol.extensions)
             return None if prepare is None else b"".join([prepare(frame) for frame in frames])
@@ -242,7 +242,7 @@ framed: Preparation = operator.attrgetter("framed")
 
 
 def preparation_for(extensions: Sequence[Any]) -> Preparation | None:
-    """Return how messages are prepared for the extensions that were negotiated; None where each socket differs."""
+    """Return the function that encodes messages for the negotiated extensions; None if sockets can't share bytes."""
     match extensions:
         case []:
             return framed
@@ -268,7 +268,7 @@ def hook_shutdown(loop: asyncio.AbstractEventLoop) -> None:
     """
     Put a drain before uvicorn's own handling of SIGTERM and SIGINT; a second signal ends the process at once.
 
-    Uvicorn closes every socket 1012 as soon as it is told, and calls lifespan.shutdown only after that.
+    When uvicorn receives a signal, it closes every socket with 1012, and calls lifespan.shutdown only after that.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -294,7 +294,7 @@ class _Handler:
         if self._is_called:
             abort_drain()
             self._handle_exit(number, frame)
-            self._handle_exit(signal.SIGINT, frame)  # uvicorn's way to say: without waiting
+            self._handle_exit(signal.SIGINT, frame)  # makes uvicorn exit without waiting
             return
         self._is_called = True
         self._loop.call_soon_threadsafe(self._begin, number)

@@ -1,4 +1,4 @@
-"""Daphne: Twisted and autobahn behind ASGI."""
+"""Daphne, which serves ASGI with Twisted and autobahn."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ FEATURES: dict[str, Features] = {
         "daphne.ws_protocol:WebSocketProtocol": _PROTOCOL,
     },
 }
-"""What is used here of Daphne."""
+"""The attributes of Daphne that this module uses."""
 
 
 def recognise(send: Send) -> Transport | None:
-    """Return the transport of a connection that Daphne serves, else None."""
+    """Return the transport of a connection served by Daphne, or None for another server's."""
     if not isinstance(send, functools.partial) or getattr(send.func, "__name__", "") != "handle_reply":
         return None
     protocol = send.args[0]
@@ -73,7 +73,7 @@ class DaphneTransport(Transport):
         self._protocol = protocol
         self._writable = asyncio.Event()
         self._writable.set()
-        # A frame that is too large, or no UTF-8, gets a close frame instead of a reset.
+        # Answer a frame that is too large or isn't UTF-8 with a close frame instead of a TCP reset.
         protocol.failByDrop = False
 
     async def _send(self, message: Message) -> None:
@@ -88,7 +88,7 @@ class DaphneTransport(Transport):
         elif message["type"] == "websocket.close" and protocol.state == protocol.STATE_OPEN:
             if not self._writable.is_set():
                 await self._writable.wait()
-            # sendClose() refuses the protocol's own codes, which are the application's to send.
+            # sendClose() refuses codes that RFC 6455 defines, such as 1001; sendCloseFrame() accepts every code.
             reason = message.get("reason") or ""
             protocol.sendCloseFrame(message.get("code", 1000), reason.encode() or None)
         else:
@@ -106,7 +106,7 @@ class DaphneTransport(Transport):
 
         protocol.onPing = on_ping
         protocol.onPong = lambda payload: on_pong()
-        # Daphne's own keepalive, which resets clients that answer late.
+        # Disable Daphne's own keepalive, which resets clients that answer late.
         protocol._sendAutoPing = _nothing
 
     def ping(self) -> None:
@@ -123,7 +123,8 @@ class DaphneTransport(Transport):
         protocol = self._protocol
         transport = protocol.transport
         needed = "socket dataBuffer _tempDataBuffer connected disconnecting"
-        # By its class: what wraps a socket for TLS hands attributes of the bare one through.
+        # Compare the class: the TLS wrapper passes attribute access through to the plain socket's transport, and
+        # writing to that socket would bypass the encryption.
         if type(transport).__module__ != "twisted.internet.tcp" or not has(transport, needed):
             return None
         if protocol._perMessageCompress is not None:
@@ -143,7 +144,7 @@ class DaphneTransport(Transport):
             try:
                 sent = put(data)
             except OSError:
-                return False  # it is full; or lost, which Twisted finds out by itself, and says
+                return False  # the socket's buffer is full, or the connection is lost, which Twisted notices by itself
             if sent < len(data):
                 transport.write(data[sent:])
             return True
@@ -169,7 +170,7 @@ class DaphneTransport(Transport):
         transport = self._protocol.transport
         if transport is None:
             return
-        # Twisted's HTTP channel is still registered, and does nothing any more.
+        # Twisted's HTTP channel is still registered as the producer, although it no longer writes.
         transport.unregisterProducer()
         transport.registerProducer(_Producer(self._writable), True)
 
@@ -182,14 +183,15 @@ def _writer(write: Callable[[bytes], bool]) -> Writer:
 
 
 def _nothing() -> None:
-    """Nobody asks."""
+    """Do nothing."""
 
 
 def hook_shutdown() -> None:
     """
-    Put a drain before Daphne cancels its applications; a second signal ends the process at once.
+    Drain connections before Daphne cancels its applications. A second signal ends the process at once.
 
-    Daphne is loaded before the application that it serves, and looks the method up when it runs.
+    Daphne is loaded before the application that it serves, and looks up the method when it calls it. Patching the
+    class is therefore early enough.
     """
     server = _server()
     if not has(server, "kill_all_applications") or is_shutdown_hooked():
@@ -198,7 +200,7 @@ def hook_shutdown() -> None:
 
     @functools.wraps(kill)
     def drain_and_kill(self: Any) -> Any:
-        from twisted.internet.defer import Deferred  # there: it runs this server
+        from twisted.internet.defer import Deferred  # installed, because it runs this server
 
         _end_at_the_second_signal()
         loop = asyncio.get_event_loop()
@@ -207,7 +209,7 @@ def hook_shutdown() -> None:
         def end(_: Any) -> Any:
             if is_aborted():
                 return None
-            # A connection that is younger than a second has no application there, for which Daphne would cancel none.
+            # A connection younger than a second may not have an application yet. Daphne would then cancel none at all.
             nothing = loop.create_future()
             nothing.set_result(None)
             for details in getattr(self, "connections", {}).values():
@@ -220,7 +222,7 @@ def hook_shutdown() -> None:
 
 
 def is_shutdown_hooked() -> bool:
-    """Return whether Daphne, where it is loaded, drains before it cancels its applications."""
+    """Return whether Daphne, if it is loaded, drains before it cancels its applications."""
     return hasattr(getattr(_server(), "kill_all_applications", None), "__wrapped__")
 
 

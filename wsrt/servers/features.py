@@ -1,4 +1,4 @@
-"""What servers are recognised by: seen on those that run, and on those that are installed without starting them."""
+"""Checks for the attributes by which servers are recognised, on running servers and on installed ones."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 Features = Mapping[str, str]
-"""By ``module:Class``, or ``module:`` for a module itself, the names that are used of it, separated by spaces."""
+"""The used attribute names, separated by spaces, by ``module:Class``, or by ``module:`` for those of a module."""
 
 
 def has(owner: object, names: str) -> bool:
-    """Return whether an object has all of some attributes, whose names are separated by spaces."""
+    """Return whether an object has all the named attributes. The names are separated by spaces."""
     return all(hasattr(owner, name) and not _is_empty(type(owner), name) for name in names.split())
 
 
 def _is_empty(kind: Any, name: str) -> bool:
-    """Return whether a class has a callback of asyncio's only from BaseProtocol, where it does nothing."""
+    """Return whether a class only inherits a callback from asyncio.BaseProtocol, where it does nothing."""
     empty = getattr(asyncio.BaseProtocol, name, None)
     return empty is not None and getattr(kind, name, None) is empty
 
 
 def is_installed(package: str) -> bool:
-    """Return whether a package can be imported, without doing so."""
+    """Return whether a package can be imported, without importing it."""
     try:
         return importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):
@@ -71,6 +71,6 @@ def _set_by_methods(owner: Any) -> Iterator[str]:
     """Yield the attributes that a class's methods set on ``self``, found in the source for lack of an instance."""
     for base in inspect.getmro(owner) if inspect.isclass(owner) else ():
         for function in filter(inspect.isfunction, vars(base).values()):
-            # Compiled functions have no source, but dir() knows what they define.
+            # Compiled functions have no source, but dir() lists what their classes define.
             with contextlib.suppress(OSError, TypeError):
                 yield from STORED.findall(inspect.getsource(function))

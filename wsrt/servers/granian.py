@@ -1,4 +1,4 @@
-"""granian, whose sockets belong to Rust."""
+"""granian, whose sockets are managed in Rust."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FEATURES: dict[str, Features] = {
         "granian._signals:": "set_loop_signals",
     },
 }
-"""What is used here of granian."""
+"""The attributes of granian that this module uses."""
 
 RELAY_SECONDS = 1.0
 """A second signal within this time, in seconds, is the first one repeated by granian's main process."""
 
 
 def recognise(send: Send) -> Transport | None:
-    """Return the transport of a connection that granian serves, else None."""
+    """Return the transport of a connection served by granian, or None for another server's."""
     protocol = getattr(send, "__self__", None)
     # The class is implemented in Rust, and its attributes are too few to recognise it by: the module is checked too.
     if type(protocol).__module__.partition(".")[0] != "granian" or not has(protocol, _PROTOCOL):

@@ -22,16 +22,16 @@ FEATURES: dict[str, Features] = {
         "hypercorn.asyncio.worker_context:WorkerContext": "terminated",
     },
 }
-"""What is used here of hypercorn."""
+"""The attributes of hypercorn that this module uses."""
 
 GRACE_SHARE = 0.8
-"""The part of hypercorn's graceful_timeout that a drain may take."""
+"""The fraction of hypercorn's graceful_timeout that a drain may take."""
 
 _watched: weakref.WeakKeyDictionary[Any, asyncio.Task[None]] = weakref.WeakKeyDictionary()
 
 
 def recognise(send: Send) -> Transport | None:
-    """Return the transport of a connection that hypercorn serves, else None."""
+    """Return the transport of a connection served by hypercorn, or None for another server's."""
     stream: Any = getattr(send, "__self__", None)
     if not has(stream, _STREAM) or not has(stream.context, "terminated"):
         return None

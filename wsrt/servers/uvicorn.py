@@ -1,4 +1,4 @@
-"""uvicorn, with any of its three implementations of WebSocket."""
+"""uvicorn, with each of its three WebSocket implementations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from ..protocol.frame import Frame
 from ..types import Send
 from .features import Features, has
 
-# Without pause_writing nothing clears ``writable``: uvicorn before 0.52.1 buffers without bound with websockets-sansio.
+# Before 0.52.1, uvicorn had no pause_writing with websockets-sansio: it never cleared ``writable``, and buffered
+# without limit.
 _QUEUE = "transport writable pause_writing conn config scope ping_interval handle_ping handle_pong"
 _SANSIO = "send_ping send_text data_to_send extensions state"
 _WSPROTO = "send events state"
@@ -44,14 +45,14 @@ FEATURES: dict[str, Features] = {
         "wsproto.events:": _EVENTS,
     },
 }
-"""What is used here of each implementation."""
+"""The attributes of each implementation that this module uses."""
 
 Preparation = Callable[[Frame], bytes]
 """A function that returns the bytes of a message as they are sent on the wire."""
 
 
 def recognise(send: Send) -> Transport | None:
-    """Return the transport of a connection that uvicorn serves, else None."""
+    """Return the transport of a connection served by uvicorn, or None for another server's."""
     protocol: Any = getattr(send, "__self__", None)
     if has(protocol, _LEGACY) and has(sys.modules.get("websockets.frames"), _FRAMES):
         return LegacyTransport(send, protocol)
@@ -65,7 +66,7 @@ def recognise(send: Send) -> Transport | None:
 
 
 class UvicornTransport(Transport):
-    """What the three have in common."""
+    """The base of the three transports."""
 
     server = "uvicorn"
     preserves_close_codes = True
@@ -86,11 +87,12 @@ class UvicornTransport(Transport):
 
 
 class QueueTransport(UvicornTransport):
-    """websockets-sansio and wsproto, which are built alike."""
+    """The base for websockets-sansio and wsproto, which have the same structure."""
 
     def observe_pongs(self, on_pong: Callable[[], None]) -> None:
         protocol = self._protocol
-        # Read when the handshake is accepted: no keepalive of uvicorn's own then, which closes late answerers.
+        # uvicorn reads this when it accepts the handshake. Without it, there is no keepalive of uvicorn's own, which
+        # closes connections of clients that answer late.
         protocol.ping_interval = None
         for name in ("handle_ping", "handle_pong"):
             setattr(protocol, name, _after(getattr(protocol, name), on_pong))
@@ -135,7 +137,7 @@ class QueueTransport(UvicornTransport):
 
 
 class SansIOTransport(QueueTransport):
-    """``--ws websockets-sansio``."""
+    """A connection of ``--ws websockets-sansio``."""
 
     server = "uvicorn (websockets-sansio)"
 
@@ -160,12 +162,12 @@ class SansIOTransport(QueueTransport):
 
 
 class WsprotoTransport(QueueTransport):
-    """``--ws wsproto``."""
+    """A connection of ``--ws wsproto``."""
 
     server = "uvicorn (wsproto)"
 
     def ping(self) -> None:
-        from wsproto.events import Ping  # there: it serves this connection
+        from wsproto.events import Ping  # installed, because it serves this connection
 
         self._protocol.transport.write(self._protocol.conn.send(Ping(payload=os.urandom(4))))
 
@@ -175,14 +177,14 @@ class WsprotoTransport(QueueTransport):
         return None if is_compressed else framed
 
     def _framing(self) -> Callable[[Sequence[Frame]], bytes]:
-        from wsproto.events import TextMessage  # there: it serves this connection
+        from wsproto.events import TextMessage  # installed, because it serves this connection
 
         send = self._protocol.conn.send
         return lambda frames: b"".join([send(TextMessage(data=frame.text)) for frame in frames])
 
 
 class LegacyTransport(UvicornTransport):
-    """``--ws websockets``."""
+    """A connection of ``--ws websockets``."""
 
     server = "uvicorn (websockets)"
 
@@ -193,7 +195,7 @@ class LegacyTransport(UvicornTransport):
     def observe_pongs(self, on_pong: Callable[[], None]) -> None:
         self._on_pong = on_pong
         self._protocol.ping_interval = None
-        # What it answers pings of the peer with.
+        # websockets calls this method to answer the client's pings, which are signs of life too.
         self._protocol.pong = _after(self._protocol.pong, on_pong)
 
     def ping(self) -> None:
@@ -213,7 +215,7 @@ class LegacyTransport(UvicornTransport):
         return self._writer(encode)
 
     def framing_writer(self) -> Writer | None:
-        from websockets.frames import Frame as WireFrame  # there: it serves this connection
+        from websockets.frames import Frame as WireFrame  # installed, because it serves this connection
         from websockets.frames import Opcode
 
         def encode(frames: Sequence[Frame]) -> bytes:
@@ -261,7 +263,7 @@ def _after(method: Callable[..., Any], then: Callable[[], None]) -> Callable[...
 
 
 def _nothing() -> None:
-    """Nobody asked."""
+    """Do nothing."""
 
 
 def hook_shutdown(loop: asyncio.AbstractEventLoop) -> None:
@@ -279,7 +281,7 @@ def hook_shutdown(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def is_shutdown_hooked() -> bool:
-    """Return whether a drain comes before uvicorn's own handling of SIGTERM. Called in the main thread."""
+    """Return whether uvicorn drains before it handles SIGTERM. Call it in the main thread."""
     return isinstance(signal.getsignal(signal.SIGTERM), _Handler)
 
 

@@ -241,12 +241,16 @@ class Backplane:
         _after(self._receiver, restart)
 
     async def _receive(self, line: Line) -> None:
+        loop = asyncio.get_running_loop()
         pause = 0.05
         while not line.is_over:
             try:
                 # Never wrapped in a time-out: cancelling receive() of some layers loses a message.
                 message = await line.layer.receive(line.channel)
             except Exception as error:
+                if loop.is_closed():
+                    # This task is being garbage-collected, and the layer's own clean-up needs the loop.
+                    return
                 if type(error).__name__ == "TimeoutError":
                     # redis-py's socket_timeout on an idle connection. If the connection were dead, probes would fail.
                     continue

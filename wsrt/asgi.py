@@ -10,7 +10,7 @@ from typing import Any
 
 from .close_codes import Close, CloseCode
 from .connection.drain import close_at_exit, drain, is_draining
-from .connection.lifecycle import TRANSPORT
+from .delivery.transport import TRANSPORT
 from .servers import hook_shutdown, transport_of
 from .types import Message, Receive, Scope, Send
 

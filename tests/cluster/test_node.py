@@ -20,8 +20,7 @@ from wsrt.cluster.backplane import Backplane
 from wsrt.cluster.layers import drop_layer, layer_of_loop
 from wsrt.cluster.messages import CommandMessage, PublishMessage
 from wsrt.cluster.node import Node, current_node, nodes
-from wsrt.connection.lifecycle import TRANSPORT
-from wsrt.delivery.transport import Transport
+from wsrt.delivery.transport import TRANSPORT, Transport
 from wsrt.metrics import counters
 from wsrt.protocol.envelope import Encoded
 from wsrt.testing import connect

@@ -13,8 +13,7 @@ from wsrt.asgi import with_runtime
 from wsrt.cluster.node import current_node
 from wsrt.connection import drain
 from wsrt.connection.drain import close_at_exit
-from wsrt.connection.lifecycle import TRANSPORT
-from wsrt.delivery.transport import Transport
+from wsrt.delivery.transport import TRANSPORT, Transport
 from wsrt.metrics import counters
 from wsrt.testing import connect
 from wsrt.types import Message

@@ -24,7 +24,7 @@ from ..delivery.inbox import Inbox
 from ..delivery.jitter import jittered
 from ..delivery.outbox import Outbox
 from ..delivery.subscriber import Subscriber
-from ..delivery.transport import Transport, Writer
+from ..delivery.transport import TRANSPORT, Transport, Writer
 from ..metrics import counters
 from ..presence.tracker import tracker_of_loop
 from ..protocol import envelope
@@ -50,9 +50,6 @@ HANDSHAKE_SECONDS = 2.0
 
 MAX_COMMANDS = 100
 """How many control commands may wait for the handlers of one connection, in addition to two for each allowed room."""
-
-TRANSPORT = "wsrt.transport"
-"""The extension of the ASGI scope with which wsrt.asgi passes the transport of the server."""
 
 logger = logging.getLogger("wsrt")
 

@@ -8,6 +8,9 @@ from typing import NamedTuple
 from ..protocol.frame import Frame
 from ..types import Receive, Send
 
+TRANSPORT = "wsrt.transport"
+"""The extension of the ASGI scope with which wsrt.asgi passes the transport of the server."""
+
 
 class Writer(NamedTuple):
     """

@@ -1,4 +1,4 @@
-"""Channel layers: a message goes around."""
+"""Findings about channel layers, from messages sent through them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from ..protocol.namespaces import namespaces
 from .finding import Finding, ok, warning
 
 TRIPS = 5
-"""Messages that go around one after the other. Their median counts."""
+"""Number of messages sent, one after the other. The median of their times is reported."""
 
 RESEND_SECONDS = 0.5
-"""After how long a message is sent again: the first may come before the group is joined."""
+"""Seconds after which a message is sent again, because the first may arrive before the group is joined."""
 
 SLOW_MS = 100
-"""A trip that takes longer is a warning; between machines of one place it is some ms."""
+"""Round trips slower than this are a warning, in milliseconds. In one data center they take a few."""
 
 
 def aliases() -> list[str]:
-    """Return the layers that the consumers use."""
+    """Return the aliases of the layers that the consumers use."""
     consumers = [consumer for namespace in namespaces.values() for consumer in namespace.consumers]
     named = {getattr(consumer, "channel_layer_alias", None) for consumer in consumers}
     return sorted({alias for alias in named if alias} | {conf.channel_layer_alias})
 
 
 async def examine(alias: str) -> Iterator[Finding]:
-    """Return whether a layer carries messages, and how long that takes."""
+    """Return findings about a layer: whether it delivers messages, and how long that takes."""
     subject = f"layer {alias!r}"
     if is_local(alias):
         seen = "none" if get_channel_layer(alias) is None else "in memory"
@@ -60,7 +60,7 @@ async def examine(alias: str) -> Iterator[Finding]:
 
 
 async def round_trips(layer: Layer) -> list[float]:
-    """Send messages through a group of our own; return how many milliseconds each took."""
+    """Send messages through a group of our own; return the time of each in milliseconds."""
     channel = await layer.new_channel("wsrt.")
     group = f"wsrt.doctor.{secrets.token_hex(8)}"
     arrived: asyncio.Queue[Any] = asyncio.Queue()
@@ -75,9 +75,9 @@ async def round_trips(layer: Layer) -> list[float]:
         return [await _trip(layer, group, number, arrived, receiving) for number in range(TRIPS)]
     finally:
         receiving.cancel()
-        # Not for long: redis-py swallows cancellations on Python 3.11.
+        # The wait is bounded, because redis-py swallows cancellations on Python 3.11.
         await asyncio.wait([receiving], timeout=0.1)
-        # What has hung once hangs again.
+        # A call that hung before would hang again.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(RESEND_SECONDS):
                 await layer.group_discard(group, channel)

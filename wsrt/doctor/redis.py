@@ -1,4 +1,4 @@
-"""Redis, below the layers and the stores."""
+"""Findings about the Redis servers behind channel layers and presence."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ T = TypeVar("T")
 OLDEST = (6, 2)
 
 ANSWER_SECONDS = 2.0
-"""How long a Redis that Sentinels name, or one of them, may take to answer."""
+"""How long a Sentinel, or the Redis that it names, may take to answer, in seconds."""
 
 PINGS = 5
 
 SLOW_MS = 20
-"""A ping that takes longer is a warning; between machines of one place it is less than 1 ms."""
+"""Pings slower than this are a warning, in milliseconds. In one data center they take less than 1 ms."""
 
 SKEWED_SECONDS = 1.0
-"""Difference of clocks that is a warning."""
+"""Clock differences larger than this are a warning, in seconds."""
 
 SMALLEST_BUFFER = 8 * 2**20
-"""Bytes that Redis should keep for a node that is behind, before it cuts its connection."""
+"""Bytes that Redis should at least buffer for a slow node before it closes the node's connection."""
 
 DEFAULT_BUFFER = "CONFIG SET client-output-buffer-limit 'pubsub 33554432 8388608 60'"
 
@@ -57,7 +57,7 @@ class Host:
 
 
 def hosts() -> list[Host]:
-    """Return each Redis that layers and presence name, once."""
+    """Return each Redis that is configured for layers or presence, without duplicates."""
     found: dict[str, Host] = {}
 
     def add(options: Mapping[str, Any], *, is_pubsub: bool, is_cluster: bool = False) -> None:
@@ -137,7 +137,7 @@ async def examine(host: Host) -> Iterator[Finding]:
 
 
 async def _allowed(asking: Awaitable[T], otherwise: T) -> T:
-    """Return an answer; something else where an ACL does not allow the command, or a service has none of its name."""
+    """Return the answer to a command; ``otherwise`` if an ACL forbids the command or the service doesn't know it."""
     from redis.exceptions import ResponseError
 
     try:
@@ -205,7 +205,7 @@ def version(subject: str, info: Mapping[str, Any], *, may_be_cluster: bool = Fal
 
 
 def latency(subject: str, milliseconds: float) -> Finding:
-    """Return whether it is near."""
+    """Return a finding about the latency."""
     subject, seen = f"{subject} latency", f"a ping took {milliseconds:.1f} ms"
     facts = {"ping_ms": round(milliseconds, 2)}
     if milliseconds > SLOW_MS:

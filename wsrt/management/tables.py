@@ -1,4 +1,4 @@
-"""Tables in the terminal of an operator: columns in line, and within its width."""
+"""Tables for the terminal, with aligned columns that fit its width."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 GAP = "  "
 
 LEAST = 8
-"""Columns of the terminal that a cell keeps, however narrow it is."""
+"""The width that a cell keeps even in a narrow terminal, in terminal columns."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Table:
 
 
 def printable(text: str) -> str:
-    """Return a text with what a terminal would obey, or cannot show, escaped: names come from clients."""
+    """Return a text with control and unprintable characters escaped, because names may come from clients."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
@@ -86,7 +86,7 @@ def age(then: dt.datetime | None, now: dt.datetime) -> str:
 
 
 def _narrow(columns: Sequence[Column], widths: list[int], width: int) -> None:
-    """Take from the widest columns until all fit, or nothing is left to take."""
+    """Shrink the widest columns until all fit, or none can shrink further."""
     least = [
         wide if column.is_whole else max(LEAST, width_of(column.heading))
         for column, wide in zip(columns, widths, strict=True)
@@ -106,7 +106,7 @@ def _cell(text: str, column: Column, width: int) -> str:
 
 
 def _start(text: str, width: int) -> str:
-    """Return as much of a text as fits."""
+    """Return the text, truncated to fit."""
     kept = ""
     for char in text:
         width -= _width_of_char(char)

@@ -23,7 +23,7 @@ from ..tables import Column, Table, age, counted
 T = TypeVar("T")
 
 LARGEST = 10
-"""Rooms of the overview."""
+"""Number of rooms in the overview."""
 
 COUNTS = (Column("users", is_number=True), Column("guests", is_number=True), Column("connections", is_number=True))
 
@@ -111,7 +111,7 @@ def within(stats: Stats, namespace: str | None, tenant: str | None) -> Stats:
 
 
 def of_everyone(stats: Stats) -> Report:
-    """Return nodes, namespaces and the largest rooms."""
+    """Return a report on the nodes, the namespaces and the largest rooms."""
     rooms = [room for found in stats.everyone for room in presence.rooms(**_place(found), limit=LARGEST)]
     rooms.sort(key=lambda room: (-room.users - room.guests, _realm(room), room.name))
     del rooms[LARGEST:]
@@ -135,13 +135,13 @@ def of_everyone(stats: Stats) -> Report:
 
 
 def of_nodes(stats: Stats) -> Report:
-    """Return the nodes alone."""
+    """Return a report on the nodes only."""
     document = {"is_shared": stats.is_shared, "nodes": plain(stats.nodes)}
     return Report(document, counted(len(stats.nodes), "node"), [_nodes(stats.nodes)] if stats.nodes else [])
 
 
 def of_room(stats: Stats, name: str) -> Report:
-    """Return the members of a room, in each namespace that has one of this name."""
+    """Return a report on the members of a room, in each namespace that has a room with this name."""
     rooms: list[dict[str, Any]] = []
     tables: list[Table] = []
     for space in stats.everyone:
@@ -167,7 +167,7 @@ def of_room(stats: Stats, name: str) -> Report:
 
 
 def of_user(stats: Stats, user: str) -> Report:
-    """Return the connections of a user."""
+    """Return a report on the connections of a user."""
     found = {
         connection.id: connection
         for space in stats.everyone
@@ -195,7 +195,7 @@ def paged(read: Callable[..., Page[T]], *args: Any, **scope: Any) -> Iterator[T]
 
 
 def plain(items: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return dataclasses as JSON has them."""
+    """Return dataclasses as objects that JSON can represent."""
     return [dataclasses.asdict(item) for item in items]
 
 
@@ -271,7 +271,7 @@ def _place(found: RoomInfo) -> dict[str, Any]:
 
 
 def _realm(found: RoomInfo | ConnectionInfo) -> str:
-    """Return the namespace, with the tenant where there is one."""
+    """Return the namespace, followed by the tenant if there is one."""
     return realm_of(found.namespace, found.tenant)
 
 
@@ -284,7 +284,7 @@ def _numbers(found: RoomInfo) -> tuple[str, ...]:
 
 
 def _order(member: Member) -> tuple[int, int, str]:
-    """Numbers as such, then names, then the guests."""
+    """Return a sort key: numeric ids by value, then other ids, then guests."""
     if member.user_id is None:
         return (2, 0, "")
     return (0, len(member.user_id), member.user_id) if member.user_id.isdecimal() else (1, 0, member.user_id)

@@ -134,7 +134,7 @@ def test_other_version(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_features_are_used(module: Any) -> None:
     """The features that are looked for are those that the module uses."""
-    used = set(re.findall(r"\w+", Path(module.__file__).read_text().partition('"""What is used here')[2]))
+    used = set(re.findall(r"\w+", Path(module.__file__).read_text().partition('that this module uses."""')[2]))
     named = {name for features in module.FEATURES.values() for names in features.values() for name in names.split()}
     # The methods behind a ``send``, which are never called by their names, and what a class is told by.
     assert named - used <= {

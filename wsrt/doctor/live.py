@@ -73,7 +73,7 @@ def compression(server: str, extensions: Sequence[str]) -> Finding:
         return ok("compression", "not negotiated", **facts)
     seen = "permessage-deflate is negotiated: each message is compressed for each client"
     if "uvicorn" in server.lower():
-        advice = "Start it with --ws-per-message-deflate false, unless traffic is dearer than processor time."
+        advice = "Start it with --ws-per-message-deflate false, unless bandwidth costs more than processor time."
         return warning("compression", seen, advice, **facts)
     return ok("compression", seen, **facts)
 

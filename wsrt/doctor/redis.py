@@ -230,7 +230,7 @@ def memory(subject: str, info: Mapping[str, Any]) -> Finding:
     facts = {"policy": policy, "maxmemory": limit, "used_memory": info.get("used_memory")}
     seen = f"maxmemory-policy {policy}, {info.get('maxmemory_human', limit) if limit else 'no maxmemory'}"
     if policy not in {"noeviction", "?"}:
-        advice = "CONFIG SET maxmemory-policy noeviction: else groups, presence and history vanish without an error."
+        advice = "CONFIG SET maxmemory-policy noeviction; otherwise groups, presence and history vanish silently."
         return warning(subject, seen, advice, **facts)
     return ok(subject, seen, **facts)
 

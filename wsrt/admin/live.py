@@ -86,7 +86,7 @@ class AdminConsumer(TypedEventConsumer):
         return refusal is None
 
     async def _check_access(self) -> Close | None:
-        """Check access to the page, update the user, and return how to close the connection if access is denied."""
+        """Check access to the page and update the user. Return the close if access is denied, else None."""
         # With a session, the middleware of the simulated request loads the user.
         user = self.user if has_session(self.scope) else await reload(self.user)
         access, self._usernames = await run_in_thread(self._check_access_in_thread, user)

@@ -44,7 +44,8 @@ from wsrt.addresses import group_name
 from wsrt.close_codes import Close
 from wsrt.cluster.messages import FORM, CommandMessage, read
 from wsrt.protocol.namespaces import namespaces
-from wsrt.realms import MAX_TENANT_BYTES, NOT_GIVEN, realm_of, split_realm
+from wsrt.realms import NOT_GIVEN, realm_of, split_realm
+from wsrt.tenants import MAX_TENANT_BYTES
 from wsrt.testing import Client, capture_publications, connect
 
 DESK, HALL = "tenants-desk", "tenants-hall"

@@ -13,9 +13,6 @@ from typing import Final
 SEPARATOR = "@"
 """Separates namespace and tenant. Namespaces can't contain it, so the realm of each pair is unique."""
 
-MAX_TENANT_BYTES = 255
-"""The maximum length of a tenant, in bytes of UTF-8."""
-
 
 class NotGiven(enum.Enum):
     """The type of NOT_GIVEN."""
@@ -77,24 +74,3 @@ def includes(namespace: str | None, tenant: str | AllTenants | None, realm: str)
     """
     its_namespace, its_tenant = split_realm(realm)
     return namespace in (None, its_namespace) and tenant in (ALL_TENANTS, its_tenant)
-
-
-def check_tenant(tenant: object) -> str | None:
-    """
-    Validate a tenant, and return it.
-
-    Raises:
-        TypeError: The tenant is neither a str nor None.
-        ValueError: The tenant is empty, longer than 255 bytes, or can't be encoded as UTF-8.
-    """
-    if tenant is None:
-        return None
-    if not isinstance(tenant, str):
-        raise TypeError(f"a tenant must be a str or None, not {type(tenant).__name__}; pass str() of its id")
-    try:
-        size = len(tenant.encode())
-    except UnicodeEncodeError:
-        raise ValueError(f"a tenant must be encodable as UTF-8: {tenant!r}") from None
-    if not 1 <= size <= MAX_TENANT_BYTES:
-        raise ValueError(f"a tenant must have 1 to {MAX_TENANT_BYTES} bytes, not {size}")
-    return str.__str__(tenant)  # for a member of an enumeration its value, not its name

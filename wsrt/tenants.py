@@ -1,4 +1,4 @@
-"""The tenant of a call: given by ``tenant=`` or by ``WSRT["TENANT"]``."""
+"""Tenants: which ones are valid, and which one a call means, by ``tenant=`` or by ``WSRT["TENANT"]``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from django.utils.module_loading import import_string
 from .conf import conf
 from .exceptions import TenantRequired
 from .protocol.namespaces import namespaces
-from .realms import AllTenants, NotGiven, Tenant, Tenants, check_tenant
+from .realms import AllTenants, NotGiven, Tenant, Tenants
+
+MAX_TENANT_BYTES = 255
+"""The maximum length of a tenant, in bytes of UTF-8."""
 
 
 def tenant_of_call(tenant: Tenant, namespace: str | None) -> str | None:
@@ -96,3 +99,24 @@ def _tenant_of_calling_code(namespace: str | None) -> str:
             "for the connections without a tenant"
         )
     return tenant
+
+
+def check_tenant(tenant: object) -> str | None:
+    """
+    Validate a tenant, and return it.
+
+    Raises:
+        TypeError: The tenant is neither a str nor None.
+        ValueError: The tenant is empty, longer than 255 bytes, or can't be encoded as UTF-8.
+    """
+    if tenant is None:
+        return None
+    if not isinstance(tenant, str):
+        raise TypeError(f"a tenant must be a str or None, not {type(tenant).__name__}; pass str() of its id")
+    try:
+        size = len(tenant.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"a tenant must be encodable as UTF-8: {tenant!r}") from None
+    if not 1 <= size <= MAX_TENANT_BYTES:
+        raise ValueError(f"a tenant must have 1 to {MAX_TENANT_BYTES} bytes, not {size}")
+    return str.__str__(tenant)  # for a member of an enumeration its value, not its name

@@ -20,8 +20,8 @@ from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
 from ..permissions import ANNOUNCE, DISCONNECT, VIEW
 from ..presence.base import StoreUnavailable
 from ..publish import publish_to_audience
-from ..realms import check_tenant, realm_of, split_realm
-from ..tenants import has_tenants
+from ..realms import realm_of, split_realm
+from ..tenants import check_tenant, has_tenants
 from .announcements import (
     InvalidAnnouncement,
     Problem,

@@ -22,7 +22,8 @@ from ..presence.access import open_store, run
 from ..presence.base import EVERYONE, Count
 from ..protocol.events import Event
 from ..protocol.namespaces import namespaces
-from ..realms import check_tenant, realm_of, split_realm
+from ..realms import realm_of, split_realm
+from ..tenants import check_tenant
 
 PAGE_ROWS = 100
 """Approximate number of rows of a page."""

@@ -13,7 +13,8 @@ from ..exceptions import BackplaneUnavailable
 from ..metrics import counters
 from ..protocol.frame import Frame
 from ..protocol.session import RawFrame
-from ..realms import check_tenant, realm_of
+from ..realms import realm_of
+from ..tenants import check_tenant
 from .dispatcher import Work
 from .hooks import call
 from .refusals import NOT_AUTHORIZED, refusal_of

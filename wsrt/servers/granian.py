@@ -50,9 +50,9 @@ class GranianTransport(Transport):
         super().__init__(self._send)
         self._server_send = send
         # granian's future of the pending receive(). None if no receive() is pending.
-        self._receiving: Any = None
+        self._pending_receive: Any = None
         # The future that _close() cancelled. None before that.
-        self._cut: Any = None
+        self._cancelled_receive: Any = None
         # Whether a close was started, and whether it has been sent or has failed.
         self._is_closing = False
         self._closed = asyncio.Event()
@@ -60,15 +60,15 @@ class GranianTransport(Transport):
     def receiver(self, receive: Receive) -> Receive:
         async def receive_until_closed() -> Message:
             if not self._is_closing:
-                self._receiving = receiving = receive()
+                self._pending_receive = receiving = receive()
                 try:
                     return await receiving
                 except asyncio.CancelledError:
                     # Any other cancellation is meant for the task, and must reach it.
-                    if self._cut is not receiving or _is_cancelled():
+                    if self._cancelled_receive is not receiving or _is_cancelled():
                         raise
                 finally:
-                    self._receiving = None
+                    self._pending_receive = None
             await self._closed.wait()
             return await receive()
 
@@ -83,9 +83,9 @@ class GranianTransport(Transport):
         self._is_closing = True
         # Before 2.8.9, a pending receive() holds the socket, and the close would wait for the
         # client's next frame.
-        if hasattr(self._receiving, "cancel"):
-            self._cut = self._receiving
-            self._cut.cancel()
+        if hasattr(self._pending_receive, "cancel"):
+            self._cancelled_receive = self._pending_receive
+            self._cancelled_receive.cancel()
         try:
             await self._server_send(message)
         finally:

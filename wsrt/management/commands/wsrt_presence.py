@@ -16,7 +16,8 @@ from wsrt import presence
 from ...addresses import Room, UserKey
 from ...doctor.presence import LATE_MS
 from ...presence import ConnectionInfo, Member, NodeInfo, Page, RoomInfo, Stats
-from ...realms import check_tenant, realm_of
+from ...realms import realm_of
+from ...tenants import check_tenant
 from ..cluster import command_errors
 from ..tables import Column, Table, age, counted
 

@@ -24,7 +24,7 @@ from django.db import close_old_connections
 from ...cluster.greenlets import thread_pool
 from ...delivery.jitter import jittered
 from ..base import BadCursor, StoreUnavailable
-from ..helpers import batches
+from ..paging import batches
 
 T = TypeVar("T")
 

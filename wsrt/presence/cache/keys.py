@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 
-from ..base import RoomId
-from ..helpers import as_bytes
+from ..base import RoomId, as_bytes
 
 
 class Keys:

@@ -11,8 +11,7 @@ import functools
 import itertools
 import zlib
 
-from ..base import RoomId
-from ..helpers import as_bytes
+from ..base import RoomId, as_bytes
 
 SLOTS = 16384
 """The hash slots of a Redis Cluster."""

@@ -22,7 +22,7 @@ from redis.exceptions import (
 )
 
 from ..base import StoreUnavailable
-from ..helpers import batches
+from ..paging import batches
 from . import target
 from .target import RedisTarget
 

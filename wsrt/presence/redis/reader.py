@@ -17,9 +17,9 @@ from ..base import (
     RoomId,
     RoomRecord,
     Snapshot,
+    as_bytes,
 )
-from ..helpers import as_bytes, batches
-from ..paging import position_in
+from ..paging import batches, position_in
 from .keys import Keys, RoomKeys
 from .link import BULK, FIELDS, FIND, NODES, ROOMS, SNAPSHOT, RedisLink, by_part, tuples
 from .target import RedisTarget

@@ -36,8 +36,8 @@ from ..base import (
     RoomId,
     StoreUnavailable,
 )
-from ..helpers import batches
 from ..options import require_number, require_seconds, require_text
+from ..paging import batches
 from .keys import RoomKeys, room_id_of
 from .link import APPLY, BEAT, BULK, CLAIM, INDEX, PURGE, SCRIPTS, by_part, tuples
 from .node import NodeState

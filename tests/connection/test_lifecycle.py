@@ -351,7 +351,7 @@ async def test_answers_are_never_skipped() -> None:
 
     async with connect(Skipping) as client:
         gate = asyncio.Event()
-        take = client._take
+        take = client._on_message
 
         async def slow(message: Any) -> None:
             await gate.wait()
@@ -498,7 +498,7 @@ async def test_awaitable_that_is_no_coroutine() -> None:
             return iter(self._future)
 
     async with connect(Quiet) as client:
-        take = client._take
+        take = client._on_message
         client.consumer._connection.outbox._send = lambda message: Awaitable(take(message))
         for number in range(3):
             await abroadcast(Text(text=str(number)), namespace="lifecycle")

@@ -192,7 +192,7 @@ async def _asend(name: str, to: Audience, namespace: str | None, tenant: Tenants
 def _commands(
     name: str, to: Audience, namespace: str | None, tenant: Tenants, arguments: dict[str, Any]
 ) -> list[Outgoing]:
-    """Return the command once for each channel layer of the namespace."""
+    """Return one command for each channel layer of the namespace."""
     if not isinstance(to, Audience):
         raise TypeError(f"to must be an address, such as wsrt.addresses.User(...), not {type(to).__name__}")
     command = CommandMessage(

@@ -230,7 +230,7 @@ def _handler(
             f"{where}: "
             + (
                 abstract
-                or f"no event type; annotate it, def {name}(self, event: SomeEvent), or pass it, @on(SomeEvent)"
+                or f"no event type: annotate the parameter, def {name}(self, event: SomeEvent), or use @on(SomeEvent)"
             )
         )
     returned = hints.get("return")

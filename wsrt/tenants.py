@@ -95,8 +95,8 @@ def _tenant_of_calling_code(namespace: str | None) -> str:
     tenant = check_tenant(import_string(path)())
     if tenant is None:
         raise TenantRequired(
-            f'{where} defines tenant(), and WSRT["TENANT"] ({path}) returned None: pass tenant=..., which may be None '
-            "for the connections without a tenant"
+            f'{where} defines tenant(), and WSRT["TENANT"] ({path}) returned None: pass tenant=... explicitly; '
+            "tenant=None means the connections without a tenant"
         )
     return tenant
 

@@ -27,7 +27,7 @@ from .announcements import (
     Problem,
     events_of,
     example_json,
-    is_kept,
+    has_history,
     json_schema,
     read_event,
     summary_of,
@@ -87,10 +87,10 @@ class Actions(RealtimeAdminBase):
             "namespace": namespace,
             "event": name,
             "summary": summary_of(model),
-            "is_kept": is_kept(model),
+            "has_history": has_history(model),
             "schema": to_json(json_schema(model), indent=2).decode(),
             "given": given,
-            "kind": request.POST.get("to") or (given.token if given else "room" if is_kept(model) else "everyone"),
+            "kind": request.POST.get("to") or (given.token if given else "room" if has_history(model) else "everyone"),
             "to_name": request.POST.get("name", ""),
             "data": request.POST.get("data", example_json(model)),
             "crumbs": [(_("Announce"), self._url("announce", namespace=namespace)), (name, None)],
@@ -121,7 +121,7 @@ class Actions(RealtimeAdminBase):
                     {
                         "name": name,
                         "summary": summary_of(model),
-                        "is_kept": is_kept(model),
+                        "has_history": has_history(model),
                         "url": self._url("announce", namespace=space, event=name, **query),
                     }
                     for name, model in events_of(space).items()

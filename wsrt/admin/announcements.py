@@ -66,8 +66,8 @@ def summary_of(model: type[Event]) -> str:
     return " ".join(own.partition("\n\n")[0].split())
 
 
-def is_kept(model: type[Event]) -> bool:
-    """Return whether the event is kept in history, and can therefore be sent to a room only."""
+def has_history(model: type[Event]) -> bool:
+    """Return whether the event is declared with ``history=True``; it can then only be sent to exactly one room."""
     return meta(model).history
 
 
@@ -110,8 +110,9 @@ def read_event(namespace: str, name: str, text: str, audience: Audience) -> Even
         event = model.model_validate_json(text)
     except ValidationError as error:
         raise InvalidAnnouncement(*_problems(error, model, data)) from None
-    if is_kept(model) and not isinstance(audience, Room):
-        raise InvalidAnnouncement(Problem(_("“%s” is kept in history, so it can only be sent to a room.") % name))
+    if has_history(model) and not isinstance(audience, Room):
+        message = _("“%s” is declared with history, so it can only be sent to exactly one room.")
+        raise InvalidAnnouncement(Problem(message % name))
     try:
         # Encodes the event and checks its audience, without sending it.
         prepare(audience, event, *split_realm(namespace))

@@ -86,7 +86,7 @@ def _request_page(request: Any, session_key: str) -> Access:
     user = getattr(request, "user", None)
     if response.status_code == 204:
         return Access(user, None)
-    logger.info("refused the live socket of the admin: %s would answer %d", request.path, response.status_code)
+    logger.info("refused the live socket of the admin: a GET of %s would return %d", request.path, response.status_code)
     if not is_signed_in(user):
         return Access(user, CREDENTIALS_EXPIRED)
     return Access(user, FORBIDDEN)

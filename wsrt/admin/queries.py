@@ -245,11 +245,11 @@ class WatchUsers(Event, name="users.watch"):
 
     def include_users(self, ids: Sequence[str], is_truncated: bool) -> None:
         """
-        Include users whether their ids match the search or not.
+        Include users in the results, whether or not their ids match the search.
 
         Args:
             ids: The users' ids.
-            is_truncated: Whether more users would have to be included.
+            is_truncated: Whether ``ids`` is incomplete, because too many names match.
         """
         self._extra_ids = tuple(ids)
         self._is_truncated = is_truncated

@@ -1,9 +1,10 @@
 """
 The messages between nodes: publications, commands and presence changes, as plain data for the channel layer.
 
-During a deployment, nodes of two versions share a layer. A message therefore states its form, and carries the event's
-name and data instead of a finished frame, which each node builds as its own version does. A node reads its own form,
-the previous one and the next one, whose additions it ignores. Messages that it can't read are counted and dropped.
+During a deployment, nodes of two versions share a layer. A message therefore states its format. It carries the
+event's name and data instead of a finished frame: each node builds the frame as its own version does. A node reads its
+own format, the previous one and the next one, and ignores additions of the next one. Messages that it can't read are
+counted and dropped.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..realms import ALL_TENANTS, AllTenants, includes
 __all__ = ["CommandMessage", "PresenceMessage", "PublishMessage", "UnknownMessage", "read"]
 
 FORM = 1
-"""The form of the messages that this version writes."""
+"""The format of the messages that this version writes."""
 
 
 class UnknownMessage(ValueError):
@@ -141,13 +142,15 @@ def read(message: dict[str, Any]) -> PublishMessage | CommandMessage | PresenceM
     The type is looked up in a table. It never names a method, because anything can be sent through a layer.
 
     Raises:
-        UnknownMessage: The message isn't one of wsrt's, or has a form that this version can't read.
+        UnknownMessage: The message isn't one of wsrt's, or has a format that this version can't read.
     """
     kind, form = message.get("type"), message.get("form")
     if kind not in READERS:
-        raise UnknownMessage(f"a message of the unknown type {kind!r}; publish through wsrt")
+        raise UnknownMessage(f"cannot read a message of unknown type {kind!r}: publish through wsrt")
     if form not in (FORM - 1, FORM, FORM + 1):
-        raise UnknownMessage(f"a message of the form {form!r}, where this version of wsrt reads {FORM}")
+        raise UnknownMessage(
+            f"cannot read a message of format {form!r}: this version of wsrt reads formats {FORM - 1} to {FORM + 1}"
+        )
     try:
         return READERS[kind](message)
     except (KeyError, TypeError, ValueError) as error:

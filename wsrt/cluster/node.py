@@ -82,7 +82,7 @@ class Node:
         Handle a message from a backplane.
 
         Raises:
-            UnknownMessage: The message isn't one of wsrt's, or has a form that this version can't read.
+            UnknownMessage: The message isn't one of wsrt's, or has a format that this version can't read.
         """
         item = messages.read(message)
         self.take(item)
@@ -94,8 +94,9 @@ class Node:
         Pass a message to the node, from any thread. Messages from one thread are handled in the order of the calls.
 
         Returns:
-            A future that the caller has to wait for, or None. There is one for commands, for messages posted from the
-            loop itself behind others, and for back-pressure while too many messages are waiting.
+            A future that the caller has to wait for; None if it needn't wait. The caller waits after posting a command,
+            after posting from the node's own loop while other messages are queued, and, as back-pressure, while too
+            many messages are queued.
         """
         is_here = _running_loop() is self.loop
         if is_here and not len(self.mailbox):

@@ -94,7 +94,9 @@ async def _drain(node: Node, seconds: float) -> None:
             async with asyncio.timeout_at(max(deadline, node.loop.time() + EXIT_SECONDS)):
                 await tracker.end()
         except (StoreUnavailable, TimeoutError) as error:
-            logger.warning("failed to end the presence of this node, which now ends with its lease: %r", error)
+            logger.warning(
+                "failed to remove this node's presence, so its connections count until its lease expires: %r", error
+            )
     await close_stores()
 
 

@@ -80,7 +80,7 @@ class FrameHandler:
                     await self._answer(answer)
                 return
             counters.count("handlers_failed")
-            logger.exception("an event for %s could not be validated", self._owner)
+            logger.exception("the validation of an event for %s failed with an exception", self._owner)
             self._fail(ref)
             return
         match outcome:

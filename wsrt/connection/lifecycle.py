@@ -363,7 +363,7 @@ class ConnectionHandler:
 
     def commands_overflowed(self) -> None:
         """Close the connection: a lost command might be a lost permission. The client reconnects and is asked again."""
-        counters.count("commands_overflowed", "too many commands wait for one connection: closed")
+        counters.count("commands_overflowed", "too many commands are waiting for one connection: it was closed")
         self.close(close_codes.MESSAGE_HANDLING_FAILED)
 
     # The end of the process.

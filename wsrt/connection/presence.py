@@ -261,7 +261,10 @@ class ConnectionPresence:
         self._changes.extend((room, change) for change in changes)
         while len(self._changes) > MAX_CHANGES:
             self._changes.popleft()
-            counters.count("presence_hooks_dropped", "hooks of presence are slower than changes arrive: dropped some")
+            counters.count(
+                "presence_hooks_dropped",
+                "presence changes arrive faster than the presence hooks handle them: some hook calls were dropped",
+            )
         if not self._is_calling_hooks:
             # Not submitted if the connection is closing: no hook is called for it any more.
             self._is_calling_hooks = self._submit(self._call_hooks)

@@ -103,7 +103,7 @@ async def _register(connection: ConnectionHandler) -> bool:
 
 
 def _still_waits(connection: ConnectionHandler, item: RawFrame | Work) -> bool:
-    """Answer a reserved frame that waits in the inbox; return whether the item stays there."""
+    """Answer the item if it is a reserved frame, before its turn. Return whether the item stays in the inbox."""
     if not isinstance(item, RawFrame):
         return True
     outcome = connection.session.admit(item)

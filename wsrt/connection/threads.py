@@ -75,7 +75,7 @@ def run_in_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[An
 
 
 def _without_stop_iteration(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function raise RuntimeError for StopIteration: a future can't carry it, and its await would never end."""
+    """Return a function that raises RuntimeError instead of StopIteration, which a future can't hold."""
 
     def call(*args: Any) -> Any:
         try:

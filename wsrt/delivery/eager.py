@@ -24,7 +24,7 @@ def is_plain(send: Any) -> bool:
 
 class Remainder:
     """
-    The remainder of a coroutine that was started by hand with ``send(None)``. Await it to finish the coroutine.
+    The remainder of a coroutine whose first step was run by ``send(None)``. Await it to finish the coroutine.
 
     Args:
         rest: The coroutine, which is suspended.

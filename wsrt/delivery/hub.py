@@ -185,9 +185,9 @@ class Hub:
 
     async def checkpoint(self) -> None:
         """
-        Give the loop turns if there were many deliveries.
+        Yield to the event loop if there were many deliveries.
 
-        Otherwise a burst could fill the outbox of a client that does read, and close it as too slow.
+        Otherwise a burst could fill the outbox of a client that does read, and close its connection as too slow.
         """
         if self._is_crowded:
             # Sending a frame takes several turns if middleware awaits something around ``send``. The number of turns is

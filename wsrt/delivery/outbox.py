@@ -34,10 +34,10 @@ from .timer_wheel import TimerWheel
 from .transport import Writer
 
 CLOSE_SECONDS = 5.0
-"""How long a close waits until the frames that are queued before it were sent, in seconds."""
+"""The time that a close allows for sending the close frame and the frames queued before it, in seconds."""
 
 ABORT_SECONDS = 1.0
-"""How long sending a close frame is tried for a client that doesn't read, in seconds."""
+"""The time allowed for sending a close frame to a client that doesn't read, in seconds."""
 
 PIECE_BYTES = 16_384
 """The number of bytes passed to a writer at a time, by which a server may exceed its own buffer limit."""
@@ -234,11 +234,12 @@ class Outbox:
         """
         Wait until the outbox is at most half full.
 
-        Awaited by the connection's own handler before it sends a frame. Otherwise a burst of the handler could fill the
-        outbox and close the connection as too slow. The other half is left to publications, which can't wait.
+        The connection's own handler awaits this before it sends a frame. Otherwise a burst of sends could fill the
+        outbox, and the connection would be closed as too slow. The other half is reserved for publications, which
+        can't wait.
         """
-        # Without a task nothing will make space: frames that are held until release() wait for the caller itself. After
-        # each await the outbox may have been filled again, closed or abandoned.
+        # Only a running drain task makes space. During set-up there is none: the held frames wait for release(), which
+        # comes after the caller. After each await the outbox may have been filled again, closed or abandoned.
         while self._is_crowded and self._drainer is not None and self._closing is None and not self._is_done:
             if self._space is None:
                 self._space = self._wheel.loop.create_future()
@@ -267,8 +268,8 @@ class Outbox:
 
         Args:
             close: The close code and reason.
-            discard: Whether to drop the queued frames and to try for ABORT_SECONDS only, because the client doesn't
-                read.
+            discard: Whether to drop the queued frames, for a client that doesn't read. The close frame then has
+                ABORT_SECONDS to be sent, instead of CLOSE_SECONDS.
         """
         if self._closing is not None or self._is_done:
             return

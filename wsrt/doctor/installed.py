@@ -84,7 +84,7 @@ def _required() -> Iterator[tuple[str, str, bool]]:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Return the leading numbers of a version."""
+    """Return the leading numbers of a version: ``(4, 2)`` for "4.2rc1"."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(map(int, match[0].split("."))) if match else ()
 

@@ -83,7 +83,12 @@ def hosts() -> list[Host]:
 
 
 def _presence_options(location: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with which presence reaches its Redis. Raises ValueError, which the presence part reports."""
+    """
+    Return the options for connecting to the Redis of presence.
+
+    Raises:
+        ValueError: An option is invalid. The caller ignores it, because the examination of presence reports it.
+    """
     if not options.get("SENTINELS"):
         return {"address": location}
     from ..presence.redis.target import RedisTarget
@@ -214,7 +219,7 @@ def latency(subject: str, milliseconds: float) -> Finding:
 
 
 def clock(subject: str, skew: float) -> Finding:
-    """Return a finding about the difference to this machine's clock; skew in seconds."""
+    """Return a finding about the difference between the clocks of Redis and this machine. ``skew`` is in seconds."""
     subject, facts = f"{subject} clock", {"skew_s": round(skew, 3)}
     seen = f"{abs(skew):.2f} s {'ahead of' if skew > 0 else 'behind'} this machine"
     if abs(skew) > SKEWED_SECONDS:

@@ -19,8 +19,9 @@ class Column:
     A column of a table.
 
     Attributes:
+        heading: The heading of the column.
         is_number: Whether the column is aligned to the right.
-        is_whole: is never cut, for it is there to be copied.
+        is_whole: Whether the column is never truncated, so that its values can be copied.
     """
 
     heading: str
@@ -30,7 +31,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Table:
-    """A table; each row has a text for each column."""
+    """A table. Each row has one string for each column."""
 
     title: str
     columns: Sequence[Column]
@@ -38,10 +39,10 @@ class Table:
 
     def lines(self, width: int | None) -> list[str]:
         """
-        Return its lines, the headings first; columns that are empty throughout are left out.
+        Return the lines of the table, the headings first. Columns without any text are left out.
 
         Args:
-            width: of the terminal, for which long cells are cut; None where nothing is cut.
+            width: The width of the terminal in columns, to which long cells are truncated. None: truncate nothing.
         """
         rows = [[printable(text) for text in row] for row in self.rows]
         used = [number for number in range(len(self.columns)) if not rows or any(row[number] for row in rows)]
@@ -59,14 +60,14 @@ class Table:
 
 
 def printable(text: str) -> str:
-    """Return a text with control and unprintable characters escaped, because names may come from clients."""
+    """Return a string with control and unprintable characters escaped, because names may come from clients."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def width_of(text: str) -> int:
-    """Return the number of terminal columns that a text takes."""
+    """Return the number of terminal columns that a string takes."""
     return len(text) if text.isascii() else sum(map(_width_of_char, text))
 
 

@@ -383,7 +383,7 @@ class PresenceStoreContract:
     # Several nodes.
 
     async def test_nodes_count_together(self) -> None:
-        """A user on two nodes counts once, and leaves with the last connection to either."""
+        """A user with connections to two nodes counts once, and leaves when the last of these connections ends."""
         async with self.opened() as one, self.opened() as two:
             first, second, space = await self.begin(one), await self.begin(two), self.namespace()
             await one.apply(first, [Join(space, "r", 1, "ada"), Join(space, "r", 2)])

@@ -343,7 +343,9 @@ def _explain_bad_cursor(after: str | None) -> Iterator[None]:
     try:
         yield
     except BadCursor as error:
-        raise BadCursor(f"after={after!r} isn't the next of a page of this store") from error
+        raise BadCursor(
+            f"after={after!r} must be the `next` of a page, and that page must come from the same store"
+        ) from error
 
 
 async def _online(keys: Sequence[str], namespace: str | None, tenant: Tenant) -> set[str]:

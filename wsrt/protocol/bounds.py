@@ -184,7 +184,7 @@ def has_too_many_values(text: str, limit: int) -> bool:
 
 
 def _values(text: str) -> int:
-    """Return an upper bound of the number of values in a JSON text: separators in strings are counted, too."""
+    """Return an upper bound for the number of values in JSON. Separators in strings are counted too."""
     return min(max_values(text), _count_separators(text) + 1)
 
 

@@ -121,7 +121,7 @@ class Catalog:
 
     @property
     def is_recursive(self) -> bool:
-        """Whether even a small frame may take long to validate, because a model contains a recursive union."""
+        """Whether even a small frame may take a long time to validate, because a model contains a recursive union."""
         return self._validator.is_recursive
 
     @functools.cached_property

@@ -66,7 +66,7 @@ def recognise(send: Send) -> Transport | None:
 
 
 class UvicornTransport(Transport):
-    """The base of the three transports."""
+    """The base class of the three transports for uvicorn."""
 
     server = "uvicorn"
     preserves_close_codes = True

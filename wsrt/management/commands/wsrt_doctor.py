@@ -50,7 +50,7 @@ class Command(BaseCommand):
                 self._show(finding, columns)
             self.stdout.write(f"errors: {counts['error']}, warnings: {counts['warning']}")
         if counts["error"]:
-            raise CommandError(f"{counts['error']} of {len(findings)} findings are errors")
+            raise CommandError(f"errors: {counts['error']} of {len(findings)} findings")
 
     def _show(self, finding: Finding, columns: int) -> None:
         style = self._style(finding)
@@ -73,5 +73,5 @@ class Command(BaseCommand):
 
 
 def wrap(text: str, columns: int) -> list[str]:
-    """Return the lines of a text; what is to be copied, such as a dotted path, stays whole."""
+    """Return the lines of a string. Long words, such as dotted paths, stay whole so that they can be copied."""
     return textwrap.wrap(text, max(columns, 20), break_long_words=False, break_on_hyphens=False)

@@ -35,7 +35,9 @@ class Command(BaseCommand):
             known = namespaces.of(namespace).events
             if name not in known:
                 names = ", ".join(map(repr, sorted(known))) or "none"
-                raise CommandError(f"The namespace {namespace!r} declares no event {name!r}; there are: {names}.")
+                raise CommandError(
+                    f"The namespace {namespace!r} doesn't declare an event {name!r}. It declares: {names}."
+                )
             require_reachable(namespace)
             try:
                 event = read_event(namespace, name, sys.stdin.read() if text == "-" else text, to)

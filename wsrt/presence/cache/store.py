@@ -310,7 +310,7 @@ class CachePresence(PresenceStore):
         await self._executor.run(lambda access: self._end_reaping(access, node, done))
 
     def _begin_reaping(self, access: Access, node: str, claimant: str) -> list[RoomId] | None:
-        """Fence a node and end its lease. Return its rooms; None if another reaper is at work."""
+        """Mark a node as dead and end its lease. Return its rooms; None if another reaper is handling the node."""
         if not access.add(self._keys.claim(node), claimant, CLAIM_SECONDS):
             return None
         access.set({self._keys.dead(node): claimant}, self._life)

@@ -58,7 +58,11 @@ class Writer:
         self._touched: dict[RoomId, None] = {}
 
     def apply(self, operation: Join | Leave) -> Iterator[Change]:
-        """Apply one operation; yield the changes that it makes, as far as this node knows."""
+        """
+        Apply one operation, and yield the changes that it makes among this node's own connections.
+
+        Connections to other nodes aren't considered. As a generator, it does nothing until it is iterated.
+        """
         room_id = operation.namespace, operation.room
         room = self._rooms.get(room_id)
         if room is None:

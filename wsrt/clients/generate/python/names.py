@@ -40,7 +40,7 @@ TAKEN = frozenset(
 
 
 def attributes(names: Iterable[str]) -> dict[str, str]:
-    """Return the attributes for fields with these names. Names that are identifiers in snake_case are kept."""
+    """Return a dict from the names of fields to the names of attributes. Identifiers in snake_case are kept."""
     wanted = list(names)
     found = {name: name for name in wanted if _is_plain(name)}
     for name in wanted:
@@ -50,7 +50,11 @@ def attributes(names: Iterable[str]) -> dict[str, str]:
 
 
 def classes(named: Iterable[Named], client: str) -> dict[str, str]:
-    """Return the names of classes and aliases, by their names in the vocabulary. They avoid imports and the client."""
+    """
+    Return a dict from the names of types in the vocabulary to the names of their classes or aliases.
+
+    A type is renamed if the module imports something of its name, or if the client has its name.
+    """
     taken = {*ORIGINS, *keyword.kwlist, client}
     wanted = [each.name for each in named]
     found = {name: name for name in wanted if name not in taken}
@@ -61,7 +65,7 @@ def classes(named: Iterable[Named], client: str) -> dict[str, str]:
 
 
 def modules(names: Iterable[str]) -> dict[str, str]:
-    """Return the names of modules, by the names of consumers."""
+    """Return a dict from the names of consumers to the names of their modules."""
     found: dict[str, str] = {}
     for name in names:
         wanted = snake(name)
@@ -72,13 +76,13 @@ def modules(names: Iterable[str]) -> dict[str, str]:
 
 
 def parameters(names: Iterable[str]) -> dict[str, str]:
-    """Return the names of a function's parameters, by the names of a URL pattern's parameters."""
+    """Return a dict from the parameters of a URL pattern to the parameters of the generated function."""
     taken = {*keyword.kwlist, "path_of"}
     return {name: f"{name}_" if name in taken else name for name in names}
 
 
 def unique(name: str, taken: Iterable[str], joint: str = "_") -> str:
-    """Return a name that is not taken: this one, or one with a number."""
+    """Return the name if it isn't taken, else the name with the first free number appended, from 2."""
     others = set(taken)
     found, number = name, 2
     while found in others:

@@ -53,7 +53,11 @@ class Client:
         return {self._names[name]: self._types.declaration(named) for name, named in self._named.items()}
 
     def meanings(self) -> dict[str, frozenset[str]]:
-        """Return the declarations that each type consists of, its own and those it refers to, by the type's name."""
+        """
+        Return a dict from the name of each type to the declarations that define it.
+
+        These are its own declaration and those of all types that it refers to, directly or indirectly.
+        """
         texts, used = {}, {}
         for name, named in self._named.items():
             types = Types(self._named, self._names)

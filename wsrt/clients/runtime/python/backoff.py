@@ -34,8 +34,8 @@ class Backoff:
     is unavailable.
 
     Args:
-        timings: The windows, in seconds.
-        random: Returns a number from 0 to 1.
+        timings: The options that determine the delays, in seconds.
+        random: A function that returns a random number from 0 to 1.
     """
 
     def __init__(self, timings: Timings, random: Callable[[], float]) -> None:

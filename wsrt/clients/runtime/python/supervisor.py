@@ -448,7 +448,11 @@ class Supervisor:
                 self._report(error)
 
     async def _serve(self, connection: Connection) -> Ending:
-        """Read frames until the connection ends. CancelledError from close() is passed to the caller."""
+        """
+        Handle the server's frames until the connection fails, and return how it ended.
+
+        If close() cancels it, CancelledError propagates to the caller.
+        """
         try:
             # Sent without waiting for the hello, which saves a round trip.
             await connection.write(encode("wsrt.resume", to_json(self.rooms.positions()).decode()))

@@ -412,7 +412,7 @@ async def test_kept_events() -> None:
     text = await _get(client, page("announce", namespace="keeping", event="kept"))
     assert 'value="room" checked' in text
     assert 'value="everyone"' not in text
-    assert "Kept in history" in await _get(client, page("announce", namespace="keeping"))
+    assert "Declared with history" in await _get(client, page("announce", namespace="keeping"))
 
 
 async def _login(client: Browser) -> None:

@@ -182,7 +182,7 @@ class Commands:
                 self._groups.remove(remaining[0])
 
     async def _connect_refusal(self) -> Refusal | None:
-        """Return why the client may not stay connected, None if it may. Raises an exception that isn't a refusal."""
+        """Return the refusal if the client may not stay connected, else None. Raises any other exception."""
         try:
             return None if await call(self._hooks.authorize) else NOT_AUTHORIZED
         except Exception as error:

@@ -118,14 +118,14 @@ class Groups:
 
     async def join(self, room: str) -> None:
         """
-        Join a room, if ``authorize_room`` allows it. In a room that it is already in, only update presence.
+        Join a room, if ``authorize_room`` allows it. If the connection is already in it, only update presence.
 
         When this returns, publications to the room reach the connection. Does nothing if the connection is closed, also
         if it is closed in the meantime.
 
         Raises:
             PermissionDenied: ``authorize_room`` refused, or the connection was removed from the room in the meantime.
-            TooManyRooms: The connection is in ``max_rooms`` rooms, or is joining them.
+            TooManyRooms: The connection is already in ``max_rooms`` rooms, including those that it is joining.
             BackplaneUnavailable: The channel layer didn't confirm that the node joined the group.
             Exception: Anything else that the hooks raise.
         """

@@ -114,7 +114,11 @@ def _still_waits(connection: ConnectionHandler, item: RawFrame | Work) -> bool:
 
 def _time_out(connection: ConnectionHandler) -> None:
     if connection.session.is_open:
-        counters.count("setup_timeouts", "the set-up took longer than %s s: closed", connection.limits.setup_timeout)
+        counters.count(
+            "setup_timeouts",
+            "the set-up of a connection took longer than %s s: it was closed",
+            connection.limits.setup_timeout,
+        )
         _fail(connection, close_codes.CONNECTION_SETUP_TIMEOUT)
 
 

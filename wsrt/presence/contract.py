@@ -132,7 +132,7 @@ class PresenceStoreContract:
             assert await store.held(node, space, "r") == {7}
 
     async def test_leave(self) -> None:
-        """The last connection that leaves is a "left", and removes the user's data."""
+        """When the last connection leaves, the change is a "left", and the user's data is removed."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 7, "ada", '"x"')])

@@ -241,22 +241,22 @@ def users(
     limit: int = DEFAULT_LIMIT,
     after: str | None = None,
 ) -> Page[Member]:
-    """Return the users who are connected to a namespace. See ``ausers()``; raises also as ``members()``."""
+    """Return the users who are connected to a namespace. See ``ausers()``. Raises the same as ``members()``."""
     return run(ausers, namespace=namespace, tenant=_tenant(namespace, tenant), search=search, limit=limit, after=after)
 
 
 def count(room: str, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN) -> int:
-    """Return the number of users and guests in a room. See ``acount()``; raises also as ``members()``."""
+    """Return the number of users and guests in a room. See ``acount()``. Raises the same as ``members()``."""
     return run(acount, room, namespace=namespace, tenant=_tenant(namespace, tenant))
 
 
 def is_online(user: object, *, namespace: str | None = None, tenant: Tenant = NOT_GIVEN) -> bool:
-    """Return whether a user has at least one connection. See ``ais_online()``; raises also as ``members()``."""
+    """Return whether a user has at least one connection. See ``ais_online()``. Raises the same as ``members()``."""
     return run(ais_online, user_key(user), namespace=namespace, tenant=_tenant(namespace, tenant))
 
 
 def online(users: Iterable[U], *, namespace: str | None = None, tenant: Tenant = NOT_GIVEN) -> set[U]:
-    """Return the users who have at least one connection. See ``aonline()``; raises also as ``members()``."""
+    """Return the users who have at least one connection. See ``aonline()``. Raises the same as ``members()``."""
     # Resolved in this thread, not in the loop: a queryset, or request.user, may run a database query at first access.
     keys = {user: user_key(user) for user in users}
     online_keys = run(aonline, keys.values(), namespace=namespace, tenant=_tenant(namespace, tenant))
@@ -271,7 +271,7 @@ def rooms(
     limit: int = DEFAULT_LIMIT,
     after: str | None = None,
 ) -> Page[RoomInfo]:
-    """Return the rooms that have at least one connection. See ``arooms()``; raises also as ``members()``."""
+    """Return the rooms that have at least one connection. See ``arooms()``. Raises the same as ``members()``."""
     return run(arooms, namespace=namespace, tenant=_tenant(namespace, tenant), search=search, limit=limit, after=after)
 
 
@@ -284,7 +284,7 @@ def connections(
     limit: int = DEFAULT_LIMIT,
     after: str | None = None,
 ) -> Page[ConnectionInfo]:
-    """Return the connections to a namespace. See ``aconnections()``; raises also as ``members()``."""
+    """Return the connections to a namespace. See ``aconnections()``. Raises the same as ``members()``."""
     user_id = None if user is None else user_key(user)
     return run(
         aconnections,
@@ -298,7 +298,7 @@ def connections(
 
 
 def stats() -> Stats:
-    """Return the nodes and the counts of each namespace. See ``astats()``; raises also as ``members()``."""
+    """Return the nodes and the counts of each namespace. See ``astats()``. Raises the same as ``members()``."""
     return run(astats)
 
 

@@ -22,11 +22,11 @@ class Heartbeat:
     """
     Decides when to ping the peer and when it is gone.
 
-    Any received frame answers a ping; sent frames don't prove anything. Whether a ping was answered depends only on the
-    order of calls, not on the clock, whose resolution can be as coarse as 1 ms (with uvloop).
+    Any received frame counts as the answer to a ping; sent frames don't prove anything. Whether a ping was answered
+    depends only on the order of calls, not on the clock, whose resolution can be as coarse as 1 ms (with uvloop).
 
-    A ping is due when either direction was silent for ``interval``, because the client also waits for frames of the
-    server. A peer that is gone is detected within ``interval + timeout``.
+    A ping is due when either direction was silent for ``interval``, because the client also waits for frames from
+    the server. A peer that is gone is detected within ``interval + timeout``.
 
     Args:
         interval: The silence before a ping, in seconds.

@@ -140,5 +140,5 @@ def _generated(path: Path) -> str | None:
 
 
 def _kind(name: str) -> str:
-    """Return the suffix that distinguishes the files of a language."""
+    """Return the suffix that identifies the language of a file: ".d.ts", ".ts", ".js" or ".py"."""
     return ".d.ts" if name.endswith(".d.ts") else Path(name).suffix

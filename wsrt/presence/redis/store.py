@@ -90,8 +90,8 @@ class RedisPresence(RedisReader, PresenceStore):
         partitions: The number of hash slots over which rooms are spread, at most 1024. By default 16 in a cluster, else
             1. Nodes with different numbers don't see each other.
         timeout: The number of seconds that a round trip to Redis may take, including connecting.
-        chunk: The most members that one call removes when a dead node is reaped, at most 250.
-        pace: The number of such calls a second.
+        chunk: The maximum number of members that one call removes when a dead node is reaped. It can't exceed 250.
+        pace: The maximum number of such calls per second.
         claim: The number of seconds after which another reaper continues the work of one that has died. By default half
             a lease.
     """

@@ -64,8 +64,8 @@ def on(target: Any, /, *more: Any) -> Any:
         more: Further event classes.
 
     Raises:
-        DeclarationError: It doesn't mark a method, or an argument isn't an event class. When the consumer class is
-            created: the handler can't work.
+        DeclarationError: The target isn't a method, or an argument isn't an event class. Other mistakes in a handler
+            raise it when the consumer class is created.
     """
     if isinstance(target, type):
         events = (target, *more)
@@ -81,7 +81,7 @@ def on(target: Any, /, *more: Any) -> Any:
 
         return mark
     if not inspect.isfunction(target) or more:
-        raise DeclarationError(f"@on marks a method, or takes event classes: @on(SendMessage); not {target!r}")
+        raise DeclarationError(f"@on marks a method, or takes event classes, as in @on(SendMessage), not {target!r}")
     setattr(target, MARK, ())
     return target
 

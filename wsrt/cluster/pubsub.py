@@ -86,7 +86,7 @@ def pipelined(layer: Any) -> Any:
             reason = repr(error)
     counters.count(
         "pubsub_not_driven",
-        "the pub/sub layer is used through its own calls, where publications and joins wait for each other: %s",
+        "the pub/sub layer is used through its public methods, so publications and joins wait for each other: %s",
         reason,
     )
     return layer

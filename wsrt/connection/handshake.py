@@ -36,7 +36,7 @@ async def refuse_foreign_origin(scope: Scope, send: Send) -> bool:
 
 
 async def accept(send: Send, subprotocol: str | None) -> bool:
-    """Accept the connection; return whether the client is still there."""
+    """Accept the connection, and return whether the client is still connected."""
     return await _answer(send, {"type": "websocket.accept", "subprotocol": subprotocol})
 
 

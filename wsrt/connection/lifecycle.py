@@ -370,7 +370,7 @@ class ConnectionHandler:
 
     def drain(self, retry_after: float) -> None:
         """
-        Close for a shutdown when everything that was received has been handled.
+        Close the connection for a shutdown, once all received frames have been handled.
 
         Args:
             retry_after: The seconds after which a client that speaks ``wsrt.v1`` is asked to reconnect.

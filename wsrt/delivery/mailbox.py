@@ -57,7 +57,7 @@ class Mailbox(Generic[T]):
 
     def put(self, item: T, size: int = 0) -> Taken:
         """
-        Append an item of ``size`` bytes, and return a future that is resolved when it was taken.
+        Append an item of ``size`` bytes, and return a future that is resolved when the item has been taken.
 
         The caller should wait for it if ``must_wait`` is True afterwards.
         """

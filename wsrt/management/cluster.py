@@ -32,7 +32,7 @@ def command_errors() -> Iterator[None]:
     except WrongContext as error:
         raise CommandError(f"Connections cannot be seen from this process: {error}.") from error
     except TenantRequired as error:
-        raise CommandError(f"{error}\nOn the command line: --tenant.") from error
+        raise CommandError(f"{error}\nOn the command line, pass --tenant.") from error
     except (WsrtError, ValueError) as error:
         raise CommandError(str(error)) from error
 

@@ -41,7 +41,8 @@ def transport_of(send: Send) -> Transport:
                 return transport
     counters.count(
         "transports_unknown",
-        "the server is not known (its send is %s): close codes, back-pressure and pings are as ASGI has them",
+        "the server isn't recognised (its send is %s): wsrt can't send protocol pings, and close codes and "
+        "back-pressure depend on the server",
         getattr(send, "__qualname__", type(send).__qualname__),
     )
     return Transport(send)

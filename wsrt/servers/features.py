@@ -68,7 +68,7 @@ STORED = re.compile(r"\bself\.(\w+)(?=\s*(?::[^=\n]+)?=(?!=)|\s*,)")
 
 
 def _set_by_methods(owner: Any) -> Iterator[str]:
-    """Yield the attributes that a class's methods set on ``self``, found in the source for lack of an instance."""
+    """Yield the attributes that a class's methods set on ``self``, as found in its source. No instance is needed."""
     for base in inspect.getmro(owner) if inspect.isclass(owner) else ():
         for function in filter(inspect.isfunction, vars(base).values()):
             # Compiled functions have no source, but dir() lists what their classes define.

@@ -95,5 +95,5 @@ def _chosen(names: list[str]) -> list[type[TypedEventConsumer]]:
     found = {client_name(consumer) for consumer in known}
     wanted = {name.removesuffix("Consumer").removesuffix("Client") for name in names}
     if unknown := sorted(wanted - found):
-        raise CommandError(f"No consumer {', '.join(unknown)}; there are {', '.join(sorted(found))}.")
+        raise CommandError(f"No consumer {', '.join(unknown)}. The consumers are {', '.join(sorted(found))}.")
     return [consumer for consumer in known if not wanted or client_name(consumer) in wanted]

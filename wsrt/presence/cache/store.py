@@ -89,9 +89,9 @@ class CachePresence(PresenceStore):
     process and ``DummyCache`` stores nothing. ``LocMemCache``, ``DatabaseCache`` and ``FileBasedCache`` drop values
     above ``MAX_ENTRIES`` (300 by default): set it to ten times the number of connections.
 
-    Values have about 8 kB. But the data of one user is never split, nor are the details of one user's connections to a
-    node: each must fit the cache's limit (memcached: 1 MB). Counting a room that is on several nodes reads the ids of
-    all its users. This works for some ten thousand connections; use RedisPresence for more.
+    Values are about 8 kB in size. However, the data of one user is never split, nor are the details of one user's
+    connections to a node: each must fit the cache's limit (memcached: 1 MB). Counting a room that is on several nodes
+    reads the ids of all its users. This works for some ten thousand connections; use RedisPresence for more.
 
     Args:
         location: The cache's alias in ``CACHES``; None for "default".

@@ -97,7 +97,7 @@ class RedisTarget:
         return make_pool(self.service, manager, **{**options, **found})
 
     def _try(self) -> None:
-        """Create a connection without opening it, as redis-py checks some options only then. Raises ValueError."""
+        """Create a connection without opening it: redis-py checks some options only at that time. Raises ValueError."""
         try:
             client = self.connect()
             if not self.is_cluster:

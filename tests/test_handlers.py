@@ -493,7 +493,7 @@ class Callable_:
 )
 def test_on_something_else(target: Any) -> None:
     """``@on`` on what is neither a function nor an event is an error that shows both uses."""
-    with pytest.raises(DeclarationError, match=r"@on marks a method, or takes event classes: @on\(SendMessage\)"):
+    with pytest.raises(DeclarationError, match=r"@on marks a method, or takes event classes, as in @on\(SendMessage\)"):
         on(target)
 
 

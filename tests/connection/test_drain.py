@@ -128,7 +128,7 @@ async def test_unknown_server(caplog: pytest.LogCaptureFixture) -> None:
     async with connect(with_runtime(Worker.as_asgi())) as client:
         assert await client.request(Work()) is None
     assert counters["transports_unknown"] == before + 1
-    assert "the server is not known" in caplog.text
+    assert "the server isn't recognised" in caplog.text
 
 
 async def test_ping_that_fails() -> None:

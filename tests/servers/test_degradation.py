@@ -120,7 +120,7 @@ async def test_one_feature_less(server: str, owner: str, name: str, caplog: pyte
         delattr(owners[owner], name)
         assert type(transport_of(sending)) is Transport
     assert counters["transports_unknown"] == before + 3
-    assert caplog.text.count("the server is not known") == 1
+    assert caplog.text.count("the server isn't recognised") == 1
 
 
 def made_up(monkeypatch: pytest.MonkeyPatch, name: str, **contents: Any) -> None:
@@ -198,5 +198,5 @@ async def test_server_of_tomorrow(kind: str, lacks: str) -> None:
         code, _ = await closed(member)
         assert code in {close_codes.INVALID_MESSAGE_PAYLOAD.code, close_codes.INVALID_MESSAGE_PAYLOAD.fallback_code}
         assert (await asyncio.to_thread(server.stats))["counts"]["transports_unknown"] == 2
-        assert server.log().count("the server is not known") == 1
+        assert server.log().count("the server isn't recognised") == 1
         await talker.close()

@@ -100,7 +100,7 @@ def test_one_consumer(name: str, tmp_path: Path) -> None:
 
 def test_unknown_consumer(tmp_path: Path) -> None:
     """A consumer that is none is an error that names those that are, and nothing is written."""
-    with pytest.raises(CommandError, match=r"No consumer Shop; there are Chat, EveryType\."):
+    with pytest.raises(CommandError, match=r"No consumer Shop\. The consumers are Chat, EveryType\."):
         command("typescript", tmp_path / "new", "--consumer", "Shop", "--consumer", "Chat")
     assert not (tmp_path / "new").exists()
 

@@ -64,7 +64,7 @@ class Runtime:
                 await self._application(scope, receive, send)
 
     def _hook(self) -> None:
-        """Install the shutdown handling, once, in the event loop that serves."""
+        """Install the shutdown handling in the server's event loop, unless it is already installed."""
         if self._is_hooked:
             return
         self._is_hooked = True

@@ -1,4 +1,4 @@
-"""System checks: ``manage.py check`` reports misconfiguration, each problem with an id and a hint how to fix it."""
+"""System checks: ``manage.py check`` reports misconfiguration, each problem with an id and a hint for fixing it."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def read(message: dict[str, Any]) -> PublishMessage | CommandMessage | PresenceM
     try:
         return READERS[kind](message)
     except (KeyError, TypeError, ValueError) as error:
-        raise UnknownMessage(f"a message of the type {kind!r} that can't be read: {error!r}") from error
+        raise UnknownMessage(f"cannot read a message of type {kind!r}: {error!r}") from error
 
 
 def _publication(message: dict[str, Any]) -> PublishMessage:

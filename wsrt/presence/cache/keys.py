@@ -36,7 +36,7 @@ class Keys:
         return f"{self._node(node)}.lease"
 
     def dead(self, node: str) -> str:
-        """Return the key that exists once the node was reaped. The node must not write any more."""
+        """Return the key that is set when the node is reaped. While it exists, the node must not write."""
         return f"{self._node(node)}.dead"
 
     def claim(self, node: str) -> str:

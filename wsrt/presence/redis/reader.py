@@ -122,7 +122,7 @@ class RedisReader(RedisLink):
         return Page(tuple(members), str(position) if position else None)
 
     async def _with_data(self, room: RoomKeys, connections: dict[str, str]) -> Iterator[MemberRecord]:
-        """Return the members in some counts of a room, with their current data."""
+        """Return members of a room from their numbers of connections, with their current data."""
         users = [field[1:] for field in connections if len(field) > 1]
         data = await self._fields(room.data, users)
         return _members(connections, dict(zip(users, data, strict=True)))

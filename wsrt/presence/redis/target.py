@@ -59,7 +59,7 @@ class RedisTarget:
         if self.sentinels and cluster:
             raise ValueError("SENTINELS and CLUSTER exclude each other: a cluster fails over by itself")
         if self._sentinel_options and not self.sentinels:
-            raise ValueError("SENTINEL_KWARGS need SENTINELS, which are not set")
+            raise ValueError("SENTINEL_KWARGS requires SENTINELS, which isn't set")
         if location is None and self.sentinels:
             raise ValueError(SERVICE_SHAPE)
         self.location = _require_url(DEFAULT if location is None else location)

@@ -42,6 +42,7 @@ class Size:
     redis_keys: int
     log: int
     tasks: int
+    objects: int
 
 
 @pytest.fixture(params=["uvicorn", "daphne"])
@@ -95,13 +96,14 @@ async def leave(ws: ClientConnection, chance: random.Random) -> None:
             await ws.close()
 
 
-async def measure(deployment: Deployment) -> Size:
-    """Wait until nothing is under way, and look."""
+async def measure(deployment: Deployment, *, most_tasks: int = 100) -> Size:
+    """Wait until all clients are forgotten and no more than ``most_tasks`` tasks are left, and look."""
     server, store = deployment.server, deployment.redis
 
     async def is_quiet() -> bool:
         stats = await asyncio.to_thread(server.stats)
-        return not stats["connections"] and not stats["rooms"] and not stats["groups"] and keys(store) <= KEPT
+        is_empty = not stats["connections"] and not stats["rooms"] and not stats["groups"]
+        return is_empty and stats["tasks"] <= most_tasks and keys(store) <= KEPT
 
     await aeventually(is_quiet, "all clients to be forgotten", 60)
     stats = await asyncio.to_thread(server.stats)
@@ -111,6 +113,7 @@ async def measure(deployment: Deployment) -> Size:
         redis_keys=keys(store),
         log=len(server.log()),
         tasks=stats["tasks"],
+        objects=stats["objects"],
     )
 
 
@@ -133,10 +136,9 @@ async def test_churn(deployment: Deployment) -> None:
     await churn(deployment.server, 2)
     before = await measure(deployment)
     count = await churn(deployment.server, 6)
-    after = await measure(deployment)
+    after = await measure(deployment, most_tasks=before.tasks + 2)
     note(deployment, 6, count, before, after)
     assert count > CLIENTS
-    assert after.tasks <= before.tasks + 2
     assert after.redis_keys <= before.redis_keys + 2
 
 
@@ -146,13 +148,14 @@ async def test_ten_minutes_of_churn(deployment: Deployment) -> None:
     await churn(deployment.server, 200)
     before = await measure(deployment)
     count = await churn(deployment.server, 400)
-    after = await measure(deployment)
+    after = await measure(deployment, most_tasks=before.tasks + 2)
     note(deployment, 400, count, before, after)
-    assert after.tasks <= before.tasks + 2
     assert after.redis_keys <= before.redis_keys + 2
     assert after.redis_memory - before.redis_memory < MIB
-    # What is kept of a client would be kept of tens of thousands.
-    assert after.memory - before.memory < 4 * MIB + 100 * count
+    # One object kept for each client would be tens of thousands.
+    assert after.objects - before.objects < count / 10
+    # The allocator's arenas fragment, above all under Daphne, so the memory of the process says less than its objects.
+    assert after.memory - before.memory < 32 * MIB
 
 
 def note(deployment: Deployment, seconds: int, count: int, before: Size, after: Size) -> None:
@@ -162,5 +165,6 @@ def note(deployment: Deployment, seconds: int, count: int, before: Size, after: 
         f"memory {before.memory / MIB:.1f} -> {after.memory / MIB:.1f} MiB, "
         f"Redis {before.redis_memory / MIB:.2f} -> {after.redis_memory / MIB:.2f} MiB in "
         f"{before.redis_keys} -> {after.redis_keys} keys, tasks {before.tasks} -> {after.tasks}, "
+        f"objects {before.objects:,} -> {after.objects:,}, "
         f"log {(after.log - before.log) / count:.0f} bytes a client",
     )

@@ -48,6 +48,7 @@ async def stats(request: HttpRequest) -> JsonResponse:
     return JsonResponse(
         {
             "tasks": len(asyncio.all_tasks()),
+            "objects": len(gc.get_objects()),
             "connections": sum(len(node.hub.subscribers) for node in nodes()),
             "rooms": sum(len(node.hub._rooms) for node in nodes()),
             "groups": sorted(

@@ -204,7 +204,7 @@ class PresenceStoreContract:
             assert await self.records(store, space) == {MemberRecord(None, 1, None)}
 
     async def test_data_changes(self) -> None:
-        """The data that any connection of a user set last is used. Other data is a change, the same data isn't."""
+        """A member has the data that any connection of the user set last. Only other data is a change."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 1, "ada", '"one"')])

@@ -26,7 +26,7 @@ def runtime_names() -> tuple[str, ...]:
 
 
 def index(clients: Mapping[str, str]) -> str:
-    """Return the text of ``__init__.py``, for the modules of clients by the clients' names."""
+    """Return the text of ``__init__.py``, given a dict from the clients' names to their modules."""
     modules = sorted(clients.items(), key=lambda item: item[1])
     lines = [import_from(f".{module}", [client]) for client, module in modules if module < RUNTIME[1:]]
     lines.append(import_from(RUNTIME, runtime_names()))

@@ -151,7 +151,7 @@ class Memberships:
                 task.result()
 
     def strand(self, line: Line) -> None:
-        """Record that a line has ended. The groups that were joined on it are left through the next line."""
+        """Record that a line has ended. Where memberships outlive it, sweep() ends them on the line that follows."""
         for name, group in self._groups.items():
             if group.touched is line:
                 group.touched = None

@@ -305,8 +305,8 @@ def send_locally(outgoing: Outgoing) -> list[Taken]:
     Pass a message to the nodes of this process.
 
     Returns:
-        Futures that the caller has to wait for: nodes of other threads have then carried out a command, or have
-        accepted a publication that had to wait behind too many others.
+        Futures that the caller has to wait for. When they are done, the nodes of other threads have carried out the
+        command, or have accepted a publication that was held up by too many others.
     """
     for observer in observers:
         observer(outgoing)

@@ -110,7 +110,7 @@ class Commands:
             await self._recheck()
         except Exception:
             counters.count("control_failed")
-            logger.exception("a hook of %s failed after its permissions had changed", self._subscriber.id)
+            logger.exception("a hook of connection %s failed after permissions_changed", self._subscriber.id)
             # The permissions are unknown. The client reconnects and is asked as a new one.
             self._close(close_codes.MESSAGE_HANDLING_FAILED)
         if not self._recheck_due:

@@ -297,7 +297,7 @@ class Tracker:
             except LeaseLost:
                 # The lease ended while this process was stopped or the store was away, or another node has reaped us.
                 # The old id is useless now.
-                counters.count("presence_fenced", "the lease of this node had ended, writing its connections again")
+                counters.count("presence_fenced", "the lease of this node had ended: writing its connections again")
                 self._must_rebuild = True
             except StoreUnavailable as error:
                 # Whether the write was carried out is unknown. The operations are still pending, and are idempotent.

@@ -58,7 +58,7 @@ class Heartbeat:
         self.pinged_at = None
 
     def tick(self, now: float) -> Beat:
-        """Return the action that is due now. Call it again at ``due``."""
+        """Return the action that is due now. Call this method again at ``due``."""
         if self.pinged_at is not None:
             if now >= self.pinged_at + self.timeout:
                 return Beat.TIMEOUT

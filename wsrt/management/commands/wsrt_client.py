@@ -54,7 +54,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         folder: Path = options["output"]
         if not folder.name:
-            raise CommandError("--output is empty, or this very folder: name a folder of its own")
+            raise CommandError(
+                "--output is empty or the current folder: name a separate folder for the generated files"
+            )
         if folder.exists() and not folder.is_dir():
             raise CommandError(f"{folder} is a file: name a folder")
         generate: Callable[..., dict[str, str]] = import_module(f"wsrt.clients.generate.{options['language']}").generate

@@ -72,7 +72,7 @@ def call(head: str, *items: Expression) -> Expression:
 
 
 def listing(items: Sequence[Expression]) -> Expression:
-    """Return a list of items."""
+    """Return the expression of a list with these items."""
     return Joined("[", tuple(items), "]")
 
 

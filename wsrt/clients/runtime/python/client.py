@@ -294,7 +294,7 @@ class Client:
 
         Raises:
             TypeError: This client doesn't send the event.
-            ValueError: The event can't be written as JSON, such as a lone surrogate.
+            ValueError: The event can't be written as JSON, for example because of a lone surrogate.
             QueueFull: The queue is full.
             PayloadTooLarge: The event is larger than the server accepts.
         """
@@ -318,7 +318,7 @@ class Client:
             QueueFull, QueueExpired, PayloadTooLarge: The request was not sent.
             InvalidFrame: This client doesn't know the event that the server answered with.
             TypeError: This client doesn't send the event.
-            ValueError: The event can't be written as JSON, such as a lone surrogate.
+            ValueError: The event can't be written as JSON, for example because of a lone surrogate.
         """
         sends = self._sends(event)
         answer = await self._supervisor.request(sends.name, _dump(event), timeout=timeout, queue=queue)

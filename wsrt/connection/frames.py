@@ -14,6 +14,7 @@ from .. import close_codes
 from ..close_codes import Close
 from ..cluster.node import Node
 from ..delivery.outbox import Outbox
+from ..delivery.tasks import is_being_cancelled
 from ..exceptions import BackplaneUnavailable
 from ..metrics import counters
 from ..protocol import envelope
@@ -130,7 +131,7 @@ class FrameHandler:
             # A CancelledError may be meant for this task: the connection has ended, and the handler ran for too long.
             # It may also come from a task that the handler awaited and that was cancelled by other code. That one is an
             # error of the handler like any other.
-            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 raise
             refusal = refusal_of(error, self._hooks.refusal_for) if isinstance(error, Exception) else None
             if refusal is None:
@@ -176,9 +177,3 @@ class FrameHandler:
         if ref is not None:
             self._outbox.put_direct(envelope.error("internal", "Internal error", ref=ref))
         self._close(close_codes.MESSAGE_HANDLING_FAILED)
-
-
-def _is_being_cancelled() -> bool:
-    """Return whether the cancellation of the current task was requested."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -1,4 +1,4 @@
-"""The creation of wsrt's own tasks."""
+"""The creation of wsrt's own tasks, and the cancellation of the current one."""
 
 from __future__ import annotations
 
@@ -26,3 +26,9 @@ def start_task(
         context: The context of the task; by default a copy of the caller's context.
     """
     return asyncio.Task(work, loop=loop, context=context)
+
+
+def is_being_cancelled() -> bool:
+    """Return whether the cancellation of the current task was requested."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..connection.drain import abort_drain, drain
-from ..delivery.tasks import start_task
+from ..delivery.tasks import is_being_cancelled, start_task
 from ..delivery.transport import Transport
 from ..types import Message, Receive, Send
 from .features import Features, has
@@ -65,7 +65,7 @@ class GranianTransport(Transport):
                     return await receiving
                 except asyncio.CancelledError:
                     # Any other cancellation is meant for the task, and must reach it.
-                    if self._cancelled_receive is not receiving or _is_cancelled():
+                    if self._cancelled_receive is not receiving or is_being_cancelled():
                         raise
                 finally:
                     self._pending_receive = None
@@ -90,11 +90,6 @@ class GranianTransport(Transport):
             await self._server_send(message)
         finally:
             self._closed.set()
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and bool(task.cancelling())
 
 
 def hook_shutdown() -> None:

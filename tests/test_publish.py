@@ -362,7 +362,6 @@ def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtu
     """A process without connections that publishes to a local layer logs a warning that it is discarded."""
     monkeypatch.setattr(sending, "nodes", list)
     Reader.as_asgi()  # as a module of routes does that workers import too
-    counters.forget_logged()
     caplog.set_level(logging.WARNING, "wsrt")
     publish_to_room("a", News(), namespace="publishing", on_commit=False)
     assert "doesn't reach other processes. Configure channels_redis.pubsub.RedisPubSubChannelLayer" in caplog.text
@@ -371,7 +370,6 @@ def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtu
 async def test_serving_process_is_not_warned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A server without connections doesn't warn, not even in its views."""
     monkeypatch.setattr(sending, "nodes", list)
-    counters.forget_logged()
     await apublish_to_room("a", News(), namespace="publishing")
     await sync_to_async(publish_to_room)("a", News(), namespace="publishing", on_commit=False)
     assert "publication discarded" not in caplog.text

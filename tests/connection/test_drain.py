@@ -124,7 +124,6 @@ def test_exit_from_another_thread() -> None:
 async def test_unknown_server(caplog: pytest.LogCaptureFixture) -> None:
     """A server that is not known is served as plain ASGI, which is counted and logged."""
     before = counters["transports_unknown"]
-    counters.forget_logged()
     async with connect(with_runtime(Worker.as_asgi())) as client:
         assert await client.request(Work()) is None
     assert counters["transports_unknown"] == before + 1

@@ -272,7 +272,6 @@ class Asking(Shop):
 
 async def test_query_of_many_fields(caplog: pytest.LogCaptureFixture) -> None:
     """A query that Django doesn't read is refused for good, and no client fills the log with tracebacks by it."""
-    counters.forget_logged()
     before = counters["suspicious_refused"]
     for _ in range(3):
         async with connect(Asking, "/?" + "&".join(f"f{number}=" for number in range(1001))) as client:
@@ -284,7 +283,6 @@ async def test_query_of_many_fields(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_suspicious_operation(caplog: pytest.LogCaptureFixture) -> None:
     """What Django would answer with 400 is ``invalid_data``; the log quotes little of it."""
-    counters.forget_logged()
     assert (await refused(SuspiciousFileOperation("../" * 3000))).code == "invalid_data"
     assert all(len(record.getMessage()) < 300 for record in caplog.records)
 
@@ -301,7 +299,6 @@ async def test_suspicious_operation(caplog: pytest.LogCaptureFixture) -> None:
 )
 async def test_data_that_the_database_refuses(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """A client whose text the database can't hold gets ``invalid_data``; it is counted, without a traceback."""
-    counters.forget_logged()
     before = counters["database_data_refused"]
     refusal = await refused(error)
     assert (refusal.code, refusal.errors) == ("invalid_data", [])

@@ -92,9 +92,8 @@ CASES = [
 
 @pytest.fixture(autouse=True)
 def as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No server was seen, and nothing logged; what stands in for hypercorn ends."""
+    """No server was seen; what stands in for hypercorn ends."""
     monkeypatch.setattr(servers, "_known", set())
-    counters.forget_logged()
     watched = set(hypercorn._watched)
     yield
     for context in set(hypercorn._watched) - watched:

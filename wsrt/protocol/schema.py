@@ -78,7 +78,7 @@ class Schema(GenerateJsonSchema):
         """Allow any value for a serializer without a return annotation."""
         written = super().ser_schema(schema)
         if written is None and schema.get("type") in ("function-plain", "function-wrap"):
-            # Pydantic's own serializers return what the type says.
+            # The results of Pydantic's own serializers are of the type that the schema names.
             module = str(getattr(schema.get("function"), "__module__", None))
             return None if module.partition(".")[0] in ("pydantic", "operator") else {}
         return written

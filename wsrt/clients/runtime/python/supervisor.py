@@ -449,7 +449,7 @@ class Supervisor:
 
     async def _serve(self, connection: Connection) -> Ending:
         """
-        Handle the server's frames until the connection fails, and return how it ended.
+        Handle the server's frames until the connection ends; return the reason for its end.
 
         If close() cancels it, CancelledError propagates to the caller.
         """

@@ -11,8 +11,8 @@ class Withheld:
     """
     Frames in the order in which they were published, each with its audience.
 
-    The audience is needed at the end: a frame for a room that the connection had to leave in the meantime is dropped,
-    but not a frame for its user. The limits are those of the outbox.
+    The audience is needed when the frames are released: a frame for a room that the connection had to leave in the
+    meantime is dropped, but not a frame for its user. The limits are those of the outbox.
 
     Args:
         outbox: The outbox of the connection.

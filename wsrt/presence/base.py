@@ -415,7 +415,7 @@ class PresenceStore(abc.ABC):
 
     @abc.abstractmethod
     async def user_connections(self, namespace: str, room: str, users: Sequence[str]) -> list[int]:
-        """Return the number of connections in a room of each of ``users``."""
+        """Return the number of connections that each of ``users`` has in a room."""
 
     @abc.abstractmethod
     async def rooms(

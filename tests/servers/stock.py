@@ -109,7 +109,7 @@ async def shutdown(server: Server) -> str:
 QUESTIONS: dict[str, Question] = {
     "close codes 1001, 1007-1013": close_codes,
     "close reasons": close_reasons,
-    "a close leaves at once": close_in_time,
+    "a close frame is sent at once": close_in_time,
     "back-pressure on sends": back_pressure,
     "a handshake refused with 503": denial,
     "WebSocket pings by default": pings,

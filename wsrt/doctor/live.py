@@ -73,7 +73,7 @@ def compression(server: str, extensions: Sequence[str]) -> Finding:
         return ok("compression", "not negotiated", **facts)
     seen = "permessage-deflate is negotiated: each message is compressed for each client"
     if "uvicorn" in server.lower():
-        advice = "Start it with --ws-per-message-deflate false, unless bandwidth costs more than processor time."
+        advice = "Start uvicorn with --ws-per-message-deflate false, unless bandwidth costs more than processor time."
         return warning("compression", seen, advice, **facts)
     return ok("compression", seen, **facts)
 
@@ -97,4 +97,4 @@ def close_codes(close: tuple[int, str] | None) -> Finding:
         return warning(
             "close codes", f"{code} without a reason, for {expected.code} {expected.reason}", advice, **facts
         )
-    return ok("close codes", f"{code} {reason}, as it was sent", **facts)
+    return ok("close codes", f"{code} {reason}: code and reason arrived unchanged", **facts)

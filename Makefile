@@ -10,7 +10,7 @@ THIS := $(PIP) install --no-deps --no-build-isolation --editable .
 EXTRAS := daphne,redis,uvicorn,yaml
 SYSTEM := $(or $(WSRT_TEST_REDIS_SERVER),redis-server) postgresql chromium nodejs npm gettext
 
-.PHONY: demo test test-all test-latest test-lowest suite unit check bench docs lock clean
+.PHONY: demo test test-all test-latest test-lowest suite unit check bench docs dist lock clean
 
 demo: .venv/demo.stamp
 	@$(BIN)/python scripts/demo.py --port $(PORT) $(if $(filter 1,$(REDIS)),--redis)
@@ -37,7 +37,7 @@ suite: .venv/test.stamp
 test-latest:
 	@rm -rf .venv-latest
 	@sh scripts/venv.sh newest .venv-latest
-	@.venv-latest/bin/$(PIP) install --upgrade pip hatchling editables
+	@.venv-latest/bin/$(PIP) install --upgrade --group build
 	@.venv-latest/bin/$(PIP) install --no-build-isolation --editable ".[$(EXTRAS)]" --group test
 	@.venv-latest/bin/python scripts/system.py $(SYSTEM)
 	.venv-latest/bin/python -m tests $(if $(ALL),--all)
@@ -64,13 +64,18 @@ bench: .venv/bench.stamp
 docs: .venv/docs.stamp
 	$(BIN)/mkdocs build --strict
 
+# What is published: the wheel and the sdist.
+dist: .venv/pip.stamp
+	@rm -rf dist
+	$(BIN)/python -m hatchling build
+
 # Writes requirements/ and package-lock.json: the newest that pyproject.toml and package.json allow.
 lock: .venv/lock.stamp
 	@$(BIN)/python scripts/system.py nodejs npm
 	$(BIN)/python scripts/lock.py
 
 clean:
-	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* site
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* dist site
 
 .venv/pip.stamp: requirements/build.txt
 	@sh scripts/venv.sh oldest .venv

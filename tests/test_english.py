@@ -8,8 +8,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-PLACES = ["wsrt", "demo_project", "scripts", "benchmarks", "docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
-SUFFIXES = {".py", ".ts", ".lua", ".html", ".js", ".css", ".md", ".sh"}
+PLACES = [
+    *(
+        "wsrt",
+        "demo_project",
+        "scripts",
+        "benchmarks",
+        "docs",
+        ".github",
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+    ),
+    *("SECURITY.md", "CODE_OF_CONDUCT.md"),
+]
+SUFFIXES = {".py", ".ts", ".lua", ".html", ".js", ".css", ".md", ".sh", ".yml"}
 
 COPIED = {"demo_project/chat/static/chat/clients"}
 """Folders of generated files."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from tests.support.recorder import Go, Number, Recorder, Text, Undeclared, do
-from wsrt import (
-    close_codes,
-)
+from tests.support.waiting import aeventually
+from wsrt import close_codes
+from wsrt.metrics import counters
+from wsrt.protocol.session import HEAVY_BYTES
 from wsrt.testing import connect
 
 
@@ -207,3 +209,23 @@ async def test_wrong_reply(caplog: pytest.LogCaptureFixture) -> None:
             client.consumer.todo = reply
             await client.send(Go())
             await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
+
+
+async def test_closed_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heavy frame whose connection is closed between two steps of decoding it is given up, and counted."""
+    closing: list[asyncio.Future[None]] = []
+    validated: list[str] = []
+    async with connect(Recorder) as client:
+        consumer = client.consumer
+
+        def count(text: str, limit: int) -> bool:
+            closing.append(asyncio.ensure_future(consumer.close()))
+            return False
+
+        monkeypatch.setattr("wsrt.protocol.catalog.has_too_many_values", count)
+        monkeypatch.setattr(type(consumer.catalog), "_validate", lambda self, text: validated.append(text))
+        before = counters["frames_unhandled"]
+        await client.send_text(json.dumps({"event": "number", "pad": "x" * HEAVY_BYTES}))
+        await client.assert_closed(close_codes.NORMAL)
+        await aeventually(lambda: counters["frames_unhandled"] == before + 1)
+        assert validated == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
+from collections.abc import Generator
 
 from wsrt.delivery.turns import TURN_SECONDS, TURNS_BETWEEN, Turns
 
@@ -49,23 +51,38 @@ async def test_budget_is_shared() -> None:
 
 
 async def test_alone() -> None:
-    """Long work is done one at a time, with turns between, in the order in which it was asked for."""
+    """Long work is done one at a time, with turns after each step, in the order in which it was asked for."""
     turns, ticks = Turns(asyncio.get_running_loop()), Ticks()
     done: list[tuple[int, int]] = []
-    await asyncio.gather(
-        *(turns.alone(lambda number=number: done.append((number, ticks.number))) for number in range(5))
-    )
-    assert [number for number, _ in done] == list(range(5))
-    assert len({tick for _, tick in done}) == 5
-    assert done[1][1] - done[0][1] >= TURNS_BETWEEN
+
+    def work(number: int) -> Generator[None, None, int]:
+        done.append((number, ticks.number))
+        yield
+        done.append((number, ticks.number))
+        return number
+
+    assert await asyncio.gather(*(turns.alone(work(number)) for number in range(5))) == list(range(5))
+    assert [number for number, _ in done] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    ticked = [tick for _, tick in done]
+    assert all(later - earlier >= TURNS_BETWEEN for earlier, later in itertools.pairwise(ticked))
 
 
 async def test_alone_after_a_failure() -> None:
-    """Work that fails delays no other work."""
+    """Work that fails, or whose caller is cancelled between two steps, delays no other work."""
     turns = Turns(asyncio.get_running_loop())
-    results = await asyncio.gather(turns.alone(lambda: 1 // 0), turns.alone(lambda: "done"), return_exceptions=True)
+
+    def work(divisor: int) -> Generator[None, None, float]:
+        yield
+        return 1 / divisor
+
+    results = await asyncio.gather(turns.alone(work(0)), turns.alone(work(1)), return_exceptions=True)
     assert isinstance(results[0], ZeroDivisionError)
-    assert results[1] == "done"
+    assert results[1] == 1
+    cancelled = asyncio.create_task(turns.alone(work(1)))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    assert await turns.alone(work(1)) == 1
+    assert cancelled.cancelled()
 
 
 async def test_no_collection() -> None:
@@ -76,16 +93,18 @@ async def test_no_collection() -> None:
     def note(phase: str, info: dict[str, int]) -> None:
         begun.append(info["generation"])
 
-    def work() -> None:
+    def work() -> Generator[None, None, None]:
         for _ in range(10):
             [[] for _ in range(10_000)]
+            yield
 
     gc.callbacks.append(note)
     try:
-        work()
+        for _ in work():
+            pass
         assert begun
         begun.clear()
-        await turns.alone(work)
+        await turns.alone(work())
         assert begun == []
         assert gc.isenabled()
     finally:

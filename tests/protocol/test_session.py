@@ -359,6 +359,34 @@ def test_price_of_time() -> None:
     assert isinstance(take(made, '{"event":"leaf"}', 1.5), Received)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"event":"leaf"}',
+        '{"event":"leaf","ref":1,"data":1}',
+        '{"event":"other","ref":1}',
+        '{"event":"leaf","ref":1,"data":[' + "0," * 200 + "0]}",
+        '{"\\u0065vent":"wsrt.ping"}',
+        "{",
+    ],
+    ids=["good", "invalid", "unknown", "too many values", "reserved", "malformed"],
+)
+def test_decoded_in_steps(text: str) -> None:
+    """A frame that is decoded in steps has the outcome of one decoded at once; explaining it is a step of its own."""
+    steps = session(max_values=100).decode_in_steps(RawFrame(text), 1.0)
+    taken = 0
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(steps)
+            taken += 1
+    at_once = session(max_values=100).decode(RawFrame(text), 1.0)
+    if isinstance(at_once, Received):
+        assert end.value.value.event == at_once.event
+    else:
+        assert told(end.value.value) == told(at_once)
+    assert taken == (0 if "0,0" in text else 1 if isinstance(at_once, Received) else 2)
+
+
 def test_nothing_is_parsed_before_authorize() -> None:
     """Until the client is allowed to connect, its frames wait as they are; what is reserved is handled then."""
     made = session()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -98,7 +98,7 @@ class FrameHandler:
         try:
             if self._session.is_heavy(raw):
                 # Waits while other connections of the loop decode theirs.
-                return await self._node.turns.alone(lambda: self._decode_heavy(raw))
+                return await self._node.turns.alone(self._decode_heavy(raw))
             return self._session.decode(raw, self._node.wheel.time())
         except SynchronousOnlyOperation:
             # A validator queries the database. Django raises this in the event loop before anything has happened, so
@@ -108,16 +108,21 @@ class FrameHandler:
             )
             return decoded
 
-    def _decode_heavy(self, raw: RawFrame) -> Received | Frame | Close | None:
-        if self._session.close_sent is not None:
-            # The connection was closed while the frame waited for its turn.
-            counters.count("frames_unhandled")
-            return None
-        started = time.thread_time()
-        try:
-            return self._session.decode(raw, self._node.wheel.time())
-        finally:
-            self._session.charge(time.thread_time() - started)
+    def _decode_heavy(self, raw: RawFrame) -> Generator[None, None, Received | Frame | Close | None]:
+        steps = self._session.decode_in_steps(raw, self._node.wheel.time())
+        while self._session.close_sent is None:
+            started = time.thread_time()
+            try:
+                next(steps)
+            except StopIteration as end:
+                outcome: Received | Frame | Close | None = end.value
+                return outcome
+            finally:
+                self._session.charge(time.thread_time() - started)
+            yield
+        # The connection was closed while the frame waited for its turn, or between two steps.
+        counters.count("frames_unhandled")
+        return None
 
     # Calling the handler.
 

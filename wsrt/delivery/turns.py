@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -40,20 +40,27 @@ class Turns:
         if self._spent >= TURN_SECONDS:
             await asyncio.sleep(0)
 
-    async def alone(self, work: Callable[[], T]) -> T:
+    async def alone(self, work: Generator[None, None, T]) -> T:
         """
-        Run a function that takes long, and return its result. Only one runs at a time, in the order of the calls.
+        Run work that takes long, in steps, and return its result. Only one runs at a time, in the order of the calls.
 
-        After each one, the loop gets TURNS_BETWEEN turns. They cost little if it has nothing else to do.
+        After each step, the loop gets TURNS_BETWEEN turns. They cost little if it has nothing else to do.
+
+        Args:
+            work: A generator that yields after each step and returns the result.
         """
         async with self._alone:
-            try:
-                with collection_paused():
-                    return work()
-            finally:
-                # Still under the lock: otherwise the next waiting function would start in the next turn.
-                for _ in range(TURNS_BETWEEN):
-                    await asyncio.sleep(0)
+            while True:
+                try:
+                    with collection_paused():
+                        next(work)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                finally:
+                    # Still under the lock: otherwise the next waiting work would start in the next turn.
+                    for _ in range(TURNS_BETWEEN):
+                        await asyncio.sleep(0)
 
     def _begin_turn(self) -> None:
         self._spent = 0.0

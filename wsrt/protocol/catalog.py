@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, GetCoreSchemaHandler, TypeAdapter, ValidationError
@@ -101,23 +101,27 @@ class Catalog:
             InvalidData: The data fails the event's model.
         """
         text = as_text(frame)
-        if has_too_many_values(text, max_values):
-            raise TooManyValues(self._ref_of(text), max_values)
+        self._require_few_values(text, max_values)
         try:
-            envelope = self._validator.validate(text)
+            return self._validate(text)
         except (ValidationError, TooMuchWork) as error:
             raise self._explain(text, error.with_traceback(None)) from None
-        name = envelope["event"]
-        model = self.receives[name]
-        event = envelope.get("data")
-        if event is None:
-            try:
-                event = self._missing_data(model)
-            except ValidationError as error:
-                raise InvalidData(envelope.get("ref"), field_errors(error, model, {}, depth=0)) from None
-        if may_be_infinite(text, model) and not (is_finite(_parsed(text)) and is_finite(event.model_dump())):
-            raise InvalidFrame(envelope.get("ref"))
-        return Received(name, event, envelope.get("ref"))
+
+    def decode_in_steps(self, frame: str | bytes, max_values: int = MAX_VALUES) -> Generator[None, None, Received]:
+        """
+        Decode a large frame in steps, between which other work can be done. Yields after each step but the last.
+
+        Args, return value and exceptions are those of decode().
+        """
+        text = as_text(frame)
+        self._require_few_values(text, max_values)
+        yield
+        try:
+            return self._validate(text)
+        except (ValidationError, TooMuchWork) as error:
+            reason = error.with_traceback(None)
+        yield
+        raise self._explain(text, reason)
 
     @property
     def is_recursive(self) -> bool:
@@ -178,6 +182,25 @@ class Catalog:
                 )
 
         return BoundedValidator(TypeAdapter(Envelope).core_schema, "event")
+
+    def _require_few_values(self, text: str, limit: int) -> None:
+        if has_too_many_values(text, limit):
+            raise TooManyValues(self._ref_of(text), limit)
+
+    def _validate(self, text: str) -> Received:
+        # A ValidationError or TooMuchWork says that the text fails, _explain() finds out why.
+        envelope = self._validator.validate(text)
+        name = envelope["event"]
+        model = self.receives[name]
+        event = envelope.get("data")
+        if event is None:
+            try:
+                event = self._missing_data(model)
+            except ValidationError as error:
+                raise InvalidData(envelope.get("ref"), field_errors(error, model, {}, depth=0)) from None
+        if may_be_infinite(text, model) and not (is_finite(_parsed(text)) and is_finite(event.model_dump())):
+            raise InvalidFrame(envelope.get("ref"))
+        return Received(name, event, envelope.get("ref"))
 
     def _missing_data(self, model: type[Event]) -> Event:
         # Missing data means {}, or for a RootEvent the model's default.

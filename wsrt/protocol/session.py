@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+from collections.abc import Generator
 from typing import Any
 
 from .. import close_codes
@@ -180,12 +181,15 @@ class Session:
         """
         try:
             return self.catalog.decode(raw.payload, self.limits.max_values)
-        except UnknownEvent as problem:
-            if self.extended and problem.name in RESERVED_INBOUND:
-                return self._answer_reserved(problem.name, problem.ref)
-            return self._violation(problem, raw, now)
         except ProtocolError as problem:
-            return self._violation(problem, raw, now)
+            return self._rejection(problem, raw, now)
+
+    def decode_in_steps(self, raw: RawFrame, now: float) -> Generator[None, None, Received | Frame | Close | None]:
+        """Decode a heavy frame in steps, between which other connections can be served. Returns what decode() does."""
+        try:
+            return (yield from self.catalog.decode_in_steps(raw.payload, self.limits.max_values))
+        except ProtocolError as problem:
+            return self._rejection(problem, raw, now)
 
     def charge(self, seconds: float) -> None:
         """Charge the client's byte rate for the processor time that decoding one of its frames took, in seconds."""
@@ -297,7 +301,9 @@ class Session:
         except InvalidFrame:
             return None
 
-    def _violation(self, problem: ProtocolError, raw: RawFrame, now: float) -> Frame | Close:
+    def _rejection(self, problem: ProtocolError, raw: RawFrame, now: float) -> Frame | Close | None:
+        if isinstance(problem, UnknownEvent) and self.extended and problem.name in RESERVED_INBOUND:
+            return self._answer_reserved(problem.name, problem.ref)
         # Invalid requests are charged, too. They don't close the connection themselves, but exceeding the rate does.
         if self._frames is not None:
             self._frames.charge(FAILURE_FRAMES - 1)

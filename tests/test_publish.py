@@ -92,7 +92,9 @@ def layer() -> Iterator[FakeLayer]:
 
 def test_unknown_namespace() -> None:
     """A namespace that no consumer has raises, and the text names those that there are."""
-    with pytest.raises(UnknownNamespace, match=r"no consumer has the namespace 'pubishing'; known are: .*'publishing'"):
+    with pytest.raises(
+        UnknownNamespace, match=r"no consumer has the namespace 'pubishing'; known namespaces: .*'publishing'"
+    ):
         publish_to_room("a", News(), namespace="pubishing")
 
 
@@ -118,10 +120,10 @@ async def test_wrong_event_disturbs_nobody() -> None:
     ("audience", "event", "error", "says"),
     [
         ("a", News(), TypeError, "audience must be an address, such as wsrt.addresses.Room"),
-        (to.Room("a"), {"text": "hi"}, TypeError, "an Event is needed, not dict"),
-        (to.Room("a"), News, TypeError, r"an event is needed, not its class: News\(\.\.\.\)"),
-        (to.User(7), Kept(), ValueError, "history belongs to one room"),
-        (to.Room("a") | to.Room("b"), Kept(), ValueError, "history belongs to one room"),
+        (to.Room("a"), {"text": "hi"}, TypeError, "expected an Event, not dict"),
+        (to.Room("a"), News, TypeError, r"expected an event, not its class: write News\(\.\.\.\)"),
+        (to.User(7), Kept(), ValueError, "only be published to exactly one room"),
+        (to.Room("a") | to.Room("b"), Kept(), ValueError, "only be published to exactly one room"),
     ],
 )
 def test_wrong_call(audience: Any, event: Any, error: type[Exception], says: str) -> None:
@@ -307,7 +309,7 @@ def test_time_of_a_commit(layer: FakeLayer, monkeypatch: pytest.MonkeyPatch) -> 
     assert counters["publications_lost_after_commit"] == before + 20
     assert len(failed) == 20
     assert layer.calls["group_send", "wsrt.room.publishing.a"] < 4
-    assert failed[-1].startswith("the channel layer was too slow for other publications")
+    assert failed[-1].startswith("the channel layer was too slow for earlier publications")
     # The next transaction has a time of its own.
     layer.gate.set()
     with transaction.atomic():

@@ -196,7 +196,11 @@ class Everyone(Audience):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AnyOf(Audience):
-    """Two or more audiences, combined with ``|``. They are kept flat, so that a thousand users don't nest deeply."""
+    """
+    Two or more audiences, combined with ``|``.
+
+    Nested ones are merged, so that an audience of a thousand users isn't nested a thousand levels deep.
+    """
 
     parts: tuple[Audience, ...]
 

@@ -189,7 +189,7 @@ def _backends(values: dict[str, Any]) -> Iterator[CheckMessage]:
         except Exception as error:
             yield CheckWarning(
                 f"WSRT[{key!r}]: the backend {backend!r} cannot be used: {error}.",
-                hint=("No presence is stored until it can. " if key == "PRESENCE" else "")
+                hint=("Until it can, presence isn't tracked. " if key == "PRESENCE" else "")
                 + f"The default is {DEFAULTS[key]['BACKEND']!r}.",
                 id="wsrt.W002",
             )

@@ -144,7 +144,7 @@ TABLE: dict[Close, str] = {
     SERVER_SHUTTING_DOWN: gettext_noop("the server drains its connections before it exits"),
     HEARTBEAT_TIMEOUT: gettext_noop("no frame was received since the last ping"),
     INVALID_MESSAGE_PAYLOAD: gettext_noop("a frame is not UTF-8, not JSON, or not an envelope"),
-    INVALID_EVENT_DATA: gettext_noop("the data fails the event's model"),
+    INVALID_EVENT_DATA: gettext_noop("the data isn't valid for the event's model"),
     UNKNOWN_EVENT: gettext_noop("the event is not in the catalog"),
     TOO_MANY_VIOLATIONS: gettext_noop("more than `max_violations` invalid frames were reported within a minute"),
     MESSAGE_TOO_LARGE: gettext_noop("a frame is larger than `max_payload` bytes"),

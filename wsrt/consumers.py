@@ -310,7 +310,7 @@ class TypedEventConsumer(AsyncConsumer):
 
     async def reload_user(self) -> Any:
         """
-        Override to return the current state of the user of the scope; the result becomes ``self.user``.
+        Override to load the user in ``scope["user"]`` again. The returned user becomes ``self.user``.
 
         Called on ``permissions_changed`` if the scope has an authenticated user. None, an inactive user or an anonymous
         one closes the connection with 4401.
@@ -550,7 +550,7 @@ class TypedEventConsumer(AsyncConsumer):
 
         Raises:
             PermissionDenied: ``authorize_room`` refused, or the connection was removed from the room in the meantime.
-            TooManyRooms: The connection is already in ``max_rooms`` rooms, or is joining them.
+            TooManyRooms: The connection is already in ``max_rooms`` rooms, including those that it is joining.
             BackplaneUnavailable: The channel layer didn't confirm that the node joined the group of the room.
             InvalidRoom: The text can't be the name of a room.
             TypeError: The name isn't a string.

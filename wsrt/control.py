@@ -1,8 +1,9 @@
 """
-The functions that act on connections anywhere in the cluster: close them, move them between rooms, check permissions.
+The functions that act on connections of any process: close them, change their rooms, check their permissions again.
 
-A command that takes something away acts on arrival, even while a handler is running. When the call returns, the
-connections of this process have carried it out, and the channel layer has accepted it for the other processes.
+A command that takes something away (a connection, a room, a permission) takes effect as soon as a process receives it,
+even while a handler is running. When the call returns, the connections of this process have carried it out, and the
+channel layer has accepted it for the other processes.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def disconnect(
         using: The alias of the database whose transaction counts. None for the default database.
 
     Raises:
-        ValueError: The code can't be sent, or no consumer of the namespace has tenants.
+        ValueError: The code can't be sent, or a tenant is given and no consumer of the namespace has tenants.
         TypeError: ``to`` isn't an address.
         UnknownNamespace: No consumer of this process has the namespace.
         TenantRequired: The namespace has tenants, and the call doesn't say which one is meant.
@@ -91,8 +92,8 @@ def add_to_room(
     """
     Make the connections of an audience join a room.
 
-    The command waits for its turn among the handlers of each connection, which then calls ``authorize_room`` as for any
-    join. A refusal is logged and counted.
+    Each connection joins as if one of its handlers called ``join``: after the handlers that are running or waiting, and
+    only if ``authorize_room`` allows it. A refusal is logged and counted.
 
     Args:
         to: An address from wsrt.addresses, or an expression of addresses.
@@ -124,9 +125,10 @@ def remove_from_room(
     """
     Remove the connections of an audience from a room.
 
-    The removal takes effect on arrival: queued frames that were published to exactly this room are dropped, and a join
-    of the room that is under way raises PermissionDenied. The hook ``on_removed`` is called afterwards, in its turn
-    among the handlers. The arguments and the exceptions are those of add_to_room().
+    Each process removes its connections as soon as it receives the command. Frames that wait for a client and were
+    published to exactly this room are dropped. A ``join`` of the room that is still in progress raises
+    PermissionDenied. Afterwards the hook ``on_removed`` is called, but never at the same time as a handler of the
+    connection. The arguments and the exceptions are those of add_to_room().
     """
     _send("remove_from_room", to, namespace, tenant, {"room": Room(room).name}, on_commit, using)
 
@@ -149,7 +151,7 @@ def permissions_changed(
 
     Each connection calls ``reload_user``, ``authorize``, and ``authorize_room`` for each of its rooms. It leaves the
     rooms that are refused. It is closed with 4403 if ``authorize`` refuses, and with 4401 if the user is gone or
-    inactive. Publications for it are withheld until the hooks have answered.
+    inactive. Publications for it are withheld until the hooks have returned.
 
     Args:
         user: The user, as an int, str, UUID or saved model instance.

@@ -8,17 +8,17 @@ Errors raised by wsrt.
     * TenantRequired         the namespace has tenants, and the call doesn't specify one (TypeError)
     * UndeclaredEvent        the event is not in the namespace's ``out_events`` (ValueError)
     * UnsendableEvent        the event cannot be encoded, or is larger than 1 MiB (ValueError)
-    * ProtocolError          the peer sent something that is not an event of the catalog
+    * ProtocolError          the client sent something that isn't an event which the consumer receives
         * InvalidFrame       not UTF-8, not JSON, or not an envelope
             * TooManyValues  more JSON values than MAX_VALUES
-        * UnknownEvent       an envelope whose event is not in the catalog
-        * InvalidData        data that fails the event's model
+        * UnknownEvent       the consumer doesn't receive an event of this name
+        * InvalidData        the data isn't valid for the event's model
     * Refused                a handler refuses a request; answered with ``wsrt.error``
         * TooManyRooms       the connection is in MAX_ROOMS rooms already
         * InvalidRoom        the string isn't a valid room name (also a ValueError)
     * BackplaneUnavailable   the channel layer did not accept a publication or a join
 
-Errors of the programmer and errors of the peer are separate branches: only a ProtocolError closes by ``on_violation``.
+A ProtocolError is a mistake of the client: ``on_violation`` decides whether it closes the connection.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class UnsendableEvent(WsrtError, ValueError):
 
 class ProtocolError(WsrtError):
     """
-    Raised when the peer sent something that is not an event of the catalog.
+    Raised when the client sent something that isn't an event which the consumer receives.
 
     Attributes:
         code: The code for ``wsrt.error``.
@@ -106,7 +106,7 @@ class TooManyValues(InvalidFrame):
 
 class UnknownEvent(ProtocolError):
     """
-    Raised when an envelope names an event that is not in the catalog.
+    Raised when a frame names an event that the consumer doesn't receive.
 
     Attributes:
         name: The event's name.
@@ -121,7 +121,7 @@ class UnknownEvent(ProtocolError):
 
 
 class InvalidData(ProtocolError):
-    """Raised when the data of an envelope fails the model of its event."""
+    """Raised when the data of a frame isn't valid for the model of its event."""
 
     code = "invalid_data"
     message = "Invalid event data"

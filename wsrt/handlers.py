@@ -55,9 +55,9 @@ def on(target: Any, /, *more: Any) -> Any:
         @on(SendMessage)
         async def send_message(self, event): ...
 
-    The handler takes the event in the annotation of its parameter, each member if it is a union, or the events given
-    to the decorator. The returned event answers a request. The return annotation declares the reply. A ``def`` runs in
-    a bounded pool of threads.
+    The handler receives the events in the annotation of its parameter, a class or a union of classes, unless the
+    decorator names the classes. If a frame is a request, the event that the handler returns is the answer; the return
+    annotation declares it. A ``def`` handler runs in a pool of threads.
 
     Args:
         target: The method, or the first event class.
@@ -72,7 +72,7 @@ def on(target: Any, /, *more: Any) -> Any:
         for event in events:
             if not _is_event(event):
                 raise DeclarationError(
-                    _abstract(event) or f"@on takes event classes, or marks a method without parentheses, not {event!r}"
+                    _abstract(event) or f"@on(...) takes event classes, as in @on(SendMessage), not {event!r}"
                 )
 
         def mark(function: F) -> F:
@@ -81,27 +81,27 @@ def on(target: Any, /, *more: Any) -> Any:
 
         return mark
     if not inspect.isfunction(target) or more:
-        raise DeclarationError(f"@on marks a method, or takes event classes, as in @on(SendMessage), not {target!r}")
+        raise DeclarationError(f"@on marks a method, and @on(SendMessage) takes event classes, not {target!r}")
     setattr(target, MARK, ())
     return target
 
 
 def on_layer(message_type: str) -> Callable[[F], F]:
     """
-    Mark a method as the handler of one type of layer message, for code that sends through the channel layer itself.
+    Mark a method as the handler of one type of message, for messages that other code sends through the channel layer.
 
         @on_layer("chat.message")
         async def chat_message(self, message: dict) -> None: ...
 
-    A class with such a method has a ``channel_name`` before ``authorize`` is called. The type of a message is looked up
-    among the marked methods only, never as a method name.
+    A connection of a class with such a method has a ``channel_name``, already when ``authorize`` is called. A message
+    can only call a marked method: its type is looked up in a table and never used as the name of a method.
 
     Args:
         message_type: The value of ``"type"`` in the messages.
 
     Raises:
-        DeclarationError: The type isn't a non-empty string. When the consumer class is created: two methods have the
-            same type, or one hides a name of TypedEventConsumer.
+        DeclarationError: The type isn't a non-empty string. Also raised when the consumer class is created, if two
+            methods have the same type, or if a method has the name of an attribute of TypedEventConsumer.
     """
     if not isinstance(message_type, str) or not message_type:
         raise DeclarationError('@on_layer takes the type of a layer message, such as @on_layer("chat.message")')
@@ -139,7 +139,7 @@ def event_handlers(cls: type, base: type, local_names: Mapping[str, Any]) -> dic
 
     Args:
         cls: The consumer class.
-        base: TypedEventConsumer, whose names a handler must not hide.
+        base: TypedEventConsumer. A handler must not have the name of one of its attributes.
         local_names: The names that annotations may use in addition to the globals of the handler's module.
 
     Raises:
@@ -167,7 +167,7 @@ def layer_handlers(cls: type, base: type) -> dict[str, Callable[..., Any]]:
     Return the methods marked with ``@on_layer`` by message type.
 
     Raises:
-        DeclarationError: Two methods have the same type, or one hides a name of ``base``.
+        DeclarationError: Two methods have the same type, or a method has the name of an attribute of ``base``.
     """
     table: dict[str, Callable[..., Any]] = {}
     for name, function, message_type in _marked(cls, LAYER_MARK):

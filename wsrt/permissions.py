@@ -42,7 +42,7 @@ class _NoObjects:
 
 class Realtime:
     """
-    The connections of the cluster, in place of a model: ``site.register([Realtime], RealtimeAdmin)``.
+    The class that is registered in place of a model: ``site.register([Realtime], RealtimeAdmin)``.
 
     A real model would not do: without a table it makes ``dumpdata`` fail, and with a table it needs a migration.
     """

@@ -56,7 +56,7 @@ def publish_to_room(
         using: The alias of the database whose transaction counts. None for the default database.
 
     Returns:
-        The position in the room's history if the event is kept in history and was sent at once, else None.
+        None in this version, which keeps no history.
 
     Raises:
         UnknownNamespace: No consumer of this process has the namespace.

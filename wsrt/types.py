@@ -18,7 +18,12 @@ OnViolation = Literal["auto", "close", "report"]
 """The reaction to an invalid frame. "auto" closes plain clients, and reports an error to ``wsrt.v1`` clients."""
 
 Overflow = Literal["close", "drop", "latest"]
-"""For a client that is behind: "close" queues (and closes 1013 over the limit), "drop" skips, "latest" replaces."""
+"""
+What happens to an event for a client whose outbox isn't empty.
+
+"close" queues the event, and closes the connection with 1013 if the limits are exceeded. "drop" skips the client.
+"latest" replaces the waiting event with the same key.
+"""
 
 
 class FieldError(TypedDict):

@@ -48,7 +48,7 @@ async def test_failing_on_disconnect(caplog: pytest.LogCaptureFixture) -> None:
 
     async with connect(Failing) as client:
         await client.consumer.join("lobby")
-    assert "on_disconnect of Failing failed" in caplog.text
+    assert "Failing.on_disconnect failed" in caplog.text
     assert not current_node().hub.subscribers
     assert client.consumer._connection.ended.done()
 

@@ -131,4 +131,4 @@ async def test_validator_with_a_bug(caplog: pytest.LogCaptureFixture) -> None:
         with pytest.raises(RequestRefused, match="internal"):
             await client.request(Label.model_construct(text="bug"))
         await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
-    assert "failed with an exception" in caplog.text
+    assert "raised an exception" in caplog.text

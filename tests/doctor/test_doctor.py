@@ -431,7 +431,7 @@ def test_node_without_connections() -> None:
     """A node that was given no connection yet says so, and is fine."""
     finding = presence.node(NodeRecord("a" * 24, 20.0, {"servers": [], "advice": "mine"}))
     assert (finding.status, finding.subject) == ("ok", f"node {'a' * 24}:?")
-    assert "nothing came" in finding.seen
+    assert "no connection came" in finding.seen
 
 
 async def test_presence_that_is_down(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,7 @@ async def test_unknown_to_presence(run: Run, settings: Any) -> None:
         (["--connection", "7"], "is not the id of a connection"),
         (["--user", "7", "--code", "1005"], "cannot be sent"),
         (["--user", "7", "--code", "x"], "invalid int"),
-        (["--user", "7", "--namespace", "chatt"], "known are: .*'chat'"),
+        (["--user", "7", "--namespace", "chatt"], "known namespaces: .*'chat'"),
     ],
 )
 async def test_wrong_arguments(run: Run, args: list[str], says: str) -> None:

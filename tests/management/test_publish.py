@@ -94,7 +94,7 @@ def test_captured() -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["lobby", "said", "{}"], r"no consumer has the namespace 'default'; known are: .*'chat'"),
+        (["lobby", "said", "{}"], r"no consumer has the namespace 'default'; known namespaces: .*'chat'"),
         (
             ["lobby", "sayd", "{}", "--namespace", "chat"],
             r"doesn't declare an event 'sayd'. It declares: 'echoed', .*'said', 'typing'",

@@ -142,7 +142,7 @@ async def test_shutdown_that_cannot_be_seen(
     for _ in range(3):
         assert transport_of(SERVERS[server]()[0]).server == server
     assert counters["shutdowns_unseen"] == before + 1
-    assert caplog.text.count(f"the shutdown of {server} cannot be seen in time") == 1
+    assert caplog.text.count(f"wsrt can't notice the shutdown of {server} in time") == 1
 
 
 @pytest.mark.parametrize("module", [daphne, granian])

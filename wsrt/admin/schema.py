@@ -266,8 +266,6 @@ class _RowBuilder:
 
 
 def _facts(event: EventEntry) -> Iterator[str]:
-    if event["history"]:
-        yield _("Kept in the room’s history.")
     if event["overflow"] == "drop":
         yield _("Dropped for a client that has fallen behind.")
     elif event["overflow"] == "latest":

@@ -112,7 +112,7 @@ class Backplane:
         """
         while self._line is None:
             if self._supervisor is not None:
-                raise BackplaneUnavailable(f"the channel layer {self.alias!r} is down; its groups are kept")
+                raise BackplaneUnavailable(f"the channel layer {self.alias!r} is down; wsrt keeps trying to reconnect")
             if self._opening is None or self._opening.done():
                 self._opening = self._spawn(self._open())
             # Several callers may wait for the same attempt. wait() doesn't cancel it when one of them is cancelled.

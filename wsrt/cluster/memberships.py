@@ -227,7 +227,7 @@ class Memberships:
         while True:
             line = self._line()
             if group.references and line is None:
-                raise BackplaneUnavailable("the channel layer is down; its groups are kept")
+                raise BackplaneUnavailable("the channel layer is down; wsrt keeps trying to reconnect")
             if group.references and line is not None and not self._is_joined(group):
                 await self._join_once(line, name, group)
             elif not group.references and line is not None and group.touched is line:

@@ -146,7 +146,9 @@ def read(message: dict[str, Any]) -> PublishMessage | CommandMessage | PresenceM
     """
     kind, form = message.get("type"), message.get("form")
     if kind not in READERS:
-        raise UnknownMessage(f"cannot read a message of unknown type {kind!r}: publish through wsrt")
+        raise UnknownMessage(
+            f"cannot read a message of type {kind!r}, which wsrt doesn't send: publish with wsrt's functions"
+        )
     if form not in (FORM - 1, FORM, FORM + 1):
         raise UnknownMessage(
             f"cannot read a message of format {form!r}: this version of wsrt reads formats {FORM - 1} to {FORM + 1}"

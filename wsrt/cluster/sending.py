@@ -99,7 +99,7 @@ def prepare(audience: Audience, event: Event, namespace: str, tenant: str | None
     room = audience.name if isinstance(audience, Room) else None
     if declared.history and room is None:
         raise ValueError(
-            f"{declared.name!r} is declared with history=True, and history belongs to one room: publish it to a Room"
+            f"{declared.name!r} is declared with history=True, so it can only be published to exactly one room"
         )
     realm = realm_of(namespace, tenant)
     groups = audience.groups(realm)
@@ -255,7 +255,7 @@ class _Commit:
         """
         self.has_begun = True
         if self.seconds <= 0:
-            raise BackplaneUnavailable("the channel layer was too slow for other publications of the same commit")
+            raise BackplaneUnavailable("the channel layer was too slow for earlier publications of the same commit")
         started = time.monotonic()
         try:
             send_from_sync(outgoing, min(LAYER_SECONDS, SHARE_SECONDS + self.seconds))
@@ -276,7 +276,11 @@ def _send_after_commit(outgoing: Outgoing, commit: _Commit) -> None:
         name = meta(outgoing.event).name if outgoing.event is not None else ""
         if is_given_up:
             counters.count(
-                "publications_lost_after_commit", "%r to %s was not sent: %s", name, quoted(item.audience), error
+                "publications_lost_after_commit",
+                "did not send %r to %s after the commit: %s",
+                name,
+                quoted(item.audience),
+                error,
             )
         else:
             counters.count("publications_lost_after_commit")

@@ -20,7 +20,7 @@ DISCONNECT_SECONDS = 4.0
 """How long on_disconnect may take. Daphne cancels the application after 10 s, 5 s of which the dispatcher may use."""
 
 LINGER_SECONDS = 12.0
-"""The time after which a socket that we closed is cut. It is longer than servers take for the closing handshake."""
+"""Seconds after which a socket that we closed is aborted. Servers take less time for the closing handshake."""
 
 ABNORMAL = {None, 1005, 1006}
 """Codes that servers report when the connection ended without a close frame. None: the message has no code."""
@@ -110,4 +110,4 @@ async def _run_on_disconnect(connection: ConnectionHandler, closed: Closed) -> N
             "disconnect_hooks_cancelled", "on_disconnect took longer than %s s: cancelled", DISCONNECT_SECONDS
         )
     elif not task.cancelled() and task.exception() is not None:
-        logger.error("on_disconnect of %s failed", connection.name, exc_info=task.exception())
+        logger.error("%s.on_disconnect failed", connection.name, exc_info=task.exception())

@@ -24,8 +24,8 @@ class Commands:
     """
     Carries out the control commands for one connection.
 
-    Commands that take something away act on arrival, even while a handler is running. Commands that give something, and
-    all hooks, wait for their turn among the handlers.
+    Commands that take something away act as soon as they are received, even while a handler is running. Commands that
+    give something, and all hooks, wait for their turn among the handlers.
 
     Args:
         loop: The event loop of the node.
@@ -127,11 +127,11 @@ class Commands:
         except Exception as error:
             refusal = refusal_of(error, self._hooks.refusal_for)
             if refusal is not None and refusal.code != "unavailable":
-                refused = "%s of %s was refused: %s"
+                refused = "the command %s was refused on connection %s: %s"
                 counters.count("control_refused", refused, name, self._subscriber.id, error, level=logging.INFO)
                 return
             counters.count("control_failed")
-            logger.exception("%s of %s failed", name, self._subscriber.id)
+            logger.exception("the command %s failed on connection %s", name, self._subscriber.id)
 
     def _on_permissions_changed(self) -> None:
         self._groups.withhold()
@@ -144,7 +144,7 @@ class Commands:
         """Leave every room, because the hooks have not answered in time."""
         counters.count(
             "permissions_unanswered",
-            "the permissions of %s were not confirmed within %s s: it has left its rooms",
+            "connection %s has left all rooms: after permissions_changed, its hooks did not return within %s s",
             self._subscriber.id,
             self._answer_seconds,
         )
@@ -158,7 +158,7 @@ class Commands:
             await self._groups.refresh_presence()
         except Exception:
             counters.count("control_failed")
-            logger.exception("member of %s failed after its permissions had changed", self._subscriber.id)
+            logger.exception("member() failed on connection %s after a change of permissions", self._subscriber.id)
             self._close(close_codes.MESSAGE_HANDLING_FAILED)
 
     async def _recheck(self) -> None:
@@ -198,5 +198,9 @@ class Commands:
             if refusal_of(error, self._hooks.refusal_for) is None:
                 # An unexpected exception isn't a permission.
                 counters.count("control_failed")
-                logger.exception("authorize_room of %s failed for %s: left the room", self._subscriber.id, quoted(room))
+                logger.exception(
+                    "authorize_room() failed on connection %s, which has left the room %s",
+                    self._subscriber.id,
+                    quoted(room),
+                )
             return False

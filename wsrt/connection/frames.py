@@ -81,7 +81,7 @@ class FrameHandler:
                     await self._answer(answer)
                 return
             counters.count("handlers_failed")
-            logger.exception("the validation of an event for %s failed with an exception", self._owner)
+            logger.exception("a validator of an event for %s raised an exception", self._owner)
             self._fail(ref)
             return
         match outcome:

@@ -50,7 +50,7 @@ class Groups:
         alias: The alias of the channel layer.
         subscriber: The connection.
         hooks: The consumer, whose ``authorize_room`` and ``identity`` are called.
-        presence: The presence of the connection, which follows it into its rooms.
+        presence: The presence of the connection, which is notified of each join and leave.
         max_rooms: The number of rooms that it may be in.
         announces: Whether the client gets ``wsrt.joined`` and ``wsrt.left``.
         is_open: Whether the connection is still open.
@@ -252,7 +252,7 @@ class Groups:
             await self._presence.rebind()
 
     async def _acquire(self, kind: str, name: str) -> bool:
-        """Hold a group for this connection; return whether it is still open. Raises BackplaneUnavailable."""
+        """Hold a group for the connection; return whether the connection is still open. Raises BackplaneUnavailable."""
         backplane = self._node.backplane(self._alias)
         group = group_name(kind, self._subscriber.realm, name)
         if backplane is None or group in self._held:

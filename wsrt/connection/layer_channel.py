@@ -1,4 +1,4 @@
-"""The own channel of one connection, for code that sends through the channel layer itself."""
+"""The channel that one connection has in the channel layer, for messages that other code sends to it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ class LayerChannel:
                 # Raises anything that the layer raises, for example when Redis restarts.
                 message = await self._layer.receive(self.name)
             except Exception as error:
-                counters.count("channel_errors", "the channel of a consumer failed: %r", error)
+                counters.count(
+                    "channel_errors", "failed to receive from the channel of a connection, retrying: %r", error
+                )
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             kind = message.get("type")

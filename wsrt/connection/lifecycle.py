@@ -233,7 +233,7 @@ class ConnectionHandler:
             self.node.handlers.discard(self)
 
     def _writer(self) -> Writer | None:
-        """Return the writer with which frames reach the server without a coroutine for each, or None for ``send``."""
+        """Return a writer that passes frames to the server without a coroutine for each; None if there isn't one."""
         writer = self.transport.prepared_writer() if self.limits.fast_path else None
         if writer is None and self.outbox.is_plain:
             return self.transport.framing_writer()
@@ -362,7 +362,11 @@ class ConnectionHandler:
         self.commands.receive(name, arguments)
 
     def commands_overflowed(self) -> None:
-        """Close the connection: a lost command might be a lost permission. The client reconnects and is asked again."""
+        """
+        Close the connection, because a dropped command may have been one that takes a permission away.
+
+        The client reconnects, and its permissions are checked again.
+        """
         counters.count("commands_overflowed", "too many commands are waiting for one connection: it was closed")
         self.close(close_codes.MESSAGE_HANDLING_FAILED)
 

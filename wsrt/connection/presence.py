@@ -1,4 +1,4 @@
-"""The presence of one connection: the rooms in which it is shown, and the changes that it receives of others."""
+"""The presence of one connection: the rooms in which it is shown, and the changes of other users that it receives."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class ConnectionPresence:
 
     async def begin(self) -> None:
         """
-        Become online, in the rooms that were joined so far.
+        Start to count as online, in the rooms that were joined so far.
 
         Raises:
             Exception: Anything that ``member`` raises.
@@ -160,7 +160,7 @@ class ConnectionPresence:
             self._join_rooms(self._tracker, data)
 
     async def join(self, room: str) -> None:
-        """Be shown in a room. Called again, it updates the data that members see. Raises as begin()."""
+        """Show the connection in a room, or update the data that members see. Raises the same as begin()."""
         if not self.is_online() or self._tracker is None:
             return
         async with self._lock:
@@ -173,14 +173,14 @@ class ConnectionPresence:
         await self._tracker.settle()
 
     def leave(self, room: str) -> None:
-        """No longer be shown in a room."""
+        """Stop showing the connection in a room."""
         if self.is_online() and self._tracker is not None:
             place = self._subscriber.realm, room
             self._tracker.unwatch(place, self._watcher)
             self._tracker.leave(*place, self._number)
 
     async def rebind(self) -> None:
-        """Be shown as the user that the connection belongs to now. Raises as begin()."""
+        """Show the connection as that of its new user. Raises the same as begin()."""
         if not self.is_online() or self._tracker is None:
             return
         async with self._lock:
@@ -209,7 +209,7 @@ class ConnectionPresence:
 
     def end(self, closed: Closed) -> None:
         """
-        Become offline.
+        Stop counting as online.
 
         It takes effect at once if the client closed with 1000, or if the server closed with a code after which clients
         don't reconnect by themselves. Otherwise the connection stays online for the grace period, as the client may
@@ -279,7 +279,7 @@ class ConnectionPresence:
                     await (self._hooks.joined if kind == "joined" else self._hooks.left)(user, room)
         except Exception:
             counters.count("handlers_failed")
-            logger.exception("a hook of presence failed")
+            logger.exception("on_presence_join or on_presence_leave failed")
             self._on_failed()
         finally:
             self._is_calling_hooks = False
@@ -299,7 +299,7 @@ class ConnectionPresence:
         data = model.__pydantic_serializer__.to_json(member, by_alias=True)
         if len(data) > MAX_MEMBER_BYTES:
             raise UnsendableEvent(
-                f"member({room!r}) is over {MAX_MEMBER_BYTES} bytes; return a reference to large data"
+                f"member({room!r}) returned over {MAX_MEMBER_BYTES} bytes of JSON; return keys instead of large data"
             )
         return data.decode()
 

@@ -78,7 +78,7 @@ def refusal_of(error: Exception, translate: Translate) -> Refusal | None:
         translated = translate(error)
     except Exception:
         counters.count("handlers_failed")
-        logger.exception("refusal_for failed for %s", quoted(error))
+        logger.exception("refusal_for raised an exception for %s", quoted(error))
         return None
     if translated is not None:
         refusal = _own_refusal(translated) or _foreign_refusal(translated)

@@ -126,7 +126,7 @@ def _fail_with(connection: ConnectionHandler, error: Exception) -> None:
     """Close the connection because of an exception that a hook has raised."""
     refusal = refusal_of(error, connection.hooks.refusal_for)
     if refusal is None:
-        logger.error("the set-up of %s failed", connection.name, exc_info=error)
+        logger.error("failed to set up a connection to %s", connection.name, exc_info=error)
         _fail(connection, close_codes.CONNECTION_SETUP_FAILED)
         return
     if isinstance(error, BackplaneUnavailable):

@@ -33,12 +33,12 @@ SETTLE_TURNS = 2
 """The number of turns of the loop in which a server writes what it has buffered."""
 
 REMEMBERED = 4096
-"""The number of ids that are remembered of publications and commands, of which a node may get several copies."""
+"""The number of ids of publications and commands that are remembered, to drop further copies of them."""
 
 
 class Hub:
     """
-    The connections of one node, by realm, room and user.
+    The connections of one node, by realm (a namespace, plus the tenant if there is one), room and user.
 
     The hub knows nothing about other nodes. It must only be called in the thread of its loop.
 

@@ -156,7 +156,9 @@ class Outbox:
 
     def put(self, frame: Frame) -> bool:
         """
-        Send a publication: immediately if possible, otherwise after the frames that are queued. It waits for release().
+        Send a publication: immediately if possible, otherwise after the frames that are queued.
+
+        Until release() is called, publications are only queued.
 
         Returns:
             Whether the frame was passed to the server immediately.

@@ -42,7 +42,7 @@ def examine() -> Iterator[Finding]:
     yield from bad_versions(found)
     yield from application()
     if settings.DEBUG:
-        seen = "True: pages of any local port may connect, and every query of a process is kept"
+        seen = "True: pages from any port of localhost may connect, and Django keeps every database query in memory"
         yield warning("DEBUG", seen, "Set it to False on servers that others can reach.")
     else:
         yield ok("DEBUG", "False")

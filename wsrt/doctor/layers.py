@@ -54,7 +54,7 @@ async def examine(alias: str) -> Iterator[Finding]:
     seen = f"{backend.__qualname__}: a message through a group took {middle:.1f} ms; {kept}"
     facts |= {"backend": f"{backend.__module__}.{backend.__qualname__}", "round_trip_ms": round(middle, 2)}
     if middle > SLOW_MS:
-        advice = "Every publication takes that long: bring it closer, or see what keeps it busy."
+        advice = "Every publication takes that long. Move the layer's server closer, or find out what keeps it busy."
         return iter([warning(subject, seen, advice, **facts)])
     return iter([ok(subject, seen, **facts)])
 

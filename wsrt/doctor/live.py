@@ -83,18 +83,22 @@ def close_codes(close: tuple[int, str] | None) -> Finding:
     expected = INVALID_MESSAGE_PAYLOAD
     if close is None:
         advice = (
-            "Is it a consumer of wsrt, below wsrt.asgi.with_runtime? Without that some servers hold a close back, as "
-            "granian did before 2.8.9. With ON_VIOLATION 'report' a consumer does not close."
+            "Check that the URL leads to a wsrt consumer, and that the application is wrapped in "
+            "wsrt.asgi.with_runtime: without it, granian before 2.8.9 delays a close. A consumer with ON_VIOLATION "
+            "'report' doesn't close either."
         )
         return warning("close codes", "no close after an invalid frame", advice)
     code, reason = close
     facts = {"code": code, "reason": reason}
     if code == HUNG_UP:
-        advice = "Is it a consumer of wsrt? Then see the log of the server."
+        advice = "Check that the URL leads to a wsrt consumer. If it does, see the server's log."
         return warning("close codes", "hung up without a close frame after an invalid frame", advice, **facts)
     if not reason:
-        advice = "Wrap the application in wsrt.asgi.with_runtime; if it is, see the log for a server that is not known."
+        advice = (
+            "Wrap the application in wsrt.asgi.with_runtime. If it is wrapped, see whether the server's log says that "
+            "the server isn't recognised."
+        )
         return warning(
-            "close codes", f"{code} without a reason, for {expected.code} {expected.reason}", advice, **facts
+            "close codes", f"{code} without a reason, instead of {expected.code} {expected.reason}", advice, **facts
         )
     return ok("close codes", f"{code} {reason}: code and reason arrived unchanged", **facts)

@@ -23,7 +23,7 @@ async def examine() -> Iterator[Finding]:
         store = make_store(conf.presence)
     except Exception as problem:
         seen = f"{conf.presence.get('BACKEND')!r} cannot be used: {one_line(problem)}"
-        return iter([warning("presence", seen, "Correct WSRT['PRESENCE']: no user is tracked until then.")])
+        return iter([warning("presence", seen, "Correct WSRT['PRESENCE']: presence isn't tracked until then.")])
     try:
         return await read(store)
     finally:
@@ -35,9 +35,9 @@ async def read(store: PresenceStore) -> Iterator[Finding]:
     name = type(store).__qualname__
     if not store.is_shared:
         if all(is_local(alias) for alias in aliases()):
-            return iter([ok("presence", f"{name}: of this process only")])
-        advice = "Use wsrt.presence.redis.RedisPresence where more than one process serves or asks."
-        return iter([warning("presence", f"{name}: each process knows its own connections only", advice)])
+            return iter([ok("presence", f"{name}: covers this process only")])
+        advice = "Use wsrt.presence.redis.RedisPresence if several processes hold connections or query presence."
+        return iter([warning("presence", f"{name}: each process knows only its own connections", advice)])
     begun = time.perf_counter()
     nodes = await store.nodes()
     took = (time.perf_counter() - begun) * 1000
@@ -51,7 +51,8 @@ def node(record: NodeRecord) -> Finding:
     servers, version, lag = list(facts.get("servers") or ()), facts.get("version", __version__), facts.get("lag_ms", 0)
     subject = f"node {facts.get('host', record.id)}:{facts.get('pid', '?')}"
     count = facts.get("connections", 0)
-    seen = f"{count} connections; {', '.join(servers) or 'nothing came through with_runtime'}; {lag} ms late"
+    through = ", ".join(servers) or "no connection came through with_runtime"
+    seen = f"{count} connections; {through}; event loop {lag} ms late"
     advice = ""
     if "asgi" in servers:
         advice = (

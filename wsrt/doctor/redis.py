@@ -189,10 +189,10 @@ async def _setting(redis: Any, name: str) -> str:
 
 def version(subject: str, info: Mapping[str, Any], *, may_be_cluster: bool = False) -> Finding:
     """
-    Return whether this is a Redis that layers and stores work with.
+    Return a finding about the version, and about the kind of server: layers and stores don't work with all of them.
 
     Args:
-        info: what INFO says; empty if it isn't allowed.
+        info: The answer to INFO; empty if the command isn't allowed.
     """
     if not info:
         return ok(subject, "answers; INFO is not allowed, so neither version nor memory settings can be read")
@@ -203,7 +203,9 @@ def version(subject: str, info: Mapping[str, Any], *, may_be_cluster: bool = Fal
         advice = "The layers of channels_redis do not know Redis Cluster: use a single server, or Sentinel."
         return error(subject, f"{seen}, a cluster", advice, **facts)
     if facts["role"] == "slave":
-        return error(subject, f"{seen}, a replica: nothing can be written", "Name the master.", **facts)
+        return error(
+            subject, f"{seen}, a replica: nothing can be written", "Configure the address of the master.", **facts
+        )
     if not valkey and numbers(number) < OLDEST:
         return error(subject, f"{seen} is too old", "Use Redis 6.2 or newer, or Valkey.", **facts)
     return ok(subject, seen, **facts)
@@ -214,7 +216,7 @@ def latency(subject: str, milliseconds: float) -> Finding:
     subject, seen = f"{subject} latency", f"a ping took {milliseconds:.1f} ms"
     facts = {"ping_ms": round(milliseconds, 2)}
     if milliseconds > SLOW_MS:
-        return warning(subject, seen, "Bring it closer, or see with SLOWLOG what keeps it busy.", **facts)
+        return warning(subject, seen, "Move Redis closer, or look for slow commands with SLOWLOG.", **facts)
     return ok(subject, seen, **facts)
 
 
@@ -235,17 +237,17 @@ def memory(subject: str, info: Mapping[str, Any]) -> Finding:
     facts = {"policy": policy, "maxmemory": limit, "used_memory": info.get("used_memory")}
     seen = f"maxmemory-policy {policy}, {info.get('maxmemory_human', limit) if limit else 'no maxmemory'}"
     if policy not in {"noeviction", "?"}:
-        advice = "CONFIG SET maxmemory-policy noeviction; otherwise groups, presence and history vanish silently."
+        advice = "CONFIG SET maxmemory-policy noeviction; otherwise groups and presence are lost without an error."
         return warning(subject, seen, advice, **facts)
     return ok(subject, seen, **facts)
 
 
 def buffers(subject: str, limits: str) -> Finding:
     """
-    Return when it cuts a node that reads too slowly.
+    Return a finding about the limit at which Redis disconnects a node that reads too slowly.
 
     Args:
-        limits: ``normal 0 0 0 slave ... pubsub 33554432 8388608 60``, as CONFIG GET has them; empty if unknown.
+        limits: ``normal 0 0 0 slave ... pubsub 33554432 8388608 60``, as CONFIG GET returns them; empty if unknown.
     """
     subject = f"{subject} buffers"
     match = re.search(r"pubsub (\d+) (\d+) (\d+)", limits)

@@ -23,7 +23,7 @@ MEMBER_BYTES = 48
 """Bytes of a member in a list in addition to its user id and data: keys, punctuation, and the number of connections."""
 
 RoomId = tuple[str, str]
-"""The namespace of a room (with tenants, the realm), and its name."""
+"""The realm of a room, and its name. A realm is a namespace, plus the tenant if there is one: "chat", "chat@acme"."""
 
 EVERYONE = "wsrt.everyone"
 """The room that every connection of a namespace is in. The name is reserved, so no application has such a room."""
@@ -51,7 +51,7 @@ class Unset(enum.Enum):
 
 
 UNSET: Final = Unset.UNSET
-"""In place of data: the connection doesn't set data for its user. None clears the data instead."""
+"""The value of ``data`` for a connection that doesn't set data for its user. None, in contrast, clears the data."""
 
 MemberData = str | None | Literal[Unset.UNSET]
 """The data that a connection sets for its user: JSON, None to clear it, or UNSET to leave it as it is."""
@@ -60,10 +60,10 @@ MemberData = str | None | Literal[Unset.UNSET]
 @dataclasses.dataclass(frozen=True, slots=True)
 class Join:
     """
-    A connection is in a room. Repeated, it replaces the user, data and details of the connection.
+    The operation that puts a connection into a room. Repeating it replaces the connection's user, data and details.
 
     Attributes:
-        namespace: The namespace of the room; with tenants, the realm.
+        namespace: The realm of the room: its namespace, plus the tenant if there is one. See RoomId.
         room: The room's name.
         connection: The number of the connection on its node.
         user_id: The user's id. None for a guest.
@@ -84,10 +84,10 @@ class Join:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Leave:
     """
-    A connection isn't in a room any more. Repeated, it has no effect.
+    The operation that removes a connection from a room. Repeating it has no effect.
 
     Attributes:
-        namespace: The namespace of the room; with tenants, the realm.
+        namespace: The realm of the room: its namespace, plus the tenant if there is one. See RoomId.
         room: The room's name.
         connection: The number of the connection on its node.
     """
@@ -103,7 +103,7 @@ class Change:
     A change that the members of a room must be notified of.
 
     Attributes:
-        namespace: The namespace of the room; with tenants, the realm.
+        namespace: The realm of the room: its namespace, plus the tenant if there is one. See RoomId.
         room: The room's name.
         kind: "joined" for a user's first connection, "left" for the last, "changed" for other data. Further connections
             of a user aren't a change. All guests together are one member, which changes with each of their connections.
@@ -145,7 +145,8 @@ class Beat:
     Attributes:
         is_alive: Whether the lease was renewed. If False, it had ended or is unknown, and the node is fenced: its
             writes are rejected.
-        expired: The ids of other nodes whose lease has ended and which haven't been reaped, at most 16.
+        expired: The ids of at most 16 other nodes whose lease has ended. Their connections are still in the store, and
+            must be removed with reap().
         next_expiry: The number of seconds until the next lease of another node ends. None if there is none.
     """
 
@@ -230,7 +231,7 @@ class ConnectionRecord:
 
     Attributes:
         id: ``{node}-{number}``.
-        namespace: The namespace of the connection; with tenants, the realm.
+        namespace: The realm of the connection: its namespace, plus the tenant if there is one. See RoomId.
         user_id: The user's id. None for a guest.
         node: The id of the node that holds it.
         details: Its details as JSON. None if there are none.
@@ -363,10 +364,10 @@ class PresenceStore(abc.ABC):
 
     async def expired(self) -> tuple[str, ...]:
         """
-        Return the ids of nodes whose lease has ended and which haven't been reaped, at most 16.
+        Return the ids of at most 16 nodes whose lease has ended and which haven't been reaped.
 
-        Readers call it and reap these nodes, in case that no node is left to do so. A store whose readers skip expired
-        nodes returns ().
+        Readers call it and reap these nodes, in case no node is left to do so. A store that leaves out expired nodes in
+        all its results returns ().
         """
         return ()
 
@@ -436,7 +437,7 @@ class PresenceStore(abc.ABC):
         """
         Return a page of about ``limit`` connections in a room, or of those of one user.
 
-        Their details are those of their Join of EVERYONE.
+        The details of a connection are those that its Join of the room EVERYONE had.
         """
 
     @abc.abstractmethod

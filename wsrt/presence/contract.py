@@ -121,7 +121,7 @@ class PresenceStoreContract:
     # Joining and leaving.
 
     async def test_join(self) -> None:
-        """The first connection of a user is a "joined" with all fields set."""
+        """The first connection of a user causes a change "joined", which has all its fields set."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             (change,) = await store.apply(node, [Join(space, "r", 7, "ada", '{"a":1}')])

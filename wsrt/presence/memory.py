@@ -48,7 +48,7 @@ class _Room:
     Attributes:
         version: The version of the room.
         nodes: The user of each connection, by node and by number of the connection; None for a guest.
-        users: The number of connections of each user; under None, of the guests.
+        users: The number of connections of each user; under the key None, that of the guests.
         data: The data of each user who has any, as JSON.
         connections: The number of all connections.
     """
@@ -383,7 +383,9 @@ class MemoryPresence(PresenceStore):
 
 def _forget() -> None:
     """
-    Start without presence in a forked child: it has no connections, and the lock may be held by a thread it lacks.
+    Clear presence in a forked child, which has no connections.
+
+    The lock is replaced too, because a thread of the parent may have held it at the time of the fork.
     """
     global _state
     _state = _State()

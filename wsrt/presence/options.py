@@ -1,4 +1,4 @@
-"""Checks of options. A store makes them when it is created, so that a wrong setting fails then and not in operation."""
+"""Checks of a store's options. They run when the store is created, so that a wrong setting fails at once."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ async def amembers(
         tenant: The tenant that the room belongs to, if the consumers of the namespace have tenants. None for the
             connections without a tenant. If not given, the tenant that ``WSRT["TENANT"]`` returns.
         search: A text that the user id must contain, ignoring case.
-        limit: The approximate number of members on the page, from 1 to 100,000. A small room comes whole.
+        limit: The approximate number of members on the page, from 1 to 100,000. A small room is returned whole.
         after: ``next`` of the previous page; None for the first page.
 
     Raises:
@@ -349,7 +349,11 @@ def _explain_bad_cursor(after: str | None) -> Iterator[None]:
 
 
 async def _online(keys: Sequence[str], namespace: str | None, tenant: Tenant) -> set[str]:
-    """Return the users, among ``keys``, who have a connection to the namespace; to any application's if None."""
+    """
+    Return the users, among ``keys``, who have a connection to the namespace.
+
+    If the namespace is None, a connection to any namespace of the project's own consumers counts.
+    """
     its_tenant = _tenant(namespace, tenant)
     store = await open_store()
     # Reserved namespaces hold operators who watch the admin pages. They aren't connected to the application.

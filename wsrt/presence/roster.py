@@ -63,7 +63,7 @@ Hook = Callable[[str, Sequence[MemberChange]], None]
 @dataclasses.dataclass(frozen=True, slots=True)
 class Watcher:
     """
-    A connection that is shown a room.
+    A connection to which the members of a room are shown.
 
     Attributes:
         subscriber: The connection.
@@ -190,7 +190,7 @@ class Roster:
 
     def expect_recovery(self, recovery: TimeSpan) -> None:
         """
-        Ignore absences for a span of the loop's time: the store has lost data, and nodes are writing it again.
+        Don't report missing users as gone for some time, because the store has lost data and nodes write it again.
 
         The room is loaded again at the end of the span.
         """

@@ -43,7 +43,7 @@ BATCH = 256
 """Operations in one call of the store."""
 
 MAX_PENDING = 20_000
-"""The most operations that wait for the store. Beyond, they are dropped, and everything is written again later."""
+"""The most operations that wait for the store. If there are more, all are dropped, and everything is written later."""
 
 RETRY_SECONDS = 5.0
 """The longest pause after an error of the store, in seconds."""
@@ -278,7 +278,7 @@ class Tracker:
         self._wake.set()
 
     def _drop_pending(self) -> None:
-        """Drop all pending operations, as a rebuild writes everything. Call the pending functions."""
+        """Drop all pending operations, because a rebuild writes everything. Call the functions that wait among them."""
         pending, self._pending = self._pending, collections.deque()
         for item in pending:
             if not isinstance(item, Join | Leave):

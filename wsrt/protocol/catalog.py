@@ -98,7 +98,7 @@ class Catalog:
             InvalidFrame: The frame is not an envelope.
             TooManyValues: The frame holds more than ``max_values`` values.
             UnknownEvent: The event is not in ``receives``.
-            InvalidData: The data fails the event's model.
+            InvalidData: The data isn't valid for the event's model.
         """
         text = as_text(frame)
         self._require_few_values(text, max_values)

@@ -169,7 +169,7 @@ class RootEvent(RootModel[T], Event, Generic[T]):
 def require_instance(event: object) -> None:
     """Raise TypeError if a class was passed instead of an event, as in ``MessageSent`` for ``MessageSent(...)``."""
     if isinstance(event, type) and issubclass(event, Event):
-        raise TypeError(f"an event is needed, not its class: {event.__name__}(...)")
+        raise TypeError(f"expected an event, not its class: write {event.__name__}(...)")
 
 
 def naming(event: type) -> str:
@@ -193,4 +193,4 @@ def meta(event: Event | type[Event]) -> EventMeta:
     what = event if isinstance(event, type) else type(event)
     if issubclass(what, Event):
         raise TypeError(f"{what.__name__} has no wire name: {naming(what)}")
-    raise TypeError(f"an Event is needed, not {what.__name__}")
+    raise TypeError(f"expected an Event, not {what.__name__}")

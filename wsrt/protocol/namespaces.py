@@ -98,8 +98,8 @@ class Namespaces(dict[str, Namespace]):
         if namespace is None or not namespace.consumers:
             known = ", ".join(sorted(repr(key) for key, value in self.items() if value.consumers)) or "none"
             raise UnknownNamespace(
-                f"no consumer has the namespace {name!r}; known are: {known}. Consumers are found in the modules of "
-                'WSRT["CONSUMERS"] (by default consumers.py of every installed app)'
+                f"no consumer has the namespace {name!r}; known namespaces: {known}. Consumers are found in the "
+                'modules of WSRT["CONSUMERS"] (by default consumers.py of every installed app)'
             )
         return namespace
 

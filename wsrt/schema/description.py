@@ -42,7 +42,7 @@ class EventEntry(TypedDict):
         is_optional: Whether ``data`` may be left out.
         replies: The names of the events that may answer it as a request, including "wsrt.ok" if the handler may
             return None.
-        history: Whether publications to a room are kept in its history.
+        history: Whether the event is declared with ``history=True``, which has no effect in this version.
         overflow: How the event is handled for a client that is behind.
     """
 

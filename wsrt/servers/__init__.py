@@ -54,7 +54,7 @@ def _check_shutdown(module: Any, server: str) -> None:
     if threading.current_thread() is threading.main_thread() and not module.is_shutdown_hooked():
         counters.count(
             "shutdowns_unseen",
-            "the shutdown of %s cannot be seen in time: its connections are drained at lifespan.shutdown, if at all; "
+            "wsrt can't notice the shutdown of %s in time: connections are drained at lifespan.shutdown, if at all; "
             "manage.py check --deploy says what it lacks",
             server,
         )

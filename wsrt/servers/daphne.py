@@ -57,8 +57,8 @@ class _Producer:
 
 class DaphneTransport(Transport):
     """
-    Close codes with reasons, back-pressure, pings and the abort of stuck sockets, which autobahn supports and Daphne
-    itself doesn't expose.
+    A connection of Daphne. It adds what autobahn supports and Daphne itself doesn't expose: close codes with reasons,
+    back-pressure, pings, and the abort of stuck sockets.
     """
 
     server = "daphne"

@@ -40,7 +40,7 @@ def recognise(send: Send) -> Transport | None:
 
 
 class GranianTransport(Transport):
-    """Codes, reasons and back-pressure are granian's own; the socket can't be reached from ``send``."""
+    """A connection of granian, which sends close codes and reasons and applies back-pressure by itself."""
 
     server = "granian"
     preserves_close_codes = True

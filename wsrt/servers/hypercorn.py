@@ -47,7 +47,7 @@ def is_shutdown_hooked() -> bool:
 
 
 class HypercornTransport(Transport):
-    """Codes, reasons and back-pressure are hypercorn's own; a stuck socket can be aborted."""
+    """A connection of hypercorn. Close codes and back-pressure work without wsrt, which can abort a stuck socket."""
 
     server = "hypercorn"
     preserves_close_codes = True

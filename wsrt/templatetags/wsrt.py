@@ -90,7 +90,10 @@ def _path(target: Any, parameters: dict[str, Any]) -> str:
     if not target.startswith("/") or target.startswith("//"):
         raise ValueError(f"{{% ws_url %}} needs a path on this host, which starts with a single slash, not {target!r}")
     if parameters:
-        raise ValueError(f"{{% ws_url %}} accepts no parameters with a path: {', '.join(parameters)} for {target!r}")
+        raise ValueError(
+            f"{{% ws_url %}} can't put parameters into the path {target!r}: remove {', '.join(parameters)}, or name a "
+            "consumer instead of the path"
+        )
     return target
 
 

@@ -188,7 +188,9 @@ class Client:
                 raise RequestRefused(data["code"], data["message"], data["errors"])
             case name:
                 if self.consumer is None:
-                    raise AssertionError("typed answers need the consumer class; use send() and receive()")
+                    raise AssertionError(
+                        "request() needs a client that was connected to a consumer class; use send() and receive()"
+                    )
                 model: type[Event] = self.consumer.catalog.sends[name]
                 return model.model_validate(data)
 
@@ -196,7 +198,7 @@ class Client:
         """
         Close the connection and wait until the consumer has cleaned up.
 
-        Does nothing if the client was never entered. An exception that the application raised is raised here.
+        Does nothing if the client was never connected. An exception that the application raised is raised here.
 
         Args:
             code: The close code that the consumer receives.
@@ -308,7 +310,7 @@ class Client:
             case "websocket.send" if self.accepted:
                 text = message["text"]
                 if not text or len(text.encode()) > MAX_FRAME_BYTES + 1024:
-                    raise ValueError("a frame that servers drop or refuse")
+                    raise ValueError("an empty frame, or one that is larger than servers accept")
                 self._received(from_json(text, allow_inf_nan=False))
             case kind:
                 raise RuntimeError(f"Unexpected ASGI message {kind!r}")

@@ -169,7 +169,7 @@ def test_import_extension(arguments: list[str], imported: str, tmp_path: Path) -
 def test_import_extension_of_other_languages(tmp_path: Path) -> None:
     """Clients in JavaScript and Python have no use for the option, and say so."""
     for language in ("javascript", "python"):
-        with pytest.raises(CommandError, match="is for typescript"):
+        with pytest.raises(CommandError, match="only applies to typescript"):
             command(language, tmp_path, "--import-extension=js")
 
 

@@ -43,7 +43,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--import-extension",
             choices=get_args(Extension),
-            help="TypeScript: what the files import each other with; none (the default) is for bundlers and test "
+            help="TypeScript: the extension of imports between the files; none (the default) is for bundlers and test "
             "runners, js for ES modules that Node resolves (moduleResolution NodeNext), ts for Deno and for Node "
             "without a compiler",
         )
@@ -62,7 +62,7 @@ class Command(BaseCommand):
         generate: Callable[..., dict[str, str]] = import_module(f"wsrt.clients.generate.{options['language']}").generate
         if (extension := options["import_extension"]) is not None:
             if options["language"] != "typescript":
-                raise CommandError(f"--import-extension is for typescript: {options['language']} has no use for it")
+                raise CommandError(f"--import-extension only applies to typescript, not to {options['language']}")
             generate = functools.partial(generate, extension=extension)
         try:
             description = describe(_chosen(options["consumer"]))

@@ -37,7 +37,7 @@ class Command(BaseCommand):
             "--code",
             type=int,
             default=DISCONNECTED.code,
-            help="the close code; 4410 (clients stay disconnected) by default; your own are 4500-4749 (clients "
+            help="the close code; 4410 (clients stay disconnected) by default; your own codes are 4500-4749 (clients "
             "reconnect) and 4750-4999 (they stay disconnected)",
         )
         parser.add_argument("--reason", default=DISCONNECTED.reason, help="the close reason sent with the code")

@@ -32,11 +32,11 @@ COUNTS = (Column("users", is_number=True), Column("guests", is_number=True), Col
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
     """
-    What was found.
+    The results of the command, in two forms.
 
     Attributes:
-        document: for programs.
-        summary, tables: the same for people.
+        document: The results as JSON, for ``--json``.
+        summary, tables: The same results as text.
     """
 
     document: dict[str, Any]

@@ -65,4 +65,4 @@ def _yaml(document: dict[str, Any]) -> str:
     try:
         return to_yaml(document)
     except ImportError as error:
-        raise CommandError('YAML needs PyYAML: pip install "wsrt[yaml]". JSON needs nothing.') from error
+        raise CommandError('YAML needs PyYAML: pip install "wsrt[yaml]". JSON works without it.') from error

@@ -72,7 +72,7 @@ CHECK_BATCH = 1000
 """Values checked by one function in a thread."""
 
 MOST_SLOTS = 65_536
-"""Readers that look for nodes may have to read each slot."""
+"""The largest value of the option SLOTS, because readers that look for nodes may have to read each slot."""
 
 REAP_BATCH = 64
 """Rooms reaped by one function in a thread."""
@@ -177,7 +177,7 @@ class CachePresence(PresenceStore):
         """
         Claim a slot if the node has none, and write its lease.
 
-        Return the lease's end and the answer; None if reaped.
+        Return the lease's end and the answer to the heartbeat; None if the node was reaped.
         """
         if access.get([self._keys.dead(node.id)]):
             return None

@@ -87,7 +87,14 @@ class RedisReader(RedisLink):
     async def _members(
         self, room: RoomKeys, connections: dict[str, str], max_bytes: int | None
     ) -> tuple[MemberRecord, ...] | None:
-        """Return the members in some counts of a room, or None if they take more than ``max_bytes``."""
+        """
+        Return the members of a room with their data, or None if they take more than ``max_bytes``.
+
+        Args:
+            room: The room.
+            connections: The numbers of connections by member, as the room's hash in Redis has them.
+            max_bytes: The limit for the sum of the members' ``size``. None for no limit.
+        """
         if max_bytes is None:
             return tuple(await self._with_data(room, connections))
         members: list[MemberRecord] = []
@@ -122,7 +129,7 @@ class RedisReader(RedisLink):
         return Page(tuple(members), str(position) if position else None)
 
     async def _with_data(self, room: RoomKeys, connections: dict[str, str]) -> Iterator[MemberRecord]:
-        """Return members of a room from their numbers of connections, with their current data."""
+        """Read the data of some members of a room, and return them with this data and their numbers of connections."""
         users = [field[1:] for field in connections if len(field) > 1]
         data = await self._fields(room.data, users)
         return _members(connections, dict(zip(users, data, strict=True)))
@@ -232,7 +239,7 @@ def _count(found: Sequence[str | None]) -> Count:
 
 
 def _members(connections: dict[str, str], data: dict[str, str | None]) -> Iterator[MemberRecord]:
-    """Return the members in the counts of a room."""
+    """Return members, given their numbers of connections as in the room's hash in Redis, and their data by user."""
     for field, value in connections.items():
         if len(field) > 1:
             yield MemberRecord(field[1:], int(value), data.get(field[1:]))

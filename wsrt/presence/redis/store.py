@@ -305,8 +305,8 @@ class RedisPresence(RedisReader, PresenceStore):
         Remove a dead node's connections from rooms of one partition, up to one chunk.
 
         Returns:
-            The number of rooms that are finished, the position in the next one, the work done in members, and the
-            changes.
+            Four values: how many of the rooms are finished; the position in the next room, at which the next call has
+            to continue; how many members were examined; and the changes.
         """
         call = self._room_call(node, rooms, [self._chunk, position])
         done, position, spent, found = await self._run(PURGE, *call)

@@ -112,8 +112,6 @@ def _member(message: Message, type_: str, note: str = "") -> str:
 
 
 def _delivery(message: Message) -> str:
-    if message.entry["history"]:
-        return "Kept in the history of its room."
     if message.entry["overflow"] == "drop":
         return "Skipped for a client that is behind."
     return "A client that is behind receives only the latest." if message.entry["overflow"] == "latest" else ""

@@ -71,7 +71,7 @@ class Delivery:
     Attributes:
         event: The event's name.
         room: The room that the event was published to. None if it wasn't published to a single room.
-        epoch, offset: The event's position in the room's history. None if there is no history.
+        epoch, offset: The event's position in the room's history. None if the server keeps no history.
     """
 
     event: str

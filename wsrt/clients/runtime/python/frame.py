@@ -25,7 +25,7 @@ class Frame:
         data: The event's data, as decoded from JSON.
         ref: The reference of the request that the frame answers. None if it isn't an answer.
         room: The room that the event was published to. None if it wasn't published to a single room.
-        epoch, offset: The event's position in the room's history. None if there is no history.
+        epoch, offset: The event's position in the room's history. None if the server keeps no history.
         text: The frame's text.
     """
 

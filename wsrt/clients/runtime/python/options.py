@@ -13,8 +13,8 @@ class Timings:
     Attributes:
         base, cap, minimum: The delay before a retry is ``minimum + random(0, min(cap, base * 2 ** (attempt - 1)))``.
         jump: After the network lost an open connection, the delay before the first retry is ``random(0, jump)``.
-        later: Added to the delay after a close that means "too many".
-        spread: The window for reconnecting after a server shutdown without a hint.
+        later: Added to the delay after a close whose rule is LATER, such as 4429.
+        spread: The window for reconnecting after a server shutdown, if ``wsrt.closing`` named no delay.
         stable: How long a connection must stay open before attempts are counted from 1 again.
         connect: The limit for requesting a token, and for opening a socket.
         hello: The limit from an open socket to the server's hello.

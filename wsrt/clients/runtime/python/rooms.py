@@ -54,7 +54,7 @@ class Room:
     Attributes:
         name: The room's name.
         joined: Whether the current connection is in the room.
-        epoch, offset: The position of the last received publication. None if there is no history.
+        epoch, offset: The position of the last received publication. None if the server keeps no history.
         members: The members by user id. None if the server sends only a count, or hasn't sent any yet.
         count: The number of users plus connections of guests. None if it isn't known.
     """
@@ -72,7 +72,7 @@ class Room:
 
     @property
     def position(self) -> tuple[str, int] | None:
-        """The epoch and offset of the last publication. None if there is no history."""
+        """The epoch and offset of the last publication. None if the server keeps no history."""
         return None if self.epoch is None or self.offset is None else (self.epoch, self.offset)
 
     def advance(self, epoch: str, offset: int) -> bool:
@@ -149,7 +149,7 @@ class Rooms(Mapping[str, Room]):
         data = frame.data
         name = data.get("room") if isinstance(data, dict) else None
         if not isinstance(name, str):
-            raise InvalidFrame(f"{frame.event} without a room")
+            raise InvalidFrame(f"the server sent {frame.event} without a room")
         if frame.event == "wsrt.left":
             room = self._rooms.pop(name, None)
             return None if room is None else RoomChange("left", name)

@@ -13,6 +13,7 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 
 from demo_project.chat.routing import websocket_urlpatterns
+from demo_project.recipes.routing import websocket_urlpatterns as recipe_urlpatterns
 from wsrt.asgi import with_runtime
 from wsrt.routing import admin_urlpatterns
 
@@ -20,7 +21,9 @@ application = with_runtime(
     ProtocolTypeRouter(
         {
             "http": django_application,
-            "websocket": AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, *admin_urlpatterns])),
+            "websocket": AuthMiddlewareStack(
+                URLRouter([*websocket_urlpatterns, *recipe_urlpatterns, *admin_urlpatterns])
+            ),
         }
     )
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from demo_project.recipes import RECIPES
+
 BASE_DIR = Path(__file__).resolve().parent
 
 SECRET_KEY = "the demo holds no secrets"
@@ -21,6 +23,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "wsrt",
     "demo_project.chat",
+    "demo_project.recipes",
+    *(recipe.app for recipe in RECIPES),
 ]
 
 MIDDLEWARE = [
@@ -69,6 +73,10 @@ if "REDIS_URL" in os.environ:
     WSRT = {
         "PRESENCE": {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": os.environ["REDIS_URL"]},
     }
+
+# Where the recipe on progress starts its jobs. None for a thread of the server.
+CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL")
+CELERY_TASK_IGNORE_RESULT = True
 
 LOGIN_URL = "sign-in"
 STATIC_URL = "static/"

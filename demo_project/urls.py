@@ -1,10 +1,11 @@
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 from demo_project.chat import views
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("recipes/", include("demo_project.recipes.urls")),
     path("", views.home, name="home"),
     path("sign-in/", views.sign_in, name="sign-in"),
     path("sign-out/", views.sign_out, name="sign-out"),

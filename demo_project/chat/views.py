@@ -8,6 +8,7 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_POST
 
 from demo_project.chat.announcing import announce as store_and_publish
@@ -34,7 +35,9 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         else:
             return render(request, "chat/sign_in.html", {"people": SEEDED, "form": form}, status=400)
         login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-        return redirect("home")
+        page = request.GET.get("next", "")
+        is_own = url_has_allowed_host_and_scheme(page, {request.get_host()})
+        return redirect(page if is_own else "home")
     return render(request, "chat/sign_in.html", {"people": SEEDED, "form": GuestForm()})
 
 

@@ -1,0 +1,44 @@
+"""
+Recipes: small apps that solve one task each, to be copied.
+
+Each folder is one app: its models, events, consumer, views, page and tests. It is listed in RECIPES and documented in
+``docs/recipes/``. Settings, URLs and the index page follow from this list.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Recipe(NamedTuple):
+    """
+    One recipe.
+
+    Attributes:
+        name: The name of its folder and app, which is also the name of its URL.
+        title: The title of its page.
+        summary: What it shows, in one sentence.
+    """
+
+    name: str
+    title: str
+    summary: str
+
+    @property
+    def app(self) -> str:
+        """The dotted path of the app."""
+        return f"{__name__}.{self.name}"
+
+
+RECIPES = (
+    Recipe(
+        "notifications",
+        "Notifications to a user",
+        "Any code notifies a user, and every open tab of that user shows it.",
+    ),
+    Recipe(
+        "progress",
+        "Progress of a task",
+        "A Celery or Django task reports how far it has come, and its page can be reloaded meanwhile.",
+    ),
+)

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from demo_project.recipes.notifications.events import MarkRead, Notified, Read, Unread
+from demo_project.recipes.notifications.models import Notification
+from wsrt import TypedEventConsumer, on
+
+
+class NotificationsConsumer(TypedEventConsumer):
+    """One tab of a signed-in user."""
+
+    namespace = "notifications"
+    out_events = (Unread, Notified, Read)
+
+    async def authorize(self) -> bool:
+        return bool(self.user.is_authenticated)
+
+    async def on_connect(self) -> None:
+        # What is published in the meantime waits until this returns, so no notification is missed.
+        unread = Notification.objects.filter(recipient=self.user, is_read=False)
+        rows = [row async for row in unread.reverse()[:50]]
+        await self.send(Unread.model_validate({"notifications": rows[::-1]}))
+
+    @on
+    async def mark_read(self, event: MarkRead) -> None:
+        unread = Notification.objects.filter(recipient=self.user, is_read=False)
+        await unread.filter(pk__lte=event.up_to).aupdate(is_read=True)
+        await self.publish_to_user(self.user, Read(up_to=event.up_to))

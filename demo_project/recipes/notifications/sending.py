@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+
+from demo_project.recipes.notifications.events import Notified
+from demo_project.recipes.notifications.models import Notification
+from wsrt import publish_to_user
+
+
+def notify(recipient: User, text: str) -> Notification:
+    """
+    Notify a user: store a notification, and publish it to all connections of the user.
+
+    Inside a transaction it is published after the commit, and not at all if the transaction is rolled back.
+    """
+    notification = Notification.objects.create(recipient=recipient, text=text)
+    publish_to_user(recipient, Notified.model_validate(notification), namespace="notifications")
+    return notification

@@ -1,0 +1,12 @@
+"""The export as one of Django's own tasks, which Django has since 6.0: ``run_export.enqueue(export.pk)``."""
+
+from __future__ import annotations
+
+from django.tasks import task
+
+from demo_project.recipes.progress import jobs
+
+
+@task
+def run_export(export_id: int) -> None:
+    jobs.run_export(export_id)

@@ -1,0 +1,116 @@
+"""The recipes' pages in a browser: each is live, fits every screen in both themes, and shows what it promises."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from demo_project.recipes import RECIPES, Recipe
+from tests.recipes.site import Site, create_database, environment
+from tests.support.browser import chromium
+
+pytestmark = pytest.mark.browser
+
+each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One server, without Redis, as ``make demo`` starts it."""
+    database = tmp_path_factory.mktemp("recipes") / "demo.sqlite3"
+    create_database(database)
+    with Site(environment(database)) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as instance:
+        yield instance
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def open_as(browser: Browser, site: Site) -> Iterator[Open]:
+    """Signs in as a user in a window of its own, and opens a recipe's page. Errors of the page fail the test."""
+    contexts, errors = [], []
+
+    def open_as(user: str, recipe: str, **options: Any) -> Page:
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.goto(f"{site.url}/recipes/{recipe}/")
+        page.get_by_role("button", name=user).click()
+        expect(page.locator("#state")).to_have_text("Live")
+        return page
+
+    yield open_as
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+def test_index(browser: Browser, site: Site) -> None:
+    """The demo's first page leads to the recipes, and their index to each of them."""
+    with browser.new_page() as page:
+        page.goto(site.url)
+        page.get_by_role("link", name="Recipes").click()
+        for recipe in RECIPES:
+            link = page.get_by_role("link", name=recipe.title)
+            expect(link).to_have_attribute("href", f"/recipes/{recipe.name}/")
+
+
+@each_recipe
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_screens(open_as: Open, recipe: Recipe, scheme: str) -> None:
+    """A page is live in both themes, and never wider than the screen."""
+    page = open_as("Grace", recipe.name, color_scheme=scheme, viewport={"width": 1280, "height": 800})
+    assert page.evaluate(OVERFLOW) == 0
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate(OVERFLOW) == 0
+
+
+def test_notifications(open_as: Open) -> None:
+    """A form notifies a user in all tabs, and reading in one tab clears the other."""
+    ada, linus = open_as("Ada", "notifications"), open_as("Linus", "notifications")
+    second = ada.context.new_page()
+    second.goto(ada.url)
+    expect(second.locator("#state")).to_have_text("Live")
+    for text in ("The build is green", "Lunch <b>now</b>"):
+        linus.get_by_label("Recipient").select_option(label="ada")
+        linus.get_by_label("Text").fill(text)
+        linus.get_by_role("button", name="Send").click()
+        expect(linus.locator("#state")).to_have_text("Live")
+    for tab in (ada, second):
+        items = tab.get_by_role("listitem")
+        expect(items).to_contain_text(["The build is green", "Lunch <b>now</b>"])
+        expect(tab.locator("#count")).to_have_text("2")
+    ada.get_by_role("button", name="Mark all as read").click()
+    for tab in (ada, second):
+        expect(tab.get_by_text("Nothing new.")).to_be_visible()
+        expect(tab.locator("#count")).to_be_hidden()
+    expect(linus.get_by_role("listitem")).to_have_count(0)
+
+
+def test_progress(open_as: Open) -> None:
+    """An export advances in both tabs, and goes on where a page is reloaded."""
+    page = open_as("Margaret", "progress")
+    second = page.context.new_page()
+    second.goto(page.url)
+    expect(second.locator("#state")).to_have_text("Live")
+    page.get_by_role("button", name="Start an export").click()
+    running = page.get_by_text(re.compile(r"^Export \d+: running$"))
+    expect(running).to_be_visible()
+    page.reload()
+    for tab in (page, second):
+        expect(tab.get_by_text(re.compile(r"^Export \d+: finished$"))).to_be_visible(timeout=30_000)
+        assert tab.get_by_role("progressbar").evaluate("(bar) => bar.value === bar.max")

@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.servers.conftest import WITH_RUNTIME
+from tests.support import raw
 from tests.support.client import closed, dial, receive, send
 from tests.support.processes import Server
 from tests.support.report import Matrix
@@ -182,6 +183,18 @@ async def test_frames_before_close(server: Server) -> None:
     await send(ws, "bye")
     assert (await receive(ws))["data"] == {"text": "bye"}
     assert (await closed(ws))[0] == 1000
+
+
+async def test_far_client(server: Server) -> None:
+    """A client whose answer to a close takes seconds isn't reset, which could overtake the close frame on its way."""
+    if server.is_stock:  # type: ignore[attr-defined]
+        pytest.skip("how long a stock server waits is its own doing")
+    client = await raw.connect(server.port, "/chat/")
+    client.event("bye", code=4500, reason="own")
+    assert (await client.until(raw.CLOSE)).close == (4500, "own")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2.5):
+            assert await client.reader.read() == b""
 
 
 async def test_foreign_origin(server: Server) -> None:

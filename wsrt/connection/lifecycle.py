@@ -45,8 +45,13 @@ from .presence import ConnectionPresence, PresenceHooks
 from .setup import set_up
 from .users import is_signed_in
 
-HANDSHAKE_SECONDS = 2.0
-"""How long we wait for the client to answer our close frame."""
+HANDSHAKE_SECONDS = 4.0
+"""
+How long we wait for the client to answer our close frame, in seconds. Then its socket is reset.
+
+A reset discards what the client's system has not received yet. With less time, clients that are far away or whose
+machine is busy would lose the close frame.
+"""
 
 MAX_COMMANDS = 100
 """How many control commands may wait for the handlers of one connection, in addition to two for each allowed room."""

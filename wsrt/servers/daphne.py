@@ -20,10 +20,17 @@ _PROTOCOL = (
     "STATE_OPEN"
 )
 
+CLOSE_SECONDS = 6.0
+"""
+How long autobahn waits for the client to answer a close frame, in seconds. Its own default is one second.
+
+It is longer than the connection waits, which resets the socket then.
+"""
+
 FEATURES: dict[str, Features] = {
     "daphne": {
         "daphne.server:Server": "handle_reply kill_all_applications connections",
-        "daphne.ws_protocol:WebSocketFactory": "failByDrop",
+        "daphne.ws_protocol:WebSocketFactory": "failByDrop closeHandshakeTimeout",
         "daphne.ws_protocol:WebSocketProtocol": _PROTOCOL,
     },
 }
@@ -35,7 +42,7 @@ def recognise(send: Send) -> Transport | None:
     if not isinstance(send, functools.partial) or getattr(send.func, "__name__", "") != "handle_reply":
         return None
     protocol = send.args[0]
-    return DaphneTransport(send, protocol) if has(protocol, _PROTOCOL) and has(protocol, "failByDrop") else None
+    return DaphneTransport(send, protocol) if has(protocol, f"{_PROTOCOL} failByDrop closeHandshakeTimeout") else None
 
 
 class _Producer:
@@ -75,6 +82,7 @@ class DaphneTransport(Transport):
         self._writable.set()
         # Answer a frame that is too large or isn't UTF-8 with a close frame instead of a TCP reset.
         protocol.failByDrop = False
+        protocol.closeHandshakeTimeout = CLOSE_SECONDS
 
     async def _send(self, message: Message) -> None:
         protocol = self._protocol

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser, User
 
 from demo_project.chat.models import MEMBERS
@@ -22,6 +23,6 @@ def make_guest(name: str) -> User:
     return user
 
 
-def is_member(user: User | AnonymousUser) -> bool:
+def is_member(user: AbstractBaseUser | AnonymousUser) -> bool:
     """Return whether a user may enter members' rooms."""
     return isinstance(user, User) and user.groups.filter(name=MEMBERS).exists()

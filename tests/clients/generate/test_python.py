@@ -19,7 +19,6 @@ from django.test import override_settings
 from pydantic import ValidationError
 
 from tests.apps.chat.consumers import ChatConsumer, HereConsumer
-from tests.clients import toolchain
 from tests.clients.generate.test_table import TYPE, fields
 from tests.schema.consumers import EveryTypeConsumer
 from tests.support.processes import ROOT
@@ -124,30 +123,6 @@ def test_programs(folder: Path) -> None:
     wanted = expected((PROGRAMS / "wrong.py").read_text())
     assert len(wanted) > 35
     assert mypy(folder, "client", "good.py", "wrong.py") == {"wrong.py": wanted}
-
-
-ASGI = """
-from channels.auth import AuthMiddlewareStack
-from channels.routing import ProtocolTypeRouter, URLRouter
-from django.core.asgi import get_asgi_application
-
-from wsrt.asgi import with_runtime
-
-http = get_asgi_application()
-application = with_runtime(ProtocolTypeRouter({"http": http, "websocket": AuthMiddlewareStack(URLRouter([]))}))
-alone = with_runtime(http)
-"""
-
-
-@pytest.mark.slow
-def test_pyright(folder: Path) -> None:
-    """Pyright finds nothing in generated files, in a right program, and in the application that wsrt wraps."""
-    toolchain.install(toolchain.BUNDLERS)
-    (folder / "asgi.py").write_text(ASGI)
-    pyright = [str(toolchain.BUNDLERS / "node_modules/.bin/pyright"), "--pythonpath", sys.executable]
-    toolchain.run(*pyright, "client", "good.py", "asgi.py", folder=folder)
-    with pytest.raises(toolchain.ToolFailed, match="reportArgumentType"):
-        toolchain.run(*pyright, "wrong.py", folder=folder)
 
 
 def test_good_program_runs(package: ModuleType) -> None:
@@ -461,7 +436,10 @@ def test_recursive_names() -> None:
         {"A": "A", "B": "B", "C": "C"},
         lambda name: None,
     )
-    assert types.alias(Named("A", ListOf(Reference("A")))) == 'A = TypeAliasType("A", "list[A]")\n'
+    assert types.alias(Named("A", ListOf(Reference("A")), "About A.")) == (
+        'if TYPE_CHECKING:\n    A: TypeAlias = "list[A]"\n    """About A."""\n'
+        'else:\n    A = TypeAliasType("A", "list[A]")\n'
+    )
     assert types.model(Named("B", MapOf(Reference("C"))), ["Model"]).startswith(
         'class B(Model, RootModel["dict[str, C]"]'
     )

@@ -80,14 +80,20 @@ class Types:
         """Return a named shape as an alias."""
         name, shape = self._names[named.name], named.shape
         type_ = self.annotation(shape)
-        if self._is_written(shape):
-            text = statement(0, name, self._import("TypeAlias"), type_)
-        else:
-            # The alias refers to itself or to a later name. Only a TypeAliasType is evaluated lazily.
-            quoted = literals.string(flat(type_))
-            text = statement(0, name, None, call(self._import("TypeAliasType"), literals.string(name), quoted))
+        is_eager = self._is_written(shape)
         self._written.add(named.name)
-        return f"{text}\n{literals.docstring(named.description, 0)}"
+        annotation = self._import("TypeAlias")
+        if is_eager:
+            return f"{statement(0, name, annotation, type_)}\n{literals.docstring(named.description, 0)}"
+        # The alias refers to itself or to a later name. Pydantic evaluates only a TypeAliasType lazily; Pyright only
+        # understands a TypeAlias wherever it is used.
+        quoted = literals.string(flat(type_))
+        lazy = call(self._import("TypeAliasType"), literals.string(name), quoted)
+        return (
+            f"if {self._import('TYPE_CHECKING')}:\n"
+            f"{statement(STEP, name, annotation, quoted)}\n{literals.docstring(named.description, STEP)}"
+            f"else:\n{statement(STEP, name, None, lazy)}\n"
+        )
 
     def model(self, named: Named, bases: list[Expression]) -> str:
         """Return a named shape as a class. A shape that isn't an object becomes a root model."""

@@ -78,6 +78,9 @@ if "REDIS_URL" in os.environ:
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL")
 CELERY_TASK_IGNORE_RESULT = True
 
+# The function that answers in the recipe on tokens.
+TOKEN_SOURCE = os.environ.get("TOKEN_SOURCE", "demo_project.recipes.token_stream.sources.demo")
+
 LOGIN_URL = "sign-in"
 STATIC_URL = "static/"
 USE_TZ = True

@@ -41,4 +41,14 @@ RECIPES = (
         "Progress of a task",
         "A Celery or Django task reports how far it has come, and its page can be reloaded meanwhile.",
     ),
+    Recipe(
+        "live_rows",
+        "Live rows of a model",
+        "A table on a page follows the database, whichever code changes a row: a page, the admin or a shell.",
+    ),
+    Recipe(
+        "token_stream",
+        "Stream the tokens of a language model",
+        "An answer appears word by word, waits for slow clients, and stops when its reader says so.",
+    ),
 )

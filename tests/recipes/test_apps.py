@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import textwrap
-from collections.abc import Iterator
+import types
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
 
 import pytest
+from django.conf import settings
 
 from demo_project.recipes import RECIPES, Recipe
 from tests.support import commands
@@ -57,3 +62,37 @@ def test_page_title(recipe: Recipe) -> None:
     text = page_of(recipe)
     assert text.startswith(f"# {recipe.title}\n")
     assert len(text.splitlines()) <= 250
+
+
+async def test_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source of the page on tokens yields the texts of its provider, and ends the request when it is closed."""
+    requests: list[dict[str, Any]] = []
+
+    class Stream:
+        async def __aenter__(self) -> Stream:
+            return self
+
+        async def __aexit__(self, *error: object) -> None:
+            requests.append({"ended": True})
+
+        @property
+        async def text_stream(self) -> AsyncGenerator[str, None]:
+            for text in ("Hello", " there", " again"):
+                yield text
+
+    def stream(**arguments: Any) -> Stream:
+        requests.append(arguments)
+        return Stream()
+
+    library = types.ModuleType("anthropic")
+    library.AsyncAnthropic = lambda: types.SimpleNamespace(messages=types.SimpleNamespace(stream=stream))
+    monkeypatch.setitem(sys.modules, "anthropic", library)
+    monkeypatch.setattr(settings, "MODEL", "a-model", raising=False)
+    (recipe,) = (recipe for recipe in RECIPES if recipe.name == "token_stream")
+    (code,) = (code for language, title, code in blocks(page_of(recipe)) if language == "python" and title is None)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    async with contextlib.aclosing(names["claude"]("Hi")) as tokens:
+        assert [await anext(tokens), await anext(tokens)] == ["Hello", " there"]
+    messages = [{"role": "user", "content": "Hi"}]
+    assert requests == [{"model": "a-model", "max_tokens": 1000, "messages": messages}, {"ended": True}]

@@ -7,14 +7,18 @@ import json
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from websockets.asyncio.client import ClientConnection
 
+from tests.recipes import sources
 from tests.recipes.site import Person, Site, create_database, environment, shell
-from tests.support.client import hang_up, receive, request
+from tests.support.client import hang_up, receive, request, send
 from tests.support.processes import Process, RedisServer
+from tests.support.waiting import aeventually
 
 pytestmark = pytest.mark.servers
 
@@ -38,7 +42,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     database = tmp_path_factory.mktemp("recipes") / "demo.sqlite3"
     create_database(database)
     with RedisServer() as redis:
-        variables = environment(database, redis.url)
+        variables = {**environment(database, redis.url), "TOKEN_SOURCE": "tests.recipes.sources.flood"}
         with Site(variables) as daphne, Site(variables, "uvicorn") as uvicorn:
             yield Cluster([daphne, uvicorn], variables)
 
@@ -123,3 +127,82 @@ async def test_progress(cluster: Cluster, worker: Process) -> None:
     assert 0 < found["done"] < 100
     assert "succeeded" in worker.log()
     await is_silent(other)
+
+
+async def test_live_rows(cluster: Cluster) -> None:
+    """Two processes change a row at the same time: pages on both servers end with the state of the database."""
+    pages = [await (await sign_in(site, "Ada")).dial("/ws/live-rows/") for site in cluster.sites]
+    for page in pages:
+        assert await receive(page) == {"event": "ticket.list", "data": {"tickets": []}}
+    assert (await request(pages[0], "ticket.add", title="Water the plants"))["event"] == "wsrt.ok"
+    row = (await receive(pages[1]))["data"]
+    change = (
+        "from demo_project.recipes.live_rows.models import Ticket\n"
+        "for number in range(20):\n"
+        "    ticket = Ticket.objects.get()\n"
+        "    ticket.title = f'{name} {{number}}'\n"
+        "    ticket.save()"
+    )
+    changes = [asyncio.to_thread(shell, change.format(name=name), cluster.variables) for name in ("one", "two")]
+    await asyncio.gather(*changes)
+    code = "from demo_project.recipes.live_rows.models import Ticket; print(Ticket.objects.get().title)"
+    stored = (await asyncio.to_thread(shell, code, cluster.variables)).strip()
+    for page in pages:
+        newest = row
+        while newest["version"] < 41:
+            data = (await receive(page))["data"]
+            assert data["id"] == row["id"]
+            newest = max(newest, data, key=lambda data: data["version"])
+        assert newest["title"] == stored
+    code = "from demo_project.recipes.live_rows.models import Ticket; Ticket.objects.all().delete()"
+    await asyncio.to_thread(shell, code, cluster.variables)
+    for page in pages:
+        frame = await receive(page)
+        while frame["event"] == "ticket.saved":  # of the other process, published late
+            frame = await receive(page)
+        assert (frame["event"], frame["data"]) == ("ticket.deleted", {"id": row["id"]})
+    assert (await request(pages[0], "ticket.move", id=row["id"], status="done"))["data"]["code"] == "not_found"
+
+
+AHEAD = 1500
+"""
+The tokens that a source may be ahead of its client: what the outbox, the server, the kernel and the client's library
+hold. Without back-pressure it would be all of them.
+"""
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["daphne", "uvicorn"])
+async def test_token_stream(cluster: Cluster, number: int, tmp_path: Path) -> None:
+    """The source waits for a client that reads slowly. Stop ends it, and every token before its answer arrived."""
+    record = tmp_path / "record"
+    socket = await (await sign_in(cluster.sites[number], "Grace")).dial("/ws/answers/")
+    await send(socket, "answer.ask", prompt=str(record))
+    received = 0
+
+    async def read_until(number: int) -> dict[str, Any]:
+        nonlocal received
+        while "text" in (frame := await receive(socket))["data"]:
+            received += 1
+            assert int(frame["data"]["text"]) == received
+            assert record.stat().st_size - received < AHEAD
+            if received == number:
+                break
+        return frame
+
+    await read_until(1)
+    await asyncio.sleep(1)  # in which a source that doesn't wait would yield all its tokens
+    await read_until(1000)
+    await send(socket, "answer.stop", ref="stop")
+    assert await read_until(sources.TOKENS) == {"event": "wsrt.ok", "data": {}, "ref": "stop"}
+    taken = record.read_text()
+    assert taken in ("." * received + "closed", "." * (received + 1) + "closed")
+
+
+async def test_token_stream_of_a_page_that_is_gone(cluster: Cluster, tmp_path: Path) -> None:
+    """The source is closed when its client leaves without a close frame."""
+    record = tmp_path / "record"
+    socket = await (await sign_in(cluster.sites[1], "Grace")).dial("/ws/answers/")
+    await send(socket, "answer.ask", prompt=str(record))
+    await receive(socket)
+    socket.transport.abort()
+    await aeventually(lambda: record.read_text().endswith("closed"), "the source to be closed")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from demo_project.recipes import RECIPES, Recipe
 from tests.recipes.site import Site, create_database, environment
@@ -47,7 +47,12 @@ def open_as(browser: Browser, site: Site) -> Iterator[Open]:
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+
+        def note(message: ConsoleMessage) -> None:
+            if message.type == "error" and f"/recipes/{recipe}/" in page.url:  # a test may visit other pages
+                errors.append(message.text)
+
+        page.on("console", note)
         page.goto(f"{site.url}/recipes/{recipe}/")
         page.get_by_role("button", name=user).click()
         expect(page.locator("#state")).to_have_text("Live")
@@ -114,3 +119,49 @@ def test_progress(open_as: Open) -> None:
     for tab in (page, second):
         expect(tab.get_by_text(re.compile(r"^Export \d+: finished$"))).to_be_visible(timeout=30_000)
         assert tab.get_by_role("progressbar").evaluate("(bar) => bar.value === bar.max")
+
+
+def test_live_rows(open_as: Open) -> None:
+    """Rows that a page or the admin changes are the same on every page. A wrong row is refused with the reason."""
+    ada, linus = open_as("Ada", "live_rows"), open_as("Linus", "live_rows")
+    linus.get_by_role("button", name="Add").click()
+    expect(linus.get_by_role("alert")).to_have_text("String should have at least 1 character")
+    for title in ("Water the plants", "Feed the <b>cat</b>"):
+        linus.get_by_label("New ticket").fill(title)
+        linus.get_by_role("button", name="Add").click()
+        row = ada.get_by_role("listitem").filter(has_text=title)
+        expect(row).to_have_count(1)
+    expect(linus.locator("#problem")).to_be_empty()
+    ada.get_by_role("listitem").first.get_by_label("Status").select_option("doing")
+    expect(linus.get_by_role("listitem").first.get_by_label("Status")).to_have_value("doing")
+    ada.get_by_role("link", name="admin").click()
+    ada.get_by_role("link", name="Water the plants").click()
+    ada.get_by_label("Title").fill("Water the garden")
+    ada.get_by_role("button", name="Save", exact=True).click()
+    expect(linus.get_by_role("listitem").first).to_contain_text("Water the garden")
+    ada.get_by_role("link", name="Water the garden").first.click()
+    ada.get_by_role("link", name="Delete", exact=True).click()
+    ada.get_by_role("button", name="Yes, I’m sure").click()
+    expect(linus.get_by_role("listitem")).to_have_count(1)
+    expect(linus.get_by_role("listitem")).to_contain_text("Feed the <b>cat</b>")
+
+
+def test_token_stream(open_as: Open) -> None:
+    """An answer appears word by word, can be stopped, and the next one can be read to its end."""
+    page = open_as("Grace", "token_stream")
+    ask, stop = page.get_by_role("button", name="Ask"), page.get_by_role("button", name="Stop")
+    ask.click()
+    expect(page.get_by_role("alert")).to_have_text("String should have at least 1 character")
+    page.get_by_label("Question").fill("Why <b>now</b>?")
+    ask.click()
+    answer = page.locator("#answer")
+    expect(answer).to_contain_text("You asked: Why <b>now</b>?")
+    expect(ask).to_be_disabled()
+    stop.click()
+    expect(page.get_by_text("Stopped.")).to_be_visible()
+    text = answer.text_content() or ""
+    assert "no memory fills up" not in text
+    page.get_by_label("Question").press("Enter")
+    expect(answer).to_contain_text("so no memory fills up on the way.", timeout=30_000)
+    expect(ask).to_be_enabled()
+    expect(stop).to_be_disabled()

@@ -1,0 +1,8 @@
+from django.apps import AppConfig
+
+
+class LiveRowsConfig(AppConfig):
+    name = "demo_project.recipes.live_rows"
+
+    def ready(self) -> None:
+        from demo_project.recipes.live_rows import receivers  # noqa: F401 - connects them

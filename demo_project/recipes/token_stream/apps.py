@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class TokenStreamConfig(AppConfig):
+    name = "demo_project.recipes.token_stream"

@@ -49,7 +49,7 @@ class CloseCode(enum.IntEnum):
 @dataclasses.dataclass(frozen=True, slots=True)
 class Close:
     """
-    A close: one way to end a connection.
+    A close code with its reason, and what the client does after it.
 
     Args:
         code: The close code.

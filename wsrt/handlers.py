@@ -55,9 +55,9 @@ def on(target: Any, /, *more: Any) -> Any:
         @on(SendMessage)
         async def send_message(self, event): ...
 
-    The handler receives the events in the annotation of its parameter, a class or a union of classes, unless the
-    decorator names the classes. If a frame is a request, the event that the handler returns is the answer; the return
-    annotation declares it. A ``def`` handler runs in a pool of threads.
+    Without arguments, the handler receives the event in the annotation of its parameter; a union stands for several
+    events. With arguments, it receives the given events. If a frame is a request, the event that the handler returns is
+    the answer, which the return annotation declares. A ``def`` handler runs in a pool of threads.
 
     Args:
         target: The method, or the first event class.

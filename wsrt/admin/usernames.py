@@ -22,8 +22,8 @@ class Usernames:
     """
     A cache of usernames by user id, so that the poll of a live page queries the database for new ids only.
 
-    A user id is taken for the primary key of a Django user. Where an application sets ids of another kind
-    (``set_user_id``), the names are right only if such an id can't be mistaken for a primary key.
+    A user id is assumed to be the primary key of a Django user. If an application sets ids of another kind
+    (``set_user_id``) that look like primary keys, the names are wrong.
 
     Args:
         viewer: The user who looks at the page. Without permission to view Django's users, every name is "".

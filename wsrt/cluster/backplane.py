@@ -146,7 +146,7 @@ class Backplane:
         self._supervise_on()
 
     async def _connect(self) -> Line:
-        """Return a new line, whose receive loop runs and whose channel is in the node's own groups."""
+        """Return a new Line (a layer and a channel), whose receive loop runs and which is in the node's own groups."""
         layer = layer_of_loop(self.alias)
         try:
             channel = await ask("open a channel", layer.new_channel("wsrt."))
@@ -271,7 +271,9 @@ class Backplane:
                 await self._on_message(message)
             except UnknownMessage as error:
                 # Sent by a version that is too new or too old, or by other code that uses the same group.
-                counters.count("backplane_unknown_messages", "dropped from the channel layer %r: %s", self.alias, error)
+                counters.count(
+                    "backplane_unknown_messages", "dropped a message from the channel layer %r: %s", self.alias, error
+                )
             except Exception:
                 counters.count("backplane_bad_messages")
                 logger.exception("failed to handle a message from the channel layer %r", self.alias)
@@ -428,7 +430,7 @@ def _after(task: asyncio.Task[None], function: Callable[[], None]) -> None:
     """
     Call a function RESTART_SECONDS after a task has ended.
 
-    Not at once: a loop that shuts down cancels all its tasks, and must not get new ones then.
+    The pause is needed because a loop that shuts down cancels all its tasks, and must not get new ones then.
     """
     task.add_done_callback(lambda done: done.get_loop().call_later(RESTART_SECONDS, function))
 

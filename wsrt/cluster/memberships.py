@@ -1,4 +1,4 @@
-"""The memberships of a node in the groups of a layer: wanted ones, existing ones, and those that are yet to be left."""
+"""The memberships of a node in the groups of a layer: wanted ones, existing ones, and those that it has yet to end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..metrics import counters
 from .layers import Layer
 
 STRAYS = 10_000
-"""The maximum number of memberships to be left later. Beyond it, the oldest are left to the layer's own expiry."""
+"""The maximum number of memberships that the node ends later. Of more, the oldest last until the layer expires them."""
 
 SWEPT = 2_000
 """The maximum number of memberships that one call of sweep() leaves."""
@@ -29,7 +29,7 @@ class Line:
         outlives: Whether memberships continue to exist after the connections of the layer have ended.
         session: An object that is replaced when the layer may have lost memberships. Groups that were joined in an
             earlier session have to be joined again.
-        is_over: Whether the line was given up; there is another one, or will be.
+        is_over: Whether the line isn't used any more, because another one replaces it.
     """
 
     def __init__(self, layer: Layer, channel: str, *, at_once: int, outlives: bool) -> None:
@@ -94,7 +94,7 @@ class Memberships:
 
     @property
     def strays(self) -> int:
-        """The number of memberships that are still to be left."""
+        """The number of groups that the node still has to leave."""
         return len(self._strays)
 
     async def acquire(self, name: str) -> None:
@@ -158,7 +158,7 @@ class Memberships:
                 self.leave_later(name, line)
 
     def leave_later(self, name: str, line: Line) -> None:
-        """Record a membership to be left by sweep()."""
+        """Record a membership that sweep() has to end."""
         if line.is_over and not line.outlives:
             return
         self._strays[name, line] = None

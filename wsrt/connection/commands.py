@@ -86,7 +86,11 @@ class Commands:
                 self._submit(lambda: self._run(name, self._groups.join(arguments["room"])))
             case _:
                 # A newer version sent it.
-                counters.count("control_unknown", "unknown control command %r", name)
+                counters.count(
+                    "control_unknown",
+                    "ignored the unknown control command %r, perhaps of another version of wsrt",
+                    name,
+                )
 
     def end(self) -> None:
         """Stop waiting for the hooks, because they have answered or the connection has ended."""
@@ -121,7 +125,7 @@ class Commands:
     # Private.
 
     async def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run the part of a command that waits for its turn."""
+        """Run the part of a command that had to wait for running and waiting handlers. Count and log its failure."""
         try:
             await work
         except Exception as error:

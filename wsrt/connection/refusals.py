@@ -37,7 +37,7 @@ class Refusal:
         code: The error code.
         message: The text for the developer of the client.
         errors: The errors of single fields.
-        wants_login: Whether signing in may help. None if it may, unless the client is already signed in.
+        wants_login: Whether signing in may help. None means that it may if the client isn't signed in yet.
     """
 
     code: str

@@ -78,7 +78,7 @@ async def is_connected(namespaces: Sequence[str], connection_id: str) -> bool:
     Return whether a connection exists in one of ``namespaces``.
 
     Args:
-        namespaces: The namespaces to look in; with tenants, the realms.
+        namespaces: The realms to look in: namespaces, plus the tenant if there is one. See wsrt.realms.
         connection_id: The connection's id.
 
     Raises:

@@ -32,7 +32,7 @@ def messages_of(changes: Iterable[Change]) -> Iterator[PresenceMessage]:
 
 async def notify_nodes(store: PresenceStore, messages: Iterable[PresenceMessage]) -> None:
     """
-    Send messages to all nodes that may show their rooms.
+    Send messages about changed rooms to all nodes, some of which show these rooms to clients.
 
     Never raises for an unreachable channel layer: nodes notice the missing versions and load the room.
     """

@@ -83,7 +83,7 @@ class Roster:
     Args:
         loop: The node's event loop.
         store: The store.
-        namespace: The namespace of the room; with tenants, the realm.
+        namespace: The realm of the room: its namespace, plus the tenant if there is one. See wsrt.realms.
         room: The room's name.
         is_here: Returns whether a user (None for the guests) has a connection to the room on this node. Such users are
             never reported as gone: if this process was stopped for longer than its lease, other nodes publish that its

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 class TimeSpan:
     """
-    A span of time. It doesn't include times before its start, so a clock that is set back ends it too.
+    A span of time. It doesn't include times before its start, so it also ends when the clock is set back.
 
     Args:
         start: The start, in seconds of any clock.

@@ -461,7 +461,7 @@ class Tracker:
             roster.expect_recovery(self._recovery)
 
     async def _reap(self, node: str) -> None:
-        """Reap a dead node, or a former id of this one. After an error, another node or a reader continues."""
+        """Reap a dead node, or a former id of this one. After an error, another node or a reader continues the work."""
         try:
             await self._notify_all(self.store.reap(node))
         except StoreUnavailable as error:

@@ -37,7 +37,7 @@ class Heartbeat:
     Attributes:
         last_received: When a frame was last received.
         last_sent: When a frame was last sent.
-        pinged_at: When the open ping was sent; None if there is none.
+        pinged_at: When the ping that is still unanswered was sent; None if there is none.
         due: When to call tick() next.
     """
 
@@ -53,7 +53,7 @@ class Heartbeat:
         self.due = now + interval - self._head_start
 
     def receive(self, now: float) -> None:
-        """Record a received frame, which answers an open ping."""
+        """Record a received frame, which also answers a ping if one is unanswered."""
         self.last_received = now
         self.pinged_at = None
 

@@ -69,7 +69,7 @@ class TokenBucket:
         return True
 
     def excuse(self, seconds: float) -> None:
-        """Add the tokens for a standstill of ``seconds``, even beyond the burst: its frames arrive all at once."""
+        """Add the tokens of ``seconds`` in which the process stood still, whose frames arrive all at once."""
         self._tokens += seconds * self._rate
 
     def charge(self, tokens: float) -> None:

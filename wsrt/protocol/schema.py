@@ -51,7 +51,7 @@ class Schema(GenerateJsonSchema):
         return written
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
-        """Describe flags as numbers: their values are all combinations of members."""
+        """Describe an ``enum.Flag`` as a number, because its values are all combinations of its members."""
         written = super().enum_schema(schema)
         if issubclass(schema["cls"], enum.Flag):
             del written["enum"]

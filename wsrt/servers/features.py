@@ -39,7 +39,7 @@ def missing_of(features: Features) -> list[str] | None:
     """
     Return the missing features, as ``Class.name`` or ``module``.
 
-    Returns None if a dependency of this implementation isn't installed, so that the server can't use it anyway.
+    Returns None if the server can't use this WebSocket implementation anyway, because a package isn't installed.
     """
     missing: list[str] = []
     for place, names in features.items():

@@ -178,7 +178,7 @@ class Client:
         await self._until(lambda: self._answer(ref) is not None or self._is_over, f"an answer to {event!r}")
         answer = self._answer(ref)
         if answer is None:
-            raise AssertionError(f"closed {self._closed} before the request was answered")
+            raise AssertionError(f"the connection was closed before the request was answered: {self._closed}")
         self._frames.remove(answer)
         data = answer["data"]
         match answer["event"]:

@@ -61,7 +61,7 @@ class Lease:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scan:
     """
-    The result of a scan of the slots.
+    The result of a scan of the slots, in which nodes register. ``store.py`` explains slots and generations.
 
     Attributes:
         generation: The generation that was read before the slots.

@@ -85,9 +85,10 @@ class CachePresence(PresenceStore):
     Results are usually correct at once. After a crash, or when the cache has lost values, they are correct within one
     lease. Changes have no versions, so nodes that show a room to clients compare snapshots of it.
 
-    Leases end by the machines' clocks, which must agree within a tenth of a lease. ``LocMemCache`` belongs to one
-    process and ``DummyCache`` stores nothing. ``LocMemCache``, ``DatabaseCache`` and ``FileBasedCache`` drop values
-    above ``MAX_ENTRIES`` (300 by default): set it to ten times the number of connections.
+    The clocks of all machines must agree within a tenth of a lease, because the ends of leases are stored as times.
+    ``LocMemCache`` belongs to one process and ``DummyCache`` stores nothing. ``LocMemCache``, ``DatabaseCache`` and
+    ``FileBasedCache`` drop values above ``MAX_ENTRIES`` (300 by default): set it to ten times the number of
+    connections.
 
     Values are about 8 kB in size. However, the data of one user is never split, nor are the details of one user's
     connections to a node: each must fit the cache's limit (memcached: 1 MB). Counting a room that is on several nodes
@@ -245,7 +246,7 @@ class CachePresence(PresenceStore):
             # thread may still be writing; the queue makes the next write wait for it.
             if not await self._executor.run(self._write_values(writer.id, values, obsolete), writer.write_queue):
                 self._writers.pop(writer.id, None)
-                raise LeaseLost(f"node {writer.id} was reaped")
+                raise LeaseLost(f"the connections of node {writer.id} were removed, because its lease had ended")
             writer.written |= dict.fromkeys(values, now)
             writer.dirty -= values.keys()
             writer.obsolete -= set(obsolete)

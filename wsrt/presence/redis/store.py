@@ -242,7 +242,7 @@ class RedisPresence(RedisReader, PresenceStore):
             # If this raises StoreUnavailable, the batch may or may not be applied. Repeating it is harmless.
             reply = await self._run(APPLY, *self._room_call(node, list(rooms.values()), arguments))
             if reply is None:
-                raise LeaseLost(f"node {node} was reaped")
+                raise LeaseLost(f"the connections of node {node} were removed, because its lease had ended")
             held, found = reply
             known.note_connections(dict(zip(rooms, held, strict=True)), asyncio.get_running_loop().time())
             for index, version, changed in tuples(found, 3):

@@ -57,7 +57,7 @@ class RedisTarget:
         self._sentinel_options = _options_in(sentinel_kwargs)
         self._timeout = timeout
         if self.sentinels and cluster:
-            raise ValueError("SENTINELS and CLUSTER exclude each other: a cluster fails over by itself")
+            raise ValueError("SENTINELS and CLUSTER can't be used together: a cluster fails over without Sentinels")
         if self._sentinel_options and not self.sentinels:
             raise ValueError("SENTINEL_KWARGS requires SENTINELS, which isn't set")
         if location is None and self.sentinels:

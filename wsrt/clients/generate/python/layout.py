@@ -139,7 +139,7 @@ def statement(indent: int, head: str, annotation: Expression | None = None, valu
 
 
 def _opening(value: Expression) -> str:
-    """Return the part of a value that always is on its first line."""
+    """Return the part of a value that is always on its first line."""
     match value:
         case Joined(opening, items):
             return opening if items else flat(value)

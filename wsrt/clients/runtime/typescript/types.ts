@@ -160,9 +160,9 @@ export interface Timings {
   readonly capMs: number;
   /** After a lost network, and when the page becomes visible, the delay is random(0, jumpMs). */
   readonly jumpMs: number;
-  /** Added to the delay after a close that means "too many". */
+  /** Added to the delay after a close whose rule is `later`, such as 4429. */
   readonly laterMs: number;
-  /** The window for reconnecting after a server shutdown without a hint. */
+  /** The window for reconnecting after a server shutdown, if `wsrt.closing` named no delay. */
   readonly spreadMs: number;
   /** How long a connection must stay open before attempts are counted from 1 again. */
   readonly stableMs: number;

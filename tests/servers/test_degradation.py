@@ -43,7 +43,11 @@ def bound_to(owner: Any) -> Callable[..., Any]:
 
 
 def of_daphne() -> tuple[Any, dict[str, Any]]:
-    protocol = StandIn(daphne.FEATURES["daphne"]["daphne.ws_protocol:WebSocketProtocol"] + " failByDrop")
+    names = daphne.FEATURES["daphne"]
+    # autobahn sets the factory's attributes on each protocol.
+    protocol = StandIn(
+        f"{names['daphne.ws_protocol:WebSocketProtocol']} {names['daphne.ws_protocol:WebSocketFactory']}"
+    )
     return functools.partial(handle_reply, protocol), {"protocol": protocol}
 
 

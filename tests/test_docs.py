@@ -421,7 +421,7 @@ def test_database_events(tmp_path: Path) -> None:
 async def test_tokens() -> None:
     """A token lets its user in, by either header, and is not answered to the client."""
     ada = await sync_to_async(User.objects.create_user)("ada")
-    with modules_of("howto/authentication.md") as made:
+    with modules_of("howto/tokens.md") as made:
         token = made.tokens.make_token(ada)
         application = made.consumers.application
         offers: list[dict[str, Any]] = [
@@ -439,7 +439,7 @@ async def test_tokens() -> None:
 async def test_bad_tokens() -> None:
     """A token that is forged, expired, no token, or of a user who is gone closes 4401, as none does."""
     ada, gone = [await sync_to_async(User.objects.create_user)(name) for name in ("ada", "gone")]
-    with modules_of("howto/authentication.md") as made:
+    with modules_of("howto/tokens.md") as made:
         good = made.tokens.make_token(ada)
         head, body, signature = good.split(".")
         bad = [
@@ -462,7 +462,7 @@ async def test_bad_tokens() -> None:
 async def test_token_expires() -> None:
     """A connection ends with its token."""
     ada = await sync_to_async(User.objects.create_user)("ada")
-    with modules_of("howto/authentication.md") as made:
+    with modules_of("howto/tokens.md") as made:
         offer = ["wsrt.v1", f"bearer.{made.tokens.make_token(ada, seconds=2)}"]
         async with connect(made.consumers.application, "/ws/account/", subprotocols=offer) as client:
             await client.assert_silent()

@@ -154,7 +154,7 @@ def test_the_table() -> None:
 # The tests
 
 
-UNMIRRORED = {"apps", "support", "e2e", "recipes", "conformance"}
+UNMIRRORED = {"apps", "support", "e2e", "recipes", "site", "conformance"}
 """Folders of tests/ that mirror nothing: applications, helpers, and tests of the package as a whole."""
 
 REPOSITORY = {"docs", "english", "floors", "packaging", "platforms", "rules", "stack", "typecheckers"}

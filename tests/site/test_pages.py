@@ -1,0 +1,55 @@
+"""The pages of the documentation: what every page keeps to, and its figures."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from benchmarks import figure
+from tests.test_docs import DOCS, page
+
+PAGES = sorted(DOCS.rglob("*.md"))
+RESULTS = Path(figure.__file__).parent / "results"
+
+MAX_LINES = 250
+
+
+def links(path: Path) -> set[Path]:
+    """Return the pages that a page links to."""
+    targets = re.findall(r"\]\(([^)#\s]+\.md)(?:#[^)]*)?\)", path.read_text())
+    return {(path.parent / target).resolve() for target in targets}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PAGES if path.name != "tutorial.md"], ids=lambda path: str(path.relative_to(DOCS))
+)
+def test_length(path: Path) -> None:
+    """No page is longer than a reader reads in one go."""
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+def test_two_clicks() -> None:
+    """Every page is reached from the landing page in two clicks on links in the text."""
+    first = links(DOCS / "index.md")
+    second = {target for path in first for target in links(path)}
+    assert set(PAGES) - first - second - {DOCS / "index.md"} == set()
+
+
+def test_figure() -> None:
+    """The figure of the pages is drawn from the kept results."""
+    assert figure.FIGURE.read_text() == figure.draw()
+
+
+@pytest.mark.parametrize("name", figure.RESULTS)
+def test_figures(name: str) -> None:
+    """The table of figures says what the kept results say."""
+    result = json.loads((RESULTS / f"{name}.json").read_text())
+    rates = {key: round(statistics.median(each), -2) for key, each in result["deliveries_per_second"].items()}
+    server = {"daphne": "Daphne"}.get(result["server"], result["server"])
+    cells = [f"{rates[key]:,}/s" for key in ("fast", "ordinary", "bare", "plain")]
+    row = " | ".join([f"{server}, {result['subscribers']}", *cells])
+    assert f"| {row} |" in page("explanation/performance.md")

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from trove_classifiers import classifiers
 
+from benchmarks import figure
 from scripts.lock import DJANGO
 from scripts.release import problems
 from tests.support.processes import ROOT
@@ -193,6 +194,12 @@ def test_changelog() -> None:
     dates = [date for _, date in headings]
     assert "unreleased" not in dates[1:]
     assert dates == sorted(dates, reverse=True)
+
+
+@pytest.mark.parametrize("palette", figure.PALETTES)
+def test_figure_of_the_readme(palette: str) -> None:
+    """The README's figures are drawn from the kept results."""
+    assert figure.readme_figure(palette).read_text() == figure.draw_for_readme(palette)
 
 
 PACKAGE = '__version__ = "0.2.0"\n'

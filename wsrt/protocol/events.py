@@ -94,7 +94,7 @@ class Event(BaseModel):
         DeclarationError: The options are invalid. Raised when the class is created.
     """
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,
         from_attributes=True,
         allow_inf_nan=False,
@@ -163,7 +163,7 @@ class RootEvent(RootModel[T], Event, Generic[T]):
         Tags(["a", "b"])            # {"event": "tags", "data": ["a", "b"]}
     """
 
-    model_config = Event.model_config
+    model_config: ClassVar[ConfigDict] = Event.model_config
 
 
 def require_instance(event: object) -> None:

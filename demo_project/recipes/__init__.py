@@ -51,4 +51,9 @@ RECIPES = (
         "Stream the tokens of a language model",
         "An answer appears word by word, waits for slow clients, and stops when its reader says so.",
     ),
+    Recipe(
+        "cursors",
+        "Collaborative cursors",
+        "People on one board see each other's pointers move, at most as fast as their networks allow.",
+    ),
 )

@@ -1,5 +1,6 @@
 from django.urls import path
 
+from demo_project.recipes.cursors.consumers import CursorsConsumer
 from demo_project.recipes.live_rows.consumers import TicketsConsumer
 from demo_project.recipes.notifications.consumers import NotificationsConsumer
 from demo_project.recipes.progress.consumers import ProgressConsumer
@@ -10,4 +11,5 @@ websocket_urlpatterns = [
     path("ws/live-rows/", TicketsConsumer.as_asgi()),
     path("ws/progress/", ProgressConsumer.as_asgi()),
     path("ws/answers/", AnswersConsumer.as_asgi()),
+    path("ws/cursors/<slug:board>/", CursorsConsumer.as_asgi()),
 ]

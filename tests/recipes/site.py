@@ -101,8 +101,8 @@ class Person:
         with self._opener.open(self.site.url + path, body, timeout=30) as response:
             return str(response.read().decode())
 
-    async def dial(self, path: str) -> ClientConnection:
-        """Open a socket with the user's session."""
+    async def dial(self, path: str, *, extended: bool = False) -> ClientConnection:
+        """Open a socket with the user's session; ``extended`` offers the subprotocol."""
         cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.cookies)
         url = f"ws://127.0.0.1:{self.site.port}{path}"
-        return await dial(url, additional_headers={"Cookie": cookies})
+        return await dial(url, extended=extended, additional_headers={"Cookie": cookies})

@@ -206,3 +206,27 @@ async def test_token_stream_of_a_page_that_is_gone(cluster: Cluster, tmp_path: P
     await receive(socket)
     socket.transport.abort()
     await aeventually(lambda: record.read_text().endswith("closed"), "the source to be closed")
+
+
+async def test_cursors(cluster: Cluster) -> None:
+    """People on two servers see each other's pointers and names. One who leaves is announced."""
+    people = [await sign_in(site, name) for site, name in zip(cluster.sites, ("Ada", "Linus"), strict=True)]
+    ada, linus = [await person.dial("/ws/cursors/main/", extended=True) for person in people]
+    names: dict[str, str] = {}
+    while set(names.values()) != {"Ada", "Linus"}:
+        frame = await receive(ada)
+        if frame["event"] == "wsrt.presence":
+            members = frame["data"].get("members") or frame["data"].get("joined") or []
+            names |= {member["user_id"]: member["data"]["name"] for member in members}
+    for step in range(50):
+        await send(linus, "cursor.move", x=step / 49, y=0.5)
+    seen: list[dict[str, Any]] = []
+    while not seen or seen[-1]["x"] < 1:
+        frame = await receive(ada)
+        assert frame["event"] == "cursor.moved"
+        seen.append(frame["data"])
+    assert {names[position["user_id"]] for position in seen} == {"Linus"}
+    assert [position["x"] for position in seen] == sorted(position["x"] for position in seen)
+    await linus.close()
+    frame = await receive(ada, 30)
+    assert [names[member["user_id"]] for member in frame["data"]["left"]] == ["Linus"]

@@ -165,3 +165,22 @@ def test_token_stream(open_as: Open) -> None:
     expect(answer).to_contain_text("so no memory fills up on the way.", timeout=30_000)
     expect(ask).to_be_enabled()
     expect(stop).to_be_disabled()
+
+
+def test_cursors(open_as: Open) -> None:
+    """A pointer moves on the other page, at the same place of a smaller board, and goes with its page."""
+    ada = open_as("Ada", "cursors", viewport={"width": 1280, "height": 800})
+    linus = open_as("Linus", "cursors", viewport={"width": 390, "height": 800})
+    for page in (ada, linus):
+        expect(page.locator("#here")).to_contain_text(re.compile("Ada.*Linus|Linus.*Ada"))
+    board, other = linus.locator("#board"), ada.locator("#board")
+    box = board.bounding_box()
+    assert box
+    linus.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    cursor = other.get_by_text("Linus")
+    expect(cursor).to_be_visible()
+    left, top = (float(cursor.evaluate(f"(cursor) => parseFloat(cursor.style.{side})")) for side in ("left", "top"))
+    assert (left, top) == (pytest.approx(25, abs=1), pytest.approx(50, abs=1))
+    linus.close()
+    expect(cursor).to_have_count(0, timeout=20_000)
+    expect(ada.locator("#here")).not_to_contain_text("Linus")

@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class CursorsConfig(AppConfig):
+    name = "demo_project.recipes.cursors"

@@ -1,0 +1,8 @@
+from django.urls import path
+
+from demo_project.recipes.cursors import views
+
+urlpatterns = [
+    path("", views.page, name="cursors"),
+    path("<slug:board>/", views.page, name="cursors-board"),
+]

@@ -62,8 +62,10 @@ bench: .venv/bench.stamp
 	$(BIN)/python -m benchmarks.presence
 	$(BIN)/python -m benchmarks.figure
 
-docs: .venv/docs.stamp
+docs: .venv/docs.stamp .venv/test.stamp
+	@$(BIN)/python scripts/system.py chromium
 	$(BIN)/mkdocs build --strict
+	$(BIN)/python -m pytest tests/site
 
 # What is published: the wheel and the sdist.
 dist: .venv/pip.stamp

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import statistics
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import User
 
 from benchmarks import figure
-from tests.test_docs import DOCS, page
+from tests.test_docs import DOCS, modules_of, page
+from wsrt.testing import connect
 
 PAGES = sorted(DOCS.rglob("*.md"))
 RESULTS = Path(figure.__file__).parent / "results"
 
 MAX_LINES = 250
+
+
+async def test_landing_page() -> None:
+    """The consumer of the landing page sends and receives the frames that the page shows."""
+    ada, text = User(pk=7, username="ada"), page("index.md")
+    with modules_of("index.md") as made:
+        async with connect(made.consumers.ChatConsumer, user=ada, kwargs={"room": "lobby"}) as client:
+            await client.send_text(shown(text, "message.send"))
+            assert await client.receive_json() == json.loads(shown(text, "message.sent"))
+            await asyncio.to_thread(made.announcing.announce, "tea")
+            assert await client.receive(made.consumers.MessageSent) == made.consumers.MessageSent(
+                author="system", text="tea"
+            )
+
+
+def shown(text: str, event: str) -> str:
+    """Return the frame with an event that a page shows."""
+    return next(frame for frame in re.findall(r"`(\{.*\})`", text) if json.loads(frame)["event"] == event)
 
 
 def links(path: Path) -> set[Path]:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.core.asgi import get_asgi_application
 from django.core.checks import CheckMessage
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
 from wsrt import Event, TypedEventConsumer, checks
+from wsrt.asgi import with_runtime
 from wsrt.checks import (
     check_consumers,
     check_layers,
     check_options_without_effect,
+    check_routes,
     check_runtime,
     check_servers,
     check_settings,
 )
+from wsrt.cluster.node import is_server
 from wsrt.conf import DEFAULTS, SHAPES, WITHOUT_EFFECT
 from wsrt.protocol.namespaces import namespaces
 
@@ -610,6 +615,61 @@ def test_bare_application(settings: Any) -> None:
     ]
     settings.ASGI_APPLICATION = "tests.nothing.application"
     assert check_runtime() == []
+
+
+# Paths
+
+
+def at(path: str, name: str = "PathConsumer") -> type[TypedEventConsumer]:
+    return type(name, (TypedEventConsumer,), {"namespace": "paths", "path": path, "__qualname__": name})
+
+
+def test_served_path(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer whose path is served gives no warning; to look makes no server of the process."""
+    monkeypatch.setattr("wsrt.cluster.node._is_server", False)
+    consumer = at("paths/")
+    module = types.ModuleType("served")
+    module.__getattr__ = lambda name: with_runtime(get_asgi_application())  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, "served", module)
+    settings.ASGI_APPLICATION = "served.application"
+    assert check_routes() == []
+    assert not is_server()
+    del consumer
+
+
+@pytest.mark.parametrize(
+    ("application", "says", "hint"),
+    [
+        ("tests.apps.asgi.application", "doesn't serve it", "with_runtime(get_asgi_application())"),
+        ("tests.apps.asgi.runtime", "doesn't serve it", "Add *consumer_urlpatterns()"),
+        (None, "isn't set", '"mysite.asgi.application"'),
+    ],
+)
+def test_path_that_is_not_served(settings: Any, application: str | None, says: str, hint: str) -> None:
+    """A path that the application doesn't serve is told, with what to write (wsrt.W015)."""
+    consumer = at("paths/")
+    settings.ASGI_APPLICATION = application
+    warning = only(check_routes(), "wsrt.W015")
+    assert warning.obj is consumer
+    assert "PathConsumer has the path 'paths/'" in warning.msg
+    assert says in warning.msg
+    assert hint in str(warning.hint)
+
+
+def test_application_that_fails(settings: Any) -> None:
+    """An application that can't be imported is the server's to report."""
+    consumer = at("paths/")
+    settings.ASGI_APPLICATION = "tests.nothing.application"
+    assert check_routes() == []
+    del consumer
+
+
+def test_two_of_one_path() -> None:
+    """Two consumers with one path are an error that names both (wsrt.E010)."""
+    one, two = at("paths/", "One"), at("paths/", "Two")
+    message = only(check_routes(), "wsrt.E010").msg
+    assert "One and tests.test_checks.Two have the same path, 'paths/'" in message
+    del one, two
 
 
 # The servers

@@ -1,41 +1,73 @@
-"""The wrapper that gives an ASGI application the server's capabilities and a graceful shutdown."""
+"""The wrapper that serves the consumers beside Django, with the server's capabilities and a graceful shutdown."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import dataclasses
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Iterable
 
-from .close_codes import Close, CloseCode
+from channels.routing import ProtocolTypeRouter
+from django.conf import settings
+from django.urls import Resolver404
+
+from .close_codes import NOT_FOUND, Close, CloseCode
+from .cluster.node import note_server
 from .connection.drain import close_at_exit, drain, is_draining
 from .delivery.transport import TRANSPORT
+from .metrics import counters, quoted
 from .servers import hook_shutdown, transport_of
-from .types import Message, Receive, Scope, Send
+from .types import Application, Message, Middleware, Receive, Scope, Send
 
 __all__ = ["drain", "with_runtime"]
 
 TRY_LATER = Close(CloseCode.TRY_AGAIN_LATER, "Server shutting down")
 """The close for connections opened during a drain on servers that can't answer with 503."""
 
-Application = Callable[[Any, Any, Any], Awaitable[None]]
-"""An ASGI application. Channels, Starlette and asgiref each have their own types for its arguments."""
 
-
-def with_runtime(application: Application) -> Application:
+def with_runtime(application: Application, *, middleware: Iterable[Middleware] = ()) -> Application:
     """
-    Return the application wrapped so that consumers can use their server's capabilities beyond ASGI.
+    Return the application wrapped so that it serves consumers, which can use their server's capabilities beyond ASGI.
+
+        application = with_runtime(get_asgi_application())
+
+    Given Django's application, it serves the WebSocket routes of all consumers that have a ``path``: with the session,
+    the user and the language of the handshake, as far as the project's pages have them. Given an application with
+    routers, it leaves the routes to them:
 
         application = with_runtime(ProtocolTypeRouter({...}))
+
+    A path without a route is answered with 404, or with a close where the server can't do that, and logged with the
+    route that is the most similar.
 
     It must be the outermost wrapper. Close codes and reasons, back-pressure, pings and the drain at shutdown then work
     on every supported server, as far as the server allows; other servers are used as plain ASGI. The server is started
     as usual. The lifespan scope is served even if the application doesn't support it.
 
     Args:
-        application: The ASGI application, such as a ProtocolTypeRouter.
+        application: Django's application, or one that also serves WebSockets, such as a ProtocolTypeRouter.
+        middleware: With Django's application: the classes or functions that wrap the WebSocket routes, such as
+            ``[TokenMiddleware]``, the outermost first. They run after the session, the user and the language are known.
+
+    Raises:
+        ImproperlyConfigured: Two consumers have the same path, or ``wsrt`` isn't in INSTALLED_APPS.
+        TypeError: ``middleware`` was given with an application that has WebSocket routes of its own.
     """
+    # Imported here: the modules need Django's settings, and are needed when the application has been made with them.
+    from .schema.routes import is_http_only
+
+    middleware = tuple(middleware)
+    if is_http_only(application):
+        from .middleware import ConsumerRoutes
+
+        consumers = ConsumerRoutes(middleware)
+        application = ProtocolTypeRouter({"http": application, "lifespan": application, "websocket": consumers})
+    elif middleware:
+        raise TypeError(
+            "with_runtime() takes middleware for the routes that it makes itself, below get_asgi_application(). An "
+            "application with WebSocket routes of its own applies middleware around its URLRouter"
+        )
     hook_shutdown()
     return Runtime(application)
 
@@ -52,12 +84,19 @@ class Runtime:
         match scope["type"]:
             case "websocket":
                 if is_draining():
-                    await _refuse(scope, receive, send)
+                    await receive()
+                    await _refuse(scope, send, 503, TRY_LATER, [(b"retry-after", b"1")])
                     return
                 transport = transport_of(send)
                 extensions = {**(scope.get("extensions") or {}), TRANSPORT: transport}
-                scope = {**scope, "extensions": extensions}
-                await self._application(scope, transport.receiver(receive), transport.send)
+                try:
+                    await self._application(
+                        {**scope, "extensions": extensions}, transport.receiver(receive), transport.send
+                    )
+                except (ValueError, Resolver404) as error:
+                    if not _is_unrouted(error):
+                        raise
+                    await self._refuse_unrouted(scope, send)
             case "lifespan":
                 await _Lifespan(self._application).serve(scope, receive, send)
             case _:
@@ -68,10 +107,21 @@ class Runtime:
         if self._is_hooked:
             return
         self._is_hooked = True
+        note_server()
         hook_shutdown(asyncio.get_running_loop())
         if threading.current_thread() is not threading.main_thread():
             # Under runserver with its reloader, the main thread exits without notifying this one.
             atexit.register(close_at_exit)
+
+    async def _refuse_unrouted(self, scope: Scope, send: Send) -> None:
+        """Answer a handshake whose path has no route. Under DEBUG, the answer says what to change."""
+        from .schema.routes import advice, routes_of
+
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        hint = advice(path, routes_of(self._application))
+        counters.count("handshakes_unrouted", "no WebSocket route matches %s: %s", quoted(path), hint)
+        reason = f"No WebSocket route matches: {hint}" if settings.DEBUG else "No WebSocket route matches"
+        await _refuse(scope, send, 404, dataclasses.replace(NOT_FOUND, reason=reason))
 
 
 class _Lifespan:
@@ -125,14 +175,37 @@ class _Lifespan:
         return answer.result()
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse a connection opened during the drain: with 503 if the server can, otherwise with a close frame."""
-    await receive()
+ROUTERS = frozenset({"channels.routing", "django.core.handlers.asgi"})
+"""The modules whose applications raise an error for a WebSocket that they don't serve."""
+
+
+def _is_unrouted(error: Exception) -> bool:
+    """Return whether a router raised an error, because it has no application for the path or for WebSockets."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__") in ROUTERS
+
+
+async def _refuse(
+    scope: Scope, send: Send, status: int, close: Close, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """
+    Refuse a handshake: with an HTTP status if the server can, otherwise with a close frame.
+
+    Args:
+        scope: The scope of the handshake.
+        send: The ``send`` of the server.
+        status: The HTTP status.
+        close: The close. Its reason is also the body of the HTTP response.
+        headers: Further headers of the HTTP response.
+    """
     if "websocket.http.response" in (scope.get("extensions") or {}):
-        headers = [(b"retry-after", b"1"), (b"content-length", b"0")]
-        await send({"type": "websocket.http.response.start", "status": 503, "headers": headers})
-        await send({"type": "websocket.http.response.body", "body": b""})
+        body = close.reason.encode()
+        own = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "websocket.http.response.start", "status": status, "headers": [*headers, *own]})
+        await send({"type": "websocket.http.response.body", "body": body})
         return
     transport = transport_of(send)
     await transport.send({"type": "websocket.accept"})
-    await transport.send({"type": "websocket.close", "code": TRY_LATER.code, "reason": TRY_LATER.reason})
+    await transport.send({"type": "websocket.close", "code": close.code, "reason": close.wire_reason})

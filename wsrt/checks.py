@@ -11,9 +11,11 @@ from django.conf import settings
 from django.core.cache import DEFAULT_CACHE_ALIAS
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .asgi import Runtime
+from .cluster.node import examination
 from .cluster.pubsub import missing_features as missing_features_of_pubsub
 from .conf import DEFAULTS, SHAPES, WITHOUT_EFFECT, conf, validation_error
 from .consumers import TypedEventConsumer
@@ -22,6 +24,8 @@ from .presence.base import PresenceStore
 from .presence.cache import CachePresence
 from .protocol.events import meta
 from .protocol.namespaces import namespaces
+from .routing import routed_consumers
+from .schema.routes import routes_of
 from .servers import missing_features
 
 Check = Callable[..., list[CheckMessage]]
@@ -120,6 +124,37 @@ def check_runtime(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any)
     ]
 
 
+def check_routes(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that ``ASGI_APPLICATION`` serves every consumer that has a ``path``, and that no two have the same path."""
+    try:
+        consumers = [consumer for consumer in routed_consumers() if not consumer.__module__.startswith("wsrt.")]
+    except ImproperlyConfigured as error:
+        return [Error(f"{error}.", id="wsrt.E010")]
+    if not consumers:
+        return []
+    path = getattr(settings, "ASGI_APPLICATION", None)
+    try:
+        with examination():
+            application = import_string(path) if path else None
+    except Exception:
+        return []  # the server reports that when it starts
+    served = {route.consumer for route in routes_of(application)}
+    return [_unserved(consumer, path, application) for consumer in consumers if consumer not in served]
+
+
+def _unserved(consumer: type[TypedEventConsumer], path: str | None, application: Any) -> CheckMessage:
+    if not path:
+        hint = 'Set it to the dotted path of your ASGI application, such as "mysite.asgi.application".'
+    elif not isinstance(application, Runtime):
+        hint = "from wsrt.asgi import with_runtime; application = with_runtime(get_asgi_application())"
+    else:
+        hint = "Add *consumer_urlpatterns() to the list of its URLRouter: from wsrt.routing import consumer_urlpatterns"
+    where = f"ASGI_APPLICATION ({path}) doesn't serve it" if path else "ASGI_APPLICATION isn't set"
+    return CheckWarning(
+        f"{consumer.__qualname__} has the path {consumer.path!r}, but {where}.", hint=hint, obj=consumer, id="wsrt.W015"
+    )
+
+
 def check_servers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Check that wsrt supports the installed servers, which it imports. Runs with ``manage.py check --deploy``."""
     return [unknown_server(server, missing) for server, missing in missing_features().items() if missing]
@@ -141,7 +176,13 @@ def unknown_server(server: str, missing: Sequence[str]) -> CheckMessage:
     )
 
 
-ALWAYS: tuple[Check, ...] = (check_settings, check_layers, check_consumers, check_options_without_effect)
+ALWAYS: tuple[Check, ...] = (
+    check_settings,
+    check_layers,
+    check_consumers,
+    check_routes,
+    check_options_without_effect,
+)
 DEPLOY: tuple[Check, ...] = (check_runtime, check_servers)
 """The checks that ``manage.py check`` runs, and those that only ``check --deploy`` runs."""
 

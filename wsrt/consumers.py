@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 import sys
 import types
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -12,7 +13,9 @@ from typing import Any, ClassVar, TypeVar
 from asgiref.sync import iscoroutinefunction
 from channels.consumer import AsyncConsumer
 from channels.layers import get_channel_layer
+from django.core.exceptions import ImproperlyConfigured
 from django.http import QueryDict
+from django.urls.resolvers import RoutePattern
 from pydantic import BaseModel
 
 from . import close_codes
@@ -37,7 +40,16 @@ __all__ = ["TypedEventConsumer"]
 T = TypeVar("T")
 
 FIXED = frozenset(
-    {"namespace", "out_events", "channel_layer_alias", "catalog", "handlers", "layer_handlers", "overridden_hooks"}
+    {
+        "namespace",
+        "path",
+        "out_events",
+        "channel_layer_alias",
+        "catalog",
+        "handlers",
+        "layer_handlers",
+        "overridden_hooks",
+    }
 )
 """Attributes that are fixed when the class is created; ``as_asgi()`` can't set them for one route."""
 
@@ -77,11 +89,12 @@ class TypedEventConsumer(AsyncConsumer):
     """
     A WebSocket endpoint with typed events, rooms and users.
 
-    Subclass it, mark the methods that handle events with ``@on``, and route it with ``as_asgi()``, inside any
-    middleware of Channels:
+    Subclass it, mark the methods that handle events with ``@on``, and give it a ``path``, which
+    ``wsrt.asgi.with_runtime()`` serves. Or route it with ``as_asgi()``, inside any middleware of Channels.
 
         class ChatConsumer(TypedEventConsumer):
             namespace = "chat"
+            path = "ws/chat/<slug:slug>/"
             out_events = (MessageSent,)
 
             async def on_connect(self) -> None:
@@ -110,6 +123,8 @@ class TypedEventConsumer(AsyncConsumer):
     Attributes:
         namespace: The scope of room names and user ids. Consumers with the same namespace share rooms, users and the
             union of their events.
+        path: The route, in the syntax of Django's ``path()``: "ws/chat/<slug:room>/". None for no route of its own. A
+            subclass doesn't inherit the route of another consumer.
         out_events: The event classes that the consumer sends and publishes, in addition to those in the return
             annotations of its handlers.
         subprotocols: The application's own subprotocols, in order of preference. ``wsrt.v1`` takes precedence.
@@ -127,6 +142,9 @@ class TypedEventConsumer(AsyncConsumer):
 
     namespace: ClassVar[str] = "default"
     """The scope of room names and user ids. Consumers with the same namespace share them, and their events."""
+
+    path: ClassVar[str | None] = None
+    """The route, in the syntax of Django's ``path()``. A subclass doesn't inherit the route of another consumer."""
 
     out_events: ClassVar[Iterable[type[Event]]] = ()
     """The event classes that it sends, in addition to those in the return annotations of its handlers."""
@@ -188,6 +206,7 @@ class TypedEventConsumer(AsyncConsumer):
             )
         if cls.namespace.startswith(RESERVED) and not cls.__module__.startswith("wsrt."):
             raise DeclarationError(f"{cls.__name__}: namespaces that begin with {RESERVED!r} are reserved")
+        cls.path = _own_path(cls)
         # Annotations may also name events that are local to the function in which the class is defined.
         local_names = sys._getframe(1).f_locals
         cls.handlers = types.MappingProxyType(event_handlers(cls, TypedEventConsumer, local_names))
@@ -643,6 +662,56 @@ class TypedEventConsumer(AsyncConsumer):
             raise WrongContext(
                 f"no event loop is running in this thread, so self.{method}() would do nothing: use {instead}"
             ) from None
+
+
+PARAMETER = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
+"""A parameter of a path, such as "<slug:room>"."""
+
+
+def _own_path(cls: type[TypedEventConsumer]) -> str | None:
+    """
+    Return the ``path`` that a class or one of its mixins sets, None if there is none.
+
+    The route of another consumer isn't inherited: each path leads to one class. A subclass that was made for another
+    purpose, such as a test, must neither take its base's route nor compete for it.
+
+    Raises:
+        DeclarationError: The path isn't a valid route.
+    """
+    owner = next(base for base in cls.__mro__ if "path" in vars(base))
+    if owner is not cls and issubclass(owner, TypedEventConsumer):
+        return None
+    path = vars(owner)["path"]
+    if path is None:
+        return None
+    problem = _problem_of_path(path)
+    if problem:
+        raise DeclarationError(f"{cls.__name__}: path {problem}")
+    return str(path)
+
+
+def _problem_of_path(path: object) -> str:
+    """Return the problem with a path, as a predicate for an error message; "" if it is valid."""
+    example = 'such as "ws/chat/<slug:room>/"'
+    if not isinstance(path, str):
+        return f"must be a string, {example}, not {path!r}"
+    if path.startswith("/"):
+        return f"must not begin with a slash, as in Django's path(): write {path.lstrip('/')!r}, not {path!r}"
+    if "(?P<" in path or path.startswith("^") or path.endswith("$"):
+        return f"has the syntax of path(), {example}, not that of re_path(): {path!r}"
+    if set(PARAMETER.sub("", path)) & set("<>"):
+        return f"has an angle bracket that isn't part of a parameter, {example}: {path!r}"
+    if "?" in path or "#" in path:
+        return f"must not contain a query or a fragment: {path!r}. Read the query string from self.query"
+    names = PARAMETER.findall(path)
+    if len(set(names)) < len(names):
+        return f"has two parameters of one name: {path!r}"
+    try:
+        RoutePattern(path)
+    except ImproperlyConfigured as error:
+        hint = ". Register a converter of your own above the class" if "converter" in str(error) else ""
+        return f"{path!r} isn't a valid route: {error}{hint}"
+    return ""
 
 
 def _check_limit(cls: type[TypedEventConsumer], name: str, value: object) -> None:

@@ -11,6 +11,12 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application. Channels, Starlette and asgiref each have their own types for its arguments."""
+
+Middleware = Callable[[Any], Application]
+"""A class or function that takes an ASGI application and returns one that wraps it."""
+
 Ref = str | int
 """The reference by which a client matches an answer to its request. At most 64 characters."""
 

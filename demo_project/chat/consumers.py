@@ -16,6 +16,7 @@ class ChatConsumer(TypedEventConsumer):
     """A visitor's connection to one room."""
 
     namespace = "chat"
+    path = "ws/rooms/<slug:slug>/"
     out_events = (MessageSent, Typing, RoomOpened)
     presence = Visitor
 

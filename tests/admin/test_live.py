@@ -17,7 +17,7 @@ from tests.apps.chat.consumers import HereConsumer
 from tests.support.waiting import aeventually
 from wsrt import apermissions_changed, close_codes
 from wsrt.addresses import user_key
-from wsrt.admin import live, queries, usernames
+from wsrt.admin import RealtimeAdmin, live, queries, usernames
 from wsrt.admin.live import AdminConsumer
 from wsrt.admin.queries import (
     Overview,
@@ -35,7 +35,7 @@ from wsrt.admin.queries import (
 from wsrt.metrics import counters
 from wsrt.permissions import ANNOUNCE, DISCONNECT, VIEW
 from wsrt.protocol.events import Event
-from wsrt.routing import admin_urlpatterns
+from wsrt.routing import consumer_urlpatterns
 from wsrt.testing import Client, RequestRefused, connect
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("soon")]
@@ -171,8 +171,7 @@ async def test_names_are_asked_for_again() -> None:
 
 def test_route() -> None:
     """The route is where the pages look for it."""
-    (route,) = admin_urlpatterns
-    assert str(route.pattern) == "ws/wsrt/admin/"
+    assert [str(route.pattern) for route in consumer_urlpatterns()] == [RealtimeAdmin.live_path] == ["ws/wsrt/admin/"]
 
 
 # What they are sent.

@@ -29,7 +29,7 @@ call_command("migrate", verbosity=0)
 call_command("check")
 import wsrt.routing
 
-assert wsrt.routing.admin_urlpatterns
+assert wsrt.routing.consumer_urlpatterns() == []
 tables = set(connection.introspection.table_names())
 assert not [table for table in tables if table.startswith("wsrt")], tables
 if "auth_permission" in tables:

@@ -16,7 +16,7 @@ from django.urls import path
 from tests.apps.asgi import http
 from tests.apps.chat.consumers import ChatConsumer, HereConsumer
 from wsrt.asgi import with_runtime
-from wsrt.routing import admin_urlpatterns
+from wsrt.routing import consumer_urlpatterns
 
 own_urlpatterns = [
     path("chat/<path:room>/", ChatConsumer.as_asgi()),
@@ -48,9 +48,9 @@ def application_with(urlpatterns: list[Any], pages: Any, policy: Any = with_poli
 
 
 with_static_files = ASGIStaticFilesHandler(http)
-application = application_with([*own_urlpatterns, *admin_urlpatterns], with_static_files)
+application = application_with([*own_urlpatterns, *consumer_urlpatterns()], with_static_files)
 # Themes have scripts and styles within their pages.
-themed = application_with([*own_urlpatterns, *admin_urlpatterns], with_static_files, lambda pages: pages)
+themed = application_with([*own_urlpatterns, *consumer_urlpatterns()], with_static_files, lambda pages: pages)
 without_route = application_with([*own_urlpatterns], with_static_files)
-collected = application_with([*own_urlpatterns, *admin_urlpatterns], http)
+collected = application_with([*own_urlpatterns, *consumer_urlpatterns()], http)
 """Serves static files by hashed_urls alone."""

@@ -37,8 +37,8 @@ class RealtimeAdminBase(ModelAdmin):
     Override the ``has_*_permission`` methods to restrict operators.
     """
 
-    live_path = "ws/wsrt/admin/"
-    """The path of the live socket (``wsrt.routing.admin_urlpatterns``), below the script prefix."""
+    live_path = str(AdminConsumer.path)
+    """The path of the live socket (``AdminConsumer``), below the script prefix."""
 
     # The interface of ModelAdmin.
 

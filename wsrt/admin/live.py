@@ -54,6 +54,7 @@ class AdminConsumer(TypedEventConsumer):
     """
 
     namespace = "wsrt.admin"
+    path = "ws/wsrt/admin/"
     out_events = (Overview, Rooms, Users, RoomDetail, UserDetail, Unavailable)
 
     async def authorize(self) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from ..delivery.hub import Hub
@@ -183,6 +184,17 @@ def note_server() -> None:
     """Record that this process has routes to consumers: it is a server, or a test of one, and may get connections."""
     global _is_server
     _is_server = True
+
+
+@contextlib.contextmanager
+def examination() -> Iterator[None]:
+    """Import an application without becoming a server by it: a system check runs before every management command."""
+    global _is_server
+    before = _is_server
+    try:
+        yield
+    finally:
+        _is_server = before
 
 
 def is_server() -> bool:

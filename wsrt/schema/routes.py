@@ -2,23 +2,67 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.conf import settings
 from django.contrib.admindocs.utils import replace_named_groups
-from django.urls import NoReverseMatch, URLPattern, URLResolver
+from django.core.handlers.asgi import ASGIHandler
+from django.urls import NoReverseMatch, Resolver404, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 from django.utils.http import escape_leading_slashes
 from django.utils.module_loading import import_string
 
 from ..consumers import TypedEventConsumer
+from ..metrics import quoted
 
-__all__ = ["PARAMETER", "client_name", "parameters_of", "path_of", "routes"]
+__all__ = [
+    "PARAMETER",
+    "Route",
+    "advice",
+    "application",
+    "client_name",
+    "is_http_only",
+    "parameters_of",
+    "path_of",
+    "routes",
+    "routes_of",
+]
 
 Patterns = tuple[Any, ...]
 """Django's patterns of one route, starting with the outermost router."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Route:
+    """
+    A WebSocket route of an ASGI application.
+
+    Attributes:
+        patterns: Django's patterns, starting with the outermost router.
+        consumer: The class that serves it, which needn't be one of wsrt. None for another ASGI application.
+        middleware: The names of the wrappers around it, starting with the outermost one.
+    """
+
+    patterns: Patterns
+    consumer: type | None
+    middleware: tuple[str, ...]
+
+    @property
+    def template(self) -> str:
+        """The path template, with parameters in braces: "/ws/chat/{slug}/"."""
+        return _template(self.patterns)
+
+    def matches(self, path: str) -> bool:
+        """Return whether the route leads from a path, which starts with "/"."""
+        try:
+            _resolver(self.patterns).resolve(path.lstrip("/"))
+        except Resolver404:
+            return False
+        return True
 
 
 def routes() -> dict[type, list[str]]:
@@ -33,6 +77,46 @@ def routes() -> dict[type, list[str]]:
     for patterns, consumer in _routed_consumers():
         found.setdefault(consumer, []).append(prefix + _template(patterns))
     return found
+
+
+def routes_of(application: Any) -> Iterator[Route]:
+    """
+    Yield the WebSocket routes of an ASGI application.
+
+    Routers, and middleware that keeps the application that it wraps in ``inner``, ``app`` or ``application``, are
+    followed. Other wrappers hide the routes below them.
+    """
+    return _walk(application, (), ())
+
+
+def is_http_only(application: Any) -> bool:
+    """Return whether an application is Django's own for HTTP, perhaps within wrappers, without a router."""
+    while application is not None and not isinstance(application, ASGIHandler):
+        application = None if _is_router(application) else _inner(application)
+    return application is not None
+
+
+def advice(path: str, found: Iterable[Route]) -> str:
+    """
+    Return advice about a path without a route: a missing slash, or the route that is the most similar.
+
+    Args:
+        path: The path, which starts with "/".
+        found: The routes.
+    """
+    found = list(found)
+    if not found:
+        return 'there are no routes to consumers; give one a path, such as path = "ws/chat/"'
+    without_slash = path.removesuffix("/")
+    if without_slash != path and any(route.matches(without_slash) for route in found):
+        return "remove the slash at the end"
+    if any(route.matches(f"{path}/") for route in found):
+        return f"add a slash at the end: {quoted(path + '/')}"
+    # The path comes from a client: comparing takes time in proportion to its length.
+    path = path[:MAX_COMPARED]
+    templates = [route.template for route in found]
+    similar = max(templates, key=lambda each: difflib.SequenceMatcher(None, path, _filled(each, path)).ratio())
+    return f"the most similar route is {similar}"
 
 
 def path_of(name: str, parameters: dict[str, Any]) -> str:
@@ -86,39 +170,66 @@ def application() -> Any:
 
 ROUTE = "route"
 
+MAX_COMPARED = 200
+"""The number of characters of a path that are compared with the routes."""
+
 
 def _dotted(consumer: type) -> str:
     return f"{consumer.__module__}.{consumer.__qualname__}"
 
 
 def _routed_consumers() -> Iterator[tuple[Patterns, type]]:
-    found = application()
-    if found is not None:
-        yield from _walk(found, ())
+    for route in routes_of(application()):
+        if route.consumer is not None and issubclass(route.consumer, TypedEventConsumer):
+            yield route.patterns, route.consumer
 
 
-def _walk(application: Any, outer: Patterns) -> Iterator[tuple[Patterns, type]]:
-    """Yield the consumers within an ASGI application: routers, middlewares and wrappers are followed."""
+def _walk(application: Any, outer: Patterns, middleware: tuple[str, ...]) -> Iterator[Route]:
+    if application is None or isinstance(application, ASGIHandler):
+        return
     consumer = getattr(application, "consumer_class", None)
     if isinstance(consumer, type):
-        if issubclass(consumer, TypedEventConsumer):
-            yield outer, consumer
+        yield Route(outer, consumer, middleware)
         return
     mapping = getattr(application, "application_mapping", None)
     if isinstance(mapping, dict):
-        if "websocket" in mapping:
-            yield from _walk(mapping["websocket"], outer)
+        yield from _walk(mapping.get("websocket"), outer, middleware)
         return
     patterns = getattr(application, "routes", None)
     if patterns is not None:
         for route in patterns:
-            yield from _walk(route.callback, (*outer, route.pattern))
+            yield from _walk(route.callback, (*outer, route.pattern), middleware)
         return
-    inner = getattr(application, "inner", None) or getattr(application, "application", None)
-    if inner is None:
-        inner = getattr(application, "_application", None)
+    inner = _inner(application)
     if inner is not None:
-        yield from _walk(inner, outer)
+        yield from _walk(inner, outer, (*middleware, *_names(application)))
+    elif outer:
+        yield Route(outer, None, middleware)
+
+
+def _is_router(application: Any) -> bool:
+    return hasattr(application, "application_mapping") or hasattr(application, "routes")
+
+
+def _inner(application: Any) -> Any:
+    """Return the application that a middleware or another wrapper wraps. None if there is none."""
+    values = (getattr(application, name, None) for name in ("inner", "app", "application", "_application"))
+    return next((value for value in values if value is not None), None)
+
+
+def _names(application: Any) -> tuple[str, ...]:
+    """Return the names of the middleware that a wrapper consists of."""
+    names: tuple[str, ...] | None = getattr(application, "middleware_names", None)
+    return (type(application).__name__,) if names is None else names
+
+
+def _filled(template: str, path: str) -> str:
+    """Return a path template whose parameters are replaced by the parts of a path in the same place."""
+    parts = path.split("/")
+    return "/".join(
+        parts[number] if PARAMETER.search(segment) and number < len(parts) else segment
+        for number, segment in enumerate(template.split("/"))
+    )
 
 
 def _resolver(patterns: Patterns) -> URLResolver:

@@ -8,6 +8,7 @@ class CursorsConsumer(TypedEventConsumer):
     """A user's pointer on one board."""
 
     namespace = "cursors"
+    path = "ws/cursors/<slug:board>/"
     out_events = (CursorMoved,)
     presence = Person
 

@@ -12,6 +12,7 @@ class TicketsConsumer(TypedEventConsumer):
     """A page that shows all tickets, and changes them."""
 
     namespace = "live_rows"
+    path = "ws/live-rows/"
     out_events = (Tickets, TicketSaved, TicketDeleted)
 
     async def authorize(self) -> bool:

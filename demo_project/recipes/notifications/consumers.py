@@ -9,6 +9,7 @@ class NotificationsConsumer(TypedEventConsumer):
     """One tab of a signed-in user."""
 
     namespace = "notifications"
+    path = "ws/notifications/"
     out_events = (Unread, Notified, Read)
 
     async def authorize(self) -> bool:

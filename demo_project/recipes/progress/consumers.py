@@ -9,6 +9,7 @@ class ProgressConsumer(TypedEventConsumer):
     """One tab of a user who watches their exports."""
 
     namespace = "progress"
+    path = "ws/progress/"
     out_events = (Exports, Progress)
 
     async def authorize(self) -> bool:

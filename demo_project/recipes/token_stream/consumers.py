@@ -15,6 +15,7 @@ class AnswersConsumer(TypedEventConsumer):
     """A page that asks questions. It has one answer at a time, which ends with the page."""
 
     namespace = "token_stream"
+    path = "ws/answers/"
     out_events = (Token, AnswerEnded)
     # Back-pressure: send() waits while more than half of these frames wait for the client.
     outbox_frames = 64

@@ -22,6 +22,9 @@ from .types import Application, Message, Middleware, Receive, Scope, Send
 
 __all__ = ["drain", "with_runtime"]
 
+UNROUTED = "No WebSocket route matches"
+"""The answer to a handshake whose path has no route. Under DEBUG, advice follows."""
+
 TRY_LATER = Close(CloseCode.TRY_AGAIN_LATER, "Server shutting down")
 """The close for connections opened during a drain on servers that can't answer with 503."""
 
@@ -75,6 +78,9 @@ def with_runtime(application: Application, *, middleware: Iterable[Middleware] =
 class Runtime:
     """The application returned by with_runtime()."""
 
+    middleware_names: tuple[str, ...] = ()
+    """The names under which the runtime is listed with the middleware of a route: it isn't middleware."""
+
     def __init__(self, application: Application) -> None:
         self._application = application
         self._is_hooked = False
@@ -120,7 +126,7 @@ class Runtime:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         hint = advice(path, routes_of(self._application))
         counters.count("handshakes_unrouted", "no WebSocket route matches %s: %s", quoted(path), hint)
-        reason = f"No WebSocket route matches: {hint}" if settings.DEBUG else "No WebSocket route matches"
+        reason = f"{UNROUTED}: {hint}" if settings.DEBUG else UNROUTED
         await _refuse(scope, send, 404, dataclasses.replace(NOT_FOUND, reason=reason))
 
 

@@ -792,12 +792,16 @@ async def test_live_server_that_closes_otherwise(
 
 
 @pytest.mark.servers
-def test_live_server_that_refuses() -> None:
+@pytest.mark.parametrize(
+    ("kind", "facts"),
+    [("uvicorn", {"status": 404}), ("daphne", {"code": 4404, "reason": "No WebSocket route matches"})],
+)
+def test_live_server_that_refuses(kind: str, facts: dict[str, Any]) -> None:
     """A path that isn't served, and a port without a server, are errors."""
-    with Server("uvicorn", application="tests.apps.asgi:runtime") as process:
+    with Server(kind, application="tests.apps.asgi:runtime") as process:
         url = process.url("/nothing/")
         report = Report("--url", url, WSRT_TEST_LAYER="none")
-        assert (report.code, report[url].facts) == (1, {"status": 500})
+        assert (report.code, report[url].facts) == (1, facts)
     url = f"ws://127.0.0.1:{free_port()}/"
     report = Report("--url", url, WSRT_TEST_LAYER="none")
     assert (report.code, report[url].status) == (1, "error")

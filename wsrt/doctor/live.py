@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..asgi import UNROUTED
 from ..close_codes import INVALID_MESSAGE_PAYLOAD
 from .finding import Finding, error, ok, warning
 
@@ -17,8 +19,8 @@ HUNG_UP = 1006
 
 ANSWERS = {
     403: "The handshake was refused: check ALLOWED_HOSTS, the allowed origins, and middleware.",
-    404: "The path doesn't exist, or isn't served by ASGI.",
-    500: "The application failed, or doesn't have this path: see the log of the server.",
+    404: "The path has no WebSocket route, or isn't served by ASGI: see manage.py wsrt_routes and the server's log.",
+    500: "The application failed: see the log of the server.",
     502: "The proxy can't reach the server.",
     503: "The server is shutting down.",
 }
@@ -29,7 +31,7 @@ async def examine(url: str) -> Iterator[Finding]:
     """Open a WebSocket, send an invalid frame, and return findings about the responses."""
     try:
         from websockets.asyncio.client import connect
-        from websockets.exceptions import InvalidStatus
+        from websockets.exceptions import ConnectionClosed, InvalidStatus
     except ImportError:
         return iter([warning(url, "not tried: the package websockets is not installed", "pip install websockets")])
     begun = time.perf_counter()
@@ -43,10 +45,14 @@ async def examine(url: str) -> Iterator[Finding]:
     try:
         server = socket.response.headers.get("Server", "") if socket.response is not None else ""
         extensions = [extension.name for extension in socket.protocol.extensions]
-        await socket.send("[]")
+        with contextlib.suppress(ConnectionClosed):  # a refused connection is closed at once
+            await socket.send("[]")
         close = await _close_of(socket)
     finally:
         socket.transport.abort()
+    if close is not None and close[1].startswith(UNROUTED):
+        # Daphne can't answer a handshake with an HTTP response.
+        return iter([error(url, f"closed {close[0]} {close[1]}", ANSWERS[404], code=close[0], reason=close[1])])
     seen = f"{server or 'a server without a name'}, handshake in {took:.1f} ms"
     first = ok(url, seen, server=server or None, handshake_ms=round(took, 2))
     return iter([first, compression(server, extensions), close_codes(close)])

@@ -12,10 +12,11 @@ import pytest
 from django.contrib.auth.models import User
 
 from benchmarks import figure
-from tests.test_docs import DOCS, modules_of, page
+from tests.test_docs import DOCS, blocks, modules_of, page
 from wsrt.testing import connect
 
 PAGES = sorted(DOCS.rglob("*.md"))
+ASSETS = DOCS / "assets"
 RESULTS = Path(figure.__file__).parent / "results"
 
 MAX_LINES = 250
@@ -63,6 +64,25 @@ def test_two_clicks() -> None:
 def test_figure() -> None:
     """The figure of the pages is drawn from the kept results."""
     assert figure.FIGURE.read_text() == figure.draw()
+
+
+@pytest.mark.parametrize("palette", ["light", "dark"])
+def test_palettes(palette: str) -> None:
+    """The site and each drawn figure have the same colours."""
+    colours = set(figure.PALETTES[palette].split("; "))
+    style = (DOCS / "stylesheets/extra.css").read_text()
+    drawn = [text for text in (path.read_text() for path in ASSETS.glob("*.svg")) if 'class="fig"' in text]
+    adaptive = [text for text in drawn if "prefers-color-scheme" in text]
+    assert len(adaptive) >= 4
+    assert all(colour in text for text in [style, *adaptive] for colour in colours)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+def test_drawn(path: Path) -> None:
+    """No page draws a diagram with characters."""
+    assert not re.search(
+        r"^[ |v/\\+-]*[|v][ |v/\\+-]*$", "\n".join(code for _, _, code in blocks(path.read_text())), re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("name", figure.RESULTS)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import difflib
 import http.cookiejar
 import inspect
 import json
 import re
 import shutil
 import sys
+import textwrap
 import types
 import urllib.parse
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,7 @@ from django.contrib.auth.models import User
 from django.core.management import BaseCommand, find_commands, load_command_class
 from django.template import engines
 from django.test import RequestFactory, override_settings
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 import wsrt
 from tests.clients import toolchain
@@ -34,6 +37,7 @@ from tests.clients.generate.compiler import errors
 from tests.support.browser import chromium
 from tests.support.client import dial, hang_up, receive, send
 from tests.support.commands import run
+from tests.support.packages import build
 from tests.support.processes import ROOT, Process, RedisServer, free_port, is_listening
 from tests.support.waiting import aeventually
 from wsrt import TypedEventConsumer, close_codes, conf, presence, testing
@@ -146,38 +150,149 @@ async def test_tenants() -> None:
 # The README
 
 
+README = (ROOT / "README.md").read_text()
+NAMED = re.compile(r"(?:#|<!--) (\w+/[\w/.]+\.\w+)")
+FOR_REDIS = "# mysite/settings.py: for several processes"
+
+
 def readme_files(root: Path) -> None:
-    """Write the files of the README, whose first line names them."""
-    for _, _, code in blocks((ROOT / "README.md").read_text()):
-        named = re.match(r"(?:#|<!--) (\w+/[\w/.]+\.\w+)", code)
-        if named:
+    """Write the files of the chat of the README, whose first line names them."""
+    for _, _, code in blocks(README):
+        named = NAMED.match(code)
+        if named and not code.startswith(FOR_REDIS):
             path = root / named[1]
             path.parent.mkdir(parents=True, exist_ok=True)
-            is_addition = path.name == "settings.py"
-            with path.open("a" if is_addition else "w") as file:
+            with path.open("a" if path.name == "settings.py" else "w") as file:
                 file.write(code)
+
+
+def readme_block(beginning: str) -> str:
+    """The block of the README whose code begins like this."""
+    [code] = [code for _, _, code in blocks(README) if code.startswith(beginning)]
+    return code
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadmeProject:
+    """
+    The project of the README, made by its commands and its files from an empty folder, with the built wheel.
+
+    Attributes:
+        root: The folder of the project.
+        environment: The environment in which it imports the wheel, and not the repository.
+    """
+
+    root: Path
+    environment: dict[str, str]
+
+    def run(self, *command: str, **environment: str) -> str:
+        return run(self.root, *command, **self.environment, **environment)
+
+
+@pytest.fixture(scope="module")
+def readme_project(tmp_path_factory: pytest.TempPathFactory) -> ReadmeProject:
+    folder = tmp_path_factory.mktemp("readme")
+    build(ROOT, folder, "wheel")
+    [wheel] = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "installed")
+    project = ReadmeProject(folder / "project", {"PYTHONPATH": str(folder / "installed")})
+    project.root.mkdir()
+    assert str(folder) in project.run("-c", "import wsrt; print(wsrt.__file__)")
+    project.run("-m", "django", "startproject", "mysite", ".")
+    project.run("manage.py", "startapp", "chat")
+    before = {path: path.read_text() for path in project.root.rglob("*.py")}
+    readme_files(project.root)
+    assert numbers_of_the_heading() == changes(project.root, before)
+    project.run("manage.py", "migrate", "--verbosity", "0")
+    return project
+
+
+def numbers_of_the_heading() -> tuple[int, int]:
+    """The numbers of new files and changed lines that the README promises."""
+    words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight"]
+    match = re.search(r"^## A chat: (\w+) new files, (\w+) changed lines$", README, re.MULTILINE)
+    assert match
+    return words.index(match[1]), words.index(match[2])
+
+
+def changes(root: Path, before: dict[Path, str]) -> tuple[int, int]:
+    """The number of files that are new, and of lines that are new in the others, apart from comments."""
+    after = [path for path in root.rglob("*.*") if path.suffix in (".py", ".html")]
+    lines = 0
+    for path in before:
+        # startproject writes quotes of the other kind.
+        old, new = (text.replace("'", '"').splitlines() for text in (before[path], path.read_text()))
+        diff = difflib.ndiff(old, new)
+        lines += sum(line.startswith("+ ") and line[2:3] not in ("", "#") for line in diff)
+    return len(set(after) - set(before)), lines
 
 
 @pytest.mark.servers
 @pytest.mark.browser
-def test_readme(tmp_path: Path) -> None:
-    """The chat of the README works in two browsers, made by its commands and its five files."""
-    run(tmp_path, "-m", "django", "startproject", "mysite", ".")
-    run(tmp_path, "manage.py", "startapp", "chat")
-    readme_files(tmp_path)
-    run(tmp_path, "manage.py", "migrate", "--verbosity", "0")
-    with Site(tmp_path) as site, chromium() as browser:
+def test_readme(readme_project: ReadmeProject) -> None:
+    """The chat works in two browsers, shows errors, comes back after a restart, and keeps the admin."""
+    assert "no issues" in readme_project.run("manage.py", "check")
+    with Site(readme_project.root, **readme_project.environment) as site, chromium() as browser:
+        url = f"http://127.0.0.1:{site.port}"
         pages = [browser.new_page() for _ in range(2)]
         for one in pages:
             with one.expect_websocket():
-                one.goto(f"http://127.0.0.1:{site.port}")
-        pages[0].fill("#text", "hello")
-        # Until the socket is open, nothing can be sent.
-        pages[0].wait_for_function("socket.readyState === 1")
-        pages[1].wait_for_function("socket.readyState === 1")
-        pages[0].press("#text", "Enter")
+                one.goto(url)
+        send_from(pages[0], "hello")
         for one in pages:
             expect(one.locator("li")).to_have_text(["guest: hello"])
+        expect(pages[0].locator("#text")).to_have_value("")
+        pages[0].press("#text", "Enter")
+        expect(pages[0].get_by_role("alert")).to_have_text("String should have at least 1 character")
+        site.stop()
+        pages[1].fill("#text", "still there?")
+        pages[1].press("#text", "Enter")
+        expect(pages[1].get_by_role("alert")).to_contain_text("connection")
+        site.start()
+        send_from(pages[1], "back again")
+        for one in pages:
+            expect(one.locator("li").last).to_have_text("guest: back again", timeout=60_000)
+        with urllib.request.urlopen(f"{url}/admin/login/", timeout=30) as response:
+            assert response.status == 200
+        assert "Traceback" not in site.log()
+
+
+def send_from(page: Page, text: str) -> None:
+    """Send a message. While there is no connection, the page refuses it, so try until it is sent."""
+    page.fill("#text", text)
+    expect(page.locator("#text")).to_have_value(text)
+    for _ in range(60):
+        page.press("#text", "Enter")
+        with contextlib.suppress(AssertionError):
+            expect(page.locator("#text")).to_have_value("", timeout=1000)
+            return
+    raise AssertionError("the message could not be sent")
+
+
+@pytest.mark.servers
+async def test_readme_publishing(readme_project: ReadmeProject, redis_server: RedisServer, tmp_path: Path) -> None:
+    """The lines that publish work in a view, and with the lines for Redis in a shell; without, the shell says why."""
+    code = readme_block("from chat.events import MessageSent\nfrom wsrt import publish_to_room\n")
+    assert "publication discarded" in readme_project.run("manage.py", "shell", "-c", code)
+    root = tmp_path / "project"
+    shutil.copytree(readme_project.root, root)
+    view = f"from django.http import HttpResponse\n\n\ndef publish(request):\n{textwrap.indent(code, '    ')}"
+    (root / "chat/views.py").write_text(f"{view}    return HttpResponse()\n")
+    with (root / "mysite/urls.py").open("a") as urls:
+        urls.write('from chat.views import publish\nurlpatterns.append(path("publish/", publish))\n')
+    with (root / "mysite/settings.py").open("a") as settings:
+        settings.write(readme_block(FOR_REDIS).replace("redis://127.0.0.1:6379", redis_server.url))
+    with Site(root, **readme_project.environment) as site:
+        ws = await dial(f"ws://127.0.0.1:{site.port}/ws/chat/")
+        await send(ws, "message.send", ref="joined", text="")
+        assert (await receive(ws))["event"] == "wsrt.error"
+        await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{site.port}/publish/", timeout=30)
+        expected = {"event": "message.sent", "data": {"author": "system", "text": "hi"}, "room": "lobby"}
+        assert await receive(ws) == expected
+        await asyncio.to_thread(run, root, "manage.py", "shell", "-c", code, **readme_project.environment)
+        assert await receive(ws) == expected
+        await hang_up()
 
 
 def test_readme_is_short() -> None:

@@ -7,7 +7,6 @@ import email.message
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from trove_classifiers import classifiers
 from benchmarks import figure
 from scripts.lock import DJANGO
 from scripts.release import problems
+from tests.support.packages import build
 from tests.support.processes import ROOT
 from wsrt import __version__
 
@@ -27,13 +27,6 @@ ADDRESS = re.compile(r"^replacement = '(.*)' # the repository's address", re.MUL
 SOURCES = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", ".gitignore")
 LINK = re.compile(r'(?:\]\(|(?:href|src|srcset)=")([^)"\s]+)')
 REPOSITORY = "https://forge.example/wsrt/wsrt"
-
-
-def build(source: Path, output: Path) -> None:
-    """Build the wheel and the sdist, as make dist does."""
-    command = [sys.executable, "-m", "hatchling", "build", "-d", str(output)]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def in_wheel(folder: Path) -> dict[str, bytes]:

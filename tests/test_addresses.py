@@ -494,3 +494,16 @@ def test_unknown_data(data: Any) -> None:
     """Data of no known kind raises ValueError: a newer release may have sent it."""
     with pytest.raises(ValueError, match=r"unknown address|room name"):
         from_message(data)
+
+
+def test_pk_of_another_type() -> None:
+    """The error for a pk of another type, such as a composite one, differs from the one for a missing pk."""
+
+    class Member:
+        pk: Any = (1, 2)
+
+    with pytest.raises(TypeError, match=r"but that of Member is a tuple: pass str\(\) of it instead of the user"):
+        user_key(Member())
+    Member.pk = None
+    with pytest.raises(TypeError, match="not Member without a pk"):
+        user_key(Member())

@@ -313,10 +313,14 @@ def _instance_key(user: object) -> UserKey:
     pk = None if isinstance(user, type) else getattr(user, "pk", None)
     text = _text_of(pk)
     if text is None:
+        if pk is not None:
+            raise TypeError(
+                f"the pk of a user must be an int, str or UUID, but that of {type(user).__name__} is a "
+                f"{type(pk).__name__}: pass str() of it instead of the user"
+            )
         raise TypeError(
             f"a user must be an int, str, UUID or saved model instance, not {type(user).__name__}"
             + (" without a pk (an anonymous user has no address)" if hasattr(user, "pk") else "")
-            + (f"; its pk is a {type(pk).__name__}: pass str() of it" if pk is not None else "")
         )
     meta: Any = getattr(user, "_meta", None)
     if meta is None:

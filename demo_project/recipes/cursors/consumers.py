@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from demo_project.recipes.cursors.events import CursorMoved, MoveCursor, Person
 from wsrt import TypedEventConsumer, on
+
+from .events import CursorMoved, MoveCursor, Person
 
 
 class CursorsConsumer(TypedEventConsumer):

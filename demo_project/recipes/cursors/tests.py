@@ -5,11 +5,12 @@ import asyncio
 from django.contrib.auth.models import User
 from django.test import SimpleTestCase
 
-from demo_project.recipes.cursors.consumers import CursorsConsumer
-from demo_project.recipes.cursors.events import CursorMoved, MoveCursor
 from wsrt import close_codes, presence
 from wsrt.testing import Client, RequestRefused, connect
 from wsrt.types import Message, Receive, Scope, Send
+
+from .consumers import CursorsConsumer
+from .events import CursorMoved, MoveCursor
 
 
 class CursorsTests(SimpleTestCase):

@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from demo_project.recipes.live_rows.models import Ticket
+from .models import Ticket
 
 
 @admin.register(Ticket)

@@ -5,4 +5,4 @@ class LiveRowsConfig(AppConfig):
     name = "demo_project.recipes.live_rows"
 
     def ready(self) -> None:
-        from demo_project.recipes.live_rows import receivers  # noqa: F401 - connects them
+        from . import receivers  # noqa: F401 - connects them

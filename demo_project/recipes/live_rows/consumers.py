@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from django.shortcuts import get_object_or_404
 
-from demo_project.recipes.live_rows.events import AddTicket, MoveTicket, TicketDeleted, Tickets, TicketSaved
-from demo_project.recipes.live_rows.models import Ticket
-from demo_project.recipes.live_rows.receivers import ROOM
 from wsrt import TypedEventConsumer, on
+
+from .events import AddTicket, MoveTicket, TicketDeleted, Tickets, TicketSaved
+from .models import Ticket
+from .receivers import ROOM
 
 
 class TicketsConsumer(TypedEventConsumer):

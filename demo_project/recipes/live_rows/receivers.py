@@ -5,9 +5,10 @@ from typing import Any
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
-from demo_project.recipes.live_rows.events import TicketDeleted, TicketSaved
-from demo_project.recipes.live_rows.models import Ticket
 from wsrt import publish_to_room
+
+from .events import TicketDeleted, TicketSaved
+from .models import Ticket
 
 ROOM = "tickets"
 

@@ -4,11 +4,12 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.test import TestCase
 
-from demo_project.recipes.live_rows.consumers import TicketsConsumer
-from demo_project.recipes.live_rows.events import AddTicket, MoveTicket, TicketDeleted, Tickets, TicketSaved
-from demo_project.recipes.live_rows.models import Ticket
 from wsrt import close_codes
 from wsrt.testing import Client, RequestRefused, capture_publications, connect
+
+from .consumers import TicketsConsumer
+from .events import AddTicket, MoveTicket, TicketDeleted, Tickets, TicketSaved
+from .models import Ticket
 
 
 class LiveRowsTests(TestCase):

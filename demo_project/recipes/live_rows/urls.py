@@ -1,5 +1,5 @@
 from django.urls import path
 
-from demo_project.recipes.live_rows import views
+from . import views
 
 urlpatterns = [path("", views.page, name="live_rows")]

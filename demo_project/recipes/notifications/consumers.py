@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from demo_project.recipes.notifications.events import MarkRead, Notified, Read, Unread
-from demo_project.recipes.notifications.models import Notification
 from wsrt import TypedEventConsumer, on
+
+from .events import MarkRead, Notified, Read, Unread
+from .models import Notification
 
 
 class NotificationsConsumer(TypedEventConsumer):

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from django.contrib.auth.models import User
 
-from demo_project.recipes.notifications.events import Notified
-from demo_project.recipes.notifications.models import Notification
 from wsrt import publish_to_user
+
+from .events import Notified
+from .models import Notification
 
 
 def notify(recipient: User, text: str) -> Notification:

@@ -6,11 +6,12 @@ from django.db import transaction
 from django.test import TestCase
 from django.urls import reverse
 
-from demo_project.recipes.notifications.consumers import NotificationsConsumer
-from demo_project.recipes.notifications.events import MarkRead, Notified, Read, Unread
-from demo_project.recipes.notifications.sending import notify
 from wsrt import close_codes
 from wsrt.testing import capture_publications, connect
+
+from .consumers import NotificationsConsumer
+from .events import MarkRead, Notified, Read, Unread
+from .sending import notify
 
 
 class NotificationTests(TestCase):

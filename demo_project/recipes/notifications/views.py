@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from demo_project.recipes.notifications.sending import notify
+from .sending import notify
 
 
 class NotificationForm(forms.Form):

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from demo_project.recipes.progress.events import Exports, Progress
-from demo_project.recipes.progress.models import Export
 from wsrt import TypedEventConsumer
+
+from .events import Exports, Progress
+from .models import Export
 
 
 class ProgressConsumer(TypedEventConsumer):

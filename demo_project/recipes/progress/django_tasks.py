@@ -1,10 +1,8 @@
 """The export as one of Django's own tasks, which Django has since 6.0: ``run_export.enqueue(export.pk)``."""
 
-from __future__ import annotations
-
 from django.tasks import task
 
-from demo_project.recipes.progress import jobs
+from . import jobs
 
 
 @task

@@ -3,9 +3,10 @@ from __future__ import annotations
 import logging
 import time
 
-from demo_project.recipes.progress.events import Progress
-from demo_project.recipes.progress.models import Export
 from wsrt import BackplaneUnavailable, publish_to_user
+
+from .events import Progress
+from .models import Export
 
 REPORT_SECONDS = 0.2
 """The seconds between two reports of a job. People don't see more, and a fast job would flood the channel layer."""

@@ -7,8 +7,8 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from demo_project.recipes.progress.jobs import run_export
-from demo_project.recipes.progress.models import Export
+from .jobs import run_export
+from .models import Export
 
 
 def start_export(owner: User) -> Export:
@@ -20,7 +20,7 @@ def start_export(owner: User) -> Export:
 
 
 def _enqueue(export_id: int) -> None:
-    from demo_project.recipes.progress import tasks  # imported here, because the demo also works without Celery
+    from . import tasks  # imported here, because the demo also works without Celery
 
     tasks.run_export.delay(export_id)
 

@@ -1,7 +1,6 @@
-from __future__ import annotations
-
 from demo_project.celery_app import app
-from demo_project.recipes.progress import jobs
+
+from . import jobs
 
 
 @app.task

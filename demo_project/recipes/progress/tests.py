@@ -8,12 +8,13 @@ from django.contrib.auth.models import User
 from django.test import TestCase
 from django.urls import reverse
 
-from demo_project.recipes.progress import jobs
-from demo_project.recipes.progress.consumers import ProgressConsumer
-from demo_project.recipes.progress.events import Exports, Progress
-from demo_project.recipes.progress.models import Export
 from wsrt import BackplaneUnavailable, close_codes
 from wsrt.testing import capture_publications, connect
+
+from . import jobs, starting
+from .consumers import ProgressConsumer
+from .events import Exports, Progress
+from .models import Export
 
 
 @mock.patch.multiple(jobs, write_row=mock.Mock(), REPORT_SECONDS=0)
@@ -71,7 +72,7 @@ class ProgressTests(TestCase):
     def test_view_starts_after_the_commit(self) -> None:
         self.client.force_login(self.ada)
         with (
-            mock.patch("demo_project.recipes.progress.starting._start_thread") as start,
+            mock.patch.object(starting, "_start_thread") as start,
             self.captureOnCommitCallbacks(execute=True),
         ):
             response = self.client.post(reverse("progress-start"))
@@ -80,7 +81,7 @@ class ProgressTests(TestCase):
 
     @skipIf(django.VERSION < (6, 0), "Django has its own tasks since 6.0")
     def test_django_task(self) -> None:
-        from demo_project.recipes.progress import django_tasks
+        from . import django_tasks
 
         django_tasks.run_export.enqueue(self.export.pk)
         self.export.refresh_from_db()

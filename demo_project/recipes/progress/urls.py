@@ -1,6 +1,6 @@
 from django.urls import path
 
-from demo_project.recipes.progress import views
+from . import views
 
 urlpatterns = [
     path("", views.page, name="progress"),

@@ -6,8 +6,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
 
-from demo_project.recipes.progress.events import ExportData
-from demo_project.recipes.progress.starting import start_export
+from .events import ExportData
+from .starting import start_export
 
 
 @login_required

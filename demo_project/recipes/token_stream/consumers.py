@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import logging
 
-from demo_project.recipes.token_stream.events import AnswerEnded, Ask, Stop, Token
-from demo_project.recipes.token_stream.sources import token_source
 from wsrt import Closed, Refused, TypedEventConsumer, on
+
+from .events import AnswerEnded, Ask, Stop, Token
+from .sources import token_source
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator
 from django.contrib.auth.models import User
 from django.test import SimpleTestCase, override_settings
 
-from demo_project.recipes.token_stream import consumers
-from demo_project.recipes.token_stream.consumers import AnswersConsumer
-from demo_project.recipes.token_stream.events import AnswerEnded, Ask, Stop, Token
 from wsrt import close_codes
 from wsrt.testing import Client, RequestRefused, connect
 from wsrt.types import Message, Receive, Scope, Send
+
+from . import consumers
+from .consumers import AnswersConsumer
+from .events import AnswerEnded, Ask, Stop, Token
 
 yielded: list[int] = []
 """What endless() has yielded."""

@@ -117,7 +117,8 @@ class TestDatabaseCache(PresenceStoreContract):
         """Needs the table."""
 
     async def make_store(self, lease: float = 30.0) -> PresenceStore:
-        return CachePresence("presence", lease=lease)
+        # A busy machine takes more than five seconds for the largest of the writes.
+        return CachePresence("presence", lease=lease, timeout=60.0)
 
 
 class TestSmallPages(PresenceStoreContract):

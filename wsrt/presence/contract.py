@@ -931,7 +931,8 @@ class PresenceStoreContract:
 
     async def test_many_expired_nodes(self) -> None:
         """The answer to a heartbeat names at most 16 expired nodes. After these were reaped, it names the rest."""
-        async with self.opened() as alive, self.opened(self.short_lease) as dying:
+        # A store may forget what a node left behind some leases after its end, before a slow machine has reaped 16 nodes.
+        async with self.opened() as alive, self.opened(3 * self.short_lease) as dying:
             node = await self.begin(alive)
             dead = {await self.begin(dying) for _ in range(18)}
             for one in dead:

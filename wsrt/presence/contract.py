@@ -931,7 +931,7 @@ class PresenceStoreContract:
 
     async def test_many_expired_nodes(self) -> None:
         """The answer to a heartbeat names at most 16 expired nodes. After these were reaped, it names the rest."""
-        # A store may forget what a node left behind some leases after its end, before a slow machine has reaped 16 nodes.
+        # A store may forget a node some leases after its end, which a slow machine needs to reap 16 of them.
         async with self.opened() as alive, self.opened(3 * self.short_lease) as dying:
             node = await self.begin(alive)
             dead = {await self.begin(dying) for _ in range(18)}

@@ -47,6 +47,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         variables = {**environment(database, redis.url), "TOKEN_SOURCE": "tests.recipes.sources.flood"}
         with Site(variables) as daphne, Site(variables, "uvicorn") as uvicorn:
             yield Cluster([daphne, uvicorn], variables)
+            for site in (daphne, uvicorn):
+                assert "Traceback" not in site.log()
 
 
 @pytest_asyncio.fixture(autouse=True)

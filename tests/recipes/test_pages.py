@@ -27,6 +27,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     create_database(database)
     with Site(environment(database)) as site:
         yield site
+        assert "Traceback" not in site.log()
 
 
 @pytest.fixture(scope="module")

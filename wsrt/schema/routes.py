@@ -25,6 +25,7 @@ __all__ = [
     "advice",
     "application",
     "client_name",
+    "dotted",
     "is_http_only",
     "parameters_of",
     "path_of",
@@ -132,7 +133,7 @@ def path_of(name: str, parameters: dict[str, Any]) -> str:
         NoReverseMatch: There is no such consumer, or none of its patterns matches the parameters.
     """
     found = list(_routed_consumers())
-    consumers = list(dict.fromkeys(each for _, each in found if name in (_dotted(each), client_name(each))))
+    consumers = list(dict.fromkeys(each for _, each in found if name in (dotted(each), client_name(each))))
     if len(consumers) != 1:
         raise NoReverseMatch(_unknown_consumer(name, consumers, found))
     candidates = [patterns for patterns, consumer in found if consumer is consumers[0]]
@@ -143,7 +144,12 @@ def path_of(name: str, parameters: dict[str, Any]) -> str:
             continue
         # A path that starts with "//" would refer to another host.
         return str(escape_leading_slashes(f"/{path}"))
-    raise NoReverseMatch(_no_matching_pattern(_dotted(consumers[0]), parameters, candidates))
+    raise NoReverseMatch(_no_matching_pattern(dotted(consumers[0]), parameters, candidates))
+
+
+def dotted(consumer: type) -> str:
+    """Return the dotted path of a consumer class."""
+    return f"{consumer.__module__}.{consumer.__qualname__}"
 
 
 def client_name(consumer: type) -> str:
@@ -172,10 +178,6 @@ ROUTE = "route"
 
 MAX_COMPARED = 200
 """The number of characters of a path that are compared with the routes."""
-
-
-def _dotted(consumer: type) -> str:
-    return f"{consumer.__module__}.{consumer.__qualname__}"
 
 
 def _routed_consumers() -> Iterator[tuple[Patterns, type]]:
@@ -247,11 +249,11 @@ def _no_view(*args: Any) -> Any:
 
 def _unknown_consumer(name: str, consumers: list[type], found: list[tuple[Patterns, type]]) -> str:
     if consumers:
-        paths = " and ".join(_dotted(consumer) for consumer in consumers)
+        paths = " and ".join(dotted(consumer) for consumer in consumers)
         return f"{name!r} is ambiguous: {paths}. Use the dotted path of the class"
     if not found:
         return f"No route leads to {name!r}: ASGI_APPLICATION has no wsrt consumers"
-    known = ", ".join(dict.fromkeys(f"{_dotted(consumer)} ({client_name(consumer)})" for _, consumer in found))
+    known = ", ".join(dict.fromkeys(f"{dotted(consumer)} ({client_name(consumer)})" for _, consumer in found))
     return f"No route of ASGI_APPLICATION leads to {name!r}. There are routes to: {known}"
 
 

@@ -53,7 +53,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not settings.ASGI_APPLICATION:
+        path = getattr(settings, "ASGI_APPLICATION", None)
+        if not path:
             raise CommandError(
                 "ASGI_APPLICATION isn't set: set it to the dotted path of the ASGI application, such as "
                 '"mysite.asgi.application".'
@@ -62,7 +63,7 @@ class Command(BaseCommand):
             found = [_entry(route) for route in routes_of(application())]
         except Exception as error:
             # Anything can happen at the import of a module of the project.
-            raise CommandError(f"{settings.ASGI_APPLICATION} cannot be imported: {error}") from error
+            raise CommandError(f"{path} cannot be imported: {error}") from error
         if options["json"]:
             self.stdout.write(json.dumps(found, indent=2))
         else:

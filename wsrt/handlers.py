@@ -277,7 +277,7 @@ def _members(annotation: Any) -> list[Any]:
 def _abstract(value: Any) -> str | None:
     """Return an error message for an event class without a wire name, None for anything else."""
     if isinstance(value, type) and issubclass(value, Event) and value is not Event and value.__event__ is None:
-        return f"{value.__name__} has no wire name: {naming(value)}"
+        return f"{value.__name__} has no wire name: declare it as `{naming(value)}`"
     return None
 
 

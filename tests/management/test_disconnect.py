@@ -116,5 +116,5 @@ async def test_layer_that_is_down(run: Run) -> None:
 
 def test_nobody_can_hear() -> None:
     """Where no layer leads out of the process, the error says what to configure."""
-    with pytest.raises(CommandError, match=r"(?s)No connection would receive it: .*'default'.*RedisPubSubChannelLayer"):
+    with pytest.raises(CommandError, match=r"(?s)No connection can be reached: .*'default'.*RedisPubSubChannelLayer"):
         call_command("wsrt_disconnect", "--user", "7")

@@ -183,7 +183,12 @@ class PubSubLayer:
         await asyncio.gather(*(answer for shard in self._shards for answer in shard.ping()))
 
     async def flush(self) -> None:
-        """Close all connections. The name is the layer's own."""
+        """
+        Close all connections.
+
+        It is called ``flush``, because the method of channels_redis that closes the connections has this name, and
+        ``close_layer`` calls it on the layers of both kinds.
+        """
         self._groups.clear()
         await asyncio.gather(*(shard.close() for shard in self._shards))
         self.layer._layers.pop(asyncio.get_running_loop(), None)

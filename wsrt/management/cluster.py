@@ -56,7 +56,7 @@ def require_reachable(namespace: str | None) -> None:
     alias = unreachable_layer(namespace)
     if alias is not None:
         raise CommandError(
-            f"No connection would receive it: the channel layer {alias!r} doesn't reach other processes, and this "
+            f"No connection can be reached: the channel layer {alias!r} doesn't reach other processes, and this "
             "process holds no connections.\nConfigure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS, "
             "here and for the servers."
         )

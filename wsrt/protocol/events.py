@@ -192,5 +192,5 @@ def meta(event: Event | type[Event]) -> EventMeta:
         return declared
     what = event if isinstance(event, type) else type(event)
     if issubclass(what, Event):
-        raise TypeError(f"{what.__name__} has no wire name: {naming(what)}")
+        raise TypeError(f"{what.__name__} has no wire name: declare it as `{naming(what)}`")
     raise TypeError(f"expected an Event, not {what.__name__}")

@@ -1,4 +1,4 @@
-"""A source of tokens for the servers of the tests, which records how many it has yielded."""
+"""Sources of tokens for the servers of the tests."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ async def flood(prompt: str) -> AsyncGenerator[str, None]:
                 yield f"{number} ".ljust(CHARACTERS)
         finally:
             record.write(b"closed")
+
+
+async def talk(prompt: str) -> AsyncGenerator[str, None]:
+    """Repeat the prompt once, or until the answer is stopped if the prompt asks for that."""
+    yield f"You asked: {prompt} "
+    while prompt == "Go on":
+        await asyncio.sleep(0.02)
+        yield "and on "
+    yield "That is all."

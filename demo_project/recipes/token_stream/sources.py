@@ -16,6 +16,9 @@ ANSWER = (
     "reads slowly, the source waits for it, so no memory fills up on the way. "
 )
 
+WORD_SECONDS = 0.06
+"""The pause before each word."""
+
 
 def token_source() -> TokenSource:
     """Return the source that the setting TOKEN_SOURCE names."""
@@ -26,5 +29,5 @@ def token_source() -> TokenSource:
 async def demo(prompt: str) -> AsyncGenerator[str, None]:
     """Answer slowly, with the same text each time."""
     for word in ANSWER.format(prompt=prompt).split():
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(WORD_SECONDS)
         yield f"{word} "

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator
+from unittest import mock
 
 from django.contrib.auth.models import User
 from django.test import SimpleTestCase, override_settings
@@ -11,7 +12,7 @@ from wsrt import close_codes
 from wsrt.testing import Client, RequestRefused, connect
 from wsrt.types import Message, Receive, Scope, Send
 
-from . import consumers
+from . import consumers, sources
 from .consumers import AnswersConsumer
 from .events import AnswerEnded, Ask, Stop, Token
 
@@ -123,6 +124,12 @@ class TokenStreamTests(SimpleTestCase):
                 await page.request(Ask(prompt="hello"))
                 await page.receive(Token)
                 self.assertEqual(await page.receive(AnswerEnded), AnswerEnded(result="failed"))
+
+    @mock.patch.object(sources, "WORD_SECONDS", 0)
+    async def test_demo(self) -> None:
+        words = [word async for word in sources.demo("Why now?")]
+        self.assertGreater(len(words), 10)
+        self.assertIn("You asked: Why now?", "".join(words))
 
     async def test_guests_are_refused(self) -> None:
         async with connect(AnswersConsumer) as guest:

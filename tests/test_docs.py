@@ -324,6 +324,7 @@ class Site(Process):
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tutorial's project, made as the page says."""
     root = start_project(tmp_path_factory.mktemp("tutorial"), "chat", "tutorial.md")
+    write_files(page("tutorial-processes.md"), root)
     run(root, "manage.py", "migrate", "--verbosity", "0")
     return root
 
@@ -367,7 +368,7 @@ def announce(url: str, text: str) -> None:
     assert token
     body = urllib.parse.urlencode({"csrfmiddlewaretoken": token[1], "text": text}).encode()
     with browser.open(f"{url}/lobby/announce/", body, timeout=30) as response:
-        assert response.status == 200
+        assert response.status == 204
 
 
 @pytest.mark.servers
@@ -382,7 +383,7 @@ async def test_tutorial_with_redis(project: Path, redis_server: RedisServer) -> 
         await send(sockets[0], "message.send", text="hello")
         for ws in sockets:
             assert (await receive(ws))["data"]["text"] == "hello"
-        code = shell_command(page("tutorial.md"))
+        code = shell_command(page("tutorial-processes.md"))
         await asyncio.to_thread(run, project, "manage.py", "shell", "-c", code, **redis)
         for ws in sockets:
             assert (await receive(ws))["data"] == {"author": "shell", "text": "hello"}
@@ -392,7 +393,9 @@ async def test_tutorial_with_redis(project: Path, redis_server: RedisServer) -> 
 @pytest.mark.servers
 def test_tutorial_alone(project: Path) -> None:
     """Without Redis the shell says that the publication is discarded."""
-    assert "publication discarded" in run(project, "manage.py", "shell", "-c", shell_command(page("tutorial.md")))
+    assert "publication discarded" in run(
+        project, "manage.py", "shell", "-c", shell_command(page("tutorial-processes.md"))
+    )
 
 
 @pytest.mark.servers
@@ -421,6 +424,10 @@ def test_tutorial_in_a_browser(project: Path) -> None:
             expect(each.locator("#messages li")).to_have_text(["guest: hello <b>"])
         pages[0].get_by_role("button", name="Send").click()
         expect(pages[0].locator("#problem")).to_have_text("String should have at least 1 character")
+        pages[0].get_by_label("Announcement").fill("tea")
+        pages[0].get_by_role("button", name="Announce").click()
+        for each in pages:
+            expect(each.locator("#messages li")).to_have_text(["guest: hello <b>", "announcement: tea"])
         site.stop()
         expect(pages[1].locator("#state")).to_have_text(re.compile("^back in"))
         site.start()

@@ -17,7 +17,7 @@ from tests.clients.generate.test_python import CONSUMERS, expected, write_python
 from tests.support.commands import run
 from tests.support.processes import ROOT
 from tests.support.versions import installed
-from tests.test_docs import readme_files, start_project
+from tests.test_docs import page, readme_files, start_project, write_files
 
 pytestmark = pytest.mark.skipif(
     "django-stubs" not in installed(), reason="the types of Django depend on the release of its stubs, which are pinned"
@@ -54,6 +54,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("readme", "tutorial", "clients"):
         (root / name).mkdir()
     start_project(root / "tutorial", "chat", "tutorial.md")
+    write_files(page("tutorial-processes.md"), root / "tutorial")
     run(root / "readme", "-m", "django", "startproject", "mysite", ".")
     run(root / "readme", "manage.py", "startapp", "chat")
     readme_files(root / "readme")

@@ -46,9 +46,7 @@ def links(path: Path) -> set[Path]:
     return {(path.parent / target).resolve() for target in targets}
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in PAGES if path.name != "tutorial.md"], ids=lambda path: str(path.relative_to(DOCS))
-)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
 def test_length(path: Path) -> None:
     """No page is longer than a reader reads in one go."""
     assert len(path.read_text().splitlines()) <= MAX_LINES

@@ -6,7 +6,8 @@ import os
 
 from django.core.asgi import get_asgi_application
 
+from demo_project.backstage.middleware import SlowNetwork
 from wsrt.asgi import with_runtime
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "demo_project.settings")
-application = with_runtime(get_asgi_application())
+application = with_runtime(get_asgi_application(), middleware=[SlowNetwork])

@@ -1,4 +1,9 @@
-"""Settings of the demo. It uses SQLite and one process by default; set REDIS_URL to share rooms between processes."""
+"""
+Settings of the demo.
+
+It uses SQLite and one process by default; set REDIS_URL to share rooms between processes. scripts/demo.py, which starts
+the processes, also sets DEMO_PORTS.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,12 @@ BASE_DIR = Path(__file__).resolve().parent
 
 SECRET_KEY = "the demo holds no secrets"
 DEBUG = True
-ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+
+# The ports of the server processes, comma-separated. Empty if nothing restarts a process that ends.
+DEMO_PORTS = [int(port) for port in os.environ.get("DEMO_PORTS", "").split(",") if port]
+# A page of one server may end another one.
+CSRF_TRUSTED_ORIGINS = [f"http://{host}:{port}" for host in ALLOWED_HOSTS for port in DEMO_PORTS]
 
 INSTALLED_APPS = [
     "daphne",  # first: its runserver serves WebSockets
@@ -23,6 +33,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "wsrt",
     "demo_project.chat",
+    "demo_project.backstage",
     "demo_project.recipes",
     *(recipe.app for recipe in RECIPES),
 ]
@@ -84,6 +95,7 @@ TOKEN_SOURCE = os.environ.get("TOKEN_SOURCE", "demo_project.recipes.token_stream
 LOGIN_URL = "sign-in"
 STATIC_URL = "static/"
 USE_TZ = True
+TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Another project on the same host must not overwrite the session cookie.
 SESSION_COOKIE_NAME = "wsrt_demo_session"

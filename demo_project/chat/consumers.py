@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ValidationError
 from django.shortcuts import aget_object_or_404
 
-from demo_project.chat.events import MessageSent, OpenRoom, RoomOpened, SendMessage, StartTyping, Typing, Visitor
+from demo_project.backstage.events import BeSlow, ServedBy, Tick
+from demo_project.backstage.middleware import slow_down
+from demo_project.backstage.servers import serving
+from demo_project.chat.events import (
+    CatchUp,
+    MessageSent,
+    Missed,
+    OpenRoom,
+    RoomOpened,
+    SendMessage,
+    StartTyping,
+    Typing,
+    Visitor,
+)
 from demo_project.chat.models import Message, Room
 from demo_project.chat.people import is_member
 from wsrt import TypedEventConsumer, broadcast, on
+from wsrt.addresses import Connection
+
+PAGE = 50
+"""The number of messages in one answer to a client that catches up."""
 
 
 class ChatConsumer(TypedEventConsumer):
@@ -17,21 +36,16 @@ class ChatConsumer(TypedEventConsumer):
 
     namespace = "chat"
     path = "ws/rooms/<slug:slug>/"
-    out_events = (MessageSent, Typing, RoomOpened)
+    out_events = (MessageSent, Typing, RoomOpened, ServedBy, Tick)
     presence = Visitor
-
-    async def authorize(self) -> bool:
-        return bool(self.user.is_authenticated)
-
-    async def authorize_room(self, room: str) -> bool:
-        return not self.room.members_only or await sync_to_async(is_member)(self.user)
 
     async def on_connect(self) -> None:
         self.room = await aget_object_or_404(Room, slug=self.kwargs["slug"])
+        await self.send(serving(self.scope))
         await self.join(self.room.slug)
 
-    async def member(self, room: str) -> Visitor:
-        return Visitor(name=self.user.first_name)
+    async def authorize_room(self, room: str) -> bool:
+        return not self.room.members_only or await sync_to_async(is_member)(self.user)
 
     @on
     async def send_message(self, event: SendMessage) -> None:
@@ -40,9 +54,28 @@ class ChatConsumer(TypedEventConsumer):
         )
         await self.publish_to_room(self.room.slug, MessageSent.model_validate(message))
 
+    # These were the lines that the page shows. The rest of the demo follows.
+
+    # A slow client is soon behind, and the middleware that makes it slow sees every frame.
+    outbox_frames = 20
+    fast_path = False
+
+    async def authorize(self) -> bool:
+        return bool(self.user.is_authenticated)
+
+    async def member(self, room: str) -> Visitor:
+        return Visitor(name=self.user.first_name, server=serving(self.scope).name)
+
+    @on
+    async def catch_up(self, event: CatchUp) -> Missed:
+        after = Message.objects.filter(room=self.room, pk__gt=event.after)[: PAGE + 1]
+        found = [MessageSent.model_validate(message) async for message in after]
+        return Missed(messages=found[:PAGE], has_more=len(found) > PAGE)
+
     @on
     async def start_typing(self, event: StartTyping) -> None:
-        await self.publish_to_others(self.room.slug, Typing(author=self.user.first_name))
+        typing = Typing(user_id=self.user.pk, author=self.user.first_name)
+        await self.publish_to_others(self.room.slug, typing)
 
     @on
     def open_room(self, event: OpenRoom) -> RoomOpened:
@@ -55,3 +88,10 @@ class ChatConsumer(TypedEventConsumer):
         opened = RoomOpened.model_validate(room)
         broadcast(opened, namespace="chat")
         return opened
+
+    @on
+    async def be_slow(self, event: BeSlow) -> None:
+        slow_down(self.scope)
+        for number in range(1, 2 * self.outbox_frames + 1):
+            await self.publish_to_audience(Connection(self.id), Tick(number=number))
+            await asyncio.sleep(0.05)

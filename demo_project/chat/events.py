@@ -19,10 +19,24 @@ class MessageSent(Event, name="message.sent"):
     """A message in the room, built from a database row."""
 
     id: int
+    user_id: int | None
     author: str
     text: str
     is_announcement: bool
     sent_at: datetime
+
+
+class CatchUp(Event, name="message.catch_up"):
+    """Sent by a client that was offline, to get the messages after the last one that it has."""
+
+    after: int = Field(ge=0)
+
+
+class Missed(Event, name="message.missed"):
+    """The answer to CatchUp. If there are more messages, the client asks again."""
+
+    messages: list[MessageSent]
+    has_more: bool
 
 
 class StartTyping(Event, name="typing.start"):
@@ -32,6 +46,7 @@ class StartTyping(Event, name="typing.start"):
 class Typing(Event, name="typing", overflow="drop"):
     """A user is typing. Dropped for clients that read too slowly."""
 
+    user_id: int
     author: str
 
 
@@ -57,3 +72,4 @@ class Visitor(BaseModel):
     """The data that members of a room see about each other."""
 
     name: str
+    server: str

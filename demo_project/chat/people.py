@@ -6,6 +6,7 @@ import secrets
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser, User
+from django.db.models import QuerySet
 
 from demo_project.chat.models import MEMBERS
 
@@ -13,6 +14,11 @@ SEEDED = ("Ada", "Grace", "Linus", "Margaret")
 
 OPERATOR = "Ada"
 """The seeded user who may use the admin."""
+
+
+def seeded_people() -> QuerySet[User]:
+    """Return the seeded users."""
+    return User.objects.filter(username__in=[name.lower() for name in SEEDED]).order_by("pk")
 
 
 def make_guest(name: str) -> User:

@@ -6,7 +6,8 @@ from django.contrib import messages
 from django.contrib.auth import login, logout
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_POST
@@ -15,7 +16,7 @@ from demo_project.chat.announcing import announce as store_and_publish
 from demo_project.chat.events import MessageSent
 from demo_project.chat.forms import AnnouncementForm, GuestForm
 from demo_project.chat.models import Message, Room
-from demo_project.chat.people import SEEDED, is_member, make_guest
+from demo_project.chat.people import SEEDED, is_member, make_guest, seeded_people
 
 SHOWN = 50
 
@@ -33,12 +34,12 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         elif form.is_valid():
             user = make_guest(form.cleaned_data["name"])
         else:
-            return render(request, "chat/sign_in.html", {"people": SEEDED, "form": form}, status=400)
+            return render(request, "chat/sign_in.html", {"people": seeded_people(), "form": form}, status=400)
         login(request, user, backend="django.contrib.auth.backends.ModelBackend")
         page = request.GET.get("next", "")
         is_own = url_has_allowed_host_and_scheme(page, {request.get_host()})
         return redirect(page if is_own else "home")
-    return render(request, "chat/sign_in.html", {"people": SEEDED, "form": GuestForm()})
+    return render(request, "chat/sign_in.html", {"people": seeded_people(), "form": GuestForm()})
 
 
 @require_POST
@@ -58,21 +59,9 @@ def room(request: HttpRequest, slug: str) -> HttpResponse:
         "rooms": Room.objects.all(),
         "shown": [_as_json(message) for message in reversed(latest)],
         "allowed": allowed,
-        "form": AnnouncementForm(),
+        "may_announce": is_member(request.user),
     }
     return render(request, "chat/room.html", context)
-
-
-@login_required
-@require_GET
-def messages_after(request: HttpRequest, slug: str) -> HttpResponse:
-    """Return the messages after a given one, for pages that were offline."""
-    here = get_object_or_404(Room, slug=slug)
-    after = request.GET.get("after", "")
-    if not _may_read(request, here) or not after.isdecimal():
-        return JsonResponse({"messages": []}, status=403 if after.isdecimal() else 400)
-    missed = Message.objects.filter(room=here, pk__gt=int(after))[:SHOWN]
-    return JsonResponse({"messages": [_as_json(message) for message in missed]})
 
 
 @login_required
@@ -81,9 +70,9 @@ def announce(request: HttpRequest, slug: str) -> HttpResponse:
     """Publish an announcement to everyone in the room, from an ordinary view."""
     here = get_object_or_404(Room, slug=slug)
     form = AnnouncementForm(request.POST)
-    if not _may_read(request, here):
-        messages.error(request, "This room is for members only.")
-    elif form.is_valid():
+    if not is_member(request.user):
+        raise PermissionDenied("Only members announce.")
+    if form.is_valid():
         assert isinstance(request.user, User)
         store_and_publish(here, request.user.first_name, form.cleaned_data["text"])
         messages.success(request, f"Announced to everyone in {here.name}.")

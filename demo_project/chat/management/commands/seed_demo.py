@@ -15,8 +15,8 @@ ROOMS = [
     ("members", "Members", "No guests in here", True),
 ]
 HELLO = [
-    ("Grace", "Open this page in a second window and watch a message arrive."),
-    ("Ada", "Then stop the server and start it again: the page reconnects by itself."),
+    ("Grace", "Open a second window, sign in as somebody else, and watch a message arrive."),
+    ("Linus", "Then break something with the buttons on the right. The page comes back by itself."),
 ]
 
 
@@ -37,4 +37,5 @@ class Command(BaseCommand):
             room, is_new = Room.objects.get_or_create(slug=slug, defaults=defaults)
             if is_new and slug == "lobby":
                 for author, text in HELLO:
-                    Message.objects.create(room=room, author=author, text=text)
+                    user = User.objects.get(username=author.lower())
+                    Message.objects.create(room=room, user=user, author=author, text=text)

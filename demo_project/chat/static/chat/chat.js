@@ -1,48 +1,62 @@
 /** The page of a room: its messages, its members, and who is typing. */
 
+import { WatchedWebSocket } from "../backstage/wire.js";
 import { ChatClient } from "./clients/index.js";
-import { avatar, hue, make } from "./dom.js";
+import { avatar, make, paint } from "./dom.js";
 import { Messages } from "./messages.js";
 import { Outbox, QUEUE } from "./outbox.js";
 import { watchRooms } from "./rooms.js";
+import { Servers } from "./servers.js";
 import { watchStatus } from "./status.js";
 import { Typists } from "./typists.js";
 
 const TYPING_EVERY_MS = 1_500;
 
-const { url, room, self } = document.getElementById("chat").dataset;
+const { room, ports, userId } = document.getElementById("chat").dataset;
+const self = Number(userId);
 const list = document.getElementById("messages");
 const input = document.getElementById("text");
 
-const client = new ChatClient(url, { queue: QUEUE });
+const servers = new Servers(ports.split(","), ChatClient.path({ slug: room }));
+// The page shows every frame. An application leaves out the option WebSocket.
+export const client = new ChatClient(() => servers.url, { queue: QUEUE, WebSocket: WatchedWebSocket });
+
 const messages = new Messages(list, self);
 const outbox = new Outbox(client, document.getElementById("outbox"));
 const typists = new Typists(document.getElementById("typing"));
 
-for (const mark of document.querySelectorAll(".avatar[data-name]")) mark.style.setProperty("--hue", hue(mark.dataset.name));
+for (const mark of document.querySelectorAll(".avatar[data-user]")) paint(mark, mark.dataset.user);
 for (const message of JSON.parse(document.getElementById("shown").textContent)) messages.show(message);
-list.scrollTop = list.scrollHeight;
 
-watchStatus(client, room, document.getElementById("state"));
+servers.follow(client);
+watchStatus(client, room);
 watchRooms(client);
 
 client.on("message.sent", (message) => {
-  typists.remove(message.author);
+  typists.remove(message.user_id);
   messages.show(message);
 });
 
-client.on("typing", ({ author }) => typists.add(author));
+client.on("typing", ({ user_id, author }) => {
+  if (user_id !== self) typists.add(user_id, author);
+});
 
-// From the moment the server confirms the join, no message is missed. Fetch those sent before.
+// From the moment the server confirms the join, no message is missed. Get those sent before.
 client.onRoom(async (_, membership) => {
   if (!membership?.joined) return;
-  const response = await fetch(`messages/?after=${messages.last}`);
-  if (response.ok) for (const message of (await response.json()).messages) messages.show(message);
+  let answer;
+  do {
+    answer = await client.request("message.catch_up", { after: messages.last });
+    for (const message of answer.messages) messages.show(message);
+  } while (answer.has_more);
 });
 
 client.onPresence((_, presence) => {
-  const names = [...(presence?.members?.values() ?? [])].map(({ data }) => data?.name ?? "Guest");
-  const people = names.map((name) => make("li", "", avatar(name), make("span", "", name)));
+  if (!presence) return; // unknown without a connection: the last ones stay, greyed
+  const people = [...presence.members.values()].map(({ user_id, data }) => {
+    const server = ports.includes(",") ? [make("small", "", data.server)] : [];
+    return make("li", "", avatar(data.name, user_id), make("span", "", data.name), ...server);
+  });
   document.getElementById("here").replaceChildren(...people);
 });
 

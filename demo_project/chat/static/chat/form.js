@@ -1,14 +1,17 @@
+import { explain, explainField } from "./words.js";
+
 /** Show the errors of a refused request next to the fields of the form. */
 export function showProblems(form, error) {
   clearProblems(form);
+  const rules = Object.fromEntries([...form.elements].map((field) => [field.name, field.dataset.rule]));
   const general = [];
-  for (const { loc, msg } of error.errors ?? []) {
-    const field = form.elements.namedItem(String(loc[0]));
-    if (field) showProblem(field, msg);
-    else general.push(msg);
+  for (const problem of error.errors ?? []) {
+    const field = form.elements.namedItem(String(problem.loc[0]));
+    if (field) showProblem(field, explainField(problem, rules));
+    else general.push(problem.msg);
   }
   const wrong = form.querySelector("[aria-invalid]");
-  if (!wrong && !general.length) general.push(error.message);
+  if (!wrong && !general.length) general.push(explain(error));
   form.querySelector("[role=alert]").textContent = general.join(" ");
   wrong?.focus();
 }

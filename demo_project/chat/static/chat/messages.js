@@ -1,4 +1,4 @@
-import { avatar, make } from "./dom.js";
+import { avatar, follow, make } from "./dom.js";
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
@@ -7,10 +7,16 @@ export class Messages {
   #list;
   #self;
   #shown = new Map();
+  #scroll;
 
+  /**
+   * @param list The element that shows them.
+   * @param self The id of the user who looks at them.
+   */
   constructor(list, self) {
     this.#list = list;
     this.#self = self;
+    this.#scroll = follow(list);
   }
 
   /** The id of the latest message, or 0. */
@@ -20,14 +26,12 @@ export class Messages {
 
   show(message) {
     if (this.#shown.has(message.id)) return;
-    const list = this.#list;
-    const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
-    const kind = message.is_announcement ? "announcement" : message.author === this.#self ? "message mine" : "message";
-    const item = make("li", kind, avatar(message.author), body(message));
+    const kind = message.is_announcement ? "announcement" : message.user_id === this.#self ? "message mine" : "message";
+    const item = make("li", kind, avatar(message.author, message.user_id), body(message));
     const later = [...this.#shown.keys()].filter((id) => id > message.id);
-    list.insertBefore(item, later.length ? this.#shown.get(Math.min(...later)) : null);
+    this.#list.insertBefore(item, later.length ? this.#shown.get(Math.min(...later)) : null);
     this.#shown.set(message.id, item);
-    if (isAtEnd) list.scrollTop = list.scrollHeight;
+    this.#scroll();
   }
 }
 

@@ -1,4 +1,5 @@
 import { make } from "./dom.js";
+import { explain } from "./words.js";
 
 /** How long a message waits for a connection, in milliseconds. */
 const PATIENCE_MS = 5 * 60_000;
@@ -24,7 +25,7 @@ export class Outbox {
       item.remove();
     } catch (error) {
       item.className = "failed";
-      note.textContent = `Not sent: ${error.errors?.[0]?.msg ?? error.message}`;
+      note.textContent = `Not sent. ${explain(error, { text: "A message has 1 to 2,000 characters." })}`;
       const again = make("button", "quiet", "Send again");
       again.onclick = () => {
         item.remove();

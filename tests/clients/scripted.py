@@ -18,6 +18,8 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
+from tests.support.transports import close_accepted
+
 SECONDS = 15.0
 
 HELLO: dict[str, Any] = {
@@ -179,6 +181,7 @@ class ScriptedServer:
             peer.drop()
         self._server.close()
         await self._server.wait_closed()
+        await close_accepted(self.port)
 
     @property
     def url(self) -> str:

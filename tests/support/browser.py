@@ -6,7 +6,10 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
+
+# A page takes long to load where other tests keep the machine busy.
+expect.set_options(timeout=30_000)
 
 ARGS = [
     "--no-sandbox",

@@ -9,6 +9,8 @@ import struct
 from types import TracebackType
 from typing import Self
 
+from tests.support.transports import close_accepted
+
 
 class TcpProxy:
     """
@@ -28,6 +30,7 @@ class TcpProxy:
         self.port = 0
         self._is_open = asyncio.Event()
         self._is_open.set()
+        self._is_closed = False
         self._generation = 0
         self._writers: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -46,10 +49,12 @@ class TcpProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        self._is_closed = True
         for task in list(self._tasks):
             task.cancel()
         for writer in self._writers:
-            writer.close()
+            writer.transport.abort()
+        await close_accepted(self.port)
 
     def blackhole(self) -> None:
         """Drop whatever the connections so far carry, for good; accept new ones and say nothing."""
@@ -76,6 +81,9 @@ class TcpProxy:
         if not self._is_open.is_set():
             return
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        if self._is_closed:
+            upstream_writer.transport.abort()
+            return
         self._writers.append(upstream_writer)
         for source, sink in ((reader, upstream_writer), (upstream_reader, writer)):
             task = asyncio.create_task(self._pump(source, sink, generation))

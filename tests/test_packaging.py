@@ -191,8 +191,11 @@ def test_changelog() -> None:
 
 @pytest.mark.parametrize("palette", figure.PALETTES)
 def test_figure_of_the_readme(palette: str) -> None:
-    """The README's figures are drawn from the kept results."""
-    assert figure.readme_figure(palette).read_text() == figure.draw_for_readme(palette)
+    """The README's figures are drawn from the kept results, and its text names their ratio."""
+    drawn = figure.draw_for_readme(palette)
+    assert figure.readme_figure(palette).read_text() == drawn
+    text = without_code((ROOT / "README.md").read_text())
+    assert set(re.findall(r"\d+ times", text)) == set(re.findall(r"\d+ times", drawn))
 
 
 PACKAGE = '__version__ = "0.2.0"\n'

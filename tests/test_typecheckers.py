@@ -29,10 +29,13 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
 
 from wsrt.asgi import with_runtime
+from wsrt.routing import consumer_urlpatterns
 
 http = get_asgi_application()
 application = with_runtime(ProtocolTypeRouter({"http": http, "websocket": AuthMiddlewareStack(URLRouter([]))}))
 alone = with_runtime(http)
+with_middleware = with_runtime(http, middleware=[AuthMiddlewareStack, lambda inner: inner])
+mixed = with_runtime(ProtocolTypeRouter({"http": http, "websocket": URLRouter([*consumer_urlpatterns()])}))
 """
 
 BEYOND_PYRIGHT = re.compile(r'^Cannot access attribute "(\w+_id" for class "(?!Function)|delay" for class "Function)')

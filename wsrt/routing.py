@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import gc
 import re
+from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import URLPattern, path
+from django.urls import path
 
 from .consumers import TypedEventConsumer
 from .protocol.namespaces import namespaces
@@ -23,9 +24,9 @@ __all__ = ["consumer_urlpatterns", "routed_consumers"]
 Consumer = type[TypedEventConsumer]
 
 
-def consumer_urlpatterns() -> list[URLPattern]:
+def consumer_urlpatterns() -> list[Any]:
     """
-    Return a route for each consumer that has a ``path``, including the one of the admin's live pages.
+    Return a URLPattern for each consumer that has a ``path``, including the one of the admin's live pages.
 
     The consumers are those that were imported when Django started: the modules of ``WSRT["CONSUMERS"]``. A path with
     literal text comes before one with a parameter in the same place, so the order of the apps doesn't matter.
@@ -33,6 +34,7 @@ def consumer_urlpatterns() -> list[URLPattern]:
     Raises:
         ImproperlyConfigured: Two consumers have the same path, Django isn't set up yet, or ``wsrt`` isn't installed.
     """
+    # The items are Any, because the stubs of Channels' URLRouter accept only a type of their own.
     return [path(str(consumer.path), consumer.as_asgi()) for consumer in routed_consumers()]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import urllib.request
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support.client import dial, hang_up, receive, send
 from tests.support.commands import run
-from tests.support.processes import Process, free_port, is_listening
+from tests.support.processes import COVERAGE, ROOT, Process, free_port, is_listening
 from tests.test_docs import README, blocks, readme_block
 
 DONE = "Nothing to change."
@@ -40,6 +41,12 @@ class Site(Process):
         return bool(frame["data"] == {"author": "guest", "text": "hello"})
 
 
+def init(root: Path, *arguments: str) -> str:
+    """Return the output of the command in a project, and count what it covers, where the run asks for coverage."""
+    measured = [*COVERAGE, f"--rcfile={ROOT / 'pyproject.toml'}"] if COVERAGE else []
+    return run(root, *measured, "manage.py", "wsrt_init", *arguments, COVERAGE_FILE=str(ROOT / ".coverage"))
+
+
 def content(root: Path) -> dict[str, bytes]:
     """The files of a project, by their names."""
     return {
@@ -58,23 +65,30 @@ def write(root: Path, files: dict[str, str]) -> None:
         path.write_text(text)
 
 
-@pytest.fixture
-def fresh(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What startproject writes, with wsrt installed."""
-    run(tmp_path, "-m", "django", "startproject", "mysite", ".")
-    settings = tmp_path / "mysite/settings.py"
+    root = tmp_path_factory.mktemp("started")
+    run(root, "-m", "django", "startproject", "mysite", ".")
+    settings = root / "mysite/settings.py"
     settings.write_text(settings.read_text().replace("INSTALLED_APPS = [\n", "INSTALLED_APPS = [\n    'wsrt',\n"))
-    return tmp_path
+    return root
+
+
+@pytest.fixture
+def fresh(started: Path, tmp_path: Path) -> Path:
+    """A copy of that."""
+    return shutil.copytree(started, tmp_path / "project")
 
 
 @pytest.mark.servers
 async def test_fresh_project(fresh: Path) -> None:
     """In a fresh project the command writes the README's chat, shows what it does, and does it once."""
     before = content(fresh)
-    shown = run(fresh, "manage.py", "wsrt_init", "chat", "--dry-run")
+    shown = init(fresh, "chat", "--dry-run")
     assert content(fresh) == before
     assert "Nothing was written" in shown
-    said = run(fresh, "manage.py", "wsrt_init", "chat")
+    said = init(fresh, "chat")
     diff = [line for line in said.splitlines() if re.match(r"[-+@ ]", line)]
     assert diff == [line for line in shown.splitlines() if re.match(r"[-+@ ]", line)]
     assert {"+application = with_runtime(get_asgi_application())", "+    'daphne',", "+    'chat',"} <= set(diff)
@@ -84,7 +98,7 @@ async def test_fresh_project(fresh: Path) -> None:
     for name in ("chat/events.py", "chat/consumers.py", "chat/templates/chat.html"):
         [block] = [code for _, _, code in blocks(README) if re.match(rf"(#|<!--) {name}\b", code)]
         assert after[name].decode() == block.partition("\n")[2]
-    assert DONE in run(fresh, "manage.py", "wsrt_init", "chat")
+    assert DONE in init(fresh, "chat")
     assert content(fresh) == after
     assert "no issues" in run(fresh, "manage.py", "check")
     run(fresh, "manage.py", "migrate", "--verbosity", "0")
@@ -186,7 +200,7 @@ async def test_project_of_its_own(tmp_path: Path) -> None:
     """Settings in several files, a URL that matches everything, and routers of the project go on beside the chat."""
     write(tmp_path, OWN)
     before = content(tmp_path)
-    said = run(tmp_path, "manage.py", "wsrt_init", "support_chat")
+    said = init(tmp_path, "support_chat")
     after = content(tmp_path)
     assert changed(before, after) == {"config/settings/base.py", "config/urls.py", "config/realtime.py"}
     assert 'INSTALLED_APPS = ["daphne", *INSTALLED_APPS, "support_chat"]' in after["config/settings/base.py"].decode()
@@ -195,7 +209,7 @@ async def test_project_of_its_own(tmp_path: Path) -> None:
     assert "app = with_runtime(ProtocolTypeRouter(" in asgi
     assert "# after Django is set up" in asgi
     assert "isn't changed" not in said
-    assert DONE in run(tmp_path, "manage.py", "wsrt_init", "support_chat")
+    assert DONE in init(tmp_path, "support_chat")
     assert content(tmp_path) == after
     with Site(tmp_path, "config.settings.local") as site:
         assert "ws/support_chat/" in site.get("/support_chat/")
@@ -211,7 +225,7 @@ def test_files_that_cannot_be_parsed(fresh: Path) -> None:
     """A file that can't be parsed stays as it is; the command writes the others, and says what to write there."""
     write(fresh, {"mysite/asgi.py": "print 'application'\n", "mysite/urls.py": "urlpatterns = [\n"})
     before = content(fresh)
-    said = run(fresh, "manage.py", "wsrt_init", "chat")
+    said = init(fresh, "chat")
     after = content(fresh)
     assert changed(before, after) == {"mysite/settings.py"}
     assert "chat/consumers.py" in after
@@ -239,7 +253,7 @@ def test_files_that_cannot_be_parsed(fresh: Path) -> None:
 def test_asgi_that_is_not_understood(fresh: Path, asgi: str, says: str) -> None:
     """An ASGI module of another kind stays as it is."""
     write(fresh, {"mysite/asgi.py": asgi})
-    said = run(fresh, "manage.py", "wsrt_init", "chat")
+    said = init(fresh, "chat")
     assert f"mysite/asgi.py isn't changed: {says}. Write there:" in said
     assert (fresh / "mysite/asgi.py").read_text() == asgi
 
@@ -254,7 +268,7 @@ def test_without_asgi(fresh: Path) -> None:
         .replace("'django.contrib.staticfiles',", "")
     )
     settings.write_text(text.replace("'django.template.context_processors.request',", ""))
-    said = run(fresh, "manage.py", "wsrt_init", "chat")
+    said = init(fresh, "chat")
     assert (fresh / "mysite/asgi.py").read_text() == readme_block("# mysite/asgi.py").partition("\n")[2]
     for needed in (
         "Set APP_DIRS to True",
@@ -268,7 +282,7 @@ def test_app_with_files_of_its_own(fresh: Path) -> None:
     """The files of an app that is there aren't overwritten, and others aren't put beside them."""
     run(fresh, "manage.py", "startapp", "chat")
     write(fresh, {"chat/consumers.py": "# mine\n"})
-    said = run(fresh, "manage.py", "wsrt_init", "chat")
+    said = init(fresh, "chat")
     assert "chat has files of its own, so it gets no chat: chat/consumers.py." in said
     assert (fresh / "chat/consumers.py").read_text() == "# mine\n"
     assert not (fresh / "chat/events.py").exists()
@@ -301,5 +315,5 @@ def test_no_app(fresh: Path, name: str, says: str) -> None:
     """What can't be an app of the project is an error, and nothing is written."""
     before = content(fresh)
     with pytest.raises(AssertionError, match=re.escape(says)):
-        run(fresh, "manage.py", "wsrt_init", name)
+        init(fresh, name)
     assert content(fresh) == before

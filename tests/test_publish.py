@@ -27,6 +27,7 @@ from wsrt import (
     apublish_to_room,
     apublish_to_user,
     broadcast,
+    disconnect,
     publish_to_audience,
     publish_to_room,
     publish_to_user,
@@ -282,12 +283,15 @@ def test_failure_after_the_commit(layer: FakeLayer, caplog: pytest.LogCaptureFix
     with transaction.atomic():
         publish_to_room("a", News(text="lost"), namespace="publishing")
         transaction.on_commit(lambda: after.append("ran"))
+        disconnect(to.Room("a"), namespace="publishing")
     assert after == ["ran"]
-    assert counters["publications_lost_after_commit"] == before + 1
+    assert counters["publications_lost_after_commit"] == before + 2
     assert (failed[0]["namespace"], failed[0]["tenant"]) == ("publishing", None)
     assert (failed[0]["audience"], failed[0]["event"]) == (to.Room("a"), "news")
     assert isinstance(failed[0]["error"], BackplaneUnavailable)
-    assert "failed to send 'news' to Room('a') after the commit" in caplog.text
+    assert failed[1]["event"] == ""
+    assert "failed to send the event 'news' to Room('a') after the commit" in caplog.text
+    assert "failed to send the command 'disconnect' to Room('a') after the commit" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)

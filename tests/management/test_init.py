@@ -242,7 +242,7 @@ def test_files_that_cannot_be_parsed(fresh: Path) -> None:
         (
             "import django\ndjango.setup()\nfrom routers import *\n"
             "application = ProtocolTypeRouter({'websocket': URLRouter([URLRouter([])])})\n",
-            "it has 2 calls of URLRouter, and one has to get the routes of consumers",
+            "it calls URLRouter 2 times, and only you know which call gets the consumers' routes",
         ),
         (
             "from routers import *\napplication = ProtocolTypeRouter({'websocket': URLRouter([])})\n",

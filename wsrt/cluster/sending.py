@@ -69,6 +69,13 @@ class Outgoing:
         self.alias = alias
         self.event = event
 
+    @property
+    def description(self) -> str:
+        """The event or command, for the log."""
+        if self.event is not None:
+            return f"the event {meta(self.event).name!r}"
+        return f"the command {self.item.name!r}" if isinstance(self.item, CommandMessage) else "a presence change"
+
 
 observers: list[Callable[[Outgoing], None]] = []
 """Called with everything that is sent. While there is an observer, nothing leaves this process (see wsrt.testing)."""
@@ -277,14 +284,14 @@ def _send_after_commit(outgoing: Outgoing, commit: _Commit) -> None:
         if is_given_up:
             counters.count(
                 "publications_lost_after_commit",
-                "did not send %r to %s after the commit: %s",
-                name,
+                "did not send %s to %s after the commit: %s",
+                outgoing.description,
                 quoted(item.audience),
                 error,
             )
         else:
             counters.count("publications_lost_after_commit")
-            logger.exception("failed to send %r to %s after the commit", name, quoted(item.audience))
+            logger.exception("failed to send %s to %s after the commit", outgoing.description, quoted(item.audience))
         namespace, tenant = _place_of(item)
         publication_failed.send_robust(
             sender=None, namespace=namespace, tenant=tenant, audience=item.audience, event=name, error=error

@@ -202,7 +202,7 @@ def _find_app(name: str, plan: Plan) -> App:
 
 
 def _add_files(plan: Plan, app: App) -> bool:
-    """Plan the files of the app. Return whether it has them; if it has others of these names, they stay."""
+    """Plan the files of the app. Return False if the app has other files of the same names, which are left alone."""
     client = starter.client_of(app.label)
     own = f"{app.package}.consumers.{client}Consumer"
     others = {consumer for space in namespaces.values() for consumer in space.consumers if dotted(consumer) != own}
@@ -356,8 +356,12 @@ def _wrap(file: SourceFile, name: str) -> None:
 
 def _add_to_router(file: SourceFile) -> None:
     routers = [call for call in file.calls("URLRouter") if len(call.args) == 1 and not call.keywords]
-    if len(routers) != 1:
-        raise CannotEdit(f"it has {len(routers)} calls of URLRouter, and one has to get the routes of consumers")
+    if not routers:
+        raise CannotEdit("it has no call URLRouter([...]) to which the consumers' routes could be added")
+    if len(routers) > 1:
+        raise CannotEdit(
+            f"it calls URLRouter {len(routers)} times, and only you know which call gets the consumers' routes"
+        )
     set_up = [*file.calls("get_asgi_application"), *file.calls("setup")]
     if not any(call.lineno < routers[0].lineno for call in set_up):
         raise CannotEdit("it must call get_asgi_application() before URLRouter")

@@ -54,7 +54,7 @@ def _last_steps(plan: Plan) -> Iterator[str]:
 
 
 def _diff(change: Change, plan: Plan) -> Iterator[str]:
-    """Yield the lines of a unified diff, only the name of a file that isn't worth more."""
+    """Yield the lines of a unified diff, or only the file's name if its content isn't worth showing."""
     name = str(change.path.relative_to(plan.root) if change.path.is_relative_to(plan.root) else change.path)
     if not change.is_shown:
         yield f"+++ {name}"

@@ -98,7 +98,7 @@ class Client:
         return comment([f"Return the path of {' or '.join(f'`{each}`' for each in self.patterns)}."], "  ")
 
     def parameters(self) -> list[str]:
-        """Return the parameters of that method, for each pattern."""
+        """Return the parameters of the method that builds paths, for each URL pattern."""
         return [_parameters(pattern) for pattern in self.patterns]
 
 

@@ -222,7 +222,7 @@ class Connection:
         Write a frame, or store it as the latest for its key while the socket is congested.
 
         Args:
-            key: The event and its key.
+            key: The event's wire name, and the ``volatile`` key that was passed to ``send()``.
             text: The frame.
             outlives_connection: Whether the stored frame may be sent on a later connection.
 

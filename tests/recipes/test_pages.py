@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from demo_project.recipes import RECIPES, Recipe
 from tests.recipes.site import Site, create_database, environment
+from tests.support.axe import faint, violations
 from tests.support.browser import chromium
 
 pytestmark = pytest.mark.browser
@@ -78,11 +79,13 @@ def test_index(browser: Browser, site: Site) -> None:
 @each_recipe
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_screens(open_as: Open, recipe: Recipe, scheme: str) -> None:
-    """A page is live in both themes, and never wider than the screen."""
+    """A page is live and readable in both themes, and never wider than the screen; axe finds nothing in it."""
     page = open_as("Grace", recipe.name, color_scheme=scheme, viewport={"width": 1280, "height": 800})
-    assert page.evaluate(OVERFLOW) == 0
-    page.set_viewport_size({"width": 390, "height": 800})
-    assert page.evaluate(OVERFLOW) == 0
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate(OVERFLOW) == 0
+        assert violations(page) == []
+        assert faint(page) == []
 
 
 def test_notifications(open_as: Open) -> None:

@@ -158,7 +158,7 @@ def test_the_table() -> None:
 UNMIRRORED = {"apps", "support", "e2e", "recipes", "site", "conformance"}
 """Folders of tests/ that mirror nothing: applications, helpers, and tests of the package as a whole."""
 
-REPOSITORY = {"docs", "english", "floors", "packaging", "platforms", "rules", "stack", "typecheckers"}
+REPOSITORY = {"docs", "english", "floors", "mistakes", "packaging", "platforms", "rules", "stack", "typecheckers"}
 """Modules flat in tests/ that read the repository."""
 
 

@@ -319,7 +319,9 @@ def test_no_event_type(annotation: Any) -> None:
     async def ask(self: Any, event: Any) -> None: ...
 
     ask.__annotations__["event"] = annotation
-    with pytest.raises(DeclarationError, match=r"no event type"):
+    with pytest.raises(
+        DeclarationError, match=r"isn't a declared event: annotate .*event: SomeEvent.*@on\(SomeEvent\)"
+    ):
         declare(ask=on(ask))
 
 
@@ -397,6 +399,63 @@ def test_hidden_name(name: str) -> None:
         return
     with pytest.raises(DeclarationError, match=rf"Made\.{name}: a handler must not hide .*{name}; rename it"):
         declare(**{name: on(handler)})
+
+
+class Unresolved:
+    """A mixin whose annotations mean nothing at run time."""
+
+    async def other(self, event: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_other_methods_with_an_event() -> None:
+    """Only an async method whose one event is unknown otherwise was meant as a handler."""
+
+    async def helper(self: Any, event: Any) -> None: ...
+
+    def plain(self: Any, event: Other) -> None: ...
+
+    async def general(self: Any, event: Event) -> None: ...
+
+    async def more(self: Any, event: Other, room: str) -> None: ...
+
+    async def ask(self: Any, event: Ask) -> None: ...
+
+    for event in (Ask, Reply, str):
+        helper.__annotations__["event"] = event
+        made = declare(ask=on(ask), helper=helper, out_events=(Reply,), plain=plain, general=general, more=more)
+        assert names(made) == {Ask: "ask"}
+    assert made.unmarked_handlers == {"unit-handlers.other": "plain"}
+    helper.__annotations__["event"] = Ask | Other
+    with pytest.raises(
+        DeclarationError, match=r"Made\.helper takes the event Other, but isn't marked with @on.*_helper"
+    ):
+        declare(ask=on(ask), helper=helper)
+    declare(ask=on(ask), _helper=helper)
+    type("Mixed", (Unresolved, Base), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "hook"),
+    [("on_conect", "on_connect"), ("on_disconect", "on_disconnect"), ("authorise", "authorize")],
+)
+def test_misspelt_hook(name: str, hook: str) -> None:
+    """A method that is named nearly like a hook is an error that names the hook."""
+    with pytest.raises(DeclarationError, match=rf"Made\.{name} would never be called\. Did you mean {hook}\?"):
+        declare(**{name: lambda self: None})
+
+
+@pytest.mark.parametrize("name", ["on_message", "on_join", "members", "identify", "_on_conect"])
+def test_other_names(name: str) -> None:
+    """Other methods may be named as they like."""
+    declare(**{name: lambda self: None})
+
+
+def test_groups() -> None:
+    """``groups`` may be something else than the list of Channels."""
+    declare(groups=property(lambda self: ["a"]))
+    for habit in (["a"], ("a",), []):
+        with pytest.raises(DeclarationError, match=r"Made\.groups would never be joined"):
+            declare(groups=habit)
 
 
 @pytest.mark.parametrize("name", ["send", "channel_layer"])

@@ -24,6 +24,23 @@ def test_counts_all_and_logs_once_a_window(caplog: pytest.LogCaptureFixture, mon
     ]
 
 
+def test_several_lines_a_window(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A counter may log several lines a window; the next window says how many there were."""
+    now = 1000.0
+    monkeypatch.setattr("wsrt.metrics.time.monotonic", lambda: now)
+    counters = Counters()
+    for number in range(5):
+        counters.count("refused", "refused %d", number, lines=2)
+        now += 1
+    now += WINDOW - 5
+    counters.count("refused", "refused %d", 5, lines=2)
+    assert [record.getMessage() for record in caplog.records] == [
+        "refused 0",
+        "refused 1",
+        "refused 5 (4 times since this was last logged)",
+    ]
+
+
 def test_forget_logged(caplog: pytest.LogCaptureFixture) -> None:
     """What was forgotten is logged again."""
     counters = Counters()

@@ -1,4 +1,4 @@
-"""Type checkers find nothing in the code of the README, the tutorial, the demo and generated clients."""
+"""Type checkers accept the code of the README, the tutorial, the demo and generated clients, and refuse mistakes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.clients import toolchain
 from tests.clients.generate.compiler import PROGRAMS
-from tests.clients.generate.test_python import CONSUMERS, expected, write_python
+from tests.clients.generate.test_python import CONSUMERS, expected, mypy, write_python
 from tests.support.commands import run
 from tests.support.processes import ROOT
 from tests.support.versions import installed
@@ -54,6 +54,7 @@ ignore_missing_imports = true
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of projects, each as its reader has it."""
     root = tmp_path_factory.mktemp("programs")
+    shutil.copytree(ROOT / "tests/typed", root / "consumers")
     for name in ("readme", "tutorial", "clients"):
         (root / name).mkdir()
     start_project(root / "tutorial", "chat", "tutorial.md")
@@ -88,10 +89,20 @@ def test_pyright(programs: Path) -> None:
         for each in report["generalDiagnostics"]
         if each["severity"] == "error" and not BEYOND_PYRIGHT.search(each["message"])
     }
-    wrong = {("clients/wrong.py", line) for line in expected((PROGRAMS / "wrong.py").read_text())}
+    wrong = {
+        (f"{name}/wrong.py", line)
+        for name in ("clients", "consumers")
+        for line in expected((programs / name / "wrong.py").read_text())
+    }
     assert {place: message for place, message in found.items() if place not in wrong} == {}
     assert wrong - found.keys() == set()
     assert report["summary"]["filesAnalyzed"] > 50
+
+
+def test_mypy_on_consumers(programs: Path) -> None:
+    """Mypy in strict mode accepts right consumers, and refuses each wrong line for its reason."""
+    wanted = expected((programs / "consumers/wrong.py").read_text())
+    assert mypy(programs / "consumers", "right.py", "wrong.py") == {"wrong.py": wanted}
 
 
 @pytest.mark.parametrize("name", ["readme", "tutorial"])

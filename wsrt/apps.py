@@ -6,13 +6,16 @@ import importlib
 from typing import Any
 
 from django.apps import AppConfig, apps
+from django.conf import settings
 from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import request_started
 from django.db.models.signals import post_migrate
 from django.utils.module_loading import module_has_submodule
 from django.utils.translation import gettext_lazy as _
 
 from .conf import conf
+from .delivery.calls import report_calls
 
 
 class WsrtConfig(AppConfig):
@@ -24,7 +27,10 @@ class WsrtConfig(AppConfig):
     def ready(self) -> None:
         """Register the checks and import the modules of ``WSRT["CONSUMERS"]``."""
         from . import checks
+        from .servers.http_only import note_request
 
+        report_calls(settings.DEBUG)
+        request_started.connect(note_request, dispatch_uid="wsrt.servers.http_only")
         for check in checks.ALWAYS:
             register(check)
         for check in checks.DEPLOY:

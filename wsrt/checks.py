@@ -14,6 +14,7 @@ from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from .addresses import RESERVED
 from .asgi import Runtime
 from .cluster.node import examination
 from .cluster.pubsub import missing_features as missing_features_of_pubsub
@@ -27,6 +28,7 @@ from .protocol.namespaces import namespaces
 from .routing import routed_consumers
 from .schema.routes import routes_of
 from .servers import missing_features
+from .servers.http_only import HINT, is_stock_runserver
 
 Check = Callable[..., list[CheckMessage]]
 
@@ -105,6 +107,19 @@ def check_options_without_effect(app_configs: Sequence[AppConfig] | None = None,
     return [*_settings_without_effect(), *_attributes_without_effect(), *_events_without_effect()]
 
 
+def check_runserver(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that ``runserver`` serves WebSockets, if that is the command that runs and the project has consumers."""
+    if not is_stock_runserver() or all(name.startswith(RESERVED) for name in namespaces):
+        return []
+    return [
+        CheckWarning(
+            "This runserver is Django's own, which doesn't serve WebSockets.",
+            hint=f"{HINT[0].upper()}{HINT[1:]}.",
+            id="wsrt.W016",
+        )
+    ]
+
+
 def check_runtime(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Check that the ASGI application is wrapped in with_runtime(). Runs with ``manage.py check --deploy``."""
     path = getattr(settings, "ASGI_APPLICATION", None)
@@ -181,6 +196,7 @@ ALWAYS: tuple[Check, ...] = (
     check_layers,
     check_consumers,
     check_routes,
+    check_runserver,
     check_options_without_effect,
 )
 DEPLOY: tuple[Check, ...] = (check_runtime, check_servers)

@@ -11,7 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from . import addresses
 from .protocol.rate import parse_byte_rate, parse_rate
@@ -159,6 +161,15 @@ def validation_error(key: str, value: Any) -> str | None:
         except ValueError as error:
             return f"is invalid: {error}"
     return None
+
+
+def require_installed() -> None:
+    """Raise ImproperlyConfigured if Django has set up its apps, and wsrt is not one of them."""
+    if apps.ready and not apps.is_installed("wsrt"):
+        raise ImproperlyConfigured(
+            'add "wsrt" to INSTALLED_APPS: without it, the modules "consumers" of the installed apps aren\'t imported, '
+            "so their routes and events are unknown, no check runs, and wsrt's commands and template tags are missing"
+        )
 
 
 class Conf:

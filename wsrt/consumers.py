@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import re
 import sys
 import types
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
+import typing_extensions
 from asgiref.sync import iscoroutinefunction
-from channels.consumer import AsyncConsumer
 from channels.layers import get_channel_layer
 from django.core.exceptions import ImproperlyConfigured
 from django.http import QueryDict
@@ -21,23 +22,53 @@ from pydantic import BaseModel
 from . import close_codes
 from .addresses import RESERVED, Audience, Connection, Everyone, Room, User, UserKey, user_key
 from .close_codes import Close, Closed
+from .cluster.layers import note_use_by_hand
 from .cluster.node import current_node, note_server
 from .cluster.sending import prepare, send
-from .conf import conf, validation_error
+from .conf import conf, require_installed, validation_error
 from .connection.lifecycle import ConnectionHandler
 from .connection.sync import SyncMethods
 from .connection.users import is_signed_in, reload
+from .delivery.calls import reported
 from .exceptions import DeclarationError, WrongContext
-from .handlers import Handler, check_channels_methods, event_handlers, layer_handlers
+from .handlers import (
+    Handler,
+    check_channels_methods,
+    check_hook_names,
+    check_unmarked,
+    event_handlers,
+    layer_handlers,
+    unmarked_handlers,
+)
+from .metrics import counters
 from .protocol.catalog import Catalog
 from .protocol.events import Event, meta
 from .protocol.namespaces import namespaces
 from .realms import SEPARATOR, split_realm
 from .types import Limits, OnViolation, Publication, Receive, Scope, Send
 
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser
+    from django.contrib.auth.models import User as DefaultUser
+
+    U = typing_extensions.TypeVar("U", covariant=True, default=DefaultUser | AnonymousUser)
+
+    class AsyncConsumer:
+        """Channels' class as type checkers see it. It has no annotations, so consumers would have every attribute."""
+
+        @classmethod
+        def as_asgi(cls, **attributes: Any) -> Any: ...
+
+else:
+    from channels.consumer import AsyncConsumer
+
+    # Models can't be imported yet when this module is.
+    U = TypeVar("U", covariant=True)
+
 __all__ = ["TypedEventConsumer"]
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 FIXED = frozenset(
     {
@@ -47,6 +78,7 @@ FIXED = frozenset(
         "channel_layer_alias",
         "catalog",
         "handlers",
+        "unmarked_handlers",
         "layer_handlers",
         "overridden_hooks",
     }
@@ -70,6 +102,40 @@ HOOKS = frozenset(
 )
 """The hooks that a subclass may override."""
 
+CHANNELS_ATTRIBUTES = {
+    "accept": "wsrt accepts the connection before authorize(). To refuse a client, return False from authorize()",
+    "groups": "join rooms with `await self.join(room)`; self.rooms are those that the connection is in",
+    "send_json": "send an event, `await self.send(MessageSent(...))`",
+    "encode_json": "an event is encoded when it is sent, by its own Pydantic model",
+    "decode_json": "frames are decoded before the handler of their event is called, by its own Pydantic model",
+    "base_send": "send an event, `await self.send(MessageSent(...))`",
+}
+"""The attributes of Channels' own consumers that this class doesn't have, and what to use instead."""
+
+
+class _ChannelsAttribute:
+    """An attribute of Channels' own consumers, which raises AttributeError with what to use instead."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        raise AttributeError(f"{owner.__name__} has no {self.name}: {CHANNELS_ATTRIBUTES[self.name]}")
+
+
+def _explains_arguments(send: F) -> F:
+    """Make ``send()`` explain how to send if it is called like that of Channels' own consumers."""
+
+    @functools.wraps(send)
+    def explained(self: Any, event: Any = None, **arguments: Any) -> Any:
+        if event is None or arguments:
+            raise TypeError(
+                f"self.send() takes an event, `await self.send(MessageSent(...))`, not {', '.join(arguments) or event}"
+            )
+        return send(self, event)
+
+    return explained  # type: ignore[return-value]  # with the signature of send()
+
 
 class _FromSettings:
     """A class attribute that reads the setting of the same name on every access, unless a subclass sets a value."""
@@ -85,7 +151,7 @@ def _setting(name: str) -> Any:
     return _FromSettings(name)
 
 
-class TypedEventConsumer(AsyncConsumer):
+class TypedEventConsumer(AsyncConsumer, Generic[U]):
     """
     A WebSocket endpoint with typed events, rooms and users.
 
@@ -117,6 +183,9 @@ class TypedEventConsumer(AsyncConsumer):
     Hooks and handlers may be ``async def`` or ``def``. A ``def`` runs in a thread, where ``self.sync`` offers the
     methods of this class as synchronous ones.
 
+    For type checkers, ``self.user`` is a ``User | AnonymousUser``. ``TypedEventConsumer[Account]`` declares another
+    type: that of another model, or ``TypedEventConsumer[User]`` where ``authorize`` refuses anonymous users.
+
     Every limit in ``settings.WSRT`` is also an attribute, in lower case: ``rate = "5/s"`` sets it for a class,
     ``as_asgi(rate="5/s")`` for a route.
 
@@ -132,6 +201,8 @@ class TypedEventConsumer(AsyncConsumer):
         channel_layer_alias: The alias of the channel layer that the namespace uses. None for the setting.
         catalog: The events that the class receives and sends, by wire name. Created with the class.
         handlers: The handler of each event class. Created with the class.
+        unmarked_handlers: The names of the methods that take one event but aren't marked with ``@on``, by wire name.
+            Created with the class.
         layer_handlers: The methods marked with ``@on_layer``, by message type. Created with the class.
         overridden_hooks: The names of the hooks that the class overrides. Created with the class.
         scope: The ASGI scope of the connection.
@@ -184,6 +255,7 @@ class TypedEventConsumer(AsyncConsumer):
     # Created with the class, see __init_subclass__().
     catalog: ClassVar[Catalog] = Catalog((), ())
     handlers: ClassVar[Mapping[type[Event], Handler]] = {}
+    unmarked_handlers: ClassVar[Mapping[str, str]] = {}
     layer_handlers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     overridden_hooks: ClassVar[frozenset[str]] = frozenset()
 
@@ -193,6 +265,7 @@ class TypedEventConsumer(AsyncConsumer):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_channels_methods(cls)
+        check_hook_names(cls, TypedEventConsumer, HOOKS)
         if iscoroutinefunction(cls.refusal_for):
             raise DeclarationError(
                 f"{cls.__name__}: refusal_for must be a def, not an async def: it is called in the event loop"
@@ -210,6 +283,7 @@ class TypedEventConsumer(AsyncConsumer):
         # Annotations may also name events that are local to the function in which the class is defined.
         local_names = sys._getframe(1).f_locals
         cls.handlers = types.MappingProxyType(event_handlers(cls, TypedEventConsumer, local_names))
+        unmarked = unmarked_handlers(cls, TypedEventConsumer, local_names)
         cls.layer_handlers = layer_handlers(cls, TypedEventConsumer)
         cls.overridden_hooks = frozenset(
             name for name in HOOKS if getattr(cls, name) is not getattr(TypedEventConsumer, name)
@@ -232,6 +306,8 @@ class TypedEventConsumer(AsyncConsumer):
             cls.catalog = Catalog(cls.handlers, sent_events, replies, member_model)
         except TypeError as error:
             raise DeclarationError(f"{cls.__name__}: {error}") from error
+        check_unmarked(cls, unmarked, {*cls.handlers, *sent_events})
+        cls.unmarked_handlers = {meta(event).name: name for event, name in unmarked.items()}
         presence = cls.presence
         if not (isinstance(presence, bool) or (isinstance(presence, type) and issubclass(presence, BaseModel))):
             raise DeclarationError(
@@ -243,17 +319,19 @@ class TypedEventConsumer(AsyncConsumer):
         _check_layer(cls)
         namespaces.add(cls.namespace, cls, cls.catalog)
 
-    def __init__(self, **attributes: Any) -> None:
+    def __init__(self, *route: typing_extensions.Never, **attributes: Any) -> None:
         """
         Create the instance of one connection. Called by the application that ``as_asgi()`` returns.
 
         Args:
+            route: Nothing. A router passes the arguments of an ASGI application if ``as_asgi()`` was forgotten.
             attributes: Values for attributes of the class, such as limits.
 
         Raises:
-            TypeError: The class has no such attribute, or it is fixed for the class.
+            TypeError: The class has no such attribute, it is fixed for the class, or ``as_asgi()`` was forgotten.
             DeclarationError: The value isn't valid for the limit.
         """
+        _require_as_asgi(type(self), route)
         for name, value in attributes.items():
             if name in FIXED:
                 raise TypeError(
@@ -267,19 +345,23 @@ class TypedEventConsumer(AsyncConsumer):
             setattr(self, name, value)
 
     @classmethod
-    def as_asgi(cls, **attributes: Any) -> Any:
+    def as_asgi(cls, *route: typing_extensions.Never, **attributes: Any) -> Any:
         """
         Return the ASGI application for a route.
 
             path("ws/chat/<slug:slug>/", ChatConsumer.as_asgi(rate="5/s"))
 
         Args:
+            route: Nothing, see __init__().
             attributes: Values for attributes of the class, such as limits, that hold for this route.
 
         Raises:
             TypeError: The class has no such attribute, or it is fixed for the class, such as ``namespace``.
             DeclarationError: The value isn't valid for the limit.
+            ImproperlyConfigured: ``"wsrt"`` isn't in INSTALLED_APPS.
         """
+        _require_as_asgi(cls, route)
+        require_installed()
         cls(**attributes)  # raises here rather than at the first connection
         note_server()
         return super().as_asgi(**attributes)
@@ -324,7 +406,7 @@ class TypedEventConsumer(AsyncConsumer):
         ``authorize`` has called ``set_user_id`` or ``clear_user_id``. By default the connection belongs to the user of
         the scope, if that user is authenticated.
         """
-        user = self.user
+        user = self.scope.get("user")
         return user if is_signed_in(user) else None
 
     async def reload_user(self) -> Any:
@@ -337,7 +419,7 @@ class TypedEventConsumer(AsyncConsumer):
         By default a model instance is loaded again with the default manager of its own class. Any other user is
         returned unchanged.
         """
-        return await reload(self.user)
+        return await reload(self.scope.get("user"))
 
     async def authorize_room(self, room: str) -> bool:
         """
@@ -458,15 +540,26 @@ class TypedEventConsumer(AsyncConsumer):
         return QueryDict(self.scope.get("query_string", b""))
 
     @property
-    def user(self) -> Any:
-        """The user of the scope, or an AnonymousUser if it has none."""
+    def user(self) -> U:
+        """
+        The user of the scope, or an AnonymousUser if it has none.
+
+        Its type is the parameter of the class: ``User | AnonymousUser``, unless it is given.
+        """
         user = self.scope.get("user")
         if user is None:
+            if "user" not in self.scope:
+                counters.count(
+                    "users_missing",
+                    "%s reads self.user, but its route has no users, so every client is anonymous: wrap the route in "
+                    "channels.auth.AuthMiddlewareStack(...)",
+                    type(self).__name__,
+                )
             # The import needs the app registry, which isn't ready when this module is first imported.
             from django.contrib.auth.models import AnonymousUser
 
-            return AnonymousUser()
-        return user
+            user = AnonymousUser()
+        return user  # type: ignore[return-value]  # of whatever class the middleware takes its users
 
     @property
     def tenant_id(self) -> str | None:
@@ -490,8 +583,22 @@ class TypedEventConsumer(AsyncConsumer):
 
     @property
     def channel_layer(self) -> Any:
-        """The channel layer of the namespace, as returned by Channels. None if it isn't configured."""
-        return get_channel_layer(self._layer_alias())
+        """
+        The channel layer of the namespace, as returned by Channels, for messages that wsrt doesn't know.
+
+        Raises:
+            ImproperlyConfigured: It isn't configured. Rooms and publications of one process work without it.
+        """
+        alias = self._layer_alias()
+        layer = get_channel_layer(alias)
+        if layer is None:
+            raise ImproperlyConfigured(
+                f"CHANNEL_LAYERS has no {alias!r}. Rooms don't need it: use `await self.join(room)` and "
+                "`await self.publish_to_room(room, event)`. To use a channel layer, configure "
+                "channels_redis.pubsub.RedisPubSubChannelLayer"
+            )
+        note_use_by_hand(type(self).__name__, alias)
+        return layer
 
     @property
     def channel_name(self) -> str:
@@ -505,12 +612,14 @@ class TypedEventConsumer(AsyncConsumer):
         if channel is None:
             raise AttributeError(
                 f"{type(self).__name__} has no channel of its own: its node has one channel for all connections. "
-                "Publish to Connection(self.id), or declare a method with @on_layer to get one"
+                "Join a room with `await self.join(room)`, publish to Connection(self.id), or declare a method with "
+                "@on_layer to get one"
             )
         return channel.name
 
     # Sending.
 
+    @_explains_arguments
     def send(self, event: Event) -> Coroutine[Any, Any, None]:
         """
         Send an event to this client only.
@@ -526,8 +635,7 @@ class TypedEventConsumer(AsyncConsumer):
             TypeError: The argument isn't an event.
             WrongContext: No event loop is running in this thread; use ``self.sync.send()``.
         """
-        self._require_loop("send")
-        return self._connection.send(event)
+        return self._call("send", self._connection.send(event))
 
     def publish_to_room(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """
@@ -574,13 +682,11 @@ class TypedEventConsumer(AsyncConsumer):
             InvalidRoom: The text can't be the name of a room.
             TypeError: The name isn't a string.
         """
-        self._require_loop("join")
-        return self._connection.groups.join(Room(room).name)
+        return self._call("join", self._connection.groups.join(Room(room).name))
 
     def leave(self, room: str) -> Coroutine[Any, Any, None]:
         """Leave a room. Does nothing if the connection isn't in it."""
-        self._require_loop("leave")
-        return self._leave(room)
+        return self._call("leave", self._leave(room))
 
     def set_user_id(self, user: object) -> Coroutine[Any, Any, None]:
         """
@@ -596,13 +702,11 @@ class TypedEventConsumer(AsyncConsumer):
             TypeError, ValueError: The argument can't be a user; see wsrt.addresses.user_key().
             BackplaneUnavailable: The channel layer didn't confirm that the node joined the group of the user.
         """
-        self._require_loop("set_user_id")
-        return self._connection.groups.bind(user_key(user))
+        return self._call("set_user_id", self._connection.groups.bind(user_key(user)))
 
     def clear_user_id(self) -> Coroutine[Any, Any, None]:
         """Make the connection belong to no user. See set_user_id()."""
-        self._require_loop("clear_user_id")
-        return self._connection.groups.bind(None)
+        return self._call("clear_user_id", self._connection.groups.bind(None))
 
     # Ending.
 
@@ -621,8 +725,7 @@ class TypedEventConsumer(AsyncConsumer):
         Raises:
             ValueError: The code can't be sent.
         """
-        self._require_loop("close")
-        return self._close(Close(code, reason, close_codes.reconnect_for(code)))
+        return self._call("close", self._close(Close(code, reason, close_codes.reconnect_for(code))))
 
     def wait_for_close(self) -> Coroutine[Any, Any, Closed]:
         """
@@ -631,14 +734,12 @@ class TypedEventConsumer(AsyncConsumer):
         Returns:
             The close code, its reason, and whether the client, the server or the network ended the connection.
         """
-        self._require_loop("wait_for_close", "on_disconnect(self, closed)")
-        return self._wait_for_close()
+        return self._call("wait_for_close", self._wait_for_close(), "use on_disconnect(self, closed)")
 
     # Private.
 
     def _publish(self, audience: Audience, event: Event, method: str) -> Coroutine[Any, Any, Publication | None]:
-        self._require_loop(method)
-        return send(prepare(audience, event, self.namespace, self.tenant_id))
+        return self._call(method, send(prepare(audience, event, self.namespace, self.tenant_id)))
 
     async def _leave(self, room: str) -> None:
         self._connection.groups.leave(room)
@@ -653,22 +754,29 @@ class TypedEventConsumer(AsyncConsumer):
     def _layer_alias(cls) -> str:
         return cls.channel_layer_alias or conf.channel_layer_alias
 
-    def _require_loop(self, method: str, instead: str = "") -> None:
-        """Raise WrongContext where no event loop runs: the coroutine would be dropped without being run."""
+    def _call(self, method: str, coroutine: Coroutine[Any, Any, T], instead: str = "") -> Coroutine[Any, Any, T]:
+        """
+        Return the coroutine of a method, which is reported if it is never awaited.
+
+        Raises:
+            WrongContext: No event loop runs in this thread, so the coroutine would be dropped without being run.
+        """
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            instead = instead or f"self.sync.{method}(...)"
+            coroutine.close()
+            instead = instead or f"use self.sync.{method}(...), or make the method an async def and await it"
             raise WrongContext(
-                f"no event loop is running in this thread, so self.{method}() would do nothing: use {instead}"
+                f"no event loop is running in this thread, so self.{method}() would do nothing: {instead}"
             ) from None
+        return reported(coroutine, f"self.{method}")
 
 
 PARAMETER = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
 """A parameter of a path, such as "<slug:room>"."""
 
 
-def _own_path(cls: type[TypedEventConsumer]) -> str | None:
+def _own_path(cls: type[TypedEventConsumer[Any]]) -> str | None:
     """
     Return the ``path`` that a class or one of its mixins sets, None if there is none.
 
@@ -714,7 +822,17 @@ def _problem_of_path(path: object) -> str:
     return ""
 
 
-def _check_limit(cls: type[TypedEventConsumer], name: str, value: object) -> None:
+for _name in CHANNELS_ATTRIBUTES:
+    setattr(TypedEventConsumer, _name, _ChannelsAttribute(_name))
+
+
+def _require_as_asgi(cls: type, route: tuple[object, ...]) -> None:
+    """Raise TypeError if a router has called a class, or its as_asgi(), as if it were the ASGI application."""
+    if route:
+        raise TypeError(f"{cls.__name__} must be routed with as_asgi(): path(..., {cls.__name__}.as_asgi())")
+
+
+def _check_limit(cls: type[TypedEventConsumer[Any]], name: str, value: object) -> None:
     """Raise DeclarationError if an attribute is a limit and its value isn't valid for the setting of the same name."""
     if not isinstance(vars(TypedEventConsumer).get(name), _FromSettings):
         return
@@ -723,7 +841,7 @@ def _check_limit(cls: type[TypedEventConsumer], name: str, value: object) -> Non
         raise DeclarationError(f"{cls.__name__}: {name} {problem}, not {value!r}")
 
 
-def _check_layer(cls: type[TypedEventConsumer]) -> None:
+def _check_layer(cls: type[TypedEventConsumer[Any]]) -> None:
     """Raise DeclarationError if another consumer of the namespace names another channel layer."""
     space = namespaces.get(cls.namespace)
     for other in space.consumers if space is not None else ():

@@ -15,6 +15,7 @@ from .addresses import CONTROL_GROUP, Audience, Room, User
 from .close_codes import DISCONNECTED, Close
 from .cluster.messages import CommandMessage
 from .cluster.sending import Outgoing, layer_aliases, require_no_loop, send, send_on_commit
+from .delivery.calls import must_be_awaited
 from .realms import NOT_GIVEN, Tenants
 from .tenants import controlled_tenants
 
@@ -68,6 +69,7 @@ def disconnect(
     _send("disconnect", to, namespace, tenant, _closing(code, reason), on_commit, using)
 
 
+@must_be_awaited
 async def adisconnect(
     to: Audience,
     *,
@@ -108,6 +110,7 @@ def add_to_room(
     _send("add_to_room", to, namespace, tenant, {"room": Room(room).name}, on_commit, using)
 
 
+@must_be_awaited
 async def aadd_to_room(to: Audience, room: str, *, namespace: str, tenant: Tenants = NOT_GIVEN) -> None:
     """Make the connections of an audience join a room, at once, even inside a transaction. See add_to_room()."""
     await _asend("add_to_room", to, namespace, tenant, {"room": Room(room).name})
@@ -133,6 +136,7 @@ def remove_from_room(
     _send("remove_from_room", to, namespace, tenant, {"room": Room(room).name}, on_commit, using)
 
 
+@must_be_awaited
 async def aremove_from_room(to: Audience, room: str, *, namespace: str, tenant: Tenants = NOT_GIVEN) -> None:
     """Remove the connections of an audience from a room, at once, even inside a transaction. See remove_from_room()."""
     await _asend("remove_from_room", to, namespace, tenant, {"room": Room(room).name})
@@ -161,6 +165,7 @@ def permissions_changed(
     _send("permissions_changed", User(user), namespace, tenant, {}, on_commit, using)
 
 
+@must_be_awaited
 async def apermissions_changed(user: object, *, namespace: str | None = None, tenant: Tenants = NOT_GIVEN) -> None:
     """Make every connection of a user check its permissions again, at once. See permissions_changed()."""
     await _asend("permissions_changed", User(user), namespace, tenant, {})

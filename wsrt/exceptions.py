@@ -121,10 +121,19 @@ class UnknownEvent(ProtocolError):
 
 
 class InvalidData(ProtocolError):
-    """Raised when the data of a frame isn't valid for the model of its event."""
+    """
+    Raised when the data of a frame isn't valid for the model of its event.
+
+    Attributes:
+        name: The event's name.
+    """
 
     code = "invalid_data"
     message = "Invalid event data"
+
+    def __init__(self, ref: Ref | None, errors: tuple[FieldError, ...], name: str) -> None:
+        super().__init__(ref, errors)
+        self.name = name
 
 
 class Refused(WsrtError):

@@ -8,17 +8,23 @@ can't work raises DeclarationError there, with a message that names the fix.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar, overload
+
+from asgiref.sync import iscoroutinefunction
 
 from .exceptions import DeclarationError
 from .protocol.events import Event, EventMeta, naming
 
 __all__ = ["Handler", "on", "on_layer"]
 
+C = TypeVar("C")
+E = TypeVar("E", bound=Event)
+R = TypeVar("R", bound=Event | Coroutine[Any, Any, Event | None] | None)
 F = TypeVar("F", bound=Callable[..., Any])
 
 MARK = "__wsrt_handles__"
@@ -40,12 +46,12 @@ CHANNELS_METHODS = {
 
 
 @overload
-def on(target: type[Event], /, *more: type[Event]) -> Callable[[F], F]: ...
+def on(target: Callable[[C, E], R], /) -> Callable[[C, E], R]: ...
 @overload
-def on(target: F, /) -> F: ...
+def on(target: type[Event], /, *more: type[Event]) -> Callable[[Callable[[C, E], R]], Callable[[C, E], R]]: ...
 
 
-def on(target: Any, /, *more: Any) -> Any:
+def on(target: Any = None, /, *more: Any) -> Any:
     """
     Mark a method as the handler of an event.
 
@@ -181,11 +187,64 @@ def layer_handlers(cls: type, base: type) -> dict[str, Callable[..., Any]]:
     return table
 
 
+def unmarked_handlers(cls: type, base: type, local_names: Mapping[str, Any]) -> dict[type[Event], str]:
+    """
+    Return the names of the methods that take one event and aren't marked with ``@on``, by event class.
+
+    Args:
+        cls: The consumer class.
+        base: TypedEventConsumer, whose own methods don't count.
+        local_names: The names that annotations may use in addition to the globals of the method's module.
+    """
+    found: dict[type[Event], str] = {}
+    for name, function in _unmarked_methods(cls, base):
+        arguments = list(inspect.signature(function).parameters)
+        if len(arguments) != 2:
+            continue
+        try:
+            annotation = _hints(name, function, local_names, cls.__module__).get(arguments[-1])
+        except DeclarationError:
+            continue  # only handlers need annotations that can be resolved
+        found |= dict.fromkeys(_events_in(annotation), name)
+    return found
+
+
+def check_unmarked(cls: type, unmarked: Mapping[type[Event], str], known: Collection[type[Event]]) -> None:
+    """
+    Raise DeclarationError for an async method that takes one event and isn't marked with ``@on``.
+
+    Args:
+        cls: The consumer class.
+        unmarked: The methods, see unmarked_handlers().
+        known: The events that the consumer receives or sends. A method that takes one of them may be called by another.
+    """
+    for event, name in unmarked.items():
+        if event not in known and iscoroutinefunction(getattr(cls, name)):
+            raise DeclarationError(
+                f"{cls.__name__}.{name} takes the event {event.__name__}, but isn't marked with @on, so it would never "
+                f"be called: write @on above it, or rename it to _{name} if it isn't a handler"
+            )
+
+
+def check_hook_names(cls: type, base: type, hooks: Collection[str]) -> None:
+    """Raise DeclarationError for a method that looks like a misspelt hook."""
+    for name, _ in _unmarked_methods(cls, base):
+        meant = difflib.get_close_matches(name, hooks, 1, 0.85) if name.startswith(("on_", "authori")) else []
+        if meant:
+            raise DeclarationError(
+                f"{cls.__name__}.{name} would never be called. Did you mean {meant[0]}? If not, rename it to _{name}"
+            )
+
+
 def check_channels_methods(cls: type) -> None:
-    """Raise DeclarationError for a method that Channels calls and wsrt doesn't."""
+    """Raise DeclarationError for a method that Channels calls and wsrt doesn't, and for ``groups``."""
     for name, instead in CHANNELS_METHODS.items():
         if getattr(cls, name, None) is not None:
             raise DeclarationError(f"{cls.__name__}.{name} would never be called: write {instead} instead")
+    if isinstance(getattr(cls, "groups", None), list | tuple):
+        raise DeclarationError(
+            f"{cls.__name__}.groups would never be joined: write `await self.join(room)` in on_connect instead"
+        )
 
 
 def _marked(cls: type, mark: str) -> list[tuple[str, Any, Any]]:
@@ -198,6 +257,16 @@ def _marked(cls: type, mark: str) -> list[tuple[str, Any, Any]]:
     # A subclass removes a handler by setting its name to None.
     found = [(name, inspect.getattr_static(cls, name), value) for name, value in marks.items()]
     return [entry for entry in found if entry[1] is not None]
+
+
+def _unmarked_methods(cls: type, base: type) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield the public methods of a class and its parents that are neither marked nor methods of ``base``."""
+    marked = {name for mark in (MARK, LAYER_MARK) for name, _, _ in _marked(cls, mark)}
+    names = {name for parent in cls.__mro__ if not issubclass(base, parent) for name in vars(parent)}
+    for name in sorted(names - marked - vars(base).keys()):
+        function = inspect.getattr_static(cls, name)
+        if inspect.isfunction(function) and not name.startswith("_"):
+            yield name, function
 
 
 def _check_name(where: str, name: str, base: type) -> None:
@@ -225,14 +294,7 @@ def _handler(
     annotation = hints.get(arguments[-1])
     events = given or _events_in(annotation)
     if not events:
-        abstract = next(filter(None, map(_abstract, _members(annotation))), None)
-        raise DeclarationError(
-            f"{where}: "
-            + (
-                abstract
-                or f"no event type: annotate the parameter, def {name}(self, event: SomeEvent), or use @on(SomeEvent)"
-            )
-        )
+        raise DeclarationError(f"{where}: {_no_event(name, annotation)}")
     returned = hints.get("return")
     replies = _replies(where, returned)
     return Handler(name, function, events, replies, not replies or type(None) in _members(returned))
@@ -259,8 +321,27 @@ def _replies(where: str, annotation: Any) -> tuple[type[Event], ...]:
     replies = tuple(member for member in members if _is_event(member))
     wrong = [member for member in members if member is not type(None) and not _is_event(member)]
     if wrong:
-        raise DeclarationError(f"{where}: a handler must return an event or None, not {wrong[0]!r}")
+        raise DeclarationError(
+            f"{where}: a handler must return an event or None, not {_shown(wrong[0])}: "
+            + (_abstract(wrong[0]) or 'declare the answer as an event, class Answer(Event, name="answer")')
+        )
     return replies
+
+
+def _no_event(name: str, annotation: Any) -> str:
+    """Return the problem with the annotation of a handler's parameter."""
+    abstract = next(filter(None, map(_abstract, _members(annotation))), None)
+    if abstract:
+        return abstract
+    problem = "no event type" if annotation is None else f"{_shown(annotation)} isn't a declared event"
+    return (
+        f"{problem}: annotate the parameter with a subclass of wsrt.Event, def {name}(self, event: SomeEvent), or use "
+        "@on(SomeEvent)"
+    )
+
+
+def _shown(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
 def _events_in(annotation: Any) -> tuple[type[Event], ...]:

@@ -1,8 +1,8 @@
 """
 Counters of everything that this process has dropped, lost or refused, by name.
 
-Nothing is dropped without being counted. To keep the log short, only the first entry of each name within a minute is
-logged, together with the number of entries since the last one.
+Nothing is dropped without being counted. To keep the log short, only the first entries of each name within a minute
+are logged, usually one, together with the number of entries since the last one.
 """
 
 from __future__ import annotations
@@ -35,22 +35,28 @@ def quoted(value: object) -> str:
 
 
 class Counters:
-    """Counters that are logged at most once within WINDOW seconds each. Safe to call from any thread."""
+    """Counters that are logged once within WINDOW seconds each, or a few times. Safe to call from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: collections.Counter[str] = collections.Counter()
-        # By name: the time of the last log line, and the count at that time.
-        self._logged: dict[str, tuple[float, int]] = {}
+        # By name: the beginning of the current window, the number of log lines in it, and the count at the last one.
+        self._logged: dict[str, tuple[float, int, int]] = {}
 
     def __getitem__(self, name: str) -> int:
         return self._counts[name]
 
     def count(
-        self, name: str, message: str | None = None, *args: object, level: int = logging.WARNING, times: int = 1
+        self,
+        name: str,
+        message: str | None = None,
+        *args: object,
+        level: int = logging.WARNING,
+        times: int = 1,
+        lines: int = 1,
     ) -> None:
         """
-        Add to a counter, and log a message unless the counter was logged within the last WINDOW seconds.
+        Add to a counter, and log a message unless the counter was logged often enough within the last WINDOW seconds.
 
         Args:
             name: The name of the counter.
@@ -58,6 +64,7 @@ class Counters:
             args: The arguments of the message.
             level: The log level.
             times: The number to add.
+            lines: How many messages may be logged within WINDOW seconds.
         """
         if not times:
             return
@@ -67,10 +74,12 @@ class Counters:
             if message is None:
                 return
             now = time.monotonic()
-            last, before = self._logged.get(name, (-WINDOW, 0))
-            if now - last < WINDOW:
+            begun, logged, before = self._logged.get(name, (-WINDOW, 0, 0))
+            if now - begun >= WINDOW:
+                begun, logged = now, 0
+            if logged >= lines:
                 return
-            self._logged[name] = (now, total)
+            self._logged[name] = (begun, logged + 1, total)
         if total - before > 1:
             message, args = f"{message} (%d times since this was last logged)", (*args, total - before)
         logger.log(level, message, *args)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from .addresses import Audience, Everyone, Room, User
 from .cluster.sending import Outgoing, prepare, require_no_loop, send, send_on_commit
+from .delivery.calls import must_be_awaited
 from .protocol.events import Event
 from .realms import NOT_GIVEN, Tenant
 from .tenants import recipient_tenant
@@ -129,6 +130,7 @@ def broadcast(
     return _publish(Everyone(), event, namespace, tenant, on_commit, using, "abroadcast")
 
 
+@must_be_awaited
 async def apublish_to_room(
     room: str, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
 ) -> Publication | None:
@@ -140,6 +142,7 @@ async def apublish_to_room(
     return await send(_prepare(Room(room), event, namespace, tenant))
 
 
+@must_be_awaited
 async def apublish_to_user(
     user: object, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
 ) -> Publication | None:
@@ -147,6 +150,7 @@ async def apublish_to_user(
     return await send(_prepare(User(user), event, namespace, tenant))
 
 
+@must_be_awaited
 async def apublish_to_audience(
     audience: Audience, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
 ) -> Publication | None:
@@ -154,6 +158,7 @@ async def apublish_to_audience(
     return await send(_prepare(audience, event, namespace, tenant))
 
 
+@must_be_awaited
 async def abroadcast(event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN) -> Publication | None:
     """Publish an event to every connection of a namespace, at once. See broadcast() and apublish_to_room()."""
     return await send(_prepare(Everyone(), event, namespace, tenant))

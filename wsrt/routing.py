@@ -16,12 +16,13 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import path
 
+from .conf import require_installed
 from .consumers import TypedEventConsumer
 from .protocol.namespaces import namespaces
 
 __all__ = ["consumer_urlpatterns", "routed_consumers"]
 
-Consumer = type[TypedEventConsumer]
+Consumer = type[TypedEventConsumer[Any]]
 
 
 def consumer_urlpatterns() -> list[Any]:
@@ -50,11 +51,7 @@ def routed_consumers() -> list[Consumer]:
             "the routes of consumers are known when Django is set up: call consumer_urlpatterns() and with_runtime() "
             "after get_asgi_application()"
         )
-    if not apps.is_installed("wsrt"):
-        raise ImproperlyConfigured(
-            'add "wsrt" to INSTALLED_APPS: it imports the modules "consumers" of the installed apps, whose routes are '
-            "then known"
-        )
+    require_installed()
     if _clash(_consumers()) is not None:
         # Classes are part of reference cycles. A class that is not in use any more may still be here.
         gc.collect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.shortcuts import aget_object_or_404
 
@@ -31,7 +32,7 @@ PAGE = 50
 """The number of messages in one answer to a client that catches up."""
 
 
-class ChatConsumer(TypedEventConsumer):
+class ChatConsumer(TypedEventConsumer[User]):
     """A visitor's connection to one room."""
 
     namespace = "chat"

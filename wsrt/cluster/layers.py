@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -44,10 +45,35 @@ _layers: PerLoop[dict[str, tuple[Layer, Layer]]] = PerLoop(dict)
 _closing: set[asyncio.Task[None]] = set()
 
 
+# The consumer classes, with the alias of their layer, whose use of a local layer was logged.
+_used_by_hand: set[tuple[str, str]] = set()
+
+logger = logging.getLogger("wsrt")
+
+
 def is_local(alias: str) -> bool:
     """Return whether the layer reaches this process only, because none is configured or it is the in-memory layer."""
     layer = get_channel_layer(alias)
     return layer is None or isinstance(layer, InMemoryChannelLayer)
+
+
+def note_use_by_hand(owner: str, alias: str) -> None:
+    """
+    Log, once for each consumer class, that messages of other processes don't reach a layer that is used by hand.
+
+    Args:
+        owner: The name of the consumer class.
+        alias: The alias of the layer.
+    """
+    if (owner, alias) in _used_by_hand or not is_local(alias):
+        return
+    _used_by_hand.add((owner, alias))
+    logger.warning(
+        "%s uses the channel layer %r by hand, and the layer is in-memory: messages from other processes, such as "
+        "workers and shells, don't arrive. If there are any, use channels_redis.pubsub.RedisPubSubChannelLayer",
+        owner,
+        alias,
+    )
 
 
 def layer_of_loop(alias: str) -> Layer:

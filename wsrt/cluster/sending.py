@@ -20,9 +20,9 @@ from asgiref.sync import SyncToAsync
 from django.db import transaction
 
 from ..addresses import Audience, Room
-from ..conf import conf
+from ..conf import conf, require_installed
 from ..delivery.mailbox import Taken
-from ..exceptions import BackplaneUnavailable, WrongContext
+from ..exceptions import BackplaneUnavailable, UnknownNamespace, WrongContext
 from ..metrics import counters, quoted
 from ..protocol.envelope import encode
 from ..protocol.events import Event, meta
@@ -101,8 +101,11 @@ def prepare(audience: Audience, event: Event, namespace: str, tenant: str | None
     if not isinstance(audience, Audience):
         raise TypeError(f"audience must be an address, such as wsrt.addresses.Room(...), not {type(audience).__name__}")
     declared = meta(event)
-    space = namespaces.of(namespace)
-    space.check(event)
+    try:
+        namespaces.publishing(namespace, event)
+    except UnknownNamespace:
+        require_installed()
+        raise
     room = audience.name if isinstance(audience, Room) else None
     if declared.history and room is None:
         raise ValueError(

@@ -24,6 +24,7 @@ from ..protocol.events import Event
 from ..protocol.frame import Frame
 from ..protocol.session import RawFrame, Session
 from ..types import Ref
+from .explanations import Explanations
 from .hooks import Hooks, call
 from .refusals import Refusal, refusal_of
 from .threads import run_in_thread
@@ -43,9 +44,10 @@ class FrameHandler:
         owner: The name of the consumer, for the log.
         close: Closes the connection.
         on_violation: Called with the close code if a frame breaks the protocol. It must close the connection.
+        explanations: Explains refusals in the log.
     """
 
-    __slots__ = ("_close", "_hooks", "_node", "_on_violation", "_outbox", "_owner", "_session")
+    __slots__ = ("_close", "_explanations", "_hooks", "_node", "_on_violation", "_outbox", "_owner", "_session")
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class FrameHandler:
         owner: str,
         close: Callable[[Close], None],
         on_violation: Callable[[Close], None],
+        explanations: Explanations,
     ) -> None:
         self._hooks = hooks
         self._session = session
@@ -65,6 +68,7 @@ class FrameHandler:
         self._owner = owner
         self._close = close
         self._on_violation = on_violation
+        self._explanations = explanations
 
     async def handle(self, raw: RawFrame) -> None:
         """Decode a frame, call the handler of its event, and answer the request."""
@@ -149,6 +153,7 @@ class FrameHandler:
                 return
             if isinstance(error, BackplaneUnavailable):
                 counters.count("requests_unavailable", "a handler could not use the channel layer: %s", error)
+            self._explanations.refused(received.name, handler.name, refusal, is_answered=ref is not None)
             answer = self._refusal_frame(ref, refusal)
         if answer is not None:
             await self._answer(answer)

@@ -17,8 +17,11 @@ import time
 import types
 from typing import Any
 
+from channels.layers import get_channel_layer
+
 from .. import close_codes
 from ..close_codes import Close, Closed
+from ..cluster.layers import note_use_by_hand
 from ..cluster.node import Node
 from ..delivery.inbox import Inbox
 from ..delivery.jitter import jittered
@@ -35,6 +38,7 @@ from ..types import Limits, Message, Receive, Scope, Send
 from .closing import Disconnect, clean_up
 from .commands import Commands
 from .dispatcher import Dispatcher, Work
+from .explanations import Explanations
 from .frames import FrameHandler
 from .groups import Groups
 from .handshake import accept, choose_subprotocol, refuse_foreign_origin
@@ -107,6 +111,7 @@ class ConnectionHandler:
             transport = Transport(send)
         self.transport: Transport = transport
         self.subprotocol = choose_subprotocol(scope.get("subprotocols") or (), hooks.subprotocols)
+        self._explanations = Explanations(hooks, self.name)
         connection_id = node.new_connection_id()
         self.session = Session(
             hooks.catalog,
@@ -116,6 +121,7 @@ class ConnectionHandler:
             can_ping=self.transport.can_ping,
             now=node.wheel.time(),
             jitter=jittered(1, 0),
+            on_rejected=self._explanations.rejected,
         )
         self.outbox = Outbox(
             send,
@@ -168,14 +174,8 @@ class ConnectionHandler:
         )
         # The connection's own channel, for messages that other code sends through the channel layer.
         self.channel: LayerChannel | None = None
-        if hooks.layer_handlers and hooks.channel_layer is not None:
-            handlers = {
-                kind: functools.partial(call, types.MethodType(method, hooks))
-                for kind, method in hooks.layer_handlers.items()
-            }
-            self.channel = LayerChannel(
-                hooks.channel_layer, handlers, owner=self.name, submit=self.submit, on_failed=self._on_hook_failed
-            )
+        if hooks.layer_handlers:
+            self.channel = self._layer_channel(alias)
         frames = FrameHandler(
             hooks,
             self.session,
@@ -184,6 +184,7 @@ class ConnectionHandler:
             owner=self.name,
             close=self.close,
             on_violation=self._close_by_policy,
+            explanations=self._explanations,
         )
         self.dispatcher = Dispatcher(
             node.loop,
@@ -197,6 +198,24 @@ class ConnectionHandler:
         self._excused = node.wheel.lost
         # Ends the reader some time after our own close. None while nothing is read.
         self._reading: asyncio.Timeout | None = None
+
+    def _layer_channel(self, alias: str) -> LayerChannel | None:
+        layer = get_channel_layer(alias)
+        if layer is None:
+            counters.count(
+                "layer_channels_missing",
+                "the @on_layer methods of %s are never called, because CHANNEL_LAYERS has no %r: configure "
+                "channels_redis.pubsub.RedisPubSubChannelLayer",
+                self.name,
+                alias,
+            )
+            return None
+        note_use_by_hand(self.name, alias)
+        handlers = {
+            kind: functools.partial(call, types.MethodType(method, self.hooks))
+            for kind, method in self.hooks.layer_handlers.items()
+        }
+        return LayerChannel(layer, handlers, owner=self.name, submit=self.submit, on_failed=self._on_hook_failed)
 
     # The reader.
 
@@ -324,6 +343,7 @@ class ConnectionHandler:
         """
         if not self.session.close(close):
             return
+        self._explanations.closed(close)
         if release:
             self.outbox.release()
         self.dispatcher.drop()

@@ -197,7 +197,7 @@ class Catalog:
             try:
                 event = self._missing_data(model)
             except ValidationError as error:
-                raise InvalidData(envelope.get("ref"), field_errors(error, model, {}, depth=0)) from None
+                raise InvalidData(envelope.get("ref"), field_errors(error, model, {}, depth=0), name) from None
         if may_be_infinite(text, model) and not (is_finite(_parsed(text)) and is_finite(event.model_dump())):
             raise InvalidFrame(envelope.get("ref"))
         return Received(name, event, envelope.get("ref"))
@@ -224,7 +224,7 @@ class Catalog:
         if model is None:
             return UnknownEvent(ref, name)
         if isinstance(reason, TooMuchWork):
-            return InvalidData(ref, (TOO_COMPLEX,))
+            return InvalidData(ref, (TOO_COMPLEX,), name)
         data = envelope.get("data")
         try:
             error = self._validator.explain(text, envelope)
@@ -233,8 +233,8 @@ class Catalog:
                 shorter = {**envelope, "data": shortened(data, model)}
                 error = self._validator.explain(to_json(shorter).decode(), shorter)
         except TooMuchWork:
-            return InvalidData(ref, (TOO_COMPLEX,))
-        return InvalidData(ref, (UNEXPLAINED,) if error is None else field_errors(error, model, data))
+            return InvalidData(ref, (TOO_COMPLEX,), name)
+        return InvalidData(ref, (UNEXPLAINED,) if error is None else field_errors(error, model, data), name)
 
 
 def by_name(events: Iterable[type[Event]]) -> dict[str, type[Event]]:
@@ -255,7 +255,7 @@ def by_name(events: Iterable[type[Event]]) -> dict[str, type[Event]]:
     return found
 
 
-def undeclared_message(event: Event, where: str, known: Mapping[str, type[Event]]) -> str:
+def undeclared_message(event: Event, where: str, known: Mapping[str, type[Event]], advice: str | None = None) -> str:
     """
     Return the message of the error for an event that isn't declared.
 
@@ -263,6 +263,7 @@ def undeclared_message(event: Event, where: str, known: Mapping[str, type[Event]
         event: The event.
         where: The consumer or namespace that doesn't declare it, for the message.
         known: The events that are declared there, by name.
+        advice: What to do if no namesake is declared; None to declare the event.
     """
     names = ", ".join(sorted(known)) or "none"
     namesake = known.get(meta(event).name)
@@ -271,9 +272,8 @@ def undeclared_message(event: Event, where: str, known: Mapping[str, type[Event]
             f"{where} declares {namesake.__module__}.{namesake.__qualname__} as {meta(event).name!r}, not "
             f"{type(event).__module__}.{type(event).__qualname__}: import the same class (was its module loaded twice?)"
         )
-    return (
-        f"{where} does not declare {type(event).__qualname__} ({meta(event).name!r}); it declares: {names}. "
-        "Add it to out_events"
+    return f"{where} does not declare {type(event).__qualname__} ({meta(event).name!r}); it declares: {names}. " + (
+        advice or "Add it to out_events"
     )
 
 

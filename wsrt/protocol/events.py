@@ -193,4 +193,4 @@ def meta(event: Event | type[Event]) -> EventMeta:
     what = event if isinstance(event, type) else type(event)
     if issubclass(what, Event):
         raise TypeError(f"{what.__name__} has no wire name: declare it as `{naming(what)}`")
-    raise TypeError(f"expected an Event, not {what.__name__}")
+    raise TypeError(f"expected an Event, not {what.__name__}: declare a subclass of wsrt.Event with a name, and use it")

@@ -57,20 +57,11 @@ class Namespace:
             )
         self._catalogs[consumer] = catalog
 
-    def check(self, event: Event) -> None:
-        """
-        Check that an event may be published in this namespace.
-
-        Raises:
-            UndeclaredEvent: No consumer of the namespace declares it.
-            TypeError: The object is not an event.
-        """
+    def declares(self, event: Event) -> bool:
+        """Return whether an event may be published in this namespace. Raises TypeError for anything but an event."""
         require_instance(event)
         declared = meta(event).name
-        for catalog in self._catalogs.values():
-            if catalog.sends.get(declared) is type(event):
-                return
-        raise UndeclaredEvent(undeclared_message(event, f"namespace {self.name!r}", self.events))
+        return any(catalog.sends.get(declared) is type(event) for catalog in self._catalogs.values())
 
     def _clash(self, catalog: Catalog, consumer: type) -> tuple[str, type[Event], type[Event], type] | None:
         for other, theirs in list(self._catalogs.items()):
@@ -96,12 +87,30 @@ class Namespaces(dict[str, Namespace]):
         """
         namespace = self.get(name)
         if namespace is None or not namespace.consumers:
-            known = ", ".join(sorted(repr(key) for key, value in self.items() if value.consumers)) or "none"
-            raise UnknownNamespace(
-                f"no consumer has the namespace {name!r}; known namespaces: {known}. Consumers are found in the "
-                'modules of WSRT["CONSUMERS"] (by default consumers.py of every installed app)'
-            )
+            raise UnknownNamespace(self._unknown(name))
         return namespace
+
+    def publishing(self, name: str, event: Event) -> Namespace:
+        """
+        Return the namespace to publish an event in.
+
+        Raises:
+            UnknownNamespace: No consumer has the namespace.
+            UndeclaredEvent: No consumer of the namespace declares the event.
+            TypeError: The object is not an event.
+        """
+        namespace = self.get(name)
+        if namespace is not None and namespace.declares(event):
+            return namespace
+        others = [repr(other) for other, space in sorted(self.items()) if space.declares(event)]
+        advice = (
+            f"{type(event).__qualname__} is declared in {' and '.join(others)}: pass namespace={others[0]}"
+            if others
+            else None
+        )
+        if namespace is None or not namespace.consumers:
+            raise UnknownNamespace(self._unknown(name, advice))
+        raise UndeclaredEvent(undeclared_message(event, f"namespace {name!r}", namespace.events, advice))
 
     def add(self, name: str, consumer: type, catalog: Catalog) -> None:
         """
@@ -111,6 +120,13 @@ class Namespaces(dict[str, Namespace]):
             DeclarationError: As for Namespace.add().
         """
         self.setdefault(name, Namespace(name)).add(consumer, catalog)
+
+    def _unknown(self, name: str, advice: str | None = None) -> str:
+        known = ", ".join(sorted(repr(key) for key, value in self.items() if value.consumers)) or "none"
+        return f"no consumer has the namespace {name!r}; known namespaces: {known}. " + (
+            advice
+            or 'Consumers are found in the modules of WSRT["CONSUMERS"], by default consumers.py of every installed app'
+        )
 
 
 namespaces = Namespaces()

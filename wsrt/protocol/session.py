@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from .. import close_codes
@@ -93,6 +93,8 @@ class Session:
         now: The time, in seconds of the clock that is used for all methods. The clock should not count standstills of
             the process; see excuse().
         jitter: 0 to 1, see Heartbeat.
+        on_rejected: Called with the problem of a frame that breaks the protocol, the frame, and what decode() returns
+            for it.
 
     Attributes:
         state: The state.
@@ -110,6 +112,7 @@ class Session:
         can_ping: bool = False,
         now: float,
         jitter: float = 0.0,
+        on_rejected: Callable[[ProtocolError, RawFrame, Frame | Close], None] = lambda problem, raw, outcome: None,
     ) -> None:
         self.catalog = catalog
         self.limits = limits
@@ -132,6 +135,7 @@ class Session:
 
         # The times of the violations that were reported in the last minute.
         self._violations: collections.deque[float] = collections.deque()
+        self._on_rejected = on_rejected
         self._reports = limits.on_violation == "report" or (limits.on_violation == "auto" and extended)
 
     # Receiving.
@@ -309,12 +313,15 @@ class Session:
             self._frames.charge(FAILURE_FRAMES - 1)
         if self._bytes is not None:
             self._bytes.charge((FAILURE_BYTES - 1) * raw.size)
-        if problem.ref is None:
-            if not self._reports:
-                return CLOSES[type(problem)]
-            if not self._report(now):
-                return close_codes.TOO_MANY_VIOLATIONS
-        return error(problem.code, problem.message, errors=problem.errors, ref=problem.ref)
+        outcome: Frame | Close
+        if problem.ref is None and not self._reports:
+            outcome = CLOSES[type(problem)]
+        elif problem.ref is None and not self._report(now):
+            outcome = close_codes.TOO_MANY_VIOLATIONS
+        else:
+            outcome = error(problem.code, problem.message, errors=problem.errors, ref=problem.ref)
+        self._on_rejected(problem, raw, outcome)
+        return outcome
 
     def _report(self, now: float) -> bool:
         """Record a violation; return whether the connection stays open."""

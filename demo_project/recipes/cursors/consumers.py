@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from django.contrib.auth.models import User
+
 from wsrt import TypedEventConsumer, on
 
 from .events import CursorMoved, MoveCursor, Person
 
 
-class CursorsConsumer(TypedEventConsumer):
+class CursorsConsumer(TypedEventConsumer[User]):
     """A user's pointer on one board."""
 
     namespace = "cursors"

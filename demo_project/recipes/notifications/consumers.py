@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from django.contrib.auth.models import User
+
 from wsrt import TypedEventConsumer, on
 
 from .events import MarkRead, Notified, Read, Unread
 from .models import Notification
 
 
-class NotificationsConsumer(TypedEventConsumer):
+class NotificationsConsumer(TypedEventConsumer[User]):
     """One tab of a signed-in user."""
 
     namespace = "notifications"

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from django.contrib.auth.models import User
+
 from wsrt import TypedEventConsumer
 
 from .events import Exports, Progress
 from .models import Export
 
 
-class ProgressConsumer(TypedEventConsumer):
+class ProgressConsumer(TypedEventConsumer[User]):
     """One tab of a user who watches their exports."""
 
     namespace = "progress"

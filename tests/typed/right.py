@@ -1,0 +1,102 @@
+"""Consumers that type checkers accept in strict mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser, User
+
+from wsrt import Event, RootEvent, TypedEventConsumer, abroadcast, on
+from wsrt.testing import connect
+
+
+class Ask(Event, name="ask"):
+    text: str
+
+
+class Tags(RootEvent[list[str]], name="tags"): ...
+
+
+class Answer(Event, name="answer"):
+    text: str
+
+
+class AnswerConsumer(TypedEventConsumer):
+    """Handlers of every kind, for everyone."""
+
+    namespace = "typed"
+    out_events = (Answer,)
+
+    async def on_connect(self) -> None:
+        user: User | AnonymousUser = self.user
+        name: str = self.user.username
+        if isinstance(user, User):
+            name = user.first_name
+        await self.send(Answer(text=name + user.get_username()))
+
+    @on
+    async def ask(self, event: Ask) -> Answer:
+        return Answer(text=event.text)
+
+    @on(Tags)
+    def tags(self, event: Event) -> Answer | None:
+        self.sync.broadcast(Answer(text=str(event)))
+        return None
+
+
+class UnionConsumer(TypedEventConsumer):
+    """One handler for two events."""
+
+    namespace = "typed.union"
+
+    @on
+    async def either(self, event: Ask | Tags) -> None:
+        text = event.text if isinstance(event, Ask) else ", ".join(event.root)
+        await self.publish_to_room("lobby", Answer(text=text))
+
+
+class MemberConsumer(TypedEventConsumer[User]):
+    """Members only."""
+
+    namespace = "typed.members"
+
+    async def authorize(self) -> bool:
+        return bool(self.user.is_authenticated)
+
+    @on(Ask)
+    async def ask(self, event: Ask, loud: bool = False) -> Answer:
+        return Answer(text=f"{self.user.first_name}: {event.text.upper() if loud else event.text}")
+
+
+class LoudConsumer(MemberConsumer):
+    """A subclass that calls a handler of its parent."""
+
+    @on
+    async def ask(self, event: Ask, loud: bool = True) -> Answer:
+        return await super().ask(event)
+
+
+class Robot:
+    """A user that is not a model."""
+
+    is_authenticated = True
+    serial = 7
+
+
+class RobotConsumer(TypedEventConsumer[Robot]):
+    """Another type of user."""
+
+    namespace = "typed.robots"
+
+    async def identity(self) -> object:
+        return self.user.serial
+
+
+def routes() -> list[Any]:
+    return [consumer.as_asgi(rate="5/s") for consumer in (AnswerConsumer, MemberConsumer, RobotConsumer)]
+
+
+async def talk() -> None:
+    async with connect(AnswerConsumer) as client:
+        await client.request(Ask(text="hi"))
+    await abroadcast(Answer(text="bye"), namespace="typed")

@@ -7,6 +7,7 @@ import secrets
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import QuerySet
+from django.utils.text import slugify
 
 from demo_project.chat.models import MEMBERS
 
@@ -23,7 +24,7 @@ def seeded_people() -> QuerySet[User]:
 
 def make_guest(name: str) -> User:
     """Create a user with the permissions of a guest. Several guests may have the same name."""
-    user = User(username=f"guest-{secrets.token_hex(6)}", first_name=name)
+    user = User(username=f"{slugify(name) or 'guest'}-{secrets.token_hex(3)}", first_name=name)
     user.set_unusable_password()
     user.save()
     return user

@@ -110,10 +110,10 @@ async def test_users(operator: MakeOperator) -> None:
         visitor("lobby", str(ada.pk)), visitor("garden", str(ada.pk)), visitor("x", "eve"), visitor("x")
     ):
         text = await root.see("users", namespace="chat")
-        assert sorted(rows(text, "users")) == [[f"{ada.pk} ada lovelace", "2"], ["Guests", "1"], ["eve", "1"]]
+        assert sorted(rows(text, "users")) == [["Guests", "1"], [f"ada lovelace {ada.pk}", "2"], ["eve", "1"]]
         assert f"{page('user')}?user=eve" in links(text, "user")
         assert rows(await root.see("users", namespace="chat", q="ev"), "users") == [["eve", "1"]]
-        assert rows(await root.see("users", namespace="chat", q="LOVE"), "users") == [[f"{ada.pk} ada lovelace", "2"]]
+        assert rows(await root.see("users", namespace="chat", q="LOVE"), "users") == [[f"ada lovelace {ada.pk}", "2"]]
         assert "No users match." in await root.see("users", namespace="chat", q="nobody")
 
 
@@ -397,7 +397,7 @@ async def test_search_among_many_accounts(operator: MakeOperator, monkeypatch: p
     note = re.compile(r'<p class="wsrt-note" data-if="is_cut"( hidden)?>')
     async with everybody(*(visitor("lobby", str(users[number].pk)) for number in (3, 119))):
         text = await root.see("users", namespace="chat", q="smith")
-        assert [row[0] for row in rows(text, "users")] == [f"{users[n].pk} smith{n:04}" for n in (3, 119)]
+        assert [row[0] for row in rows(text, "users")] == [f"smith{n:04} {users[n].pk}" for n in (3, 119)]
         assert note.findall(text) == [" hidden"]
         monkeypatch.setattr(usernames, "MAX_MATCHES", 10)
         text = await root.see("users", namespace="chat", q="smith")

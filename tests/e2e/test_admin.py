@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, WebSocket, expect
 
 from tests.support import report
+from tests.support.axe import faint, violations
 from tests.support.browser import chromium
 from tests.support.client import receive
 from tests.support.crowd import Crowd
@@ -266,6 +267,43 @@ def test_live(browser: Browser, cluster: Cluster) -> None:
     cluster.crowd.leave(["bob", "cyd"])
     expect(page.get_by_text("This room is empty.")).to_be_visible()
     assert page.evaluate("window.isTheSame")
+    context.close()
+
+
+def test_names(browser: Browser, cluster: Cluster) -> None:
+    """The link to a user is their name, with the id next to it; one without a name is known by the id."""
+    context = enter(browser, cluster.one, "root")
+    page = open_live(context, address("room", namespace="here", room="names"))
+    # Rows that come by themselves, then rows of the server.
+    cluster.crowd.come({user: cluster.two.url(f"/here/names/?user={user}") for user in ("5", "nameless")})
+    for _ in range(2):
+        for table in ("Members", "Connections"):
+            rows = page.get_by_role("table", name=table).locator("tbody tr")
+            expect(rows).to_have_count(2)
+            expect(rows.get_by_role("link", name="ada", exact=True)).to_have_count(1)
+            expect(rows.filter(has_text="ada").locator(".wsrt-called")).to_have_text("5")
+            expect(rows.get_by_role("link", name="nameless", exact=True)).to_have_count(1)
+            expect(rows.filter(has_text="nameless").locator(".wsrt-called")).to_be_hidden()
+        page.reload()
+    page.get_by_role("link", name="ada", exact=True).first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("^User 5 · ada$"))
+    cluster.crowd.leave(["5", "nameless"])
+    context.close()
+
+
+def test_counts_are_explained(browser: Browser, cluster: Cluster) -> None:
+    """The nodes count more than the namespaces, by exactly the open pages of the admin; the page says so."""
+    context = enter(browser, cluster.one, "root")
+    page = open_live(context, address())
+    nodes = page.get_by_role("table", name="Nodes").locator("tbody [data-field=connections]")
+    shown = page.locator("b[data-show=connections]")
+    count = "() => document.querySelectorAll('[data-rows=nodes] tbody [data-field=connections]')"
+    more = f"""() => [...({count})()].reduce((sum, cell) => sum + Number(cell.textContent), 0)
+        - Number(document.querySelector('b[data-show=connections]').textContent) === 1"""
+    expect(nodes).to_have_count(2)
+    expect(shown).not_to_be_empty()
+    page.wait_for_function(more, timeout=30_000)
+    expect(page.get_by_text("Nodes also count the live pages of this admin, such as this one.")).to_be_visible()
     context.close()
 
 
@@ -525,7 +563,7 @@ LABELLED = """() => [...document.querySelectorAll("#content-main :is(input:not([
     ],
 )
 def test_looks(browser: Browser, cluster: Cluster, scheme: str, width: int, tmp_path_factory: Any) -> None:
-    """Each page fits its window, labels its fields, and says nothing on the console; pictures are kept to look at."""
+    """Each page fits its window, can be read and used by all, and says nothing on the console; pictures are kept."""
     folder = Path(os.environ.get("WSRT_SCREENSHOTS") or tmp_path_factory.getbasetemp() / "screenshots")
     folder.mkdir(parents=True, exist_ok=True)
     people = [("2", "Ada"), ("2", "Ada"), ("3", "Grace"), ("", "")]
@@ -537,6 +575,7 @@ def test_looks(browser: Browser, cluster: Cluster, scheme: str, width: int, tmp_
     context = enter(browser, cluster.one, "root", color_scheme=scheme, viewport={"width": width, "height": 844})
     page = context.new_page()
     complaints: list[str] = []
+    problems: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
 
@@ -546,6 +585,10 @@ def test_looks(browser: Browser, cluster: Cluster, scheme: str, width: int, tmp_
             page.set_viewport_size({"width": between, "height": 844})
             assert page.evaluate(overflow) <= 0, f"{name} at {between}"
         assert page.evaluate(LABELLED) == []
+        number = len(complaints)
+        problems.extend(f"{name}: {found}" for found in (*violations(page, "#content"), *faint(page, "#content")))
+        # The content security policy complains of styles that axe sets.
+        del complaints[number:]
         page.screenshot(
             path=folder / f"{name}-{scheme}-{width}.png", full_page=name not in {"rooms", "users", "room-odd"}
         )
@@ -567,6 +610,7 @@ def test_looks(browser: Browser, cluster: Cluster, scheme: str, width: int, tmp_
     page.get_by_label("Data, as JSON").fill('{"text": 7}')
     page.get_by_role("button", name="Send").click()
     look("announce-wrong")
+    assert not problems, "\n".join(problems)
     context.close()
     cluster.crowd.leave(urls)
     report.note("Screenshots of the admin", f"{scheme} {width}: {folder}")

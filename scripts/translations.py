@@ -57,8 +57,11 @@ def up_to_date(language: str) -> tuple[str, bytes]:
 
 def examine(text: str) -> str:
     """Return gettext's report on a catalog: the number of translated strings, and any errors."""
-    command = ["msgfmt", "--check-format", "--check-domain", "--statistics", "--output-file", "/dev/null", "-"]
-    return subprocess.run(command, input=text, capture_output=True, text=True).stderr
+    # Not /dev/null: msgfmt removes its output after an error, and for root that removes the device.
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "django.mo")
+        command = ["msgfmt", "--check-format", "--check-domain", "--statistics", "--output-file", output, "-"]
+        return subprocess.run(command, input=text, capture_output=True, text=True).stderr
 
 
 def main(wanted: list[str]) -> None:

@@ -565,6 +565,21 @@ def spoil(seen: Seen) -> str:
     return json.dumps(frame)
 
 
+def test_unreadable_pages_are_found(browser: Browser) -> None:
+    """What test_looks asserts can fail: faint text, faint fields, and a field without a label are found."""
+    page = browser.new_page(color_scheme="light")
+    page.set_content(
+        """<html lang="en"><title>Test</title><main><h1>Test</h1>
+        <p id="faint" style="color: #999">faint</p><p style="color: oklch(0.4 0 0)">clear</p>
+        <input style="border: 1px solid #ccc"><input aria-label="clear" style="border: 1px solid #777"></main>"""
+    )
+    assert {found.partition(":")[0] for found in violations(page)} == {"color-contrast", "label"}
+    text, control = faint(page)
+    assert text.startswith("text 'p faint faint': 2.8")
+    assert control.startswith("control 'input")
+    page.close()
+
+
 @pytest.mark.parametrize(
     ("width", "scheme"),
     [

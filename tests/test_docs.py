@@ -249,6 +249,8 @@ def test_readme(readme_project: ReadmeProject) -> None:
         pages[1].press("#text", "Enter")
         expect(pages[1].get_by_role("alert")).to_contain_text("connection", timeout=30_000)
         site.start()
+        # Its answer says that the first page is back in the room, where it then hears what the second one sends.
+        send_from(pages[0], "here again")
         send_from(pages[1], "back again")
         for one in pages:
             expect(one.locator("li").last).to_have_text("guest: back again", timeout=60_000)

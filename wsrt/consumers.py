@@ -485,8 +485,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         """
         Override to return the data that other members of a room see for this user.
 
-        Called when the connection joins a room, and again when it joins a room that it is already in. Without this
-        method, data set by the user's other connections is kept.
+        Called when the connection joins a room, and again when it joins a room that it is already in. It must not call
+        ``join`` or ``set_user_id`` itself. Without this method, data set by the user's other connections is kept.
 
         Returns:
             An instance of the model in ``presence``, at most 4 KiB as JSON. None clears the data.
@@ -681,6 +681,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
             BackplaneUnavailable: The channel layer didn't confirm that the node joined the group of the room.
             InvalidRoom: The text can't be the name of a room.
             TypeError: The name isn't a string.
+            WrongContext: No event loop is running in this thread, or ``member`` called this.
         """
         return self._call("join", self._connection.groups.join(Room(room).name))
 

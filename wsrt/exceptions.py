@@ -3,7 +3,7 @@ Errors raised by wsrt.
 
 * WsrtError
     * DeclarationError       the declaration of an event or consumer class is invalid (also a TypeError)
-    * WrongContext           a sync function was called in a running event loop, or an async one outside (RuntimeError)
+    * WrongContext           a function was called where it can't work: a sync one in an event loop (RuntimeError)
     * UnknownNamespace       no consumer of this process has the namespace (LookupError)
     * TenantRequired         the namespace has tenants, and the call doesn't specify one (TypeError)
     * UndeclaredEvent        the event is not in the namespace's ``out_events`` (ValueError)
@@ -54,7 +54,10 @@ class DeclarationError(WsrtError, TypeError):
 
 
 class WrongContext(WsrtError, RuntimeError):
-    """Raised when a sync function is called in a running event loop, or an async one outside of an event loop."""
+    """
+    Raised when a function is called where it can't work: a sync one in a running event loop, an async one outside of an
+    event loop, or a method of a consumer in a hook that the method itself calls.
+    """
 
 
 class UnknownNamespace(WsrtError, LookupError):

@@ -32,6 +32,20 @@ async def test_join_and_leave() -> None:
         assert said == [("wsrt.joined", "b"), ("wsrt.joined", "a"), ("wsrt.left", "b")]
 
 
+async def test_concurrent_joins_of_one_room() -> None:
+    """Joins of one room that run at the same time join it once, and announce it once."""
+
+    class Slow(Recorder):
+        async def authorize_room(self, room: str) -> bool:
+            await asyncio.sleep(0)
+            return True
+
+    async with connect(Slow, subprotocols=["wsrt.v1"]) as client:
+        await asyncio.gather(*(client.consumer.join("a") for _ in range(3)))
+        assert client.consumer.rooms == ("a",)
+        assert [frame["event"] for frame in client.reserved[1:]] == ["wsrt.joined"]
+
+
 async def test_mutations_after_the_end() -> None:
     """After the end join, leave and set_user_id do nothing, and leave nothing behind (S50, R6)."""
     async with connect(Recorder) as client:

@@ -135,6 +135,72 @@ def told(client: Client) -> list[dict[str, Any]]:
     return [{key: value for key, value in frame.items() if key not in ("room", "version")} for frame in frames]
 
 
+class Nested(TypedEventConsumer):
+    """Its hook calls what calls the hook."""
+
+    namespace = "nested"
+    presence = True
+    todo: Any = None
+
+    async def on_connect(self) -> None:
+        await self.join("a")
+
+    async def member(self, room: str) -> BaseModel | None:
+        if self.todo is not None:
+            await self.todo()
+        return None
+
+    @on
+    async def again(self, event: Again) -> None:
+        await self.join("a")
+
+
+class NestedThread(Nested):
+    namespace = "nested.thread"
+
+    def member(self, room: str) -> BaseModel | None:  # type: ignore[override]
+        if self.todo is not None:
+            self.sync.join("b")
+        return None
+
+
+@pytest.mark.parametrize("consumer", [Nested, NestedThread])
+@pytest.mark.parametrize("method", ["join", "set_user_id", "clear_user_id"])
+async def test_member_that_joins(method: str, consumer: type[Nested], caplog: pytest.LogCaptureFixture) -> None:
+    """member() that calls what calls member() gets an error that says so, instead of waiting for itself forever."""
+    async with dial("ada", consumer=consumer) as client:
+        inner: Any = client.consumer
+        inner.todo = {
+            "join": lambda: inner.join("b"),
+            "set_user_id": lambda: inner.set_user_id("eve"),
+            "clear_user_id": inner.clear_user_id,
+        }[method]
+        await client.send(Again())
+        await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
+    assert f"member() must not call self.{'join' if consumer is NestedThread else method}()" in caplog.text
+
+
+async def test_member_that_lets_others_join() -> None:
+    """A task that member() has started may join once member() has returned."""
+    async with dial("ada", consumer=Nested) as client:
+        inner: Any = client.consumer
+        go, tasks = asyncio.Event(), []
+
+        async def later() -> None:
+            await go.wait()
+            await inner.join("b")
+
+        async def start() -> None:
+            inner.todo = None
+            tasks.append(asyncio.create_task(later()))
+
+        inner.todo = start
+        await client.request(Again())
+        go.set()
+        await tasks[0]
+        assert inner.rooms == ("a", "b")
+
+
 async def test_counted_from_the_end_of_on_connect() -> None:
     """A connection counts in its rooms and in its namespace once on_connect has returned, and until it ends."""
     async with dial() as client:

@@ -127,8 +127,10 @@ class Groups:
             PermissionDenied: ``authorize_room`` refused, or the connection was removed from the room in the meantime.
             TooManyRooms: The connection is already in ``max_rooms`` rooms, including those that it is joining.
             BackplaneUnavailable: The channel layer didn't confirm that the node joined the group.
+            WrongContext: The hook ``member`` called this.
             Exception: Anything else that the hooks raise.
         """
+        self._presence.check_not_in_hook("join")
         subscriber = self._subscriber
         if not self._is_open():
             return
@@ -153,7 +155,9 @@ class Groups:
                     return
             if join.is_void:
                 raise PermissionDenied(f"You were removed from {room!r} while you were joining it")
-            # No await since the last check: the hub takes the connection in the state that was checked.
+            # No await since the last check: the hub takes the connection in the state that was checked. Another join of
+            # the same room, in another task, may have been faster.
+            is_first = room not in subscriber.rooms
             self._node.hub.join(subscriber, room)
         finally:
             # Whatever ended the join, the group is released unless it is in use: by this connection in the room, or by
@@ -161,7 +165,8 @@ class Groups:
             self._joins.discard(join)
             if room not in subscriber.rooms and all(other.room != room for other in self._joins):
                 self._release("room", room)
-        self._announce(reserved("wsrt.joined", {"room": room}))
+        if is_first:
+            self._announce(reserved("wsrt.joined", {"room": room}))
         # Raises anything that member() raises. The connection is in the room nevertheless.
         await self._presence.join(room)
 
@@ -219,7 +224,9 @@ class Groups:
 
         Raises:
             BackplaneUnavailable: The channel layer didn't confirm that the node joined the group of the user.
+            WrongContext: The hook ``member`` called this.
         """
+        self._presence.check_not_in_hook("set_user_id" if user_id is not None else "clear_user_id")
         self._is_user_set = True
         await self._bind(user_id)
 

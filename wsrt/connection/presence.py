@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextvars
 import dataclasses
 import functools
 import logging
@@ -17,7 +18,7 @@ from pydantic_core import to_json
 from ..addresses import UserKey
 from ..close_codes import NORMAL, Closed, Reconnect, reconnect_for
 from ..delivery.subscriber import Subscriber
-from ..exceptions import UnsendableEvent
+from ..exceptions import UnsendableEvent, WrongContext
 from ..metrics import counters
 from ..presence.backends import option
 from ..presence.base import EVERYONE, UNSET, Join, MemberData
@@ -64,6 +65,26 @@ class PresenceHooks:
             left=functools.partial(call, hooks.on_presence_leave),
             wants_changes=not hooks.overridden_hooks.isdisjoint({"on_presence_join", "on_presence_leave"}),
         )
+
+
+class _HookCall:
+    """
+    A call of the hook ``member``.
+
+    Attributes:
+        presence: The presence of the connection whose hook is called.
+        is_running: Whether the call has not returned yet.
+    """
+
+    __slots__ = ("is_running", "presence")
+
+    def __init__(self, presence: ConnectionPresence) -> None:
+        self.presence = presence
+        self.is_running = True
+
+
+_hook_call: contextvars.ContextVar[_HookCall | None] = contextvars.ContextVar("_hook_call", default=None)
+"""The hook call in which the current code runs. Tasks and threads that the hook starts inherit it."""
 
 
 class ConnectionPresence:
@@ -179,6 +200,20 @@ class ConnectionPresence:
             self._tracker.unwatch(place, self._watcher)
             self._tracker.leave(*place, self._number)
 
+    def check_not_in_hook(self, method: str) -> None:
+        """
+        Raise WrongContext if ``member`` has called a method that calls ``member``: each would wait for the other.
+
+        Args:
+            method: The name of the method.
+        """
+        hook_call = _hook_call.get()
+        if hook_call is not None and hook_call.is_running and hook_call.presence is self:
+            raise WrongContext(
+                f"member() must not call self.{method}(), which calls member() itself and would wait for it forever: "
+                f"call self.{method}() in the hook or handler that joins the room"
+            )
+
     async def rebind(self) -> None:
         """Show the connection as that of its new user. Raises the same as begin()."""
         if not self.is_online() or self._tracker is None:
@@ -288,7 +323,13 @@ class ConnectionPresence:
         """Return the result of ``member`` as JSON; None clears the data, UNSET keeps it. Raises as begin()."""
         if not self._presence or self._hooks is None or self._hooks.member is None:
             return UNSET
-        member = await self._hooks.member(room)
+        hook_call = _HookCall(self)
+        token = _hook_call.set(hook_call)
+        try:
+            member = await self._hooks.member(room)
+        finally:
+            hook_call.is_running = False
+            _hook_call.reset(token)
         if member is None:
             return None
         expected = BaseModel if self._presence is True else self._presence

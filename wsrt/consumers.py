@@ -544,7 +544,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         """
         The user of the scope, or an AnonymousUser if it has none.
 
-        Its type is the parameter of the class: ``User | AnonymousUser``, unless it is given.
+        Its type is the type parameter of the class, by default ``User | AnonymousUser``.
         """
         user = self.scope.get("user")
         if user is None:
@@ -641,8 +641,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         """
         Publish an event to every connection in a room of this namespace, including this one if it is in the room.
 
-        It is published at once, even in a transaction. The connection needn't be in the room. Returns when the channel
-        layer has accepted the publication. For the exceptions, see wsrt.apublish_to_room().
+        The event is published immediately, even in a transaction. The connection needn't be in the room. Returns when
+        the channel layer has accepted the publication. For the exceptions, see wsrt.apublish_to_room().
         """
         return self._publish(Room(room), event, "publish_to_room")
 

@@ -78,7 +78,7 @@ async def adisconnect(
     code: int = DISCONNECTED.code,
     reason: str = DISCONNECTED.reason,
 ) -> None:
-    """Close the connections of an audience, at once, even inside a transaction. See disconnect()."""
+    """Close the connections of an audience, immediately, even inside a transaction. See disconnect()."""
     await _asend("disconnect", to, namespace, tenant, _closing(code, reason))
 
 
@@ -112,7 +112,7 @@ def add_to_room(
 
 @must_be_awaited
 async def aadd_to_room(to: Audience, room: str, *, namespace: str, tenant: Tenants = NOT_GIVEN) -> None:
-    """Make the connections of an audience join a room, at once, even inside a transaction. See add_to_room()."""
+    """Make the connections of an audience join a room, immediately, even inside a transaction. See add_to_room()."""
     await _asend("add_to_room", to, namespace, tenant, {"room": Room(room).name})
 
 
@@ -138,7 +138,7 @@ def remove_from_room(
 
 @must_be_awaited
 async def aremove_from_room(to: Audience, room: str, *, namespace: str, tenant: Tenants = NOT_GIVEN) -> None:
-    """Remove the connections of an audience from a room, at once, even inside a transaction. See remove_from_room()."""
+    """Remove the connections of an audience from a room, even inside a transaction. See remove_from_room()."""
     await _asend("remove_from_room", to, namespace, tenant, {"room": Room(room).name})
 
 
@@ -167,7 +167,7 @@ def permissions_changed(
 
 @must_be_awaited
 async def apermissions_changed(user: object, *, namespace: str | None = None, tenant: Tenants = NOT_GIVEN) -> None:
-    """Make every connection of a user check its permissions again, at once. See permissions_changed()."""
+    """Make every connection of a user check its permissions again, immediately. See permissions_changed()."""
     await _asend("permissions_changed", User(user), namespace, tenant, {})
 
 

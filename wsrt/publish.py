@@ -3,7 +3,7 @@ The functions that publish events, for consumers, views, Celery tasks, signal re
 
 An event is validated and encoded at the call. A mistake therefore raises in the publisher and never affects a
 subscriber. The synchronous functions send after the commit of a transaction; their async twins, whose names begin with
-``a``, send at once.
+``a``, send immediately.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def publish_to_room(
 
     Inside a transaction the event is sent after the commit, and never on a rollback. A failure is then logged, counted
     and reported by the signal ``publication_failed`` instead of raised. Outside a transaction, or with
-    ``on_commit=False``, the event is sent at once: when this returns, the channel layer has accepted it. The call
+    ``on_commit=False``, the event is sent immediately: when this returns, the channel layer has accepted it. The call
     doesn't wait for clients.
 
     Args:
@@ -135,7 +135,7 @@ async def apublish_to_room(
     room: str, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
 ) -> Publication | None:
     """
-    Publish an event to every connection in a room, at once, even inside a transaction.
+    Publish an event to every connection in a room, immediately, even inside a transaction.
 
     Arguments and exceptions are those of publish_to_room(), without WrongContext.
     """
@@ -146,7 +146,7 @@ async def apublish_to_room(
 async def apublish_to_user(
     user: object, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
 ) -> Publication | None:
-    """Publish an event to all connections of a user, at once. See publish_to_user() and apublish_to_room()."""
+    """Publish an event to all connections of a user, immediately. See publish_to_user() and apublish_to_room()."""
     return await send(_prepare(User(user), event, namespace, tenant))
 
 
@@ -154,13 +154,13 @@ async def apublish_to_user(
 async def apublish_to_audience(
     audience: Audience, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
 ) -> Publication | None:
-    """Publish an event to an audience, at once. See publish_to_audience() and apublish_to_room()."""
+    """Publish an event to an audience, immediately. See publish_to_audience() and apublish_to_room()."""
     return await send(_prepare(audience, event, namespace, tenant))
 
 
 @must_be_awaited
 async def abroadcast(event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN) -> Publication | None:
-    """Publish an event to every connection of a namespace, at once. See broadcast() and apublish_to_room()."""
+    """Publish an event to every connection of a namespace, immediately. See broadcast() and apublish_to_room()."""
     return await send(_prepare(Everyone(), event, namespace, tenant))
 
 

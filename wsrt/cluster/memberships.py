@@ -20,7 +20,9 @@ SWEPT = 2_000
 
 class Line:
     """
-    A layer and the node's channel on it. When the connections of the layer have died, the line is replaced as a whole.
+    The use of a channel layer by a node: an instance of the layer, and the node's channel on it.
+
+    When the connections of the layer have died, the node replaces its line by a new one.
 
     Attributes:
         layer: The instance of the channel layer.
@@ -29,7 +31,7 @@ class Line:
         outlives: Whether memberships continue to exist after the connections of the layer have ended.
         session: An object that is replaced when the layer may have lost memberships. Groups that were joined in an
             earlier session have to be joined again.
-        is_over: Whether the line isn't used any more, because another one replaces it.
+        is_over: Whether the line isn't used any more, because it was replaced.
     """
 
     def __init__(self, layer: Layer, channel: str, *, at_once: int, outlives: bool) -> None:
@@ -67,7 +69,7 @@ class Memberships:
 
     Args:
         spawn: Runs a coroutine in a task of the node.
-        line: Returns the line in use, or None while the layer is down.
+        line: Returns the Line that the node uses, or None while the layer is down.
         join: Joins a group on a line, and returns when the layer has confirmed it. Raises BackplaneUnavailable.
         leave: Removes a channel from a group. Raises BackplaneUnavailable.
     """

@@ -67,7 +67,7 @@ class Node:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def new_connection_id(self) -> str:
-        """Return an id for a new connection. It begins with the node's id, whose group therefore reaches it."""
+        """Return an id for a new connection. It begins with the node's id, which tells other nodes where to send."""
         return f"{self.id}-{next(self._numbers)}"
 
     def backplane(self, alias: str) -> Backplane | None:

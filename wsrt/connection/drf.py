@@ -1,4 +1,4 @@
-"""The exceptions of Django REST framework, which code that an API shares with a consumer raises."""
+"""Support for the exceptions of Django REST framework, raised by code that an API shares with a consumer."""
 
 from __future__ import annotations
 

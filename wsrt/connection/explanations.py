@@ -38,7 +38,7 @@ LOGGED_ELSEWHERE = {
 
 class Explanations:
     """
-    Counts the frames that one connection refuses and its closes, and logs why while DEBUG is set.
+    Counts the refused frames and the closes of one connection. While DEBUG is True, also logs the reasons.
 
     Args:
         hooks: The consumer.

@@ -84,7 +84,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class App:
-    """An app, which needn't be installed. Its label names its page, its namespace, its paths and its consumer."""
+    """An app, which needn't be installed. The names of its page, namespace, paths and consumer come from its label."""
 
     package: str
     label: str

@@ -19,7 +19,7 @@ class CannotEdit(Exception):
 
 class SourceFile:
     """
-    The content of a Python file, with insertions that are made together.
+    The content of a Python file. Insertions are collected, and made together at the end.
 
     Args:
         data: The content.

@@ -353,7 +353,7 @@ class PresenceStore(abc.ABC):
     @abc.abstractmethod
     def reap(self, node: str) -> AsyncIterator[list[Change]]:
         """
-        Fence a node, and permanently remove all its connections: those of a node that has died or shuts down.
+        Remove all connections of a node that has died or shuts down, and fence it: reject its writes from now on.
 
         Works in chunks, so that other operations never wait long. If a reaper dies, another one continues its work.
         Ends at once if another reaper is at work.

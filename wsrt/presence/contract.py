@@ -770,7 +770,7 @@ class PresenceStoreContract:
             assert found == ConnectionRecord(f"{one}-1", space, "ada", one, '{"a":3}')
 
     async def test_pages_of_connections(self) -> None:
-        """Pages have about ``limit`` connections, and together all that stay while others come and go."""
+        """Each page has about ``limit`` connections. Together, the pages have each connection that stays throughout."""
         async with self.opened() as one, self.opened() as two:
             nodes, space = {one: await self.begin(one), two: await self.begin(two)}, self.namespace()
             for store, node in nodes.items():

@@ -334,7 +334,7 @@ def _check(search: object, limit: object, after: object) -> None:
     if not 1 <= limit <= MAX_LIMIT:
         raise ValueError(f"limit must be from 1 to {MAX_LIMIT}, not {limit}")
     if not isinstance(after, str | None):
-        raise TypeError(f"after must be the next of a page, a str, not {type(after).__name__}")
+        raise TypeError(f"after must be None or the str `next` of an earlier page, not {type(after).__name__}")
 
 
 @contextlib.contextmanager

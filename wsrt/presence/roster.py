@@ -82,12 +82,12 @@ class Roster:
 
     Args:
         loop: The node's event loop.
-        store: The store.
+        store: The presence store.
         namespace: The realm of the room: its namespace, plus the tenant if there is one. See wsrt.realms.
         room: The room's name.
         is_here: Returns whether a user (None for the guests) has a connection to the room on this node. Such users are
-            never reported as gone: if this process was stopped for longer than its lease, other nodes publish that its
-            users have left, but it writes them again.
+            never reported as gone. If this process was stopped for longer than its lease, other nodes report that its
+            users have left, although they are still connected; this node then writes them to the store again.
     """
 
     def __init__(

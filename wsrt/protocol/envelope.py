@@ -74,8 +74,8 @@ def encode(event: Event, *, address: Sequence[Any] | None = None) -> Encoded:
 
     Args:
         event: The event.
-        address: The address that it is published to, as plain data. With "latest", a frame only replaces frames to the
-            same address.
+        address: The address that the event is published to, as plain data. For an event with overflow="latest", a frame
+            only replaces frames to the same address.
 
     Raises:
         TypeError: The object is not an event, or its class is abstract.

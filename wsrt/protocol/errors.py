@@ -43,7 +43,8 @@ def field_errors(error: ValidationError, model: type[Event], data: Any, *, depth
         error: The error of the validator.
         model: The model of the event.
         data: The received data, parsed. Its keys that no model declares become "*" in ``loc``.
-        depth: The number of parts of a location that lead to the data: 2 in an envelope, the event and "data".
+        depth: The number of parts at the beginning of Pydantic's ``loc`` that aren't part of the data: 2 if the
+            envelope was validated, its event and "data".
     """
     declared = declared_names(model)
     details = [

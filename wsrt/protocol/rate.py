@@ -47,7 +47,7 @@ class TokenBucket:
     Args:
         rate: The tokens per second.
         burst: The maximum number of tokens in the bucket, which starts full.
-        now: The time.
+        now: The current time, in seconds.
     """
 
     __slots__ = ("_at", "_burst", "_rate", "_tokens")

@@ -198,8 +198,8 @@ def hook_shutdown() -> None:
     """
     Drain connections before Daphne cancels its applications. A second signal ends the process at once.
 
-    Daphne is loaded before the application that it serves, and looks up the method when it calls it. Patching the
-    class is therefore early enough.
+    Daphne is already running when it loads the application, which calls this function. It looks up the patched method
+    only when it shuts down, so the patch is in time.
     """
     server = _server()
     if not has(server, "kill_all_applications") or is_shutdown_hooked():

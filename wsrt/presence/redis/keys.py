@@ -110,12 +110,12 @@ def _tags(partitions: int) -> tuple[str, ...]:
 
 
 def field_of(room_id: RoomId) -> str:
-    """Return the name of a room in hashes and lists of rooms."""
+    """Return the name of a room as the hashes and lists of rooms in Redis store it."""
     namespace, room = room_id
     return f"{len(namespace)}.{namespace}{room}"
 
 
 def room_id_of(field: str) -> RoomId:
-    """Return the namespace and the name of a room, given its field."""
+    """Return the namespace and the name of a room. Reverses field_of()."""
     length, _, names = field.partition(".")
     return names[: int(length)], names[int(length) :]

@@ -52,12 +52,12 @@ STEP = 4
 
 class Types:
     """
-    Writes the annotations, aliases and classes of one vocabulary.
+    Writes the annotations, aliases and classes for the types of one consumer.
 
     Args:
-        named: The named shapes of the vocabulary.
-        names: The names of classes and aliases, by the names of shapes.
-        use: Called with each name that must be imported.
+        named: The consumer's named shapes, by name. See ``shapes.vocabulary()``.
+        names: The names of the classes and aliases to write, by the names of the shapes.
+        use: Called with each name that the written code must import.
     """
 
     def __init__(self, named: Mapping[str, Named], names: Mapping[str, str], use: Callable[[str], None]) -> None:

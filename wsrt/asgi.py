@@ -1,4 +1,4 @@
-"""The wrapper that serves the consumers beside Django, with the server's capabilities and a graceful shutdown."""
+"""The wrapper that serves the consumers next to Django, with the server's capabilities and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def with_runtime(application: Application, *, middleware: Iterable[Middleware] =
         application = ProtocolTypeRouter({"http": application, "lifespan": application, "websocket": consumers})
     elif middleware:
         raise TypeError(
-            "with_runtime() takes middleware for the routes that it makes itself, below get_asgi_application(). An "
-            "application with WebSocket routes of its own applies middleware around its URLRouter"
+            "middleware= is for the WebSocket routes that with_runtime() adds to get_asgi_application(). This "
+            "application has WebSocket routes of its own: put the middleware around its URLRouter"
         )
     hook_shutdown()
     return Runtime(application)

@@ -246,7 +246,7 @@ def _backends(values: dict[str, Any]) -> Iterator[CheckMessage]:
         except Exception as error:
             yield CheckWarning(
                 f"WSRT[{key!r}]: the backend {backend!r} cannot be used: {error}.",
-                hint=("Until it can, presence isn't tracked. " if key == "PRESENCE" else "")
+                hint=("Until it can be used, presence isn't tracked. " if key == "PRESENCE" else "")
                 + f"The default is {DEFAULTS[key]['BACKEND']!r}.",
                 id="wsrt.W002",
             )
@@ -343,7 +343,7 @@ def _core_layer(alias: str, config: dict[str, Any]) -> Iterator[CheckMessage]:
     if _redis_major() >= 8:
         if len(options) < max(1, len(hosts)) or not all("socket_timeout" in host for host in options):
             yield Error(
-                f"{where}: redis-py 8 times out idle connections after 5 s, which is as long as the core layer waits.",
+                f"{where}: redis-py 8 times out connections after 5 s, and the core layer waits that long for messages.",
                 hint='Write each host as {"address": "redis://...", "socket_timeout": None}, or use '
                 "channels_redis.pubsub.RedisPubSubChannelLayer.",
                 id="wsrt.E006",

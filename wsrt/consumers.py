@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     U = typing_extensions.TypeVar("U", covariant=True, default=DefaultUser | AnonymousUser)
 
     class AsyncConsumer:
-        """Channels' class as type checkers see it. It has no annotations, so consumers would have every attribute."""
+        """Channels' class for type checkers. The real one isn't annotated, so they would accept any attribute."""
 
         @classmethod
         def as_asgi(cls, **attributes: Any) -> Any: ...
@@ -584,7 +584,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
     @property
     def channel_layer(self) -> Any:
         """
-        The channel layer of the namespace, as returned by Channels, for messages that wsrt doesn't know.
+        The channel layer of the namespace, as returned by Channels, for messages of the application's own.
 
         Raises:
             ImproperlyConfigured: It isn't configured. Rooms and publications of one process work without it.

@@ -35,7 +35,7 @@ def quoted(value: object) -> str:
 
 
 class Counters:
-    """Counters that are logged once within WINDOW seconds each, or a few times. Safe to call from any thread."""
+    """Counters. Each is logged once, or a few times, within WINDOW seconds. Safe to call from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

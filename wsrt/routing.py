@@ -48,7 +48,7 @@ def routed_consumers() -> list[Consumer]:
     """
     if not apps.ready:
         raise ImproperlyConfigured(
-            "the routes of consumers are known when Django is set up: call consumer_urlpatterns() and with_runtime() "
+            "consumers have routes only after Django has been set up: call consumer_urlpatterns() and with_runtime() "
             "after get_asgi_application()"
         )
     require_installed()

@@ -50,7 +50,7 @@ def require_visible(realm: str) -> str:
 
 
 class RealmArguments(TypedDict):
-    """The keyword arguments of the public functions that stand for a realm."""
+    """A realm as the two keyword arguments that public functions take in its place."""
 
     namespace: str
     tenant: str | None

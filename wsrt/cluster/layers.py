@@ -59,7 +59,7 @@ def is_local(alias: str) -> bool:
 
 def note_use_by_hand(owner: str, alias: str) -> None:
     """
-    Log, once for each consumer class, that messages of other processes don't reach a layer that is used by hand.
+    Log, once for each consumer class that uses an in-memory layer by hand, that other processes don't reach it.
 
     Args:
         owner: The name of the consumer class.

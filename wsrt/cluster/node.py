@@ -188,7 +188,11 @@ def note_server() -> None:
 
 @contextlib.contextmanager
 def examination() -> Iterator[None]:
-    """Import an application without becoming a server by it: a system check runs before every management command."""
+    """
+    Undo note_server() at the end of the block, in which a system check imports the application's routes.
+
+    Checks run before most management commands, which aren't servers.
+    """
     global _is_server
     before = _is_server
     try:

@@ -1,8 +1,9 @@
 """
-The care for database connections before and after handlers, as Django does it before and after a request.
+The closing of failed and old database connections around handlers, as Django closes them around requests.
 
-Channels does it before every message, in the one thread that all ORM calls of async code share. Each message then waits
-for that thread. Here the event loop looks at the connections itself, and only uses the thread if one has to be closed.
+Channels does this before every message, in the one thread that all ORM calls of async code share. Each message then
+waits for that thread. Here the event loop examines the connections itself, and only uses the thread if one has to be
+closed.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ FRESH_SECONDS = 1.0
 
 class DatabaseCare:
     """
-    Closes failed and old connections before an ``async def`` handler, and those that it opened afterwards.
+    Closes database connections for ``async def`` handlers: failed and old ones before a handler, and after it those
+    that it has opened.
 
-    These are the connections of the thread that ``sync_to_async`` uses. The threads of ``def`` handlers close their own
-    connections.
+    They are connections of the thread that ``sync_to_async`` uses. The threads of ``def`` handlers close their own.
     """
 
     def __init__(self) -> None:
@@ -125,7 +126,7 @@ def close_connections() -> None:
 
 
 def call_with_connections(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function of a thread. Close the thread's failed and old connections before and after it."""
+    """Call a function in this thread. Close the thread's failed and old database connections before and after it."""
     close_connections()
     try:
         return function(*args)

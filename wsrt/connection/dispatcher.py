@@ -41,7 +41,7 @@ class Dispatcher:
     Args:
         loop: The event loop of the node.
         inbox: The inbox of the connection.
-        turns: The turns of the loop, which its connections share.
+        turns: Shares the event loop with other connections, see Turns.
         handle: Called with each frame.
         owner: The name of the consumer, for the log.
         on_failed: Called when the task was cancelled or raised. It must close the connection.

@@ -339,7 +339,7 @@ class ConnectionHandler:
         Args:
             close: The close code and its reason.
             discard: Whether to drop the frames in the outbox, instead of sending them first.
-            release: Whether to send the publications that wait for the end of the set-up, too.
+            release: Whether to send, too, the publications that wait for the end of the set-up.
         """
         if not self.session.close(close):
             return

@@ -215,7 +215,7 @@ class ConnectionPresence:
             )
 
     async def rebind(self) -> None:
-        """Show the connection as that of its new user. Raises the same as begin()."""
+        """Show the connection under its new user. Raises the same as begin()."""
         if not self.is_online() or self._tracker is None:
             return
         async with self._lock:

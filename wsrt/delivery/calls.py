@@ -1,4 +1,4 @@
-"""Calls that must be awaited. While Django's DEBUG is set, a call that never is, and thus does nothing, is reported."""
+"""Calls that must be awaited. While DEBUG is True, a call that is never awaited, and so does nothing, is reported."""
 
 from __future__ import annotations
 

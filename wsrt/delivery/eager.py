@@ -1,5 +1,5 @@
 """
-Eager sending: a server's own ``send`` runs immediately up to where it suspends, and a task finishes it if it does.
+Eager sending: a server's own ``send`` is run immediately. Only if it suspends, a task finishes it.
 
 This needs a ``send`` that doesn't depend on the task or the context of its caller. Only those of known servers qualify.
 """

@@ -130,7 +130,7 @@ class Hub:
         return list(self._everyone)
 
     def is_addressed(self, subscriber: Subscriber, audience: Audience) -> bool:
-        """Return whether select() in the connection's realm includes the connection."""
+        """Return whether an audience includes a connection, if it is sent to the realm of the connection."""
         match audience:
             case Room(name):
                 return name in subscriber.rooms

@@ -59,8 +59,8 @@ class Outbox:
     Attributes:
         limits: The limits, as passed.
         close_sent: Whether the close frame was passed to the server.
-        last_sent: When a frame was last passed to the server, in seconds of the wheel's clock. As coarse as the wheel's
-            resolution; the wheel turns while there is a heartbeat.
+        last_sent: When a frame was last passed to the server, in seconds of the wheel's clock. Up to one resolution of
+            the wheel too early. Only kept up to date while the wheel turns, which it does if there is a heartbeat.
     """
 
     __slots__ = (

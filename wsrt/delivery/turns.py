@@ -19,9 +19,9 @@ TURNS_BETWEEN = 6
 
 class Turns:
     """
-    The turns of one event loop.
+    Gives all connections of one event loop their turns.
 
-    A server that has buffered frames returns them from ``receive`` without suspending. Without these turns, a burst of
+    A server that has buffered frames returns them from ``receive`` without suspending. Without forced turns, a burst of
     one client would stop all other connections until it is handled.
     """
 

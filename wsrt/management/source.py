@@ -1,8 +1,8 @@
 """
 Edits of a project's Python files: insertions at the places that the syntax tree names.
 
-Everything else in a file stays as it is, comments and formatting included. A file that can't be parsed, or whose result
-couldn't, isn't changed.
+Everything else in a file stays as it is, comments and formatting included. A file that can't be parsed, before or after
+the insertions, isn't changed.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def files(package: str, label: str, *, is_unique: bool = True) -> dict[str, str]
 
     Args:
         package: The dotted path of the app.
-        label: The label of the app, which names its namespace, its paths and its consumer.
+        label: The label of the app. The names of its namespace, paths and consumer come from it.
         is_unique: Whether no consumer of another app has a client of the same name.
     """
     client = client_of(label)

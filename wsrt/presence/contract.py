@@ -418,7 +418,7 @@ class PresenceStoreContract:
             assert await self.members(store, space) == {"ada": 2}
 
     async def test_another_instance(self) -> None:
-        """Another instance sees what one has written, also after that one was closed."""
+        """What one instance has written is seen by another one, also after the first was closed."""
         async with self.opened() as reader:
             async with self.opened(ends_nodes=False) as writer:
                 node, space = await self.begin(writer, {"host": "h"}), self.namespace()
@@ -635,7 +635,7 @@ class PresenceStoreContract:
             assert await store.user_connections(space, "r", users) == expected
 
     async def test_pages_of_members(self) -> None:
-        """Pages have about ``limit`` members, and together all of them."""
+        """Each page has about ``limit`` members. Together, the pages have all members."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", n, f"u{n}", f'"{n}"') for n in range(1500)])
@@ -715,7 +715,7 @@ class PresenceStoreContract:
             assert [record.room for record in found] == [f"r{size}" for size in range(30, 0, -1)]
 
     async def test_pages_of_rooms(self) -> None:
-        """Pages have about ``limit`` rooms, and together all that stay while others come and go."""
+        """Each page has about ``limit`` rooms. Together, the pages have each room that stays throughout."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             rooms = {f"stay{n}" for n in range(300)}
@@ -748,7 +748,7 @@ class PresenceStoreContract:
                 assert {record.room for record in found} == expected, search
 
     async def test_connections(self) -> None:
-        """Connections can be listed by namespace, room and user. Their details are those of EVERYONE."""
+        """Connections can be listed by namespace, room and user. Their details are those of the join of EVERYONE."""
         async with self.opened() as store:
             one, two, space = await self.begin(store), await self.begin(store), self.namespace()
             await store.apply(one, [Join(space, EVERYONE, 1, "ada", None, '{"a":1}'), Join(space, EVERYONE, 2, "ada")])

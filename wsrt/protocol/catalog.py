@@ -263,7 +263,7 @@ def undeclared_message(event: Event, where: str, known: Mapping[str, type[Event]
         event: The event.
         where: The consumer or namespace that doesn't declare it, for the message.
         known: The events that are declared there, by name.
-        advice: What to do if no namesake is declared; None to declare the event.
+        advice: The advice if no declared event has the same name; None to advise declaring it.
     """
     names = ", ".join(sorted(known)) or "none"
     namesake = known.get(meta(event).name)

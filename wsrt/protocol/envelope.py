@@ -36,7 +36,7 @@ class Encoded:
         event: The wire name.
         data: The data as JSON text.
         overflow: What happens for a client that is behind.
-        key: With "latest", the key that identifies the waiting frame to replace; otherwise None.
+        key: With overflow="latest", the key that identifies the waiting frame to replace; otherwise None.
     """
 
     __slots__ = ("data", "event", "key", "overflow")

@@ -30,7 +30,7 @@ class EventMeta:
         name: The wire name.
         history: Whether publications to a room are kept for clients that come back. No effect in this version.
         overflow: What happens for a client that is behind.
-        key: With "latest", the fields whose values identify the waiting frame to replace.
+        key: With overflow="latest", the fields whose values identify the waiting frame to replace.
         head: The frame up to its data, encoded once.
     """
 
@@ -167,7 +167,7 @@ class RootEvent(RootModel[T], Event, Generic[T]):
 
 
 def require_instance(event: object) -> None:
-    """Raise TypeError if a class was passed instead of an event, as in ``MessageSent`` for ``MessageSent(...)``."""
+    """Raise TypeError if a class was passed instead of an event: ``MessageSent`` instead of ``MessageSent(...)``."""
     if isinstance(event, type) and issubclass(event, Event):
         raise TypeError(f"expected an event, not its class: write {event.__name__}(...)")
 

@@ -24,7 +24,7 @@ class Frame:
         text: The payload.
         size: The length of the payload in bytes of UTF-8.
         overflow: What happens for a client that is behind.
-        key: With "latest", the key that identifies the waiting frame to replace; otherwise None.
+        key: With overflow="latest", the key that identifies the waiting frame to replace; otherwise None.
         audience: The audience to which the hub delivers the frame; None if it wasn't published.
     """
 

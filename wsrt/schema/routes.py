@@ -58,7 +58,7 @@ class Route:
         return _template(self.patterns)
 
     def matches(self, path: str) -> bool:
-        """Return whether the route leads from a path, which starts with "/"."""
+        """Return whether the route matches a path, which starts with "/"."""
         try:
             _resolver(self.patterns).resolve(path.lstrip("/"))
         except Resolver404:

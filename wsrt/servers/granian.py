@@ -97,7 +97,8 @@ def hook_shutdown() -> None:
     Put a drain before granian's own handling of SIGTERM and SIGINT in its workers.
 
     When granian receives a signal, it drops its sockets without a close frame, and calls lifespan.shutdown after that.
-    It is imported before the application, and looks the patched function up when a worker starts to serve.
+    granian has been imported when it loads the application, which calls this function. It looks up the patched function
+    only when a worker starts to serve, so the patch is in time.
     """
     signals: Any = sys.modules.get("granian._signals")
     if not has(signals, "set_loop_signals") or is_shutdown_hooked():

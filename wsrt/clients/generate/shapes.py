@@ -73,7 +73,7 @@ class Literals:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reference:
-    """A named shape, by its name in the vocabulary."""
+    """A reference to a named shape, by its name."""
 
     name: str
 

@@ -42,7 +42,7 @@ TRIES = 4
 
 
 class SerialQueue:
-    """A queue of writes that must run one after the other, in order. It holds the last of them."""
+    """A queue of writes that must run one after the other. It stores the last one, for which the next one waits."""
 
     def __init__(self) -> None:
         self.last: concurrent.futures.Future[Any] | None = None

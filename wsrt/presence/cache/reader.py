@@ -246,7 +246,7 @@ class Reader:
         """
         Return a page of members, ordered by the positions of their keys.
 
-        The cursor is the position of the next one.
+        The cursor is the position of the first member on the next page.
         """
         names = self._names(room_id)
         heads = [Head.parse(text) for text in self._access.get(names).values()]

@@ -43,7 +43,7 @@ class NodeState:
         return missing
 
     def note_connections(self, held: dict[str, int], now: float) -> None:
-        """Note the number of the node's connections in each of some rooms, after operations in them."""
+        """Record the number of the node's connections in each of these rooms, after operations in them."""
         for room, connections in held.items():
             if connections:
                 self._idle.pop(room, None)

@@ -52,9 +52,9 @@ def attributes(names: Iterable[str]) -> dict[str, str]:
 
 def classes(named: Iterable[Named], client: str) -> dict[str, str]:
     """
-    Return a dict from the names of types in the vocabulary to the names of their classes or aliases.
+    Return a dict from the names of a consumer's shapes to the names of their classes or aliases.
 
-    A type is renamed if the module imports something of its name, or if the client has its name.
+    The names differ only if the name of a shape is also that of an import of the module, a keyword or the client.
     """
     taken = {*ORIGINS, *keyword.kwlist, client}
     wanted = [each.name for each in named]

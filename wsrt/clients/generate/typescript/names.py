@@ -48,7 +48,7 @@ def files(consumers: Iterable[str]) -> dict[str, str]:
 
 
 def local(consumer: str, named: Iterable[Named]) -> dict[str, str]:
-    """Return the names of a consumer's types in its own module, by their names in the vocabulary."""
+    """Return the names of a consumer's types in its own module, by the names of their shapes."""
     taken = set(Fixed(consumer).all())
     wanted = [each.name for each in named]
     found = {name: name for name in wanted if name not in taken}

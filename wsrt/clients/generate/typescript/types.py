@@ -49,11 +49,11 @@ FORMATS = {
 
 class Types:
     """
-    Writes the types of one vocabulary.
+    Writes the types of one consumer.
 
     Args:
-        named: The named shapes of the vocabulary.
-        names: The names of types, by the names of shapes.
+        named: The consumer's named shapes, see ``shapes.vocabulary()``.
+        names: The names of the types to write, by the names of the shapes.
 
     Attributes:
         used: The named shapes referred to so far.

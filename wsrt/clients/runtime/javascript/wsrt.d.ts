@@ -141,8 +141,8 @@ declare module "wsrt/reconnect" {
      *
      * @param code The close code.
      * @param reason The reason in the close frame.
-     * @param outdated Whether the server's events differ from the client's. It then reconnects after codes that usually
-     *   mean that it sent something invalid.
+     * @param outdated Whether the server's events differ from the client's. The client then also reconnects after codes that
+     *   usually mean that it sent something invalid.
      */
     export function reconnectFor(code: number, reason?: string, outdated?: boolean): Reconnect;
     /** Return whether a code means that the connection ended without a close frame. */

@@ -28,8 +28,8 @@ def reconnect_for(code: int | None, text: str = "", *, outdated: bool = False) -
     Args:
         code: The close code, or None if there was no close frame.
         text: The reason in the close frame.
-        outdated: Whether the server's events differ from the client's. It then reconnects after codes that usually
-            mean that it sent something invalid.
+        outdated: Whether the server's events differ from the client's. The client then also reconnects after codes
+            that usually mean that it sent something invalid.
     """
     if outdated and code in OUTDATED:
         return Reconnect.BACKOFF

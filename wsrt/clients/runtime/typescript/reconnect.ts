@@ -24,8 +24,8 @@ const MISUNDERSTOOD = [1007, 1008, 4007, 4008];
  *
  * @param code The close code.
  * @param reason The reason in the close frame.
- * @param outdated Whether the server's events differ from the client's. It then reconnects after codes that usually
- *   mean that it sent something invalid.
+ * @param outdated Whether the server's events differ from the client's. The client then also reconnects after codes that
+ *   usually mean that it sent something invalid.
  */
 export function reconnectFor(code: number, reason = "", outdated = false): Reconnect {
   if (outdated && MISUNDERSTOOD.includes(code)) return "backoff";

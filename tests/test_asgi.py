@@ -128,5 +128,5 @@ def test_long_form(application: Any) -> None:
     runtime = with_runtime(application)
     assert isinstance(runtime, Runtime)
     assert runtime._application is application
-    with pytest.raises(TypeError, match="middleware for the routes that it makes itself"):
+    with pytest.raises(TypeError, match="This application has WebSocket routes of its own"):
         with_runtime(application, middleware=[lambda inner: inner])

@@ -451,7 +451,7 @@ def test_other_names(name: str) -> None:
 
 
 def test_groups() -> None:
-    """``groups`` may be something else than the list of Channels."""
+    """``groups`` may be something other than the list of Channels."""
     declare(groups=property(lambda self: ["a"]))
     for habit in (["a"], ("a",), []):
         with pytest.raises(DeclarationError, match=r"Made\.groups would never be joined"):

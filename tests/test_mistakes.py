@@ -151,7 +151,7 @@ async def forgotten_echo(monkeypatch: pytest.MonkeyPatch) -> None:
         await client.settle()
 
 
-@mistake("A handler returns something else than an event")
+@mistake("A handler returns something other than an event")
 def returns_dict(monkeypatch: pytest.MonkeyPatch) -> None:
     async def send_message(self: Any, event: SendMessage) -> dict[str, str]:
         return {}
@@ -160,7 +160,7 @@ def returns_dict(monkeypatch: pytest.MonkeyPatch) -> None:
     chat(send_message=on(send_message))  # type: ignore[arg-type, call-overload]
 
 
-@mistake("A handler takes something else than an event")
+@mistake("A handler takes something other than an event")
 def takes_str(monkeypatch: pytest.MonkeyPatch) -> None:
     async def send_message(self: Any, event: str) -> None: ...
 
@@ -297,7 +297,7 @@ async def unknown_event(monkeypatch: pytest.MonkeyPatch) -> None:
         await client.settle()
 
 
-@mistake("A client sends something else than an envelope")
+@mistake("A client sends something other than an envelope")
 async def no_envelope(monkeypatch: pytest.MonkeyPatch) -> None:
     async with connect(chat(), subprotocols=["wsrt.v1"]) as client:
         await client.send_text('{"text": "hi"}')

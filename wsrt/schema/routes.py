@@ -158,7 +158,7 @@ def client_name(consumer: type) -> str:
 
 
 PARAMETER = re.compile(r"{([^\W\d]\w*)}")
-"""A parameter in a path template. "{4}" isn't one, but a remainder of a regular expression."""
+"""A parameter in a path template. "{4}" isn't a parameter, but a part of a regular expression."""
 
 
 def parameters_of(template: str) -> list[str]:

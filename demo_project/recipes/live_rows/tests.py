@@ -50,7 +50,7 @@ class LiveRowsTests(TestCase):
             self.assertEqual(refused.exception.code, "not_found")
 
     def test_versions(self) -> None:
-        """Whatever a process has in memory, each save is the next version."""
+        """Each save writes the next version, even from an instance that is out of date."""
         copies = [Ticket.objects.get(pk=self.ticket.pk) for _ in range(2)]
         with capture_publications() as published:
             copies[0].save()

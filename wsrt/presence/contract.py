@@ -879,7 +879,7 @@ class PresenceStoreContract:
             assert await self.is_gone(store, node)
 
     async def test_ended_lease(self) -> None:
-        """A node whose lease has ended is fenced permanently, and isn't listed."""
+        """A node whose lease has ended can never write again, and isn't listed."""
         async with self.opened(self.short_lease) as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 1, "ada")])
@@ -965,7 +965,7 @@ class PresenceStoreContract:
     # Reaping.
 
     async def test_reap(self) -> None:
-        """Reaping removes all connections of a node and none of others. The node is fenced and isn't listed."""
+        """Reaping removes all connections of a node and no others. The node can't write again, and isn't listed."""
         async with self.opened() as one, self.opened() as two:
             first, second, space = await self.begin(one), await self.begin(two), self.namespace()
             await one.apply(first, [Join(space, f"r{n}", n, "ada") for n in range(40)])

@@ -54,7 +54,8 @@ def classes(named: Iterable[Named], client: str) -> dict[str, str]:
     """
     Return a dict from the names of a consumer's shapes to the names of their classes or aliases.
 
-    The names differ only if the name of a shape is also that of an import of the module, a keyword or the client.
+    A class or alias has the name of its shape, unless that is a keyword, the name of the client, or a name that the
+    module imports.
     """
     taken = {*ORIGINS, *keyword.kwlist, client}
     wanted = [each.name for each in named]

@@ -83,7 +83,7 @@ class Room:
         return True
 
     def apply_presence(self, data: Mapping[str, Any], read: Callable[[Any], Member[Any]]) -> bool:
-        """Apply the data of a ``wsrt.presence``. Return whether anything changed."""
+        """Apply the data of a ``wsrt.presence`` event. Return whether anything changed."""
         if "count" in data:
             self.members, self.count = None, int(data["count"])
             return True
@@ -137,7 +137,7 @@ class Rooms(Mapping[str, Room]):
 
     def apply(self, frame: Frame, read: Callable[[Any], Member[Any]]) -> RoomChange | None:
         """
-        Apply a ``wsrt.joined``, ``wsrt.left`` or ``wsrt.presence``. Return the change, or None if nothing changed.
+        Apply a frame ``wsrt.joined``, ``wsrt.left`` or ``wsrt.presence``. Return the change; None if nothing changed.
 
         Args:
             frame: The frame.

@@ -26,6 +26,7 @@ from .cluster.layers import note_use_by_hand
 from .cluster.node import current_node, note_server
 from .cluster.sending import prepare, send
 from .conf import conf, require_installed, validation_error
+from .connection.holds import check_key
 from .connection.lifecycle import ConnectionHandler
 from .connection.sync import SyncMethods
 from .connection.users import is_signed_in, reload
@@ -664,30 +665,51 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     # Rooms and users.
 
-    def join(self, room: str) -> Coroutine[Any, Any, None]:
+    def join(self, room: str, *, key: str | None = None) -> Coroutine[Any, Any, None]:
         """
         Join a room, if ``authorize_room`` allows it.
 
         When this returns, the connection receives everything that is published to the room from now on. In a room that
-        the connection is already in, it only calls ``member`` again to update presence. Does nothing if the connection
-        is closed.
+        the connection is already in, it only records the key and calls ``member`` again to update presence. Does
+        nothing if the connection is closed.
+
+        Parts of a page can share a room: each joins and leaves it with a key of its own, and the connection stays in
+        the room while any key holds it. ``remove_from_room``, and a refusal after ``permissions_changed``, end all of
+        them.
 
         Args:
             room: The name of the room.
+            key: The key that holds the room, at most 255 characters. A join without a key is independent of those with
+                a key. Joining again with the same key changes nothing.
 
         Raises:
             PermissionDenied: ``authorize_room`` refused, or the connection was removed from the room in the meantime.
             TooManyRooms: The connection is already in ``max_rooms`` rooms, including those that it is joining.
+            TooManyKeys: 100 other keys of the connection hold the room already.
             BackplaneUnavailable: The channel layer didn't confirm that the node joined the group of the room.
             InvalidRoom: The text can't be the name of a room.
-            TypeError: The name isn't a string.
+            InvalidKey: The key is too long.
+            TypeError: The name or the key isn't a string.
             WrongContext: No event loop is running in this thread, or ``member`` called this.
         """
-        return self._call("join", self._connection.groups.join(Room(room).name))
+        return self._call("join", self._connection.groups.join(Room(room).name, check_key(key)))
 
-    def leave(self, room: str) -> Coroutine[Any, Any, None]:
-        """Leave a room. Does nothing if the connection isn't in it."""
-        return self._call("leave", self._leave(room))
+    def leave(self, room: str, *, key: str | None = None) -> Coroutine[Any, Any, None]:
+        """
+        End what ``join`` with the same key began. The connection leaves the room, unless another key holds it.
+
+        Does nothing if this key doesn't hold the room. To remove the connection whatever keys hold the room, use
+        ``wsrt.aremove_from_room(Connection(self.id), room, ...)``.
+
+        Args:
+            room: The name of the room.
+            key: The key that was passed to ``join``. None for a join without a key.
+
+        Raises:
+            InvalidKey: The key is too long.
+            TypeError: The key isn't a string.
+        """
+        return self._call("leave", self._leave(room, check_key(key)))
 
     def set_user_id(self, user: object) -> Coroutine[Any, Any, None]:
         """
@@ -742,8 +764,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
     def _publish(self, audience: Audience, event: Event, method: str) -> Coroutine[Any, Any, Publication | None]:
         return self._call(method, send(prepare(audience, event, self.namespace, self.tenant_id)))
 
-    async def _leave(self, room: str) -> None:
-        self._connection.groups.leave(room)
+    async def _leave(self, room: str, key: str | None) -> None:
+        self._connection.groups.leave(room, key)
 
     async def _close(self, close: Close) -> None:
         self._connection.close(close, release=True)

@@ -15,6 +15,8 @@ Errors raised by wsrt.
         * InvalidData        the data isn't valid for the event's model
     * Refused                a handler refuses a request; answered with ``wsrt.error``
         * TooManyRooms       the connection is in MAX_ROOMS rooms already
+        * TooManyKeys        too many keys of the connection hold the room already
+        * InvalidKey         the key of a join is too long (also a ValueError)
         * InvalidRoom        the string isn't a valid room name (also a ValueError)
     * BackplaneUnavailable   the channel layer did not accept a publication or a join
 
@@ -30,10 +32,12 @@ __all__ = [
     "DeclarationError",
     "InvalidData",
     "InvalidFrame",
+    "InvalidKey",
     "InvalidRoom",
     "ProtocolError",
     "Refused",
     "TenantRequired",
+    "TooManyKeys",
     "TooManyRooms",
     "TooManyValues",
     "UndeclaredEvent",
@@ -162,6 +166,24 @@ class TooManyRooms(Refused):
 
     def __init__(self, limit: int) -> None:
         super().__init__("forbidden", f"A connection may be in {limit} rooms at most")
+
+
+class TooManyKeys(Refused):
+    """Raised by ``join`` when too many keys of the connection hold the room already."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("forbidden", f"At most {limit} keys of a connection may hold a room")
+
+
+class InvalidKey(Refused, ValueError):
+    """
+    Raised by ``join`` and ``leave`` for a key that is too long.
+
+    Keys may come from clients. Raised in a handler, this exception refuses the request.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("invalid_data", f"A key must not be longer than {limit} characters")
 
 
 class InvalidRoom(Refused, ValueError):

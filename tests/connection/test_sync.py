@@ -59,7 +59,10 @@ class Sync(TypedEventConsumer):
                 self.sync.publish_to_user(7, Done(number=4))
                 self.sync.publish_to_audience(Connection(self.id), Done(number=5))
                 self.sync.broadcast(Done(number=6))
+                self.sync.join("a", key="part")
                 self.sync.leave("a")
+                assert self.rooms == ("a",)
+                self.sync.leave("a", key="part")
                 self.sync.clear_user_id()
                 assert self.rooms == ()
                 assert self.user_id is None

@@ -32,6 +32,8 @@ class AnswerConsumer(TypedEventConsumer):
         name: str = self.user.username
         if isinstance(user, User):
             name = user.first_name
+        await self.join("lobby", key="greeting")
+        await self.leave("lobby", key="greeting")
         await self.send(Answer(text=name + user.get_username()))
 
     @on
@@ -41,6 +43,8 @@ class AnswerConsumer(TypedEventConsumer):
     @on(Tags)
     def tags(self, event: Event) -> Answer | None:
         self.sync.broadcast(Answer(text=str(event)))
+        self.sync.join("lobby", key="tags")
+        self.sync.leave("lobby", key="tags")
         return None
 
 

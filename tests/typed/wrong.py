@@ -42,6 +42,8 @@ class WrongConsumer(TypedEventConsumer):
         await self.send_json({})  # attr-defined: events, not JSON
         self.groups  # attr-defined: rooms, not groups
         await self.publsh_to_room("lobby", Answer(text="hi"))  # attr-defined: misspelt
+        await self.join("lobby", "map")  # call-arg: a key is named
+        await self.leave("lobby", key=7)  # arg-type: a key is a str
         self.send(Answer(text="hi"))  # unused-coroutine: never awaited
         abroadcast(Answer(text="hi"))  # unused-coroutine: never awaited
         apublish_to_room("lobby", Answer(text="hi"))  # unused-coroutine: never awaited

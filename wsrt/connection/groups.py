@@ -13,6 +13,7 @@ from ..delivery.subscriber import Subscriber
 from ..exceptions import TooManyRooms
 from ..protocol.envelope import reserved
 from ..protocol.frame import Frame
+from .holds import Holds, Key
 from .hooks import Hooks, call
 from .presence import ConnectionPresence
 
@@ -23,17 +24,21 @@ class _Join:
 
     Attributes:
         room: The name of the room.
+        key: The key that will hold the room.
         is_stale: Whether ``authorize_room`` has to be called: at first, and again whenever permissions may have
             changed.
         is_void: Whether the connection was removed from the room in the meantime.
+        is_left: Whether leave() was called for the same key in the meantime.
     """
 
-    __slots__ = ("is_stale", "is_void", "room")
+    __slots__ = ("is_left", "is_stale", "is_void", "key", "room")
 
-    def __init__(self, room: str) -> None:
+    def __init__(self, room: str, key: Key) -> None:
         self.room = room
+        self.key = key
         self.is_stale = True
         self.is_void = False
+        self.is_left = False
 
 
 class Groups:
@@ -84,6 +89,8 @@ class Groups:
         self._is_user_set = False
         # Changes of the user are made in the order of the calls, each of which waits for the backplane.
         self._binding_lock = asyncio.Lock()
+        # The keys that hold the rooms in which the connection is.
+        self._holds = Holds()
         # Joins that wait for ``authorize_room`` or for the backplane.
         self._joins: set[_Join] = set()
         # Whether the connection has ended. A group that is acquired later would never be released.
@@ -116,16 +123,17 @@ class Groups:
         if not self._is_user_set:
             await self._bind(self._identity)
 
-    async def join(self, room: str) -> None:
+    async def join(self, room: str, key: Key = None) -> None:
         """
-        Join a room, if ``authorize_room`` allows it. If the connection is already in it, only update presence.
+        Let a key hold a room. If the connection isn't in the room yet, join it, if ``authorize_room`` allows it.
 
         When this returns, publications to the room reach the connection. Does nothing if the connection is closed, also
-        if it is closed in the meantime.
+        if it is closed in the meantime, or if leave() is called for the key in the meantime.
 
         Raises:
             PermissionDenied: ``authorize_room`` refused, or the connection was removed from the room in the meantime.
             TooManyRooms: The connection is already in ``max_rooms`` rooms, including those that it is joining.
+            TooManyKeys: Too many keys hold the room already.
             BackplaneUnavailable: The channel layer didn't confirm that the node joined the group.
             WrongContext: The hook ``member`` called this.
             Exception: Anything else that the hooks raise.
@@ -134,14 +142,16 @@ class Groups:
         subscriber = self._subscriber
         if not self._is_open():
             return
+        self._holds.require_space(room, key, {join.key for join in self._joins if join.room == room})
         if room in subscriber.rooms:
+            self._holds.add(room, key)
             if self._hooks.presence:
                 await self._presence.join(room)
             return
         # Joins under way count, or concurrent joins would pass the limit together.
         if len({room, *subscriber.rooms, *(join.room for join in self._joins)}) > self._max_rooms:
             raise TooManyRooms(self._max_rooms)
-        join = _Join(room)
+        join = _Join(room, key)
         self._joins.add(join)
         try:
             # At each await below the connection may be closed, removed from this room (is_void), or have its
@@ -155,9 +165,12 @@ class Groups:
                     return
             if join.is_void:
                 raise PermissionDenied(f"You were removed from {room!r} while you were joining it")
+            if join.is_left:
+                return
             # No await since the last check: the hub takes the connection in the state that was checked. Another join of
             # the same room, in another task, may have been faster.
             is_first = room not in subscriber.rooms
+            self._holds.add(room, key)
             self._node.hub.join(subscriber, room)
         finally:
             # Whatever ended the join, the group is released unless it is in use: by this connection in the room, or by
@@ -186,7 +199,7 @@ class Groups:
 
     def remove(self, room: str) -> bool:
         """
-        Remove the connection from a room at once.
+        Remove the connection from a room at once, whatever keys hold it.
 
         No later publication to the room reaches the client, nor do those that wait in its outbox. Joins of the room
         that are under way raise PermissionDenied.
@@ -197,7 +210,7 @@ class Groups:
         for join in self._joins:
             join.is_void |= join.room == room
         was_in = room in self._subscriber.rooms
-        self.leave(room)
+        self._leave(room)
         self._subscriber.outbox.purge(Room(room))
         return was_in
 
@@ -206,14 +219,12 @@ class Groups:
         for room in {*self._subscriber.rooms, *(join.room for join in self._joins)}:
             self.remove(room)
 
-    def leave(self, room: str) -> None:
-        """Leave a room. Does nothing if the connection isn't in it."""
-        if not self._is_open() or room not in self._subscriber.rooms:
-            return
-        self._node.hub.leave(self._subscriber, room)
-        self._release("room", room)
-        self._presence.leave(room)
-        self._announce(reserved("wsrt.left", {"room": room}))
+    def leave(self, room: str, key: Key = None) -> None:
+        """Let a key no longer hold a room, and leave the room if it was the last one that held it."""
+        for join in self._joins:
+            join.is_left |= join.room == room and join.key == key
+        if self._is_open() and self._holds.release(room, key):
+            self._leave(room)
 
     async def bind(self, user_id: UserKey | None) -> None:
         """
@@ -238,6 +249,15 @@ class Groups:
             self._release_group(group)
 
     # Private.
+
+    def _leave(self, room: str) -> None:
+        if not self._is_open() or room not in self._subscriber.rooms:
+            return
+        self._holds.forget(room)
+        self._node.hub.leave(self._subscriber, room)
+        self._release("room", room)
+        self._presence.leave(room)
+        self._announce(reserved("wsrt.left", {"room": room}))
 
     async def _bind(self, user_id: UserKey | None) -> None:
         async with self._binding_lock:

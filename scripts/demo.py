@@ -100,7 +100,13 @@ def run(port: int, with_redis: bool, processes: list[subprocess.Popen[bytes]], s
         if is_taken(each):
             free = free_port_after(port + 1)
             raise Failed(f"Port {each} is in use. Choose another one: make demo{' REDIS=1' * with_redis} PORT={free}")
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "DEMO_PORTS": ",".join(map(str, ports))}
+    environment = {
+        **os.environ,
+        # Not those of another project that the shell is set up for.
+        "DJANGO_SETTINGS_MODULE": "demo_project.settings",
+        "PYTHONUNBUFFERED": "1",
+        "DEMO_PORTS": ",".join(map(str, ports)),
+    }
     if with_redis:
         if subprocess.call([sys.executable, str(ROOT / "scripts" / "system.py"), "redis-server"]):
             raise Failed("REDIS=1 needs redis-server.")

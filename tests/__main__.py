@@ -65,7 +65,7 @@ def run(part: str, *, is_slice: bool, covers: bool, loop: str = "") -> int:
         print(f"The tests of servers again, with uvicorn on the event loop {loop!r}", flush=True)
     selection = f"({part}) and not slow" if is_slice else part
     # A file's tests stay together, for they share servers.
-    arguments = ["--dist", "loadfile", "--numprocesses", PROCESSES.get(part, "4"), "-m", selection]
+    arguments = ["--durations", "40", "--dist", "loadfile", "--numprocesses", PROCESSES.get(part, "4"), "-m", selection]
     if covers and part == UNITS:
         arguments += ["--cov", "--cov-report=", "--cov-fail-under=0"]
     elif covers:

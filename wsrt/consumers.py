@@ -569,7 +569,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     @property
     def user_id(self) -> UserKey | None:
-        """The key of the user that the connection belongs to, or None: from ``identity`` or ``set_user_id``."""
+        """The key of the user that the connection belongs to, from ``identity`` or ``set_user_id``. None for no user."""
         return self._connection.subscriber.user_id
 
     @property

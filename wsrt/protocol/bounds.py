@@ -163,7 +163,7 @@ class BoundedValidator:
 
 
 def max_values(text: str) -> int:
-    """Return the maximum number of values in a JSON text of this length: each takes a character and a separator."""
+    """Return the most values that a JSON text of this length can have: each takes a character and a separator."""
     return (len(text) + 1) // 2
 
 

@@ -569,7 +569,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     @property
     def user_id(self) -> UserKey | None:
-        """The key of the user that the connection belongs to, from ``identity`` or ``set_user_id``. None for no user."""
+        """The key of the user that the connection belongs to, by ``identity`` or ``set_user_id``. None without one."""
         return self._connection.subscriber.user_id
 
     @property
@@ -696,7 +696,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     def leave(self, room: str, *, key: str | None = None) -> Coroutine[Any, Any, None]:
         """
-        End what ``join`` with the same key began. The connection leaves the room, unless another key holds it.
+        Undo a ``join`` with the same key. The connection leaves the room, unless another key holds it.
 
         Does nothing if this key doesn't hold the room. To remove the connection whatever keys hold the room, use
         ``wsrt.aremove_from_room(Connection(self.id), room, ...)``.

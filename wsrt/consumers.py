@@ -569,7 +569,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     @property
     def user_id(self) -> UserKey | None:
-        """The key of the user that the connection belongs to, by ``identity`` or ``set_user_id``. None without one."""
+        """The key of the connection's user, from ``identity`` or ``set_user_id``. None if there is no user."""
         return self._connection.subscriber.user_id
 
     @property

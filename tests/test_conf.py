@@ -33,6 +33,7 @@ OTHERS = {
     "ON_VIOLATION": "report",
     "MAX_VIOLATIONS": 0,
     "MAX_ROOMS": 7,
+    "MAX_TASKS": 3,
     "MAX_ROOM_NAME": 8,
     "MAX_CONNECTIONS_PER_USER": 8,
     "CONNECTION_LIMIT_POLICY": "replace",

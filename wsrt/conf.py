@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "ON_VIOLATION": "auto",
     "MAX_VIOLATIONS": 10,
     "MAX_ROOMS": 128,
+    "MAX_TASKS": 32,
     "MAX_ROOM_NAME": 255,
     "MAX_CONNECTIONS_PER_USER": None,
     "CONNECTION_LIMIT_POLICY": "refuse",
@@ -130,6 +131,7 @@ SHAPES: dict[str, Shape] = {
     "ON_VIOLATION": Shape((str,), '"auto", "close" or "report"', choices=("auto", "close", "report")),
     "MAX_VIOLATIONS": Shape((int,), "an integer of at least 0", least=0),
     "MAX_ROOMS": _COUNT,
+    "MAX_TASKS": _COUNT,
     "MAX_ROOM_NAME": _COUNT,
     "MAX_CONNECTIONS_PER_USER": dataclasses.replace(
         _COUNT, description="an integer of at least 1, or None", optional=True
@@ -245,6 +247,10 @@ class Conf:
     @property
     def max_rooms(self) -> int:
         return int(self._get("MAX_ROOMS"))
+
+    @property
+    def max_tasks(self) -> int:
+        return int(self._get("MAX_TASKS"))
 
     @property
     def max_room_name(self) -> int:

@@ -244,6 +244,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
     on_violation: OnViolation = _setting("on_violation")
     max_violations: int = _setting("max_violations")
     max_rooms: int = _setting("max_rooms")
+    max_tasks: int = _setting("max_tasks")
     max_connections_per_user: int | None = _setting("max_connections_per_user")
     connection_limit_policy: str = _setting("connection_limit_policy")
     rate: str | None = _setting("rate")
@@ -730,6 +731,30 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
     def clear_user_id(self) -> Coroutine[Any, Any, None]:
         """Make the connection belong to no user. See set_user_id()."""
         return self._call("clear_user_id", self._connection.groups.bind(None))
+
+    # Tasks.
+
+    def create_task(self, coroutine: Coroutine[Any, Any, T], /, *, name: str | None = None) -> asyncio.Task[T]:
+        """
+        Run a coroutine in a task of the connection, next to the handlers. It may use all methods of the consumer.
+
+            self.answer = self.create_task(self.write_answer(event.prompt))
+
+        The task sees the context variables that ``on_connect`` and handlers have set, and those that it sets itself
+        don't affect them. It is cancelled when the connection ends, after which it has 5 seconds to clean up;
+        ``on_disconnect`` is called afterwards. An exception that it raises is logged and counted, and doesn't close the
+        connection. On a closed connection, the task is cancelled before its first step.
+
+        Args:
+            coroutine: The coroutine to run.
+            name: The name of the task, for the log. None for that of the coroutine.
+
+        Raises:
+            TooManyTasks: ``max_tasks`` tasks of the connection are running already.
+            WrongContext: The event loop doesn't run in this thread, as in a ``def`` handler.
+            TypeError: The argument isn't a coroutine.
+        """
+        return self._connection.tasks.create(coroutine, name)
 
     # Ending.
 

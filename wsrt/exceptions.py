@@ -17,6 +17,7 @@ Errors raised by wsrt.
         * TooManyRooms       the connection is in MAX_ROOMS rooms already
         * TooManyKeys        too many keys of the connection hold the room already
         * InvalidKey         the key of a join is too long (also a ValueError)
+        * TooManyTasks       the connection runs MAX_TASKS tasks already
         * InvalidRoom        the string isn't a valid room name (also a ValueError)
     * BackplaneUnavailable   the channel layer did not accept a publication or a join
 
@@ -39,6 +40,7 @@ __all__ = [
     "TenantRequired",
     "TooManyKeys",
     "TooManyRooms",
+    "TooManyTasks",
     "TooManyValues",
     "UndeclaredEvent",
     "UnknownEvent",
@@ -184,6 +186,13 @@ class InvalidKey(Refused, ValueError):
 
     def __init__(self, limit: int) -> None:
         super().__init__("invalid_data", f"A key must not be longer than {limit} characters")
+
+
+class TooManyTasks(Refused):
+    """Raised by ``create_task`` when ``max_tasks`` tasks of the connection are running already."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("rate_limited", f"A connection may run {limit} tasks at the same time")
 
 
 class InvalidRoom(Refused, ValueError):

@@ -61,6 +61,7 @@ class Limits:
     on_violation: OnViolation
     max_violations: int
     max_rooms: int
+    max_tasks: int
     rate: str | None
     rate_burst: int
     rate_bytes: str | None

@@ -87,6 +87,29 @@ async def test_hooks_run(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn-sansio"])
+async def test_tasks_end(kind: str) -> None:
+    """Tasks of connections are cancelled, and have cleaned up before on_disconnect and before the process ends."""
+    with serve(kind) as server:
+        clients = [await connect(server.port, "/chat/room/") for _ in range(3)]
+        for client in clients:
+            client.event("linger", ref=1, seconds=0.5)
+            await client.receive()
+        clients.pop().writer.transport.abort()
+        await aeventually(lambda: "'network')" in server.log(), "the lost client")
+        assert server.log().index("lingered") < server.log().index("disconnected")
+        server.signal(signal.SIGTERM)
+        for client in clients:
+            assert (await client.until(CLOSE)).close[0] == 1001
+            client.send(b"\x03\xe9", CLOSE)
+        assert server.process is not None
+        await asyncio.to_thread(server.process.wait, 30)
+        lines = [line for line in server.log().splitlines() if line.startswith(("lingered", "disconnected"))]
+        assert [line.split()[0] for line in lines].count("lingered") == 3
+        assert lines[-1].startswith("disconnected (1001")
+        assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize("kind", ["daphne", "uvicorn-sansio"])
 async def test_second_signal(kind: str) -> None:
     """A second signal ends the process at once, whatever still runs."""
     with serve(kind, measured=True) as server:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, assert_type
 
 from django.contrib.auth.models import AnonymousUser, User
 
@@ -38,7 +39,12 @@ class AnswerConsumer(TypedEventConsumer):
 
     @on
     async def ask(self, event: Ask) -> Answer:
-        return Answer(text=event.text)
+        counting = self.create_task(self.count(event.text), name="count")
+        assert_type(counting, asyncio.Task[int])
+        return Answer(text=event.text * await counting)
+
+    async def count(self, text: str) -> int:
+        return len(text)
 
     @on(Tags)
     def tags(self, event: Event) -> Answer | None:

@@ -47,6 +47,7 @@ class WrongConsumer(TypedEventConsumer):
         self.send(Answer(text="hi"))  # unused-coroutine: never awaited
         abroadcast(Answer(text="hi"))  # unused-coroutine: never awaited
         apublish_to_room("lobby", Answer(text="hi"))  # unused-coroutine: never awaited
+        self.create_task(self.on_connect)  # arg-type: a method, not its coroutine
         self.user.first_name  # union-attr: the user may be anonymous
         self.user.username.no_such_method()  # attr-defined: the name is a str
 

@@ -78,7 +78,10 @@ async def clean_up(connection: ConnectionHandler) -> None:
     logger.debug("= %s closed %s", connection.subscriber.id, closed)
     # Up to here nothing has waited for the application. The running handler and the frames that were received before
     # the client left now get some seconds. They find the session closed, so nothing that they send reaches the client.
+    # Tasks may be endless, so they are cancelled now. They have the same time to clean up.
+    connection.tasks.cancel()
     await connection.dispatcher.finish()
+    await connection.tasks.finish()
     if connection.needs_on_disconnect:
         await _run_on_disconnect(connection, closed)
     if connection.channel is not None:

@@ -45,6 +45,10 @@ class Dispatcher:
         handle: Called with each frame.
         owner: The name of the consumer, for the log.
         on_failed: Called when the task was cancelled or raised. It must close the connection.
+
+    Attributes:
+        inbox: The inbox.
+        context: The context in which all of it runs.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Dispatcher:
         self._handle = handle
         self._owner = owner
         self._on_failed = on_failed
-        self._context = contextvars.copy_context()
+        self.context = contextvars.copy_context()
         # The task that is working. None while there is no work.
         self._task: asyncio.Task[None] | None = None
 
@@ -91,7 +95,7 @@ class Dispatcher:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something in a task of its own, in the context of the connection."""
-        return start_task(self._loop, work, context=self._context)
+        return start_task(self._loop, work, context=self.context)
 
     def drop(self) -> None:
         """Drop everything in the inbox. The work that is running goes on."""

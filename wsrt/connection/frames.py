@@ -22,7 +22,7 @@ from ..protocol.catalog import Received
 from ..protocol.envelope import ref_of
 from ..protocol.events import Event
 from ..protocol.frame import Frame
-from ..protocol.session import RawFrame, Session
+from ..protocol.session import RawFrame, Session, State
 from ..types import Ref
 from .explanations import Explanations
 from .hooks import Hooks, call
@@ -140,8 +140,12 @@ class FrameHandler:
             # A CancelledError may be meant for this task: the connection has ended, and the handler ran for too long.
             # It may also come from a task that the handler awaited and that was cancelled by other code. That one is an
             # error of the handler like any other.
-            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
-                raise
+            if isinstance(error, asyncio.CancelledError):
+                if is_being_cancelled():
+                    raise
+                if self._session.state is State.CLOSED:
+                    # The handler awaited a task of the connection, which has ended with it.
+                    return
             refusal = refusal_of(error, self._hooks.refusal_for) if isinstance(error, Exception) else None
             if refusal is None:
                 counters.count("handlers_failed")

@@ -47,6 +47,7 @@ from .hooks import Hooks, call
 from .layer_channel import LayerChannel
 from .presence import ConnectionPresence, PresenceHooks
 from .setup import set_up
+from .tasks import ConnectionTasks
 from .users import is_signed_in
 
 HANDSHAKE_SECONDS = 4.0
@@ -194,6 +195,14 @@ class ConnectionHandler:
             owner=self.name,
             on_failed=self._on_hook_failed,
         )
+        self.tasks = ConnectionTasks(
+            node.loop,
+            self.dispatcher.context,
+            limit=limits.max_tasks,
+            owner=self.name,
+            is_open=lambda: self.session.is_open,
+            refusal_for=hooks.refusal_for,
+        )
         # The seconds for which the process has stood still, as far as the session knows.
         self._excused = node.wheel.lost
         # Ends the reader some time after our own close. None while nothing is read.
@@ -322,12 +331,19 @@ class ConnectionHandler:
         Raises:
             UndeclaredEvent, UnsendableEvent, TypeError: The event can't be sent.
         """
+        started = time.perf_counter()
         self.hooks.catalog.check_sends(event)
         frame = envelope.encode(event).frame()
+        spent = time.perf_counter() - started
         await self.outbox.wait_for_space()
         # The connection may have been closed in the meantime.
         if self.session.is_open:
+            started = time.perf_counter()
             self.outbox.put_direct(frame)
+            spent += time.perf_counter() - started
+        # Neither of these suspends for a client that reads, or after the end. A task that sends in a loop would
+        # otherwise keep the loop from all other connections.
+        await self.node.turns.spend(spent)
 
     def close(self, close: Close, *, discard: bool = False, release: bool = False) -> None:
         """

@@ -11,7 +11,11 @@ T = TypeVar("T")
 
 
 def start_task(
-    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], *, context: contextvars.Context | None = None
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, T],
+    *,
+    context: contextvars.Context | None = None,
+    name: str | None = None,
 ) -> asyncio.Task[T]:
     """
     Return a task that runs ``work``. Its first step never runs before this function has returned.
@@ -24,8 +28,9 @@ def start_task(
         loop: The running loop.
         work: The coroutine.
         context: The context of the task; by default a copy of the caller's context.
+        name: The name of the task. None for a name such as "Task-7".
     """
-    return asyncio.Task(work, loop=loop, context=context)
+    return asyncio.Task(work, loop=loop, context=context, name=name)
 
 
 def is_being_cancelled() -> bool:

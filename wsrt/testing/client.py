@@ -269,7 +269,11 @@ class Client:
             raise AssertionError(f"expected {close}, closed with {(code, reason)}")
 
     async def settle(self) -> None:
-        """Wait until no connection of this event loop has work left and presence has been written."""
+        """
+        Wait until no connection of this event loop has work left and presence has been written.
+
+        Tasks that consumers have started with ``create_task`` aren't waited for, because they may be endless.
+        """
         quiet = 0
 
         def is_quiet() -> bool:

@@ -2,14 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 
-from wsrt import Closed, Refused, TypedEventConsumer, on
+from wsrt import Refused, TypedEventConsumer, on
 
 from .events import AnswerEnded, Ask, Stop, Token
 from .sources import token_source
-
-logger = logging.getLogger(__name__)
 
 
 class AnswersConsumer(TypedEventConsumer):
@@ -31,14 +28,13 @@ class AnswersConsumer(TypedEventConsumer):
         if self.answer is not None and not self.answer.done():
             raise Refused("busy", "Stop the current answer first.")
         # Handlers run one at a time. A handler that wrote the answer would keep Stop waiting until it is complete.
-        self.answer = asyncio.create_task(self.write_answer(event.prompt))
+        self.answer = self.create_task(self.write_answer(event.prompt))
 
     @on
     async def stop(self, event: Stop) -> None:
-        await self.cancel_answer()
-
-    async def on_disconnect(self, closed: Closed) -> None:
-        await self.cancel_answer()
+        if self.answer is not None:
+            self.answer.cancel()
+            await asyncio.wait([self.answer])
 
     async def write_answer(self, prompt: str) -> None:
         try:
@@ -48,13 +44,7 @@ class AnswersConsumer(TypedEventConsumer):
                     # While this waits for the client, no token is taken from the source.
                     await self.send(Token(text=text))
         except Exception:
-            # A task of your own reports its errors itself.
-            logger.exception("an answer failed")
             await self.send(AnswerEnded(result="failed"))
+            raise  # wsrt logs it
         else:
             await self.send(AnswerEnded(result="complete"))
-
-    async def cancel_answer(self) -> None:
-        if self.answer is not None:
-            self.answer.cancel()
-            await asyncio.wait([self.answer])

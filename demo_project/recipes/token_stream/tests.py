@@ -12,7 +12,7 @@ from wsrt import close_codes
 from wsrt.testing import Client, RequestRefused, connect
 from wsrt.types import Message, Receive, Scope, Send
 
-from . import consumers, sources
+from . import sources
 from .consumers import AnswersConsumer
 from .events import AnswerEnded, Ask, Stop, Token
 
@@ -119,8 +119,8 @@ class TokenStreamTests(SimpleTestCase):
 
     @source("broken")
     async def test_provider_fails(self) -> None:
-        async with self.page() as page:
-            with self.assertLogs(consumers.logger, "ERROR"):
+        with self.assertLogs("wsrt", "ERROR"):
+            async with self.page() as page:
                 await page.request(Ask(prompt="hello"))
                 await page.receive(Token)
                 self.assertEqual(await page.receive(AnswerEnded), AnswerEnded(result="failed"))

@@ -23,6 +23,7 @@ from tests.apps.chat.events import (
     Kick,
     Large,
     Leave,
+    Linger,
     Login,
     Price,
     Rename,
@@ -121,6 +122,17 @@ class ChatConsumer(TypedEventConsumer):
     async def slow(self, event: Slow) -> Echoed:
         await asyncio.sleep(event.seconds)
         return Echoed(value="slow")
+
+    @on
+    async def linger(self, event: Linger) -> None:
+        self.create_task(self.lingering(event.seconds))
+
+    async def lingering(self, seconds: float) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(seconds)
+            sys.stdout.write("lingered\n")
 
     @on
     async def crash(self, event: Crash) -> None:

@@ -59,6 +59,12 @@ class Slow(Event, name="slow"):
     seconds: float
 
 
+class Linger(Event, name="linger"):
+    """Start a task that takes a while to end."""
+
+    seconds: float
+
+
 class Crash(Event, name="crash"):
     kind: str = "error"
 

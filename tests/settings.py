@@ -51,7 +51,12 @@ SILENCED_SYSTEM_CHECKS = ["wsrt.W014"]
 DATABASES = {
     "default": json.loads(os.environ["WSRT_TEST_DATABASE"])
     if "WSRT_TEST_DATABASE" in os.environ
-    else {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("WSRT_TEST_DB", ":memory:")},
+    else {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("WSRT_TEST_DB", ":memory:"),
+        # Of thousands of commits to a file none has to survive the machine.
+        "OPTIONS": {"init_command": "PRAGMA synchronous=OFF"},
+    },
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

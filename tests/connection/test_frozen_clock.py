@@ -54,7 +54,7 @@ class SlowSetUp(Calendar):
 
 @pytest.fixture
 def clock() -> Iterator[Any]:
-    with freeze_time("2020-02-29") as frozen:
+    with freeze_time("2020-02-29", ignore=["_pytest.timing"]) as frozen:
         yield frozen
 
 

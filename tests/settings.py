@@ -46,8 +46,8 @@ TEMPLATES = [
     },
 ]
 STATIC_URL = "static/"
-# Tests declare events with history=True.
-SILENCED_SYSTEM_CHECKS = ["wsrt.W014"]
+# Tests declare events with history=True, and consumers that require tickets.
+SILENCED_SYSTEM_CHECKS = ["wsrt.W014", "wsrt.E012"]
 DATABASES = {
     "default": json.loads(os.environ["WSRT_TEST_DATABASE"])
     if "WSRT_TEST_DATABASE" in os.environ
@@ -57,6 +57,9 @@ DATABASES = {
         # Of thousands of commits to a file none has to survive the machine.
         "OPTIONS": {"init_command": "PRAGMA synchronous=OFF"},
     },
+}
+CACHES = json.loads(os.environ.get("WSRT_TEST_CACHES", "null")) or {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -24,6 +24,7 @@ from wsrt.checks import (
     check_runtime,
     check_servers,
     check_settings,
+    check_tickets,
 )
 from wsrt.cluster.node import is_server
 from wsrt.conf import DEFAULTS, SHAPES, WITHOUT_EFFECT
@@ -531,6 +532,49 @@ def test_two_layers_in_a_namespace(settings: Any) -> None:
 
     assert [message.id for message in check_consumers()] == ["wsrt.E008"]
     assert {Silent.namespace, Named.namespace, Other.namespace, Mute.namespace} <= set(namespaces)
+
+
+# Tickets
+
+REDIS_CACHE = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://localhost"}
+
+
+@pytest.mark.usefixtures("own_namespaces")
+def test_cache_of_tickets(settings: Any) -> None:
+    """Tickets in a cache that processes can't share are an error, where a consumer requires tickets (wsrt.E012)."""
+    namespaces.clear()
+    assert check_tickets() == []
+
+    class DeskConsumer(TypedEventConsumer):
+        namespace = "unit-checks"
+
+    assert check_tickets() == []
+    DeskConsumer.requires_ticket = True
+    for backend in ("locmem.LocMemCache", "dummy.DummyCache"):
+        settings.CACHES = {"default": {"BACKEND": f"django.core.cache.backends.{backend}"}, "shared": REDIS_CACHE}
+        settings.WSRT = {}
+        error = only(check_tickets(), "wsrt.E012")
+        assert "DeskConsumer requires tickets" in error.msg
+        assert backend.rpartition(".")[2] in error.msg
+        assert "DatabaseCache" in str(error.hint)
+        settings.WSRT = {"TICKET_CACHE": "shared"}
+        assert check_tickets() == []
+
+
+@pytest.mark.usefixtures("own_namespaces")
+def test_no_cache_of_tickets(settings: Any) -> None:
+    """An alias that isn't in CACHES is an error that lists those that are (wsrt.E011)."""
+    namespaces.clear()
+
+    class DeskConsumer(TypedEventConsumer):
+        namespace = "unit-checks"
+        requires_ticket = True
+
+    settings.CACHES = {"default": REDIS_CACHE}
+    settings.WSRT = {"TICKET_CACHE": "defualt"}
+    error = only(check_tickets(), "wsrt.E011")
+    assert DeskConsumer.requires_ticket
+    assert error.hint == "The keys are: 'default'."
 
 
 # What has no effect

@@ -19,6 +19,8 @@ LIMITS = sorted({field.name for field in dataclasses.fields(Limits)} | {"check_o
 # A value of each key that is not its default.
 OTHERS = {
     "CHANNEL_LAYER_ALIAS": "other",
+    "TICKET_CACHE": "other",
+    "TICKET_SECONDS": 5,
     "CONSUMERS": ("sockets",),
     "PRESENCE": {"BACKEND": "wsrt.presence.redis.RedisPresence"},
     "HEARTBEAT": None,

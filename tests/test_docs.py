@@ -26,9 +26,10 @@ from asgiref.sync import sync_to_async
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import BaseCommand, find_commands, load_command_class
 from django.template import engines
-from django.test import RequestFactory, override_settings
+from django.test import AsyncClient, RequestFactory, override_settings
 from playwright.sync_api import Page, expect
 
 import wsrt
@@ -591,6 +592,28 @@ async def test_token_expires() -> None:
         offer = ["wsrt.v1", f"bearer.{made.tokens.make_token(ada, seconds=2)}"]
         async with connect(made.consumers.application, "/ws/account/", subprotocols=offer) as client:
             await client.assert_silent()
+            await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_tickets() -> None:
+    """The view of the page about tickets issues one, which lets its user in, once."""
+    ada = await sync_to_async(User.objects.create_user)("ada")
+    with modules_of("howto/tickets.md") as made, override_settings(ROOT_URLCONF=made.urls):
+        browser = AsyncClient()
+        await browser.aforce_login(ada)
+        consumer, path = made.consumers.DeskConsumer, f"/{made.consumers.DeskConsumer.path}"
+        answer = await browser.post("/ws-ticket/", {"path": path})
+        assert "no-store" in answer["Cache-Control"]
+        offer: dict[str, Any] = {
+            "subprotocols": ["wsrt.v1", f"ticket.{answer.json()['ticket']}"],
+            "scope": {"session": SessionStore(browser.cookies["sessionid"].value)},
+        }
+        async with connect(consumer, path, user=ada, **offer) as client:
+            assert client.subprotocol == "wsrt.v1"
+            await client.send(made.consumers.Ask())
+            assert await client.receive(made.consumers.Answer) == made.consumers.Answer(username="ada")
+        async with connect(consumer, path, user=ada, **offer) as client:
             await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)
 
 

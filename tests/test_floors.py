@@ -18,7 +18,7 @@ FLOORS: list[set[str]] = [
     {"exceptions", "close_codes", "addresses", "realms", "types", "metrics"},
     {"protocol"},
     {"delivery"},
-    {"conf", "tenants", "signals", "cluster", "presence"},
+    {"conf", "tenants", "tickets", "signals", "cluster", "presence"},
     {"connection", "handlers"},
     {"consumers", "publish", "control"},
     {
@@ -36,6 +36,7 @@ FLOORS: list[set[str]] = [
         "schema",
         "clients",
         "templatetags",
+        "views",
     },
 ]
 """Words, protocol, delivery, cluster, connection, application, doors."""

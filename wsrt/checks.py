@@ -102,6 +102,36 @@ def check_consumers(app_configs: Sequence[AppConfig] | None = None, **kwargs: An
     return messages
 
 
+def check_tickets(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that all processes share the cache of tickets, if a consumer requires them."""
+    alias = conf.ticket_cache
+    consumers = {consumer for space in namespaces.values() for consumer in space.consumers}
+    names = sorted(consumer.__qualname__ for consumer in consumers if getattr(consumer, "requires_ticket", False))
+    if not names:
+        return []
+    if alias not in settings.CACHES:
+        return [
+            Error(
+                f"WSRT['TICKET_CACHE'] is {alias!r}, which isn't a key of CACHES.",
+                hint=f"The keys are: {', '.join(map(repr, settings.CACHES))}.",
+                id="wsrt.E011",
+            )
+        ]
+    backend = settings.CACHES[alias]["BACKEND"]
+    if backend not in PRIVATE_CACHES:
+        return []
+    return [
+        Error(
+            f"{names[0]} requires tickets, and WSRT['TICKET_CACHE'] is the cache {alias!r} "
+            f"({backend.rpartition('.')[2]}), which is private to each process: a ticket is only known to the process "
+            "that issued it.",
+            hint="Set TICKET_CACHE to a cache that all processes share: Redis, Memcached, or "
+            "django.core.cache.backends.db.DatabaseCache, which needs no other server.",
+            id="wsrt.E012",
+        )
+    ]
+
+
 def check_options_without_effect(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Check that the project doesn't use settings, attributes or options of events that have no effect."""
     return [*_settings_without_effect(), *_attributes_without_effect(), *_events_without_effect()]
@@ -196,6 +226,7 @@ ALWAYS: tuple[Check, ...] = (
     check_layers,
     check_consumers,
     check_routes,
+    check_tickets,
     check_runserver,
     check_options_without_effect,
 )

@@ -52,6 +52,8 @@ DEFAULTS: dict[str, Any] = {
     "FAST_PATH": True,
     "REVALIDATE": 60,
     "TENANT": None,
+    "TICKET_CACHE": "default",
+    "TICKET_SECONDS": 30,
     "THREADS": 8,
     "DRAIN_SECONDS": 25,
 }
@@ -144,6 +146,8 @@ SHAPES: dict[str, Shape] = {
     "FAST_PATH": Shape((bool,), "True or False"),
     "REVALIDATE": _TIMEOUT,
     "TENANT": Shape((str,), "a dotted path, or None", optional=True),
+    "TICKET_CACHE": Shape((str,), "a key of CACHES"),
+    "TICKET_SECONDS": _COUNT,
     "THREADS": _COUNT,
     "DRAIN_SECONDS": _SECONDS,
 }
@@ -306,6 +310,14 @@ class Conf:
     def tenant(self) -> str | None:
         value: str | None = self._get("TENANT")
         return value
+
+    @property
+    def ticket_cache(self) -> str:
+        return str(self._get("TICKET_CACHE"))
+
+    @property
+    def ticket_seconds(self) -> int:
+        return int(self._get("TICKET_SECONDS"))
 
     @property
     def threads(self) -> int:

@@ -77,6 +77,7 @@ FIXED = frozenset(
         "path",
         "out_events",
         "channel_layer_alias",
+        "requires_ticket",
         "catalog",
         "handlers",
         "unmarked_handlers",
@@ -175,7 +176,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     1. The ``Origin`` header is checked and the connection is accepted. The client can therefore read the close code of
        anything that fails later.
-    2. ``tenant()``, ``authorize()`` and ``identity()`` are called.
+    2. The ticket is used up, if one is required, and ``tenant()``, ``authorize()`` and ``identity()`` are called.
     3. The connection is registered. From here on, publications for it are queued.
     4. ``on_connect()`` is called. When it returns, the queued publications are sent.
     5. Handlers run one at a time, in the order in which their frames arrived.
@@ -199,6 +200,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
             annotations of its handlers.
         subprotocols: The application's own subprotocols, in order of preference. ``wsrt.v1`` takes precedence.
         presence: Whether members of a room can see each other: True, or the Pydantic model that ``member()`` returns.
+        requires_ticket: Whether a handshake must present a ticket, which ``wsrt.views.TicketView`` issues.
         channel_layer_alias: The alias of the channel layer that the namespace uses. None for the setting.
         catalog: The events that the class receives and sends, by wire name. Created with the class.
         handlers: The handler of each event class. Created with the class.
@@ -226,6 +228,9 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     presence: ClassVar[bool | type[BaseModel]] = False
     """Whether members of a room can see each other: True, or the Pydantic model that ``member()`` returns."""
+
+    requires_ticket: ClassVar[bool] = False
+    """Whether a handshake must present a ticket, which ``wsrt.views.TicketView`` issues."""
 
     channel_layer_alias: str | None = None
     """The alias of the channel layer that the namespace uses. None for the setting."""

@@ -18,6 +18,7 @@ from ..tenants import check_tenant
 from .dispatcher import Work
 from .hooks import call
 from .refusals import NOT_AUTHORIZED, refusal_of
+from .tickets import TicketRefused, require_tenant, use_ticket
 
 if TYPE_CHECKING:
     from .lifecycle import ConnectionHandler
@@ -61,8 +62,12 @@ async def _run_hooks(connection: ConnectionHandler) -> None:
     if connection.channel is not None:
         # Raises BackplaneUnavailable.
         await connection.channel.open(connection.node)
-    # The tenant comes first: every room and user that a later hook names belongs to it.
+    # The ticket says who the user is, and the hooks may need the user. Raises TicketRefused.
+    ticket = await use_ticket(hooks.scope) if hooks.requires_ticket else None
+    # The tenant comes before the other hooks: every room and user that they name belongs to it.
     tenant = check_tenant(await call(hooks.tenant))
+    if ticket is not None and "tenant" in hooks.overridden_hooks:
+        require_tenant(ticket, tenant)
     connection.subscriber.realm = realm_of(hooks.namespace, tenant)
     if not await call(hooks.authorize):
         _fail(connection, NOT_AUTHORIZED.close(is_anonymous=connection.is_anonymous))
@@ -123,7 +128,11 @@ def _time_out(connection: ConnectionHandler) -> None:
 
 
 def _fail_with(connection: ConnectionHandler, error: Exception) -> None:
-    """Close the connection because of an exception that a hook has raised."""
+    """Close the connection because of an exception that a hook has raised, or because its ticket is refused."""
+    if isinstance(error, TicketRefused):
+        counters.count("tickets_refused", "refused a ticket for %s: %s", connection.name, error)
+        _fail(connection, error.close)
+        return
     refusal = refusal_of(error, connection.hooks.refusal_for)
     if refusal is None:
         logger.error("failed to set up a connection to %s", connection.name, exc_info=error)

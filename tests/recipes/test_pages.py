@@ -144,7 +144,7 @@ def test_live_rows(open_as: Open) -> None:
     ada.get_by_role("button", name="Save", exact=True).click()
     expect(linus.get_by_role("listitem").first).to_contain_text("Water the garden")
     ada.get_by_role("link", name="Water the garden").first.click()
-    ada.get_by_role("link", name="Delete", exact=True).click()
+    ada.locator(".deletelink").click()  # Its role depends on the version of Django.
     ada.get_by_role("button", name="Yes, I’m sure").click()
     expect(linus.get_by_role("listitem")).to_have_count(1)
     expect(linus.get_by_role("listitem")).to_contain_text("Feed the <b>cat</b>")

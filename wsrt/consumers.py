@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime
 import functools
 import re
 import sys
@@ -39,6 +40,7 @@ from .handlers import (
     check_unmarked,
     event_handlers,
     layer_handlers,
+    login_event,
     unmarked_handlers,
 )
 from .metrics import counters
@@ -89,8 +91,10 @@ FIXED = frozenset(
 
 HOOKS = frozenset(
     {
+        "authenticate",
         "tenant",
         "authorize",
+        "expires_at",
         "identity",
         "reload_user",
         "authorize_room",
@@ -176,7 +180,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     1. The ``Origin`` header is checked and the connection is accepted. The client can therefore read the close code of
        anything that fails later.
-    2. The ticket is used up, if one is required, and ``tenant()``, ``authorize()`` and ``identity()`` are called.
+    2. The ticket is used up, if one is required. ``authenticate()``, if the class has it, ``tenant()``, ``authorize()``,
+       ``expires_at()`` and ``identity()`` are called.
     3. The connection is registered. From here on, publications for it are queued.
     4. ``on_connect()`` is called. When it returns, the queued publications are sent.
     5. Handlers run one at a time, in the order in which their frames arrived.
@@ -291,6 +296,12 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         local_names = sys._getframe(1).f_locals
         cls.handlers = types.MappingProxyType(event_handlers(cls, TypedEventConsumer, local_names))
         unmarked = unmarked_handlers(cls, TypedEventConsumer, local_names)
+        login = login_event(cls, TypedEventConsumer, local_names)
+        if login is not None and login in cls.handlers:
+            raise DeclarationError(
+                f"{cls.__name__}.{cls.handlers[login].name}: {login.__name__} is already handled by authenticate, also "
+                "when a client sends it to renew its credentials"
+            )
         cls.layer_handlers = layer_handlers(cls, TypedEventConsumer)
         cls.overridden_hooks = frozenset(
             name for name in HOOKS if getattr(cls, name) is not getattr(TypedEventConsumer, name)
@@ -309,8 +320,11 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
                 ]
                 for event, handler in cls.handlers.items()
             }
+            if login is not None:
+                replies[meta(login).name] = ["wsrt.ok"]
             member_model = cls.presence if isinstance(cls.presence, type) else None
-            cls.catalog = Catalog(cls.handlers, sent_events, replies, member_model)
+            received = [*cls.handlers, *([] if login is None else [login])]
+            cls.catalog = Catalog(received, sent_events, replies, member_model, login)
         except TypeError as error:
             raise DeclarationError(f"{cls.__name__}: {error}") from error
         check_unmarked(cls, unmarked, {*cls.handlers, *sent_events})
@@ -384,11 +398,39 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     # Hooks.
 
+    async def authenticate(self, event: Any) -> Any:
+        """
+        Override to let clients log in with a token, and renew it. The parameter's annotation is the event they send.
+
+            class Login(Event, name="login"):
+                token: str
+
+            class ChatConsumer(TypedEventConsumer):
+                async def authenticate(self, event: Login) -> User | None:
+                    return await user_of(event.token)
+
+        Called before every other hook, with the token of the handshake in the field ``token``: that of the header
+        ``Authorization: Bearer``, or of the subprotocol ``bearer.<token>``. If there is none, and no middleware has
+        put an authenticated user into the scope, it is called with the first frame that the client sends, at most 8
+        KiB, which must be this event. No other frame is parsed before ``authorize`` has allowed the client.
+
+        It is called again whenever the client sends the event to renew its credentials. They must be those of the same
+        user, otherwise the connection is closed with 4401. ``tenant``, ``authorize``, ``authorize_room`` for each room,
+        and ``expires_at`` are then called again, too. The connection stays in its rooms.
+
+        Returns:
+            The user, an object with ``is_authenticated``, which becomes ``self.user``. None, an inactive user, or
+            raising any refusal, refuses: a login is closed with 4401. A refused renewal is answered with
+            ``wsrt.error``, and the connection keeps the credentials that it has.
+        """
+        return None
+
     async def tenant(self) -> str | None:
         """
         Override to return the tenant that the connection belongs to, 1 to 255 bytes, or None for no tenant.
 
-        Called once, before every other hook. The tenant doesn't change during the life of the connection.
+        Called before every other hook but ``authenticate``. The tenant doesn't change during the life of the
+        connection: renewed credentials for which another one is returned close it with 4401.
 
         Each tenant has rooms, users, presence and broadcasts of its own. Tenants may use the same names without
         reaching each other. A refusal, such as ``Http404``, closes the connection.
@@ -399,11 +441,21 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         """
         Override to decide whether the client may connect.
 
-        Called after ``tenant``, and again on ``permissions_changed``. False or PermissionDenied closes the connection
-        with 4401 if the scope has an anonymous user, else with 4403. The client can read the code, because the
-        connection has already been accepted.
+        Called after ``tenant``, and again on ``permissions_changed`` and when a client has renewed its credentials.
+        False or PermissionDenied closes the connection with 4401 if the scope has an anonymous user, else with 4403.
+        The client can read the code, because the connection has already been accepted.
         """
         return True
+
+    async def expires_at(self) -> datetime.datetime | float | None:
+        """
+        Override to say when the credentials expire: an aware datetime, seconds since 1970, or None for never.
+
+        Called after ``authorize``, and again after each renewal, see authenticate(). At that time the connection is
+        closed with 4401 ``Credentials expired``. A ``wsrt.v1`` client is told how many seconds are left, so that it can
+        renew its token before.
+        """
+        return None
 
     async def identity(self) -> object:
         """
@@ -465,7 +517,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         Called when the client is authorized: load data, join rooms, send the first events.
 
         Publications for the connection are queued until this returns. Events that it sends itself are sent at once. A
-        refusal closes the connection. ``tenant``, ``authorize``, ``identity`` and ``on_connect`` together have
+        refusal closes the connection. All hooks up to this one, and the wait for the first frame, together have
         ``setup_timeout`` seconds, else the connection is closed with 4408.
         """
 

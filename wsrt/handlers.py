@@ -44,6 +44,9 @@ CHANNELS_METHODS = {
 }
 """The methods of Channels' own consumers, which wsrt never calls, and what to write instead."""
 
+HOOK_PREFIXES = ("on_", "authori", "authent", "expire")
+"""The beginnings of names that are compared with those of the hooks, because the method may be a misspelt hook."""
+
 
 @overload
 def on(target: Callable[[C, E], R], /) -> Callable[[C, E], R]: ...
@@ -168,6 +171,35 @@ def event_handlers(cls: type, base: type, local_names: Mapping[str, Any]) -> dic
     return table
 
 
+def login_event(cls: type, base: type, local_names: Mapping[str, Any]) -> type[Event] | None:
+    """
+    Return the event that the ``authenticate`` of a class takes; None if the class doesn't override it.
+
+    Args:
+        cls: The consumer class.
+        base: TypedEventConsumer.
+        local_names: The names that annotations may use in addition to the globals of the method's module.
+
+    Raises:
+        DeclarationError: The method doesn't take exactly one class of events.
+    """
+    function = inspect.getattr_static(cls, "authenticate")
+    if function is inspect.getattr_static(base, "authenticate"):
+        return None
+    where = f"{cls.__name__}.authenticate"
+    events: tuple[type[Event], ...] = ()
+    if inspect.isfunction(function):
+        arguments = list(inspect.signature(function).parameters)
+        annotation = _hints(where, function, local_names, cls.__module__).get(arguments[-1])
+        events = _events_in(annotation) if len(arguments) == 2 else ()
+    if len(events) != 1:
+        raise DeclarationError(
+            f"{where} must be a method that takes the one event that clients log in with: "
+            "async def authenticate(self, event: Login), where Login is a subclass of wsrt.Event"
+        )
+    return events[0]
+
+
 def layer_handlers(cls: type, base: type) -> dict[str, Callable[..., Any]]:
     """
     Return the methods marked with ``@on_layer`` by message type.
@@ -229,7 +261,7 @@ def check_unmarked(cls: type, unmarked: Mapping[type[Event], str], known: Collec
 def check_hook_names(cls: type, base: type, hooks: Collection[str]) -> None:
     """Raise DeclarationError for a method that looks like a misspelt hook."""
     for name, _ in _unmarked_methods(cls, base):
-        meant = difflib.get_close_matches(name, hooks, 1, 0.85) if name.startswith(("on_", "authori")) else []
+        meant = difflib.get_close_matches(name, hooks, 1, 0.85) if name.startswith(HOOK_PREFIXES) else []
         if meant:
             raise DeclarationError(
                 f"{cls.__name__}.{name} would never be called. Did you mean {meant[0]}? If not, rename it to _{name}"

@@ -55,6 +55,7 @@ async def clean_up(connection: ConnectionHandler) -> None:
     node, session = connection.node, connection.session
     connection.groups.end()
     connection.commands.end()
+    connection.credentials.end()
     node.arriving.pop(connection, None)
     connection.heartbeat.stop()
     if session.is_open and connection.disconnect is None:

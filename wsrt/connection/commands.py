@@ -122,6 +122,15 @@ class Commands:
             self._groups.admit()
             await self._refresh_presence()
 
+    async def recheck_renewed(self) -> None:
+        """
+        Call the hooks again for a user whose credentials were renewed. Leave the rooms that they refuse, or close.
+
+        Unlike after a change of permissions, publications are delivered in the meantime. Raises anything that
+        ``authorize`` raises, except for a refusal.
+        """
+        await self._recheck_hooks()
+
     # Private.
 
     async def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -174,6 +183,9 @@ class Commands:
                 self._close(close_codes.CREDENTIALS_EXPIRED)
                 return
             self._hooks.scope["user"] = user
+        await self._recheck_hooks()
+
+    async def _recheck_hooks(self) -> None:
         refusal = await self._connect_refusal()
         if refusal is not None:
             self._close(refusal.close(is_anonymous=self._is_anonymous()))

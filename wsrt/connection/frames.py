@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -42,12 +42,23 @@ class FrameHandler:
         outbox: The outbox of the connection.
         node: The node that holds the connection.
         owner: The name of the consumer, for the log.
+        renew: Renews the credentials with a login event, and returns the answer, see Credentials.
         close: Closes the connection.
         on_violation: Called with the close code if a frame breaks the protocol. It must close the connection.
         explanations: Explains refusals in the log.
     """
 
-    __slots__ = ("_close", "_explanations", "_hooks", "_node", "_on_violation", "_outbox", "_owner", "_session")
+    __slots__ = (
+        "_close",
+        "_explanations",
+        "_hooks",
+        "_node",
+        "_on_violation",
+        "_outbox",
+        "_owner",
+        "_renew",
+        "_session",
+    )
 
     def __init__(
         self,
@@ -57,6 +68,7 @@ class FrameHandler:
         node: Node,
         *,
         owner: str,
+        renew: Callable[[Received], Coroutine[Any, Any, Frame | None]],
         close: Callable[[Close], None],
         on_violation: Callable[[Close], None],
         explanations: Explanations,
@@ -66,6 +78,7 @@ class FrameHandler:
         self._outbox = outbox
         self._node = node
         self._owner = owner
+        self._renew = renew
         self._close = close
         self._on_violation = on_violation
         self._explanations = explanations
@@ -73,7 +86,7 @@ class FrameHandler:
     async def handle(self, raw: RawFrame) -> None:
         """Decode a frame, call the handler of its event, and answer the request."""
         try:
-            outcome = await self._decode(raw)
+            outcome = await self.decode(raw)
         except Exception as error:
             # A frame that isn't valid is an outcome, not an exception. This one comes from a validator of the
             # application, which may raise anything; Pydantic only catches ValueError and AssertionError.
@@ -98,7 +111,8 @@ class FrameHandler:
 
     # Decoding.
 
-    async def _decode(self, raw: RawFrame) -> Received | Frame | Close | None:
+    async def decode(self, raw: RawFrame) -> Received | Frame | Close | None:
+        """Decode a frame, see Session.decode(). Raises anything that a validator of the application raises."""
         try:
             if self._session.is_heavy(raw):
                 # Waits while other connections of the loop decode theirs.
@@ -131,11 +145,16 @@ class FrameHandler:
     # Calling the handler.
 
     async def _call_handler(self, received: Received) -> None:
-        handler = self._hooks.handlers[type(received.event)]
+        handler = self._hooks.handlers.get(type(received.event))
+        # Only the login event has no handler.
+        name = "authenticate" if handler is None else handler.name
         ref = received.ref
+        answer: Frame | None
         try:
-            reply = await call(getattr(self._hooks, handler.name), received.event)
-            answer = self._reply_frame(reply, ref)
+            if handler is None:
+                answer = await self._renew(received)
+            else:
+                answer = self._reply_frame(await call(getattr(self._hooks, name), received.event), ref)
         except BaseException as error:
             # A CancelledError may be meant for this task: the connection has ended, and the handler ran for too long.
             # It may also come from a task that the handler awaited and that was cancelled by other code. That one is an
@@ -149,7 +168,7 @@ class FrameHandler:
             refusal = refusal_of(error, self._hooks.refusal_for) if isinstance(error, Exception) else None
             if refusal is None:
                 counters.count("handlers_failed")
-                logger.exception("%s.%s failed", self._owner, handler.name)
+                logger.exception("%s.%s failed", self._owner, name)
                 self._fail(ref)
                 if not isinstance(error, Exception | asyncio.CancelledError):
                     # KeyboardInterrupt and SystemExit end the process.
@@ -157,7 +176,7 @@ class FrameHandler:
                 return
             if isinstance(error, BackplaneUnavailable):
                 counters.count("requests_unavailable", "a handler could not use the channel layer: %s", error)
-            self._explanations.refused(received.name, handler.name, refusal, is_answered=ref is not None)
+            self._explanations.refused(received.name, name, refusal, is_answered=ref is not None)
             answer = self._refusal_frame(ref, refusal)
         if answer is not None:
             await self._answer(answer)

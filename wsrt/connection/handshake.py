@@ -10,6 +10,9 @@ from ..protocol.session import SUBPROTOCOL
 from ..types import Message, Scope, Send
 from .origin import check_origin
 
+BEARER = "bearer."
+"""The prefix of the subprotocol that carries a token."""
+
 
 def choose_subprotocol(offered: Iterable[str], supported: Iterable[str]) -> str | None:
     """
@@ -21,6 +24,21 @@ def choose_subprotocol(offered: Iterable[str], supported: Iterable[str]) -> str 
     """
     offers = list(offered)
     return next((name for name in (SUBPROTOCOL, *supported) if name in offers), None)
+
+
+def bearer_token(scope: Scope) -> str | None:
+    """
+    Return the token of a handshake: of the header ``Authorization: Bearer``, or of the subprotocol ``bearer.<token>``.
+
+    Browsers can't set the header, so they offer the subprotocol, which is never selected.
+    """
+    for name, value in scope.get("headers") or ():
+        kind, _, token = value.decode("latin-1").strip().partition(" ")
+        if name == b"authorization" and kind.lower() == "bearer" and token.strip():
+            return str(token.strip())
+    offered = scope.get("subprotocols") or ()
+    tokens = (str(name).removeprefix(BEARER) for name in offered if str(name).startswith(BEARER))
+    return next(filter(None, tokens), None)
 
 
 async def refuse_foreign_origin(scope: Scope, send: Send) -> bool:

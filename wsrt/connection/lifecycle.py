@@ -37,6 +37,7 @@ from ..protocol.session import SUBPROTOCOL, RawFrame, Session
 from ..types import Limits, Message, Receive, Scope, Send
 from .closing import Disconnect, clean_up
 from .commands import Commands
+from .credentials import Credentials
 from .dispatcher import Dispatcher, Work
 from .explanations import Explanations
 from .frames import FrameHandler
@@ -177,12 +178,16 @@ class ConnectionHandler:
         self.channel: LayerChannel | None = None
         if hooks.layer_handlers:
             self.channel = self._layer_channel(alias)
-        frames = FrameHandler(
+        self.credentials = Credentials(
+            hooks, node, self.session, self.subscriber, commands=self.commands, close=self.close
+        )
+        self.frames = FrameHandler(
             hooks,
             self.session,
             self.outbox,
             node,
             owner=self.name,
+            renew=self.credentials.renew,
             close=self.close,
             on_violation=self._close_by_policy,
             explanations=self._explanations,
@@ -191,7 +196,7 @@ class ConnectionHandler:
             node.loop,
             Inbox(limits.inbox_frames, limits.inbox_bytes),
             node.turns,
-            frames.handle,
+            self.frames.handle,
             owner=self.name,
             on_failed=self._on_hook_failed,
         )
@@ -306,6 +311,9 @@ class ConnectionHandler:
             self._excused = wheel.lost
         outcome = self.session.receive_frame(frame, now)
         match outcome:
+            case RawFrame() if self.credentials.receive(outcome):
+                # The set-up continues with it.
+                pass
             case RawFrame():
                 self.dispatcher.put(outcome, outcome.size)
                 if self.dispatcher.inbox.crowded:
@@ -363,6 +371,7 @@ class ConnectionHandler:
         if release:
             self.outbox.release()
         self.dispatcher.drop()
+        self.credentials.end()
         self.node.hub.remove(self.subscriber)
         self.outbox.close(close, discard=discard)
 
@@ -420,9 +429,16 @@ class ConnectionHandler:
         Args:
             retry_after: The seconds after which a client that speaks ``wsrt.v1`` is asked to reconnect.
         """
-        self.submit(lambda: self._drain(retry_after))
+        if self.credentials.is_waiting:
+            # Nothing has been received that could be handled, and the client may never log in.
+            self._close_for_drain(retry_after)
+        else:
+            self.submit(lambda: self._drain(retry_after))
 
     async def _drain(self, retry_after: float) -> None:
+        self._close_for_drain(retry_after)
+
+    def _close_for_drain(self, retry_after: float) -> None:
         if self.session.extended:
             closing = envelope.reserved("wsrt.closing", {"retry_after_ms": round(retry_after * 1000)})
             self.outbox.put_direct(closing)

@@ -1,4 +1,4 @@
-"""The set-up of one connection: its tenant, its permission and its user, the registration, and ``on_connect``."""
+"""The set-up of one connection: its login, its tenant, its permission and its user, and ``on_connect``."""
 
 from __future__ import annotations
 
@@ -64,6 +64,9 @@ async def _run_hooks(connection: ConnectionHandler) -> None:
         await connection.channel.open(connection.node)
     # The ticket says who the user is, and the hooks may need the user. Raises TicketRefused.
     ticket = await use_ticket(hooks.scope) if hooks.requires_ticket else None
+    if not await connection.credentials.log_in(connection.frames):
+        connection.dispatcher.drop()
+        return
     # The tenant comes before the other hooks: every room and user that they name belongs to it.
     tenant = check_tenant(await call(hooks.tenant))
     if ticket is not None and "tenant" in hooks.overridden_hooks:
@@ -71,6 +74,9 @@ async def _run_hooks(connection: ConnectionHandler) -> None:
     connection.subscriber.realm = realm_of(hooks.namespace, tenant)
     if not await call(hooks.authorize):
         _fail(connection, NOT_AUTHORIZED.close(is_anonymous=connection.is_anonymous))
+        return
+    if not await connection.credentials.read_expiry():
+        connection.dispatcher.drop()
         return
     await connection.groups.identify()
     if not session.is_open:
@@ -90,9 +96,10 @@ async def _run_hooks(connection: ConnectionHandler) -> None:
 
 async def _register(connection: ConnectionHandler) -> bool:
     """Send the hello, and let publications and commands reach the connection; return whether it is still open."""
-    hello = connection.session.hello(time.time())
-    if hello is not None:
-        connection.outbox.put_direct(hello)
+    credentials = connection.credentials
+    for frame in (connection.session.hello(time.time(), credentials.expires_in), credentials.answer()):
+        if frame is not None:
+            connection.outbox.put_direct(frame)
     # From now on frames are parsed. Reserved frames among those that wait, such as pings, are answered before
     # on_connect runs, which may take longer than the client waits for a pong.
     connection.session.authorize()

@@ -68,8 +68,10 @@ class Catalog:
         sends: The events that it may send, including replies.
         replies: The names of the events that may answer an event, by that event's name.
         shown: The model of the data that members of a room see of each other; None without presence data.
+        login: The event that a client logs in with, which is also received; None if there is none.
 
     Attributes:
+        login: The same event.
         receives: The same events, by name.
         sends: The same events, by name.
     """
@@ -80,11 +82,13 @@ class Catalog:
         sends: Iterable[type[Event]],
         replies: Mapping[str, Sequence[str]] | None = None,
         shown: type[BaseModel] | None = None,
+        login: type[Event] | None = None,
     ) -> None:
         self.receives = by_name(receives)
         self.sends = by_name(sends)
         self._replies = replies or {}
         self._shown = shown
+        self.login = login
 
     def decode(self, frame: str | bytes, max_values: int = MAX_VALUES) -> Received:
         """
@@ -128,18 +132,31 @@ class Catalog:
         """Whether even a small frame may take a long time to validate, because a model contains a recursive union."""
         return self._validator.is_recursive
 
+    @property
+    def login_takes_token(self) -> bool:
+        """Whether a client can log in with a token alone: no field of the login event but ``token`` is required."""
+        fields = {} if self.login is None else self.login.model_fields
+        return "token" in fields and all(name == "token" or not each.is_required() for name, each in fields.items())
+
+    @functools.cached_property
+    def for_login(self) -> Catalog | None:
+        """The catalog of the login event alone, by which the first frame is decoded; None if there is none."""
+        return None if self.login is None else Catalog((self.login,), ())
+
     @functools.cached_property
     def schema_hash(self) -> str:
         """
         A hash of everything that a client is generated from, by which the client notices that the server has changed.
 
-        It covers the models in both directions, replies, and the data of members. Descriptions are left out.
+        It covers the models in both directions, replies, the data of members and the login event. Descriptions are left
+        out.
         """
         facts = [
             [[name, _schema(model, "validation")] for name, model in sorted(self.receives.items())],
             [[name, _schema(model, "serialization")] for name, model in sorted(self.sends.items())],
             [[name, sorted(found)] for name, found in sorted(self._replies.items())],
             None if self._shown is None else _schema(self._shown, "serialization"),
+            *([] if self.login is None else [meta(self.login).name]),
         ]
         text = json.dumps(without_words(as_plain(facts)), sort_keys=True).encode()
         return hashlib.sha256(text).hexdigest()[:16]

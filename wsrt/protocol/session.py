@@ -178,20 +178,20 @@ class Session:
 
     def decode(self, raw: RawFrame, now: float) -> Received | Frame | Close | None:
         """
-        Decode a frame whose turn has come.
+        Decode a frame whose turn has come. Before authorize(), only the login event of the catalog is accepted.
 
         Returns:
             A Received with the event, a Frame to send, a Close, or None if there is nothing to do.
         """
         try:
-            return self.catalog.decode(raw.payload, self.limits.max_values)
+            return self._catalog.decode(raw.payload, self.limits.max_values)
         except ProtocolError as problem:
             return self._rejection(problem, raw, now)
 
     def decode_in_steps(self, raw: RawFrame, now: float) -> Generator[None, None, Received | Frame | Close | None]:
         """Decode a heavy frame in steps, between which other connections can be served. Returns what decode() does."""
         try:
-            return (yield from self.catalog.decode_in_steps(raw.payload, self.limits.max_values))
+            return (yield from self._catalog.decode_in_steps(raw.payload, self.limits.max_values))
         except ProtocolError as problem:
             return self._rejection(problem, raw, now)
 
@@ -238,8 +238,14 @@ class Session:
         """Record that the handshake was accepted."""
         self.state = State.OPEN
 
-    def hello(self, server_time: float) -> Frame | None:
-        """Return the ``wsrt.hello`` frame for a ``wsrt.v1`` client; None for a plain client."""
+    def hello(self, server_time: float, expires_in: float | None = None) -> Frame | None:
+        """
+        Return the ``wsrt.hello`` frame for a ``wsrt.v1`` client; None for a plain client.
+
+        Args:
+            server_time: The time in seconds since 1970.
+            expires_in: The seconds until the client's credentials expire. None if they don't.
+        """
         if not self.extended:
             return None
         data: dict[str, Any] = {
@@ -249,6 +255,7 @@ class Session:
             "heartbeat_timeout": None if self.heartbeat is None else self.limits.heartbeat_timeout,
             "max_payload": self.limits.max_payload,
             "server_time": server_time,
+            "expires_in": expires_in,
             "schema": self.catalog.schema_hash,
         }
         return reserved("wsrt.hello", data)
@@ -267,6 +274,12 @@ class Session:
         return self.state is State.OPEN
 
     # Private methods.
+
+    @property
+    def _catalog(self) -> Catalog:
+        """The events that the client may send now."""
+        login = None if self._may_parse else self.catalog.for_login
+        return self.catalog if login is None else login
 
     def _read_reserved(self, raw: RawFrame) -> tuple[str, Ref | None] | None:
         """Return the name and ref of a reserved event; None for any other frame."""
@@ -306,6 +319,9 @@ class Session:
             return None
 
     def _rejection(self, problem: ProtocolError, raw: RawFrame, now: float) -> Frame | Close | None:
+        if self._catalog is not self.catalog:
+            # Nothing is explained before the client is authorized.
+            return close_codes.UNAUTHENTICATED if isinstance(problem, UnknownEvent) else CLOSES[type(problem)]
         if isinstance(problem, UnknownEvent) and self.extended and problem.name in RESERVED_INBOUND:
             return self._answer_reserved(problem.name, problem.ref)
         # Invalid requests are charged, too. They don't close the connection themselves, but exceeding the rate does.

@@ -68,6 +68,8 @@ class ConsumerEntry(TypedDict):
         paths: The URL patterns that lead to the consumer, such as "/ws/chat/{slug}/".
         hash: The hash of the schema, as sent in ``wsrt.hello``.
         receives, sends: The events that the server receives and sends.
+        login: The name of the event in whose field ``token`` clients send their token, to log in and to renew it. None
+            if the consumer has no such event.
         presence: The schema of the data shown for members of a room. None if there is no presence, {} if no model is
             declared.
         definitions: The ``$defs`` of all schemas.
@@ -83,6 +85,7 @@ class ConsumerEntry(TypedDict):
     hash: str
     receives: list[EventEntry]
     sends: list[EventEntry]
+    login: str | None
     presence: dict[str, Any] | None
     definitions: dict[str, Any]
     limits: dict[str, Any]
@@ -171,10 +174,11 @@ def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerE
     schemas, definitions = _schemas(consumer, models)
     receives = []
     for _, model in sorted(catalog.receives.items()):
-        handler = consumer.handlers[model]
+        handler = consumer.handlers.get(model)
         entry = _event(model, schemas[model, "validation"], definitions.get("$defs", {}))
-        entry["replies"] = sorted(meta(reply).name for reply in handler.replies)
-        if handler.may_return_none:
+        # The login event has no handler, and is answered with wsrt.ok.
+        entry["replies"] = [] if handler is None else sorted(meta(reply).name for reply in handler.replies)
+        if handler is None or handler.may_return_none:
             entry["replies"].append("wsrt.ok")
         receives.append(entry)
     presence = None
@@ -192,6 +196,7 @@ def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerE
             _event(model, schemas[model, "serialization"], definitions.get("$defs", {}))
             for _, model in sorted(catalog.sends.items())
         ],
+        "login": meta(catalog.login).name if catalog.login is not None and catalog.login_takes_token else None,
         "presence": presence,
         "definitions": dict(sorted(definitions.get("$defs", {}).items())),
         "limits": {

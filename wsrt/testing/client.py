@@ -58,6 +58,7 @@ def connect(
     subprotocols: Sequence[str] = (),
     headers: Mapping[str, str] | None = None,
     scope: Mapping[str, Any] | None = None,
+    login: Event | None = None,
 ) -> Client:
     """
     Return a client for a consumer class, or for an ASGI application that wraps one. Enter it with ``async with``.
@@ -73,8 +74,9 @@ def connect(
         subprotocols: The subprotocols that the client offers; pass ``["wsrt.v1"]`` to receive the reserved events.
         headers: The headers of the handshake request.
         scope: Further keys of the ASGI scope.
+        login: The event that logs in, sent as the first frame to a consumer with ``authenticate``.
     """
-    return Client(consumer, path, user, kwargs or {}, subprotocols, headers or {}, scope or {})
+    return Client(consumer, path, user, kwargs or {}, subprotocols, headers or {}, scope or {}, login)
 
 
 class Client:
@@ -97,6 +99,7 @@ class Client:
         subprotocols: Sequence[str],
         headers: Mapping[str, str],
         scope: Mapping[str, Any],
+        login: Event | None,
     ) -> None:
         if user is None:
             from django.contrib.auth.models import AnonymousUser
@@ -117,6 +120,7 @@ class Client:
         is_class = isinstance(consumer, type) and issubclass(consumer, TypedEventConsumer)
         self._application = consumer() if is_class else consumer
         self.consumer: Any = self._application if is_class else None
+        self._login = login
         self.accepted = False
         self.subprotocol: str | None = None
         self.reserved: list[dict[str, Any]] = []
@@ -131,6 +135,8 @@ class Client:
         self._task = start_task(asyncio.get_running_loop(), work)
         self._to_app.put_nowait({"type": "websocket.connect"})
         await self._until(lambda: self.accepted or self._is_over, "the handshake to be answered")
+        if self._login is not None:
+            await self.send(self._login)
         if self.consumer is not None:
             handler: ConnectionHandler = self.consumer._connection
             await self._until(lambda: handler.is_visible or self._is_over, "authorize and on_connect")

@@ -30,6 +30,7 @@ FLOORS: list[set[str]] = [
         "admin",
         "permissions",
         "routing",
+        "rest_framework",
         "middleware",
         "doctor",
         "management",

@@ -479,7 +479,15 @@ def test_type_without_schema() -> None:
 def test_hello() -> None:
     """The greeting tells what a client may rely on; its hash changes with the models."""
     hello = told(session().hello(5.0))["data"]
-    assert set(hello) == {"connection", "heartbeat", "heartbeat_timeout", "max_payload", "server_time", "schema"}
+    assert set(hello) == {
+        "connection",
+        "heartbeat",
+        "heartbeat_timeout",
+        "max_payload",
+        "server_time",
+        "expires_in",
+        "schema",
+    }
     assert hello["schema"] != Catalog([Leaf], []).schema_hash
     assert session(extended=False).hello(5.0) is None
     for switched_off in ({"heartbeat": None}, {"heartbeat_timeout": None}):

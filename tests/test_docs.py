@@ -31,6 +31,7 @@ from django.core.management import BaseCommand, find_commands, load_command_clas
 from django.template import engines
 from django.test import AsyncClient, RequestFactory, override_settings
 from playwright.sync_api import Page, expect
+from rest_framework_simplejwt.tokens import AccessToken
 
 import wsrt
 from tests.clients import toolchain
@@ -118,6 +119,7 @@ def modules_of(name: str) -> Iterator[types.SimpleNamespace]:
             made.append(module_name)
             exec(compile(code, f"{name}:{title}", "exec"), vars(module))
             setattr(found, parts[-1], module)
+            setattr(found, "_".join(parts), module)
         yield found
     finally:
         for module_name in made:
@@ -549,16 +551,17 @@ async def test_tokens() -> None:
     ada = await sync_to_async(User.objects.create_user)("ada")
     with modules_of("howto/tokens.md") as made:
         token = made.tokens.make_token(ada)
-        application = made.consumers.application
+        accounts = made.accounts_consumers
         offers: list[dict[str, Any]] = [
             {"subprotocols": ["wsrt.v1", f"bearer.{token}"]},
             {"subprotocols": ["wsrt.v1"], "headers": {"Authorization": f"Bearer {token}"}},
+            {"subprotocols": ["wsrt.v1"], "login": accounts.Login(token=token)},
         ]
         for offer in offers:
-            async with connect(application, "/ws/account/", **offer) as client:
+            async with connect(accounts.AccountConsumer, **offer) as client:
                 assert client.subprotocol == "wsrt.v1"
-                await client.send(made.consumers.Ask())
-                assert await client.receive(made.consumers.Answer) == made.consumers.Answer(username="ada")
+                assert await client.request(accounts.Ask()) == accounts.Answer(username="ada")
+                assert await client.request(accounts.Login(token=token)) is None
 
 
 @pytest.mark.django_db(transaction=True)
@@ -575,12 +578,13 @@ async def test_bad_tokens() -> None:
             f"{body}.{head}.{signature}",
             f"{head}.{body}.",
             f"{head}.{body}",
-            "",
             "é",
         ]
         await gone.adelete()
         for offer in [[], *([f"bearer.{token}"] for token in bad)]:
-            async with connect(made.consumers.application, "/ws/account/", subprotocols=offer) as client:
+            login = made.accounts_consumers.Login(token="") if not offer else None
+            account = made.accounts_consumers.AccountConsumer
+            async with connect(account, subprotocols=offer, login=login) as client:
                 await client.assert_closed(close_codes.UNAUTHENTICATED)
 
 
@@ -590,7 +594,7 @@ async def test_token_expires() -> None:
     ada = await sync_to_async(User.objects.create_user)("ada")
     with modules_of("howto/tokens.md") as made:
         offer = ["wsrt.v1", f"bearer.{made.tokens.make_token(ada, seconds=2)}"]
-        async with connect(made.consumers.application, "/ws/account/", subprotocols=offer) as client:
+        async with connect(made.accounts_consumers.AccountConsumer, subprotocols=offer) as client:
             await client.assert_silent()
             await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)
 
@@ -615,6 +619,19 @@ async def test_tickets() -> None:
             assert await client.receive(made.consumers.Answer) == made.consumers.Answer(username="ada")
         async with connect(consumer, path, user=ada, **offer) as client:
             await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_tokens_of_rest_framework() -> None:
+    """The consumer of the section on Django REST framework lets in who has the permission, and nobody else."""
+    ada, bob = [await sync_to_async(User.objects.create_user)(name) for name in ("ada", "bob")]
+    await User.objects.filter(pk=ada.pk).aupdate(is_superuser=True)
+    with modules_of("howto/tokens.md") as made:
+        orders = made.api_consumers.OrdersConsumer
+        for user, close in ((ada, None), (bob, close_codes.FORBIDDEN)):
+            login = {"Authorization": f"Bearer {AccessToken.for_user(user)}"}
+            async with connect(orders, headers=login) as client:
+                await (client.assert_silent() if close is None else client.assert_closed(close))
 
 
 async def test_testing() -> None:

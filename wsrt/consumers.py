@@ -180,8 +180,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     1. The ``Origin`` header is checked and the connection is accepted. The client can therefore read the close code of
        anything that fails later.
-    2. The ticket is used up, if one is required. ``authenticate()``, if the class has it, ``tenant()``, ``authorize()``,
-       ``expires_at()`` and ``identity()`` are called.
+    2. The ticket is used up, if one is required. ``authenticate()``, if the class has it, ``tenant()``,
+       ``authorize()``, ``expires_at()`` and ``identity()`` are called.
     3. The connection is registered. From here on, publications for it are queued.
     4. ``on_connect()`` is called. When it returns, the queued publications are sent.
     5. Handlers run one at a time, in the order in which their frames arrived.

@@ -130,6 +130,18 @@ async def test_signed_in_by_the_handshake() -> None:
         assert not hasattr(client.consumer, "asked")
 
 
+async def test_required_ticket() -> None:
+    """Where a ticket is required, neither a token nor a first frame takes its place."""
+
+    class Ticketed(Accounts):
+        requires_ticket = True
+
+    for given in ({"headers": bearer("7")}, {"login": Login(token="7")}):
+        async with connect(Ticketed, **given) as client:
+            await client.assert_closed(close_codes.UNAUTHENTICATED)
+            assert not hasattr(client.consumer, "asked")
+
+
 async def test_a_token_precedes_the_session() -> None:
     """The token of a handshake takes precedence over its session, also if the token is refused."""
     async with connect(Accounts, user=Person("8"), headers=bearer("7")) as client:
@@ -230,8 +242,8 @@ async def test_frames_behind_the_login() -> None:
             ("answer", "3"),
         ]
         assert client.reserved[0]["event"] == "wsrt.hello"
-        for data, seconds in zip([client.reserved[0]["data"], frames[0]["data"], frames[1]["data"]], (60, 60, 90)):
-            assert seconds - 30 < data["expires_in"] <= seconds
+        told = [frame["data"]["expires_in"] for frame in (client.reserved[0], *frames[:2])]
+        assert [round(seconds, -1) for seconds in told] == [60, 60, 90]
         assert client.consumer.asked == ["7:60", "7:90"]
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.support import report
 from tests.support.processes import REDIS, RedisServer
 from wsrt.metrics import counters
+from wsrt.protocol.namespaces import namespaces
 
 # A shell ignores SIGINT for what it runs in the background, and so would every server that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,6 +24,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def _no_line_was_logged() -> None:
     """Let each test see its own log lines: one of each kind is logged a minute."""
     counters.forget_logged()
+
+
+@pytest.fixture(autouse=True)
+def _consumers_of_a_test_end_with_it() -> Iterator[None]:
+    """Forget the consumers that a test has defined, even if they aren't garbage-collected soon."""
+    yield
+    for name, space in [*namespaces.items()]:
+        for consumer in space.consumers:
+            if "<locals>" in consumer.__qualname__:
+                space._catalogs.pop(consumer, None)
+        if not space.consumers:
+            namespaces.pop(name, None)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from django.contrib.sessions.backends.db import SessionStore
 
 from wsrt import TypedEventConsumer, close_codes
 from wsrt.metrics import counters
+from wsrt.protocol.namespaces import namespaces
 from wsrt.testing import connect
 from wsrt.tickets import issue_ticket
 
@@ -34,6 +35,17 @@ class TenantConsumer(DeskConsumer):
 
     async def tenant(self) -> str:
         return "red"
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """Have the consumer with tenants for the time of a test: elsewhere a call without a namespace needs no tenant."""
+    namespaces.add(TenantConsumer.namespace, TenantConsumer, TenantConsumer.catalog)
+    yield
+    del namespaces[TenantConsumer.namespace]
+
+
+del namespaces[TenantConsumer.namespace]
 
 
 @pytest.fixture(autouse=True)

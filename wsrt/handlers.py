@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import types
 import typing
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 from asgiref.sync import iscoroutinefunction
 
@@ -28,7 +29,7 @@ R = TypeVar("R", bound=Event | Coroutine[Any, Any, Event | None] | None)
 F = TypeVar("F", bound=Callable[..., Any])
 
 MARK = "__wsrt_handles__"
-"""The attribute of a marked function that holds the event classes given to ``@on``, or () to read the annotation."""
+"""The attribute of a marked function that holds the arguments of ``@on``, a _Mark."""
 
 LAYER_MARK = "__wsrt_layer_type__"
 """The attribute of a marked function that holds its type of layer message."""
@@ -48,13 +49,30 @@ HOOK_PREFIXES = ("on_", "authori", "authent", "expire")
 """The beginnings of names that are compared with those of the hooks, because the method may be a misspelt hook."""
 
 
+class _Mark(NamedTuple):
+    """
+    The arguments of ``@on``.
+
+    Attributes:
+        events: The event classes. () to read the annotation.
+        concurrent: How many runs of the handler a connection may have at the same time. None for an ordered handler.
+    """
+
+    events: tuple[type[Event], ...]
+    concurrent: int | None
+
+
 @overload
 def on(target: Callable[[C, E], R], /) -> Callable[[C, E], R]: ...
 @overload
-def on(target: type[Event], /, *more: type[Event]) -> Callable[[Callable[[C, E], R]], Callable[[C, E], R]]: ...
+def on(
+    target: type[Event], /, *more: type[Event], concurrent: int | None = None
+) -> Callable[[Callable[[C, E], R]], Callable[[C, E], R]]: ...
+@overload
+def on(*, concurrent: int) -> Callable[[Callable[[C, E], R]], Callable[[C, E], R]]: ...
 
 
-def on(target: Any = None, /, *more: Any) -> Any:
+def on(target: Any = None, /, *more: Any, concurrent: int | None = None) -> Any:
     """
     Mark a method as the handler of an event.
 
@@ -64,18 +82,34 @@ def on(target: Any = None, /, *more: Any) -> Any:
         @on(SendMessage)
         async def send_message(self, event): ...
 
+        @on(concurrent=4)
+        async def search(self, event: Search) -> Found: ...
+
     Without arguments, the handler receives the event in the annotation of its parameter; a union stands for several
     events. With arguments, it receives the given events. If a frame is a request, the event that the handler returns is
     the answer, which the return annotation declares. A ``def`` handler runs in a pool of threads.
 
+    The handlers of a connection run one at a time, in the order of their frames. With ``concurrent``, the handler is
+    started in this order, but the frames behind it don't wait until it has ended. While it has as many runs as it may,
+    its next frame waits, and so do all frames behind that one.
+
     Args:
         target: The method, or the first event class.
         more: Further event classes.
+        concurrent: How many runs of this handler a connection may have at the same time, at least 1. None to run it in
+            order with the other handlers.
 
     Raises:
         DeclarationError: The target isn't a method, or an argument isn't an event class. Other mistakes in a handler
             raise it when the consumer class is created.
     """
+    if concurrent is not None and (type(concurrent) is not int or concurrent < 1):
+        raise DeclarationError(
+            "@on(concurrent=...) takes how many runs a connection may have at the same time, an integer of at least 1, "
+            f"not {concurrent!r}"
+        )
+    if target is None and not more and concurrent is not None:
+        return functools.partial(_mark, concurrent=concurrent)
     if isinstance(target, type):
         events = (target, *more)
         for event in events:
@@ -85,14 +119,21 @@ def on(target: Any = None, /, *more: Any) -> Any:
                 )
 
         def mark(function: F) -> F:
-            setattr(function, MARK, events)
+            setattr(function, MARK, _Mark(events, concurrent))
             return function
 
         return mark
-    if not inspect.isfunction(target) or more:
+    if more:
         raise DeclarationError(f"@on marks a method, and @on(SendMessage) takes event classes, not {target!r}")
-    setattr(target, MARK, ())
-    return target
+    return _mark(target, concurrent)
+
+
+def _mark(function: Any, concurrent: int | None) -> Any:
+    """Mark a function whose annotation names its events."""
+    if not inspect.isfunction(function):
+        raise DeclarationError(f"@on marks a method, and @on(SendMessage) takes event classes, not {function!r}")
+    setattr(function, MARK, _Mark((), concurrent))
+    return function
 
 
 def on_layer(message_type: str) -> Callable[[F], F]:
@@ -133,6 +174,7 @@ class Handler:
         events: The event classes that it handles.
         replies: The event classes in its return annotation.
         may_return_none: Whether it may return None, which answers a request with ``wsrt.ok``.
+        concurrent: How many runs of it a connection may have at the same time. None for an ordered handler.
     """
 
     name: str
@@ -140,6 +182,7 @@ class Handler:
     events: tuple[type[Event], ...]
     replies: tuple[type[Event], ...]
     may_return_none: bool
+    concurrent: int | None = None
 
 
 def event_handlers(cls: type, base: type, local_names: Mapping[str, Any]) -> dict[type[Event], Handler]:
@@ -155,12 +198,12 @@ def event_handlers(cls: type, base: type, local_names: Mapping[str, Any]) -> dic
         DeclarationError: A handler can't work, see on().
     """
     table: dict[type[Event], Handler] = {}
-    for name, function, given in _marked(cls, MARK):
+    for name, function, mark in _marked(cls, MARK):
         where = f"{cls.__name__}.{name}"
         _check_name(where, name, base)
         if not inspect.isfunction(function) or inspect.isasyncgenfunction(function):
             raise DeclarationError(f"{where}: a handler must be a method, def or async def, that takes one event")
-        handler = _handler(where, name, function, given, local_names, cls.__module__)
+        handler = _handler(where, name, function, mark, local_names, cls.__module__)
         for event in handler.events:
             other = table.get(event)
             if other is not None:
@@ -311,7 +354,7 @@ def _handler(
     where: str,
     name: str,
     function: Callable[..., Any],
-    given: tuple[type[Event], ...],
+    mark: _Mark,
     local_names: Mapping[str, Any],
     module: str,
 ) -> Handler:
@@ -324,12 +367,13 @@ def _handler(
         ) from None
     hints = _hints(where, function, local_names, module)
     annotation = hints.get(arguments[-1])
-    events = given or _events_in(annotation)
+    events = mark.events or _events_in(annotation)
     if not events:
         raise DeclarationError(f"{where}: {_no_event(name, annotation)}")
     returned = hints.get("return")
     replies = _replies(where, returned)
-    return Handler(name, function, events, replies, not replies or type(None) in _members(returned))
+    may_return_none = not replies or type(None) in _members(returned)
+    return Handler(name, function, events, replies, may_return_none, mark.concurrent)
 
 
 def _hints(where: str, function: Callable[..., Any], local_names: Mapping[str, Any], module: str) -> dict[str, Any]:

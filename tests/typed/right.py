@@ -15,6 +15,10 @@ class Ask(Event, name="ask"):
     text: str
 
 
+class Search(Event, name="search"):
+    text: str
+
+
 class Tags(RootEvent[list[str]], name="tags"): ...
 
 
@@ -46,7 +50,11 @@ class AnswerConsumer(TypedEventConsumer):
     async def count(self, text: str) -> int:
         return len(text)
 
-    @on(Tags)
+    @on(concurrent=4)
+    async def search(self, event: Search) -> Answer:
+        return Answer(text=event.text)
+
+    @on(Tags, concurrent=1)
     def tags(self, event: Event) -> Answer | None:
         self.sync.broadcast(Answer(text=str(event)))
         self.sync.join("lobby", key="tags")

@@ -32,6 +32,13 @@ class WrongConsumer(TypedEventConsumer):
     async def answers(self, event: Event) -> dict[str, str]:
         return {}
 
+    @on(concurrent=2)  # type-var: a dict is not an event
+    async def concurrent(self, event: Ask) -> dict[str, str]:
+        return {}
+
+    @on(concurrent="2")  # call-overload: a number of runs
+    async def by_text(self, event: Ask) -> None: ...
+
     @on("ask")  # call-overload: a name is not an event
     async def by_name(self, event: Ask) -> None: ...
 

@@ -48,12 +48,16 @@ class DatabaseCare:
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run a handler or hook. Close connections that are due before it, and in the background after it."""
-        if self._is_due():
-            await self._close_old()
+        await self.before_handler()
         try:
             return await work()
         finally:
             self.after_handler()
+
+    async def before_handler(self) -> None:
+        """Close connections that are due, so that the caller's next ORM call doesn't use them."""
+        if self._is_due():
+            await self._close_old()
 
     def mark(self) -> None:
         """Note that a connection may have failed or was opened: it is checked after the running handler."""

@@ -15,6 +15,7 @@ from ..delivery.tasks import start_task
 from ..delivery.turns import Turns
 from ..metrics import counters
 from ..protocol.session import RawFrame
+from .concurrency import ConcurrentRuns
 from .db import database_care
 
 FINISH_SECONDS = 5.0
@@ -36,19 +37,18 @@ class Dispatcher:
     """
     Runs the set-up, the handlers and the commands of one connection, one at a time, in the order of the inbox.
 
-    All of them run in the same context: context variables that ``on_connect`` sets are visible to handlers.
+    All of them run in the same context: context variables that ``on_connect`` sets are visible to handlers. Concurrent
+    handlers are only started in this order.
 
     Args:
         loop: The event loop of the node.
         inbox: The inbox of the connection.
         turns: Shares the event loop with other connections, see Turns.
         handle: Called with each frame.
+        runs: The runs of concurrent handlers, which ``handle`` starts.
+        context: The context in which all of it runs.
         owner: The name of the consumer, for the log.
         on_failed: Called when the task was cancelled or raised. It must close the connection.
-
-    Attributes:
-        inbox: The inbox.
-        context: The context in which all of it runs.
     """
 
     def __init__(
@@ -57,6 +57,8 @@ class Dispatcher:
         inbox: Inbox[RawFrame | Work],
         turns: Turns,
         handle: Callable[[RawFrame], Coroutine[Any, Any, None]],
+        runs: ConcurrentRuns,
+        context: contextvars.Context,
         *,
         owner: str,
         on_failed: Callable[[], None],
@@ -65,16 +67,17 @@ class Dispatcher:
         self._loop = loop
         self._turns = turns
         self._handle = handle
+        self._runs = runs
+        self._context = context
         self._owner = owner
         self._on_failed = on_failed
-        self.context = contextvars.copy_context()
         # The task that is working. None while there is no work.
         self._task: asyncio.Task[None] | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether no work is running or waiting."""
-        return self._task is None and not self.inbox
+        return self._task is None and not self.inbox and not self._runs.tasks
 
     def put(self, item: RawFrame | Work, size: int | None) -> None:
         """
@@ -95,7 +98,7 @@ class Dispatcher:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something in a task of its own, in the context of the connection."""
-        return start_task(self._loop, work, context=self.context)
+        return start_task(self._loop, work, context=self._context)
 
     def drop(self) -> None:
         """Drop everything in the inbox. The work that is running goes on."""
@@ -103,21 +106,27 @@ class Dispatcher:
 
     async def finish(self) -> None:
         """Wait for the running work and for the inbox. After FINISH_SECONDS drop the inbox and cancel the work."""
-        task = self._task
-        if task is None:
-            return
-        # wait() doesn't raise what the task raises; _on_task_done() has already logged it.
-        await asyncio.wait([task], timeout=FINISH_SECONDS)
-        if not task.done():
+        deadline = self._loop.time() + FINISH_SECONDS
+        # Frames that wait in the inbox may start further runs.
+        while (tasks := self._working()) and (seconds := deadline - self._loop.time()) > 0:
+            # wait() doesn't raise what the tasks raise; _on_task_done() has already logged it.
+            await asyncio.wait(tasks, timeout=seconds)
+        if tasks:
             counters.count(
                 "handlers_cancelled",
                 "a handler was still running %s s after its connection had ended: cancelled",
                 FINISH_SECONDS,
+                times=len(tasks),
             )
             self.drop()
-            task.cancel()
+            for task in tasks:
+                task.cancel()
             # A coroutine may swallow the cancellation, and a thread can't be stopped. Don't wait for it any longer.
-            await asyncio.wait([task], timeout=CANCEL_SECONDS)
+            await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+
+    def _working(self) -> tuple[asyncio.Task[None], ...]:
+        """Return the tasks that are working: that of the ordered work, and the runs of concurrent handlers."""
+        return self._runs.tasks if self._task is None else (self._task, *self._runs.tasks)
 
     async def _run(self, first: Work | None) -> None:
         # Work may raise: a frame handler deals with every Exception itself, so what arrives here is a cancellation, an

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Generator
@@ -16,6 +17,7 @@ from ..cluster.node import Node
 from ..delivery.outbox import Outbox
 from ..delivery.tasks import is_being_cancelled
 from ..exceptions import BackplaneUnavailable
+from ..handlers import Handler
 from ..metrics import counters
 from ..protocol import envelope
 from ..protocol.catalog import Received
@@ -24,6 +26,7 @@ from ..protocol.events import Event
 from ..protocol.frame import Frame
 from ..protocol.session import RawFrame, Session, State
 from ..types import Ref
+from .concurrency import ConcurrentRuns
 from .explanations import Explanations
 from .hooks import Hooks, call
 from .refusals import Refusal, refusal_of
@@ -34,13 +37,14 @@ logger = logging.getLogger("wsrt")
 
 class FrameHandler:
     """
-    Handles the frames of one connection, one at a time.
+    Handles the frames of one connection, one at a time. Concurrent handlers are only started.
 
     Args:
         hooks: The consumer, whose handlers are called.
         session: The session of the connection, which decodes frames.
         outbox: The outbox of the connection.
         node: The node that holds the connection.
+        runs: The runs of concurrent handlers.
         owner: The name of the consumer, for the log.
         renew: Renews the credentials with a login event, and returns the answer, see Credentials.
         close: Closes the connection.
@@ -57,6 +61,7 @@ class FrameHandler:
         "_outbox",
         "_owner",
         "_renew",
+        "_runs",
         "_session",
     )
 
@@ -66,6 +71,7 @@ class FrameHandler:
         session: Session,
         outbox: Outbox,
         node: Node,
+        runs: ConcurrentRuns,
         *,
         owner: str,
         renew: Callable[[Received], Coroutine[Any, Any, Frame | None]],
@@ -77,6 +83,7 @@ class FrameHandler:
         self._session = session
         self._outbox = outbox
         self._node = node
+        self._runs = runs
         self._owner = owner
         self._renew = renew
         self._close = close
@@ -146,6 +153,17 @@ class FrameHandler:
 
     async def _call_handler(self, received: Received) -> None:
         handler = self._hooks.handlers.get(type(received.event))
+        if handler is None or handler.concurrent is None:
+            await self._run_handler(handler, received)
+            return
+        await self._runs.wait_for_place(handler.name, handler.concurrent)
+        if self._session.close_sent is not None:
+            # The connection was closed while the frame waited. Like those in the inbox, it is dropped.
+            counters.count("frames_unhandled")
+            return
+        await self._runs.start(handler.name, functools.partial(self._run_handler, handler, received))
+
+    async def _run_handler(self, handler: Handler | None, received: Received) -> None:
         # Only the login event has no handler.
         name = "authenticate" if handler is None else handler.name
         ref = received.ref

@@ -11,6 +11,7 @@ other modules of this package hold one step each: the handshake, the set-up, the
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import logging
 import time
@@ -37,6 +38,7 @@ from ..protocol.session import SUBPROTOCOL, RawFrame, Session
 from ..types import Limits, Message, Receive, Scope, Send
 from .closing import Disconnect, clean_up
 from .commands import Commands
+from .concurrency import ConcurrentRuns
 from .credentials import Credentials
 from .dispatcher import Dispatcher, Work
 from .explanations import Explanations
@@ -181,11 +183,14 @@ class ConnectionHandler:
         self.credentials = Credentials(
             hooks, node, self.session, self.subscriber, commands=self.commands, close=self.close
         )
+        context = contextvars.copy_context()
+        self.runs = ConcurrentRuns(node.loop, context, owner=self.name, on_failed=self._on_hook_failed)
         self.frames = FrameHandler(
             hooks,
             self.session,
             self.outbox,
             node,
+            self.runs,
             owner=self.name,
             renew=self.credentials.renew,
             close=self.close,
@@ -197,12 +202,14 @@ class ConnectionHandler:
             Inbox(limits.inbox_frames, limits.inbox_bytes),
             node.turns,
             self.frames.handle,
+            self.runs,
+            context,
             owner=self.name,
             on_failed=self._on_hook_failed,
         )
         self.tasks = ConnectionTasks(
             node.loop,
-            self.dispatcher.context,
+            context,
             limit=limits.max_tasks,
             owner=self.name,
             is_open=lambda: self.session.is_open,
@@ -436,6 +443,8 @@ class ConnectionHandler:
             self.submit(lambda: self._drain(retry_after))
 
     async def _drain(self, retry_after: float) -> None:
+        # Of all received frames, only those of concurrent handlers may still be at work.
+        await self.runs.wait()
         self._close_for_drain(retry_after)
 
     def _close_for_drain(self, retry_after: float) -> None:

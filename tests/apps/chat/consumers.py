@@ -25,6 +25,7 @@ from tests.apps.chat.events import (
     Leave,
     Linger,
     Login,
+    Look,
     Price,
     Rename,
     Said,
@@ -122,6 +123,11 @@ class ChatConsumer(TypedEventConsumer):
     async def slow(self, event: Slow) -> Echoed:
         await asyncio.sleep(event.seconds)
         return Echoed(value="slow")
+
+    @on(concurrent=2)
+    async def look(self, event: Look) -> Echoed:
+        await asyncio.sleep(event.seconds)
+        return Echoed(value="looked")
 
     @on
     async def linger(self, event: Linger) -> None:

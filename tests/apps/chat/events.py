@@ -59,6 +59,12 @@ class Slow(Event, name="slow"):
     seconds: float
 
 
+class Look(Event, name="look"):
+    """Take a while, next to other handlers."""
+
+    seconds: float = 0.0
+
+
 class Linger(Event, name="linger"):
     """Start a task that takes a while to end."""
 

@@ -19,7 +19,7 @@ FLOORS: list[set[str]] = [
     {"protocol"},
     {"delivery"},
     {"conf", "tenants", "tickets", "signals", "cluster", "presence"},
-    {"connection", "handlers"},
+    {"connection", "sessions", "handlers"},
     {"consumers", "publish", "control"},
     {
         "servers",

@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.models import Session
 from django.middleware.locale import LocaleMiddleware
 
-from wsrt.middleware import ConsumerRoutes
+from tests.support.sessions import signed_in
+from wsrt.middleware import AuthMiddlewareStack, ConsumerRoutes
+from wsrt.types import Scope
 
 SESSIONS, AUTH = "django.contrib.sessions", "django.contrib.auth"
 
@@ -71,3 +77,25 @@ def test_own_middleware() -> None:
     routes = ConsumerRoutes([layer("outer"), layer("inner")])
     assert order == ["inner", "outer"]
     assert list(routes.middleware_names)[-2:] == ["wrap", "wrap"]
+
+
+def test_user_of_a_handshake(db: None, settings: Any) -> None:
+    """A handshake doesn't change its session, and is signed in while the previous secret key is a fallback."""
+    user = get_user_model().objects.create_user("ada")
+    session = signed_in(user)
+    old, settings.SECRET_KEY = settings.SECRET_KEY, "new"
+    seen: list[Any] = []
+
+    async def application(scope: Scope, receive: Any, send: Any) -> None:
+        seen.append(scope["user"]._wrapped)
+
+    def shake_hands() -> Any:
+        cookie = f"{settings.SESSION_COOKIE_NAME}={session.session_key}".encode()
+        scope = {"type": "websocket", "headers": [(b"cookie", cookie)]}
+        async_to_sync(AuthMiddlewareStack(application))(scope, None, None)
+        assert Session.objects.filter(session_key=session.session_key).exists()
+        return seen.pop()
+
+    assert shake_hands() == AnonymousUser()
+    settings.SECRET_KEY_FALLBACKS = [old]
+    assert shake_hands() == user

@@ -194,6 +194,29 @@ class Everyone(Audience):
         return "Everyone()"
 
 
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class Session(Audience):
+    """
+    The connections that were opened with one Django session. ``wsrt.sessions`` makes these addresses.
+
+    Args:
+        hashes: The keyed hashes of the session's key, one for each secret key of the project. The session's key itself
+            is a credential, so it is neither sent nor stored.
+    """
+
+    hashes: tuple[str, ...]
+
+    def groups(self, namespace: str) -> frozenset[str]:
+        # Nodes don't join a group for each session, because only log-outs are sent to sessions.
+        return Everyone().groups(namespace)
+
+    def to_message(self) -> list[Any]:
+        return ["session", *self.hashes]
+
+    def __repr__(self) -> str:
+        return "Session(...)"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class AnyOf(Audience):
     """
@@ -249,6 +272,8 @@ def from_message(data: Sequence[Any]) -> Audience:
             return Connection(connection)
         case ["everyone"]:
             return Everyone()
+        case ["session", *hashes] if all(isinstance(each, str) for each in hashes):
+            return Session(tuple(hashes))
         case ["|", _, _, *_]:
             return AnyOf(tuple(map(from_message, data[1:])))
         case ["-" | "&" as operator, left, right]:

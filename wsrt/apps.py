@@ -28,9 +28,11 @@ class WsrtConfig(AppConfig):
         """Register the checks and import the modules of ``WSRT["CONSUMERS"]``."""
         from . import checks
         from .servers.http_only import note_request
+        from .sessions.log_out import observe_log_outs
 
         report_calls(settings.DEBUG)
         request_started.connect(note_request, dispatch_uid="wsrt.servers.http_only")
+        observe_log_outs()
         for check in checks.ALWAYS:
             register(check)
         for check in checks.DEPLOY:

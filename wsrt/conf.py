@@ -65,7 +65,6 @@ WITHOUT_EFFECT = frozenset(
         "HISTORY_SECONDS",
         "MAX_CONNECTIONS_PER_USER",
         "CONNECTION_LIMIT_POLICY",
-        "REVALIDATE",
     }
 )
 """The settings that are accepted and validated, but have no effect in this version."""

@@ -472,8 +472,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         """
         Override to load the user in ``scope["user"]`` again. The returned user becomes ``self.user``.
 
-        Called on ``permissions_changed`` if the scope has an authenticated user. None, an inactive user or an anonymous
-        one closes the connection with 4401.
+        Called on ``permissions_changed`` and, if a class overrides it, every ``revalidate`` seconds, if the scope has
+        an authenticated user. None, an inactive user or an anonymous one closes the connection with 4401.
 
         By default a model instance is loaded again with the default manager of its own class. Any other user is
         returned unchanged.

@@ -1,11 +1,12 @@
-"""The middleware of consumers that have a ``path``: cookies, sessions, users and the language of a handshake."""
+"""The middleware of a handshake: cookies, sessions, users and the language."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import import_module
 
-from channels.auth import AuthMiddleware
+import channels.auth
+from channels.db import database_sync_to_async
 from channels.routing import URLRouter
 from channels.sessions import CookieMiddleware, SessionMiddleware
 from django.apps import apps
@@ -17,9 +18,32 @@ from django.utils import translation
 from django.utils.module_loading import import_string
 
 from .routing import consumer_urlpatterns
+from .sessions.checks import user_of_session
 from .types import Application, Middleware, Receive, Scope, Send
 
-__all__ = ["ConsumerRoutes", "LanguageMiddleware"]
+__all__ = ["AuthMiddleware", "AuthMiddlewareStack", "ConsumerRoutes", "LanguageMiddleware"]
+
+
+class AuthMiddleware(channels.auth.AuthMiddleware):  # type: ignore[misc]  # Channels has no annotations
+    """
+    Puts the user of the session into the scope, as that of Channels does, but without changing the session.
+
+    Channels' own doesn't know SECRET_KEY_FALLBACKS: after the secret key was rotated, a handshake deletes the session.
+    """
+
+    async def resolve_scope(self, scope: Scope) -> None:
+        user = await database_sync_to_async(user_of_session)(scope["session"])
+        if user is None:
+            # The import needs the app registry.
+            from django.contrib.auth.models import AnonymousUser
+
+            user = AnonymousUser()
+        scope["user"]._wrapped = user
+
+
+def AuthMiddlewareStack(inner: Application) -> Application:  # noqa: N802 - named as in Channels, which it replaces
+    """Wrap an application in the middleware for cookies, sessions and users."""
+    return CookieMiddleware(SessionMiddleware(AuthMiddleware(inner)))  # type: ignore[no-any-return]
 
 
 class LanguageMiddleware:

@@ -18,10 +18,13 @@ from ..protocol.envelope import Encoded
 from ..protocol.frame import Frame
 from ..realms import ALL_TENANTS, AllTenants, includes
 
-__all__ = ["CommandMessage", "PresenceMessage", "PublishMessage", "UnknownMessage", "read"]
+__all__ = ["LOG_OUT", "CommandMessage", "PresenceMessage", "PublishMessage", "UnknownMessage", "read"]
 
 FORM = 1
 """The format of the messages that this version writes."""
+
+LOG_OUT = "log_out"
+"""The name of the command that ends the connections of a session, see wsrt.sessions.log_out."""
 
 
 class UnknownMessage(ValueError):

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from ..addresses import Session
 from ..delivery.hub import Hub
 from ..delivery.mailbox import Mailbox, Taken
 from ..delivery.subscriber import Subscriber, SubscriberHandler
@@ -18,6 +19,7 @@ from ..delivery.turns import Turns
 from ..metrics import counters
 from . import messages
 from .backplane import Backplane
+from .ended_sessions import EndedSessions
 from .layers import is_local
 from .per_loop import PerLoop
 
@@ -56,6 +58,8 @@ class Node:
         # Connections that aren't in the hub yet, each with the commands that have arrived in the meantime. Whether a
         # command addresses a connection can only be decided when it is registered.
         self.arriving: dict[SubscriberHandler, list[messages.CommandMessage]] = {}
+        # The sessions that were logged out a short time ago: handshakes that read them before are refused.
+        self.ended_sessions = EndedSessions(loop.time)
         # Whether the node is closing its connections and accepts no new ones.
         self.is_draining = False
         # The task that closes them.
@@ -131,6 +135,8 @@ class Node:
         """Pass a control command to the local connections that it addresses."""
         if self.hub.is_copy(command.id):
             return
+        if command.name == messages.LOG_OUT and isinstance(command.audience, Session):
+            self.ended_sessions.add(command.audience.hashes)
         for handler, commands in list(self.arriving.items()):
             commands.append(command)
             if len(commands) > MAX_ARRIVING_COMMANDS:

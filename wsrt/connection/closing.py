@@ -58,6 +58,7 @@ async def clean_up(connection: ConnectionHandler) -> None:
     connection.credentials.end()
     node.arriving.pop(connection, None)
     connection.heartbeat.stop()
+    connection.revalidation.stop()
     if session.is_open and connection.disconnect is None:
         # The server cancelled the application, or there is an error in wsrt. One turn of the loop lets the outbox hand
         # over the close frame. A handler may run in it, and finds the session closed.

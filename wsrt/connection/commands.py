@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import close_codes
 from ..close_codes import Close
+from ..cluster import messages
 from ..delivery.subscriber import Subscriber
 from ..metrics import counters, quoted
 from .dispatcher import Submit
@@ -76,6 +77,9 @@ class Commands:
             case "disconnect":
                 code = arguments["code"]
                 self._close(Close(code, arguments["reason"], close_codes.reconnect_for(code)))
+            case messages.LOG_OUT:
+                counters.count("connections_logged_out")
+                self._close(close_codes.CREDENTIALS_EXPIRED)
             case "remove_from_room":
                 room = arguments["room"]
                 if self._groups.remove(room) and "on_removed" in self._hooks.overridden_hooks:

@@ -49,6 +49,7 @@ from .heartbeat import HeartbeatTimer
 from .hooks import Hooks, call
 from .layer_channel import LayerChannel
 from .presence import ConnectionPresence, PresenceHooks
+from .revalidation import Revalidation
 from .setup import set_up
 from .tasks import ConnectionTasks
 from .users import is_signed_in
@@ -176,6 +177,7 @@ class ConnectionHandler:
             answer_seconds=limits.setup_timeout,
             is_anonymous=lambda: self.is_anonymous,
         )
+        self.revalidation = Revalidation(hooks, submit=self.submit, close=self.close)
         # The connection's own channel, for messages that other code sends through the channel layer.
         self.channel: LayerChannel | None = None
         if hooks.layer_handlers:

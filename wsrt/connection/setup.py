@@ -14,6 +14,7 @@ from ..metrics import counters
 from ..protocol.frame import Frame
 from ..protocol.session import RawFrame
 from ..realms import realm_of
+from ..sessions.keys import hashes_of, session_key_of
 from ..tenants import check_tenant
 from .dispatcher import Work
 from .hooks import call
@@ -96,6 +97,10 @@ async def _run_hooks(connection: ConnectionHandler) -> None:
 
 async def _register(connection: ConnectionHandler) -> bool:
     """Send the hello, and let publications and commands reach the connection; return whether it is still open."""
+    if _was_logged_out(connection):
+        counters.count("sessions_refused")
+        _fail(connection, close_codes.CREDENTIALS_EXPIRED)
+        return False
     credentials = connection.credentials
     for frame in (connection.session.hello(time.time(), credentials.expires_in), credentials.answer()):
         if frame is not None:
@@ -110,8 +115,22 @@ async def _register(connection: ConnectionHandler) -> bool:
     # The hub knows the connection now, so the node can decide which of the commands that came in the meantime are for
     # it. They are carried out before on_connect runs; a change of permissions may close the connection.
     connection.node.register(connection.subscriber)
+    if connection.session.is_open:
+        connection.revalidation.start()
     await connection.commands.recheck_permissions()
     return connection.session.is_open
+
+
+def _was_logged_out(connection: ConnectionHandler) -> bool:
+    """
+    Note the session of a connection. Return whether it was logged out after the middleware had read it.
+
+    Log-outs from now on are among the commands that arrive.
+    """
+    key = None if connection.is_anonymous else session_key_of(connection.hooks.scope)
+    if key is not None:
+        connection.subscriber.sessions = hashes_of(key)
+    return connection.node.ended_sessions.includes(connection.subscriber.sessions)
 
 
 def _still_waits(connection: ConnectionHandler, item: RawFrame | Work) -> bool:

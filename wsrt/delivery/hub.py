@@ -7,7 +7,7 @@ import collections
 from collections.abc import Iterable
 from typing import Any
 
-from ..addresses import AnyOf, Audience, Everyone, Expression, Room, User, UserKey
+from ..addresses import AnyOf, Audience, Everyone, Expression, Room, Session, User, UserKey
 from ..addresses import Connection as ConnectionAddress
 from ..protocol.frame import Frame
 from .outbox import Outbox
@@ -64,6 +64,7 @@ class Hub:
         self._everyone: dict[str, Members] = {}
         self._rooms: dict[tuple[str, str], Members] = {}
         self._users: dict[tuple[str, str], Members] = {}
+        self._sessions: dict[tuple[str, str], Members] = {}
         self._seen: collections.OrderedDict[str, None] = collections.OrderedDict()
         # Connections whose permissions are being checked again, with the frames published to them in the meantime.
         self._withheld: dict[Subscriber, Withheld] = {}
@@ -78,6 +79,8 @@ class Hub:
         """Add a connection: from now on it is part of Everyone(), and its own address reaches it."""
         self.subscribers[subscriber.id] = subscriber
         self._everyone.setdefault(subscriber.realm, {})[subscriber] = None
+        for session in subscriber.sessions:
+            self._sessions.setdefault((subscriber.realm, session), {})[subscriber] = None
 
     def remove(self, subscriber: Subscriber) -> None:
         """Remove a connection. Its ``rooms`` and ``user_id`` stay set, so that ``on_disconnect`` can read them."""
@@ -89,6 +92,8 @@ class Hub:
             _discard(self._rooms, (subscriber.realm, room), subscriber)
         if subscriber.user_id is not None:
             _discard(self._users, (subscriber.realm, subscriber.user_id), subscriber)
+        for session in subscriber.sessions:
+            _discard(self._sessions, (subscriber.realm, session), subscriber)
 
     def join(self, subscriber: Subscriber, room: str) -> None:
         """Put a connection into a room."""
@@ -140,6 +145,8 @@ class Hub:
                 return id == subscriber.id
             case Everyone():
                 return True
+            case Session(hashes):
+                return not set(hashes).isdisjoint(subscriber.sessions)
             case AnyOf(parts):
                 return any(self.is_addressed(subscriber, part) for part in parts)
             case Expression(operator, left, right):
@@ -278,6 +285,8 @@ class Hub:
                 return [subscriber] if subscriber is not None and subscriber.realm == realm else ()
             case Everyone():
                 return self._everyone.get(realm, ())
+            case Session(hashes):
+                return dict.fromkeys(member for key in hashes for member in self._sessions.get((realm, key), ()))
             case AnyOf(parts):
                 return dict.fromkeys(member for part in parts for member in self._select(realm, part))
             case Expression(operator, left, right):

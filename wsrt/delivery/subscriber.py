@@ -43,9 +43,10 @@ class Subscriber:
         handler: The object that controls the connection.
         rooms: The names of its rooms, in the order in which it joined them.
         user_id: The key of its user, or None.
+        sessions: The keyed hashes of the key of its Django session; empty without a session.
     """
 
-    __slots__ = ("__weakref__", "handler", "id", "outbox", "realm", "rooms", "user_id")
+    __slots__ = ("__weakref__", "handler", "id", "outbox", "realm", "rooms", "sessions", "user_id")
 
     def __init__(self, id: str, realm: str, outbox: Outbox, handler: SubscriberHandler) -> None:
         self.id = id
@@ -54,3 +55,4 @@ class Subscriber:
         self.handler = handler
         self.rooms: dict[str, None] = {}
         self.user_id: UserKey | None = None
+        self.sessions: tuple[str, ...] = ()

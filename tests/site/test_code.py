@@ -23,9 +23,6 @@ PAGES = [
     if any(language == "python" for language, _, _ in blocks(page(name)))
 ]
 
-BEFORE = {"reference/routes.md": ["howto/tokens.md"]}
-"""Pages whose files another page uses."""
-
 COMMANDS = {"howto/python.md": ["wsrt_client", "python", "--output", "realtime"]}
 """What a page says to run before its code."""
 
@@ -68,7 +65,7 @@ for name, blocks in json.loads(pages).items():
 
 def makes_files(name: str) -> bool:
     """Return whether a page makes files, and so needs a project of its own."""
-    return name in BEFORE or name in COMMANDS or any(title for _, title, _ in blocks(page(name)))
+    return name in COMMANDS or any(title for _, title, _ in blocks(page(name)))
 
 
 def execute(names: list[str], root: Path, **environment: str) -> None:
@@ -99,8 +96,7 @@ def test_pages_with_files(name: str, project: Path, tmp_path: Path, redis_server
     root = tmp_path / "site"
     shutil.copytree(project, root)
     environment = {"PAGES_REDIS": redis_server.url, "SECRET_KEY": "of a test", "REDIS_URL": redis_server.url}
-    for each in [*BEFORE.get(name, []), name]:
-        write_files(page(each), root)
+    write_files(page(name), root)
     with (root / "mysite/settings.py").open("a") as settings:
         settings.write(f"INSTALLED_APPS += [app for app in {apps(name)} if app not in INSTALLED_APPS]\n")
     if name in COMMANDS:

@@ -180,8 +180,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     1. The ``Origin`` header is checked and the connection is accepted. The client can therefore read the close code of
        anything that fails later.
-    2. The ticket is used up, if one is required. ``authenticate()``, if the class has it, ``tenant()``,
-       ``authorize()``, ``expires_at()`` and ``identity()`` are called.
+    2. If a ticket is required, it is checked. ``authenticate()``, if the class has it, ``tenant()``, ``authorize()``,
+       ``expires_at()`` and ``identity()`` are called.
     3. The connection is registered. From here on, publications for it are queued.
     4. ``on_connect()`` is called. When it returns, the queued publications are sent.
     5. Handlers run one at a time, in the order in which their frames arrived.
@@ -797,8 +797,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
             self.answer = self.create_task(self.write_answer(event.prompt))
 
-        The task sees the context variables that ``on_connect`` and handlers have set, and those that it sets itself
-        don't affect them. It is cancelled when the connection ends, after which it has 5 seconds to clean up;
+        The task sees the context variables that ``on_connect`` and handlers have set. They don't see those that the
+        task sets. The task is cancelled when the connection ends, after which it has 5 seconds to clean up;
         ``on_disconnect`` is called afterwards. An exception that it raises is logged and counted, and doesn't close the
         connection. On a closed connection, the task is cancelled before its first step.
 

@@ -114,7 +114,7 @@ def issue_ticket(user: models.Model, path: str, *, tenant: Tenant = NOT_GIVEN, s
         RuntimeError: The cache didn't store the ticket.
     """
     if not isinstance(user, models.Model):
-        raise TypeError(f"a ticket is issued to an instance of a model, not to {type(user).__name__}: pass its user")
+        raise TypeError(f"user must be a saved model instance, not {type(user).__name__}")
     if not path.startswith("/"):
         raise ValueError('the path of a ticket is the path of the WebSocket URL, which begins with "/"')
     ticket = secrets.token_urlsafe(TICKET_BYTES)
@@ -142,9 +142,9 @@ def take_ticket(ticket: str) -> Ticket | None:
     """
     Use up a ticket, and return what it is valid for. Return None if it is forged, has expired, or was used before.
 
-    Of any number of calls for one ticket, in any number of processes, one returns it: the one whose ``delete()`` has
-    removed it from the cache. Redis, Memcached, databases and file systems each delete a key once. A cache that has
-    lost a ticket refuses it.
+    However many calls there are for one ticket, in however many processes, only one returns it: the one whose
+    ``delete()`` has removed it from the cache. Redis, Memcached, databases and file systems each delete a key once. A
+    ticket that the cache has lost is refused.
 
     Raises anything that the cache raises when it can't be reached.
     """

@@ -32,7 +32,7 @@ class TicketView(View):
     client uses it. The answer is ``{"ticket": "...", "expires_in": 30}``, or the status 401 without a signed-in user.
     No cache stores it.
 
-    The ticket is bound to the user, the session, the tenant and the path. Override the methods to say otherwise.
+    The ticket is bound to the user, the session, the tenant and the path. Override the methods to change this.
     """
 
     http_method_names = ["post"]  # noqa: RUF012 - as in the base class
@@ -49,7 +49,7 @@ class TicketView(View):
         return JsonResponse({"ticket": ticket, "expires_in": conf.ticket_seconds})
 
     def get_user(self, request: HttpRequest) -> models.Model | None:
-        """Override to return the user that the connection will belong to. None, without one, is answered with 401."""
+        """Override to return the user that the connection will belong to. If it returns None, the answer is a 401."""
         user: Any = getattr(request, "user", None)
         return user if is_signed_in(user) else None
 
@@ -58,7 +58,7 @@ class TicketView(View):
         return NOT_GIVEN
 
     def get_session(self, request: HttpRequest) -> Any:
-        """Override to return None, if handshakes go to another host, which doesn't receive the session's cookie."""
+        """Override to return None if handshakes go to another host, which doesn't receive the session's cookie."""
         return getattr(request, "session", None)
 
 

@@ -15,10 +15,10 @@ from .users import is_active, is_signed_in
 
 class TicketRefused(Exception):
     """
-    Raised when a handshake has no ticket, or one that it can't use.
+    Raised when a handshake has no ticket, or one that isn't valid for it.
 
     Attributes:
-        close: The close code and the reason for the client. It is the same for every ticket that can't be used.
+        close: The close code and the reason for the client. They are the same for all tickets that aren't valid.
     """
 
     def __init__(self, problem: str, close: Close = close_codes.CREDENTIALS_EXPIRED) -> None:
@@ -30,10 +30,10 @@ async def use_ticket(scope: Scope) -> Ticket:
     """
     Use up the ticket of a handshake, and put its user into the scope, unless the user is already there.
 
-    A ticket that can't be used is used up all the same, so that it can't be tried in several ways.
+    A ticket that is refused is used up, too, so that it can't be tried again in another way.
 
     Raises:
-        TicketRefused: The handshake has no ticket, or one that it can't use.
+        TicketRefused: The handshake has no ticket, or one that isn't valid for it.
     """
     offered = pop_ticket(scope)
     if offered is None:

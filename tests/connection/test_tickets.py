@@ -73,7 +73,7 @@ async def assert_refused(client: Any, problem: str, log: pytest.LogCaptureFixtur
     async with client:
         await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)
     assert counters["tickets_refused"] == before + 1
-    assert f"refused a ticket for {DeskConsumer.__name__}: {problem}" in log.text
+    assert f"no valid ticket for {DeskConsumer.__name__}: {problem}" in log.text
     assert not [secret for secret in (SESSION, *secrets) if secret in log.text]
 
 
@@ -158,7 +158,7 @@ async def test_none(log: pytest.LogCaptureFixture) -> None:
     async with dial(None, User(pk=7)) as client:
         await client.assert_closed(close_codes.UNAUTHENTICATED)
     assert counters["tickets_refused"] == before + 1
-    assert "refused a ticket for DeskConsumer: the handshake has no ticket" in log.text
+    assert "no valid ticket for DeskConsumer: the handshake has no ticket" in log.text
 
 
 @pytest.mark.parametrize("ticket", ["", "a", "A" * 43, "A" * 5000])
@@ -201,7 +201,7 @@ async def test_of_another_tenant(log: pytest.LogCaptureFixture, tenant: str | No
         async with dial(ticket, User(pk=7), TenantConsumer) as client:
             await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)
     assert counters["tickets_refused"] == before + 2
-    assert "refused a ticket for TenantConsumer: it was issued for another tenant" in log.text
+    assert "no valid ticket for TenantConsumer: it was issued for another tenant" in log.text
     assert ticket not in log.text
 
 

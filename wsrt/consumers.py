@@ -419,9 +419,9 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         and ``expires_at`` are then called again, too. The connection stays in its rooms.
 
         Returns:
-            The user, an object with ``is_authenticated``, which becomes ``self.user``. None, an inactive user, or
-            raising any refusal, refuses: a login is closed with 4401. A refused renewal is answered with
-            ``wsrt.error``, and the connection keeps the credentials that it has.
+            The user, an object with ``is_authenticated``, which becomes ``self.user``. To refuse, return None or an
+            inactive user, or raise a refusal. A refused login closes the connection with 4401. A refused renewal is
+            answered with ``wsrt.error``, and the connection keeps the credentials that it has.
         """
         return None
 
@@ -430,7 +430,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         Override to return the tenant that the connection belongs to, 1 to 255 bytes, or None for no tenant.
 
         Called before every other hook but ``authenticate``. The tenant doesn't change during the life of the
-        connection: renewed credentials for which another one is returned close it with 4401.
+        connection: if renewed credentials lead to another tenant, the connection is closed with 4401.
 
         Each tenant has rooms, users, presence and broadcasts of its own. Tenants may use the same names without
         reaching each other. A refusal, such as ``Http404``, closes the connection.

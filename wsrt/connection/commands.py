@@ -128,7 +128,7 @@ class Commands:
 
     async def recheck_renewed(self) -> None:
         """
-        Call the hooks again for a user whose credentials were renewed. Leave the rooms that they refuse, or close.
+        Call the hooks again after a renewal of the credentials. Leave refused rooms, or close the connection.
 
         Unlike after a change of permissions, publications are delivered in the meantime. Raises anything that
         ``authorize`` raises, except for a refusal.

@@ -53,7 +53,7 @@ class ConcurrentRuns:
 
     async def wait_for_place(self, handler: str, limit: int) -> None:
         """
-        Wait until a handler has fewer runs than it may.
+        Wait until a handler has fewer runs than its limit.
 
         Args:
             handler: The name of the handler.

@@ -174,8 +174,8 @@ class Credentials:
         """
         Replace the credentials by those of an event, in its turn among the handlers; return the answer to a request.
 
-        The new credentials must be those of the same user and tenant, or else the connection is closed. The hooks are
-        asked for their permission again, in the meantime publications are delivered.
+        The new credentials must be those of the same user and tenant, or else the connection is closed. The hooks that
+        check permissions are called again. Publications are delivered while they run.
 
         Raises:
             PermissionDenied: The credentials were refused. The connection keeps those that it has.

@@ -51,7 +51,7 @@ def with_runtime(application: Application, *, middleware: Iterable[Middleware] =
     Args:
         application: Django's application, or one that also serves WebSockets, such as a ProtocolTypeRouter.
         middleware: With Django's application: the classes or functions that wrap the WebSocket routes, such as
-            ``[DeviceMiddleware]``, the outermost first. They run after the session, the user and the language are known.
+            ``[DeviceMiddleware]``, the outermost first. They run after the session, user and language are known.
 
     Raises:
         ImproperlyConfigured: Two consumers have the same path, or ``wsrt`` isn't in INSTALLED_APPS.

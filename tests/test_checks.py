@@ -19,6 +19,7 @@ from wsrt.asgi import with_runtime
 from wsrt.checks import (
     check_consumers,
     check_layers,
+    check_limits,
     check_options_without_effect,
     check_routes,
     check_runtime,
@@ -169,6 +170,13 @@ def test_rate(settings: Any, rate: str) -> None:
     settings.WSRT = {"RATE": rate}
     error = only(check_settings(), "wsrt.E004")
     assert "'50/s'" in str(error.hint)
+
+
+@pytest.mark.parametrize("text", ["", "proxy", "10.0.0.1/8"])
+def test_trusted_proxies(settings: Any, text: str) -> None:
+    """A proxy that is neither an address nor a network is an error that shows both (wsrt.E004)."""
+    settings.WSRT = {"TRUSTED_PROXIES": ["10.0.0.0/8", "unix", text]}
+    assert 'a network such as "10.0.0.0/8"' in only(check_settings(), "wsrt.E004").msg
 
 
 @pytest.mark.parametrize("rate", ["", "1M", "1G/s", "0K/s", "fast"])
@@ -577,6 +585,45 @@ def test_no_cache_of_tickets(settings: Any) -> None:
     assert error.hint == "The keys are: 'default'."
 
 
+# Limits of connections
+
+
+REDIS = {"BACKEND": "wsrt.presence.redis.RedisPresence"}
+
+
+@pytest.mark.usefixtures("own_namespaces")
+def test_limits_of_each_process(settings: Any) -> None:
+    """A limit of users or addresses is a warning unless the store counts those of all processes (wsrt.W017)."""
+    namespaces.clear()
+
+    class Limited(TypedEventConsumer):
+        namespace = "unit-checks-limited"
+        max_connections_per_address = 5
+
+    class Unlimited(Limited):
+        namespace = "unit-checks-limited"
+        max_connections_per_address = None
+
+    settings.WSRT = {"MAX_CONNECTIONS_PER_USER": 5, "MAX_CONNECTIONS": 5}
+    warning = only(check_limits(), "wsrt.W017")
+    assert "WSRT['MAX_CONNECTIONS_PER_USER'], " in warning.msg
+    assert f"{Limited.__qualname__}.max_connections_per_address." in warning.msg
+    assert Unlimited.__qualname__ not in warning.msg
+    settings.WSRT = {"PRESENCE": {"BACKEND": "no.such.Store"}}
+    assert ids(check_limits()) == ["wsrt.W017"]
+    settings.WSRT = {"MAX_CONNECTIONS_PER_USER": 5, "PRESENCE": REDIS}
+    assert check_limits() == []
+
+
+@pytest.mark.usefixtures("own_namespaces")
+@pytest.mark.parametrize("values", [{}, [], {"MAX_CONNECTIONS_PER_USER": None, "MAX_CONNECTIONS": 5}])
+def test_no_limits(settings: Any, values: Any) -> None:
+    """Without limits of users and addresses there is no warning."""
+    namespaces.clear()
+    settings.WSRT = values
+    assert check_limits() == []
+
+
 # What has no effect
 
 
@@ -589,31 +636,11 @@ def test_setting_without_effect(settings: Any, key: str) -> None:
     assert "Remove it" in str(warning.hint)
 
 
-@pytest.mark.parametrize("values", [{}, {"REVALIDATE": None, "MAX_CONNECTIONS_PER_USER": None, "THREADS": 4}, []])
+@pytest.mark.parametrize("values", [{}, {"REVALIDATE": None, "THREADS": 4}, []])
 def test_settings_with_effect(settings: Any, values: Any) -> None:
     """There is no warning for settings that are left out, switched off or read."""
     settings.WSRT = values
     assert "wsrt.W012" not in ids(check_options_without_effect())
-
-
-@pytest.mark.usefixtures("own_namespaces")
-def test_attribute_without_effect() -> None:
-    """A consumer, or a base of it, that sets an attribute without effect is a warning; None is not (wsrt.W013)."""
-
-    class Limited:
-        max_connections_per_user = 3
-
-    class Chat(Limited, TypedEventConsumer):
-        namespace = "unit-checks-effect"
-        revalidate = None
-
-    class Unlimited(Chat):
-        namespace = "unit-checks-effect"
-        max_connections_per_user = None
-
-    found = [message for message in check_options_without_effect() if message.obj in (Chat, Unlimited)]
-    assert [(message.id, message.obj) for message in found] == [("wsrt.W013", Chat)]
-    assert ".max_connections_per_user has no effect yet" in found[0].msg
 
 
 @pytest.mark.usefixtures("own_namespaces")

@@ -18,6 +18,7 @@ def test_counts_all_and_logs_once_a_window(caplog: pytest.LogCaptureFixture, mon
     now += WINDOW
     counters.count("lost", "lost %s", "it")
     assert counters.snapshot() == {"lost": 6, "silent": 1}
+    assert counters.nonzero(("never", "silent")) == {"silent": 1}
     assert [record.getMessage() for record in caplog.records] == [
         "lost it",
         "lost it (5 times since this was last logged)",

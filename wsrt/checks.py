@@ -20,7 +20,7 @@ from .cluster.node import examination
 from .cluster.pubsub import missing_features as missing_features_of_pubsub
 from .conf import DEFAULTS, SHAPES, WITHOUT_EFFECT, conf, validation_error
 from .consumers import TypedEventConsumer
-from .presence.backends import make_store
+from .presence.backends import make_store, store_class
 from .presence.base import PresenceStore
 from .presence.cache import CachePresence
 from .protocol.events import meta
@@ -133,8 +133,30 @@ def check_tickets(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any)
 
 
 def check_options_without_effect(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check that the project doesn't use settings, attributes or options of events that have no effect."""
-    return [*_settings_without_effect(), *_attributes_without_effect(), *_events_without_effect()]
+    """Check that the project doesn't use settings or options of events that have no effect."""
+    return [*_settings_without_effect(), *_events_without_effect()]
+
+
+def check_limits(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that limits of connections that are meant for all processes hold for all of them together."""
+    limits = ("MAX_CONNECTIONS_PER_USER", "MAX_CONNECTIONS_PER_ADDRESS")
+    values = getattr(settings, "WSRT", {})
+    limited = [f"WSRT[{key!r}]" for key in limits if isinstance(values, dict) and values.get(key) is not None]
+    limited += [
+        f"{consumer.__qualname__}.{key.lower()}" for key in limits for consumer in _consumers_that_set(key.lower())
+    ]
+    store = store_class()
+    if not limited or (store is not None and store.gives_places):
+        return []
+    return [
+        CheckWarning(
+            f"Limits that hold for each process by itself, because {conf.presence.get('BACKEND')!r} doesn't count the "
+            f"connections of all processes: {', '.join(limited)}.",
+            hint="Set WSRT['PRESENCE'] to wsrt.presence.redis.RedisPresence, or silence this check if a single process "
+            "holds connections.",
+            id="wsrt.W017",
+        )
+    ]
 
 
 def check_runserver(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
@@ -228,6 +250,7 @@ ALWAYS: tuple[Check, ...] = (
     check_routes,
     check_tickets,
     check_runserver,
+    check_limits,
     check_options_without_effect,
 )
 DEPLOY: tuple[Check, ...] = (check_runtime, check_servers)
@@ -337,20 +360,14 @@ def _settings_without_effect() -> Iterator[CheckMessage]:
             )
 
 
-def _attributes_without_effect() -> Iterator[CheckMessage]:
+def _consumers_that_set(name: str) -> Iterator[type[TypedEventConsumer]]:
+    """Yield the consumers that set an attribute to something other than None, themselves or in a base of their own."""
     consumers = {consumer for namespace in namespaces.values() for consumer in namespace.consumers}
     for consumer in sorted(consumers, key=lambda consumer: consumer.__qualname__):
         own = [vars(cls) for cls in consumer.__mro__ if not issubclass(TypedEventConsumer, cls)]
-        for name in sorted(map(str.lower, WITHOUT_EFFECT)):
-            # The first definition counts; None in it means that nothing is asked for.
-            if next((namespace[name] for namespace in own if name in namespace), None) is not None:
-                yield CheckWarning(
-                    f"{consumer.__qualname__}.{name} has no effect yet: this version of wsrt accepts it, but doesn't "
-                    "read it.",
-                    hint="Remove it, or silence this check if the project doesn't rely on it.",
-                    obj=consumer,
-                    id="wsrt.W013",
-                )
+        # The first definition counts.
+        if next((namespace[name] for namespace in own if name in namespace), None) is not None:
+            yield consumer
 
 
 def _events_without_effect() -> Iterator[CheckMessage]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.apps import apps
@@ -16,8 +16,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from . import addresses
+from .protocol.client_address import parse_proxies
 from .protocol.rate import parse_byte_rate, parse_rate
-from .types import OnViolation
+from .types import ConnectionLimitPolicy, OnViolation
 
 __all__ = ["DEFAULTS", "SHAPES", "WITHOUT_EFFECT", "Shape", "conf", "validation_error"]
 
@@ -45,6 +46,11 @@ DEFAULTS: dict[str, Any] = {
     "MAX_ROOM_NAME": 255,
     "MAX_CONNECTIONS_PER_USER": None,
     "CONNECTION_LIMIT_POLICY": "refuse",
+    "MAX_CONNECTIONS_PER_ADDRESS": None,
+    "TRUSTED_PROXIES": [],
+    "MAX_CONNECTIONS": None,
+    "MAX_SETUPS": None,
+    "HANDSHAKE_RATE": None,
     "RATE": "50/s",
     "RATE_BURST": 100,
     "RATE_BYTES": "1M/s",
@@ -63,8 +69,6 @@ WITHOUT_EFFECT = frozenset(
         "HISTORY",
         "HISTORY_SIZE",
         "HISTORY_SECONDS",
-        "MAX_CONNECTIONS_PER_USER",
-        "CONNECTION_LIMIT_POLICY",
     }
 )
 """The settings that are accepted and validated, but have no effect in this version."""
@@ -106,6 +110,7 @@ class Shape:
 
 
 _COUNT = Shape((int,), "an integer of at least 1", least=1)
+_LIMIT = dataclasses.replace(_COUNT, description="an integer of at least 1, or None", optional=True)
 _SECONDS = Shape((int, float), "a number of seconds above 0", least=0.001)
 _TIMEOUT = dataclasses.replace(
     _SECONDS, description="a number of seconds above 0, or None to switch it off", optional=True
@@ -134,10 +139,13 @@ SHAPES: dict[str, Shape] = {
     "MAX_ROOMS": _COUNT,
     "MAX_TASKS": _COUNT,
     "MAX_ROOM_NAME": _COUNT,
-    "MAX_CONNECTIONS_PER_USER": dataclasses.replace(
-        _COUNT, description="an integer of at least 1, or None", optional=True
-    ),
+    "MAX_CONNECTIONS_PER_USER": _LIMIT,
     "CONNECTION_LIMIT_POLICY": Shape((str,), '"refuse" or "replace"', choices=("refuse", "replace")),
+    "MAX_CONNECTIONS_PER_ADDRESS": _LIMIT,
+    "TRUSTED_PROXIES": Shape((list, tuple), 'a list of addresses, networks and "unix"', items=str),
+    "MAX_CONNECTIONS": _LIMIT,
+    "MAX_SETUPS": _LIMIT,
+    "HANDSHAKE_RATE": Shape((str,), 'handshakes per time, such as "200/s", or None', optional=True),
     "RATE": Shape((str,), 'frames per time, such as "50/s", "300/m" or "1000/h", or None', optional=True),
     "RATE_BURST": _COUNT,
     "RATE_BYTES": Shape((str,), 'bytes per time, such as "1M/s", "500K/s" or "10M/m", or None', optional=True),
@@ -152,17 +160,22 @@ SHAPES: dict[str, Shape] = {
 }
 
 
-RATES = {"RATE": parse_rate, "RATE_BYTES": parse_byte_rate}
-"""The functions that parse the settings that are rates."""
+PARSERS: dict[str, Callable[[Any], object]] = {
+    "RATE": parse_rate,
+    "RATE_BYTES": parse_byte_rate,
+    "HANDSHAKE_RATE": parse_rate,
+    "TRUSTED_PROXIES": lambda texts: parse_proxies(tuple(texts)),
+}
+"""The functions that parse settings, and raise ValueError for an invalid one."""
 
 
 def validation_error(key: str, value: Any) -> str | None:
     """Return the problem with the value of a known key, as a predicate for an error message; None if it is valid."""
     if not SHAPES[key].fits(value):
         return f"should be {SHAPES[key].description}"
-    if key in RATES:
+    if key in PARSERS:
         try:
-            RATES[key](value)
+            PARSERS[key](value)
         except ValueError as error:
             return f"is invalid: {error}"
     return None
@@ -265,8 +278,33 @@ class Conf:
         return value
 
     @property
-    def connection_limit_policy(self) -> str:
-        return str(self._get("CONNECTION_LIMIT_POLICY"))
+    def connection_limit_policy(self) -> ConnectionLimitPolicy:
+        value: ConnectionLimitPolicy = self._get("CONNECTION_LIMIT_POLICY")
+        return value
+
+    @property
+    def max_connections_per_address(self) -> int | None:
+        value: int | None = self._get("MAX_CONNECTIONS_PER_ADDRESS")
+        return value
+
+    @property
+    def trusted_proxies(self) -> tuple[str, ...]:
+        return tuple(self._get("TRUSTED_PROXIES"))
+
+    @property
+    def max_connections(self) -> int | None:
+        value: int | None = self._get("MAX_CONNECTIONS")
+        return value
+
+    @property
+    def max_setups(self) -> int | None:
+        value: int | None = self._get("MAX_SETUPS")
+        return value
+
+    @property
+    def handshake_rate(self) -> str | None:
+        value: str | None = self._get("HANDSHAKE_RATE")
+        return value
 
     @property
     def rate(self) -> str | None:

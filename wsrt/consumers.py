@@ -48,7 +48,7 @@ from .protocol.catalog import Catalog
 from .protocol.events import Event, meta
 from .protocol.namespaces import namespaces
 from .realms import SEPARATOR, split_realm
-from .types import Limits, OnViolation, Publication, Receive, Scope, Send
+from .types import ConnectionLimitPolicy, Limits, OnViolation, Publication, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
@@ -256,7 +256,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
     max_rooms: int = _setting("max_rooms")
     max_tasks: int = _setting("max_tasks")
     max_connections_per_user: int | None = _setting("max_connections_per_user")
-    connection_limit_policy: str = _setting("connection_limit_policy")
+    connection_limit_policy: ConnectionLimitPolicy = _setting("connection_limit_policy")
+    max_connections_per_address: int | None = _setting("max_connections_per_address")
     rate: str | None = _setting("rate")
     rate_burst: int = _setting("rate_burst")
     rate_bytes: str | None = _setting("rate_bytes")

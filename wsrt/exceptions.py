@@ -13,6 +13,7 @@ Errors raised by wsrt.
             * TooManyValues  more JSON values than MAX_VALUES
         * UnknownEvent       the consumer doesn't receive an event of this name
         * InvalidData        the data isn't valid for the event's model
+        * EventRateExceeded  the client sent more of an event than the event's own ``rate`` allows
     * Refused                a handler refuses a request; answered with ``wsrt.error``
         * TooManyRooms       the connection is in MAX_ROOMS rooms already
         * TooManyKeys        too many keys of the connection hold the room already
@@ -31,6 +32,7 @@ from .types import FieldError, Ref
 __all__ = [
     "BackplaneUnavailable",
     "DeclarationError",
+    "EventRateExceeded",
     "InvalidData",
     "InvalidFrame",
     "InvalidKey",
@@ -142,6 +144,22 @@ class InvalidData(ProtocolError):
 
     def __init__(self, ref: Ref | None, errors: tuple[FieldError, ...], name: str) -> None:
         super().__init__(ref, errors)
+        self.name = name
+
+
+class EventRateExceeded(ProtocolError):
+    """
+    Raised when the client sent more of an event than the event's own ``rate`` allows.
+
+    Attributes:
+        name: The event's name.
+    """
+
+    code = "rate_limited"
+    message = "Rate limit exceeded"
+
+    def __init__(self, ref: Ref | None, name: str) -> None:
+        super().__init__(ref)
         self.name = name
 
 

@@ -11,8 +11,22 @@ import collections
 import logging
 import threading
 import time
+from collections.abc import Iterable
 
 __all__ = ["Counters", "counters", "quoted"]
+
+LIMITS = (
+    "connections_refused_per_user",
+    "connections_refused_per_address",
+    "connections_refused_per_process",
+    "setups_refused",
+    "handshakes_refused",
+    "connections_replaced",
+)
+"""The counters of limits that were reached: connections that were refused, or replaced by newer ones."""
+
+LIMIT_PROBLEMS = ("limits_unavailable", "proxies_untrusted", "addresses_missing")
+"""The counters of limits that may not work as intended."""
 
 WINDOW = 60.0
 """The minimum time between two log lines of one name, in seconds."""
@@ -88,6 +102,10 @@ class Counters:
         """Return the values of all counters by name."""
         with self._lock:
             return dict(self._counts)
+
+    def nonzero(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the values of those of some counters that aren't 0."""
+        return {name: count for name in names if (count := self._counts[name])}
 
     def forget_logged(self) -> None:
         """Log the next entry of every counter, even within the window."""

@@ -23,6 +23,9 @@ Ref = str | int
 OnViolation = Literal["auto", "close", "report"]
 """The reaction to an invalid frame. "auto" closes plain clients, and reports an error to ``wsrt.v1`` clients."""
 
+ConnectionLimitPolicy = Literal["refuse", "replace"]
+"""What happens to a connection over the limit of its user: it is refused, or the user's oldest one is closed."""
+
 Overflow = Literal["close", "drop", "latest"]
 """
 What happens to an event for a client whose outbox isn't empty.
@@ -62,6 +65,9 @@ class Limits:
     max_violations: int
     max_rooms: int
     max_tasks: int
+    max_connections_per_user: int | None
+    connection_limit_policy: ConnectionLimitPolicy
+    max_connections_per_address: int | None
     rate: str | None
     rate_burst: int
     rate_bytes: str | None

@@ -22,6 +22,10 @@ class Order(Event, name="explanations.order"):
     sugar: int
 
 
+class Bell(Event, name="explanations.bell", rate="1/m"):
+    pass
+
+
 class Paid(Event, name="explanations.paid"):
     table: int
 
@@ -38,6 +42,13 @@ class Shop(TypedEventConsumer):
             raise PermissionDenied("Not this table")
 
     async def _paid(self, event: Paid) -> None: ...
+
+
+class Door(TypedEventConsumer):
+    namespace = "explanations"
+
+    @on
+    async def bell(self, event: Bell) -> None: ...
 
 
 ORDER = {"table": 1, "drink": "tea", "size": "small", "sugar": 0}
@@ -62,6 +73,13 @@ async def log_of(caplog: pytest.LogCaptureFixture, *frames: str, consumer: Any =
 
 def frame(event: str, data: Any = None, **more: Any) -> str:
     return json.dumps({"event": event, "data": data or {}, **more})
+
+
+async def test_rate_of_an_event(caplog: pytest.LogCaptureFixture) -> None:
+    """A frame over the rate of its event is explained as such."""
+    bell = frame("explanations.bell")
+    (line,) = await log_of(caplog, bell, bell, consumer=Door)
+    assert line == "Door refused 'explanations.bell': the client sends more of it than the event's rate allows"
 
 
 async def test_many_errors(caplog: pytest.LogCaptureFixture) -> None:

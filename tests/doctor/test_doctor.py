@@ -418,6 +418,9 @@ async def test_presence(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"servers": [], "connections": 3}, "with_runtime"),
         ({"servers": ["daphne"], "version": "0.0.1"}, "finish the deployment"),
         ({"servers": ["daphne"], "lag_ms": 900}, "blocks its event loop"),
+        ({"servers": ["daphne"], "limits": {"proxies_untrusted": 1}}, "WSRT['TRUSTED_PROXIES']"),
+        ({"servers": ["daphne"], "limits": {"addresses_missing": 1}}, "add 'unix' to WSRT['TRUSTED_PROXIES']"),
+        ({"servers": ["daphne"], "limits": {"limits_unavailable": 1}}, "limited connections by itself"),
     ],
 )
 def test_node(facts: dict[str, Any], advice: str) -> None:
@@ -425,6 +428,14 @@ def test_node(facts: dict[str, Any], advice: str) -> None:
     finding = presence.node(NodeRecord("a" * 24, 20.0, facts))
     assert finding.status == "warning"
     assert advice in finding.advice
+
+
+def test_node_that_has_reached_limits() -> None:
+    """The limits that a node has reached are shown, and are no warning."""
+    facts = {"servers": ["daphne"], "limits": {"handshakes_refused": 5, "connections_replaced": 2}}
+    finding = presence.node(NodeRecord("a" * 24, 20.0, facts))
+    assert finding.status == "ok"
+    assert finding.seen.endswith("; limits reached: handshakes_refused 5, connections_replaced 2")
 
 
 def test_node_without_connections() -> None:

@@ -132,13 +132,15 @@ async def test_nobody(run: Run) -> None:
 
 async def test_nodes(run: Run) -> None:
     """Nodes have what they said with their last heartbeat; one that is late is marked."""
-    async with played(Join("played", EVERYONE, 1), lag_ms=812):
+    limits = {"setups_refused": 1200, "connections_replaced": 34, "limits_unavailable": 7}
+    async with played(Join("played", EVERYONE, 1), lag_ms=812, limits=limits):
         text = await run("wsrt_presence", "--nodes")
         (node,) = (await document(run, "--nodes"))["nodes"]
     assert rows_of(text, "Nodes") == [
-        ["elsewhere:7", PLAYED, "1", "812", "ms", "(late)", "30", "s", "1h", "1m", "0.1.0"],
+        ["elsewhere:7", PLAYED, "1", "1,234", "812", "ms", "(late)", "30", "s", "1h", "1m", "0.1.0"],
     ]
     assert (node["id"], node["host"], node["pid"], node["lag_ms"]) == (PLAYED, "elsewhere", 7, 812)
+    assert node["refused"] == 1234
     assert dt.datetime.fromisoformat(node["started"]).tzinfo is not None
 
 

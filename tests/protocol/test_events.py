@@ -63,7 +63,10 @@ def test_nothing_is_inherited() -> None:
         ({"name": "x", "overflow": "latest", "key": (5,)}, "key must be a field name"),
         ({"name": "x", "history": 1}, "True or False"),
         ({"name": "x", "history": True, "overflow": "drop"}, 'requires overflow="close"'),
+        ({"name": "x", "rate": "2"}, 'a rate is .* such as "2/s"'),
+        ({"name": "x", "rate": 2}, 'rate must be a string such as "2/s", not 2'),
         ({"history": True}, "need a wire name"),
+        ({"rate": "2/s"}, "need a wire name"),
     ],
 )
 def test_wrong_declaration(options: dict[str, Any], says: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsrt.protocol.rate import TokenBucket, parse_byte_rate, parse_rate
+from wsrt.protocol.rate import TokenBucket, parse_byte_rate, parse_event_rate, parse_rate
 
 
 @pytest.mark.parametrize(("text", "rate"), [("50/s", 50), ("300/m", 5), ("1800/h", 0.5), ("0.5/s", 0.5), (None, None)])
@@ -58,3 +58,11 @@ def test_excused_time() -> None:
     bucket.excuse(10)
     assert [bucket.take(0) for _ in range(21)] == [True] * 20 + [False]
     assert [bucket.take(1000) for _ in range(4)] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("2/s", (2, 2)), ("30/m", (0.5, 30)), ("0.5/s", (0.5, 1)), ("90/h", (0.025, 90))]
+)
+def test_parse_event_rate(text: str, expected: tuple[float, float]) -> None:
+    """Of an event, a client may send at once as many as the text says, and at least one."""
+    assert parse_event_rate(text) == pytest.approx(expected)

@@ -70,11 +70,15 @@ class Numbers(RootEvent[list[int]], name="numbers"):
     pass
 
 
+class Knock(Event, name="knock", rate="2/s"):
+    pass
+
+
 class Defaulted(RootEvent[list[int]], name="defaulted"):
     root: list[int] = [1]
 
 
-CATALOG = Catalog([Leaf, Shape, Loose, Numbers, Defaulted], [])
+CATALOG = Catalog([Leaf, Shape, Loose, Numbers, Knock, Defaulted], [])
 LIMITS = Limits(
     **{
         field.name: DEFAULTS[field.name.upper()]
@@ -305,6 +309,48 @@ def test_reserved_events() -> None:
         assert answer == {"event": "wsrt.ok", "data": {}, "ref": 2}
     assert take(session(extended=False), '{"event":"wsrt.ping"}', 1.0) is close_codes.UNKNOWN_EVENT
     assert told(take(session(), '{"event":"wsrt.hello"}', 1.0))["data"]["code"] == "unknown_event"
+
+
+KNOCK = '{"event":"knock"}'
+
+
+def test_rate_of_an_event() -> None:
+    """An event with a rate is received so often, and again with time; other events are not affected."""
+    made = session(extended=False)
+    assert [type(take(made, KNOCK, 0.0)) for _ in range(2)] == [Received, Received]
+    assert isinstance(take(made, '{"event":"leaf"}', 0.0), Received)
+    assert isinstance(take(made, KNOCK, 0.5), Received)
+    assert take(made, KNOCK, 0.5) is close_codes.RATE_LIMIT_EXCEEDED
+
+
+def test_rate_of_an_event_is_reported() -> None:
+    """A client that speaks wsrt.v1 gets an error with the ref, and is closed after too many violations."""
+    rejected: list[str] = []
+    made = session(max_violations=1)
+    made._on_rejected = lambda problem, raw, outcome: rejected.append(problem.code)
+    outcomes = [take(made, '{"event":"knock","ref":"a"}', 0.0) for _ in range(4)]
+    assert [type(outcome) for outcome in outcomes] == [Received, Received, Frame, Close]
+    answer = told(outcomes[2])
+    assert (answer["ref"], answer["data"]["code"]) == ("a", "rate_limited")
+    assert outcomes[3] is close_codes.RATE_LIMIT_EXCEEDED
+    assert rejected == ["rate_limited"] * 2
+
+
+def test_rate_of_an_event_in_steps() -> None:
+    """A heavy frame counts for the rate of its event, too, and a standstill is excused."""
+    made = session()
+    made.authorize()
+
+    def decoded(now: float) -> Any:
+        steps = made.decode_in_steps(RawFrame(KNOCK), now)
+        with pytest.raises(StopIteration) as end:
+            while True:
+                next(steps)
+        return end.value.value
+
+    assert [type(decoded(0.0)) for _ in range(3)] == [Received, Received, Frame]
+    made.excuse(0.5)
+    assert [type(decoded(0.0)) for _ in range(2)] == [Received, Frame]
 
 
 def test_violations_slide() -> None:

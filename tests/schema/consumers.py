@@ -87,7 +87,7 @@ class Numbers(RootEvent[list[int]], name="numbers"):
     """Data that isn't an object."""
 
 
-class Ask(Event, name="ask"):
+class Ask(Event, name="ask", rate="2/s"):
     question: str = "?"
 
 

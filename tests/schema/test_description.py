@@ -115,6 +115,7 @@ def test_described() -> None:
         "ask": ["answer / with: odd name", "wsrt.ok"],
     }
     assert {event["name"] for event in entry["sends"]} == {"everything", "numbers", "answer / with: odd name"}
+    assert {event["name"]: event["rate"] for event in entry["receives"] if event["rate"]} == {"ask": "2/s"}
     optional = {event["name"] for event in entry["receives"] if event["is_optional"]}
     assert optional == {"ask"}
     assert entry["presence"] == {"$ref": "#/$defs/Cat-Output"}
@@ -208,6 +209,10 @@ def test_asyncapi() -> None:
     }
     operation = document["operations"]["EveryType.receive.ask"]
     assert operation["action"] == "receive"
+    messages = document["components"]["messages"]
+    assert {name: message["x-wsrt-rate"] for name, message in messages.items() if "x-wsrt-rate" in message} == {
+        "EveryType.receives.ask": "2/s"
+    }
     assert [ref["$ref"].rpartition("/")[2] for ref in operation["reply"]["messages"]] == [
         "EveryType.sends.answer_20__2f__20_with_3a__20_odd_20_name",
         "wsrt.ok",

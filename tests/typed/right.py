@@ -11,7 +11,7 @@ from wsrt import Event, RootEvent, TypedEventConsumer, abroadcast, on
 from wsrt.testing import connect
 
 
-class Ask(Event, name="ask"):
+class Ask(Event, name="ask", rate="2/s"):
     text: str
 
 

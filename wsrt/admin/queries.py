@@ -69,13 +69,14 @@ VisibleRealm = Annotated[str, AfterValidator(require_visible)]
 
 
 class NodeRow(BaseModel):
-    """A node. ``lease`` is the time left, in seconds; ``lag_ms`` is in milliseconds."""
+    """A node. ``lease`` is the time left, in seconds; ``lag_ms`` is in milliseconds; ``refused`` by limits."""
 
     id: str
     host: str
     pid: int
     version: str
     connections: int
+    refused: int
     lag_ms: int
     lease: int
     started: dt.datetime
@@ -203,6 +204,7 @@ class WatchOverview(Event, name="overview.watch"):
                 pid=node.pid,
                 version=node.version,
                 connections=node.connections,
+                refused=node.refused,
                 lag_ms=node.lag_ms,
                 lease=round(node.lease),
                 started=node.started,

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from ..addresses import Session
+from ..addresses import Connection, Session
 from ..delivery.hub import Hub
 from ..delivery.mailbox import Mailbox, Taken
 from ..delivery.subscriber import Subscriber, SubscriberHandler
@@ -137,7 +137,11 @@ class Node:
             return
         if command.name == messages.LOG_OUT and isinstance(command.audience, Session):
             self.ended_sessions.add(command.audience.hashes)
+        # A command for one connection isn't kept for the others: they would be closed if there were too many.
+        only = command.audience.id if isinstance(command.audience, Connection) else None
         for handler, commands in list(self.arriving.items()):
+            if only is not None and handler.id != only:
+                continue
             commands.append(command)
             if len(commands) > MAX_ARRIVING_COMMANDS:
                 handler.commands_overflowed()

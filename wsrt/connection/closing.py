@@ -54,6 +54,9 @@ async def clean_up(connection: ConnectionHandler) -> None:
     """
     node, session = connection.node, connection.session
     connection.groups.end()
+    connection.places.end()
+    if connection.seat is not None:
+        connection.seat.release()
     connection.commands.end()
     connection.credentials.end()
     node.arriving.pop(connection, None)

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from .. import close_codes
 from ..close_codes import TABLE, Close
-from ..exceptions import InvalidData, ProtocolError, UnknownEvent
+from ..exceptions import EventRateExceeded, InvalidData, ProtocolError, UnknownEvent
 from ..metrics import MAX_QUOTED, counters, quoted
 from ..protocol.frame import Frame
 from ..protocol.session import CLOSES, RawFrame
@@ -99,6 +99,8 @@ class Explanations:
                 return f"{quoted(problem.name)}: {self._unknown(problem.name)}"
             case InvalidData():
                 return f"{quoted(problem.name)}: {_errors(problem.errors)}"
+            case EventRateExceeded():
+                return f"{quoted(problem.name)}: the client sends more of it than the event's rate allows"
         errors = _errors(problem.errors) or 'it is not {"event": "...", "data": ...} in JSON'
         return f"the frame {_shown(raw.payload)}: {errors}"
 

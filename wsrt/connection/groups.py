@@ -15,6 +15,7 @@ from ..protocol.envelope import reserved
 from ..protocol.frame import Frame
 from .holds import Holds, Key
 from .hooks import Hooks, call
+from .places import ConnectionPlaces
 from .presence import ConnectionPresence
 
 
@@ -56,6 +57,7 @@ class Groups:
         subscriber: The connection.
         hooks: The consumer, whose ``authorize_room`` and ``identity`` are called.
         presence: The presence of the connection, which is notified of each join and leave.
+        places: The places of the connection, among those of its user.
         max_rooms: The number of rooms that it may be in.
         announces: Whether the client gets ``wsrt.joined`` and ``wsrt.left``.
         is_open: Whether the connection is still open.
@@ -69,6 +71,7 @@ class Groups:
         *,
         hooks: Hooks,
         presence: ConnectionPresence,
+        places: ConnectionPlaces,
         max_rooms: int,
         announces: bool,
         is_open: Callable[[], bool],
@@ -78,6 +81,7 @@ class Groups:
         self._subscriber = subscriber
         self._hooks = hooks
         self._presence = presence
+        self._places = places
         self._max_rooms = max_rooms
         self._announces = announces
         self._is_open = is_open
@@ -108,6 +112,16 @@ class Groups:
             return
         user = await call(self._hooks.identity)
         self._identity = None if user is None else user_key(user)
+
+    async def claim_place(self) -> bool:
+        """
+        Ask for a place among the connections of the user that ``identity`` returned.
+
+        Returns:
+            Whether the connection may go on. If not, it was closed.
+        """
+        # A user that the consumer has set has a place already, see _bind().
+        return self._identity is None or self._is_user_set or await self._places.claim_user(self._identity)
 
     async def register(self) -> None:
         """
@@ -265,13 +279,20 @@ class Groups:
             if user_id == before:
                 return
             if user_id is not None:
+                if not await self._places.claim_user(user_id):
+                    return  # it was closed
                 # Raises BackplaneUnavailable, and then the connection belongs to the same user as before.
-                await self._acquire("user", user_id)
+                try:
+                    await self._acquire("user", user_id)
+                except BaseException:
+                    self._places.release_user(user_id)
+                    raise
             # The connection may have been closed in the meantime.
             if self._is_open():
                 self._node.hub.bind(self._subscriber, user_id)
             if before is not None:
                 self._release("user", before)
+                self._places.release_user(before)
                 # Frames that wait in the outbox, perhaps until on_connect returns, are for the previous user.
                 self._subscriber.outbox.purge(User(before))
         # Outside the lock: this calls the hook member(), and other changes of the user needn't wait for it.

@@ -30,12 +30,14 @@ from ..delivery.outbox import Outbox
 from ..delivery.subscriber import Subscriber
 from ..delivery.transport import TRANSPORT, Transport, Writer
 from ..metrics import counters
+from ..presence.places import places_of_loop
 from ..presence.tracker import tracker_of_loop
 from ..protocol import envelope
 from ..protocol.events import Event
 from ..protocol.frame import Frame
 from ..protocol.session import SUBPROTOCOL, RawFrame, Session
 from ..types import Limits, Message, Receive, Scope, Send
+from .admission import Seat, admission_of_loop
 from .closing import Disconnect, clean_up
 from .commands import Commands
 from .concurrency import ConcurrentRuns
@@ -48,6 +50,7 @@ from .handshake import accept, choose_subprotocol, refuse_foreign_origin
 from .heartbeat import HeartbeatTimer
 from .hooks import Hooks, call
 from .layer_channel import LayerChannel
+from .places import ConnectionPlaces
 from .presence import ConnectionPresence, PresenceHooks
 from .revalidation import Revalidation
 from .setup import set_up
@@ -84,6 +87,7 @@ class ConnectionHandler:
     Attributes:
         name: The name of the consumer, for the log.
         subprotocol: The subprotocol that is accepted, or None.
+        seat: The share of the connection in the limits of its process. None if it was refused because of them.
         is_visible: Whether the set-up has succeeded, so that the connection is online.
         needs_on_disconnect: Whether ``on_connect`` was started, so that ``on_disconnect`` is called.
         disconnect: The disconnect that the server reported, None until then.
@@ -137,6 +141,7 @@ class ConnectionHandler:
             on_closed=self._on_outbox_closed,
             abort=self.transport.abort,
         )
+        self.seat: Seat | None = None
         self.subscriber = Subscriber(connection_id, hooks.namespace, self.outbox, self)
         self.heartbeat = HeartbeatTimer(
             self.session,
@@ -157,12 +162,15 @@ class ConnectionHandler:
             submit=self.submit,
             on_failed=self._on_hook_failed,
         )
+        # The tracker was asked for above: it makes the places use its store.
+        self.places = ConnectionPlaces(places_of_loop(), self.subscriber, scope=scope, limits=limits, close=self.close)
         self.groups = Groups(
             node,
             alias,
             self.subscriber,
             hooks=hooks,
             presence=self.presence,
+            places=self.places,
             max_rooms=limits.max_rooms,
             announces=self.session.extended,
             is_open=lambda: self.session.is_open,
@@ -254,7 +262,14 @@ class ConnectionHandler:
         if self.hooks.check_origin and await refuse_foreign_origin(self._scope, self._send):
             return
         self.heartbeat.observe_pongs()
-        if not await accept(self._send, self.subprotocol):
+        self.seat = admission_of_loop().admit(self.node.loop.time())
+        is_accepted = False
+        try:
+            is_accepted = await accept(self._send, self.subprotocol)
+        finally:
+            if not is_accepted and self.seat is not None:
+                self.seat.release()
+        if not is_accepted:
             return
         self.session.accept()
         self.node.handlers.add(self)
@@ -262,7 +277,10 @@ class ConnectionHandler:
         self.outbox.use(self._writer())
         logger.debug("= %s open", self.subscriber.id)
         try:
-            self.dispatcher.start(functools.partial(set_up, self))
+            if self.seat is None:
+                self.close(close_codes.TOO_MANY_CONNECTIONS)
+            else:
+                self.dispatcher.start(functools.partial(set_up, self))
             if self.node.is_draining:
                 self.drain(0.0)
             await self._read()
@@ -465,6 +483,11 @@ class ConnectionHandler:
         self.outbox.close(close_codes.SERVER_SHUTTING_DOWN, discard=True)
 
     # Properties.
+
+    @property
+    def id(self) -> str:
+        """The id of the connection."""
+        return self.subscriber.id
 
     @property
     def is_idle(self) -> bool:

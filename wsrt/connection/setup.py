@@ -50,6 +50,8 @@ async def set_up(connection: ConnectionHandler) -> None:
     finally:
         if timer is not None:
             timer.cancel()
+        if connection.seat is not None:
+            connection.seat.end_setup()
 
 
 async def _run_hooks(connection: ConnectionHandler) -> None:
@@ -60,6 +62,10 @@ async def _run_hooks(connection: ConnectionHandler) -> None:
     may be closed by its deadline, by a shutdown, or by too many control commands.
     """
     hooks, session = connection.hooks, connection.session
+    # Before anything that takes time or asks the database.
+    if not await connection.places.claim_address():
+        connection.dispatcher.drop()
+        return
     if connection.channel is not None:
         # Raises BackplaneUnavailable.
         await connection.channel.open(connection.node)
@@ -80,8 +86,9 @@ async def _run_hooks(connection: ConnectionHandler) -> None:
         connection.dispatcher.drop()
         return
     await connection.groups.identify()
-    if not session.is_open:
-        # The client left while the hooks were running. It was never connected, so on_disconnect isn't called.
+    if not await connection.groups.claim_place() or not session.is_open:
+        # It was refused, or the client left while the hooks were running. It was never connected, so on_disconnect
+        # isn't called.
         connection.dispatcher.drop()
         return
     if not await _register(connection):

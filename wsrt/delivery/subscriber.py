@@ -11,6 +11,10 @@ from .outbox import Outbox
 class SubscriberHandler(Protocol):
     """The interface through which a node controls one of its connections."""
 
+    @property
+    def id(self) -> str:
+        """The id of the connection."""
+
     def command(self, name: str, arguments: dict[str, Any]) -> None:
         """Carry out a control command: at once if it revokes something, otherwise in order with received frames."""
 

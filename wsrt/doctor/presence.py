@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from .. import __version__
 from ..cluster.layers import is_local
 from ..conf import conf
+from ..metrics import LIMITS
 from ..presence.backends import make_store
 from ..presence.base import NodeRecord, PresenceStore
 from .finding import Finding, ok, one_line, warning
@@ -53,6 +54,10 @@ def node(record: NodeRecord) -> Finding:
     count = facts.get("connections", 0)
     through = ", ".join(servers) or "no connection came through with_runtime"
     seen = f"{count} connections; {through}; event loop {lag} ms late"
+    limits = facts.get("limits") or {}
+    reached = ", ".join(f"{name} {times}" for name, times in limits.items() if name in LIMITS)
+    if reached:
+        seen += f"; limits reached: {reached}"
     advice = ""
     if "asgi" in servers:
         advice = (
@@ -60,6 +65,18 @@ def node(record: NodeRecord) -> Finding:
         )
     elif count and not servers:
         advice = "Wrap the application that it serves in wsrt.asgi.with_runtime."
+    elif limits.get("proxies_untrusted"):
+        advice = (
+            "Handshakes with X-Forwarded-For come from an address that isn't in WSRT['TRUSTED_PROXIES']. If it is that "
+            "of your proxy, add it: until then all its clients together count as one address."
+        )
+    elif limits.get("addresses_missing"):
+        advice = (
+            "MAX_CONNECTIONS_PER_ADDRESS doesn't limit clients without an address. If a proxy connects through a UNIX "
+            "socket, add 'unix' to WSRT['TRUSTED_PROXIES']."
+        )
+    elif limits.get("limits_unavailable"):
+        advice = "While the presence store didn't answer, it limited connections by itself: see its log, and Redis."
     elif version != __version__:
         advice = f"It runs wsrt {version}, but {__version__} is installed here: finish the deployment."
     elif lag > LATE_MS:

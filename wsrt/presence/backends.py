@@ -114,12 +114,19 @@ def option(name: str, default: Any) -> Any:
     return options.get(name, default) if isinstance(options, Mapping) else default
 
 
+def store_class() -> type[PresenceStore] | None:
+    """Return the class of the store. None if the setting doesn't name one that can be imported."""
+    try:
+        found = import_string(conf.presence["BACKEND"])
+    except Exception:  # importing a module may raise anything
+        return None
+    return found if isinstance(found, type) and issubclass(found, PresenceStore) else None
+
+
 def is_shared() -> bool:
     """Return whether the store covers all processes. Also True if there is no usable store."""
-    try:
-        return bool(import_string(conf.presence["BACKEND"]).is_shared)
-    except Exception:  # importing a module may raise anything
-        return True
+    store = store_class()
+    return store is None or store.is_shared
 
 
 def _make_or_log(settings: dict[str, Any]) -> PresenceStore | None:

@@ -130,7 +130,7 @@ class NodeFacts:
     Attributes:
         id: The node's id: 96 random bits in hexadecimal. After the node lost its lease, followed by ``.`` and a number.
         facts: Facts for operators: ``host``, ``pid``, ``started`` and ``beat`` (UNIX times in seconds), ``version``,
-            ``connections``, ``servers`` and ``lag_ms``.
+            ``connections``, ``servers``, ``lag_ms``, and ``limits``, the counters of limits that were reached.
     """
 
     id: str
@@ -282,6 +282,55 @@ class BadCursor(ValueError):
     """
 
 
+PLACES = "wsrt.places:"
+"""
+The beginning of the names of places: of the connections that one user, or one address, may have.
+
+Stores keep them like rooms, but readers don't see them, and they cause no changes.
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """
+    The operation that asks for a place for a connection, among those of one user or address. Repeating it is harmless.
+
+    Attributes:
+        namespace: The realm of the user. For an address, the namespace.
+        room: The name of the places, which begins with PLACES.
+        connection: The number of the connection on its node.
+        limit: The number of places. None if the connection has its place already: it keeps the place even if there are
+            more than the limit. The decision then names replaced connections that aren't closed yet.
+        replaces: Whether the connection gets the place of the oldest one if all are taken. Otherwise it gets none.
+    """
+
+    namespace: str
+    room: str
+    connection: int
+    limit: int | None
+    replaces: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decision:
+    """
+    The answer to a claim.
+
+    Attributes:
+        namespace: That of the claim.
+        room: That of the claim.
+        connection: That of the claim.
+        is_given: Whether the connection has a place.
+        replaced: The ids of the connections that have lost their place to it, each of them ``{node}-{number}``.
+    """
+
+    namespace: str
+    room: str
+    connection: int
+    is_given: bool
+    replaced: tuple[str, ...] = ()
+
+
 LEAST_LEASE = 0.1
 """The shortest lease in seconds. There are three heartbeats in a lease."""
 
@@ -313,6 +362,13 @@ class PresenceStore(abc.ABC):
     Whether apply() and reap() return every change exactly once in the whole cluster, with contiguous versions.
 
     If not, they return the changes that this node knows of, versions are 0, and nodes compare snapshots.
+    """
+
+    gives_places: ClassVar[bool] = False
+    """
+    Whether decide() gives places to connections, so that limits of connections hold for all processes together.
+
+    If not, each node gives the places of its own connections.
     """
 
     def __init__(self, location: str | None = None, *, lease: float = 30.0, **options: Any) -> None:
@@ -349,6 +405,25 @@ class PresenceStore(abc.ABC):
         Raises:
             LeaseLost: The node's lease has ended. Operations after its end have no effect.
         """
+
+    async def decide(self, node: str, operations: Sequence[Claim | Leave]) -> list[Decision]:
+        """
+        Give places to connections of a node, and take them back, in order. Only called if ``gives_places`` is set.
+
+        A place is taken until its connection leaves, or until its node is reaped. The connection that a newer one
+        replaces has lost its place at once, and is named in decisions until it leaves.
+
+        Args:
+            node: The node's id.
+            operations: The claims of its connections, and the leaves of those that have a place.
+
+        Returns:
+            The decision about each claim.
+
+        Raises:
+            LeaseLost: The node's lease has ended. Operations after its end have no effect.
+        """
+        raise NotImplementedError
 
     @abc.abstractmethod
     def reap(self, node: str) -> AsyncIterator[list[Change]]:

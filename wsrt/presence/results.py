@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic_core import from_json
 
 from ..addresses import UserKey
+from ..metrics import LIMITS
 from ..realms import split_realm
 from .base import ConnectionRecord, Count, MemberRecord, NodeRecord
 
@@ -111,6 +112,7 @@ class NodeInfo:
         lag_ms: The delay of its last heartbeat in milliseconds, a measure of how busy its event loop is.
         lease: The number of seconds for which its connections still count if it sends no further heartbeat.
         started: The time when it began to track presence, in UTC.
+        refused: The number of connections that its process has refused, or replaced by newer ones, because of a limit.
     """
 
     id: str
@@ -121,6 +123,7 @@ class NodeInfo:
     lag_ms: int
     lease: float
     started: dt.datetime
+    refused: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -214,6 +217,8 @@ def node_of(record: NodeRecord) -> NodeInfo:
         facts["lag_ms"],
         record.lease,
         dt.datetime.fromtimestamp(facts["started"], dt.UTC),
+        # A node of an earlier version doesn't report it.
+        sum(count for name, count in facts.get("limits", {}).items() if name in LIMITS),
     )
 
 

@@ -29,10 +29,11 @@ from ..cluster.messages import PresenceMessage
 from ..cluster.node import Node, current_node
 from ..delivery.jitter import jittered
 from ..delivery.tasks import start_task
-from ..metrics import counters
+from ..metrics import LIMIT_PROBLEMS, LIMITS, counters
 from .backends import option, store_of_loop
-from .base import Beat, Change, Join, LeaseLost, Leave, NodeFacts, PresenceStore, RoomId, StoreUnavailable
+from .base import PLACES, Beat, Change, Join, LeaseLost, Leave, NodeFacts, PresenceStore, RoomId, StoreUnavailable
 from .notify import messages_of, notify_nodes
+from .places import places_of_loop
 from .roster import Roster, Watcher
 from .timespan import TimeSpan
 
@@ -113,6 +114,9 @@ class Tracker:
         self._rosters: dict[RoomId, Roster] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         node.on_presence = self.receive
+        # The connections that have one of the places of a user or an address, which are limited.
+        self._places = places_of_loop()
+        self._places.use(self if store.gives_places else None)
 
     # For connections.
 
@@ -206,6 +210,8 @@ class Tracker:
         if self._is_ended:
             return
         self._is_ended = True
+        if self._places.is_used_by(self):
+            self._places.use(None)
         for handle in self._grace_timers.values():
             handle.cancel()
         for roster in self._rosters.values():
@@ -232,7 +238,29 @@ class Tracker:
     @property
     def is_idle(self) -> bool:
         """Whether the store has everything noted so far."""
-        return not self._pending
+        return not self._pending and not self._pending_places
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the last write failed."""
+        return self._is_down
+
+    def wake(self) -> None:
+        """Write what is pending, soon."""
+        if not self._is_begun:
+            self._is_begun = True
+            self._spawn(self._write_loop())
+            self._spawn(self._heartbeat_loop())
+        self._wake.set()
+
+    def rewrite(self) -> None:
+        """Write everything again, soon, under a new id."""
+        self._must_rebuild = True
+        self._wake.set()
+
+    @property
+    def _pending_places(self) -> bool:
+        return bool(self._places.pending) and self._places.is_used_by(self)
 
     def _watch(self, room_id: RoomId, watcher: Watcher) -> None:
         namespace, room = room_id
@@ -267,15 +295,11 @@ class Tracker:
     def _write(self, operation: Join | Leave) -> None:
         if self._is_ended:
             return
-        if not self._is_begun:
-            self._is_begun = True
-            self._spawn(self._write_loop())
-            self._spawn(self._heartbeat_loop())
         if len(self._pending) >= MAX_PENDING:
             self._must_rebuild = True
             self._drop_pending()
         self._pending.append(operation)
-        self._wake.set()
+        self.wake()
 
     def _drop_pending(self) -> None:
         """Drop all pending operations, because a rebuild writes everything. Call the functions that wait among them."""
@@ -312,7 +336,7 @@ class Tracker:
                     self._expect_recovery()
                 pause, self._is_down = 0.1, False
                 # No await between the check and clear(), so no join or failed heartbeat can be missed.
-                if not self._pending and not self._must_rebuild:
+                if self.is_idle and not self._must_rebuild:
                     self._wake.clear()
                     await self._wake.wait()
                 continue
@@ -322,7 +346,9 @@ class Tracker:
 
     async def _flush(self) -> None:
         """Write the pending operations in batches. Raises LeaseLost, StoreUnavailable."""
-        while self._pending and not self._must_rebuild:
+        while not self.is_idle and not self._must_rebuild:
+            # First, as connections wait for it.
+            await self._flush_places()
             pending = self._pending
             items = list(itertools.islice(pending, BATCH))
             batch = [item for item in items if isinstance(item, Join | Leave)]
@@ -336,6 +362,11 @@ class Tracker:
                 pending.popleft()
                 if not isinstance(item, Join | Leave):
                     item()
+
+    async def _flush_places(self) -> None:
+        """Pass claims and leaves of places to the store. Raises LeaseLost, StoreUnavailable."""
+        if self._pending_places:
+            await self._places.flush(self.store, self.id)
 
     async def _begin(self) -> None:
         """Begin the lease of the current id. Raises StoreUnavailable."""
@@ -365,6 +396,8 @@ class Tracker:
         await self._begin()
         # From here to the copy of the joins there is no await, so the copy contains everything that was dropped.
         self._drop_pending()
+        if self._places.is_used_by(self):
+            self._places.restart()
         self._must_rebuild, self._is_partial = False, True
         counters.count("presence_rebuilds")
         # Joins and leaves that happen during the writes below become pending, and are written after them.
@@ -372,6 +405,7 @@ class Tracker:
         try:
             for start in range(0, len(joins), BATCH):
                 self._notify(await self.store.apply(self.id, joins[start : start + BATCH]))
+            await self._flush_places()
         except BaseException:
             # Including CancelledError, from end(). The id is incomplete, so the next attempt must start over.
             self._must_rebuild = True
@@ -443,8 +477,7 @@ class Tracker:
     def _on_beat(self, beat: Beat) -> None:
         """Handle the answer to a heartbeat: rebuild if this node was fenced, else reap nodes whose lease has ended."""
         if not beat.is_alive:
-            self._must_rebuild = True
-            self._wake.set()
+            self.rewrite()
             return
         if self._recovery.includes(self._node.loop.time()):
             # The store was away. Leases have ended because nodes couldn't renew them, so give them time to do so.
@@ -490,18 +523,22 @@ class Tracker:
         """Compare one room with the store, which may have lost acknowledged writes in a failover."""
         if not self._audit_queue:
             self._audit_queue.extend(self._joins)
+            if self._places.is_used_by(self):
+                self._audit_queue.extend(self._places.rooms)
         while self._audit_queue and self.is_idle:
             room_id = self._audit_queue.popleft()
-            before = self._joins.get(room_id)
-            if before is None:
+            if not self._numbers(room_id):
                 continue
             held = await self.store.held(self.id, *room_id)
             # Joins and leaves may have come during the await. If some are still pending, a difference means nothing.
-            if self.is_idle and held != set(self._joins.get(room_id, ())):
+            if self.is_idle and held != self._numbers(room_id):
                 counters.count("presence_repairs", "the presence store has lost writes, writing all connections again")
-                self._must_rebuild = True
-                self._wake.set()
+                self.rewrite()
             return
+
+    def _numbers(self, room_id: RoomId) -> set[int]:
+        """Return the numbers of the connections in a room, or of those that have a place."""
+        return self._places.numbers(room_id) if room_id[1].startswith(PLACES) else set(self._joins.get(room_id, ()))
 
     def _facts(self) -> NodeFacts:
         facts = {
@@ -513,6 +550,7 @@ class Tracker:
             "servers": sorted(self._node.servers),
             "lag_ms": round(self._lag * 1000),
             "beat": time.time(),
+            "limits": counters.nonzero((*LIMITS, *LIMIT_PROBLEMS)),
         }
         return NodeFacts(self.id, facts)
 
@@ -544,6 +582,8 @@ def tracker_of_loop() -> Tracker | None:
     if known is None or known[0] is not node or (known[1] and known[1].store) is not store:
         lost = lost_nodes()
         tracker = None if store is None else Tracker(node, store, float(option("GRACE", 5)))
+        if tracker is None:
+            places_of_loop().use(None)
         known = _trackers[id(node.loop)] = node, tracker
         if tracker is not None:
             tracker.reap_lost(lost)

@@ -13,12 +13,13 @@ from ..addresses import RESERVED
 from ..exceptions import DeclarationError
 from ..types import Overflow
 from .fields import accept_lazy_text, undecided_bytes
+from .rate import parse_event_rate
 
 __all__ = ["Event", "EventMeta", "RootEvent"]
 
 T = TypeVar("T")
 
-OPTIONS = ("name", "history", "overflow", "key")
+OPTIONS = ("name", "history", "overflow", "key", "rate")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class EventMeta:
         overflow: What happens for a client that is behind.
         key: With overflow="latest", the fields whose values identify the waiting frame to replace.
         head: The frame up to its data, encoded once.
+        rate: How often one client may send the event, such as "2/s". None for no limit of its own.
     """
 
     name: str
@@ -39,13 +41,14 @@ class EventMeta:
     overflow: Overflow
     key: tuple[str, ...]
     head: str
+    rate: str | None = None
 
 
 def _declare(
-    cls: type[BaseModel], name: object, history: object, overflow: object, key: tuple[object, ...]
+    cls: type[BaseModel], name: object, history: object, overflow: object, key: tuple[object, ...], rate: object
 ) -> EventMeta | None:
     if name is None:
-        if history or overflow != "close" or key:
+        if history or overflow != "close" or key or rate is not None:
             raise DeclarationError(f"{cls.__name__}: options need a wire name: class {cls.__name__}(Event, name=...)")
         return None
     if not isinstance(name, str) or not name:
@@ -66,8 +69,20 @@ def _declare(
         raise DeclarationError(
             f'{cls.__name__}: history=True requires overflow="close": an event in history must not be skipped'
         )
+    _check_rate(cls, rate)
     head = '{"event":' + to_json(name).decode() + ',"data":'
-    return EventMeta(name, history, overflow, key, head)  # type: ignore[arg-type]  # checked above, field by field
+    return EventMeta(name, history, overflow, key, head, rate)  # type: ignore[arg-type]  # checked above, field by field
+
+
+def _check_rate(cls: type[BaseModel], rate: object) -> None:
+    if rate is None:
+        return
+    if not isinstance(rate, str):
+        raise DeclarationError(f'{cls.__name__}: rate must be a string such as "2/s", not {rate!r}')
+    try:
+        parse_event_rate(rate)
+    except ValueError as error:
+        raise DeclarationError(f"{cls.__name__}: {error}") from None
 
 
 class Event(BaseModel):
@@ -86,6 +101,8 @@ class Event(BaseModel):
             over the limit. "drop" skips the client, which suits typing indicators. "latest" replaces the waiting frame
             with the same key, which suits prices.
         key: The name or names of the fields that "latest" compares.
+        rate: How often one client may send the event: "2/s", "10/m" or "100/h". Further frames are violations, as those
+            over the setting ``RATE`` are. None for no limit of its own.
         config: Pydantic's configuration.
 
     Name and options are not inherited. Instances are frozen, so an event can't change between validation and sending.
@@ -116,6 +133,7 @@ class Event(BaseModel):
         history: bool = False,
         overflow: Overflow = "close",
         key: str | tuple[str, ...] | None = None,
+        rate: str | None = None,
         **config: Unpack[ConfigDict],
     ) -> None:
         # Pydantic has removed its own configuration from the class arguments, so anything left is a mistake.
@@ -126,7 +144,7 @@ class Event(BaseModel):
             )
         super().__init_subclass__()
         keys = (key,) if isinstance(key, str) else tuple(key or ())
-        cls.__event__ = _declare(cls, name, history, overflow, keys)
+        cls.__event__ = _declare(cls, name, history, overflow, keys, rate)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:

@@ -18,6 +18,21 @@ def parse_rate(rate: str | None) -> float | None:
     return _parse(rate, ("",), "50/s")
 
 
+def parse_event_rate(rate: str) -> tuple[float, float]:
+    """
+    Return the events per second for a text such as "2/s" or "10/m", and how many a client may send at once.
+
+    A client may send the number in the text at once: 10 for "10/m".
+
+    Raises:
+        ValueError: The text is not a rate.
+    """
+    per_second = _parse(rate, ("",), "2/s")
+    if per_second is None:
+        raise ValueError("a rate must not be None")
+    return per_second, max(1.0, per_second * SECONDS[rate[-1]])
+
+
 def parse_byte_rate(rate: str | None) -> float | None:
     """
     Return the number of bytes per second for a text such as "1M/s", "500K/s" or "10M/m"; None for None.

@@ -9,14 +9,15 @@ from typing import Any
 
 from .. import close_codes
 from ..close_codes import Close
-from ..exceptions import InvalidData, InvalidFrame, ProtocolError, TooManyValues, UnknownEvent
+from ..exceptions import EventRateExceeded, InvalidData, InvalidFrame, ProtocolError, TooManyValues, UnknownEvent
 from ..types import Limits, Ref
 from .bounds import has_too_many_values
 from .catalog import Catalog, Received
 from .envelope import as_text, error, peek, reserved
+from .events import meta
 from .frame import Frame
 from .heartbeat import Beat, Heartbeat
-from .rate import TokenBucket, parse_byte_rate, parse_rate
+from .rate import TokenBucket, parse_byte_rate, parse_event_rate, parse_rate
 
 __all__ = ["SUBPROTOCOL", "RawFrame", "Session", "State"]
 
@@ -130,6 +131,8 @@ class Session:
         byte_rate = parse_byte_rate(limits.rate_bytes)
         # A client may send the bytes of one second at once, and always two frames of the maximum size.
         self._bytes = None if byte_rate is None else TokenBucket(byte_rate, max(byte_rate, 2 * limits.max_payload), now)
+        # Of the received events that have a rate of their own, by name.
+        self._events: dict[str, TokenBucket] = {}
         # Whether frames may be parsed, which they may not before the client is authorized.
         self._may_parse = False
 
@@ -184,16 +187,18 @@ class Session:
             A Received with the event, a Frame to send, a Close, or None if there is nothing to do.
         """
         try:
-            return self._catalog.decode(raw.payload, self.limits.max_values)
+            received = self._catalog.decode(raw.payload, self.limits.max_values)
         except ProtocolError as problem:
             return self._rejection(problem, raw, now)
+        return self._within_rate(received, raw, now)
 
     def decode_in_steps(self, raw: RawFrame, now: float) -> Generator[None, None, Received | Frame | Close | None]:
         """Decode a heavy frame in steps, between which other connections can be served. Returns what decode() does."""
         try:
-            return (yield from self._catalog.decode_in_steps(raw.payload, self.limits.max_values))
+            received = yield from self._catalog.decode_in_steps(raw.payload, self.limits.max_values)
         except ProtocolError as problem:
             return self._rejection(problem, raw, now)
+        return self._within_rate(received, raw, now)
 
     def charge(self, seconds: float) -> None:
         """Charge the client's byte rate for the processor time that decoding one of its frames took, in seconds."""
@@ -202,7 +207,7 @@ class Session:
 
     def excuse(self, seconds: float) -> None:
         """Allow for a standstill of the process of ``seconds``: the frames of that time arrive all at once."""
-        for bucket in (self._frames, self._bytes):
+        for bucket in (self._frames, self._bytes, *self._events.values()):
             if bucket is not None:
                 bucket.excuse(seconds)
 
@@ -309,6 +314,23 @@ class Session:
         if not self._reports or not self._report(now):
             return close_codes.RATE_LIMIT_EXCEEDED
         return error("rate_limited", close_codes.RATE_LIMIT_EXCEEDED.reason, ref=self._ref_of(frame))
+
+    def _within_rate(self, received: Received, raw: RawFrame, now: float) -> Received | Frame | Close:
+        """Return the event if the rate of its class allows it, otherwise what follows, as for any rate."""
+        rate = meta(received.event).rate
+        if rate is None:
+            return received
+        bucket = self._events.get(received.name)
+        if bucket is None:
+            bucket = self._events[received.name] = TokenBucket(*parse_event_rate(rate), now)
+        if bucket.take(now):
+            return received
+        problem = EventRateExceeded(received.ref, received.name)
+        outcome: Frame | Close = close_codes.RATE_LIMIT_EXCEEDED
+        if self._reports and self._report(now):
+            outcome = error(problem.code, problem.message, ref=problem.ref)
+        self._on_rejected(problem, raw, outcome)
+        return outcome
 
     def _ref_of(self, frame: str | bytes) -> Ref | None:
         if not self._may_parse or size_of(frame) > self.limits.max_payload:

@@ -184,6 +184,8 @@ def _message(event: EventEntry, prefix: str) -> dict[str, Any]:
     }
     if event["description"]:
         found["description"] = event["description"]
+    if event["rate"] is not None:
+        found["x-wsrt-rate"] = event["rate"]
     return found
 
 

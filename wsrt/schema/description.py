@@ -44,6 +44,8 @@ class EventEntry(TypedDict):
             return None.
         history: Whether the event is declared with ``history=True``, which has no effect in this version.
         overflow: How the event is handled for a client that is behind.
+        rate: How often one client may send the event, such as "2/s". None for no limit of its own, and for an event
+            that the server sends.
     """
 
     name: str
@@ -54,6 +56,7 @@ class EventEntry(TypedDict):
     replies: list[str]
     history: bool
     overflow: str
+    rate: str | None
 
 
 class ConsumerEntry(TypedDict):
@@ -176,6 +179,7 @@ def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerE
     for _, model in sorted(catalog.receives.items()):
         handler = consumer.handlers.get(model)
         entry = _event(model, schemas[model, "validation"], definitions.get("$defs", {}))
+        entry["rate"] = meta(model).rate
         # The login event has no handler, and is answered with wsrt.ok.
         entry["replies"] = [] if handler is None else sorted(meta(reply).name for reply in handler.replies)
         if handler is None or handler.may_return_none:
@@ -245,6 +249,7 @@ def _event(model: type[Event], schema: dict[str, Any], definitions: dict[str, An
         "replies": [],
         "history": declared.history,
         "overflow": declared.overflow,
+        "rate": None,
     }
 
 

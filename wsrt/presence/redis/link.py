@@ -64,9 +64,9 @@ def _script(*names: str) -> Script:
 APPLY = _script("room", "apply")
 PURGE = _script("room", "purge")
 BEAT, INDEX, CLAIM, NODES = map(_script, ("beat", "index", "claim", "nodes"))
-SNAPSHOT, ROOMS, FIND = map(_script, ("snapshot", "rooms", "find"))
+SNAPSHOT, ROOMS, FIND, PLACES = map(_script, ("snapshot", "rooms", "find", "places"))
 
-SCRIPTS = (APPLY, PURGE, BEAT, INDEX, CLAIM, NODES, SNAPSHOT, ROOMS, FIND)
+SCRIPTS = (APPLY, PURGE, BEAT, INDEX, CLAIM, NODES, SNAPSHOT, ROOMS, FIND, PLACES)
 """All scripts."""
 
 

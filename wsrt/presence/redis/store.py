@@ -21,13 +21,15 @@ import itertools
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ..base import (
     EVERYONE,
     UNSET,
     Beat,
     Change,
+    Claim,
+    Decision,
     Join,
     LeaseLost,
     Leave,
@@ -41,6 +43,7 @@ from ..paging import batches
 from .keys import RoomKeys, room_id_of
 from .link import APPLY, BEAT, BULK, CLAIM, INDEX, PURGE, SCRIPTS, by_part, tuples
 from .node import NodeState
+from .places import RedisPlaces
 from .reader import RedisReader
 from .target import RedisTarget
 
@@ -71,7 +74,7 @@ IDLE_SECONDS = 60.0
 chain = itertools.chain.from_iterable
 
 
-class RedisPresence(RedisReader, PresenceStore):
+class RedisPresence(RedisReader, RedisPlaces, PresenceStore):
     """
     Presence in a Redis server (6.2 or newer), Valkey, a cluster of either, or the master that Sentinels report.
 
@@ -135,6 +138,8 @@ class RedisPresence(RedisReader, PresenceStore):
         self._claim_ms = round(1000 * (self.lease / 2 if claim is None else claim))
         # The nodes that write through this instance: one, and its former ids until these are reaped.
         self._nodes: dict[str, NodeState] = {}
+
+    gives_places: ClassVar[bool] = True
 
     # Leases.
 
@@ -202,9 +207,25 @@ class RedisPresence(RedisReader, PresenceStore):
             self._nodes.pop(node, None)
             raise
 
-    async def _apply(self, node: str, known: NodeState, operations: Sequence[Join | Leave]) -> list[Change]:
+    async def decide(self, node: str, operations: Sequence[Claim | Leave]) -> list[Decision]:
+        known = self._known(node)
+        try:
+            async with known.lock:
+                self._require_lease(node, known)
+                numbered = [(self._keys.room((op.namespace, op.room)), op) for op in operations]
+                claimed = (room.field for room, op in numbered if isinstance(op, Claim))
+                await self._index_rooms(node, known, known.missing(claimed))
+                return await self._decide(node, known, numbered)
+        except LeaseLost:
+            self._nodes.pop(node, None)
+            raise
+
+    def _require_lease(self, node: str, known: NodeState) -> None:
         if asyncio.get_running_loop().time() >= known.ends:
             raise LeaseLost(f"the lease of node {node} has ended")
+
+    async def _apply(self, node: str, known: NodeState, operations: Sequence[Join | Leave]) -> list[Change]:
+        self._require_lease(node, known)
         rooms = [self._keys.room((op.namespace, op.room)) for op in operations]
         entered = (room.field for room, op in zip(rooms, operations, strict=True) if isinstance(op, Join))
         await self._index_rooms(node, known, known.missing(entered))

@@ -8,6 +8,16 @@
 local most, cursor = tonumber(ARGV[head + 1]), ARGV[head + 2]
 local budget = most
 
+-- Give back the places of some connections, see places.lua.
+local function remove_places(room, numbers)
+  local places = {}
+  for i, number in ipairs(numbers) do
+    places[i] = node .. '-' .. number
+  end
+  redis.call('ZREM', room.counts, unpack(places))
+  redis.call('SREM', room.data, unpack(places))
+end
+
 -- Remove one page of the node's connections. Returns whether it was the last page.
 local function purge(room, index)
   local page = redis.call('HSCAN', room.numbers, cursor, 'COUNT', budget)
@@ -29,7 +39,11 @@ local function purge(room, index)
         redis.call('HDEL', room.details, unpack(numbers))
       end
     end
-    remove(room, index, users, times)
+    if room.is_places then
+      remove_places(room, numbers)
+    else
+      remove(room, index, users, times)
+    end
   end
   -- Reading costs too: there may be many rooms with one connection, or hashes that are nearly empty.
   budget = budget - math.max(#numbers, math.ceil(most / 25))

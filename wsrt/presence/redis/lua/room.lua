@@ -26,6 +26,8 @@ local function room_of(n)
     numbers = KEYS[key + 4], details = KEYS[key + 5],
     field = ARGV[argument + 1], namespace = ARGV[argument + 2], name = ARGV[argument + 3],
     is_everyone = ARGV[argument + 3] == '',
+    -- Not a room, but the places of a user or an address, see places.lua.
+    is_places = string.sub(ARGV[argument + 3], 1, 12) == 'wsrt.places:',
   }
 end
 

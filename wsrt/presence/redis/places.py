@@ -1,0 +1,82 @@
+"""The places of users and addresses in Redis. One script decides about each of them for all nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..base import Claim, Decision, LeaseLost, Leave
+from ..paging import batches
+from .keys import Keys, RoomKeys
+from .link import PLACES, RedisLink, by_part, tuples
+from .node import NodeState
+
+OPERATIONS = 64
+"""The most operations in one call of the script."""
+
+
+class RedisPlaces(RedisLink):
+    """
+    The claims of connections to places.
+
+    A place is written like a connection in a room: after the room was added to the node's index, and only while the
+    node is in the set of writers of the partition. So a reaper finds all places of a dead node, too.
+    """
+
+    _keys: Keys
+
+    async def _decide(
+        self, node: str, known: NodeState, operations: Sequence[tuple[RoomKeys, Claim | Leave]]
+    ) -> list[Decision]:
+        """Apply claims and leaves, in order within each partition. Raises LeaseLost, StoreUnavailable."""
+        parts = by_part(operations, lambda item: item[0].part)
+        outcomes = await asyncio.gather(
+            *(self._decide_part(node, known, part) for part in parts.values()), return_exceptions=True
+        )
+        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if errors:
+            raise next((error for error in errors if isinstance(error, LeaseLost)), errors[0])
+        found = (outcome for outcome in outcomes if not isinstance(outcome, BaseException))
+        return list(itertools.chain.from_iterable(found))
+
+    async def _decide_part(
+        self, node: str, known: NodeState, operations: Sequence[tuple[RoomKeys, Claim | Leave]]
+    ) -> list[Decision]:
+        decisions: list[Decision] = []
+        # One batch after the other: after a failed call, later operations must not be applied before it is repeated.
+        for batch in batches(operations, OPERATIONS):
+            rooms: dict[str, RoomKeys] = {}
+            numbers: dict[str, int] = {}
+            arguments: list[Any] = []
+            for room, op in batch:
+                rooms[room.field] = room
+                number = numbers.setdefault(room.field, len(rooms))
+                arguments += _arguments(op, number)
+            # If this raises StoreUnavailable, the batch may or may not be applied. Repeating it is harmless.
+            reply = await self._run(PLACES, self._keys_of(node, rooms.values()), [node, *arguments])
+            if reply is None:
+                raise LeaseLost(f"the connections of node {node} were removed, because its lease had ended")
+            held, found = reply
+            known.note_connections(dict(zip(rooms, held, strict=True)), asyncio.get_running_loop().time())
+            for index, is_given, replaced in tuples(found, 3):
+                op = batch[index][1]
+                decisions.append(Decision(op.namespace, op.room, op.connection, bool(is_given), tuple(replaced)))
+        return decisions
+
+    def _keys_of(self, node: str, rooms: Iterable[RoomKeys]) -> list[str]:
+        """Return the keys of the script for rooms of one partition."""
+        keys: list[str] = []
+        for room in rooms:
+            keys = keys or [self._keys.writers(room.part)]
+            keys += (room.counts, room.data, room.numbers(node))
+        return keys
+
+
+def _arguments(op: Claim | Leave, room: int) -> tuple[Any, ...]:
+    if isinstance(op, Leave):
+        return "leave", room, op.connection
+    if op.limit is None:
+        return "keep", room, op.connection
+    return "claim", room, op.connection, op.limit, "replace" if op.replaces else "refuse"

@@ -174,6 +174,8 @@ class Driver:
             url,
             token=options.get("token"),
             get_token=self.get_token if options.get("get_token") else None,
+            ticket_url=options.get("ticket_url"),
+            ticket_headers=lambda: options.get("ticket_headers", {}),
             subprotocols=options.get("protocols", []),
             timings=runtime.Timings(**seconds),
             limits=runtime.Limits(**limits),

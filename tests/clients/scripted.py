@@ -57,6 +57,11 @@ class Peer:
         """The token that it sent."""
         return next((name[7:] for name in self.offered if name.startswith("bearer.")), None)
 
+    @property
+    def ticket(self) -> str | None:
+        """The ticket that it sent."""
+        return next((name[7:] for name in self.offered if name.startswith("ticket.")), None)
+
     # What the client sends.
 
     async def receive(self, event: str | None = None, seconds: float = SECONDS) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pytest_asyncio
 from benchmarks.jitter import at_the_cap, spread
 from tests.clients.drivers import Driver, typescript_driver
 from tests.clients.scripted import HELLO, Peer, ScriptedServer
+from tests.clients.tickets import TicketOffice
 from tests.support.report import note
 from wsrt import close_codes
 from wsrt.close_codes import Reconnect
@@ -500,6 +501,59 @@ async def test_unauthenticated_without_get_token(driver: Driver, server: Scripte
     await peer.close(4401, "Unauthenticated")
     reason = (await driver.state("closed"))["reason"]
     assert reason == {"kind": "unauthorized", "code": 4401, "text": "Unauthenticated"}
+    await server.no_client(0.3)
+
+
+# Tickets.
+
+
+@pytest_asyncio.fixture
+async def office() -> AsyncIterator[TicketOffice]:
+    async with TicketOffice() as office:
+        yield office
+
+
+async def test_ticket(driver: Driver, server: ScriptedServer, office: TicketOffice) -> None:
+    """A ticket is requested before each connection, for its path, and no ticket is used twice."""
+    url = f"{server.url}chat/a%20b/?x=1"
+    driver.connect(url, **FAST, ticket_url=office.url, ticket_headers={"Authorization": "Bearer abc"})
+    peer = await server.greet()
+    assert peer.ticket == "t1"
+    assert peer.token is None
+    await driver.state("open")
+    await peer.close(1011)
+    peer = await server.greet()
+    assert peer.ticket == "t2"
+    await driver.state("open")
+    await peer.close(4401, "Credentials expired")
+    assert (await server.greet()).ticket == "t3"
+    for request in office.requests:
+        assert (request.method, request.paths) == ("POST", ["/chat/a%20b/"])
+        assert request.headers["authorization"] == "Bearer abc"
+    assert len(office.requests) == 3
+
+
+async def test_no_ticket(driver: Driver, server: ScriptedServer, office: TicketOffice) -> None:
+    """A request that fails is repeated later; a redirect, to a page where one signs in, isn't followed."""
+    office.answers = [("500 No", ""), ("302 Found", ""), ("200 OK", "{}"), ("200 OK", '{"ticket": 7}'), ("200 OK", "<")]
+    failures = len(office.answers)
+    driver.connect(server.url, **FAST, ticket_url=office.url)
+    for _ in range(failures):
+        assert (await driver.state("waiting"))["reason"]["kind"] == "token"
+    peer = await server.greet()
+    assert peer.ticket == f"t{failures + 1}"
+    assert [request.method for request in office.requests] == ["POST"] * (failures + 1)
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+async def test_no_ticket_for_the_user(
+    driver: Driver, server: ScriptedServer, office: TicketOffice, status: str
+) -> None:
+    """Where the user gets no ticket the client stays closed."""
+    office.answers = [(status, "")]
+    driver.connect(server.url, **FAST, ticket_url=office.url)
+    reason = (await driver.state("closed"))["reason"]
+    assert reason == {"kind": "unauthorized", "code": None, "text": f"no ticket: the server answered {status[:3]}"}
     await server.no_client(0.3)
 
 

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import itertools
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.clients.scripted import Peer, ScriptedServer
+from tests.clients.tickets import TicketOffice
 from tests.support.eager import eager_task_factory
 from wsrt.clients.runtime.python import (
     Client,
@@ -26,6 +29,7 @@ from wsrt.clients.runtime.python import (
     Timings,
     Unauthorized,
 )
+from wsrt.clients.runtime.python.tickets import Tickets
 
 pytestmark = pytest.mark.servers
 
@@ -210,6 +214,62 @@ async def test_empty_token(server: ScriptedServer, make: Callable[..., NewsClien
     make(**given).start()
     peer = await server.greet()
     assert peer.offered == ["wsrt.v1"]
+
+
+# Tickets.
+
+
+async def test_ticket_of_a_session(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """Cookies go with the request for a ticket, and Django's CSRF token with them; a path is one on the same host."""
+    async with TicketOffice() as office:
+        make(ticket_url=office.url, cookies={"sessionid": "s", "csrftoken": "c"}, ticket_headers={"X-Own": "1"}).start()
+        peer = await server.greet()
+    assert peer.ticket == "t1"
+    headers = office.requests[0].headers
+    assert headers["cookie"] == "sessionid=s; csrftoken=c"
+    assert (headers["x-csrftoken"], headers["referer"], headers["x-own"]) == ("c", office.url, "1")
+
+
+async def test_ticket_headers(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:
+    """The headers of each request come from a function, sync or async."""
+    numbers = itertools.count(1)
+
+    async def later() -> dict[str, str]:
+        return {"Authorization": f"Bearer {next(numbers)}"}
+
+    def now() -> dict[str, str]:
+        return {"Authorization": f"Bearer {next(numbers)}"}
+
+    async with TicketOffice() as office:
+        for headers in (later, now):
+            make(ticket_url=office.url, ticket_headers=headers).start()
+            await server.greet()
+    assert [request.headers["authorization"] for request in office.requests] == ["Bearer 1", "Bearer 2"]
+    assert "cookie" not in office.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    ("socket", "given", "expected"),
+    [
+        ("ws://host:8000/ws/", "/ticket/", "http://host:8000/ticket/"),
+        ("WSS://host/ws/?a=b", "/ticket/", "https://host/ticket/"),
+        ("wss://host/ws/", "https://other/ticket/", "https://other/ticket/"),
+    ],
+)
+def test_ticket_url(socket: str, given: str, expected: str) -> None:
+    """The URL is absolute, or a path on the host of the socket."""
+    tickets = Tickets(given, socket, {}, cookies={}, timeout=1, options={"ssl": ssl.create_default_context()})
+    assert tickets._url == expected
+
+
+def test_wrong_tickets() -> None:
+    """Tickets and tokens exclude each other, and a URL that isn't one of HTTP is an error."""
+    for wrong in ({"token": "a"}, {"get_token": lambda: "a"}):
+        with pytest.raises(TypeError, match="not both"):
+            NewsClient("ws://host/", ticket_url="/ticket/", **wrong)
+    with pytest.raises(ValueError, match="must begin with http"):
+        NewsClient("ws://host/", ticket_url="file:///etc/passwd")
+    assert NewsClient("ws://host/", ticket_url="/ticket/", options={"proxy": None}).state is State.CLOSED
 
 
 async def test_get_token_keeps_its_cancellation(server: ScriptedServer, make: Callable[..., NewsClient]) -> None:

@@ -91,6 +91,8 @@ function make(url: string, options: Fields): Client {
   const client = new Client(url, {
     ...(options["token"] ? { token: options["token"] } : {}),
     ...(options["get_token"] ? { getToken } : {}),
+    ...(options["ticket_url"] ? { ticketUrl: options["ticket_url"] } : {}),
+    ...(options["ticket_headers"] ? { ticketRequest: () => ({ headers: options["ticket_headers"] }) } : {}),
     ...(options["schema_hash"] ? { schemaHash: options["schema_hash"] } : {}),
     protocols: options["protocols"] ?? [],
     timings: pick(TIMINGS),

@@ -11,7 +11,7 @@ declare module "wsrt/index" {
     export { ConnectionError, PayloadTooLargeError, ProtocolError, QueueExpiredError, QueueFullError, RequestError, TimeoutError, UnauthorizedError, WsrtError, type ErrorListener, type FieldError, } from "wsrt/errors";
     export type { Page, PageSignal } from "wsrt/page";
     export { pathOf, type PathParameter, type PathParameters } from "wsrt/paths";
-    export type { Address, AnyEvents, ClientOptions, Context, Member, Membership, Name, Presence, QueueLimits, Reason, ReasonKind, RequestOptions, Rest, Retry, SendOptions, SendResult, State, Status, Timings, } from "wsrt/types";
+    export type { Address, AnyEvents, ClientOptions, Context, Member, Membership, Name, Presence, QueueLimits, Reason, ReasonKind, RequestOptions, Rest, Retry, SendOptions, SendResult, State, Status, TicketRequest, Timings, } from "wsrt/types";
 }
 declare module "wsrt/store" {
     /**
@@ -169,8 +169,22 @@ declare module "wsrt/environment" {
     }
     export type SocketClass = new (url: string, protocols: string[]) => Socket;
     export type Timer = unknown;
+    /** The part of fetch() that the client uses. */
+    export type Fetch = (url: string, request: {
+        method: string;
+        body: string;
+        headers: Record<string, string>;
+        credentials: "omit" | "same-origin" | "include";
+        redirect: "error";
+    }) => Promise<{
+        readonly status: number;
+        json(): Promise<unknown>;
+    }>;
     export interface Environment {
         WebSocket: SocketClass | undefined;
+        fetch: Fetch;
+        /** Return Django's CSRF token from its cookie; null if there is none, or if the URL isn't of the page's origin. */
+        csrfToken(url: string): string | null;
         /** Return the time in milliseconds since 1970. */
         now(): number;
         /** Return a number from 0 to 1. */
@@ -314,7 +328,8 @@ declare module "wsrt/types" {
      * - `dead`: the server was silent for too long
      * - `offline`: the browser reported that it is offline
      * - `page`: the page was left, or was hidden for too long
-     * - `token`: getToken, or the function that returns the URL, failed or took too long; the client retries
+     * - `token`: getToken, the request for a ticket, or the function that returns the URL, failed or took too long; the
+     *   client retries
      * - `unauthorized`: the server accepts no available credentials; permanent
      * - `invalid`: connecting can't work, such as with a bad URL; permanent
      */
@@ -417,7 +432,7 @@ declare module "wsrt/types" {
         readonly spreadMs: number;
         /** How long a connection must stay open before attempts are counted from 1 again. */
         readonly stableMs: number;
-        /** The limit for opening a socket, and for the functions that return the token and the URL. */
+        /** The limit for opening a socket, and for getting the token or ticket and the URL. */
         readonly connectTimeoutMs: number;
         /** The limit from an open socket to the server's hello. */
         readonly helloTimeoutMs: number;
@@ -443,6 +458,13 @@ declare module "wsrt/types" {
     interface URL_ {
         readonly href: string;
     }
+    /** How a ticket is requested. */
+    export interface TicketRequest {
+        /** Headers, such as `Authorization`, or `X-CSRFToken` if the page can't read the cookie `csrftoken`. */
+        readonly headers?: Readonly<Record<string, string>>;
+        /** Whether cookies are sent. By default they are, to the page's own origin. */
+        readonly credentials?: "omit" | "same-origin" | "include";
+    }
     export interface ClientOptions {
         /** The first token, sent as the subprotocol `bearer.<token>`. */
         readonly token?: Token;
@@ -451,6 +473,13 @@ declare module "wsrt/types" {
          * in. After any other error, or if it takes longer than `connectTimeoutMs`, it is called again later.
          */
         readonly getToken?: () => Token | PromiseLike<Token>;
+        /**
+         * The URL of the server's TicketView. Before each connection, a ticket is requested there and sent as the subprotocol
+         * `ticket.<ticket>`. A client has tickets or tokens, not both.
+         */
+        readonly ticketUrl?: string;
+        /** How tickets are requested. A function is called for each request. */
+        readonly ticketRequest?: TicketRequest | (() => TicketRequest | PromiseLike<TicketRequest>);
         /** Further subprotocols. */
         readonly protocols?: readonly string[];
         /** The hash of the events that this client was generated from. */

@@ -24,6 +24,7 @@ from .rooms import Member, Room, RoomChange
 from .state import Reason, State, Status
 from .stream import Stream
 from .supervisor import Sent, Supervisor
+from .tickets import TicketHeaders, Tickets
 
 E = TypeVar("E", bound=Incoming)
 R = TypeVar("R")
@@ -50,6 +51,10 @@ class Client:
         get_token: A function, sync or async, that returns a token. Called when there is no token, and after 4401. It
             raises Unauthorized if the user isn't signed in. After any other error it is called again later.
         bearer: "header" sends the token as ``Authorization: Bearer <token>`` instead.
+        ticket_url: The URL of the server's TicketView, or a path on the same host. Before each connection, a ticket is
+            requested there, with ``cookies``, and sent as the subprotocol ``ticket.<ticket>`` instead of a token.
+        ticket_headers: Headers of these requests, such as Authorization, or a function, sync or async, that returns
+            them.
         headers, cookies, origin, subprotocols: Additional parameters of the handshake.
         timings: Time limits and delays. See Timings.
         limits: Limits of the queue, of requests and of handlers. See Limits.
@@ -58,6 +63,10 @@ class Client:
         clock: Returns the time in seconds, from a monotonic clock.
         random: Returns a number from 0 to 1, used for every random choice.
         options: Further arguments of ``websockets.connect``, such as ``ssl``, ``proxy`` and ``compression``.
+
+    Raises:
+        TypeError: There is a ``ticket_url`` next to a token.
+        ValueError: ``ticket_url`` isn't a URL of HTTP.
     """
 
     schema_hash: ClassVar[str | None] = None
@@ -79,6 +88,8 @@ class Client:
         token: str | None = None,
         get_token: GetToken | None = None,
         bearer: Literal["subprotocol", "header"] = "subprotocol",
+        ticket_url: str | None = None,
+        ticket_headers: TicketHeaders | None = None,
         headers: Mapping[str, str] | None = None,
         cookies: Mapping[str, str] | None = None,
         origin: str | None = None,
@@ -98,15 +109,29 @@ class Client:
 
         def handshake(current: str | None) -> Handshake:
             names, sent = list(subprotocols), dict(fields)
-            if current is not None and bearer == "header":
+            if current is not None and ticket_url is not None:
+                names.append(f"ticket.{current}")
+            elif current is not None and bearer == "header":
                 sent["Authorization"] = f"Bearer {current}"
             elif current is not None:
                 names.append(f"bearer.{current}")
             return Handshake(url, names, sent, origin, options or {})
 
+        credentials: Credentials | Tickets = Credentials(token, get_token)
+        if ticket_url is not None:
+            if token is not None or get_token is not None:
+                raise TypeError("a client has a ticket_url, or a token or get_token, not both")
+            credentials = Tickets(
+                ticket_url,
+                url,
+                ticket_headers or {},
+                cookies=cookies or {},
+                timeout=(timings or Timings()).connect,
+                options=options or {},
+            )
         self._supervisor = Supervisor(
             handshake,
-            Credentials(token, get_token),
+            credentials,
             schema_hash=self.schema_hash,
             read_member=self._read_member,
             timings=timings or Timings(),

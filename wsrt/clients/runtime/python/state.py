@@ -23,8 +23,9 @@ class Reason:
     Attributes:
         kind: "client" (``close()`` was called), "server" (the server sent a close frame), "network" (the connection
             ended without one, or could not be opened), "timeout" (no answer to the handshake, or no hello), "dead"
-            (the server was silent for too long), "token" (``get_token`` failed), "unauthorized" (the server accepts
-            no available credentials), "invalid" (connecting can't work, such as with a bad URL).
+            (the server was silent for too long), "token" (``get_token`` or the request for a ticket failed),
+            "unauthorized" (the server accepts no available credentials), "invalid" (connecting can't work, such as with
+            a bad URL).
         code: The close code, or None.
         text: The reason in the close frame, or a description of the problem.
     """

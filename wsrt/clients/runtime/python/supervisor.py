@@ -37,6 +37,7 @@ from .reconnect import Reconnect, reconnect_for
 from .requests import Requests
 from .rooms import Member, RoomChange, Rooms
 from .state import Reason, State, Status
+from .tickets import Tickets
 
 Sent = Literal["sent", "queued", "dropped"]
 
@@ -49,7 +50,7 @@ class Supervisor:
 
     Args:
         handshake: Returns the parameters of the handshake for a token.
-        credentials: The token, and the function that provides it.
+        credentials: The token, and the function that provides it; or the source of tickets.
         schema_hash: The hash of the client's schema. None to not compare it with the server's.
         read_member: Converts a member of a room from its JSON value.
         timings: The time limits, in seconds.
@@ -62,7 +63,7 @@ class Supervisor:
     def __init__(
         self,
         handshake: Callable[[str | None], Handshake],
-        credentials: Credentials,
+        credentials: Credentials | Tickets,
         *,
         schema_hash: str | None,
         read_member: Callable[[Any], Member[Any]],
@@ -404,7 +405,7 @@ class Supervisor:
             if is_cancelled():
                 raise
             # get_token awaited a task or future that was cancelled. For the client that is an error like any other.
-            reported = cancelled_within("get_token", error)
+            reported = cancelled_within("get_token or ticket_headers", error)
             self._report(reported)
             return Ending(Reason("token", None, str(reported)))
         except Exception as error:

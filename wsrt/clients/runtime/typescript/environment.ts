@@ -18,8 +18,23 @@ export type SocketClass = new (url: string, protocols: string[]) => Socket;
 
 export type Timer = unknown;
 
+/** The part of fetch() that the client uses. */
+export type Fetch = (
+  url: string,
+  request: {
+    method: string;
+    body: string;
+    headers: Record<string, string>;
+    credentials: "omit" | "same-origin" | "include";
+    redirect: "error";
+  },
+) => Promise<{ readonly status: number; json(): Promise<unknown> }>;
+
 export interface Environment {
   WebSocket: SocketClass | undefined;
+  fetch: Fetch;
+  /** Return Django's CSRF token from its cookie; null if there is none, or if the URL isn't of the page's origin. */
+  csrfToken(url: string): string | null;
   /** Return the time in milliseconds since 1970. */
   now(): number;
   /** Return a number from 0 to 1. */
@@ -34,8 +49,10 @@ interface Globals {
   WebSocket?: SocketClass;
   setTimeout(run: () => void, ms: number): Timer;
   clearTimeout(timer: Timer): void;
-  URL: new (url: string, base?: string) => { readonly href: string };
-  location?: { href: string };
+  URL: new (url: string, base?: string) => { readonly href: string; readonly origin: string };
+  location?: { href: string; origin: string };
+  document?: { cookie?: string };
+  fetch: Fetch;
   console: { error(...values: unknown[]): void };
 }
 
@@ -47,6 +64,8 @@ const LONGEST_MS = 2 ** 31 - 1;
 export function environment(given: Partial<Environment> = {}): Environment {
   return {
     WebSocket: globals.WebSocket,
+    fetch: (url, request) => globals.fetch(url, request),
+    csrfToken,
     now: () => Date.now(),
     random: () => Math.random(),
     // Wrapped, because browsers require these functions to be called on the global object.
@@ -64,6 +83,13 @@ export function socketUrl(address: string, here: string | undefined = globals.lo
   return absolute(address, here)
     .replace(/^http/i, "ws")
     .replace(/#.*/, "");
+}
+
+function csrfToken(url: string): string | null {
+  const { document, location, URL } = globals;
+  const found = /(?:^|; )csrftoken=([^;]*)/.exec(document?.cookie ?? "");
+  if (!found || !location || new URL(url, location.href).origin !== location.origin) return null;
+  return found[1]!;
 }
 
 function absolute(address: string, here: string | undefined): string {

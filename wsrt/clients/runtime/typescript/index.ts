@@ -38,5 +38,6 @@ export type {
   SendResult,
   State,
   Status,
+  TicketRequest,
   Timings,
 } from "./types.js";

@@ -15,6 +15,7 @@ import { isPromise } from "./listeners.js";
 import { Liveness, type Verdict } from "./liveness.js";
 import type { PageSignal } from "./page.js";
 import { Credentials } from "./credentials.js";
+import { requestTicket } from "./tickets.js";
 import type { Address, ClientOptions, Reason, ReasonKind, Retry, State, Status, Timings } from "./types.js";
 
 export const SUBPROTOCOL = "wsrt.v1";
@@ -92,6 +93,9 @@ export class Supervisor {
     this.#listener = listener;
     this.#report = report;
     this.#backoff = new Backoff(timings, environment.random);
+    if (options.ticketUrl !== undefined && (options.token || options.getToken)) {
+      throw new TypeError("a client has a ticketUrl, or a token or getToken, not both");
+    }
     this.#credentials = new Credentials(options.token, options.getToken);
   }
 
@@ -154,10 +158,11 @@ export class Supervisor {
     this.#setTimer(this.#timings.closeTimeoutMs, proceed);
   }
 
-  /** Request the token and the URL, and open the connection. */
+  /** Request the token or ticket and the URL, and open the connection. */
   #prepare(dial: number): void {
+    const textOf = (address: string | { href: string }) => (typeof address === "string" ? address : address.href);
     const open = (token: string | null, address: string | { href: string }) => {
-      if (dial === this.#dials) this.#open(token, String(typeof address === "string" ? address : address.href));
+      if (dial === this.#dials) this.#open(token, textOf(address));
     };
     const fail = (error: unknown) => {
       if (dial === this.#dials) this.#prepareFailed(error);
@@ -165,11 +170,15 @@ export class Supervisor {
     // Set before the functions are called, because they may close the client.
     this.#setTimer(this.#timings.connectTimeoutMs, () => {
       this.#credentials.abandon();
-      fail(new TimeoutError("no token or URL in time"));
+      fail(new TimeoutError("no token, ticket or URL in time"));
     });
     try {
-      const token = this.#credentials.get();
+      const { ticketUrl } = this.#options;
+      let token = ticketUrl === undefined ? this.#credentials.get() : null;
       const address = typeof this.#address === "function" ? this.#address() : this.#address;
+      if (ticketUrl !== undefined) {
+        token = (async () => requestTicket(ticketUrl, textOf(await address), this.#options, this.#environment))();
+      }
       if (isPromise(token) || isPromise(address)) {
         Promise.all([token, address]).then(([token, address]) => open(token, address), fail);
       } else {
@@ -180,21 +189,21 @@ export class Supervisor {
     }
   }
 
-  /** Handle an error of the functions that return the token and the URL. */
+  /** Handle an error of the request for a ticket, or of the functions that return the token and the URL. */
   #prepareFailed(error: unknown): void {
     const text = error instanceof Error ? error.message : String(error);
     // Compared by name, because an application may have bundled the class twice.
     if (error instanceof Error && error.name === "UnauthorizedError") {
       this.#finish({ kind: "unauthorized", code: null, text });
     } else {
-      this.#report(error, "getToken or the URL function");
+      this.#report(error, "getToken, the request for a ticket, or the URL function");
       this.#end("token", null, text);
     }
   }
 
   #open(token: string | null, address: string): void {
     const protocols = [SUBPROTOCOL, ...(this.#options.protocols ?? [])];
-    if (token !== null) protocols.push(`bearer.${token}`);
+    if (token !== null) protocols.push(`${this.#options.ticketUrl === undefined ? "bearer" : "ticket"}.${token}`);
     const { WebSocket } = this.#environment;
     try {
       // Checked here, because the error of a browser would contain the token.
@@ -308,7 +317,7 @@ export class Supervisor {
     const reconnect = kind === "server" && code !== null ? reconnectFor(code, text, this.#status.outdated) : "backoff";
     if (reconnect === "never") {
       this.#finish(reason);
-    } else if (reconnect === "auth" && !this.#credentials.canRefresh) {
+    } else if (reconnect === "auth" && !this.#credentials.canRefresh && this.#options.ticketUrl === undefined) {
       this.#finish({ ...reason, kind: "unauthorized" });
     } else if (kind === "page") {
       if (hint !== null) this.#holdOff(hint);

@@ -42,7 +42,8 @@ export type State = "connecting" | "open" | "waiting" | "closed";
  * - `dead`: the server was silent for too long
  * - `offline`: the browser reported that it is offline
  * - `page`: the page was left, or was hidden for too long
- * - `token`: getToken, or the function that returns the URL, failed or took too long; the client retries
+ * - `token`: getToken, the request for a ticket, or the function that returns the URL, failed or took too long; the
+ *   client retries
  * - `unauthorized`: the server accepts no available credentials; permanent
  * - `invalid`: connecting can't work, such as with a bad URL; permanent
  */
@@ -166,7 +167,7 @@ export interface Timings {
   readonly spreadMs: number;
   /** How long a connection must stay open before attempts are counted from 1 again. */
   readonly stableMs: number;
-  /** The limit for opening a socket, and for the functions that return the token and the URL. */
+  /** The limit for opening a socket, and for getting the token or ticket and the URL. */
   readonly connectTimeoutMs: number;
   /** The limit from an open socket to the server's hello. */
   readonly helloTimeoutMs: number;
@@ -196,6 +197,14 @@ interface URL_ {
   readonly href: string;
 }
 
+/** How a ticket is requested. */
+export interface TicketRequest {
+  /** Headers, such as `Authorization`, or `X-CSRFToken` if the page can't read the cookie `csrftoken`. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Whether cookies are sent. By default they are, to the page's own origin. */
+  readonly credentials?: "omit" | "same-origin" | "include";
+}
+
 export interface ClientOptions {
   /** The first token, sent as the subprotocol `bearer.<token>`. */
   readonly token?: Token;
@@ -204,6 +213,13 @@ export interface ClientOptions {
    * in. After any other error, or if it takes longer than `connectTimeoutMs`, it is called again later.
    */
   readonly getToken?: () => Token | PromiseLike<Token>;
+  /**
+   * The URL of the server's TicketView. Before each connection, a ticket is requested there and sent as the subprotocol
+   * `ticket.<ticket>`. A client has tickets or tokens, not both.
+   */
+  readonly ticketUrl?: string;
+  /** How tickets are requested. A function is called for each request. */
+  readonly ticketRequest?: TicketRequest | (() => TicketRequest | PromiseLike<TicketRequest>);
   /** Further subprotocols. */
   readonly protocols?: readonly string[];
   /** The hash of the events that this client was generated from. */

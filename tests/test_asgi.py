@@ -13,6 +13,8 @@ from django.urls import path, re_path
 from wsrt import TypedEventConsumer
 from wsrt.asgi import Runtime, with_runtime
 from wsrt.close_codes import Close
+from wsrt.routing import consumer_urlpatterns
+from wsrt.schema.routes import NO_ROUTES
 from wsrt.testing import connect
 
 
@@ -87,6 +89,20 @@ async def test_path_without_a_route(settings: Any, caplog: Any, wrong: str, hint
     assert line.startswith("no WebSocket route matches '/")
     assert f": {hint}" in line
     assert len(line) < 500
+
+
+async def test_no_routes_but_those_of_wsrt(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project without a route isn't sent to the admin's, but told where consumers must be. The answer isn't cut."""
+    settings.DEBUG = True
+    monkeypatch.setattr("wsrt.routing.namespaces", {})
+    application = with_runtime(ProtocolTypeRouter({"websocket": URLRouter(consumer_urlpatterns())}))
+    close = Close(4404, f"No WebSocket route matches: {NO_ROUTES}")
+    assert close.wire_reason == close.reason
+    async with connect(application, "/ws/chat/") as client:
+        await client.assert_closed(close)
+    async with connect(application, "/ws/wsrt/admin") as client:
+        hint = "add a slash at the end: '/ws/wsrt/admin/'"
+        await client.assert_closed(Close(4404, f"No WebSocket route matches: {hint}"))
 
 
 async def test_error_that_looks_like_a_missing_route() -> None:

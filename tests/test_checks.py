@@ -690,6 +690,8 @@ def test_bare_application(settings: Any) -> None:
 
 # Paths
 
+DJANGO = get_asgi_application()
+
 
 def at(path: str, name: str = "PathConsumer") -> type[TypedEventConsumer]:
     return type(name, (TypedEventConsumer,), {"namespace": "paths", "path": path, "__qualname__": name})
@@ -711,7 +713,8 @@ def test_served_path(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("application", "says", "hint"),
     [
-        ("tests.apps.asgi.application", "doesn't serve it", "with_runtime(get_asgi_application())"),
+        ("tests.test_checks.DJANGO", "doesn't serve it", "with_runtime(get_asgi_application())"),
+        ("tests.apps.asgi.application", "doesn't serve it", "path(..., PathConsumer.as_asgi())"),
         ("tests.apps.asgi.runtime", "doesn't serve it", "Add *consumer_urlpatterns()"),
         (None, "isn't set", '"mysite.asgi.application"'),
     ],
@@ -733,6 +736,23 @@ def test_application_that_fails(settings: Any) -> None:
     settings.ASGI_APPLICATION = "tests.nothing.application"
     assert check_routes() == []
     del consumer
+
+
+@pytest.mark.parametrize(
+    ("backend", "says", "hint"),
+    [
+        ("channels_redis.pubsub.Layr", 'does not define a "Layr"', "Correct BACKEND"),
+        ("no_such_package.Layer", "No module named 'no_such_package'", "install the package"),
+    ],
+)
+def test_layer_that_cannot_be_imported(settings: Any, backend: str, says: str, hint: str) -> None:
+    """A channel layer that can't be imported is an error before the first connection (wsrt.E013)."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend}}
+    error = only(check_layers(), "wsrt.E013")
+    assert "CHANNEL_LAYERS['default'] can't be imported: " in error.msg
+    assert says in error.msg
+    assert hint in (error.hint or "")
+    assert len(check_layers()) == 1
 
 
 def test_two_of_one_path() -> None:

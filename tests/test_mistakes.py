@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from channels.routing import URLRouter
+from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.testing import WebsocketCommunicator
 from django.apps import apps
 from django.test import override_settings
@@ -18,9 +18,12 @@ from django.urls import path
 
 from tests.support.processes import ROOT
 from wsrt import Event, Refused, TypedEventConsumer, apublish_to_room, checks, on, on_layer
+from wsrt.asgi import with_runtime
 from wsrt.cluster import layers
 from wsrt.delivery.calls import report_calls
+from wsrt.exceptions import BackplaneUnavailable
 from wsrt.protocol.namespaces import namespaces
+from wsrt.routing import consumer_urlpatterns
 from wsrt.servers import http_only
 from wsrt.testing import connect
 
@@ -119,6 +122,39 @@ async def no_as_asgi(monkeypatch: pytest.MonkeyPatch) -> None:
 async def as_asgi_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
     router = URLRouter([path("ws/chat/", chat().as_asgi)])
     await WebsocketCommunicator(router, "/ws/chat/").connect()
+
+
+@mistake("The app isn't in `INSTALLED_APPS`, or the consumer isn't in its `consumers.py`")
+async def consumer_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    application = with_runtime(ProtocolTypeRouter({"websocket": URLRouter(consumer_urlpatterns())}))
+    async with connect(application, "/ws/chat/") as client:
+        await client.settle()
+
+
+@mistake("`ASGI_APPLICATION` has routers of its own, without the consumer")
+def consumer_not_in_routers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    consumer = chat(path="ws/chat/")
+    monkeypatch.setattr(sys.modules[__name__], "application", ProtocolTypeRouter({"websocket": URLRouter([])}), False)
+    with override_settings(ASGI_APPLICATION=f"{__name__}.application"):
+        (message,) = [each for each in checks.check_routes() if each.obj is consumer]
+    return f"{message.msg} {message.hint}".replace(__name__, "mysite.asgi")
+
+
+@mistake("`CHANNEL_LAYERS` names channels_redis, which isn't installed")
+def no_channels_redis(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setitem(sys.modules, "channels_redis", None)
+    monkeypatch.delitem(sys.modules, "channels_redis.pubsub", False)
+    with override_settings(CHANNEL_LAYERS={"default": {"BACKEND": checks.PUBSUB}}):
+        (message,) = checks.check_layers()
+    return f"{message.msg} {message.hint}"
+
+
+@mistake("Redis isn't running")
+async def no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    def join(self: Any) -> None:
+        raise BackplaneUnavailable("the channel layer 'default' is down; wsrt keeps trying to reconnect")
+
+    await on_connect_with(join)
 
 
 @mistake("The route has no users")
@@ -343,8 +379,10 @@ async def said(function: Mistake, monkeypatch: pytest.MonkeyPatch, caplog: pytes
             return str(error)
     if isinstance(result, str):
         return result
-    # Without the mark django_db, clean-ups after an exception find that they may not use the database.
-    (record,) = [each for each in caplog.records if "database connections" not in each.getMessage()]
+    # Without the mark django_db, clean-ups after an exception find that they may not use the database. The test client
+    # isn't a server.
+    others = ("database connections", "the server isn't recognised")
+    (record,) = [each for each in caplog.records if not any(other in each.getMessage() for other in others)]
     return str(record.exc_info[1]) if record.exc_info else record.getMessage()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import AppConfig
@@ -26,7 +27,7 @@ from .presence.cache import CachePresence
 from .protocol.events import meta
 from .protocol.namespaces import namespaces
 from .routing import routed_consumers
-from .schema.routes import routes_of
+from .schema.routes import is_http_only, routes_of
 from .servers import missing_features
 from .servers.http_only import HINT, is_stock_runserver
 
@@ -56,7 +57,10 @@ def check_layers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
     messages: list[CheckMessage] = []
     layers = getattr(settings, "CHANNEL_LAYERS", {}) or {}
     for alias, layer in layers.items():
-        if layer.get("BACKEND") == CORE:
+        unusable = _unimportable(alias, layer.get("BACKEND"))
+        if unusable is not None:
+            messages.append(unusable)
+        elif layer.get("BACKEND") == CORE:
             messages += _core_layer(alias, layer.get("CONFIG", {}))
         elif layer.get("BACKEND") == PUBSUB:
             messages += _pubsub_layer(alias)
@@ -212,10 +216,13 @@ def check_routes(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
 def _unserved(consumer: type[TypedEventConsumer], path: str | None, application: Any) -> CheckMessage:
     if not path:
         hint = 'Set it to the dotted path of your ASGI application, such as "mysite.asgi.application".'
-    elif not isinstance(application, Runtime):
+    elif is_http_only(application):
         hint = "from wsrt.asgi import with_runtime; application = with_runtime(get_asgi_application())"
     else:
-        hint = "Add *consumer_urlpatterns() to the list of its URLRouter: from wsrt.routing import consumer_urlpatterns"
+        hint = (
+            "Add *consumer_urlpatterns() to the list of its URLRouter: from wsrt.routing import consumer_urlpatterns. "
+            f"Or route it there yourself: path(..., {consumer.__name__}.as_asgi())"
+        )
     where = f"ASGI_APPLICATION ({path}) doesn't serve it" if path else "ASGI_APPLICATION isn't set"
     return CheckWarning(
         f"{consumer.__qualname__} has the path {consumer.path!r}, but {where}.", hint=hint, obj=consumer, id="wsrt.W015"
@@ -382,6 +389,20 @@ def _events_without_effect() -> Iterator[CheckMessage]:
                 obj=event,
                 id="wsrt.W014",
             )
+
+
+def _unimportable(alias: str, backend: Any) -> CheckMessage | None:
+    """Return the error for a layer that Channels can't import: otherwise the first connection fails."""
+    if not isinstance(backend, str):
+        return None  # Channels reports that
+    try:
+        import_string(backend)
+    except ImportError as error:
+        is_missing = backend.startswith("channels_redis.") and find_spec("channels_redis") is None
+        hint = 'pip install "wsrt[redis]"' if is_missing else "Correct BACKEND, or install the package that has it."
+        problem = "channels_redis isn't installed" if is_missing else str(error).removesuffix(".")
+        return Error(f"CHANNEL_LAYERS[{alias!r}] can't be imported: {problem}.", hint=hint, id="wsrt.E013")
+    return None
 
 
 def _core_layer(alias: str, config: dict[str, Any]) -> Iterator[CheckMessage]:

@@ -111,9 +111,8 @@ class Explanations:
         if name in self._hooks.catalog.sends:
             return f"the consumer only sends this event. It receives {_names(receives)}"
         close = difflib.get_close_matches(name[:100], receives, 1)
-        return f"unknown event. The consumer receives {_names(receives)}" + (
-            f". Did you mean {close[0]!r}?" if close else ""
-        )
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"unknown event{meant}. The consumer receives {_names(receives)}"
 
 
 def _shown(payload: str | bytes) -> str:

@@ -172,7 +172,12 @@ def _fail_with(connection: ConnectionHandler, error: Exception) -> None:
         _fail(connection, close_codes.CONNECTION_SETUP_FAILED)
         return
     if isinstance(error, BackplaneUnavailable):
-        counters.count("setups_unavailable", "a connection could not be set up: %s", error)
+        counters.count(
+            "setups_unavailable",
+            "a connection could not be set up: %s. Is the server of CHANNEL_LAYERS running? `manage.py wsrt_doctor` "
+            "examines it",
+            str(error).removesuffix("."),
+        )
     _fail(connection, refusal.close(is_anonymous=connection.is_anonymous))
 
 

@@ -99,23 +99,23 @@ def is_http_only(application: Any) -> bool:
 
 def advice(path: str, found: Iterable[Route]) -> str:
     """
-    Return advice about a path without a route: a missing slash, or the route that is the most similar.
+    Return advice about a path without a route: a missing slash, or the most similar of the project's routes.
 
     Args:
         path: The path, which starts with "/".
         found: The routes.
     """
     found = list(found)
-    if not found:
-        return 'there are no routes to consumers; give one a path, such as path = "ws/chat/"'
     without_slash = path.removesuffix("/")
     if without_slash != path and any(route.matches(without_slash) for route in found):
         return "remove the slash at the end"
     if any(route.matches(f"{path}/") for route in found):
         return f"add a slash at the end: {quoted(path + '/')}"
+    templates = [route.template for route in found if not _is_built_in(route.consumer)]
+    if not templates:
+        return NO_ROUTES
     # The path comes from a client: comparing takes time in proportion to its length.
     path = path[:MAX_COMPARED]
-    templates = [route.template for route in found]
     similar = max(templates, key=lambda each: difflib.SequenceMatcher(None, path, _filled(each, path)).ratio())
     return f"the most similar route is {similar}"
 
@@ -175,6 +175,9 @@ def application() -> Any:
 # Private.
 
 ROUTE = "route"
+
+NO_ROUTES = "no consumer has a route: is there one with a path, in consumers.py of an app in INSTALLED_APPS?"
+"""The advice if a project has no routes but those of wsrt itself. It fits into the reason of a close."""
 
 MAX_COMPARED = 200
 """The number of characters of a path that are compared with the routes."""
@@ -251,10 +254,16 @@ def _unknown_consumer(name: str, consumers: list[type], found: list[tuple[Patter
     if consumers:
         paths = " and ".join(dotted(consumer) for consumer in consumers)
         return f"{name!r} is ambiguous: {paths}. Use the dotted path of the class"
-    if not found:
-        return f"No route leads to {name!r}: ASGI_APPLICATION has no wsrt consumers"
-    known = ", ".join(dict.fromkeys(f"{dotted(consumer)} ({client_name(consumer)})" for _, consumer in found))
+    own = [consumer for _, consumer in found if not _is_built_in(consumer)]
+    if not own:
+        return f"No route of ASGI_APPLICATION leads to {name!r}: {NO_ROUTES}"
+    known = ", ".join(dict.fromkeys(f"{dotted(consumer)} ({client_name(consumer)})" for consumer in own))
     return f"No route of ASGI_APPLICATION leads to {name!r}. There are routes to: {known}"
+
+
+def _is_built_in(consumer: type | None) -> bool:
+    """Return whether a consumer is one of wsrt's own, such as that of the admin's live pages."""
+    return consumer is not None and consumer.__module__.startswith("wsrt.")
 
 
 def _no_matching_pattern(name: str, parameters: dict[str, Any], candidates: list[Patterns]) -> str:

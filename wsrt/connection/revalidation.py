@@ -16,7 +16,7 @@ from .users import is_active, is_signed_in
 
 class Revalidation:
     """
-    One connection in the rounds of its node.
+    One connection, as the rounds see it in which its node checks sessions and users.
 
     Args:
         hooks: The consumer, whose scope has the session and the user.

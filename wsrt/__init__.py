@@ -45,7 +45,7 @@ from .publish import (
     publish_to_user,
 )
 from .realms import ALL_TENANTS
-from .types import Publication
+from .types import Publication, RoomPresence
 
 __version__ = "0.1.0"
 
@@ -63,6 +63,7 @@ __all__ = [
     "Publication",
     "Reconnect",
     "Refused",
+    "RoomPresence",
     "RootEvent",
     "TenantRequired",
     "TooManyKeys",

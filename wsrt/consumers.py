@@ -48,7 +48,7 @@ from .protocol.catalog import Catalog
 from .protocol.events import Event, meta
 from .protocol.namespaces import namespaces
 from .realms import SEPARATOR, split_realm
-from .types import ConnectionLimitPolicy, Limits, OnViolation, Publication, Receive, Scope, Send
+from .types import ConnectionLimitPolicy, Limits, OnViolation, Publication, Receive, RoomPresence, Scope, Send
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
@@ -101,6 +101,7 @@ HOOKS = frozenset(
         "on_connect",
         "on_disconnect",
         "on_removed",
+        "room_presence",
         "member",
         "on_presence_join",
         "on_presence_leave",
@@ -541,6 +542,25 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         reaches the client. This call then waits for its turn among the handlers.
         """
 
+    async def room_presence(self, room: str) -> RoomPresence:
+        """
+        Override to decide how the connection takes part in the presence of a room.
+
+            async def room_presence(self, room: str) -> RoomPresence:
+                if room == "news":
+                    return "off"
+                return "invisible" if self.user.is_staff else "visible"
+
+        Called before ``member``, when the connection joins a room, and again when it joins a room that it is already
+        in. It must not call ``join`` or ``set_user_id`` itself.
+
+        Returns:
+            "visible", the default: the connection counts in the room, and members see its user. "invisible": it isn't
+            counted or shown, but sees the members. "off": it isn't counted or shown, and sees no members; joining such
+            a room writes nothing to the presence store.
+        """
+        return "visible"
+
     async def member(self, room: str) -> BaseModel | None:
         """
         Override to return the data that other members of a room see for this user.
@@ -749,7 +769,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
             InvalidRoom: The text can't be the name of a room.
             InvalidKey: The key is too long.
             TypeError: The name or the key isn't a string.
-            WrongContext: No event loop is running in this thread, or ``member`` called this.
+            WrongContext: No event loop is running in this thread, or ``member`` or ``room_presence`` called this.
         """
         return self._call("join", self._connection.groups.join(Room(room).name, check_key(key)))
 

@@ -26,6 +26,14 @@ OnViolation = Literal["auto", "close", "report"]
 ConnectionLimitPolicy = Literal["refuse", "replace"]
 """What happens to a connection over the limit of its user: it is refused, or the user's oldest one is closed."""
 
+RoomPresence = Literal["visible", "invisible", "off"]
+"""
+How a connection takes part in the presence of a room.
+
+"visible": the other members see it. "invisible": it isn't a member, but sees the members. "off": it isn't a member, and
+sees none.
+"""
+
 Overflow = Literal["close", "drop", "latest"]
 """
 What happens to an event for a client whose outbox isn't empty.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 from django.contrib.auth.models import AnonymousUser, User
 
-from wsrt import Event, RootEvent, TypedEventConsumer, abroadcast, on
+from wsrt import Event, RoomPresence, RootEvent, TypedEventConsumer, abroadcast, on
 from wsrt.testing import connect
 
 
@@ -78,8 +78,15 @@ class MemberConsumer(TypedEventConsumer[User]):
 
     namespace = "typed.members"
 
+    presence = True
+
     async def authorize(self) -> bool:
         return bool(self.user.is_authenticated)
+
+    async def room_presence(self, room: str) -> RoomPresence:
+        how = await super().room_presence(room)
+        assert_type(how, Literal["visible", "invisible", "off"])
+        return "invisible" if self.user.is_staff else how
 
     @on(Ask)
     async def ask(self, event: Ask, loud: bool = False) -> Answer:

@@ -6,7 +6,7 @@ from typing import assert_type
 
 from right import Answer, Ask
 
-from wsrt import Event, TypedEventConsumer, abroadcast, apublish_to_room, on
+from wsrt import Event, RoomPresence, TypedEventConsumer, abroadcast, apublish_to_room, on
 
 
 class Rate(Event, name="rate", rate=2): ...  # arg-type: a rate is a text such as "2/s"
@@ -44,6 +44,9 @@ class WrongConsumer(TypedEventConsumer):
 
     @on("ask")  # call-overload: a name is not an event
     async def by_name(self, event: Ask) -> None: ...
+
+    async def room_presence(self, room: str) -> RoomPresence:
+        return "hidden"  # return-value: one of three words
 
     async def on_connect(self) -> None:
         await self.send(text_data="hi")  # call-arg: Channels sends text

@@ -149,7 +149,7 @@ class Groups:
             TooManyRooms: The connection is already in ``max_rooms`` rooms, including those that it is joining.
             TooManyKeys: Too many keys hold the room already.
             BackplaneUnavailable: The channel layer didn't confirm that the node joined the group.
-            WrongContext: The hook ``member`` called this.
+            WrongContext: A hook that this calls, such as ``member``, called this.
             Exception: Anything else that the hooks raise.
         """
         self._presence.check_not_in_hook("join")
@@ -159,7 +159,7 @@ class Groups:
         self._holds.require_space(room, key, {join.key for join in self._joins if join.room == room})
         if room in subscriber.rooms:
             self._holds.add(room, key)
-            if self._hooks.presence:
+            if self._presence.asks_hooks:
                 await self._presence.join(room)
             return
         # Joins under way count, or concurrent joins would pass the limit together.
@@ -249,7 +249,7 @@ class Groups:
 
         Raises:
             BackplaneUnavailable: The channel layer didn't confirm that the node joined the group of the user.
-            WrongContext: The hook ``member`` called this.
+            WrongContext: A hook that this calls, such as ``member``, called this.
         """
         self._presence.check_not_in_hook("set_user_id" if user_id is not None else "clear_user_id")
         self._is_user_set = True

@@ -10,7 +10,7 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -24,7 +24,7 @@ from ..presence.backends import option
 from ..presence.base import EVERYONE, UNSET, Join, MemberData
 from ..presence.roster import MemberChange, Watcher
 from ..presence.tracker import Tracker
-from ..types import Scope
+from ..types import RoomPresence, Scope
 from .dispatcher import Submit
 from .hooks import Hooks, call
 
@@ -33,6 +33,8 @@ MAX_MEMBER_BYTES = 4096
 
 MAX_CHANGES = 1000
 """How many calls of hooks may wait for the handlers of one connection."""
+
+T = TypeVar("T")
 
 logger = logging.getLogger("wsrt")
 
@@ -43,43 +45,61 @@ class PresenceHooks:
     The hooks of presence of a consumer.
 
     Attributes:
-        member: The hook ``member``. None if the consumer doesn't override it.
+        room: The hook ``room_presence``. None if the consumer doesn't override it.
+        member: The hook ``member``. None if the consumer doesn't override it, or has no presence.
         joined: The hook ``on_presence_join``.
         left: The hook ``on_presence_leave``.
-        wants_changes: Whether the consumer overrides one of the last two.
+        wants_changes: Whether the consumer has presence and overrides one of the last two.
     """
 
+    room: Callable[[str], Awaitable[RoomPresence]] | None
     member: Callable[[str], Awaitable[BaseModel | None]] | None
     joined: Callable[[UserKey | None, str], Awaitable[None]]
     left: Callable[[UserKey | None, str], Awaitable[None]]
     wants_changes: bool
 
     @classmethod
-    def of(cls, hooks: Hooks) -> Self | None:
-        """Return the hooks of a consumer, or None if it has no presence."""
-        if not hooks.presence:
-            return None
+    def of(cls, hooks: Hooks) -> Self:
+        """Return the hooks of a consumer."""
+        overridden = hooks.overridden_hooks
+        has_member = bool(hooks.presence) and "member" in overridden
         return cls(
-            member=functools.partial(call, hooks.member) if "member" in hooks.overridden_hooks else None,
+            room=functools.partial(call, hooks.room_presence) if "room_presence" in overridden else None,
+            member=functools.partial(call, hooks.member) if has_member else None,
             joined=functools.partial(call, hooks.on_presence_join),
             left=functools.partial(call, hooks.on_presence_leave),
-            wants_changes=not hooks.overridden_hooks.isdisjoint({"on_presence_join", "on_presence_leave"}),
+            wants_changes=bool(hooks.presence) and not overridden.isdisjoint({"on_presence_join", "on_presence_leave"}),
         )
+
+
+class _Shown(NamedTuple):
+    """
+    What a connection shows in a room.
+
+    Attributes:
+        how: How it takes part in the presence of the room.
+        data: The data that it sets for its user, if it is visible.
+    """
+
+    how: RoomPresence
+    data: MemberData
 
 
 class _HookCall:
     """
-    A call of the hook ``member``.
+    A call of the hook ``member`` or ``room_presence``.
 
     Attributes:
         presence: The presence of the connection whose hook is called.
+        hook: The name of the hook.
         is_running: Whether the call has not returned yet.
     """
 
-    __slots__ = ("is_running", "presence")
+    __slots__ = ("hook", "is_running", "presence")
 
-    def __init__(self, presence: ConnectionPresence) -> None:
+    def __init__(self, presence: ConnectionPresence, hook: str) -> None:
         self.presence = presence
+        self.hook = hook
         self.is_running = True
 
 
@@ -91,8 +111,8 @@ class ConnectionPresence:
     """
     The presence of one connection. It is online from begin() to end().
 
-    The hook ``member`` is called under a lock, because it may take long: of two updates the later one must win. After
-    each call the connection may have ended, or may have left the room.
+    The hooks ``room_presence`` and ``member`` are called under a lock, because they may take long: of two updates the
+    later one must win. After each call the connection may have ended, or may have left the room.
 
     Args:
         tracker: The tracker of the node. None if the settings name no usable store.
@@ -100,7 +120,7 @@ class ConnectionPresence:
         consumer: The name of the consumer, which operators see.
         scope: The ASGI scope, which has the client's address and user agent.
         presence: The consumer's attribute ``presence``.
-        hooks: The hooks of the consumer. None if it has no presence.
+        hooks: The hooks of the consumer.
         wants_frames: Whether the client understands ``wsrt.presence``.
         submit: Runs work in its turn among the handlers.
         on_failed: Called when a hook raised. It must close the connection.
@@ -113,6 +133,7 @@ class ConnectionPresence:
         "_is_calling_hooks",
         "_lock",
         "_number",
+        "_off",
         "_on_failed",
         "_presence",
         "_state",
@@ -130,7 +151,7 @@ class ConnectionPresence:
         consumer: str,
         scope: Scope,
         presence: bool | type[BaseModel],
-        hooks: PresenceHooks | None,
+        hooks: PresenceHooks,
         wants_frames: bool,
         submit: Submit,
         on_failed: Callable[[], None],
@@ -144,18 +165,19 @@ class ConnectionPresence:
             self._details |= _client_details(scope)
         self._presence = presence
         self._hooks = hooks
-        wants_changes = hooks is not None and hooks.wants_changes
-        self._watcher = Watcher(subscriber, wants_frames, self._on_changes if wants_changes else None)
+        self._watcher = Watcher(subscriber, wants_frames, self._on_changes if hooks.wants_changes else None, self._sees)
+        # The rooms in which the connection sees no members, None if there are none.
+        self._off: set[str] | None = None
         self._submit = submit
         self._on_failed = on_failed
         # The changes for which hooks have not been called yet, with their room. None if there are no such hooks.
         self._changes: collections.deque[tuple[str, MemberChange]] | None = (
-            collections.deque() if wants_changes else None
+            collections.deque() if hooks.wants_changes else None
         )
         # Whether _call_hooks() is running or waits for its turn.
         self._is_calling_hooks = False
         self._state: Literal["before", "online", "over"] = "before"
-        # Held while member() is called, see above.
+        # Held while hooks are called, see above.
         self._lock = asyncio.Lock()
 
     async def begin(self) -> None:
@@ -163,33 +185,33 @@ class ConnectionPresence:
         Start to count as online, in the rooms that were joined so far.
 
         Raises:
-            Exception: Anything that ``member`` raises.
-            TypeError: ``member`` returned an object of another type.
+            Exception: Anything that ``room_presence`` or ``member`` raises.
+            TypeError: One of them returned an object of another type.
             UnsendableEvent: The data of ``member`` is too large.
         """
         async with self._lock:
-            data: dict[str, MemberData] = {}
-            # Rooms may be joined and left while member() is running.
-            while missing := [room for room in self._subscriber.rooms if room not in data]:
-                data[missing[0]] = await self._member_data(missing[0])
-            # The connection may have ended while member() was running, or may be closing. It doesn't come online then:
-            # after end(), nothing would take it offline again.
+            shown: dict[str, _Shown] = {}
+            # Rooms may be joined and left while the hooks are running.
+            while missing := [room for room in self._subscriber.rooms if room not in shown]:
+                shown[missing[0]] = await self._ask(missing[0])
+            # The connection may have ended while the hooks were running, or may be closing. It doesn't come online
+            # then: after end(), nothing would take it offline again.
             if self._tracker is None or self._state == "over" or not self._subscriber.outbox.is_open:
                 return
             # Set without an await in between: from now on, join() and leave() write to the tracker themselves.
             self._state = "online"
-            self._join_rooms(self._tracker, data)
+            self._join_rooms(self._tracker, shown)
 
     async def join(self, room: str) -> None:
         """Show the connection in a room, or update the data that members see. Raises the same as begin()."""
         if not self.is_online() or self._tracker is None:
             return
         async with self._lock:
-            data = await self._member_data(room)
-            # leave() doesn't take the lock: it may have been called while member() was running.
+            shown = await self._ask(room)
+            # leave() doesn't take the lock: it may have been called while the hooks were running.
             if not self.is_online() or room not in self._subscriber.rooms:
                 return
-            self._join_room(self._tracker, room, data)
+            self._join_room(self._tracker, room, shown)
         # The caller may read the members next. This waits only for a short time and doesn't raise.
         await self._tracker.settle()
 
@@ -199,18 +221,22 @@ class ConnectionPresence:
             place = self._subscriber.realm, room
             self._tracker.unwatch(place, self._watcher)
             self._tracker.leave(*place, self._number)
+        if self._off is not None:
+            self._off.discard(room)
 
     def check_not_in_hook(self, method: str) -> None:
         """
-        Raise WrongContext if ``member`` has called a method that calls ``member``: each would wait for the other.
+        Raise WrongContext if ``member`` or ``room_presence`` has called a method that calls them: each would wait for
+        the other.
 
         Args:
             method: The name of the method.
         """
         hook_call = _hook_call.get()
         if hook_call is not None and hook_call.is_running and hook_call.presence is self:
+            hook = hook_call.hook
             raise WrongContext(
-                f"member() must not call self.{method}(), which calls member() itself and would wait for it forever: "
+                f"{hook}() must not call self.{method}(), which calls {hook}() itself and would wait for it forever: "
                 f"call self.{method}() in the hook or handler that joins the room"
             )
 
@@ -219,28 +245,28 @@ class ConnectionPresence:
         if not self.is_online() or self._tracker is None:
             return
         async with self._lock:
-            data = {room: await self._member_data(room) for room in list(self._subscriber.rooms)}
+            shown = {room: await self._ask(room) for room in list(self._subscriber.rooms)}
             if not self.is_online():
                 return
-            # A room that was joined while member() was running isn't in ``data``. Its join() waits for the lock, and
+            # A room that was joined while the hooks were running isn't in ``shown``. Its join() waits for the lock, and
             # then joins as the new user.
             for room in (EVERYONE, *self._subscriber.rooms):
                 self._tracker.leave(self._subscriber.realm, room, self._number)
-            self._join_rooms(self._tracker, data)
+            self._join_rooms(self._tracker, shown)
 
     async def refresh(self) -> None:
         """Update the data that members see, because the user may have changed. Raises as begin()."""
-        if self._hooks is None or self._hooks.member is None or not self.is_online():
+        if not self.asks_hooks or not self.is_online():
             return
         async with self._lock:
             for room in list(self._subscriber.rooms):
                 if not self._subscriber.outbox.is_open:
                     return
-                data = await self._member_data(room)
+                shown = await self._ask(room)
                 if not self.is_online() or self._tracker is None:
                     return
                 if room in self._subscriber.rooms:
-                    self._join_room(self._tracker, room, data)
+                    self._join_room(self._tracker, room, shown)
 
     def end(self, closed: Closed) -> None:
         """
@@ -269,25 +295,44 @@ class ConnectionPresence:
         """Return whether the connection is online."""
         return self._state == "online"
 
+    @property
+    def asks_hooks(self) -> bool:
+        """Whether a hook decides what the members of a room see, so that joining it again may change that."""
+        return self._hooks.room is not None or self._hooks.member is not None
+
     # Private.
 
-    def _join_rooms(self, tracker: Tracker, data_of_rooms: dict[str, MemberData]) -> None:
+    def _join_rooms(self, tracker: Tracker, shown_in: dict[str, _Shown]) -> None:
         self._join_everyone(tracker)
-        for room, data in data_of_rooms.items():
+        for room, shown in shown_in.items():
             if room in self._subscriber.rooms:
-                self._join_room(tracker, room, data)
+                self._join_room(tracker, room, shown)
 
     def _join_everyone(self, tracker: Tracker) -> None:
         subscriber = self._subscriber
         details = _as_json(self._details)
         tracker.join(Join(subscriber.realm, EVERYONE, self._number, subscriber.user_id, details=details))
 
-    def _join_room(self, tracker: Tracker, room: str, data: MemberData) -> None:
+    def _join_room(self, tracker: Tracker, room: str, shown: _Shown) -> None:
         subscriber = self._subscriber
-        user_id = subscriber.user_id
-        tracker.join(Join(subscriber.realm, room, self._number, user_id, UNSET if user_id is None else data))
+        place, user_id = (subscriber.realm, room), subscriber.user_id
+        if shown.how == "visible":
+            data = UNSET if user_id is None else shown.data
+            tracker.join(Join(subscriber.realm, room, self._number, user_id, data))
+        else:
+            tracker.leave(*place, self._number)
+        if shown.how == "off":
+            self._off = (self._off or set()) | {room}
+            tracker.unwatch(place, self._watcher)
+            return
+        if self._off is not None:
+            self._off.discard(room)
         if self._presence and (self._watcher.wants_frames or self._watcher.hook is not None):
-            tracker.watch((subscriber.realm, room), self._watcher)
+            tracker.watch(place, self._watcher)
+
+    def _sees(self, room: str) -> bool:
+        """Return whether the connection sees the members of a room that it is in."""
+        return self._off is None or room not in self._off
 
     def _on_changes(self, room: str, changes: Iterable[MemberChange]) -> None:
         """Call the hooks for changes in a room, in their turn among the handlers."""
@@ -307,9 +352,9 @@ class ConnectionPresence:
     async def _call_hooks(self) -> None:
         try:
             # While a hook runs, changes may arrive, the room may be left and the connection may end.
-            while self._hooks is not None and self._changes and self.is_online():
+            while self._changes and self.is_online():
                 room, (kind, user_id) = self._changes.popleft()
-                if room in self._subscriber.rooms:
+                if room in self._subscriber.rooms and self._sees(room):
                     user = None if user_id is None else UserKey(user_id)
                     await (self._hooks.joined if kind == "joined" else self._hooks.left)(user, room)
         except Exception:
@@ -319,17 +364,29 @@ class ConnectionPresence:
         finally:
             self._is_calling_hooks = False
 
-    async def _member_data(self, room: str) -> MemberData:
-        """Return the result of ``member`` as JSON; None clears the data, UNSET keeps it. Raises as begin()."""
-        if not self._presence or self._hooks is None or self._hooks.member is None:
-            return UNSET
-        hook_call = _HookCall(self)
+    async def _ask(self, room: str) -> _Shown:
+        """Call the hooks for a room and return their answers. Raises as begin()."""
+        how: RoomPresence = "visible"
+        if self._hooks.room is not None:
+            how = await self._call("room_presence", self._hooks.room, room)
+            if how not in get_args(RoomPresence):
+                raise TypeError(f'room_presence() must return "visible", "invisible" or "off", not {how!r}')
+        return _Shown(how, await self._member_data(room) if how == "visible" else UNSET)
+
+    async def _call(self, name: str, hook: Callable[[str], Awaitable[T]], room: str) -> T:
+        hook_call = _HookCall(self, name)
         token = _hook_call.set(hook_call)
         try:
-            member = await self._hooks.member(room)
+            return await hook(room)
         finally:
             hook_call.is_running = False
             _hook_call.reset(token)
+
+    async def _member_data(self, room: str) -> MemberData:
+        """Return the result of ``member`` as JSON; None clears the data, UNSET keeps it. Raises as begin()."""
+        if not self._presence or self._hooks.member is None:
+            return UNSET
+        member = await self._call("member", self._hooks.member, room)
         if member is None:
             return None
         expected = BaseModel if self._presence is True else self._presence

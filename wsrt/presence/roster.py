@@ -69,11 +69,13 @@ class Watcher:
         subscriber: The connection.
         wants_frames: Whether its client understands ``wsrt.presence`` frames.
         hook: Called with each difference. None if the consumer has no presence hooks.
+        sees: Whether the connection sees the members of a room at all.
     """
 
     subscriber: Subscriber
     wants_frames: bool
     hook: Hook | None
+    sees: Callable[[str], bool] = lambda room: True
 
 
 class Roster:
@@ -182,11 +184,16 @@ class Roster:
                     self._out_of_order.clear()
                 self._out_of_order[change.version] = change
         self._advance()
+        if self._out_of_order and self._is_empty:
+            # Only invisible connections were left. The store has removed the room and created it again, with higher
+            # versions, so there are no changes to wait for.
+            self.load()
 
     def check_version(self, version: int) -> None:
         """Compare with the store's version. If it still differs after a while, load the room again."""
-        if self.version is not None and version != self.version:
-            self._check_soon(version)
+        if self.version is None or version == self.version or (self._is_empty and not version):
+            return
+        self._check_soon(version)
 
     def expect_recovery(self, recovery: TimeSpan) -> None:
         """
@@ -203,6 +210,10 @@ class Roster:
         if self._loading is None and not self._is_closed:
             self._during_load, self._version_at_load = {}, self.version
             self._loading = start_task(self._loop, self._load())
+
+    @property
+    def _is_empty(self) -> bool:
+        return not self._users and not self._guests
 
     def _advance(self) -> None:
         """Apply the received changes, in order, up to the first missing version."""

@@ -266,6 +266,8 @@ class Tracker:
         namespace, room = room_id
         if self._is_ended or room not in watcher.subscriber.rooms or not watcher.subscriber.outbox.is_open:
             return  # the connection has left the room or was closed while its join was being written
+        if not watcher.sees(room):
+            return  # the same, but it has only stopped to see the members
         roster = self._rosters.get(room_id)
         if roster is None:
             roster = Roster(self._node.loop, self.store, namespace, room, functools.partial(self._is_here, room_id))

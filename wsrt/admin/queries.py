@@ -69,7 +69,7 @@ VisibleRealm = Annotated[str, AfterValidator(require_visible)]
 
 
 class NodeRow(BaseModel):
-    """A node. ``lease`` is the time left, in seconds; ``lag_ms`` is in milliseconds; ``refused`` by limits."""
+    """A node. ``lease`` is the time left, in seconds; ``lag_ms`` is in milliseconds; ``refused`` counts connections."""
 
     id: str
     host: str

@@ -317,9 +317,9 @@ class Decision:
     The answer to a claim.
 
     Attributes:
-        namespace: That of the claim.
-        room: That of the claim.
-        connection: That of the claim.
+        namespace: The realm in the claim.
+        room: The name of the places in the claim.
+        connection: The number of the connection in the claim.
         is_given: Whether the connection has a place.
         replaced: The ids of the connections that have lost their place to it, each of them ``{node}-{number}``.
     """

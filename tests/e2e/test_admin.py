@@ -304,6 +304,7 @@ def test_counts_are_explained(browser: Browser, cluster: Cluster) -> None:
     expect(shown).not_to_be_empty()
     page.wait_for_function(more, timeout=30_000)
     expect(page.get_by_text("Nodes also count the live pages of this admin, such as this one.")).to_be_visible()
+    expect(page.get_by_text("Their counts are some seconds old")).to_be_visible()
     context.close()
 
 

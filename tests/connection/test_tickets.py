@@ -235,9 +235,10 @@ async def test_cache_fails(log: pytest.LogCaptureFixture, settings: Any) -> None
     settings.CACHES = {
         "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/"}
     }
-    before, ticket = counters["tickets_unavailable"], "A" * 43
+    before, ticket, refused = counters["tickets_unavailable"], "A" * 43, counters["tickets_refused"]
     async with dial(ticket, User(pk=7)) as client:
         await client.assert_closed(close_codes.CONNECTION_SETUP_FAILED)
     assert counters["tickets_unavailable"] == before + 1
+    assert counters["tickets_refused"] == refused
     assert "a ticket can't be checked: the cache raised ConnectionError" in log.text
     assert ticket not in log.text

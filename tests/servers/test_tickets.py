@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
+from tests.support.browser import chromium
 from tests.support.client import closed, dial, request
 from tests.support.commands import run
 from tests.support.processes import ROOT, RedisServer, Server
@@ -143,11 +144,51 @@ async def test_raced(site: Site) -> None:
         assert sum(not isinstance(frame, BaseException) for frame in frames) == 1
 
 
+PAGE = """
+import { Client } from "/client.js";
+window.client = new Client("/desk/", { ticketUrl: "/ticket/" });
+await client.connect();
+"""
+
+
+@pytest.mark.browser
+def test_in_chromium(site: Site) -> None:
+    """A page gets a ticket for each connection, and lets no URL have it."""
+    server = site.servers[1]
+    host = f"http://127.0.0.1:{server.port}"
+    with chromium() as browser:
+        context = browser.new_context()
+        cookies = {"sessionid": site.here, "csrftoken": CSRF}
+        context.add_cookies([{"name": name, "value": value, "url": host} for name, value in cookies.items()])
+        page = context.new_page()
+        tickets: list[str] = []
+        urls: list[str] = []
+        page.on("request", lambda request: urls.append(request.url))
+        page.on("websocket", lambda socket: urls.append(socket.url))
+        page.on("response", lambda answer: answer.url.endswith("/ticket/") and tickets.append(answer.json()["ticket"]))
+        script = (ROOT / "wsrt/static/wsrt/client.js").read_text()
+        page.route("**/client.js", lambda route: route.fulfill(content_type="text/javascript", body=script))
+        page.goto(f"{host}/stats/")
+        page.add_script_tag(type="module", content=PAGE)
+        for number in (1, 2):
+            page.wait_for_function("window.client?.state === 'open'")
+            assert page.evaluate("client.request('ask')") == {"user": "ada", "tenant": "red"}
+            assert len(set(tickets)) == number
+            assert urls.count(f"ws://127.0.0.1:{server.port}/desk/") == number
+            page.evaluate("client.close(); void client.connect()")
+        assert not [url for url in urls if any(ticket in url for ticket in tickets)]
+        site.issued += tickets
+        context.clear_cookies(name="sessionid")
+        page.evaluate("client.close(); client.connect().catch(() => null)")
+        page.wait_for_function("client.state === 'closed'")
+        assert page.evaluate("client.status.reason.text") == "no ticket: the server answered 401"
+
+
 async def test_nothing_is_logged(site: Site) -> None:
     """Neither log has a ticket or the key of a session."""
     ticket = await site.issue(site.here)
     assert await closed(await site.dial(ticket, site.eve)) == EXPIRED
     logs = "".join(server.log() for server in site.servers)
-    assert "refused a ticket for DeskConsumer: " in logs
+    assert "no valid ticket for DeskConsumer: " in logs
     secrets = [*site.issued, site.here, site.elsewhere, site.eve]
     assert not [secret for secret in secrets if secret in logs]

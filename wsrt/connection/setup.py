@@ -163,7 +163,8 @@ def _time_out(connection: ConnectionHandler) -> None:
 def _fail_with(connection: ConnectionHandler, error: Exception) -> None:
     """Close the connection because of an exception that a hook has raised, or because its ticket is refused."""
     if isinstance(error, TicketRefused):
-        counters.count("tickets_refused", "no valid ticket for %s: %s", connection.name, error)
+        if error.close != close_codes.CONNECTION_SETUP_FAILED:  # which is counted as unavailable
+            counters.count("tickets_refused", "no valid ticket for %s: %s", connection.name, error)
         _fail(connection, error.close)
         return
     refusal = refusal_of(error, connection.hooks.refusal_for)

@@ -454,8 +454,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         Override to say when the credentials expire: an aware datetime, seconds since 1970, or None for never.
 
         Called after ``authorize``, and again after each renewal, see authenticate(). At that time the connection is
-        closed with 4401 ``Credentials expired``. A ``wsrt.v1`` client is told how many seconds are left, so that it can
-        renew its token before.
+        closed with 4401 ``Credentials expired``. A ``wsrt.v1`` client receives the number of seconds left, so that it
+        can renew its token in time.
         """
         return None
 

@@ -90,7 +90,7 @@ def on(target: Any = None, /, *more: Any, concurrent: int | None = None) -> Any:
     the answer, which the return annotation declares. A ``def`` handler runs in a pool of threads.
 
     The handlers of a connection run one at a time, in the order of their frames. With ``concurrent``, the handler is
-    started in this order, but the frames behind it don't wait until it has ended. While it has as many runs as it may,
+    started in this order, but the frames behind it don't wait until it has ended. While that many runs are at work,
     its next frame waits, and so do all frames behind that one.
 
     Args:

@@ -54,7 +54,7 @@ class TicketView(View):
         return user if is_signed_in(user) else None
 
     def get_tenant(self, request: HttpRequest) -> Tenant:
-        """Override to return the tenant of the request. By default ``WSRT["TENANT"]`` returns it, if there are any."""
+        """Override to return the tenant of the request. By default ``WSRT["TENANT"]`` supplies it, if needed."""
         return NOT_GIVEN
 
     def get_session(self, request: HttpRequest) -> Any:

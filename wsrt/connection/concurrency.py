@@ -19,7 +19,7 @@ class ConcurrentRuns:
     The runs of concurrent handlers, each in a task of its own.
 
     The dispatcher starts them, in the order in which their frames arrived, and waits while a handler has as many runs
-    as it may. So no queue is needed here: further frames wait in the inbox, which is bounded.
+    as allowed. So no queue is needed here: further frames wait in the inbox, which is bounded.
 
     Args:
         loop: The event loop of the node.

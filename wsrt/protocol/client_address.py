@@ -70,7 +70,7 @@ def client_address(peer: str | None, forwarded: Iterable[str], proxies: Proxies)
         proxies: The trusted proxies.
 
     Returns:
-        The address. That of the last proxy if this one wrote no address. None if there is none.
+        The address. If the last trusted proxy wrote none, the address of this proxy. None if there is none.
     """
     address = None if peer is None else parse_address(peer)
     if peer is not None and address is None:

@@ -48,7 +48,7 @@ def find_invalid(claims: Collection[Claim]) -> set[Claim]:
     """
     Return the claims that are no longer valid.
 
-    A session is invalid if it has expired or is gone, if the user isn't signed in in it any more, or if the user has
+    A session is invalid if it has expired or is gone, if its user has signed out, or if the user has
     another password or is inactive or gone. A user without a session is invalid if inactive or gone.
 
     Raises:
@@ -70,7 +70,7 @@ def find_invalid(claims: Collection[Claim]) -> set[Claim]:
 
 def user_of_session(session: SessionBase) -> Any:
     """
-    Return the user who is signed in in a session, or None.
+    Return the signed-in user of a session, or None.
 
     Like Django's own ``get_user``, but without changing the session.
     """

@@ -56,8 +56,7 @@ def claim_of(scope: Scope) -> Claim | None:
     """
     Return the claim of a connection; None if there is nothing to check.
 
-    A session counts if the user of the scope is the one that is signed in in it, as below AuthMiddleware. Queries
-    nothing.
+    A session counts if its signed-in user is the user of the scope, as below AuthMiddleware. Makes no query.
     """
     user = scope.get("user")
     if not is_signed_in(user):

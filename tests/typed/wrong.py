@@ -9,9 +9,6 @@ from right import Answer, Ask
 from wsrt import Event, RoomPresence, TypedEventConsumer, abroadcast, apublish_to_room, on
 
 
-class Rate(Event, name="rate", rate=2): ...  # arg-type: a rate is a text such as "2/s"
-
-
 class WrongConsumer(TypedEventConsumer):
     """Handlers that can't work."""
 

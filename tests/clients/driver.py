@@ -79,6 +79,7 @@ TIMINGS = {
     "dead_after_ms": "dead_after",
     "idle_ms": "idle",
     "probe_ms": "probe",
+    "renew_ms": "renew",
 }
 
 
@@ -169,13 +170,14 @@ class Driver:
         more: dict[str, Any] = {}
         if "random" in options:
             more["random"] = lambda: options["random"]
-        kind = type("ChatClient", (DriverClient,), {"schema_hash": options.get("schema_hash")})
+        kind = type("ChatClient", (DriverClient,), {k: options.get(k) for k in ("schema_hash", "login_event")})
         client = kind(
             url,
             token=options.get("token"),
             get_token=self.get_token if options.get("get_token") else None,
             ticket_url=options.get("ticket_url"),
             ticket_headers=lambda: options.get("ticket_headers", {}),
+            bearer=options.get("bearer", "subprotocol"),
             subprotocols=options.get("protocols", []),
             timings=runtime.Timings(**seconds),
             limits=runtime.Limits(**limits),

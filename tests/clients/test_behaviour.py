@@ -557,6 +557,135 @@ async def test_no_ticket_for_the_user(
     await server.no_client(0.3)
 
 
+# Renewals of the token.
+
+RENEWING: dict[str, Any] = {**FAST, "get_token": True, "login_event": "login", "random": 0}
+
+
+async def test_renewal(driver: Driver, server: ScriptedServer) -> None:
+    """Before its token expires a client sends the next one over the open connection, again and again."""
+    driver.connect(server.url, **RENEWING, token="t0")
+    peer = await server.greet(expires_in=0.4)
+    for number in range(1, 11):
+        driver.do("token", value=f"t{number}")
+        frame = await peer.receive("login")
+        assert frame["data"] == {"token": f"t{number}"}
+        await peer.send("wsrt.ok", {"expires_in": 0.4 if number < 10 else 600}, ref=frame["ref"])
+    await settled(driver)
+    assert [line["state"] for line in driver.all("state")] == ["connecting", "open"]
+    assert len(driver.all("token")) == 10
+    assert not driver.all("error")
+    # The renewed token is the one that is kept.
+    await peer.close(1011)
+    assert (await server.greet()).token == "t10"
+
+
+async def test_renewal_in_time(driver: Driver, server: ScriptedServer) -> None:
+    """A token is renewed early enough: by the margin, or by a quarter of its time."""
+    driver.connect(server.url, **RENEWING, token="t0", renew_ms=100)
+    peer = await server.greet(expires_in=1)
+    started = time.monotonic()
+    await driver.until("token")
+    assert time.monotonic() - started > 0.8
+    driver.do("token", value="t1")
+    frame = await peer.receive("login")
+    await peer.send("wsrt.ok", {"expires_in": None}, ref=frame["ref"])
+    await settled(driver)
+
+
+@pytest.mark.parametrize("missing", ["expires_in", "login_event", "get_token"])
+async def test_nothing_to_renew(driver: Driver, server: ScriptedServer, missing: str) -> None:
+    """Without a time, a login event or a function that returns tokens, nothing is renewed."""
+    options = {key: value for key, value in RENEWING.items() if key != missing}
+    driver.connect(server.url, **options, token="t0")
+    peer = await server.greet(**({} if missing == "expires_in" else {"expires_in": 0.1}))
+    await driver.state("open")
+    await peer.receive_nothing(0.4)
+    assert not driver.all("token")
+
+
+async def test_renewal_refused(driver: Driver, server: ScriptedServer) -> None:
+    """A refused token is dropped: the client asks for another one when the connection has ended, not before."""
+    driver.connect(server.url, **RENEWING, token="t0")
+    peer = await server.greet(expires_in=0.1)
+    driver.do("token", value="bad")
+    frame = await peer.receive("login")
+    await peer.send("wsrt.error", {"code": "forbidden", "message": "no", "errors": []}, ref=frame["ref"])
+    await driver.until("error", type="RequestError")
+    await peer.receive_nothing(0.4)
+    await peer.close(4401, "Credentials expired")
+    driver.do("token", value="t1")
+    assert (await server.greet()).token == "t1"
+
+
+async def test_renewal_repeated(driver: Driver, server: ScriptedServer) -> None:
+    """A renewal that couldn't be handled is tried again, with another token."""
+    driver.connect(server.url, **RENEWING, token="t0")
+    peer = await server.greet(expires_in=0.1)
+    for value, code in (("t1", "unavailable"), ("t2", "rate_limited"), ("t3", None)):
+        driver.do("token", value=value)
+        frame = await peer.receive("login")
+        assert frame["data"] == {"token": value}
+        if code is not None:
+            await peer.send("wsrt.error", {"code": code, "message": "no", "errors": []}, ref=frame["ref"])
+    await peer.send("wsrt.ok", {"expires_in": None}, ref=frame["ref"])
+    await settled(driver)
+    assert [line["state"] for line in driver.all("state")] == ["connecting", "open"]
+
+
+async def test_renewal_takes_too_long(driver: Driver, server: ScriptedServer) -> None:
+    """A function that doesn't return a token in time is called again, and its result isn't used."""
+    driver.connect(server.url, **RENEWING, token="t0", connect_timeout_ms=200)
+    peer = await server.greet(expires_in=0.1)
+    await driver.until("token")
+    await driver.until("error", type="TimeoutError")
+    await driver.until("token")
+    driver.do("token", value="late")
+    driver.do("token", value="t1")
+    frame = await peer.receive("login")
+    await peer.send("wsrt.ok", {"expires_in": None}, ref=frame["ref"])
+    await peer.receive_nothing()
+
+
+async def test_renewal_when_the_user_has_left(driver: Driver, server: ScriptedServer) -> None:
+    """Where there are no credentials any more, the client is closed for good."""
+    driver.connect(server.url, **RENEWING, token="t0")
+    peer = await server.greet(expires_in=0.1)
+    driver.do("token", value=None)
+    assert (await driver.state("closed"))["reason"]["kind"] == "unauthorized"
+    await peer.left()
+    await server.no_client(0.3)
+
+
+async def test_renewal_ends_with_the_connection(driver: Driver, server: ScriptedServer) -> None:
+    """A token that arrives after the connection has ended isn't sent over the next one."""
+    driver.connect(server.url, **RENEWING, token="t0")
+    peer = await server.greet(expires_in=0.1)
+    await driver.until("token")
+    await peer.close(1011)
+    peer = await server.greet(expires_in=600)
+    await driver.state("open")
+    driver.do("token", value="late")
+    await peer.receive_nothing()
+    driver.do("close")
+    await driver.state("closed")
+
+
+async def test_login_in_the_first_frame(driver: Driver, server: ScriptedServer) -> None:
+    """With "frame", the token is sent in the login event, ahead of all other frames, and in no header."""
+    driver.connect(server.url, **RENEWING, token="t0", bearer="frame")
+    peer = await server.accept()
+    assert await peer.receive() == {"event": "login", "data": {"token": "t0"}}
+    assert await peer.receive() == {"event": "wsrt.resume", "data": {}}
+    assert peer.offered == ["wsrt.v1"]
+    await peer.hello()
+    await driver.state("open")
+    await peer.close(4401, "Unauthenticated")
+    driver.do("token", value="t1")
+    peer = await server.accept()
+    assert (await peer.receive())["data"] == {"token": "t1"}
+
+
 # Requests.
 
 

@@ -12,6 +12,7 @@ const TIMINGS = {
   laterMs: 5_000,
   spreadMs: 5_000,
   stableMs: 10_000,
+  renewMs: 60_000,
   connectTimeoutMs: 5_000,
   helloTimeoutMs: 15_000,
   deadAfterMs: null,

@@ -39,7 +39,7 @@ def _class(client: Client) -> str:
     text = (
         f"{client.about()}export class {client.fixed.client} extends wsrt.Client {{\n"
         "  constructor(url, options = {}) {\n"
-        f"    super(url, {{ ...options, schemaHash: {literal(client.hash)} }});\n  }}\n"
+        f"    super(url, {client.options});\n  }}\n"
     )
     if client.patterns:
         patterns = ", ".join(map(literal, client.patterns))

@@ -106,6 +106,8 @@ class Client:
             statement(STEP, "receives", self._table("str", model), receives),
             statement(STEP, "sends", self._table(model, self._import("Sends")), sends),
         ]
+        if self._entry["login"] is not None:
+            lines.append(statement(STEP, "login_event", None, string(self._entry["login"])))
         if self._member_data is not None:
             lines.append(statement(STEP, "member_model", None, self._names[self._member_data]))
         head = f"class {self.name}({self._import('Client')}):\n{docstring(about, STEP)}\n"

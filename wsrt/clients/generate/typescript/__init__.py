@@ -47,7 +47,7 @@ def _module(client: Client) -> str:
             client.events(),
             f"{client.about()}export class {client.fixed.client} extends {client.base} {{\n"
             "  constructor(url: wsrt.Address, options: wsrt.ClientOptions = {}) {\n"
-            f"    super(url, {{ ...options, schemaHash: {literal(client.hash)} }});\n"
+            f"    super(url, {client.options});\n"
             f"  }}\n{_path(client)}}}\n",
         ]
     )

@@ -9,7 +9,7 @@ from ....schema.routes import parameters_of
 from ..patterns import patterns
 from ..shapes import Message, vocabulary
 from .names import Fixed, local
-from .text import comment, key
+from .text import comment, key, literal
 from .types import Types
 
 __all__ = ["Client"]
@@ -44,9 +44,11 @@ class Client:
         self.base = f"wsrt.Client<{self.fixed.receives}, {self.fixed.sends}, {self.fixed.replies}, {member_type}>"
 
     @property
-    def hash(self) -> str:
-        """The hash of this client's schema."""
-        return self._entry["hash"]
+    def options(self) -> str:
+        """The options of the constructor, with those that the client sets itself."""
+        login = self._entry["login"]
+        own = f"schemaHash: {literal(self._entry['hash'])}"
+        return f"{{ ...options, {own}{'' if login is None else f', loginEvent: {literal(login)}'} }}"
 
     def declarations(self) -> dict[str, str]:
         """Return the declarations of the types, by name."""

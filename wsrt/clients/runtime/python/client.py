@@ -48,9 +48,11 @@ class Client:
     Args:
         url: The URL of the consumer, ``ws://`` or ``wss://``.
         token: The credentials, sent as the subprotocol ``bearer.<token>``.
-        get_token: A function, sync or async, that returns a token. Called when there is no token, and after 4401. It
+        get_token: A function, sync or async, that returns a token. Called when there is no token, after 4401, and
+            before the token expires if the consumer has a login event, which renews it over the open connection. It
             raises Unauthorized if the user isn't signed in. After any other error it is called again later.
-        bearer: "header" sends the token as ``Authorization: Bearer <token>`` instead.
+        bearer: "header" sends the token as ``Authorization: Bearer <token>`` instead, "frame" in the login event, as
+            the first frame.
         ticket_url: The URL of the server's TicketView, or a path on the same host. Before each connection, a ticket is
             requested there, with ``cookies``, and sent as the subprotocol ``ticket.<ticket>`` instead of a token.
         ticket_headers: Headers of these requests, such as Authorization, or a function, sync or async, that returns
@@ -72,6 +74,9 @@ class Client:
     schema_hash: ClassVar[str | None] = None
     """The hash of the events that this client was generated from. It is compared with the server's hello."""
 
+    login_event: ClassVar[str | None] = None
+    """The name of the event that sends a token in its field ``token``. None if the consumer has none."""
+
     receives: ClassVar[Mapping[str, type[BaseModel]]] = {}
     """The models of the events that the server sends, by name. Events that are only replies may be left out."""
 
@@ -87,7 +92,7 @@ class Client:
         *,
         token: str | None = None,
         get_token: GetToken | None = None,
-        bearer: Literal["subprotocol", "header"] = "subprotocol",
+        bearer: Literal["subprotocol", "header", "frame"] = "subprotocol",
         ticket_url: str | None = None,
         ticket_headers: TicketHeaders | None = None,
         headers: Mapping[str, str] | None = None,
@@ -101,6 +106,8 @@ class Client:
         random: Callable[[], float] = _random.random,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        if bearer == "frame" and self.login_event is None:
+            raise TypeError(f"{type(self).__name__} can't send the token in a frame: its consumer has no login event")
         self.url = url
         self.on_error = on_error
         fields = dict(headers or {})
@@ -113,7 +120,7 @@ class Client:
                 names.append(f"ticket.{current}")
             elif current is not None and bearer == "header":
                 sent["Authorization"] = f"Bearer {current}"
-            elif current is not None:
+            elif current is not None and bearer == "subprotocol":
                 names.append(f"bearer.{current}")
             return Handshake(url, names, sent, origin, options or {})
 
@@ -132,6 +139,8 @@ class Client:
         self._supervisor = Supervisor(
             handshake,
             credentials,
+            login=self.login_event,
+            logs_in=bearer == "frame" and ticket_url is None,
             schema_hash=self.schema_hash,
             read_member=self._read_member,
             timings=timings or Timings(),

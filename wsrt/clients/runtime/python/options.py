@@ -16,6 +16,8 @@ class Timings:
         later: Added to the delay after a close whose rule is LATER, such as 4429.
         spread: The window for reconnecting after a server shutdown, if ``wsrt.closing`` named no delay.
         stable: How long a connection must stay open before attempts are counted from 1 again.
+        renew: How long before a token expires it is renewed over the open connection: once to twice this time, but at
+            most a quarter to a half of its whole time.
         connect: The limit for requesting a token, and for opening a socket.
         hello: The limit from an open socket to the server's hello.
         dead_after: How long the server may be silent before the connection is considered dead. None: use the times
@@ -32,6 +34,7 @@ class Timings:
     later: float = 5.0
     spread: float = 5.0
     stable: float = 10.0
+    renew: float = 60.0
     connect: float = 5.0
     hello: float = 15.0
     dead_after: float | None = None

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from .backoff import Backoff, Ending
 from .connection import Connection, ConnectionFailed, Handshake, NotSent, clock, dial
-from .credentials import Credentials
+from .credentials import Credentials, within
 from .dispatcher import GRACE, Dispatcher
 from .errors import (
     ConnectionLost,
@@ -30,10 +30,11 @@ from .errors import (
     Unauthorized,
 )
 from .frame import RESERVED, Frame, decode, encode, size_of
-from .listeners import Listeners, Report, cancelled_within, is_cancelled
+from .listeners import Listeners, Report
 from .options import Limits, Timings
 from .queue import Queue
 from .reconnect import Reconnect, reconnect_for
+from .renewal import Renewal
 from .requests import Requests
 from .rooms import Member, RoomChange, Rooms
 from .state import Reason, State, Status
@@ -51,6 +52,8 @@ class Supervisor:
     Args:
         handshake: Returns the parameters of the handshake for a token.
         credentials: The token, and the function that provides it; or the source of tickets.
+        login: The name of the event that the token is renewed with. None if the server has none.
+        logs_in: Whether this event is the first frame of each connection.
         schema_hash: The hash of the client's schema. None to not compare it with the server's.
         read_member: Converts a member of a room from its JSON value.
         timings: The time limits, in seconds.
@@ -65,6 +68,8 @@ class Supervisor:
         handshake: Callable[[str | None], Handshake],
         credentials: Credentials | Tickets,
         *,
+        login: str | None,
+        logs_in: bool,
         schema_hash: str | None,
         read_member: Callable[[Any], Member[Any]],
         timings: Timings,
@@ -75,6 +80,12 @@ class Supervisor:
     ) -> None:
         self._handshake = handshake
         self._credentials = credentials
+        self._login = login
+        self._logs_in = logs_in
+        # None if there is nothing to renew: a ticket is used once.
+        self._renewal: Renewal | None = None
+        if login is not None and isinstance(credentials, Credentials) and credentials.can_refresh:
+            self._renewal = Renewal(credentials, self._send_token, timings, report, random)
         self._schema_hash = schema_hash
         self._read_member = read_member
         self._timings = timings
@@ -94,6 +105,8 @@ class Supervisor:
         self._requests = Requests()
         self._queue = Queue(limits)
         self._connection: Connection | None = None
+        # The tasks that end with the connection.
+        self._helpers: set[asyncio.Task[None]] = set()
         self._retry_after: float | None = None
         self._task: asyncio.Task[None] | None = None
         # The number of callers waiting in open(), and whether the client stays connected if all of them give up.
@@ -391,23 +404,9 @@ class Supervisor:
     async def _connect_once(self) -> Ending:
         """Open one connection and serve it until it ends."""
         try:
-            try:
-                async with asyncio.timeout(self._timings.connect):
-                    token = await self._credentials.get()
-            finally:
-                if is_cancelled():
-                    # close() cancelled this task. get_token, which is application code, must not be able to suppress
-                    # that or replace it by another error.
-                    raise asyncio.CancelledError
+            token = await within(self._timings.connect, self._credentials.get)
         except Unauthorized as error:
             return Ending(Reason("unauthorized", None, str(error)))
-        except asyncio.CancelledError as error:
-            if is_cancelled():
-                raise
-            # get_token awaited a task or future that was cancelled. For the client that is an error like any other.
-            reported = cancelled_within("get_token or ticket_headers", error)
-            self._report(reported)
-            return Ending(Reason("token", None, str(reported)))
         except Exception as error:
             self._report(error)
             return Ending(Reason("token", None, str(error) or repr(error)))
@@ -417,10 +416,10 @@ class Supervisor:
             return Ending(error.reason)
         connection = self._connection = Connection(ws, self._timings, self._now)
         self._retry_after = None
-        monitor = asyncio.create_task(connection.monitor(), name="wsrt-client-monitor")
+        self._helpers = {asyncio.create_task(connection.monitor(), name="wsrt-client-monitor")}
         end: Callable[[], Awaitable[None]] = connection.abort
         try:
-            return await self._serve(connection)
+            return await self._serve(connection, token if self._logs_in else None)
         except asyncio.CancelledError:
             # The client is being closed: end with a closing handshake.
             end = connection.close
@@ -428,15 +427,18 @@ class Supervisor:
         finally:
             # Cleared before anything is awaited, so that send() and request() no longer use this connection.
             self._connection = None
-            monitor.cancel()
+            for helper in self._helpers:
+                helper.cancel()
             self._requests.fail_sent(ConnectionLost("the connection was lost before the answer arrived"))
             self._requeue_latest(connection)
             self.rooms.connection_lost()
             await end()
-            # The monitor must not outlive its connection, and its errors must be reported.
-            await asyncio.wait({monitor})
-            if not monitor.cancelled() and (problem := monitor.exception()) is not None:
-                self._report(problem if isinstance(problem, Exception) else RuntimeError(repr(problem)))
+            # They must not outlive their connection, and their errors must be reported. Only a get_token that ignores
+            # its cancellation takes longer.
+            done, _ = await asyncio.wait(self._helpers, timeout=GRACE)
+            for helper in done:
+                if not helper.cancelled() and (problem := helper.exception()) is not None:
+                    self._report(problem if isinstance(problem, Exception) else RuntimeError(repr(problem)))
 
     def _requeue_latest(self, connection: Connection) -> None:
         """Queue the frames that waited for room in a lost socket, or report them as lost."""
@@ -448,14 +450,16 @@ class Supervisor:
             except (ConnectionLost, QueueFull) as error:
                 self._report(error)
 
-    async def _serve(self, connection: Connection) -> Ending:
+    async def _serve(self, connection: Connection, token: str | None) -> Ending:
         """
         Handle the server's frames until the connection ends; return the reason for its end.
 
-        If close() cancels it, CancelledError propagates to the caller.
+        With a token, log in first. If close() cancels it, CancelledError propagates to the caller.
         """
         try:
             # Sent without waiting for the hello, which saves a round trip.
+            if token is not None:
+                await connection.write(encode(self._login or "", to_json({"token": token}).decode()))
             await connection.write(encode("wsrt.resume", to_json(self.rooms.positions()).decode()))
             while True:
                 text = await connection.read()
@@ -513,6 +517,21 @@ class Supervisor:
                 if item.ref is not None:
                     self._requests.note_sent(item.ref)
                 await connection.write_locked(item.text)
+        expires_in = hello.get("expires_in")
+        if self._renewal is not None and isinstance(expires_in, int | float):
+            renewal = self._renew(self._renewal, connection, expires_in)
+            self._helpers.add(asyncio.create_task(renewal, name="wsrt-client-renewal"))
+
+    # The token.
+
+    async def _renew(self, renewal: Renewal, connection: Connection, expires_in: float) -> None:
+        try:
+            await renewal.run(expires_in)
+        except Unauthorized as error:
+            connection.drop(Reason("unauthorized", None, str(error)))
+
+    async def _send_token(self, token: str) -> Frame:
+        return await self.request(self._login or "", to_json({"token": token}).decode())
 
     # Notifying handlers.
 

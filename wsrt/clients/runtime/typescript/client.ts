@@ -42,6 +42,7 @@ const TIMINGS: Timings = {
   laterMs: 5_000,
   spreadMs: 5_000,
   stableMs: 10_000,
+  renewMs: 60_000,
   connectTimeoutMs: 5_000,
   helloTimeoutMs: 15_000,
   deadAfterMs: null,
@@ -137,6 +138,7 @@ export class Client<
         received: (frame) => this.#received(frame),
         lost: () => this.#lost(),
         closed: (error) => this.#closed(error),
+        request: async (event, data) => (await this.#ask(event, data, {})).data,
         changed: (status) => this.#changed(status),
       },
       this.#report,
@@ -231,6 +233,12 @@ export class Client<
     ...rest: Rest<Sends[K], RequestOptions>
   ): Promise<Replies[K]> {
     const [data, options = {}] = rest as [unknown, RequestOptions?];
+    return this.#ask(event, data, options).then((answer) =>
+      answer.event === "wsrt.ok" ? undefined : answer.data,
+    ) as Promise<Replies[K]>;
+  }
+
+  #ask(event: string, data: unknown, options: RequestOptions): Promise<Frame> {
     const ref = this.#requests.newRef();
     try {
       const text = this.#encode(event, data, ref);
@@ -244,7 +252,7 @@ export class Client<
         return new TimeoutError(`${event} was not answered in time`);
       });
       if (isWritable) this.#write(text, ref);
-      return answer as Promise<Replies[K]>;
+      return answer;
     } catch (error) {
       return Promise.reject(error);
     }
@@ -288,7 +296,7 @@ export class Client<
       if (ref === null) this.#report(error, "the server refused an event");
       else this.#requests.fail(String(ref), error);
     } else if (ref !== null) {
-      this.#requests.answer(String(ref), event === "wsrt.ok" ? undefined : frame.data);
+      this.#requests.answer(String(ref), frame);
     } else if (event.startsWith("wsrt.")) {
       this.#receivedReserved(event, fields(frame.data));
     } else {

@@ -34,8 +34,12 @@ export class Credentials {
    * Return the token, or null if there is none. Return a promise if it must be requested; concurrent calls share it.
    */
   get(): string | null | Promise<string | null> {
-    if (this.#token !== null || !this.#getToken) return this.#token;
-    return (this.#pending ??= this.#refresh(this.#getToken));
+    return this.#token !== null || !this.#getToken ? this.#token : this.renew();
+  }
+
+  /** Request another token. If that fails, the present one is kept. */
+  renew(): Promise<string | null> {
+    return (this.#pending ??= this.#refresh(this.#getToken ?? (() => this.#token)));
   }
 
   #refresh(getToken: GetToken): Promise<string | null> {
@@ -46,7 +50,7 @@ export class Credentials {
       this.#pending = null;
       this.#token = token;
     };
-    pending.then(settle, () => settle(null));
+    pending.then(settle, () => settle(this.#token));
     return pending;
   }
 }

@@ -1,9 +1,10 @@
 /** The requests that wait for an answer. Each is answered, times out or fails; none stays pending. */
 
 import type { Environment, Timer } from "./environment.js";
+import type { Frame } from "./frame.js";
 
 interface Pending {
-  readonly resolve: (data: unknown) => void;
+  readonly resolve: (answer: Frame) => void;
   readonly reject: (error: Error) => void;
   readonly timer: Timer;
   isSent: boolean;
@@ -26,7 +27,7 @@ export class Requests {
   }
 
   /** Add a request and return a promise of its answer. `onTimeout` creates the error if no answer arrives in time. */
-  add(ref: string, timeoutMs: number, onTimeout: () => Error): Promise<unknown> {
+  add(ref: string, timeoutMs: number, onTimeout: () => Error): Promise<Frame> {
     return new Promise((resolve, reject) => {
       const timer = this.#environment.setTimeout(() => this.fail(ref, onTimeout()), timeoutMs);
       this.#pending.set(ref, { resolve, reject, timer, isSent: false });
@@ -39,8 +40,8 @@ export class Requests {
     if (pending) pending.isSent = true;
   }
 
-  answer(ref: string, data: unknown): void {
-    this.#take(ref)?.resolve(data);
+  answer(ref: string, answer: Frame): void {
+    this.#take(ref)?.resolve(answer);
   }
 
   fail(ref: string, error: Error): void {

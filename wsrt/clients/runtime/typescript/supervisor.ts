@@ -15,6 +15,7 @@ import { isPromise } from "./listeners.js";
 import { Liveness, type Verdict } from "./liveness.js";
 import type { PageSignal } from "./page.js";
 import { Credentials } from "./credentials.js";
+import { Renewal } from "./renewal.js";
 import { requestTicket } from "./tickets.js";
 import type { Address, ClientOptions, Reason, ReasonKind, Retry, State, Status, Timings } from "./types.js";
 
@@ -35,6 +36,8 @@ export interface SupervisorListener {
   lost(): void;
   /** Called when the client is closed and won't reconnect. */
   closed(error: Error): void;
+  /** Send a request to the open connection. Return the data of its answer. */
+  request(event: string, data: unknown): Promise<unknown>;
   /** Called when the status has changed. */
   changed(status: Status): void;
 }
@@ -57,6 +60,7 @@ export class Supervisor {
   readonly #report: ErrorListener;
   readonly #backoff: Backoff;
   readonly #credentials: Credentials;
+  readonly #renewal: Renewal;
 
   #status: Status = Object.freeze({ state: "closed", reason: null, outdated: false, retry: null });
   #opening: Opening | null = null;
@@ -97,6 +101,11 @@ export class Supervisor {
       throw new TypeError("a client has a ticketUrl, or a token or getToken, not both");
     }
     this.#credentials = new Credentials(options.token, options.getToken);
+    this.#renewal = new Renewal(this.#credentials, timings, environment, {
+      send: (token) => listener.request(options.loginEvent!, { token }),
+      failed: (error) => report(error, "renewing the token"),
+      signedOut: ({ message }) => this.#finish({ kind: "unauthorized", code: null, text: message }),
+    });
   }
 
   get status(): Status {
@@ -202,17 +211,23 @@ export class Supervisor {
   }
 
   #open(token: string | null, address: string): void {
+    const { bearer, loginEvent } = this.#options;
+    const isInFrame = bearer === "frame" && this.#options.ticketUrl === undefined;
     const protocols = [SUBPROTOCOL, ...(this.#options.protocols ?? [])];
-    if (token !== null) protocols.push(`${this.#options.ticketUrl === undefined ? "bearer" : "ticket"}.${token}`);
+    if (token !== null && !isInFrame) {
+      protocols.push(`${this.#options.ticketUrl === undefined ? "bearer" : "ticket"}.${token}`);
+    }
+    const login = token !== null && isInFrame && loginEvent ? encode(loginEvent, { token }) : null;
     const { WebSocket } = this.#environment;
     try {
+      if (isInFrame && !loginEvent) throw new TypeError("the consumer has no login event that could send the token");
       // Checked here, because the error of a browser would contain the token.
-      if (token !== null && !SUBPROTOCOL_NAME.test(token)) {
+      if (token !== null && !isInFrame && !SUBPROTOCOL_NAME.test(token)) {
         throw new TypeError("the token has characters that aren't allowed: encode it as base64url without padding");
       }
       if (!WebSocket) throw new TypeError("there is no global WebSocket: pass a class as the option WebSocket");
       this.#connection = new Connection(WebSocket, socketUrl(address), protocols, {
-        opened: () => this.#opened(),
+        opened: () => this.#opened(login),
         received: (text) => this.#received(text),
         ended: (code, reason) => this.#end(isNetwork(code) ? "network" : "server", code, reason),
       });
@@ -224,13 +239,14 @@ export class Supervisor {
     this.#setTimer(this.#timings.connectTimeoutMs, () => this.#end("timeout", null, "no handshake in time"));
   }
 
-  #opened(): void {
+  #opened(login: string | null): void {
     if (this.#connection?.protocol !== SUBPROTOCOL) {
       const text = `the server doesn't support ${SUBPROTOCOL}`;
       this.#report(new ProtocolError(text), "connecting");
       this.#end("network", null, text);
       return;
     }
+    if (login !== null) this.write(login);
     this.write(encode("wsrt.resume", this.#listener.positions()));
     this.#setTimer(this.#timings.helloTimeoutMs, () => this.#end("timeout", null, "no hello in time"));
   }
@@ -276,7 +292,8 @@ export class Supervisor {
     this.#openedAt = now;
     this.#liveness = new Liveness(numberOf("heartbeat"), numberOf("heartbeat_timeout"), this.#timings, now);
     this.#scheduleCheck();
-    const { schemaHash } = this.#options;
+    const { schemaHash, loginEvent } = this.#options;
+    if (loginEvent && this.#credentials.canRefresh) this.#renewal.start(hello["expires_in"]);
     const opening = this.#opening;
     this.#opening = null;
     opening?.resolve();
@@ -341,6 +358,7 @@ export class Supervisor {
   #dropConnection(code?: number): void {
     this.#dials += 1;
     this.#stopTimer();
+    this.#renewal.stop();
     const connection = this.#connection;
     this.#connection = this.#liveness = this.#retryAfterMs = null;
     if (!connection) return;

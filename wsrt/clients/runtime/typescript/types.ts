@@ -167,6 +167,11 @@ export interface Timings {
   readonly spreadMs: number;
   /** How long a connection must stay open before attempts are counted from 1 again. */
   readonly stableMs: number;
+  /**
+   * How long before a token expires it is renewed over the open connection: once to twice this time, but at most a
+   * quarter to a half of its whole time.
+   */
+  readonly renewMs: number;
   /** The limit for opening a socket, and for getting the token or ticket and the URL. */
   readonly connectTimeoutMs: number;
   /** The limit from an open socket to the server's hello. */
@@ -209,8 +214,9 @@ export interface ClientOptions {
   /** The first token, sent as the subprotocol `bearer.<token>`. */
   readonly token?: Token;
   /**
-   * Called when there is no token, and after the server rejected it. Throw UnauthorizedError if the user isn't signed
-   * in. After any other error, or if it takes longer than `connectTimeoutMs`, it is called again later.
+   * Called when there is no token, after the server rejected it, and before it expires if the consumer has a login event,
+   * which renews it over the open connection. Throw UnauthorizedError if the user isn't signed in. After any other error,
+   * or if it takes longer than `connectTimeoutMs`, it is called again later.
    */
   readonly getToken?: () => Token | PromiseLike<Token>;
   /**
@@ -220,6 +226,10 @@ export interface ClientOptions {
   readonly ticketUrl?: string;
   /** How tickets are requested. A function is called for each request. */
   readonly ticketRequest?: TicketRequest | (() => TicketRequest | PromiseLike<TicketRequest>);
+  /** How the token is sent: "frame" sends it in the login event, as the first frame, instead of as a subprotocol. */
+  readonly bearer?: "subprotocol" | "frame";
+  /** The name of the event that sends a token in its field `token`. Generated classes set it. */
+  readonly loginEvent?: string;
   /** Further subprotocols. */
   readonly protocols?: readonly string[];
   /** The hash of the events that this client was generated from. */

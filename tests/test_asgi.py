@@ -13,6 +13,7 @@ from django.urls import path, re_path
 from wsrt import TypedEventConsumer
 from wsrt.asgi import Runtime, with_runtime
 from wsrt.close_codes import Close
+from wsrt.delivery.transport import TRANSPORT
 from wsrt.routing import consumer_urlpatterns
 from wsrt.schema.routes import NO_ROUTES
 from wsrt.testing import connect
@@ -103,6 +104,29 @@ async def test_no_routes_but_those_of_wsrt(settings: Any, monkeypatch: pytest.Mo
     async with connect(application, "/ws/wsrt/admin") as client:
         hint = "add a slash at the end: '/ws/wsrt/admin/'"
         await client.assert_closed(Close(4404, f"No WebSocket route matches: {hint}"))
+
+
+async def test_runtime_in_a_runtime() -> None:
+    """The outer of two runtimes does the work: the inner one passes the server's capabilities on as they are."""
+    seen: list[Any] = []
+
+    def recorded(inner: Any) -> Any:
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            seen.append((scope["extensions"][TRANSPORT], send))
+            if inner is not None:
+                await inner(scope, receive, send)
+
+        return application
+
+    async def send(message: Any) -> None: ...
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    scope = {"type": "websocket", "path": "/", "extensions": {}}
+    await with_runtime(recorded(with_runtime(recorded(None))))(scope, receive, send)
+    outer, inner = seen
+    assert inner == outer
 
 
 async def test_error_that_looks_like_a_missing_route() -> None:

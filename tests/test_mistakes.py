@@ -13,6 +13,7 @@ import pytest
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.testing import WebsocketCommunicator
 from django.apps import apps
+from django.core.asgi import get_asgi_application
 from django.test import override_settings
 from django.urls import path
 
@@ -122,6 +123,11 @@ async def no_as_asgi(monkeypatch: pytest.MonkeyPatch) -> None:
 async def as_asgi_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
     router = URLRouter([path("ws/chat/", chat().as_asgi)])
     await WebsocketCommunicator(router, "/ws/chat/").connect()
+
+
+@mistake("`get_asgi_application` isn't called")
+def application_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_runtime(get_asgi_application)
 
 
 @mistake("The app isn't in `INSTALLED_APPS`, or the consumer isn't in its `consumers.py`")
@@ -347,6 +353,15 @@ async def refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async with connect(chat(send_message=on(send_message))) as client:
         await client.send(SendMessage(text="hi"))
+        await client.settle()
+
+
+@mistake("`authorize` doesn't return anything")
+async def no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def authorize(self: Any) -> None:
+        self.user.is_staff  # noqa: B018 - the return is what is forgotten
+
+    async with connect(chat(authorize=authorize)) as client:
         await client.settle()
 
 

@@ -7,9 +7,11 @@ import atexit
 import dataclasses
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from channels.routing import ProtocolTypeRouter
 from django.conf import settings
+from django.core.asgi import get_asgi_application
 from django.urls import Resolver404
 
 from .close_codes import NOT_FOUND, Close, CloseCode
@@ -55,11 +57,15 @@ def with_runtime(application: Application, *, middleware: Iterable[Middleware] =
 
     Raises:
         ImproperlyConfigured: Two consumers have the same path, or ``wsrt`` isn't in INSTALLED_APPS.
-        TypeError: ``middleware`` was given with an application that has WebSocket routes of its own.
+        TypeError: ``application`` is the function get_asgi_application, or ``middleware`` was given with an application
+            that has WebSocket routes of its own.
     """
     # Imported here: the modules need Django's settings, and are needed when the application has been made with them.
     from .schema.routes import is_http_only
 
+    given: Any = application
+    if given is get_asgi_application:
+        raise TypeError("get_asgi_application isn't called: write with_runtime(get_asgi_application())")
     middleware = tuple(middleware)
     if is_http_only(application):
         from .middleware import ConsumerRoutes
@@ -88,6 +94,9 @@ class Runtime:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._hook()
         match scope["type"]:
+            case "websocket" if TRANSPORT in (scope.get("extensions") or {}):
+                # A runtime around this one has done the rest, and has replaced the server's send.
+                await self._application(scope, receive, send)
             case "websocket":
                 if is_draining():
                     await receive()

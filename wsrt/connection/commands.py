@@ -14,7 +14,7 @@ from ..delivery.subscriber import Subscriber
 from ..metrics import counters, quoted
 from .dispatcher import Submit
 from .groups import Groups
-from .hooks import Hooks, call
+from .hooks import Hooks, allows, call
 from .refusals import NOT_AUTHORIZED, Refusal, refusal_of
 from .users import is_active, is_signed_in
 
@@ -204,7 +204,7 @@ class Commands:
     async def _connect_refusal(self) -> Refusal | None:
         """Return the refusal if the client may not stay connected, else None. Raises any other exception."""
         try:
-            return None if await call(self._hooks.authorize) else NOT_AUTHORIZED
+            return None if await allows(self._hooks.authorize) else NOT_AUTHORIZED
         except Exception as error:
             refusal = refusal_of(error, self._hooks.refusal_for)
             if refusal is None:
@@ -213,7 +213,7 @@ class Commands:
 
     async def _may_stay(self, room: str) -> bool:
         try:
-            return bool(await call(self._hooks.authorize_room, room))
+            return await allows(self._hooks.authorize_room, room)
         except Exception as error:
             if refusal_of(error, self._hooks.refusal_for) is None:
                 # An unexpected exception isn't a permission.

@@ -14,7 +14,7 @@ from ..exceptions import TooManyRooms
 from ..protocol.envelope import reserved
 from ..protocol.frame import Frame
 from .holds import Holds, Key
-from .hooks import Hooks, call
+from .hooks import Hooks, allows, call
 from .places import ConnectionPlaces
 from .presence import ConnectionPresence
 
@@ -173,7 +173,7 @@ class Groups:
             # the connection. Permission is therefore checked again after the backplane, until nothing has changed.
             while join.is_stale:
                 join.is_stale = False
-                if not await call(self._hooks.authorize_room, room):
+                if not await allows(self._hooks.authorize_room, room):
                     raise PermissionDenied(f"You may not join {room!r}")
                 if not await self._acquire("room", room):
                     return

@@ -83,3 +83,17 @@ async def call(function: Callable[..., Any], *args: Any) -> Any:
         # The exception may be due to a broken database connection.
         database_care.mark()
         raise
+
+
+async def allows(hook: Callable[..., Any], *args: Any) -> bool:
+    """
+    Call a hook that gives permission, such as ``authorize``, and return whether it does. See call().
+
+    Raises:
+        TypeError: It returned None. That is a forgotten ``return``, which must neither allow nor silently refuse.
+    """
+    answer = await call(hook, *args)
+    if answer is None:
+        name = getattr(hook, "__name__", "the hook")
+        raise TypeError(f"{name}() returned None: return True to allow it, False to refuse")
+    return bool(answer)

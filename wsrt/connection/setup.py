@@ -17,7 +17,7 @@ from ..realms import realm_of
 from ..sessions.keys import hashes_of, session_key_of
 from ..tenants import check_tenant
 from .dispatcher import Work
-from .hooks import call
+from .hooks import allows, call
 from .refusals import NOT_AUTHORIZED, refusal_of
 from .tickets import TicketRefused, require_tenant, use_ticket
 
@@ -79,7 +79,7 @@ async def _run_hooks(connection: ConnectionHandler) -> None:
     if ticket is not None and "tenant" in hooks.overridden_hooks:
         require_tenant(ticket, tenant)
     connection.subscriber.realm = realm_of(hooks.namespace, tenant)
-    if not await call(hooks.authorize):
+    if not await allows(hooks.authorize):
         _fail(connection, NOT_AUTHORIZED.close(is_anonymous=connection.is_anonymous))
         return
     if not await connection.credentials.read_expiry():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
@@ -11,6 +12,7 @@ from wsrt.close_codes import CONNECTION_SETUP_FAILED, REPLACED, TOO_MANY_CONNECT
 from wsrt.connection.groups import Groups
 from wsrt.metrics import counters
 from wsrt.presence.places import places_of_loop
+from wsrt.protocol.namespaces import namespaces
 from wsrt.testing import connect
 
 
@@ -58,6 +60,18 @@ class ByAddress(Limited):
 
     max_connections_per_user = None
     max_connections_per_address = 1
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """Have the consumers with tenants for the time of a test: elsewhere a call without a namespace needs no tenant."""
+    for consumer in (Limited, Replacing, ByAddress):
+        namespaces.add(consumer.namespace, consumer, consumer.catalog)
+    yield
+    del namespaces[Limited.namespace]
+
+
+del namespaces[Limited.namespace]
 
 
 @pytest.fixture(autouse=True)

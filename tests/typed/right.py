@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from typing import Any, Literal, assert_type
 
 from django.contrib.auth.models import AnonymousUser, User
@@ -101,6 +102,30 @@ class LoudConsumer(MemberConsumer):
         return await super().ask(event)
 
 
+class Login(Event, name="login"):
+    token: str
+
+
+class TokenConsumer(TypedEventConsumer[User]):
+    """Clients that log in with a token."""
+
+    namespace = "typed.tokens"
+    expires: datetime.datetime | None = None
+
+    async def authenticate(self, event: Login) -> User | None:
+        return await User.objects.filter(username=event.token).afirst()
+
+    async def expires_at(self) -> datetime.datetime | None:
+        return self.expires
+
+
+class OwnLoginConsumer(TokenConsumer):
+    """A subclass with a login of its own."""
+
+    async def authenticate(self, event: Login) -> User | None:
+        return await super().authenticate(event)
+
+
 class Robot:
     """A user that is not a model."""
 
@@ -124,4 +149,6 @@ def routes() -> list[Any]:
 async def talk() -> None:
     async with connect(AnswerConsumer) as client:
         await client.request(Ask(text="hi"))
+    async with connect(TokenConsumer, login=Login(token="ada")) as token_client:
+        await token_client.request(Login(token="ada"))
     await abroadcast(Answer(text="bye"), namespace="typed")

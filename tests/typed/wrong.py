@@ -45,6 +45,9 @@ class WrongConsumer(TypedEventConsumer):
     async def room_presence(self, room: str) -> RoomPresence:
         return "hidden"  # return-value: one of three words
 
+    async def expires_at(self) -> str:  # override: text is not a time
+        return "tomorrow"
+
     async def on_connect(self) -> None:
         await self.send(text_data="hi")  # call-arg: Channels sends text
         await self.send("hi")  # arg-type: text is not an event

@@ -33,6 +33,14 @@ class Tick(Event, name="tick"):
     number: int
 
 
+class Ask(Event, name="who"):
+    pass
+
+
+class Answer(Event, name="you"):
+    username: str
+
+
 class Person:
     is_authenticated = True
 
@@ -62,6 +70,10 @@ class ListeningConsumer(TypedEventConsumer):
 
     async def on_connect(self) -> None:
         await self.join("stream")
+
+    @on
+    async def who(self, event: Ask) -> Answer:
+        return Answer(username=str(self.user_id))
 
 
 class PublishingConsumer(TypedEventConsumer):

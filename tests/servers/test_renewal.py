@@ -15,6 +15,7 @@ from tests.support.browser import chromium
 from tests.support.client import closed, dial, request, send
 from tests.support.processes import RedisServer, Server
 from tests.support.waiting import aeventually
+from tests.test_docs import modules_of
 
 pytestmark = pytest.mark.servers
 
@@ -123,6 +124,14 @@ def test_renewals_in_chromium(servers: dict[str, Server]) -> None:
         assert len(numbers) > 100
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         page.context.close()
+
+
+async def test_native_app(servers: dict[str, Server]) -> None:
+    """The native app of the page about tokens logs in by the header."""
+    with modules_of("howto/tokens.md") as made:
+        for server in servers.values():
+            answer = await asyncio.to_thread(made.native_app.ask, server.url("/listen/"), token())
+            assert json.loads(answer) == {"event": "you", "data": {"username": "ada"}, "ref": "1"}
 
 
 HOSTILE = [

@@ -31,9 +31,6 @@ from ..metrics import counters
 from ..realms import ALL_TENANTS, split_realm
 from .base import Claim, Decision, Leave, PresenceStore, RoomId
 
-CLAIM_SECONDS = 3.0
-"""The longest time that a connection waits for the store, in seconds. Then its node decides by itself."""
-
 CONFIRM_SECONDS = 10.0
 """The time after which a node asks whether replaced connections are gone, in seconds. They need 4 s at most."""
 
@@ -48,8 +45,8 @@ class Arbiter(Protocol):
     """The tracker, as far as places need it."""
 
     @property
-    def is_down(self) -> bool:
-        """Whether the last write to the store failed."""
+    def is_unreachable(self) -> bool:
+        """Whether the last write failed because of the store."""
 
     def wake(self) -> None:
         """Pass pending operations to the store soon."""
@@ -94,17 +91,16 @@ class Places:
             return True
         if self._arbiter is None:
             return self._decide_here(claim)
-        if self._arbiter.is_down:
+        if self._arbiter.is_unreachable:
             return self._decide_without_store(claim)
         key = claim.namespace, claim.room, claim.connection
         decided: asyncio.Future[bool] = self._node.loop.create_future()
         self._waiting[key] = claim, decided
         self._write(claim)
+        # The store answers, or fails within its own time limit. A limit of ours would also be exceeded if this process
+        # is busy, and connections would be decided about here although the store is available.
         try:
-            async with asyncio.timeout(CLAIM_SECONDS):
-                return await decided
-        except TimeoutError:
-            return self._decide_without_store(claim)
+            return await decided
         finally:
             self._waiting.pop(key, None)
 
@@ -132,6 +128,12 @@ class Places:
         if arbiter is not None and self._held:
             self.restart()
             arbiter.wake()
+
+    def decide_waiting(self) -> None:
+        """Decide about the connections that wait, because the store doesn't answer."""
+        for claim, decided in list(self._waiting.values()):
+            if not decided.done():
+                decided.set_result(self._decide_without_store(claim))
 
     def is_used_by(self, arbiter: Arbiter) -> bool:
         """Return whether a tracker passes operations to its store."""

@@ -98,6 +98,8 @@ class Tracker:
         self._is_ended = False
         # Whether the last write failed.
         self._is_down = False
+        # Whether it failed for another reason than the end of the lease, after which everything is written again.
+        self._is_unreachable = False
         # The span after an outage in which members missing in the store don't count as gone: their nodes may still be
         # writing them again.
         self._recovery = TimeSpan()
@@ -241,9 +243,9 @@ class Tracker:
         return not self._pending and not self._pending_places
 
     @property
-    def is_down(self) -> bool:
-        """Whether the last write failed."""
-        return self._is_down
+    def is_unreachable(self) -> bool:
+        """Whether the last write failed because of the store."""
+        return self._is_unreachable
 
     def wake(self) -> None:
         """Write what is pending, soon."""
@@ -325,24 +327,29 @@ class Tracker:
                 # The old id is useless now.
                 counters.count("presence_fenced", "the lease of this node had ended: writing its connections again")
                 self._must_rebuild = True
+                self._is_unreachable = False
             except StoreUnavailable as error:
+                self._is_unreachable = True
                 # Whether the write was carried out is unknown. The operations are still pending, and are idempotent.
                 counters.count("presence_unavailable", "failed to write presence, retrying: %s", error)
             except Exception:
                 # A bug, here or in the store. It must not end the task: nothing would be written any more.
+                self._is_unreachable = True
                 counters.count("presence_failed")
                 logger.exception("failed to write presence, retrying")
             else:
                 if self._is_down:
                     logger.warning("the presence store is available again")
                     self._expect_recovery()
-                pause, self._is_down = 0.1, False
+                pause, self._is_down, self._is_unreachable = 0.1, False, False
                 # No await between the check and clear(), so no join or failed heartbeat can be missed.
                 if self.is_idle and not self._must_rebuild:
                     self._wake.clear()
                     await self._wake.wait()
                 continue
             self._is_down = True
+            if self._is_unreachable and self._places.is_used_by(self):
+                self._places.decide_waiting()
             await asyncio.sleep(jittered(pause))
             pause = min(2 * pause, RETRY_SECONDS)
 

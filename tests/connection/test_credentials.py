@@ -144,8 +144,16 @@ async def test_required_ticket() -> None:
 
 async def test_a_token_precedes_the_session() -> None:
     """The token of a handshake takes precedence over its session, also if the token is refused."""
-    async with connect(Accounts, user=Person("8"), headers=bearer("7")) as client:
+    seen: list[bool] = []
+
+    class Seeing(Accounts):
+        async def authenticate(self, event: Login) -> Any:
+            seen.append(self.user.is_authenticated)
+            return await super().authenticate(event)
+
+    async with connect(Seeing, user=Person("8"), headers=bearer("7")) as client:
         assert await client.request(Ask()) == Answer(text="7")
+    assert seen == [False]
     async with connect(Accounts, user=Person("8"), headers=bearer("nobody")) as client:
         await client.assert_closed(close_codes.UNAUTHENTICATED)
 

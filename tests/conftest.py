@@ -15,6 +15,7 @@ from tests.support import report
 from tests.support.processes import REDIS, RedisServer
 from wsrt.metrics import counters
 from wsrt.protocol.namespaces import namespaces
+from wsrt.tenants import has_tenants
 
 # A shell ignores SIGINT for what it runs in the background, and so would every server that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,6 +45,12 @@ def redis_server() -> Iterator[RedisServer]:
     assert shutil.which(REDIS), f"{REDIS} is missing: apt-get install {REDIS}"
     with RedisServer() as server:
         yield server
+
+
+def pytest_collection_finish() -> None:
+    """Refuse a module that defines a consumer with tenants: all tests would have to say which tenant they mean."""
+    if has_tenants(None):
+        raise pytest.UsageError("register consumers with tenants only for their tests, as tests/test_tenants.py does")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

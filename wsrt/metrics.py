@@ -1,8 +1,8 @@
 """
 Counters of everything that this process has dropped, lost or refused, by name.
 
-Nothing is dropped without being counted. To keep the log short, only the first entries of each name within a minute
-are logged, usually one, together with the number of entries since the last one.
+Nothing is dropped without being counted. To keep the log short, a name is usually logged once a minute, together with
+its number of entries since it was last logged.
 """
 
 from __future__ import annotations

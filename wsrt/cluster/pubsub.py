@@ -228,7 +228,10 @@ class _Shard:
         # With RESP2, messages look like other answers, which read_response() of every redis-py returns.
         pool = create_pool({**host, "protocol": 2})
         if pool.connection_kwargs["protocol"] not in {2, "2"}:
-            raise ValueError("the URL of a host requires a protocol other than RESP2")
+            raise ValueError(
+                f"the URL of a host in CHANNEL_LAYERS sets protocol={pool.connection_kwargs['protocol']}, but wsrt "
+                "needs RESP2 to send commands in batches: remove protocol= from the URL"
+            )
         self._pool = pool
         self._layer = layer
         self._publisher = Pipeline(pool)

@@ -1,4 +1,4 @@
-"""The places of one connection: among the connections of its user, and among those of its address."""
+"""The places that a connection takes under the limits: one of those of its user, one of those of its IP address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..types import Limits, Scope
 
 class ConnectionPlaces:
     """
-    Asks for the places of one connection, and gives them back. A connection that gets none is closed with 4429.
+    Asks for the places of one connection, and gives them back. A connection that is refused one is closed with 4429.
 
     Args:
         places: The places of the node.

@@ -68,8 +68,8 @@ class Join:
         connection: The number of the connection on its node.
         user_id: The user's id. None for a guest.
         data: The data that members see for the user. The data set last by any of the user's connections is used, also
-            after that connection has left, until the user has left the room. (In a store without versions: until the
-            user has left the room on that node.) Ignored for guests.
+            after that connection has left, until the user has left the room. (In a cache, which doesn't number the
+            changes of a room: until the user has no connection in the room on the same node.) Ignored for guests.
         details: The details that operators see for the connection, as JSON. None for no details.
     """
 

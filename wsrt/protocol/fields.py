@@ -1,4 +1,9 @@
-"""Extensions of Pydantic for the fields of events: lazy text is accepted, ambiguous bytes are refused."""
+"""
+Extensions of Pydantic for the fields of events.
+
+Lazy translations are accepted as text. A class with a field of the type ``bytes`` is refused unless it declares how
+JSON represents them.
+"""
 
 from __future__ import annotations
 

@@ -84,7 +84,8 @@ async def test_overview(operator: MakeOperator) -> None:
     assert ["chat", "1", "1", "3", "Rooms Users Announce"] in rows(text, "namespaces")
     assert "wsrt." not in {row[0][:5] for row in rows(text, "namespaces")}
     ((host, pid, connections, refused, lease, lag, version, since, node),) = rows(text, "nodes")
-    assert host and pid.isdigit() and connections.isdigit() and refused.isdigit() and lease.endswith(" s") and lag.endswith(" ms")
+    assert all(number.isdigit() for number in (pid, connections, refused))
+    assert host and lease.endswith(" s") and lag.endswith(" ms")
     assert version and re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", since) and re.fullmatch("[0-9a-f]{24}", node)
     assert "<strong>This process only:</strong>" in text
 

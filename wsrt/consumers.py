@@ -9,7 +9,7 @@ import functools
 import re
 import sys
 import types
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 import typing_extensions
@@ -29,6 +29,7 @@ from .cluster.sending import prepare, send
 from .conf import conf, require_installed, validation_error
 from .connection.holds import check_key
 from .connection.lifecycle import ConnectionHandler
+from .connection.room_patterns import RoomPattern, room_patterns
 from .connection.sync import SyncMethods
 from .connection.users import is_signed_in, reload
 from .delivery.calls import reported
@@ -78,6 +79,8 @@ FIXED = frozenset(
         "namespace",
         "path",
         "out_events",
+        "subscriptions",
+        "room_patterns",
         "channel_layer_alias",
         "requires_ticket",
         "catalog",
@@ -205,6 +208,9 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         out_events: The event classes that the consumer sends and publishes, in addition to those in the return
             annotations of its handlers.
         subprotocols: The application's own subprotocols, in order of preference. ``wsrt.v1`` takes precedence.
+        subscriptions: The patterns of the rooms that clients may subscribe to, such as "order.<int:pk>", in the syntax
+            of Django's ``path()``. A class with patterns must override ``authorize_room``, which decides about each
+            room.
         presence: Whether members of a room can see each other: True, or the Pydantic model that ``member()`` returns.
         requires_ticket: Whether a handshake must present a ticket, which ``wsrt.views.TicketView`` issues.
         channel_layer_alias: The alias of the channel layer that the namespace uses. None for the setting.
@@ -214,6 +220,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
             Created with the class.
         layer_handlers: The methods marked with ``@on_layer``, by message type. Created with the class.
         overridden_hooks: The names of the hooks that the class overrides. Created with the class.
+        room_patterns: The compiled patterns of ``subscriptions``. Created with the class.
         scope: The ASGI scope of the connection.
 
     Raises:
@@ -231,6 +238,9 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     subprotocols: ClassVar[Iterable[str]] = ()
     """The application's own subprotocols, in order of preference. ``wsrt.v1`` takes precedence."""
+
+    subscriptions: ClassVar[Iterable[str]] = ()
+    """The patterns of the rooms that clients may subscribe to, such as "order.<int:pk>"."""
 
     presence: ClassVar[bool | type[BaseModel]] = False
     """Whether members of a room can see each other: True, or the Pydantic model that ``member()`` returns."""
@@ -272,6 +282,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
     unmarked_handlers: ClassVar[Mapping[str, str]] = {}
     layer_handlers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     overridden_hooks: ClassVar[frozenset[str]] = frozenset()
+    room_patterns: ClassVar[Sequence[RoomPattern]] = ()
 
     scope: Scope
     _connection: ConnectionHandler
@@ -308,6 +319,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         cls.overridden_hooks = frozenset(
             name for name in HOOKS if getattr(cls, name) is not getattr(TypedEventConsumer, name)
         )
+        cls.room_patterns = _own_room_patterns(cls)
         if not isinstance(cls.out_events, Iterable) or isinstance(cls.out_events, type):
             raise DeclarationError(
                 f"{cls.__name__}: out_events must be a tuple of event classes, such as (SomeEvent,), not "
@@ -326,7 +338,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
                 replies[meta(login).name] = ["wsrt.ok"]
             member_model = cls.presence if isinstance(cls.presence, type) else None
             received = [*cls.handlers, *([] if login is None else [login])]
-            cls.catalog = Catalog(received, sent_events, replies, member_model, login)
+            subscriptions = [pattern.text for pattern in cls.room_patterns]
+            cls.catalog = Catalog(received, sent_events, replies, member_model, login, subscriptions)
         except TypeError as error:
             raise DeclarationError(f"{cls.__name__}: {error}") from error
         check_unmarked(cls, unmarked, {*cls.handlers, *sent_events})
@@ -486,9 +499,9 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         """
         Override to decide whether the connection may be in a room.
 
-        Called by every ``join`` and ``add_to_room``, and again for each room on ``permissions_changed``, after which
-        the connection leaves the rooms that are refused. To refuse, return False or raise any refusal, such as
-        ``Http404``.
+        Called by every ``join`` and ``add_to_room``, when a client subscribes to a room, and again for each room on
+        ``permissions_changed``, after which the connection leaves the rooms that are refused. To refuse, return False
+        or raise any refusal, such as ``Http404``.
         """
         return True
 
@@ -946,6 +959,20 @@ def _problem_of_path(path: object) -> str:
         hint = ". Register a converter of your own above the class" if "converter" in str(error) else ""
         return f"{path!r} isn't a valid route: {error}{hint}"
     return ""
+
+
+def _own_room_patterns(cls: type[TypedEventConsumer[Any]]) -> tuple[RoomPattern, ...]:
+    """Return the compiled ``subscriptions`` of a class. Raises DeclarationError."""
+    try:
+        patterns = room_patterns(cls.subscriptions)
+    except ValueError as error:
+        raise DeclarationError(f"{cls.__name__}: subscriptions: {error}") from None
+    if patterns and "authorize_room" not in cls.overridden_hooks:
+        raise DeclarationError(
+            f"{cls.__name__}: subscriptions need authorize_room, or every client could be in each of these rooms: "
+            "override `async def authorize_room(self, room: str) -> bool`"
+        )
+    return patterns
 
 
 for _name in CHANNELS_ATTRIBUTES:

@@ -125,7 +125,7 @@ async def test_removal_ends_all_keys() -> None:
         consumer = client.consumer
         for leave in (
             lambda: aremove_from_room(to.User(7), "lobby", namespace="holds"),
-            lambda: apermissions_changed(7),
+            lambda: apermissions_changed(7, namespace="holds"),
         ):
             consumer.refused.clear()
             for key in (None, "a", "b"):

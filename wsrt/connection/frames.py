@@ -30,6 +30,7 @@ from .concurrency import ConcurrentRuns
 from .explanations import Explanations
 from .hooks import Hooks, call
 from .refusals import Refusal, refusal_of
+from .subscriptions import SubscriptionRefused, Subscriptions, is_subscription
 from .threads import run_in_thread
 
 logger = logging.getLogger("wsrt")
@@ -50,6 +51,7 @@ class FrameHandler:
         close: Closes the connection.
         on_violation: Called with the close code if a frame breaks the protocol. It must close the connection.
         explanations: Explains refusals in the log.
+        subscriptions: Handles the client's subscriptions.
     """
 
     __slots__ = (
@@ -63,6 +65,7 @@ class FrameHandler:
         "_renew",
         "_runs",
         "_session",
+        "_subscriptions",
     )
 
     def __init__(
@@ -78,6 +81,7 @@ class FrameHandler:
         close: Callable[[Close], None],
         on_violation: Callable[[Close], None],
         explanations: Explanations,
+        subscriptions: Subscriptions,
     ) -> None:
         self._hooks = hooks
         self._session = session
@@ -89,6 +93,7 @@ class FrameHandler:
         self._close = close
         self._on_violation = on_violation
         self._explanations = explanations
+        self._subscriptions = subscriptions
 
     async def handle(self, raw: RawFrame) -> None:
         """Decode a frame, call the handler of its event, and answer the request."""
@@ -164,15 +169,18 @@ class FrameHandler:
         await self._runs.start(handler.name, functools.partial(self._run_handler, handler, received))
 
     async def _run_handler(self, handler: Handler | None, received: Received) -> None:
-        # Only the login event has no handler.
-        name = "authenticate" if handler is None else handler.name
+        # Only the login event and those of subscriptions have no handler.
+        name = handler.name if handler else "authorize_room" if is_subscription(received) else "authenticate"
         ref = received.ref
         answer: Frame | None
         try:
-            if handler is None:
-                answer = await self._renew(received)
-            else:
+            if handler is not None:
                 answer = self._reply_frame(await call(getattr(self._hooks, name), received.event), ref)
+            elif is_subscription(received):
+                await self._subscriptions.handle(received)
+                answer = self._reply_frame(None, ref)
+            else:
+                answer = await self._renew(received)
         except BaseException as error:
             # A CancelledError may be meant for this task: the connection has ended, and the handler ran for too long.
             # It may also come from a task that the handler awaited and that was cancelled by other code. That one is an
@@ -194,6 +202,8 @@ class FrameHandler:
                 return
             if isinstance(error, BackplaneUnavailable):
                 counters.count("requests_unavailable", "a handler could not use the channel layer: %s", error)
+            if isinstance(error, SubscriptionRefused):
+                name = error.by
             self._explanations.refused(received.name, name, refusal, is_answered=ref is not None)
             answer = self._refusal_frame(ref, refusal)
         if answer is not None:

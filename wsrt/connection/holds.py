@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 from ..exceptions import InvalidKey, TooManyKeys
 
 MAX_KEYS = 100
@@ -10,11 +12,21 @@ MAX_KEYS = 100
 MAX_KEY_LENGTH = 255
 """The maximum length of a key, in characters."""
 
-Key = str | None
+
+class OwnKey(enum.Enum):
+    """The keys of wsrt's own, which are equal to no key of an application."""
+
+    SUBSCRIPTION = "the client's subscription"
+
+
+SUBSCRIPTION = OwnKey.SUBSCRIPTION
+"""The key by which a client's subscription holds a room."""
+
+Key = str | OwnKey | None
 """A key, or None for a join without a key, which is independent of those with a key."""
 
 
-def check_key(key: object) -> Key:
+def check_key(key: object) -> str | None:
     """
     Return a key that was passed to ``join`` or ``leave``.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from asgiref.sync import iscoroutinefunction
@@ -15,6 +15,7 @@ from ..protocol.catalog import Catalog
 from ..protocol.events import Event
 from ..types import Scope
 from .db import database_care
+from .room_patterns import RoomPattern
 from .threads import run_in_thread
 
 
@@ -40,6 +41,8 @@ class Hooks(Protocol):
     def presence(self) -> bool | type[BaseModel]: ...
     @property
     def requires_ticket(self) -> bool: ...
+    @property
+    def room_patterns(self) -> Sequence[RoomPattern]: ...
     @property
     def check_origin(self) -> bool: ...
     @property

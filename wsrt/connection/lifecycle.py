@@ -54,6 +54,7 @@ from .places import ConnectionPlaces
 from .presence import ConnectionPresence, PresenceHooks
 from .revalidation import Revalidation
 from .setup import set_up
+from .subscriptions import Subscriptions
 from .tasks import ConnectionTasks
 from .users import is_signed_in
 
@@ -206,6 +207,7 @@ class ConnectionHandler:
             close=self.close,
             on_violation=self._close_by_policy,
             explanations=self._explanations,
+            subscriptions=Subscriptions(hooks.room_patterns, self.groups, hooks.refusal_for),
         )
         self.dispatcher = Dispatcher(
             node.loop,

@@ -35,10 +35,23 @@ from .events import Event, RootEvent, meta, require_instance
 from .numbers import is_finite, may_be_infinite
 from .schema import Schema, as_plain, without_words
 
-__all__ = ["Catalog", "Received", "undeclared_message"]
+__all__ = ["SUBSCRIBE", "SUBSCRIPTION_EVENTS", "UNSUBSCRIBE", "Catalog", "Received", "undeclared_message"]
 
 MAX_VALUES = 10_000
 """The default limit of JSON values in one frame."""
+
+
+class RoomRequest(Event):
+    """The data of the reserved events that ask for a room."""
+
+    room: str
+
+
+SUBSCRIBE = "wsrt.subscribe"
+UNSUBSCRIBE = "wsrt.unsubscribe"
+
+SUBSCRIPTION_EVENTS: Mapping[str, type[Event]] = {SUBSCRIBE: RoomRequest, UNSUBSCRIBE: RoomRequest}
+"""The reserved events that clients may send if the consumer declares rooms that they may subscribe to."""
 
 
 class Received:
@@ -69,6 +82,7 @@ class Catalog:
         replies: The names of the events that may answer an event, by that event's name.
         shown: The model of the data that members of a room see of each other; None without presence data.
         login: The event that a client logs in with, which is also received; None if there is none.
+        subscriptions: The patterns of the rooms that clients may subscribe to.
 
     Attributes:
         login: The same event.
@@ -83,12 +97,16 @@ class Catalog:
         replies: Mapping[str, Sequence[str]] | None = None,
         shown: type[BaseModel] | None = None,
         login: type[Event] | None = None,
+        subscriptions: Sequence[str] = (),
     ) -> None:
         self.receives = by_name(receives)
         self.sends = by_name(sends)
         self._replies = replies or {}
         self._shown = shown
         self.login = login
+        self._subscriptions = subscriptions
+        # Everything that a client may send.
+        self._readable = {**self.receives, **(SUBSCRIPTION_EVENTS if subscriptions else {})}
 
     def decode(self, frame: str | bytes, max_values: int = MAX_VALUES) -> Received:
         """
@@ -148,8 +166,8 @@ class Catalog:
         """
         A hash of everything that a client is generated from, by which the client notices that the server has changed.
 
-        It covers the models in both directions, replies, the data of members and the login event. Descriptions are left
-        out.
+        It covers the models in both directions, replies, the data of members, the login event, and the rooms that
+        clients may subscribe to. Descriptions are left out.
         """
         facts = [
             [[name, _schema(model, "validation")] for name, model in sorted(self.receives.items())],
@@ -157,6 +175,7 @@ class Catalog:
             [[name, sorted(found)] for name, found in sorted(self._replies.items())],
             None if self._shown is None else _schema(self._shown, "serialization"),
             *([] if self.login is None else [meta(self.login).name]),
+            *([list(self._subscriptions)] if self._subscriptions else []),
         ]
         text = json.dumps(without_words(as_plain(facts)), sort_keys=True).encode()
         return hashlib.sha256(text).hexdigest()[:16]
@@ -176,7 +195,7 @@ class Catalog:
     @functools.cached_property
     def _validator(self) -> BoundedValidator:
         # Created at first use, when all forward references of the models can be resolved.
-        receives = self.receives
+        receives = self._readable
 
         class Envelope:
             @classmethod
@@ -208,7 +227,7 @@ class Catalog:
         # A ValidationError or TooMuchWork says that the text fails, _explain() finds out why.
         envelope = self._validator.validate(text)
         name = envelope["event"]
-        model = self.receives[name]
+        model = self._readable[name]
         event = envelope.get("data")
         if event is None:
             try:
@@ -237,7 +256,7 @@ class Catalog:
             name, ref = read_envelope(envelope)
         except (InvalidFrame, ValueError):
             return InvalidFrame(ref_of(text))
-        model = self.receives.get(name)
+        model = self._readable.get(name)
         if model is None:
             return UnknownEvent(ref, name)
         if isinstance(reason, TooMuchWork):

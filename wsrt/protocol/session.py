@@ -12,7 +12,7 @@ from ..close_codes import Close
 from ..exceptions import EventRateExceeded, InvalidData, InvalidFrame, ProtocolError, TooManyValues, UnknownEvent
 from ..types import Limits, Ref
 from .bounds import has_too_many_values
-from .catalog import Catalog, Received
+from .catalog import SUBSCRIPTION_EVENTS, Catalog, Received
 from .envelope import as_text, error, peek, reserved
 from .events import meta
 from .frame import Frame
@@ -187,7 +187,7 @@ class Session:
             A Received with the event, a Frame to send, a Close, or None if there is nothing to do.
         """
         try:
-            received = self._catalog.decode(raw.payload, self.limits.max_values)
+            received = self._accepted(self._catalog.decode(raw.payload, self.limits.max_values))
         except ProtocolError as problem:
             return self._rejection(problem, raw, now)
         return self._within_rate(received, raw, now)
@@ -195,7 +195,7 @@ class Session:
     def decode_in_steps(self, raw: RawFrame, now: float) -> Generator[None, None, Received | Frame | Close | None]:
         """Decode a heavy frame in steps, between which other connections can be served. Returns what decode() does."""
         try:
-            received = yield from self._catalog.decode_in_steps(raw.payload, self.limits.max_values)
+            received = self._accepted((yield from self._catalog.decode_in_steps(raw.payload, self.limits.max_values)))
         except ProtocolError as problem:
             return self._rejection(problem, raw, now)
         return self._within_rate(received, raw, now)
@@ -317,7 +317,8 @@ class Session:
 
     def _within_rate(self, received: Received, raw: RawFrame, now: float) -> Received | Frame | Close:
         """Return the event if the rate of its class allows it, otherwise what follows, as for any rate."""
-        rate = meta(received.event).rate
+        # Reserved events have no rate of their own.
+        rate = None if received.name in SUBSCRIPTION_EVENTS else meta(received.event).rate
         if rate is None:
             return received
         bucket = self._events.get(received.name)
@@ -340,12 +341,20 @@ class Session:
         except InvalidFrame:
             return None
 
+    def _accepted(self, received: Received) -> Received:
+        """Return the event. Raises UnknownEvent for a reserved event of a plain client."""
+        if received.name in SUBSCRIPTION_EVENTS and not self.extended:
+            raise UnknownEvent(received.ref, received.name)
+        return received
+
     def _rejection(self, problem: ProtocolError, raw: RawFrame, now: float) -> Frame | Close | None:
         if self._catalog is not self.catalog:
             # Nothing is explained before the client is authorized.
             return close_codes.UNAUTHENTICATED if isinstance(problem, UnknownEvent) else CLOSES[type(problem)]
         if isinstance(problem, UnknownEvent) and self.extended and problem.name in RESERVED_INBOUND:
             return self._answer_reserved(problem.name, problem.ref)
+        if isinstance(problem, InvalidData) and problem.name in SUBSCRIPTION_EVENTS and not self.extended:
+            problem = UnknownEvent(problem.ref, problem.name)
         # Invalid requests are charged, too. They don't close the connection themselves, but exceeding the rate does.
         if self._frames is not None:
             self._frames.charge(FAILURE_FRAMES - 1)

@@ -19,8 +19,15 @@ REF = {"description": "Marks a request. Its answer has the same ref.", "type": [
 DIRECTIONS = {"receives": "Received", "sends": "Sent"}
 """The words for directions in the titles of frames, from the server's perspective."""
 
-OWN_TITLES = ("WsrtOk", "WsrtError", "WsrtErrorData", "WsrtErrorEntry")
-"""The titles of frames that the clients of all consumers receive."""
+ROOM_REQUESTS = {"wsrt.subscribe": "WsrtSubscribe", "wsrt.unsubscribe": "WsrtUnsubscribe"}
+"""The reserved events that ask for a room, with their titles."""
+
+OWN_TITLES = (
+    *("WsrtOk", "WsrtError", "WsrtErrorData", "WsrtErrorEntry"),
+    *ROOM_REQUESTS.values(),
+    *(f"{title}Data" for title in ROOM_REQUESTS.values()),
+)
+"""The titles of frames that the clients of all consumers receive or send."""
 
 
 def asyncapi(
@@ -44,6 +51,8 @@ def asyncapi(
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     messages: dict[str, Any] = {"wsrt.ok": _ok(), "wsrt.error": _error()}
+    if any(consumer["subscriptions"] for consumer in description["consumers"]):
+        messages |= {name: _room_request(name) for name in ROOM_REQUESTS}
     schemas: dict[str, Any] = {}
     # Code generators also create a type for each channel.
     titles = _Titles(*OWN_TITLES, *(consumer["name"] for consumer in description["consumers"]))
@@ -102,6 +111,8 @@ def json_schema(description: Description) -> dict[str, Any]:
             definitions[_key(prefix, name)] = _rebased(schema, prefix, "#/$defs/")
         for direction in ("receives", "sends"):
             frames = [_payload(event, prefix, "#/$defs/") for event in consumer[direction]]
+            if direction == "receives" and consumer["subscriptions"]:
+                frames += [_room_request(name)["payload"] for name in ROOM_REQUESTS]
             definitions[f"{prefix}.{direction}"] = {"oneOf": frames} if frames else {"not": {}}
     return {"$schema": DRAFT, "$id": "urn:wsrt:frames", "$defs": definitions}
 
@@ -128,6 +139,7 @@ def _channel(consumer: ConsumerEntry, path: str | None) -> dict[str, Any]:
             },
             "wsrt.ok": {"$ref": "#/components/messages/wsrt.ok"},
             "wsrt.error": {"$ref": "#/components/messages/wsrt.error"},
+            **{name: {"$ref": f"#/components/messages/{name}"} for name in _room_requests(consumer)},
         },
         "bindings": {"ws": {"method": "GET"}},
         "x-wsrt-namespace": consumer["namespace"],
@@ -136,6 +148,8 @@ def _channel(consumer: ConsumerEntry, path: str | None) -> dict[str, Any]:
     }
     if consumer["description"]:
         found["description"] = consumer["description"]
+    if consumer["subscriptions"]:
+        found["x-wsrt-subscriptions"] = consumer["subscriptions"]
     parameters = parameters_of(path or "")
     if parameters:
         found["parameters"] = {name: {"description": "A parameter of the URL."} for name in parameters}
@@ -160,6 +174,14 @@ def _operations(consumer: ConsumerEntry, channel: str) -> dict[str, Any]:
                 "channel": at,
                 "messages": [message("sends", name) for name in [*event["replies"], "wsrt.error"]],
             },
+        }
+    for name in _room_requests(consumer):
+        operations[f"{channel}.receive.{name}"] = {
+            "action": "receive",
+            "channel": at,
+            "summary": f"A client sends {name}, which is answered with wsrt.ok.",
+            "messages": [message("receives", name)],
+            "reply": {"channel": at, "messages": [message("sends", "wsrt.ok"), message("sends", "wsrt.error")]},
         }
     for event in consumer["sends"]:
         operations[f"{channel}.send.{_escaped(event['name'])}"] = {
@@ -200,6 +222,28 @@ def _payload(event: EventEntry, prefix: str, where: str = "#/components/schemas/
         },
         "required": ["event"] if event["is_optional"] else ["event", "data"],
     }
+
+
+def _room_requests(consumer: ConsumerEntry) -> list[str]:
+    """Return the names of the reserved events by which the clients of a consumer ask for rooms."""
+    return list(ROOM_REQUESTS) if consumer["subscriptions"] else []
+
+
+def _room_request(name: str) -> dict[str, Any]:
+    title = ROOM_REQUESTS[name]
+    data = {
+        "title": f"{title}Data",
+        "type": "object",
+        "properties": {"room": {"type": "string"}},
+        "required": ["room"],
+    }
+    payload = {
+        "title": title,
+        "type": "object",
+        "properties": {"event": {"const": name}, "data": data, "ref": REF},
+        "required": ["event", "data"],
+    }
+    return {"name": name, "title": title.removeprefix("Wsrt"), "contentType": "application/json", "payload": payload}
 
 
 def _ok() -> dict[str, Any]:

@@ -75,6 +75,7 @@ class ConsumerEntry(TypedDict):
             if the consumer has no such event.
         presence: The schema of the data shown for members of a room. None if there is no presence, {} if no model is
             declared.
+        subscriptions: The patterns of the rooms that clients may subscribe to, such as "order.<int:pk>".
         definitions: The ``$defs`` of all schemas.
         limits: The limits that the server enforces: ``max_payload`` in bytes, ``heartbeat`` and ``heartbeat_timeout``
             in seconds.
@@ -90,6 +91,7 @@ class ConsumerEntry(TypedDict):
     sends: list[EventEntry]
     login: str | None
     presence: dict[str, Any] | None
+    subscriptions: list[str]
     definitions: dict[str, Any]
     limits: dict[str, Any]
 
@@ -202,6 +204,7 @@ def _consumer(consumer: type[TypedEventConsumer], paths: list[str]) -> ConsumerE
         ],
         "login": meta(catalog.login).name if catalog.login is not None and catalog.login_takes_token else None,
         "presence": presence,
+        "subscriptions": [pattern.text for pattern in consumer.room_patterns],
         "definitions": dict(sorted(definitions.get("$defs", {}).items())),
         "limits": {
             "max_payload": consumer.max_payload,

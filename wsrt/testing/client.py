@@ -18,8 +18,10 @@ from ..connection.lifecycle import ConnectionHandler
 from ..consumers import TypedEventConsumer
 from ..delivery.tasks import start_task
 from ..presence.tracker import known_tracker
+from ..protocol.catalog import SUBSCRIBE, UNSUBSCRIBE
 from ..protocol.envelope import MAX_FRAME_BYTES
 from ..protocol.events import Event, meta
+from ..protocol.session import SUBPROTOCOL
 from ..types import FieldError, Message
 from .waiting import SECONDS, soon, until
 
@@ -34,7 +36,7 @@ QUIET_TURNS = 5
 
 class RequestRefused(AssertionError):
     """
-    Raised by Client.request() when the request was answered with ``wsrt.error``.
+    Raised by request(), subscribe() and unsubscribe() of Client when the answer is ``wsrt.error``.
 
     Attributes:
         code: The error's code.
@@ -181,24 +183,30 @@ class Client:
         """
         ref = f"r{next(self._refs)}"
         await self.send(event, ref=ref)
-        await self._until(lambda: self._answer(ref) is not None or self._is_over, f"an answer to {event!r}")
-        answer = self._answer(ref)
-        if answer is None:
-            raise AssertionError(f"the connection was closed before the request was answered: {self._closed}")
-        self._frames.remove(answer)
-        data = answer["data"]
-        match answer["event"]:
-            case "wsrt.ok":
-                return None
-            case "wsrt.error":
-                raise RequestRefused(data["code"], data["message"], data["errors"])
-            case name:
-                if self.consumer is None:
-                    raise AssertionError(
-                        "request() needs a client that was connected to a consumer class; use send() and receive()"
-                    )
-                model: type[Event] = self.consumer.catalog.sends[name]
-                return model.model_validate(data)
+        answer = await self._take_answer(ref, repr(event))
+        if answer["event"] == "wsrt.ok":
+            return None
+        if self.consumer is None:
+            raise AssertionError(
+                "request() needs a client that was connected to a consumer class; use send() and receive()"
+            )
+        model: type[Event] = self.consumer.catalog.sends[answer["event"]]
+        return model.model_validate(answer["data"])
+
+    async def subscribe(self, room: str) -> None:
+        """
+        Subscribe to a room, as generated clients do.
+
+        Raises:
+            RequestRefused: The consumer refused the room.
+            AssertionError: The client doesn't speak ``wsrt.v1``, the connection was closed before the answer, or no
+                answer arrived in time.
+        """
+        await self._ask_for(SUBSCRIBE, room)
+
+    async def unsubscribe(self, room: str) -> None:
+        """End the subscription to a room. Raises the same as subscribe()."""
+        await self._ask_for(UNSUBSCRIBE, room)
 
     async def disconnect(self, code: int = 1000) -> None:
         """
@@ -334,6 +342,25 @@ class Client:
             self._to_app.put_nowait({"type": "websocket.receive", "text": '{"event":"wsrt.pong"}'})
 
     # Private.
+
+    async def _ask_for(self, event: str, room: str) -> None:
+        if self.subprotocol != SUBPROTOCOL:
+            raise AssertionError(f'only clients of {SUBPROTOCOL} subscribe: connect(..., subprotocols=["wsrt.v1"])')
+        ref = f"r{next(self._refs)}"
+        await self.send_text(to_json({"event": event, "data": {"room": room}, "ref": ref}).decode())
+        await self._take_answer(ref, f"{event} of {room!r}")
+
+    async def _take_answer(self, ref: str, what: str) -> dict[str, Any]:
+        """Wait for the answer to a request, and return it. Raises RequestRefused for an error."""
+        await self._until(lambda: self._answer(ref) is not None or self._is_over, f"an answer to {what}")
+        answer = self._answer(ref)
+        if answer is None:
+            raise AssertionError(f"the connection was closed before the request was answered: {self._closed}")
+        self._frames.remove(answer)
+        if answer["event"] == "wsrt.error":
+            data = answer["data"]
+            raise RequestRefused(data["code"], data["message"], data["errors"])
+        return answer
 
     def _answer(self, ref: str) -> dict[str, Any] | None:
         return next((frame for frame in self._frames if frame.get("ref") == ref), None)

@@ -102,6 +102,10 @@ class Seen(Event, name="seen", overflow="drop"):
 class CafeConsumer(TypedEventConsumer):
     namespace = "generate-cafe"
     out_events = (Price, Seen)
+    subscriptions = ("table.<int:number>", "kitchen", "<slug:part>/`${\"\\'}`")
+
+    async def authorize_room(self, room: str) -> bool:
+        return room != "table.0"
 
     @on
     async def order(self, event: Order) -> Ordered | SoldOut:

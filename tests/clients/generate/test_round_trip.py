@@ -142,6 +142,8 @@ def test_round_trip(program: Path, server: Server) -> None:
     assert answer["matrix"] == [[1, None], []]
     assert answer["odd"] == ODD
     assert [each["loc"] for each in answer["refused"]] == [["bounded"]]
+    assert answer["shared"] == [["subscribed", "ended", "subscribed"], ["kitchen"]]
+    assert (answer["afterwards"], answer["refusedRoom"]) == ([], "forbidden")
     sparse = {key: value for key, value in EVERYTHING.items() if key not in LEFT_OUT}
     assert talk(program, server, sparse)["everything"] == {**EVERYTHING, "left_out": "default", "made": []}
 
@@ -191,6 +193,15 @@ async def test_round_trip_in_python(package: Any, server: Server) -> None:
         assert [error.loc for error in caught.value.errors] == [("bounded",)]
     async with package.CafeClient(url + package.CafeClient.path()) as cafe:
         assert (await cafe.request(package.cafe.Matrix([[1, None], []]))).root == [[1, None], []]
+        async with cafe.subscribe("kitchen"):
+            async with cafe.subscribe("kitchen") as second:
+                assert second.state == "subscribed"
+            await cafe.request(package.cafe.Matrix([]))
+            assert list(cafe.rooms) == ["kitchen"]
+        await cafe.request(package.cafe.Matrix([]))
+        assert list(cafe.rooms) == []
+        with pytest.raises(package.RequestError, match="You may not subscribe"):
+            await cafe.subscribe("table.0").ready()
         order = package.cafe.Order(
             drink=package.cafe.TeaInput(), size="small", table=1, route=(1, "a"), forest=[[], [[]]]
         )

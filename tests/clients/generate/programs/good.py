@@ -7,7 +7,18 @@ from decimal import Decimal
 from typing import TypeAlias
 from uuid import UUID
 
-from client import UNSET, CafeClient, Client, Delivery, EveryTypeClient, OddClient, RequestError, Unset
+from client import (
+    UNSET,
+    CafeClient,
+    Client,
+    Delivery,
+    EveryTypeClient,
+    OddClient,
+    RequestError,
+    Subscription,
+    SubscriptionState,
+    Unset,
+)
 from client.cafe import CoffeeInput, Extras, Matrix, Order, Ordered, Ring, SoldOut, TeaInput
 from client.every_type import (
     Answer,
@@ -104,6 +115,17 @@ async def requests() -> None:
     await cafe.request(Ring())
     await cafe.request(Order(drink=CoffeeInput(shots=2), size="large", table=1, route=(1, "a")))
     print(echo, maybe, how, until, matrix)
+
+
+# Rooms that clients may ask for.
+async def rooms(client: CafeClient) -> None:
+    async with client.subscribe("table.7") as subscription:
+        state: SubscriptionState = subscription.state
+        error: Exception | None = subscription.error
+        print(subscription.room.upper(), state, error)
+    kitchen: Subscription = client.subscribe("kitchen", lambda changed: print(changed.state))
+    await kitchen.ready()
+    kitchen.unsubscribe()
 
 
 async def odd(client: OddClient, event: Odd) -> None:

@@ -95,6 +95,19 @@ export async function requests(): Promise<void> {
   console.log(echo, maybe?.answer, nothing, id, proto["with space"], proto["*/"], proto.constructor.toFixed());
 }
 
+// Rooms that clients may ask for.
+export async function rooms(table: number, part: string): Promise<void> {
+  const client = new CafeClient("/");
+  const uses = [client.subscribe(`table.${table}`), client.subscribe("kitchen", ({ state, error }) => [state, error])];
+  uses.push(client.subscribe(`${part}/\`\${"\\'}\``));
+  await Promise.all(uses.map((use) => use.ready));
+  for (const use of uses) use.unsubscribe();
+  const state: "waiting" | "subscribed" | "refused" | "removed" | "ended" = uses[0]!.state;
+  console.log(state, uses[0]!.error?.message, uses[0]!.room.length);
+  hooks(React).useSubscription(client, "kitchen") satisfies string;
+  new Client("/").subscribe("any");
+}
+
 // Who is there.
 export const here: Cat | null | undefined = every.presence.get("a")?.members?.get("1")?.data;
 every.onPresence((_, presence) => presence?.members?.get(null)?.data?.lives.toFixed());

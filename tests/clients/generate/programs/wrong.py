@@ -59,6 +59,11 @@ async def requests() -> None:
     print(answer, wrong, Ordered)
 
 
+# Rooms.
+cafe.subscribe(7)  # arg-type: a room has a name
+cafe.subscribe("kitchen", 5)  # arg-type: a handler is needed
+cafe.subscribe("kitchen").state = "ended"  # misc: the state can only be read
+
 # Paths.
 OddClient.path()  # call-arg: a parameter is missing
 OddClient.path(id=1, name="a")  # call-arg: no such parameter

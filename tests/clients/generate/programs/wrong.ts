@@ -79,3 +79,8 @@ every.presence.get("a")?.members?.get("1")?.data?.nick; // TS2339: members don't
 new CafeClient("/").presence.get("a")?.members?.get("1")?.data?.name; // TS2339: members have no data
 eventStore(every, "everything", "", (text, { number }) => text.length + number); // TS2322: another type of value
 hooks({} as never).useEvent(every, "ask", () => {}); // TS2345: an event that the server never sends
+cafe.subscribe("bar"); // TS2345: a room that no pattern has
+cafe.subscribe("table.x"); // TS2345: a number is needed
+every.subscribe("any"); // TS2345: its consumer has no patterns
+hooks({} as never).useSubscription(cafe, "bar"); // TS2345: a room that no pattern has
+cafe.subscribe("kitchen").state = "ended"; // TS2540: the state can only be read

@@ -10,7 +10,7 @@ from ..patterns import patterns
 from ..shapes import Message, Named, Reference, Struct, pascal, references, vocabulary
 from . import names
 from .imports import imports
-from .layout import Expression, Prefixed, call, layout, listing, mapping, statement, subscript
+from .layout import Expression, Joined, Prefixed, call, layout, listing, mapping, statement, subscript
 from .literals import docstring, string
 from .types import STEP, Types
 
@@ -105,6 +105,7 @@ class Client:
             statement(STEP, "schema_hash", None, string(self._entry["hash"])),
             statement(STEP, "receives", self._table("str", model), receives),
             statement(STEP, "sends", self._table(model, self._import("Sends")), sends),
+            statement(STEP, "subscriptions", None, self._subscriptions()),
         ]
         if self._entry["login"] is not None:
             lines.append(statement(STEP, "login_event", None, string(self._entry["login"])))
@@ -120,6 +121,11 @@ class Client:
             if name is not None
         ]
         return call("Sends", string(message.name), *([mapping(replies)] if replies else []))
+
+    def _subscriptions(self) -> Expression:
+        patterns = tuple(map(string, self._entry["subscriptions"]))
+        # A tuple of one item needs a comma even on one line.
+        return f"({patterns[0]},)" if len(patterns) == 1 else Joined("(", patterns, ")")
 
     def _table(self, key: Expression, value: Expression) -> Expression:
         return subscript(self._import("ClassVar"), subscript(self._import("Mapping"), key, value))

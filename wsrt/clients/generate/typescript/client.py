@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
+from ....connection.room_patterns import PARAMETER
 from ....schema.description import ConsumerEntry
 from ....schema.routes import parameters_of
 from ..patterns import patterns
@@ -41,7 +43,9 @@ class Client:
         member_data = self._vocabulary.member_data
         # Not "never", to which "any" isn't assignable: Client<any, any, any, any> must match every client.
         member_type = "null" if member_data is None else self._types.type(member_data)
-        self.base = f"wsrt.Client<{self.fixed.receives}, {self.fixed.sends}, {self.fixed.replies}, {member_type}>"
+        rooms = " | ".join(dict.fromkeys(map(_room_type, entry["subscriptions"]))) or "never"
+        events = f"{self.fixed.receives}, {self.fixed.sends}, {self.fixed.replies}"
+        self.base = f"wsrt.Client<{events}, {member_type}, {rooms}>"
 
     @property
     def options(self) -> str:
@@ -102,6 +106,20 @@ class Client:
     def parameters(self) -> list[str]:
         """Return the parameters of the method that builds paths, for each URL pattern."""
         return [_parameters(pattern) for pattern in self.patterns]
+
+
+def _room_type(pattern: str) -> str:
+    """Return the type of the names of rooms that have a pattern, a template of strings and numbers."""
+    pieces = PARAMETER.split(pattern)
+    text = _template_text(pieces[0])
+    for converter, after in zip(pieces[1::2], pieces[2::2], strict=True):
+        text += ("${number}" if converter == "int" else "${string}") + _template_text(after)
+    return f"`{text}`"
+
+
+def _template_text(text: str) -> str:
+    """Return a text as part of a template."""
+    return re.sub(r"[`$]", r"\\\g<0>", literal(text)[1:-1])
 
 
 def _interface(name: str, about: str, members: list[str]) -> str:

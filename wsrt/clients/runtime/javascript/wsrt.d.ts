@@ -11,7 +11,7 @@ declare module "wsrt/index" {
     export { ConnectionError, PayloadTooLargeError, ProtocolError, QueueExpiredError, QueueFullError, RequestError, TimeoutError, UnauthorizedError, WsrtError, type ErrorListener, type FieldError, } from "wsrt/errors";
     export type { Page, PageSignal } from "wsrt/page";
     export { pathOf, type PathParameter, type PathParameters } from "wsrt/paths";
-    export type { Address, AnyEvents, ClientOptions, Context, Member, Membership, Name, Presence, QueueLimits, Reason, ReasonKind, RequestOptions, Rest, Retry, SendOptions, SendResult, State, Status, TicketRequest, Timings, } from "wsrt/types";
+    export type { Address, AnyEvents, ClientOptions, Context, Member, Membership, Name, Presence, QueueLimits, Reason, ReasonKind, RequestOptions, Rest, Retry, SendOptions, SendResult, State, Status, Subscription, SubscriptionState, TicketRequest, Timings, } from "wsrt/types";
 }
 declare module "wsrt/store" {
     /**
@@ -26,13 +26,13 @@ declare module "wsrt/store" {
     export interface Store<Value> {
         subscribe(run: (value: Value) => void): () => void;
     }
-    type AnyClient = Client<any, any, any, any>;
+    type AnyClient = Client<any, any, any, any, any>;
     /** Return a store of the client's status. */
     export function statusStore(client: AnyClient): Store<Status>;
     /** Return a store of the client's rooms. Each value is a new map. */
     export function roomsStore(client: AnyClient): Store<ReadonlyMap<string, Membership>>;
     /** Return a store of the members of a room. Its value is null while they aren't known. */
-    export function presenceStore<MemberData>(client: Client<any, any, any, MemberData>, room: string): Store<Presence<MemberData> | null>;
+    export function presenceStore<MemberData>(client: Client<any, any, any, MemberData, any>, room: string): Store<Presence<MemberData> | null>;
     /**
      * Return a store whose value is computed from events, such as a list of messages. It listens while it has subscribers.
      *
@@ -41,10 +41,10 @@ declare module "wsrt/store" {
      * @param initial The first value.
      * @param reduce Returns the next value for a value and an event.
      */
-    export function eventStore<Receives extends object, K extends Name<Receives>, Value>(client: Client<Receives, any, any, any>, event: K, initial: Value, reduce: (value: Value, data: Receives[K], context: Context) => Value): Store<Value>;
+    export function eventStore<Receives extends object, K extends Name<Receives>, Value>(client: Client<Receives, any, any, any, any>, event: K, initial: Value, reduce: (value: Value, data: Receives[K], context: Context) => Value): Store<Value>;
 }
 declare module "wsrt/client" {
-    import type { Address, AnyEvents, ClientOptions, Context, Membership, Name, Presence, RequestOptions, Rest, SendOptions, SendResult, State, Status } from "wsrt/types";
+    import type { Address, AnyEvents, ClientOptions, Context, Membership, Name, Presence, RequestOptions, Rest, SendOptions, SendResult, State, Status, Subscription } from "wsrt/types";
     /**
      * The client of one consumer.
      *
@@ -55,8 +55,9 @@ declare module "wsrt/client" {
      * @typeParam Sends The data of sent events, by name.
      * @typeParam Replies The data of the answers, by the name of the request.
      * @typeParam MemberData The data shown for the members of a room.
+     * @typeParam Subscribable The names of the rooms that the client may subscribe to.
      */
-    export class Client<Receives extends object = AnyEvents, Sends extends object = AnyEvents, Replies extends object = AnyEvents, MemberData = unknown> {
+    export class Client<Receives extends object = AnyEvents, Sends extends object = AnyEvents, Replies extends object = AnyEvents, MemberData = unknown, Subscribable extends string = string> {
         #private;
         /** For the compiler only, never set: hooks and stores infer the types of a subclass from it. */
         protected readonly types?: {
@@ -108,7 +109,18 @@ declare module "wsrt/client" {
          * have processed the request all the same.
          */
         request<K extends Name<Sends> & Name<Replies>>(event: K, ...rest: Rest<Sends[K], RequestOptions>): Promise<Replies[K]>;
-        /** The rooms that the server added this client to, with their positions. */
+        /**
+         * Subscribe to a room: be in it as long as there are subscriptions to it, also after a reconnect. Components that use the
+         * same room each call this, and each end their own subscription.
+         *
+         * Call it at any time, connected or not. Without a listener, and if nothing waits for `ready`, a refusal is passed to
+         * `onError`.
+         *
+         * @param room The name of the room.
+         * @param listener Called when the state of this subscription changes.
+         */
+        subscribe(room: Subscribable, listener?: (subscription: Subscription) => unknown): Subscription;
+        /** The rooms that this client is in, with their positions. */
         get rooms(): ReadonlyMap<string, Membership>;
         /**
          * Call a listener when the client joins a room, with null when it leaves one, and with `joined: false` when the
@@ -360,7 +372,31 @@ declare module "wsrt/types" {
         /** The scheduled retry; null if there is none. */
         readonly retry: Retry | null;
     }
-    /** A room that the server added this client to. */
+    /**
+     * The state of a subscription.
+     *
+     * - `waiting`: the server has not answered yet, or there is no connection
+     * - `subscribed`: events that are published to the room are received
+     * - `refused`: the server refused the room, see `error`. Asked for again on the next connection
+     * - `removed`: the server has taken the client out of the room. Asked for again on the next connection
+     * - `ended`: unsubscribe() was called
+     */
+    export type SubscriptionState = "waiting" | "subscribed" | "refused" | "removed" | "ended";
+    /** One use of a room that the client asked for. The client stays in the room while there are any. */
+    export interface Subscription {
+        readonly room: string;
+        readonly state: SubscriptionState;
+        /** Why the server refused the room. Null if it didn't. */
+        readonly error: Error | null;
+        /**
+         * Resolves when the client is in the room. Rejects with RequestError if the server refuses, and with ConnectionError
+         * if the subscription ends or the client is closed before.
+         */
+        readonly ready: Promise<void>;
+        /** End this use of the room. The client leaves the room with the last one, unless the server joined it, too. */
+        unsubscribe(): void;
+    }
+    /** A room that this client is in. */
     export interface Membership {
         /**
          * Whether the current connection is in the room. False after the connection is lost, until the server joins the next

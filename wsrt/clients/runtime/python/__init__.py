@@ -22,6 +22,7 @@ from .paths import Segment, path_of
 from .reconnect import Reconnect, reconnect_for
 from .rooms import Member, Room, RoomChange
 from .state import Reason, State, Status
+from .subscriptions import Subscription, SubscriptionState
 from .unset import UNSET, Omittable, Unset
 
 __all__ = [
@@ -52,6 +53,8 @@ __all__ = [
     "Sends",
     "State",
     "Status",
+    "Subscription",
+    "SubscriptionState",
     "Timings",
     "Unauthorized",
     "Unset",

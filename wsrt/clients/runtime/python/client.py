@@ -23,6 +23,7 @@ from .options import Limits, Timings
 from .rooms import Member, Room, RoomChange
 from .state import Reason, State, Status
 from .stream import Stream
+from .subscriptions import Subscription
 from .supervisor import Sent, Supervisor
 from .tickets import TicketHeaders, Tickets
 
@@ -85,6 +86,9 @@ class Client:
 
     member_model: ClassVar[type[BaseModel] | None] = None
     """The model of the data shown for the members of a room. None for plain JSON."""
+
+    subscriptions: ClassVar[Sequence[str] | None] = None
+    """The patterns of the rooms that the client may subscribe to. None if they aren't known."""
 
     def __init__(
         self,
@@ -231,8 +235,30 @@ class Client:
 
     @property
     def rooms(self) -> Mapping[str, Room]:
-        """The rooms that the server added this client to, with their positions and members."""
+        """The rooms that this client is in, with their positions and members."""
         return self._supervisor.rooms
+
+    def subscribe(self, room: str, handler: Callable[[Subscription], object] | None = None) -> Subscription:
+        """
+        Subscribe to a room: be in it as long as there are subscriptions to it, also after a reconnect.
+
+            async with client.subscribe("order.7"):
+                ...
+
+        Parts of a program that use the same room each call this, and each end their own subscription. It may be called
+        before the client is connected. Without a handler, and if nothing waits for ``ready()``, a refusal is reported
+        to ``on_error``.
+
+        Args:
+            room: The name of the room. It has one of the patterns in ``subscriptions``.
+            handler: Called with the subscription when its state changes.
+
+        Raises:
+            TypeError: The consumer doesn't let its clients subscribe to rooms.
+        """
+        if self.subscriptions is not None and not self.subscriptions:
+            raise TypeError(f"{type(self).__name__} can't subscribe: its consumer declares no `subscriptions`")
+        return self._supervisor.subscriptions.add(room, handler)
 
     # Receiving.
 

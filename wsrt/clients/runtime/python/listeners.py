@@ -48,6 +48,9 @@ class Listeners(Generic[P]):
         self._generation = generation
         self._entries: list[tuple[Callable[P, object]]] = []
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def add(self, handler: Callable[P, object]) -> Callable[[], None]:
         """Add a handler, sync or async. Return a function that removes it."""
         entry = (handler,)

@@ -49,7 +49,7 @@ class RoomChange:
 
 class Room:
     """
-    A room that the server added this client to.
+    A room that this client is in.
 
     Attributes:
         name: The room's name.

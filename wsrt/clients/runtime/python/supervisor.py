@@ -38,6 +38,7 @@ from .renewal import Renewal
 from .requests import Requests
 from .rooms import Member, RoomChange, Rooms
 from .state import Reason, State, Status
+from .subscriptions import Subscriptions
 from .tickets import Tickets
 
 Sent = Literal["sent", "queued", "dropped"]
@@ -100,6 +101,15 @@ class Supervisor:
         self.on_room: Listeners[[RoomChange]] = Listeners(report, self.generation)
         self.on_status: Listeners[[Status]] = Listeners(report)
         self.on_retry: Listeners[[int, float]] = Listeners(report, self.generation)
+
+        self.subscriptions = Subscriptions(
+            self.request,
+            timings=timings,
+            random=random,
+            report=report,
+            notify=self._notify,
+            generation=self.generation,
+        )
 
         self._backoff = Backoff(timings, random)
         self._requests = Requests()
@@ -368,6 +378,7 @@ class Supervisor:
     def _finish(self, reason: Reason) -> None:
         if self.status.state is not State.CLOSED:
             self._queue.clear(Disconnected(reason))
+            self.subscriptions.closed(Disconnected(reason))
             self._set_status(Status(State.CLOSED, reason, self.status.outdated))
 
     async def _keep_connected(self) -> Reason:
@@ -432,6 +443,7 @@ class Supervisor:
             self._requests.fail_sent(ConnectionLost("the connection was lost before the answer arrived"))
             self._requeue_latest(connection)
             self.rooms.connection_lost()
+            self.subscriptions.connection_lost()
             await end()
             # They must not outlive their connection, and their errors must be reported. Only a get_token that ignores
             # its cancellation takes longer.
@@ -490,6 +502,8 @@ class Supervisor:
                 self._retry_after = max(0.0, float(frame.data["retry_after_ms"]) / 1000)
             case "wsrt.joined" | "wsrt.left" | "wsrt.presence":
                 change = self.rooms.apply(frame, self._read_member)
+                if frame.event != "wsrt.presence":
+                    self.subscriptions.apply(frame.event, frame.data["room"])
                 if change is not None:
                     self._notify(functools.partial(self.on_room.call, change))
             case _ if frame.ref is not None:
@@ -517,6 +531,7 @@ class Supervisor:
                 if item.ref is not None:
                     self._requests.note_sent(item.ref)
                 await connection.write_locked(item.text)
+        self.subscriptions.opened()
         expires_in = hello.get("expires_in")
         if self._renewal is not None and isinstance(expires_in, int | float):
             renewal = self._renew(self._renewal, connection, expires_in)

@@ -17,6 +17,7 @@ import { RoomPresence } from "./presence.js";
 import { Queue, type Item } from "./queue.js";
 import { Requests } from "./requests.js";
 import { Rooms } from "./rooms.js";
+import { Subscriptions } from "./subscriptions.js";
 import type {
   Address,
   AnyEvents,
@@ -31,6 +32,7 @@ import type {
   SendResult,
   State,
   Status,
+  Subscription,
   Timings,
 } from "./types.js";
 
@@ -69,12 +71,14 @@ const FLUSH_MS = 50;
  * @typeParam Sends The data of sent events, by name.
  * @typeParam Replies The data of the answers, by the name of the request.
  * @typeParam MemberData The data shown for the members of a room.
+ * @typeParam Subscribable The names of the rooms that the client may subscribe to.
  */
 export class Client<
   Receives extends object = AnyEvents,
   Sends extends object = AnyEvents,
   Replies extends object = AnyEvents,
   MemberData = unknown,
+  Subscribable extends string = string,
 > {
   /** For the compiler only, never set: hooks and stores infer the types of a subclass from it. */
   declare protected readonly types?: { readonly receives: Receives; readonly member: MemberData };
@@ -86,6 +90,7 @@ export class Client<
   readonly #queue: Queue;
   readonly #rooms = new Rooms();
   readonly #presence = new RoomPresence<MemberData>();
+  readonly #subscriptions: Subscriptions;
   readonly #report: ErrorListener;
 
   // A Map, because an event may have any name, including __proto__.
@@ -122,6 +127,12 @@ export class Client<
     };
     this.#requests = new Requests(this.#environment);
     this.#queue = new Queue({ ...QUEUE, ...options.queue });
+    this.#subscriptions = new Subscriptions(
+      (event, room) => this.#askFor(event, room),
+      this.#timings,
+      this.#environment,
+      this.#report,
+    );
     const generation = () => this.#generation;
     this.#anyEventListeners = new Listeners("a listener of any event", this.#report, generation);
     this.#stateListeners = new Listeners("a listener of the state", this.#report, () => this.status);
@@ -134,7 +145,10 @@ export class Client<
       this.#environment,
       {
         positions: () => this.#rooms.positions(),
-        opened: () => this.#flush(),
+        opened: () => {
+          this.#subscriptions.opened();
+          this.#flush();
+        },
         received: (frame) => this.#received(frame),
         lost: () => this.#lost(),
         closed: (error) => this.#closed(error),
@@ -260,7 +274,21 @@ export class Client<
 
   // Rooms.
 
-  /** The rooms that the server added this client to, with their positions. */
+  /**
+   * Subscribe to a room: be in it as long as there are subscriptions to it, also after a reconnect. Components that use the
+   * same room each call this, and each end their own subscription.
+   *
+   * Call it at any time, connected or not. Without a listener, and if nothing waits for `ready`, a refusal is passed to
+   * `onError`.
+   *
+   * @param room The name of the room.
+   * @param listener Called when the state of this subscription changes.
+   */
+  subscribe(room: Subscribable, listener?: (subscription: Subscription) => unknown): Subscription {
+    return this.#subscriptions.add(room, listener);
+  }
+
+  /** The rooms that this client is in, with their positions. */
   get rooms(): ReadonlyMap<string, Membership> {
     return this.#rooms.view;
   }
@@ -314,11 +342,13 @@ export class Client<
     const { room } = data;
     if (typeof room !== "string") return;
     if (event === "wsrt.joined") {
+      this.#subscriptions.joined(room);
       this.#roomListeners.notify(room, this.#rooms.joined(room, data));
     } else if (event === "wsrt.left") {
       const generation = this.#generation;
       this.#rooms.left(room);
       this.#presence.left(room);
+      this.#subscriptions.left(room);
       this.#roomListeners.notify(room, null);
       if (generation === this.#generation) this.#presenceListeners.notify(room, null);
     } else if (event === "wsrt.presence") {
@@ -334,6 +364,7 @@ export class Client<
     for (const room of this.#presence.lost()) {
       this.#pendingLosses.push(() => this.#presenceListeners.notify(room, null));
     }
+    this.#subscriptions.lost();
     this.#requests.failSent(() => new ConnectionError("the connection was lost before the answer arrived"));
     for (const item of this.#queue.removeConnectionBound()) {
       this.#drop(item, new ConnectionError(`${item.event} was not sent: the connection was lost`));
@@ -349,6 +380,7 @@ export class Client<
   #closed(error: Error): void {
     this.#generation += 1;
     for (const { ref } of this.#queue.clear()) if (ref !== null) this.#requests.fail(ref, error);
+    this.#subscriptions.closed(error);
     this.#scheduleFlush();
   }
 
@@ -366,6 +398,19 @@ export class Client<
     if (text.length * 3 > maxPayload && byteLength(text) > maxPayload) {
       throw new PayloadTooLargeError(`${event} is larger than ${maxPayload} bytes, the server's limit`);
     }
+  }
+
+  /** Request a room. Written ahead of the queue: events in it may be answered by publications to the room. */
+  async #askFor(event: string, room: string): Promise<unknown> {
+    const ref = this.#requests.newRef();
+    const text = this.#encode(event, { room }, ref);
+    const answer = this.#requests.add(
+      ref,
+      this.#timings.requestTimeoutMs,
+      () => new TimeoutError(`${event} was not answered in time`),
+    );
+    this.#write(text, ref);
+    return answer;
   }
 
   #isWritable(): boolean {

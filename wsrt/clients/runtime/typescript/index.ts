@@ -38,6 +38,8 @@ export type {
   SendResult,
   State,
   Status,
+  Subscription,
+  SubscriptionState,
   TicketRequest,
   Timings,
 } from "./types.js";

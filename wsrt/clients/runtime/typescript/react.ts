@@ -3,11 +3,11 @@
  *
  *     import * as React from "react";
  *     import { hooks } from "./realtime/runtime/react.js";
- *     export const { useClient, useStatus, useEvent, usePresence } = hooks(React);
+ *     export const { useClient, useStatus, useEvent, usePresence, useSubscription } = hooks(React);
  */
 
 import type { Client } from "./client.js";
-import type { Context, Name, Presence, Status } from "./types.js";
+import type { Context, Name, Presence, Status, Subscription, SubscriptionState } from "./types.js";
 
 /** The parts of React that the hooks use. With them, projects without React don't need its types. */
 export interface ReactLike {
@@ -21,7 +21,7 @@ export interface ReactLike {
   ): Value;
 }
 
-type AnyClient = Client<any, any, any, any>;
+type AnyClient = Client<any, any, any, any, any>;
 
 export interface Hooks {
   /** Return a client that is connected while the component is mounted. It is recreated when a dependency changes. */
@@ -30,12 +30,14 @@ export interface Hooks {
   useStatus(client: AnyClient): Status;
   /** Call a listener for each event. It may change with each rendering; the latest one is called. */
   useEvent<Receives extends object, K extends Name<Receives>>(
-    client: Client<Receives, any, any, any>,
+    client: Client<Receives, any, any, any, any>,
     event: K,
     listener: (data: Receives[K], context: Context) => unknown,
   ): void;
   /** Return the members of a room, or null while they aren't known. */
-  usePresence<MemberData>(client: Client<any, any, any, MemberData>, room: string): Presence<MemberData> | null;
+  usePresence<MemberData>(client: Client<any, any, any, MemberData, any>, room: string): Presence<MemberData> | null;
+  /** Be in a room while the component is mounted, shared with other components. Return the state of the subscription. */
+  useSubscription<C extends AnyClient>(client: C, room: Parameters<C["subscribe"]>[0]): SubscriptionState;
 }
 
 /** Create the hooks from a copy of React. */
@@ -71,6 +73,18 @@ export function hooks(react: ReactLike): Hooks {
         [client, room],
       );
       const read = () => client.presence.get(room) ?? null;
+      return useSyncExternalStore(subscribe, read, read);
+    },
+
+    useSubscription(client, room) {
+      const [subscribe, read] = useMemo(() => {
+        let subscription: Subscription | null = null;
+        const start = (notify: () => void) => {
+          const started = (subscription = client.subscribe(room, notify));
+          return () => started.unsubscribe();
+        };
+        return [start, (): SubscriptionState => subscription?.state ?? "waiting"] as const;
+      }, [client, room]);
       return useSyncExternalStore(subscribe, read, read);
     },
   };

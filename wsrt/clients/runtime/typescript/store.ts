@@ -13,7 +13,7 @@ export interface Store<Value> {
   subscribe(run: (value: Value) => void): () => void;
 }
 
-type AnyClient = Client<any, any, any, any>;
+type AnyClient = Client<any, any, any, any, any>;
 
 /** Return a store of the client's status. */
 export function statusStore(client: AnyClient): Store<Status> {
@@ -33,7 +33,7 @@ export function roomsStore(client: AnyClient): Store<ReadonlyMap<string, Members
 
 /** Return a store of the members of a room. Its value is null while they aren't known. */
 export function presenceStore<MemberData>(
-  client: Client<any, any, any, MemberData>,
+  client: Client<any, any, any, MemberData, any>,
   room: string,
 ): Store<Presence<MemberData> | null> {
   return storeOf(
@@ -51,7 +51,7 @@ export function presenceStore<MemberData>(
  * @param reduce Returns the next value for a value and an event.
  */
 export function eventStore<Receives extends object, K extends Name<Receives>, Value>(
-  client: Client<Receives, any, any, any>,
+  client: Client<Receives, any, any, any, any>,
   event: K,
   initial: Value,
   reduce: (value: Value, data: Receives[K], context: Context) => Value,

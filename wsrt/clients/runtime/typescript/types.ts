@@ -88,7 +88,33 @@ export interface Status {
   readonly retry: Retry | null;
 }
 
-/** A room that the server added this client to. */
+/**
+ * The state of a subscription.
+ *
+ * - `waiting`: the server has not answered yet, or there is no connection
+ * - `subscribed`: events that are published to the room are received
+ * - `refused`: the server refused the room, see `error`. Asked for again on the next connection
+ * - `removed`: the server has taken the client out of the room. Asked for again on the next connection
+ * - `ended`: unsubscribe() was called
+ */
+export type SubscriptionState = "waiting" | "subscribed" | "refused" | "removed" | "ended";
+
+/** One use of a room that the client asked for. The client stays in the room while there are any. */
+export interface Subscription {
+  readonly room: string;
+  readonly state: SubscriptionState;
+  /** Why the server refused the room. Null if it didn't. */
+  readonly error: Error | null;
+  /**
+   * Resolves when the client is in the room. Rejects with RequestError if the server refuses, and with ConnectionError
+   * if the subscription ends or the client is closed before.
+   */
+  readonly ready: Promise<void>;
+  /** End this use of the room. The client leaves the room with the last one, unless the server joined it, too. */
+  unsubscribe(): void;
+}
+
+/** A room that this client is in. */
 export interface Membership {
   /**
    * Whether the current connection is in the room. False after the connection is lost, until the server joins the next

@@ -94,6 +94,17 @@ class MemberConsumer(TypedEventConsumer[User]):
         return Answer(text=f"{self.user.first_name}: {event.text.upper() if loud else event.text}")
 
 
+class RoomConsumer(TypedEventConsumer):
+    """Rooms that clients choose."""
+
+    namespace = "typed.rooms"
+    out_events = (Answer,)
+    subscriptions = ("room.<int:pk>",)
+
+    async def authorize_room(self, room: str) -> bool:
+        return room in {pattern.text for pattern in self.room_patterns}
+
+
 class LoudConsumer(MemberConsumer):
     """A subclass that calls a handler of its parent."""
 
@@ -152,3 +163,6 @@ async def talk() -> None:
     async with connect(TokenConsumer, login=Login(token="ada")) as token_client:
         await token_client.request(Login(token="ada"))
     await abroadcast(Answer(text="bye"), namespace="typed")
+    async with connect(RoomConsumer, subprotocols=["wsrt.v1"]) as client:
+        await client.subscribe("room.1")
+        await client.unsubscribe("room.1")

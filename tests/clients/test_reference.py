@@ -1,4 +1,4 @@
-"""The page about clients says what they are: sizes, errors, options, states."""
+"""The pages about clients say what they are: sizes, errors, options, states."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.clients.toolchain import CORE, PLAIN, RUNTIME, sizes
 from tests.support.processes import ROOT
 from wsrt.clients.runtime.python import Client, ClientError, Limits, State, Timings, errors
 
-PAGE = (ROOT / "docs/reference/clients.md").read_text()
+PAGE = "".join((ROOT / "docs/reference" / name).read_text() for name in ("clients.md", "client-options.md"))
 
 
 def table(header: str) -> list[list[str]]:

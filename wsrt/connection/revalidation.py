@@ -51,7 +51,7 @@ class Revalidation:
 
     @property
     def claim(self) -> Claim | None:
-        """What the connection is based on at present. None if there is nothing to check."""
+        """The session or user that must stay valid. None if there is nothing to check."""
         user = self._hooks.scope.get("user")
         if not is_signed_in(user):
             return None

@@ -49,7 +49,7 @@ class Checked(Protocol):
 
     @property
     def claim(self) -> Claim | None:
-        """What the connection is based on at present. None if there is nothing to check."""
+        """The session or user that must stay valid. None if there is nothing to check."""
 
     @property
     def reloads_user(self) -> bool:
@@ -173,7 +173,7 @@ _rounds: PerLoop[dict[float, Rounds]] = PerLoop(dict)
 
 
 def rounds_of_loop(interval: float) -> Rounds:
-    """Return the running loop's rounds with an interval, created if necessary."""
+    """Return the object that checks connections of the running loop at an interval. The first call creates it."""
     by_interval = _rounds.get()
     if interval not in by_interval:
         by_interval[interval] = Rounds(asyncio.get_running_loop(), interval)

@@ -52,7 +52,9 @@ class NodeState:
 
     def pop_idle(self, before: float, most: int) -> dict[str, str]:
         """
-        Return rooms to remove from the index, with their marks.
+        Return rooms to remove from the node's index in Redis, with the marks of their entries.
+
+        An entry that was added later has another mark, and isn't removed.
 
         Includes rooms whose removal hasn't been confirmed yet.
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ConnectionError, RequestError } from "../../../wsrt/clients/runtime/typescript/errors.js";
+import { ConnectionError, PayloadTooLargeError, RequestError } from "../../../wsrt/clients/runtime/typescript/errors.js";
 import { hooks, type ReactLike } from "../../../wsrt/clients/runtime/typescript/react.js";
 import type { Subscription } from "../../../wsrt/clients/runtime/typescript/types.js";
 import { FakeSocket, settle, World } from "./support.js";
@@ -232,7 +232,7 @@ test("close rejects what waits, and connect asks again", async () => {
 test("a room that can't be sent is refused", async () => {
   const world = new World();
   world.open({ max_payload: 100 });
-  await assert.rejects(world.client.subscribe("x".repeat(200)).ready, { name: "PayloadTooLargeError" });
+  await assert.rejects(world.client.subscribe("x".repeat(200)).ready, PayloadTooLargeError);
 });
 
 test("names that objects have are rooms like any other", async () => {

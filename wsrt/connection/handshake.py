@@ -26,16 +26,21 @@ def choose_subprotocol(offered: Iterable[str], supported: Iterable[str]) -> str 
     return next((name for name in (SUBPROTOCOL, *supported) if name in offers), None)
 
 
+def header_values(scope: Scope, name: bytes) -> list[str]:
+    """Return the values of a header of a handshake, in their order. The name is in lower case."""
+    return [value.decode("latin-1") for key, value in scope.get("headers") or () if key == name]
+
+
 def bearer_token(scope: Scope) -> str | None:
     """
     Return the token of a handshake: of the header ``Authorization: Bearer``, or of the subprotocol ``bearer.<token>``.
 
     Browsers can't set the header, so they offer the subprotocol, which is never selected.
     """
-    for name, value in scope.get("headers") or ():
-        kind, _, token = value.decode("latin-1").strip().partition(" ")
-        if name == b"authorization" and kind.lower() == "bearer" and token.strip():
-            return str(token.strip())
+    for value in header_values(scope, b"authorization"):
+        kind, _, token = value.strip().partition(" ")
+        if kind.lower() == "bearer" and token.strip():
+            return token.strip()
     offered = scope.get("subprotocols") or ()
     tokens = (str(name).removeprefix(BEARER) for name in offered if str(name).startswith(BEARER))
     return next(filter(None, tokens), None)

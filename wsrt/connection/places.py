@@ -17,6 +17,7 @@ from ..presence.places import Places
 from ..protocol.client_address import client_address, parse_address, parse_proxies, share_of
 from ..realms import split_realm
 from ..types import Limits, Scope
+from .handshake import header_values
 
 
 class ConnectionPlaces:
@@ -109,7 +110,7 @@ def share_in(scope: Scope) -> str | None:
     """Return the network that counts as one client, for the scope of a handshake; None if it has no address."""
     client = scope.get("client")
     peer = client[0] if client else None
-    forwarded = [value.decode("latin-1") for name, value in scope.get("headers") or () if name == b"x-forwarded-for"]
+    forwarded = header_values(scope, b"x-forwarded-for")
     proxies = parse_proxies(conf.trusted_proxies)
     if forwarded and peer is not None:
         _note_forwarded(peer, forwarded, is_trusted=proxies.include(parse_address(peer)))

@@ -26,6 +26,7 @@ from ..presence.roster import MemberChange, Watcher
 from ..presence.tracker import Tracker
 from ..types import RoomPresence, Scope
 from .dispatcher import Submit
+from .handshake import header_values
 from .hooks import Hooks, call
 
 MAX_MEMBER_BYTES = 4096
@@ -405,10 +406,10 @@ class ConnectionPresence:
 def _client_details(scope: Scope) -> dict[str, Any]:
     """Return the details of a client that operators only see with the setting DETAILS."""
     client = scope.get("client")
-    agents = [value for name, value in scope.get("headers") or () if name == b"user-agent"]
+    agents = header_values(scope, b"user-agent")
     return {
         "address": client[0] if client else None,
-        "user_agent": agents[0].decode("latin-1")[:200] if agents else None,
+        "user_agent": agents[0][:200] if agents else None,
     }
 
 

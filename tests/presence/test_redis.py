@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -53,18 +53,6 @@ NASTY = [
     " ",
 ]
 """Names that meet where keys are put together without care."""
-
-
-@pytest.fixture(scope="module")
-def single() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[ClusterServer]:
-    with ClusterServer() as server:
-        yield server
 
 
 @pytest_asyncio.fixture(params=["single", "cluster"])

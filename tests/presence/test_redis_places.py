@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from tests.support.processes import RedisServer
-from tests.support.redis import ClusterServer
 from wsrt.presence.base import PLACES, Claim, Decision, LeaseLost, Leave, NodeFacts
 from wsrt.presence.redis.places import OPERATIONS
 from wsrt.presence.redis.store import RedisPresence
 
 ANN = f"{PLACES}user:ann"
-
-
-@pytest.fixture(scope="module")
-def single() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[ClusterServer]:
-    with ClusterServer() as server:
-        yield server
 
 
 @pytest_asyncio.fixture(params=["single", "cluster"])

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import importlib.resources
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from redis.exceptions import (
@@ -21,7 +21,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from ..base import StoreUnavailable
+from ..base import LeaseLost, StoreUnavailable
 from ..paging import batches
 from . import target
 from .target import RedisTarget
@@ -180,3 +180,21 @@ def by_part(items: Iterable[T], part_of: Callable[[T], int]) -> dict[int, list[T
     for item in items:
         parts.setdefault(part_of(item), []).append(item)
     return parts
+
+
+async def together(writes: Iterable[Coroutine[Any, Any, list[T]]]) -> list[T]:
+    """
+    Write partitions concurrently. Return the results of all of them, in the order of the partitions.
+
+    All of them finish before an error is raised, so that calls don't overlap. After an error, some partitions may be
+    written and others not; the caller repeats all operations.
+
+    Raises:
+        LeaseLost: The node's lease has ended. It takes precedence over other errors.
+        StoreUnavailable: Redis didn't answer.
+    """
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    if errors:
+        raise next((error for error in errors if isinstance(error, LeaseLost)), errors[0])
+    return [result for outcome in outcomes if not isinstance(outcome, BaseException) for result in outcome]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..base import Claim, Decision, LeaseLost, Leave
 from ..paging import batches
 from .keys import Keys, RoomKeys
-from .link import PLACES, RedisLink, by_part, tuples
+from .link import PLACES, RedisLink, by_part, together, tuples
 from .node import NodeState
 
 OPERATIONS = 64
@@ -32,14 +31,7 @@ class RedisPlaces(RedisLink):
     ) -> list[Decision]:
         """Apply claims and leaves, in order within each partition. Raises LeaseLost, StoreUnavailable."""
         parts = by_part(operations, lambda item: item[0].part)
-        outcomes = await asyncio.gather(
-            *(self._decide_part(node, known, part) for part in parts.values()), return_exceptions=True
-        )
-        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        if errors:
-            raise next((error for error in errors if isinstance(error, LeaseLost)), errors[0])
-        found = (outcome for outcome in outcomes if not isinstance(outcome, BaseException))
-        return list(itertools.chain.from_iterable(found))
+        return await together(self._decide_part(node, known, part) for part in parts.values())
 
     async def _decide_part(
         self, node: str, known: NodeState, operations: Sequence[tuple[RoomKeys, Claim | Leave]]

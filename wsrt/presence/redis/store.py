@@ -41,7 +41,7 @@ from ..base import (
 from ..options import require_number, require_seconds, require_text
 from ..paging import batches
 from .keys import RoomKeys, room_id_of
-from .link import APPLY, BEAT, BULK, CLAIM, INDEX, PURGE, SCRIPTS, by_part, tuples
+from .link import APPLY, BEAT, BULK, CLAIM, INDEX, PURGE, SCRIPTS, by_part, together, tuples
 from .node import NodeState
 from .places import RedisPlaces
 from .reader import RedisReader
@@ -198,48 +198,37 @@ class RedisPresence(RedisReader, RedisPlaces, PresenceStore):
     # Writing.
 
     async def apply(self, node: str, operations: Sequence[Join | Leave]) -> list[Change]:
+        async with self._writing(node) as known:
+            return await self._apply(node, known, operations)
+
+    async def decide(self, node: str, operations: Sequence[Claim | Leave]) -> list[Decision]:
+        async with self._writing(node) as known:
+            numbered = [(self._keys.room((op.namespace, op.room)), op) for op in operations]
+            claimed = (room.field for room, op in numbered if isinstance(op, Claim))
+            await self._index_rooms(node, known, known.missing(claimed))
+            return await self._decide(node, known, numbered)
+
+    @contextlib.asynccontextmanager
+    async def _writing(self, node: str) -> AsyncIterator[NodeState]:
+        """Let one caller at a time write for a node, while its lease is valid. Forget the node if the lease is lost."""
         known = self._known(node)
         try:
             # While waiting for the lock, the lease may end and the node may be reaped. The script checks that.
             async with known.lock:
-                return await self._apply(node, known, operations)
+                if asyncio.get_running_loop().time() >= known.ends:
+                    raise LeaseLost(f"the lease of node {node} has ended")
+                yield known
         except LeaseLost:
             self._nodes.pop(node, None)
             raise
-
-    async def decide(self, node: str, operations: Sequence[Claim | Leave]) -> list[Decision]:
-        known = self._known(node)
-        try:
-            async with known.lock:
-                self._require_lease(node, known)
-                numbered = [(self._keys.room((op.namespace, op.room)), op) for op in operations]
-                claimed = (room.field for room, op in numbered if isinstance(op, Claim))
-                await self._index_rooms(node, known, known.missing(claimed))
-                return await self._decide(node, known, numbered)
-        except LeaseLost:
-            self._nodes.pop(node, None)
-            raise
-
-    def _require_lease(self, node: str, known: NodeState) -> None:
-        if asyncio.get_running_loop().time() >= known.ends:
-            raise LeaseLost(f"the lease of node {node} has ended")
 
     async def _apply(self, node: str, known: NodeState, operations: Sequence[Join | Leave]) -> list[Change]:
-        self._require_lease(node, known)
         rooms = [self._keys.room((op.namespace, op.room)) for op in operations]
         entered = (room.field for room, op in zip(rooms, operations, strict=True) if isinstance(op, Join))
         await self._index_rooms(node, known, known.missing(entered))
         numbered = list(zip(itertools.count(), rooms, operations))
         parts = by_part(numbered, lambda item: item[1].part)
-        # The partitions are written concurrently. All of them finish before an error is raised, so that calls don't
-        # overlap. After an error, some partitions may be written and others not; the caller repeats all operations.
-        outcomes = await asyncio.gather(
-            *(self._write(node, known, part) for part in parts.values()), return_exceptions=True
-        )
-        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        if errors:
-            raise next((error for error in errors if isinstance(error, LeaseLost)), errors[0])
-        changes = [change for outcome in outcomes if not isinstance(outcome, BaseException) for change in outcome]
+        changes = await together(self._write(node, known, part) for part in parts.values())
         return [change for _, change in sorted(changes, key=lambda pair: pair[0])]
 
     async def _write(

@@ -18,7 +18,7 @@ FLOORS: list[set[str]] = [
     {"exceptions", "close_codes", "addresses", "realms", "types", "metrics"},
     {"protocol"},
     {"delivery"},
-    {"conf", "tenants", "tickets", "signals", "cluster", "presence"},
+    {"conf", "tenants", "tickets", "signals", "cluster", "stores", "presence", "history"},
     {"connection", "sessions", "handlers"},
     {"consumers", "publish", "control"},
     {

@@ -331,6 +331,20 @@ class Conf:
         return dict(settings) if SHAPES["PRESENCE"].fits(settings) else {}
 
     @property
+    def history(self) -> dict[str, Any]:
+        settings = self._get("HISTORY")
+        # The checks report a value that isn't a dict. With {} there is no backend, and history can't be kept.
+        return dict(settings) if SHAPES["HISTORY"].fits(settings) else {}
+
+    @property
+    def history_size(self) -> int:
+        return int(self._get("HISTORY_SIZE"))
+
+    @property
+    def history_seconds(self) -> float:
+        return float(self._get("HISTORY_SECONDS"))
+
+    @property
     def fast_path(self) -> bool:
         return bool(self._get("FAST_PATH"))
 

@@ -39,6 +39,7 @@ __all__ = [
     "InvalidRoom",
     "ProtocolError",
     "Refused",
+    "StoreUnavailable",
     "TenantRequired",
     "TooManyKeys",
     "TooManyRooms",
@@ -226,3 +227,7 @@ class InvalidRoom(Refused, ValueError):
 
 class BackplaneUnavailable(WsrtError):
     """Raised when the channel layer did not accept a publication or a join. Connections stay open; try again later."""
+
+
+class StoreUnavailable(BackplaneUnavailable):
+    """Raised when a store of presence or history didn't answer, or the settings don't name a usable one."""

@@ -38,6 +38,9 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 ALL_TENANTS: Final = AllTenants.ALL_TENANTS
 """All tenants, and the connections without a tenant. Only control functions accept it."""
 
+RoomId = tuple[str, str]
+"""The realm of a room, and its name."""
+
 Tenant = str | None | NotGiven
 """The type of ``tenant=`` in publishing and presence functions."""
 

@@ -83,14 +83,21 @@ class Limits:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Publication:
+class Position:
     """
-    The position of a publication in the history of its room.
+    A position in the history of a room.
 
     Attributes:
-        epoch: The id of the history, which changes when the history is lost.
-        offset: The number of the publication in the history.
+        epoch: The random id of the room's sequence of publications. It changes when the sequence is lost or starts
+            again.
+        offset: The number of a publication in the sequence. The first one has the number 1; 0 is the position before
+            it.
     """
 
     epoch: str
     offset: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Publication(Position):
+    """The position of a publication in the history of its room."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django.utils.module_loading import import_string
@@ -11,8 +10,9 @@ from django.utils.module_loading import import_string
 from ..cluster.per_loop import PerLoop
 from ..conf import conf
 from ..metrics import counters
+from ..stores.of_loop import StoreOfLoop
+from ..stores.options import require_seconds, require_text, require_truth
 from .base import PresenceStore
-from .options import require_seconds, require_text, require_truth
 
 KEYS = ("BACKEND", "LOCATION", "OPTIONS")
 """The keys of the setting."""
@@ -21,48 +21,7 @@ NODE_OPTIONS = {"GRACE", "DETAILS"}
 """Options that nodes use. All others are passed to the store."""
 
 
-class _LoopStores:
-    """
-    The stores of one event loop: the current one, and those of earlier settings.
-
-    ``asyncio.run`` and ``async_to_sync`` shut down the loop's asynchronous generators before they close it. This class
-    keeps such a generator suspended, whose ``finally`` closes the stores. Servers call close_stores() instead.
-    """
-
-    def __init__(self) -> None:
-        self.settings: str | None = None
-        self.store: PresenceStore | None = None
-        self._made: list[PresenceStore] = []
-        self._closing = self._close_at_the_end()
-        # Run the generator to its yield, which registers it with the loop. It doesn't wait for anything, so the
-        # coroutine ends at once.
-        with contextlib.suppress(StopIteration):
-            self._closing.__anext__().send(None)
-
-    def use(self, settings: dict[str, Any]) -> PresenceStore | None:
-        """Return the store for these settings. It is created when they have changed."""
-        text = repr(settings)
-        if text != self.settings:
-            self.settings, self.store = text, _make_or_log(settings)
-            if self.store is not None:
-                self._made.append(self.store)
-        return self.store
-
-    async def close(self) -> None:
-        """Close the stores."""
-        for store in self._made:
-            # An exception of one store must not keep the others open.
-            with contextlib.suppress(Exception):
-                await store.close()
-
-    async def _close_at_the_end(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            await self.close()
-
-
-_stores = PerLoop(_LoopStores)
+_stores = PerLoop(lambda: StoreOfLoop(_make_or_log))
 
 
 def store_of_loop() -> PresenceStore | None:

@@ -14,16 +14,14 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
-from ..exceptions import BackplaneUnavailable
-from .options import require_seconds
+from ..exceptions import StoreUnavailable as StoreUnavailable
+from ..realms import RoomId as RoomId
+from ..stores.options import require_seconds
 
 T = TypeVar("T")
 
 MEMBER_BYTES = 48
 """Bytes of a member in a list in addition to its user id and data: keys, punctuation, and the number of connections."""
-
-RoomId = tuple[str, str]
-"""The realm of a room, and its name. A realm is a namespace, plus the tenant if there is one: "chat", "chat@acme"."""
 
 EVERYONE = "wsrt.everyone"
 """The room that every connection of a namespace is in. The name is reserved, so no application has such a room."""
@@ -35,10 +33,6 @@ class LeaseLost(Exception):
 
     The node's writes are rejected; it must start over under a new id.
     """
-
-
-class StoreUnavailable(BackplaneUnavailable):
-    """The store didn't answer, or the settings don't name a usable one."""
 
 
 # Written by nodes.

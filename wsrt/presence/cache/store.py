@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from django.core.cache import caches
 
+from ...stores.options import require_number, require_seconds, require_text
 from ..base import (
     EVERYONE,
     Beat,
@@ -46,7 +47,6 @@ from ..base import (
     Snapshot,
     StoreUnavailable,
 )
-from ..options import require_number, require_seconds, require_text
 from .documents import WHOLE
 from .executor import Access, CacheExecutor
 from .keys import Keys

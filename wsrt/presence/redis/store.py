@@ -23,6 +23,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
+from ...stores.options import require_number, require_seconds, require_text
 from ..base import (
     EVERYONE,
     UNSET,
@@ -38,7 +39,6 @@ from ..base import (
     RoomId,
     StoreUnavailable,
 )
-from ..options import require_number, require_seconds, require_text
 from ..paging import batches
 from .keys import RoomKeys, room_id_of
 from .link import APPLY, BEAT, BULK, CLAIM, INDEX, PURGE, SCRIPTS, by_part, together, tuples

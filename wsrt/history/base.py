@@ -1,0 +1,290 @@
+"""
+The interface of history stores, and the records that they take and return.
+
+A room with history has one sequence of publications. A publication's position in it is an epoch and an offset: the
+offset is its number, and the epoch is a random id that changes when the sequence is lost or starts again. The store
+keeps two kinds of publications under the same offsets: entries, of which it keeps the last ones, and values, of which
+it keeps the last one for each key.
+
+A store doesn't send anything. The publisher appends to it, and sends the publication with its position through the
+channel layer; nodes read what they have missed. One instance serves one event loop.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from ..realms import RoomId
+from ..stores.options import DAY, require_number, require_seconds
+from ..types import Position
+
+__all__ = [
+    "MAX_OFFSET",
+    "Append",
+    "Appended",
+    "Entry",
+    "Gap",
+    "HistoryFacts",
+    "HistoryStore",
+    "Reading",
+]
+
+MAX_OFFSET = 2**53 - 1
+"""The highest offset: the largest integer that every client can represent exactly."""
+
+YEAR = 366 * DAY
+"""The longest time that publications may be kept, in seconds."""
+
+MAX_SIZE = 100_000
+"""The most entries that the history of a room may keep."""
+
+Gap = Literal["epoch", "trimmed", "expired"]
+"""
+Why publications after a position can't all be read.
+
+"epoch": the position belongs to another sequence, or is ahead of this one. "trimmed": the room had more publications
+than its history keeps. "expired": they are older than the history keeps them.
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Append:
+    """
+    A publication to be kept.
+
+    Attributes:
+        room: The realm and the name of the room.
+        id: The random id of the publication, by which nodes tell it from another one with the same offset.
+        event: The event's name.
+        data: The event's data, as JSON.
+        key: For a value, the key whose previous value it replaces. None for an entry.
+        idempotency_key: If the room has a publication with this key already, that one's position is returned and
+            nothing is kept. None for no key. Stores remember a key for ``idempotency`` seconds.
+    """
+
+    room: RoomId
+    id: str
+    event: str
+    data: str
+    key: str | None = None
+    idempotency_key: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Appended:
+    """
+    The result of an Append.
+
+    Attributes:
+        position: The position of the publication.
+        id: The id of the publication; for a repeated idempotency key that of the first publication.
+        is_repeat: Whether the idempotency key was known, so that nothing was kept.
+    """
+
+    position: Position
+    id: str
+    is_repeat: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """
+    A publication that was kept.
+
+    Attributes:
+        offset: Its offset.
+        id: Its random id.
+        event: The event's name.
+        data: The event's data, as JSON.
+        key: The key of a value. None for an entry of the sequence.
+        time: When it was kept, in seconds since 1970.
+    """
+
+    offset: int
+    id: str
+    event: str
+    data: str
+    key: str | None
+    time: float
+
+    @property
+    def size(self) -> int:
+        """Its bytes, as far as they count for limits: those of the event's name and data in UTF-8."""
+        return size_of(self.event, self.data)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """
+    The publications after a position.
+
+    Offsets may be missing between them: values that were replaced since, and publications that were forgotten.
+
+    Attributes:
+        position: The position of the room's last publication. Its offset is 0 if there was none in the epoch.
+        start: The offset after which the entries are complete. It is the offset that was asked for if there is no gap,
+            else the lowest one possible.
+        entries: The publications after ``start``, by offset.
+        has_more: Whether a limit has cut the entries off; the next ones follow the last entry.
+        gap: Why publications after the position that was asked for are missing. None if none are.
+    """
+
+    position: Position
+    start: int
+    entries: list[Entry]
+    has_more: bool = False
+    gap: Gap | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HistoryFacts:
+    """
+    What operators see of the history of a room.
+
+    Attributes:
+        position: The position of its last publication.
+        entries: The number of entries that are kept.
+        values: The number of values that are kept.
+        size: The bytes of both, as Entry.size counts them.
+        oldest: When the oldest of them was kept, in seconds since 1970. None if there are none.
+    """
+
+    position: Position
+    entries: int
+    values: int
+    size: int
+    oldest: float | None
+
+
+class HistoryStore(abc.ABC):
+    """
+    The base class of history stores.
+
+    All methods raise StoreUnavailable if the store doesn't answer. After append() has raised it, the publications may
+    or may not have been kept; an idempotency key makes it safe to repeat the call.
+
+    The epoch of a room is made with its first use, also by a read, and is never empty. It changes when the store has
+    lost the room's sequence, and by purge() and renew().
+
+    Args:
+        location: Where the data is. Its meaning depends on the store.
+        size: The most entries that a room keeps; the oldest ones go first. At least that many are kept.
+        seconds: How long entries are kept.
+        values: The most values that a room keeps; the values that were set first go first.
+        value_seconds: How long values are kept, and the epoch of a room that isn't used. Not shorter than ``seconds``.
+            None for a day, or for ``seconds`` if they are longer.
+        idempotency: How long idempotency keys are remembered, in seconds.
+        options: The options of the store.
+
+    Raises:
+        ValueError: An option isn't valid.
+    """
+
+    is_shared: ClassVar[bool] = True
+    """Whether the store is the same for all processes."""
+
+    def __init__(
+        self,
+        location: str | None = None,
+        *,
+        size: int = 100,
+        seconds: float = 300.0,
+        values: int = 1000,
+        value_seconds: float | None = None,
+        idempotency: float = 300.0,
+        **options: Any,
+    ) -> None:
+        require_number("HISTORY_SIZE", size, f"an integer from 1 to {MAX_SIZE}", least=1, most=MAX_SIZE, whole=True)
+        require_number(
+            "HISTORY_SECONDS", seconds, "a number of seconds, at most those of a year", least=0.001, most=YEAR
+        )
+        if value_seconds is None:
+            value_seconds = max(DAY, seconds)
+        require_number("VALUES", values, f"an integer from 1 to {MAX_SIZE}", least=1, most=MAX_SIZE, whole=True)
+        require_number(
+            "VALUE_SECONDS",
+            value_seconds,
+            "a number of seconds, at least HISTORY_SECONDS",
+            least=seconds,
+            most=YEAR,
+        )
+        require_seconds("IDEMPOTENCY", idempotency)
+        self.location = location
+        self.size = size
+        self.seconds = seconds
+        self.values_kept = values
+        self.value_seconds = value_seconds
+        self.idempotency = idempotency
+
+    @abc.abstractmethod
+    async def append(self, publications: Sequence[Append]) -> list[Appended]:
+        """
+        Keep publications, and return their positions, in the same order.
+
+        Publications to one room get ascending offsets in the order of the list. If this raises, some of them may have
+        been kept.
+        """
+
+    @abc.abstractmethod
+    async def positions(self, rooms: Sequence[RoomId]) -> list[Position]:
+        """Return the positions of the last publications of rooms, in the same order."""
+
+    @abc.abstractmethod
+    async def read(self, room: RoomId, after: Position, *, limit: int, max_bytes: int) -> Reading:
+        """
+        Return the entries and values after a position.
+
+        If its epoch isn't the room's, or its offset is higher than the room's, the gap is "epoch" and the reading has
+        what is left of the room.
+
+        Args:
+            room: The realm and the name of the room.
+            after: The position. Its offset is from 0 to MAX_OFFSET.
+            limit: The most publications to return. At least 1.
+            max_bytes: The most bytes of all of them, as Entry.size counts. A first one that is larger is returned.
+        """
+
+    @abc.abstractmethod
+    async def values(self, room: RoomId, *, limit: int, max_bytes: int) -> Reading:
+        """Return the last value of each key, by offset. The newest ones, if a limit cuts them off. Never has a gap."""
+
+    @abc.abstractmethod
+    async def forget(self, room: RoomId, *, offset: int | None = None, key: str | None = None) -> list[int]:
+        """
+        Delete one publication, by its offset or by the key of a value.
+
+        Returns:
+            The offsets that were deleted: one, or none if there was none. Readings don't have a gap because of it.
+        """
+
+    @abc.abstractmethod
+    async def purge(self, room: RoomId) -> Position:
+        """Delete everything that is kept of a room. Return its position in a new epoch, whose offset is 0."""
+
+    @abc.abstractmethod
+    async def renew(self, room: RoomId, epoch: str) -> Position:
+        """
+        Start a new epoch, if the room still has the given one, and delete what is kept.
+
+        A node calls it when the store has lost publications that clients have received, so that their offsets would be
+        given out again.
+
+        Returns:
+            The position of the room, whether this call has changed it or another one had done so before.
+        """
+
+    @abc.abstractmethod
+    async def facts(self, rooms: Sequence[RoomId]) -> list[HistoryFacts]:
+        """Return what operators see of rooms, in the same order."""
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Close connections. The next call opens them again."""
+
+
+def size_of(event: str, data: str) -> int:
+    """Return the bytes of a publication, as limits count them."""
+    return len(event.encode("utf-8", "surrogatepass")) + len(data.encode("utf-8", "surrogatepass"))

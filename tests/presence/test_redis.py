@@ -31,7 +31,8 @@ from wsrt.presence.base import (
 )
 from wsrt.presence.redis import RedisPresence, reader
 from wsrt.presence.redis import store as module
-from wsrt.presence.redis.keys import Keys, room_id_of
+from wsrt.presence.redis.keys import Keys
+from wsrt.stores.redis.partitions import Partitions
 
 NASTY = [
     "a",
@@ -146,7 +147,7 @@ async def test_nasty_nodes(store: RedisPresence) -> None:
 @given(st.lists(st.tuples(*[st.text(st.characters() | st.sampled_from("1.:{}"))] * 3), min_size=2, max_size=2))
 def test_any_names(names: list[tuple[str, str, str]]) -> None:
     """No two keys of two rooms, whatever the namespaces, rooms and nodes are called, have one name."""
-    keys = Keys("wsrt", 1)
+    keys = Keys(Partitions("wsrt", 1, cluster=False))
     found: list[dict[tuple[object, ...], str]] = []
     for namespace, room, node in names:
         here = keys.room((namespace, room))
@@ -163,21 +164,6 @@ def test_any_names(names: list[tuple[str, str, str]]) -> None:
         )
     what = {**found[0], **found[1]}
     assert len(set(what.values())) == len(what)
-
-
-def test_fields() -> None:
-    """The word for a room says which one it is."""
-    keys = Keys("wsrt", 1)
-    for place in itertools.product([*NASTY, EVERYONE], NASTY):
-        assert room_id_of(keys.room(place).field) == place
-
-
-def test_partitions_are_spread() -> None:
-    """Partitions lie evenly over the slots of a cluster."""
-    from redis.crc import key_slot
-
-    keys = Keys("wsrt", 16)
-    assert [key_slot(keys.writers(part).encode()) // 1024 for part in range(16)] == list(range(16))
 
 
 async def test_prefixes_and_partitions(make: Callable[..., RedisPresence]) -> None:

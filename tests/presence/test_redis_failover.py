@@ -15,7 +15,7 @@ from tests.support.redis import MasterServer, ReplicaServer, SentinelServer, say
 from tests.support.waiting import aeventually
 from wsrt.presence.base import Count, Join, NodeFacts, StoreUnavailable
 from wsrt.presence.redis import RedisPresence
-from wsrt.presence.redis.link import CONNECTIONS
+from wsrt.stores.redis.link import CONNECTIONS
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def _presence_options(location: str, options: Mapping[str, Any]) -> dict[str, An
     """
     if not options.get("SENTINELS"):
         return {"address": location}
-    from ..presence.redis.target import RedisTarget
+    from ..stores.redis.target import RedisTarget
 
     target = RedisTarget(
         location,
@@ -156,7 +156,7 @@ async def _connected(host: Host) -> AsyncIterator[Any]:
     from channels_redis.utils import create_pool
     from redis import asyncio as aioredis
 
-    from ..presence.redis import target
+    from ..stores.redis import target
 
     if "target" in host.options:
         connection = host.options["target"].connect()

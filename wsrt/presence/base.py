@@ -520,8 +520,3 @@ class PresenceStore(abc.ABC):
     @abc.abstractmethod
     async def close(self) -> None:
         """Release the connections, threads and timers that the store holds in this loop."""
-
-
-def as_bytes(text: str) -> bytes:
-    """Return a name as bytes. Names may contain lone surrogates, which plain UTF-8 can't encode."""
-    return text.encode("utf-8", "surrogatepass")

@@ -1,5 +1,5 @@
 """
-Pages of a list that is ordered by keys, and batches of one that is not.
+Pages of a list that is ordered by keys.
 
 A cursor holds the key of the last item. So an item that stays is never skipped while others are added or removed.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from .base import BadCursor, Page
@@ -57,9 +57,3 @@ def position_in(cursor: str, end: int) -> int:
     if not re.fullmatch("[0-9]{1,20}", cursor) or int(cursor) >= end:
         raise BadCursor(f"{cursor!r} is not a valid cursor")
     return int(cursor)
-
-
-def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield ``items`` in batches of at most ``size``."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -23,7 +23,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from ..base import as_bytes
+from ...stores.names import as_bytes
 
 PAGE = 8192
 """Average characters of a page above which the number of pages is doubled."""

@@ -23,8 +23,8 @@ from django.db import close_old_connections
 
 from ...cluster.greenlets import thread_pool
 from ...delivery.jitter import jittered
+from ...stores.batches import batches
 from ..base import BadCursor, StoreUnavailable
-from ..paging import batches
 
 T = TypeVar("T")
 

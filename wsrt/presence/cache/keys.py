@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 
-from ..base import RoomId, as_bytes
+from ...realms import RoomId
+from ...stores.names import as_bytes
 
 
 class Keys:

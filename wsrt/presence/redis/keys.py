@@ -1,20 +1,14 @@
 """
-The keys of presence in Redis, and the partitions of rooms.
+The keys of presence in Redis.
 
 Different rooms, nodes and namespaces never share a key, whatever characters their names contain.
 """
 
 from __future__ import annotations
 
-import binascii
-import functools
-import itertools
-import zlib
-
-from ..base import RoomId, as_bytes
-
-SLOTS = 16384
-"""The hash slots of a Redis Cluster."""
+from ...realms import RoomId
+from ...stores.names import field_of
+from ...stores.redis.partitions import Partitions
 
 
 class Keys:
@@ -26,13 +20,13 @@ class Keys:
     no common keys.
 
     Args:
-        prefix: The prefix of all keys.
-        partitions: The number of partitions.
+        partitions: The partitions of rooms.
     """
 
-    def __init__(self, prefix: str, partitions: int) -> None:
-        self._parts = [f"{prefix}{{{tag}}}" for tag in _tags(partitions)]
-        self._nodes = f"{prefix}{{{partitions}.nodes}}"
+    def __init__(self, partitions: Partitions) -> None:
+        self._partitions = partitions
+        self._parts = partitions.bases
+        self._nodes = f"{partitions.prefix}{{{partitions.count}.nodes}}"
         self.leases = f"{self._nodes}:leases"
         self.facts = f"{self._nodes}:facts"
 
@@ -46,7 +40,7 @@ class Keys:
 
     def room(self, room_id: RoomId) -> RoomKeys:
         field = field_of(room_id)
-        part = zlib.crc32(as_bytes(field)) % len(self._parts)
+        part = self._partitions.number_of(field)
         return RoomKeys(room_id, field, part, self._parts[part])
 
     # Keys of a partition; lua/room.lua describes them.
@@ -95,27 +89,3 @@ class RoomKeys:
 
     def details(self, node: str) -> str:
         return f"{self._base}:x:{len(node)}.{node}{self.field}"
-
-
-@functools.cache
-def _tags(partitions: int) -> tuple[str, ...]:
-    """Return a hash tag for each partition, chosen so that the partitions are spread evenly over a cluster's slots."""
-    tags: dict[int, str] = {}
-    for number in itertools.count():
-        tag = f"{partitions}.{number}"
-        tags.setdefault(binascii.crc_hqx(tag.encode(), 0) % SLOTS * partitions // SLOTS, tag)
-        if len(tags) == partitions:
-            break
-    return tuple(tags[part] for part in sorted(tags))
-
-
-def field_of(room_id: RoomId) -> str:
-    """Return the name of a room as the hashes and lists of rooms in Redis store it."""
-    namespace, room = room_id
-    return f"{len(namespace)}.{namespace}{room}"
-
-
-def room_id_of(field: str) -> RoomId:
-    """Return the namespace and the name of a room. Reverses field_of()."""
-    length, _, names = field.partition(".")
-    return names[: int(length)], names[int(length) :]

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ...stores.batches import batches
+from ...stores.redis.link import RedisLink, tuples
+from ...stores.redis.partitions import by_part
 from ..base import Claim, Decision, LeaseLost, Leave
-from ..paging import batches
 from .keys import Keys, RoomKeys
-from .link import PLACES, RedisLink, by_part, together, tuples
 from .node import NodeState
+from .scripts import PLACES, together
 
 OPERATIONS = 64
 """The most operations in one call of the script."""

@@ -6,6 +6,11 @@ import asyncio
 import json
 from collections.abc import Iterator, Sequence
 
+from ...stores.batches import batches
+from ...stores.names import as_bytes
+from ...stores.redis.link import BULK, FIELDS, RedisLink, tuples
+from ...stores.redis.partitions import Partitions, by_part
+from ...stores.redis.target import RedisTarget
 from ..base import (
     EVERYONE,
     BadCursor,
@@ -17,12 +22,10 @@ from ..base import (
     RoomId,
     RoomRecord,
     Snapshot,
-    as_bytes,
 )
-from ..paging import batches, position_in
+from ..paging import position_in
 from .keys import Keys, RoomKeys
-from .link import BULK, FIELDS, FIND, NODES, ROOMS, SNAPSHOT, RedisLink, by_part, tuples
-from .target import RedisTarget
+from .scripts import FIND, NODES, ROOMS, SNAPSHOT
 
 PAGE = 500
 """The most rooms that one command lists, and the most connections that it searches for those of one user."""
@@ -41,14 +44,13 @@ class RedisReader(RedisLink):
     Args:
         target: The location of Redis.
         timeout: The number of seconds that a round trip may take.
-        prefix: The prefix of all keys.
-        partitions: The number of partitions over which rooms are spread.
+        partitions: The partitions over which rooms are spread.
     """
 
-    def __init__(self, target: RedisTarget, timeout: float, *, prefix: str, partitions: int) -> None:
+    def __init__(self, target: RedisTarget, timeout: float, partitions: Partitions) -> None:
         super().__init__(target, timeout)
-        self._partitions = partitions
-        self._keys = Keys(prefix, partitions)
+        self._partitions = partitions.count
+        self._keys = Keys(partitions)
 
     async def expired(self) -> tuple[str, ...]:
         expired, _ = await self._run(NODES, [self._keys.leases, self._keys.facts])

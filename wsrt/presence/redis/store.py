@@ -23,7 +23,12 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
-from ...stores.options import require_number, require_seconds, require_text
+from ...stores.batches import batches
+from ...stores.names import room_id_of
+from ...stores.options import require_number, require_seconds
+from ...stores.redis.link import BULK, tuples
+from ...stores.redis.partitions import Partitions, by_part
+from ...stores.redis.target import RedisTarget
 from ..base import (
     EVERYONE,
     UNSET,
@@ -39,13 +44,11 @@ from ..base import (
     RoomId,
     StoreUnavailable,
 )
-from ..paging import batches
-from .keys import RoomKeys, room_id_of
-from .link import APPLY, BEAT, BULK, CLAIM, INDEX, PURGE, SCRIPTS, by_part, together, tuples
+from .keys import RoomKeys
 from .node import NodeState
 from .places import RedisPlaces
 from .reader import RedisReader
-from .target import RedisTarget
+from .scripts import APPLY, BEAT, CLAIM, INDEX, PURGE, SCRIPTS, together
 
 __all__ = ["SCRIPTS", "RedisPresence"]
 
@@ -63,9 +66,6 @@ LISTED = 250
 
 MOST_CHUNK = 250
 """The largest value of the option CHUNK. A call of this size takes up to 4 ms."""
-
-MOST_PARTITIONS = 1024
-"""The largest value of the option PARTITIONS. Listing rooms asks each partition."""
 
 IDLE_SECONDS = 60.0
 """Seconds for which a room that a node has left stays in its index, far longer than a join may be delayed."""
@@ -115,13 +115,7 @@ class RedisPresence(RedisReader, RedisPlaces, PresenceStore):
         claim: float | None = None,
         **options: Any,
     ) -> None:
-        require_text("PREFIX", prefix)
-        if set(prefix) & set("{}"):
-            raise ValueError(f"PREFIX must not contain braces, which determine the slot of a key; {prefix!r} does")
-        if partitions is None:
-            partitions = 16 if cluster else 1
-        most = MOST_PARTITIONS
-        require_number("PARTITIONS", partitions, f"an integer from 1 to {most}", least=1, most=most, whole=True)
+        spread = Partitions(prefix, partitions, cluster=cluster)
         require_seconds("TIMEOUT", timeout)
         # Larger calls would block Redis for too long.
         require_number("CHUNK", chunk, f"an integer from 1 to {MOST_CHUNK}", least=1, most=MOST_CHUNK, whole=True)
@@ -131,7 +125,7 @@ class RedisPresence(RedisReader, RedisPlaces, PresenceStore):
         target = RedisTarget(
             location, cluster=cluster, sentinels=sentinels, sentinel_kwargs=sentinel_kwargs, timeout=timeout
         )
-        RedisReader.__init__(self, target, timeout, prefix=prefix, partitions=partitions)
+        RedisReader.__init__(self, target, timeout, spread)
         PresenceStore.__init__(self, target.location, lease=lease, **options)
         self._chunk = chunk
         self._pace = pace

@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
-from ...stores.options import require_truth
+from ..options import require_truth
 
 DEFAULT = "redis://localhost:6379/0"
 

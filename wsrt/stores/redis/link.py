@@ -8,8 +8,8 @@ import dataclasses
 import hashlib
 import importlib.resources
 import itertools
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 from redis.exceptions import (
     DataError,
@@ -21,12 +21,10 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from ..base import LeaseLost, StoreUnavailable
-from ..paging import batches
+from ...exceptions import StoreUnavailable
+from ..batches import batches
 from . import target
 from .target import RedisTarget
-
-T = TypeVar("T")
 
 CONNECTIONS = 16
 """The most connections to Redis. Callers wait while all of them are in use."""
@@ -54,20 +52,11 @@ class Script:
     sha: str
 
 
-def _script(*names: str) -> Script:
-    """Return a script that consists of several files. It has the name of the last one."""
-    folder = importlib.resources.files(__package__) / "lua"
+def load_script(package: str, *names: str) -> Script:
+    """Return a script that consists of several files in the folder ``lua`` of a package. It has the last one's name."""
+    folder = importlib.resources.files(package) / "lua"
     text = "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in names)
     return Script(names[-1], text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-APPLY = _script("room", "apply")
-PURGE = _script("room", "purge")
-BEAT, INDEX, CLAIM, NODES = map(_script, ("beat", "index", "claim", "nodes"))
-SNAPSHOT, ROOMS, FIND, PLACES = map(_script, ("snapshot", "rooms", "find", "places"))
-
-SCRIPTS = (APPLY, PURGE, BEAT, INDEX, CLAIM, NODES, SNAPSHOT, ROOMS, FIND, PLACES)
-"""All scripts."""
 
 
 class RedisLink:
@@ -172,29 +161,3 @@ def tuples(flat: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """Yield the tuples of a list that a script has returned flat."""
     for start in range(0, len(flat), size):
         yield flat[start : start + size]
-
-
-def by_part(items: Iterable[T], part_of: Callable[[T], int]) -> dict[int, list[T]]:
-    """Return items by partition, in the original order within each."""
-    parts: dict[int, list[T]] = {}
-    for item in items:
-        parts.setdefault(part_of(item), []).append(item)
-    return parts
-
-
-async def together(writes: Iterable[Coroutine[Any, Any, list[T]]]) -> list[T]:
-    """
-    Write partitions concurrently. Return the results of all of them, in the order of the partitions.
-
-    All of them finish before an error is raised, so that calls don't overlap. After an error, some partitions may be
-    written and others not; the caller repeats all operations.
-
-    Raises:
-        LeaseLost: The node's lease has ended. It takes precedence over other errors.
-        StoreUnavailable: Redis didn't answer.
-    """
-    outcomes = await asyncio.gather(*writes, return_exceptions=True)
-    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    if errors:
-        raise next((error for error in errors if isinstance(error, LeaseLost)), errors[0])
-    return [result for outcome in outcomes if not isinstance(outcome, BaseException) for result in outcome]

@@ -1,0 +1,1 @@
+"""Redis, as presence and history use it: its location, its connections, scripts, and partitions of rooms."""

@@ -281,6 +281,13 @@ def from_message(data: Sequence[Any]) -> Audience:
     raise ValueError(f"unknown address: {data!r}")
 
 
+def room_of(audience: Audience) -> str | None:
+    """Return the room whose group reaches all recipients; None if the audience isn't a part of one room."""
+    while isinstance(audience, Expression):
+        audience = audience.left
+    return audience.name if isinstance(audience, Room) else None
+
+
 def user_key(user: object) -> UserKey:
     """
     Return the key of a user, which addresses, groups and presence use for comparisons.

@@ -730,14 +730,17 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         """
         return self._call("send", self._connection.send(event))
 
-    def publish_to_room(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
+    def publish_to_room(
+        self, room: str, event: Event, *, idempotency_key: str | None = None
+    ) -> Coroutine[Any, Any, Publication | None]:
         """
         Publish an event to every connection in a room of this namespace, including this one if it is in the room.
 
         The event is published immediately, even in a transaction. The connection needn't be in the room. Returns when
-        the channel layer has accepted the publication. For the exceptions, see wsrt.apublish_to_room().
+        the channel layer has accepted the publication, with its position for an event with history. For the arguments
+        and the exceptions, see wsrt.apublish_to_room().
         """
-        return self._publish(Room(room), event, "publish_to_room")
+        return self._publish(Room(room), event, "publish_to_room", idempotency_key)
 
     def publish_to_others(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]:
         """Publish an event to every connection in a room except this one. See publish_to_room()."""
@@ -877,8 +880,10 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     # Private.
 
-    def _publish(self, audience: Audience, event: Event, method: str) -> Coroutine[Any, Any, Publication | None]:
-        return self._call(method, send(prepare(audience, event, self.namespace, self.tenant_id)))
+    def _publish(
+        self, audience: Audience, event: Event, method: str, idempotency_key: str | None = None
+    ) -> Coroutine[Any, Any, Publication | None]:
+        return self._call(method, send(prepare(audience, event, self.namespace, self.tenant_id, idempotency_key)))
 
     async def _leave(self, room: str, key: str | None) -> None:
         self._connection.groups.leave(room, key)

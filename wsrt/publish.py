@@ -36,6 +36,7 @@ def publish_to_room(
     tenant: Tenant = NOT_GIVEN,
     on_commit: bool = True,
     using: str | None = None,
+    idempotency_key: str | None = None,
 ) -> Publication | None:
     """
     Publish an event to every connection in a room.
@@ -55,9 +56,12 @@ def publish_to_room(
             and a consumer of the namespace defines ``tenant``, the tenant is the result of ``WSRT["TENANT"]``.
         on_commit: Whether to wait for the commit if a transaction is open.
         using: The alias of the database whose transaction counts. None for the default database.
+        idempotency_key: For an event with history: if the room has a publication with the same key already, that one is
+            published again, which clients drop. It makes it safe to repeat a call that has failed. A string of 1 to 255
+            characters, remembered for the option ``IDEMPOTENCY`` of the store: 300 seconds by default.
 
     Returns:
-        None in this version, which keeps no history.
+        The position in the history of the room, for an event with history that is sent immediately. None otherwise.
 
     Raises:
         UnknownNamespace: No consumer of this process has the namespace.
@@ -67,10 +71,13 @@ def publish_to_room(
         InvalidRoom: The text can't be the name of a room.
         TypeError, ValueError: Another argument isn't valid.
         BackplaneUnavailable: The channel layer didn't accept the event. It may still have arrived, if only the layer's
-            answer was lost. After any other exception nothing was sent.
+            answer was lost; an event with history reaches clients from the history. After any other exception nothing
+            was sent.
+        StoreUnavailable: The history didn't keep the event, or only its answer was lost. It is a BackplaneUnavailable.
         WrongContext: An event loop is running in this thread; await apublish_to_room() instead.
     """
-    return _publish(Room(room), event, namespace, tenant, on_commit, using, "apublish_to_room")
+    require_no_loop("apublish_to_room")
+    return send_on_commit(_prepare(Room(room), event, namespace, tenant, idempotency_key), on_commit, using)
 
 
 def publish_to_user(
@@ -132,14 +139,19 @@ def broadcast(
 
 @must_be_awaited
 async def apublish_to_room(
-    room: str, event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
+    room: str,
+    event: Event,
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    idempotency_key: str | None = None,
 ) -> Publication | None:
     """
     Publish an event to every connection in a room, immediately, even inside a transaction.
 
     Arguments and exceptions are those of publish_to_room(), without WrongContext.
     """
-    return await send(_prepare(Room(room), event, namespace, tenant))
+    return await send(_prepare(Room(room), event, namespace, tenant, idempotency_key))
 
 
 @must_be_awaited
@@ -174,9 +186,10 @@ def _publish(
     twin: str,
 ) -> Publication | None:
     require_no_loop(twin)
-    send_on_commit(_prepare(audience, event, namespace, tenant), on_commit, using)
-    return None
+    return send_on_commit(_prepare(audience, event, namespace, tenant), on_commit, using)
 
 
-def _prepare(audience: Audience, event: Event, namespace: str, tenant: Tenant) -> Outgoing:
-    return prepare(audience, event, namespace, recipient_tenant(tenant, namespace))
+def _prepare(
+    audience: Audience, event: Event, namespace: str, tenant: Tenant, idempotency_key: str | None = None
+) -> Outgoing:
+    return prepare(audience, event, namespace, recipient_tenant(tenant, namespace), idempotency_key)

@@ -43,6 +43,14 @@ What happens to an event for a client whose outbox isn't empty.
 """
 
 
+History = bool | Literal["latest"]
+"""
+Whether publications of an event are kept for clients that were away.
+
+True keeps the last ones of each room. "latest" keeps the last one for each key.
+"""
+
+
 class FieldError(TypedDict):
     """One entry of ``errors`` in ``wsrt.error``."""
 

@@ -61,7 +61,7 @@ def test_nothing_is_inherited() -> None:
         ({"name": "x", "key": "a"}, "require each other"),
         ({"name": "x", "overflow": "latest", "key": "nope"}, "not one of its fields"),
         ({"name": "x", "overflow": "latest", "key": (5,)}, "key must be a field name"),
-        ({"name": "x", "history": 1}, "True or False"),
+        ({"name": "x", "history": 1}, "True, False or"),
         ({"name": "x", "history": True, "overflow": "drop"}, 'requires overflow="close"'),
         ({"name": "x", "rate": "2"}, 'a rate is .* such as "2/s"'),
         ({"name": "x", "rate": 2}, 'rate must be a string such as "2/s", not 2'),

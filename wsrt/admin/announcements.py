@@ -67,8 +67,8 @@ def summary_of(model: type[Event]) -> str:
 
 
 def has_history(model: type[Event]) -> bool:
-    """Return whether the event is declared with ``history=True``; it can then only be sent to exactly one room."""
-    return meta(model).history
+    """Return whether the event is declared with history; it can then only be sent to exactly one room."""
+    return bool(meta(model).history)
 
 
 def example_json(model: type[Event]) -> str:

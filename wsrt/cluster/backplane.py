@@ -69,11 +69,15 @@ class Backplane:
         alias: The alias of the channel layer.
         node_id: The id of the node.
         on_message: Called with every message. Exceptions are logged.
+        on_rejoined: Called when the groups were joined again after a failure, in which messages may have been lost.
     """
 
-    def __init__(self, alias: str, node_id: str, on_message: OnMessage) -> None:
+    def __init__(
+        self, alias: str, node_id: str, on_message: OnMessage, on_rejoined: Callable[[], object] = bool
+    ) -> None:
         self.alias = alias
         self._on_message = on_message
+        self._on_rejoined = on_rejoined
         self._own_groups = (CONTROL_GROUP, node_group(node_id))
         self._memberships = Memberships(self._spawn, lambda: self._line, self._join, self._leave)
         # The line in use. None before the first use and while the layer is down.
@@ -218,6 +222,7 @@ class Backplane:
                 if session is line.session:
                     self._complete = session
                     counters.count("backplane_rejoins")
+                    self._on_rejoined()
                     return
 
     def _rejoin_soon(self, line: Line) -> None:

@@ -17,8 +17,9 @@ from ..addresses import Audience, Room, from_message
 from ..protocol.envelope import Encoded
 from ..protocol.frame import Frame
 from ..realms import ALL_TENANTS, AllTenants, includes
+from ..types import Position
 
-__all__ = ["LOG_OUT", "CommandMessage", "PresenceMessage", "PublishMessage", "UnknownMessage", "read"]
+__all__ = ["LOG_OUT", "CommandMessage", "Kept", "PresenceMessage", "PublishMessage", "UnknownMessage", "read"]
 
 FORM = 1
 """The format of the messages that this version writes."""
@@ -31,6 +32,22 @@ class UnknownMessage(ValueError):
     """Raised for a message of the channel layer that this version can't read."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kept:
+    """
+    What the history of a room has of a publication.
+
+    Attributes:
+        position: Its position.
+        id: Its random id, by which a node tells it from another one with the same offset.
+        key: With history="latest", the key whose last value it is. None otherwise.
+    """
+
+    position: Position
+    id: str
+    key: str | None
+
+
 class PublishMessage:
     """
     One event for one audience.
@@ -40,19 +57,25 @@ class PublishMessage:
         audience: The recipients.
         encoded: The encoded event.
         id: Set if the publication goes through several groups, so that a node can drop further copies.
+        kept: Set if it is kept in the history of the room.
 
     Raises:
         UnsendableEvent: The frame is larger than 1 MiB.
     """
 
-    __slots__ = ("audience", "encoded", "frame", "id", "realm")
+    __slots__ = ("audience", "encoded", "frame", "id", "kept", "realm")
 
-    def __init__(self, realm: str, audience: Audience, encoded: Encoded, id: str | None = None) -> None:
+    def __init__(
+        self, realm: str, audience: Audience, encoded: Encoded, id: str | None = None, kept: Kept | None = None
+    ) -> None:
         self.realm = realm
         self.audience = audience
         self.encoded = encoded
         self.id = id
-        self.frame: Frame = encoded.frame(room=audience.name if isinstance(audience, Room) else None)
+        self.kept = kept
+        self.frame: Frame = encoded.frame(
+            room=audience.name if isinstance(audience, Room) else None, position=None if kept is None else kept.position
+        )
 
     def to_message(self) -> dict[str, Any]:
         """Return the message for the layer."""
@@ -66,6 +89,8 @@ class PublishMessage:
         }
         if self.id is not None:
             message["id"] = self.id
+        if self.kept is not None:
+            message["history"] = [*dataclasses.astuple(self.kept.position), self.kept.id, self.kept.key]
         if self.encoded.overflow != "close":
             message["overflow"] = self.encoded.overflow
             message["key"] = self.encoded.key
@@ -164,7 +189,11 @@ def read(message: dict[str, Any]) -> PublishMessage | CommandMessage | PresenceM
 
 def _publication(message: dict[str, Any]) -> PublishMessage:
     encoded = Encoded(message["event"], message["data"], message.get("overflow", "close"), message.get("key"))
-    return PublishMessage(message["namespace"], from_message(message["audience"]), encoded, message.get("id"))
+    kept = None
+    if message.get("history") is not None:
+        epoch, offset, kept_id, key = message["history"]
+        kept = Kept(Position(epoch, offset), kept_id, key)
+    return PublishMessage(message["namespace"], from_message(message["audience"]), encoded, message.get("id"), kept)
 
 
 def _command(message: dict[str, Any]) -> CommandMessage:

@@ -16,6 +16,8 @@ from ..delivery.subscriber import Subscriber, SubscriberHandler
 from ..delivery.tasks import start_task
 from ..delivery.timer_wheel import TimerWheel
 from ..delivery.turns import Turns
+from ..history.backends import store_of_loop
+from ..history.follower import Follower
 from ..metrics import counters
 from . import messages
 from .backplane import Backplane
@@ -66,6 +68,8 @@ class Node:
         self.drain: asyncio.Task[None] | None = None
         # Called with changes of presence. None while no connection of the node needs them.
         self.on_presence: Callable[[messages.PresenceMessage], None] | None = None
+        # The rooms with history of the node's connections.
+        self.history = Follower(loop, self.hub, store_of_loop)
         self._backplanes: dict[str, Backplane] = {}
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -79,7 +83,7 @@ class Node:
         if is_local(alias):
             return None
         if alias not in self._backplanes:
-            self._backplanes[alias] = Backplane(alias, self.id, self.receive)
+            self._backplanes[alias] = Backplane(alias, self.id, self.receive, self.history.check_all)
         return self._backplanes[alias]
 
     async def receive(self, message: dict[str, Any]) -> None:
@@ -126,14 +130,18 @@ class Node:
                     self.on_presence(item)
 
     def deliver(self, publication: messages.PublishMessage) -> int:
-        """Deliver a publication to the local connections; return the number of connections it is for."""
+        """Deliver a publication to the local connections; return the number of connections that got it now."""
         if publication.id is not None and self.hub.is_copy(publication.id):
             return 0
+        if self.history.is_used:
+            return self.history.deliver(publication)
         return self.hub.deliver(publication.realm, publication.audience, publication.frame)
 
     def carry_out(self, command: messages.CommandMessage) -> None:
         """Pass a control command to the local connections that it addresses."""
         if self.hub.is_copy(command.id):
+            return
+        if self.history.carry_out(command):
             return
         if command.name == messages.LOG_OUT and isinstance(command.audience, Session):
             self.ended_sessions.add(command.audience.hashes)

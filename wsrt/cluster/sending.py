@@ -22,21 +22,31 @@ from django.db import transaction
 from ..addresses import Audience, Room
 from ..conf import conf, require_installed
 from ..delivery.mailbox import Taken
-from ..exceptions import BackplaneUnavailable, UnknownNamespace, WrongContext
+from ..exceptions import BackplaneUnavailable, StoreUnavailable, UnknownNamespace, WrongContext
+from ..history.backends import store_of_loop
+from ..history.base import MAX_OFFSET, Append
 from ..metrics import counters, quoted
-from ..protocol.envelope import encode
+from ..protocol.envelope import Encoded, encode, value_key
 from ..protocol.events import Event, meta
 from ..protocol.namespaces import namespaces
-from ..realms import AllTenants, realm_of, split_realm
+from ..realms import AllTenants, RoomId, realm_of, split_realm
 from ..signals import publication_failed
-from ..types import Publication
+from ..types import Position, Publication
 from . import background_loop
 from .layers import LAYER_SECONDS, ask, drop_layer_soon, is_local, layer_of_loop
-from .messages import CommandMessage, PublishMessage
+from .messages import CommandMessage, Kept, PublishMessage
 from .node import Item, Node, nodes
 
 ACT_SECONDS = 5.0
 """How long a call waits for the event loops of other threads of this process, in seconds."""
+
+PUBLICATION_ID_BYTES = 8
+"""The random bytes of the id of a publication that is kept in history."""
+
+MAX_IDEMPOTENCY_KEY = 255
+"""The most characters of an idempotency key."""
+
+LONGEST_POSITION = Position("0" * 64, MAX_OFFSET)
 
 SHARE_SECONDS = 0.5
 """How long each publication of a commit may take before it counts against the time of the commit, in seconds."""
@@ -53,9 +63,10 @@ class Outgoing:
         groups: The groups that reach every node with a recipient.
         alias: The alias of the channel layer.
         event: The event, if it is a publication.
+        append: What the history of the room keeps, if it keeps the publication.
     """
 
-    __slots__ = ("alias", "event", "groups", "item")
+    __slots__ = ("alias", "append", "event", "groups", "item")
 
     def __init__(
         self,
@@ -63,11 +74,13 @@ class Outgoing:
         groups: frozenset[str],
         alias: str,
         event: Event | None,
+        append: Append | None = None,
     ) -> None:
         self.item = item
         self.groups = groups
         self.alias = alias
         self.event = event
+        self.append = append
 
     @property
     def description(self) -> str:
@@ -81,7 +94,9 @@ observers: list[Callable[[Outgoing], None]] = []
 """Called with everything that is sent. While there is an observer, nothing leaves this process (see wsrt.testing)."""
 
 
-def prepare(audience: Audience, event: Event, namespace: str, tenant: str | None) -> Outgoing:
+def prepare(
+    audience: Audience, event: Event, namespace: str, tenant: str | None, idempotency_key: str | None = None
+) -> Outgoing:
     """
     Validate and encode an event, once for all recipients.
 
@@ -90,13 +105,15 @@ def prepare(audience: Audience, event: Event, namespace: str, tenant: str | None
         event: The event.
         namespace: The namespace to publish in.
         tenant: The tenant of the audience's rooms and users; None for the connections without one.
+        idempotency_key: The key by which the history of the room recognises a repeated publication.
 
     Raises:
         UnknownNamespace: No consumer has the namespace.
         UndeclaredEvent: No consumer of the namespace sends the event.
         UnsendableEvent: The event can't be encoded or is too large.
         TypeError: The audience is not an address, or the event is not an event.
-        ValueError: The event is kept in history and the audience is not one room.
+        ValueError: The event is kept in history and the audience is not one room; or there is an idempotency key that
+            isn't valid, or without history.
     """
     if not isinstance(audience, Audience):
         raise TypeError(f"audience must be an address, such as wsrt.addresses.Room(...), not {type(audience).__name__}")
@@ -109,17 +126,39 @@ def prepare(audience: Audience, event: Event, namespace: str, tenant: str | None
     room = audience.name if isinstance(audience, Room) else None
     if declared.history and room is None:
         raise ValueError(
-            f"{declared.name!r} is declared with history=True, so it can only be published to exactly one room"
+            f"{declared.name!r} is declared with history={declared.history!r}, so it can only be published to exactly "
+            "one room"
         )
     realm = realm_of(namespace, tenant)
     groups = audience.groups(realm)
-    publication = PublishMessage(
-        realm,
-        audience,
-        encode(event, address=audience.to_message() if declared.key else None),
-        secrets.token_hex(8) if len(groups) > 1 else None,
+    encoded = encode(event, address=audience.to_message() if declared.key else None)
+    append = kept = None
+    if declared.history and room is not None:
+        append = _append_of(event, encoded, (realm, room), _require_key(idempotency_key))
+        # The frame is checked with the longest position that it can get.
+        kept = Kept(LONGEST_POSITION, append.id, append.key)
+    elif idempotency_key is not None:
+        raise ValueError(
+            f"idempotency_key requires an event with history, which {declared.name!r} isn't: only the history of a "
+            "room knows what was published before"
+        )
+    publication = PublishMessage(realm, audience, encoded, secrets.token_hex(8) if len(groups) > 1 else None, kept)
+    return Outgoing(publication, groups, layer_alias(namespace), event, append)
+
+
+def _append_of(event: Event, encoded: Encoded, room: RoomId, idempotency_key: str | None) -> Append:
+    return Append(
+        room, secrets.token_hex(PUBLICATION_ID_BYTES), encoded.event, encoded.data, value_key(event), idempotency_key
     )
-    return Outgoing(publication, groups, layer_alias(namespace), event)
+
+
+def _require_key(key: object) -> str | None:
+    """Return an idempotency key. Raises ValueError if it can't be one."""
+    if key is None:
+        return None
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
+        raise ValueError(f"idempotency_key must be a string of 1 to {MAX_IDEMPOTENCY_KEY} characters, not {key!r}")
+    return key
 
 
 def layer_alias(namespace: str) -> str:
@@ -151,9 +190,14 @@ async def send(outgoing: Outgoing) -> Publication | None:
     """
     Send immediately, from a running loop. When this returns, the nodes of this process have carried out a command.
 
+    Returns:
+        The position of a publication that is kept in history; None for anything else.
+
     Raises:
         BackplaneUnavailable: The layer did not accept the message, or another event loop of this process is blocked.
+        StoreUnavailable: The history didn't keep the publication, which was not sent.
     """
+    publication = None if outgoing.append is None else await _keep(outgoing, outgoing.append)
     stays_here = _stays_in_process(outgoing)
     waits_for = _send_here(outgoing, stays_here=stays_here)
     if waits_for:
@@ -163,7 +207,26 @@ async def send(outgoing: Outgoing) -> Publication | None:
         await _send_through_layer(outgoing)
     elif (node := _node_of_running_loop()) is not None:
         await node.hub.checkpoint()
-    return None
+    return publication
+
+
+async def _keep(outgoing: Outgoing, append: Append) -> Publication:
+    """
+    Keep a publication in the history of its room, from which it gets its position.
+
+    Raises:
+        StoreUnavailable: The store did not answer. The publication may have been kept.
+    """
+    try:
+        [appended] = await store_of_loop().append([append])
+    except StoreUnavailable:
+        counters.count("publications_failed")
+        raise
+    message = outgoing.item
+    if isinstance(message, PublishMessage):
+        kept = Kept(appended.position, appended.id, append.key)
+        outgoing.item = PublishMessage(message.realm, message.audience, message.encoded, message.id, kept)
+    return Publication(appended.position.epoch, appended.position.offset)
 
 
 async def _send_through_layer(outgoing: Outgoing, seconds: float | None = None) -> None:
@@ -181,7 +244,7 @@ async def _send_through_layer(outgoing: Outgoing, seconds: float | None = None) 
             raise
 
 
-def send_from_sync(outgoing: Outgoing, seconds: float | None = None) -> None:
+def send_from_sync(outgoing: Outgoing, seconds: float | None = None) -> Publication | None:
     """
     Send immediately, from a thread without a running loop.
 
@@ -189,9 +252,13 @@ def send_from_sync(outgoing: Outgoing, seconds: float | None = None) -> None:
         outgoing: The message.
         seconds: The time limit of the layer for each group, in seconds; None for LAYER_SECONDS.
 
+    Returns:
+        The position of a publication that is kept in history; None for anything else.
+
     Raises:
-        BackplaneUnavailable: As for send().
+        BackplaneUnavailable, StoreUnavailable: As for send().
     """
+    publication = None if outgoing.append is None else background_loop.run(_keep(outgoing, outgoing.append))
     stays_here = _stays_in_process(outgoing)
     waits_for = _send_here(outgoing, stays_here=stays_here)
     if waits_for:
@@ -199,9 +266,10 @@ def send_from_sync(outgoing: Outgoing, seconds: float | None = None) -> None:
         _require_taken(outgoing, waits_for)
     if not stays_here:
         background_loop.run(_send_through_layer(outgoing, seconds))
+    return publication
 
 
-def send_on_commit(outgoing: Outgoing, on_commit: bool, using: str | None) -> None:
+def send_on_commit(outgoing: Outgoing, on_commit: bool, using: str | None) -> Publication | None:
     """
     Send after the commit of the open transaction, or immediately.
 
@@ -210,9 +278,12 @@ def send_on_commit(outgoing: Outgoing, on_commit: bool, using: str | None) -> No
         on_commit: Whether to wait for the commit if a transaction is open.
         using: The alias of the database; None for the default one.
 
+    Returns:
+        As for send(), if it was sent immediately; None otherwise.
+
     Raises:
-        BackplaneUnavailable: As for send(), if it was sent immediately. After a commit, errors are logged and reported
-            by the signal publication_failed.
+        BackplaneUnavailable, StoreUnavailable: As for send(), if it was sent immediately. After a commit, errors are
+            logged and reported by the signal publication_failed.
     """
     connection = transaction.get_connection(using)
     if on_commit and connection.in_atomic_block:
@@ -220,8 +291,8 @@ def send_on_commit(outgoing: Outgoing, on_commit: bool, using: str | None) -> No
         if commit is None or commit.has_begun:
             commit = _commits[connection] = _Commit()
         transaction.on_commit(lambda: _send_after_commit(outgoing, commit), using=using, robust=True)
-    else:
-        send_from_sync(outgoing)
+        return None
+    return send_from_sync(outgoing)
 
 
 def require_no_loop(twin: str) -> None:

@@ -17,6 +17,7 @@ from .holds import Holds, Key
 from .hooks import Hooks, allows, call
 from .places import ConnectionPlaces
 from .presence import ConnectionPresence
+from .recovery import Recovery
 
 
 class _Join:
@@ -57,6 +58,7 @@ class Groups:
         subscriber: The connection.
         hooks: The consumer, whose ``authorize_room`` and ``identity`` are called.
         presence: The presence of the connection, which is notified of each join and leave.
+        recovery: The rooms with history of the connection.
         places: The places of the connection, among those of its user.
         max_rooms: The number of rooms that it may be in.
         announces: Whether the client gets ``wsrt.joined`` and ``wsrt.left``.
@@ -71,6 +73,7 @@ class Groups:
         *,
         hooks: Hooks,
         presence: ConnectionPresence,
+        recovery: Recovery,
         places: ConnectionPlaces,
         max_rooms: int,
         announces: bool,
@@ -81,6 +84,7 @@ class Groups:
         self._subscriber = subscriber
         self._hooks = hooks
         self._presence = presence
+        self._recovery = recovery
         self._places = places
         self._max_rooms = max_rooms
         self._announces = announces
@@ -148,7 +152,8 @@ class Groups:
             PermissionDenied: ``authorize_room`` refused, or the connection was removed from the room in the meantime.
             TooManyRooms: The connection is already in ``max_rooms`` rooms, including those that it is joining.
             TooManyKeys: Too many keys hold the room already.
-            BackplaneUnavailable: The channel layer didn't confirm that the node joined the group.
+            BackplaneUnavailable: The channel layer didn't confirm that the node joined the group, or the position in
+                the history of the room can't be read.
             WrongContext: A hook that this calls, such as ``member``, called this.
             Exception: Anything else that the hooks raise.
         """
@@ -177,6 +182,10 @@ class Groups:
                     raise PermissionDenied(f"You may not join {room!r}")
                 if not await self._acquire("room", room):
                     return
+                # Raises StoreUnavailable, which is a BackplaneUnavailable.
+                await self._recovery.prepare(room)
+                if not self._is_open():
+                    return
             if join.is_void:
                 raise PermissionDenied(f"You were removed from {room!r} while you were joining it")
             if join.is_left:
@@ -186,13 +195,15 @@ class Groups:
             is_first = room not in subscriber.rooms
             self._holds.add(room, key)
             self._node.hub.join(subscriber, room)
+            is_announced_later = is_first and self._recovery.enter(room)
         finally:
             # Whatever ended the join, the group is released unless it is in use: by this connection in the room, or by
             # another join of the same room, which a task of the application may have started.
             self._joins.discard(join)
             if room not in subscriber.rooms and all(other.room != room for other in self._joins):
                 self._release("room", room)
-        if is_first:
+                self._recovery.leave(room)
+        if is_first and not is_announced_later:
             self._announce(reserved("wsrt.joined", {"room": room}))
         # Raises anything that member() raises. The connection is in the room nevertheless.
         await self._presence.join(room)
@@ -259,6 +270,7 @@ class Groups:
         """Leave the hub and release every group. Joins that are still under way release theirs, see _acquire()."""
         self._has_ended = True
         self._node.hub.remove(self._subscriber)
+        self._recovery.end()
         for group in list(self._held):
             self._release_group(group)
 
@@ -270,6 +282,7 @@ class Groups:
         self._holds.forget(room)
         self._node.hub.leave(self._subscriber, room)
         self._release("room", room)
+        self._recovery.leave(room)
         self._presence.leave(room)
         self._announce(reserved("wsrt.left", {"room": room}))
 

@@ -33,6 +33,7 @@ from ..metrics import counters
 from ..presence.places import places_of_loop
 from ..presence.tracker import tracker_of_loop
 from ..protocol import envelope
+from ..protocol.claims import Claims
 from ..protocol.events import Event
 from ..protocol.frame import Frame
 from ..protocol.session import SUBPROTOCOL, RawFrame, Session
@@ -52,6 +53,7 @@ from .hooks import Hooks, call
 from .layer_channel import LayerChannel
 from .places import ConnectionPlaces
 from .presence import ConnectionPresence, PresenceHooks
+from .recovery import Recovery
 from .revalidation import Revalidation
 from .setup import set_up
 from .subscriptions import Subscriptions
@@ -132,6 +134,7 @@ class ConnectionHandler:
             now=node.wheel.time(),
             jitter=jittered(1, 0),
             on_rejected=self._explanations.rejected,
+            on_claims=self._on_claims,
         )
         self.outbox = Outbox(
             send,
@@ -143,7 +146,9 @@ class ConnectionHandler:
             abort=self.transport.abort,
         )
         self.seat: Seat | None = None
-        self.subscriber = Subscriber(connection_id, hooks.namespace, self.outbox, self)
+        self.subscriber = Subscriber(
+            connection_id, hooks.namespace, self.outbox, self, is_extended=self.session.extended
+        )
         self.heartbeat = HeartbeatTimer(
             self.session,
             self.outbox,
@@ -165,12 +170,14 @@ class ConnectionHandler:
         )
         # The tracker was asked for above: it makes the places use its store.
         self.places = ConnectionPlaces(places_of_loop(), self.subscriber, scope=scope, limits=limits, close=self.close)
+        self.recovery = Recovery(node, self.subscriber, namespace=hooks.namespace, close=self.close)
         self.groups = Groups(
             node,
             alias,
             self.subscriber,
             hooks=hooks,
             presence=self.presence,
+            recovery=self.recovery,
             places=self.places,
             max_rooms=limits.max_rooms,
             announces=self.session.extended,
@@ -422,6 +429,9 @@ class ConnectionHandler:
         logger.info("! %s send failed: %r", self.subscriber.id, error)
         self.send_failed = True
         self.close(close_codes.OUTBOUND_PUBLISH_FAILED, discard=True)
+
+    def _on_claims(self, claims: Claims | None) -> None:
+        self.recovery.receive(claims)
 
     def _on_hook_failed(self) -> None:
         self.close(close_codes.MESSAGE_HANDLING_FAILED)

@@ -100,6 +100,7 @@ async def _run_hooks(connection: ConnectionHandler) -> None:
         await connection.presence.begin()
     connection.is_visible = session.is_open
     connection.outbox.release()
+    connection.recovery.release()
 
 
 async def _register(connection: ConnectionHandler) -> bool:

@@ -20,7 +20,9 @@ class Methods(Protocol):
     """The asynchronous methods of a consumer."""
 
     def send(self, event: Event) -> Coroutine[Any, Any, None]: ...
-    def publish_to_room(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]: ...
+    def publish_to_room(
+        self, room: str, event: Event, *, idempotency_key: str | None = None
+    ) -> Coroutine[Any, Any, Publication | None]: ...
     def publish_to_others(self, room: str, event: Event) -> Coroutine[Any, Any, Publication | None]: ...
     def publish_to_user(self, user: object, event: Event) -> Coroutine[Any, Any, Publication | None]: ...
     def publish_to_audience(self, audience: Audience, event: Event) -> Coroutine[Any, Any, Publication | None]: ...
@@ -60,9 +62,11 @@ class SyncMethods:
         """Send an event to this client only. See TypedEventConsumer.send()."""
         return self._run("send", lambda: self._consumer.send(event))
 
-    def publish_to_room(self, room: str, event: Event) -> Publication | None:
+    def publish_to_room(self, room: str, event: Event, *, idempotency_key: str | None = None) -> Publication | None:
         """Publish to every connection in a room. See TypedEventConsumer.publish_to_room()."""
-        return self._run("publish_to_room", lambda: self._consumer.publish_to_room(room, event))
+        return self._run(
+            "publish_to_room", lambda: self._consumer.publish_to_room(room, event, idempotency_key=idempotency_key)
+        )
 
     def publish_to_others(self, room: str, event: Event) -> Publication | None:
         """Publish to every connection in a room except this one. See TypedEventConsumer.publish_to_others()."""

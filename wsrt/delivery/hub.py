@@ -7,7 +7,7 @@ import collections
 from collections.abc import Iterable
 from typing import Any
 
-from ..addresses import AnyOf, Audience, Everyone, Expression, Room, Session, User, UserKey
+from ..addresses import AnyOf, Audience, Everyone, Expression, Room, Session, User, UserKey, room_of
 from ..addresses import Connection as ConnectionAddress
 from ..protocol.frame import Frame
 from .outbox import Outbox
@@ -68,6 +68,8 @@ class Hub:
         self._seen: collections.OrderedDict[str, None] = collections.OrderedDict()
         # Connections whose permissions are being checked again, with the frames published to them in the meantime.
         self._withheld: dict[Subscriber, Withheld] = {}
+        # By connection and room, the frames of the room that wait until the client has got what it has missed.
+        self._held: dict[Subscriber, dict[str, Withheld]] = {}
 
         # The number of deliveries since the last turn of the loop, and whether one of the outboxes is filling up.
         self._delivered = 0
@@ -87,6 +89,7 @@ class Hub:
         # A connection may join rooms before it is added, and be refused afterwards, so it may be in some indexes only.
         self.subscribers.pop(subscriber.id, None)
         self._withheld.pop(subscriber, None)
+        self._held.pop(subscriber, None)
         _discard(self._everyone, subscriber.realm, subscriber)
         for room in subscriber.rooms:
             _discard(self._rooms, (subscriber.realm, room), subscriber)
@@ -104,6 +107,7 @@ class Hub:
         """Remove a connection from a room."""
         subscriber.rooms.pop(room, None)
         _discard(self._rooms, (subscriber.realm, room), subscriber)
+        self.release(subscriber, room)
 
     def bind(self, subscriber: Subscriber, user_id: UserKey | None) -> None:
         """Set the user of a connection, which replaces its previous user; None for no user."""
@@ -124,8 +128,20 @@ class Hub:
         """Deliver the withheld frames, in order, except those for audiences that the connection has left."""
         withheld = self._withheld.pop(subscriber, None)
         for audience, frame in withheld.items if withheld is not None else ():
-            if self.is_addressed(subscriber, audience):
+            if self.is_addressed(subscriber, audience) and not self._hold_back(subscriber, audience, frame):
                 subscriber.outbox.put(frame)
+
+    def hold(self, subscriber: Subscriber, room: str) -> None:
+        """Keep the frames of a room for a connection until release() is called."""
+        self._held.setdefault(subscriber, {}).setdefault(room, Withheld(subscriber.outbox))
+
+    def release(self, subscriber: Subscriber, room: str) -> list[tuple[Audience, Frame]]:
+        """Return the frames that were kept by hold(), in order, with their audiences, and keep no further ones."""
+        rooms = self._held.get(subscriber, {})
+        held = rooms.pop(room, None)
+        if held is not None and not rooms:
+            del self._held[subscriber]
+        return held.items if held is not None else []
 
     # Delivering.
 
@@ -164,9 +180,21 @@ class Hub:
 
         The frame is shared, not copied. Callers that deliver many frames must await checkpoint() in between.
         """
-        subscribers = self.select(realm, audience)
+        return self._deliver(self.select(realm, audience), audience, frame)
+
+    def announce(self, realm: str, room: str, frame: Frame) -> int:
+        """Deliver a reserved event to the clients in a room that speak ``wsrt.v1``; return their number."""
+        audience = Room(room)
+        extended = [subscriber for subscriber in self._select(realm, audience) if subscriber.is_extended]
+        return self._deliver(extended, audience, frame)
+
+    def deliver_to(self, subscriber: Subscriber, audience: Audience, frame: Frame) -> None:
+        """Deliver a frame of an audience to one connection."""
+        self._deliver([subscriber], audience, frame)
+
+    def _deliver(self, subscribers: list[Subscriber], audience: Audience, frame: Frame) -> int:
         frame.audience = audience
-        if self._withheld:
+        if self._withheld or self._held:
             subscribers = self._set_aside(subscribers, audience, frame)
         if self._loop is not None and self._is_busy(self._loop, len(subscribers)):
             for subscriber in subscribers:
@@ -217,11 +245,22 @@ class Hub:
         others = []
         for subscriber in subscribers:
             withheld = self._withheld.get(subscriber)
-            if withheld is None:
-                others.append(subscriber)
-            else:
+            if withheld is not None:
                 withheld.put(audience, frame)
+            elif not self._hold_back(subscriber, audience, frame):
+                others.append(subscriber)
         return others
+
+    def _hold_back(self, subscriber: Subscriber, audience: Audience, frame: Frame) -> bool:
+        """Keep a frame for a room whose frames wait; return whether it was kept."""
+        rooms = self._held.get(subscriber)
+        if rooms is None:
+            return False
+        room = room_of(audience)
+        held = None if room is None else rooms.get(room)
+        if held is not None:
+            held.put(audience, frame)
+        return held is not None
 
     def _is_busy(self, loop: asyncio.AbstractEventLoop, deliveries: int) -> bool:
         """Return whether there were so many deliveries recently that further frames should be corked."""

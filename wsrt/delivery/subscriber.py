@@ -47,16 +47,20 @@ class Subscriber:
         handler: The object that controls the connection.
         rooms: The names of its rooms, in the order in which it joined them.
         user_id: The key of its user, or None.
+        is_extended: Whether its client speaks ``wsrt.v1``, so that it gets reserved events.
         sessions: The keyed hashes of the key of its Django session; empty without a session.
     """
 
-    __slots__ = ("__weakref__", "handler", "id", "outbox", "realm", "rooms", "sessions", "user_id")
+    __slots__ = ("__weakref__", "handler", "id", "is_extended", "outbox", "realm", "rooms", "sessions", "user_id")
 
-    def __init__(self, id: str, realm: str, outbox: Outbox, handler: SubscriberHandler) -> None:
+    def __init__(
+        self, id: str, realm: str, outbox: Outbox, handler: SubscriberHandler, *, is_extended: bool = False
+    ) -> None:
         self.id = id
         self.realm = realm
         self.outbox = outbox
         self.handler = handler
+        self.is_extended = is_extended
         self.rooms: dict[str, None] = {}
         self.user_id: UserKey | None = None
         self.sessions: tuple[str, ...] = ()

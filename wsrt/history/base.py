@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+from ..protocol.claims import MAX_OFFSET as MAX_OFFSET
 from ..realms import RoomId
 from ..stores.options import DAY, require_number, require_seconds
 from ..types import Position
@@ -31,9 +32,6 @@ __all__ = [
     "HistoryStore",
     "Reading",
 ]
-
-MAX_OFFSET = 2**53 - 1
-"""The highest offset: the largest integer that every client can represent exactly."""
 
 YEAR = 366 * DAY
 """The longest time that publications may be kept, in seconds."""
@@ -278,7 +276,7 @@ class HistoryStore(abc.ABC):
 
     @abc.abstractmethod
     async def facts(self, rooms: Sequence[RoomId]) -> list[HistoryFacts]:
-        """Return what operators see of rooms, in the same order."""
+        """Return the facts about rooms that operators see, in the same order."""
 
     @abc.abstractmethod
     async def close(self) -> None:

@@ -27,7 +27,7 @@ from ..exceptions import (
     UndeclaredEvent,
     UnknownEvent,
 )
-from ..types import Ref
+from ..types import History, Ref
 from .bounds import BoundedValidator, TooMuchWork, has_too_many_values
 from .envelope import as_text, peek, read_envelope, ref_of, ref_schema
 from .errors import MAX_BUILT, TOO_COMPLEX, UNEXPLAINED, field_errors, shortened
@@ -88,6 +88,7 @@ class Catalog:
         login: The same event.
         receives: The same events, by name.
         sends: The same events, by name.
+        kept: The values of ``history`` of the events in ``sends`` that are kept.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Catalog:
     ) -> None:
         self.receives = by_name(receives)
         self.sends = by_name(sends)
+        self.kept: set[History] = {kept for event in self.sends.values() if (kept := meta(event).history)}
         self._replies = replies or {}
         self._shown = shown
         self.login = login

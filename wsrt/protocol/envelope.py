@@ -16,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, core_schema, from_json, to_json
 
 from ..exceptions import InvalidFrame, UnsendableEvent
-from ..types import FieldError, Overflow, Ref
-from .events import Event, meta
+from ..types import FieldError, Overflow, Position, Ref
+from .events import Event, EventMeta, meta
 from .frame import Frame
 from .numbers import is_finite, may_hold_infinity
 
@@ -47,18 +47,22 @@ class Encoded:
         self.overflow = overflow
         self.key = key
 
-    def frame(self, *, ref: Ref | None = None, room: str | None = None) -> Frame:
+    def frame(self, *, ref: Ref | None = None, room: str | None = None, position: Position | None = None) -> Frame:
         """
         Return the frame of the event.
 
         Args:
             ref: The ref of the request that it answers.
             room: The name of the room, if it is published to one room.
+            position: The position in the history of the room, if it is kept there.
 
         Raises:
             UnsendableEvent: The frame is larger than 1 MiB.
         """
-        text = f"{_head_of(self.event)}{self.data}{_beside('ref', ref)}{_beside('room', room)}}}"
+        text = f"{_head_of(self.event)}{self.data}{_beside('ref', ref)}{_beside('room', room)}"
+        if position is not None:
+            text += f"{_beside('epoch', position.epoch)}{_beside('offset', position.offset)}"
+        text += "}"
         # A request must be answered exactly once, so its answer is never skipped or replaced.
         frame = Frame(text, self.overflow, self.key) if ref is None else Frame(text)
         if frame.size > MAX_FRAME_BYTES:
@@ -94,10 +98,21 @@ def encode(event: Event, *, address: Sequence[Any] | None = None) -> Encoded:
         # Nested models have their own configuration, by which NaN may have become null.
         raise UnsendableEvent(f"{declared.name}: NaN and Infinity are not valid JSON; validate the event, or send null")
     key = None
-    if declared.key:
-        values = [getattr(event, field) for field in declared.key]
-        key = to_json([declared.name, values, address], bytes_mode="base64").decode()
+    if declared.overflow == "latest":
+        key = to_json([declared.name, _key_values(event, declared), address], bytes_mode="base64").decode()
     return Encoded(declared.name, data, declared.overflow, key)
+
+
+def value_key(event: Event) -> str | None:
+    """Return the key under which history keeps the last event; None for an event without ``history="latest"``."""
+    declared = meta(event)
+    if declared.history != "latest":
+        return None
+    return to_json([declared.name, _key_values(event, declared)], bytes_mode="base64").decode()
+
+
+def _key_values(event: Event, declared: EventMeta) -> list[Any]:
+    return [getattr(event, field) for field in declared.key]
 
 
 @functools.lru_cache(maxsize=1024)

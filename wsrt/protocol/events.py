@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from ..addresses import RESERVED
 from ..exceptions import DeclarationError
-from ..types import Overflow
+from ..types import History, Overflow
 from .fields import accept_lazy_text, undecided_bytes
 from .rate import parse_event_rate
 
@@ -29,15 +29,17 @@ class EventMeta:
 
     Attributes:
         name: The wire name.
-        history: Whether publications to a room are kept for clients that come back. No effect in this version.
+        history: Whether publications to a room are kept for clients that come back. "latest" keeps the last one for
+            each key.
         overflow: What happens for a client that is behind.
-        key: With overflow="latest", the fields whose values identify the waiting frame to replace.
+        key: With overflow="latest", the fields whose values identify the waiting frame to replace; with
+            history="latest", the kept publication to replace.
         head: The frame up to its data, encoded once.
         rate: How often one client may send the event, such as "2/s". None for no limit of its own.
     """
 
     name: str
-    history: bool
+    history: History
     overflow: Overflow
     key: tuple[str, ...]
     head: str
@@ -55,19 +57,20 @@ def _declare(
         raise DeclarationError(f"{cls.__name__}: name must be a non-empty string, not {name!r}")
     if name.startswith(RESERVED):
         raise DeclarationError(f"{cls.__name__}: names that begin with {RESERVED!r} are reserved: {name!r}")
-    if not isinstance(history, bool):
-        raise DeclarationError(f"{cls.__name__}: history must be True or False, not {history!r}")
+    if not isinstance(history, bool) and history != "latest":
+        raise DeclarationError(f'{cls.__name__}: history must be True, False or "latest", not {history!r}')
     if overflow not in get_args(Overflow):
         raise DeclarationError(f"{cls.__name__}: overflow must be one of {get_args(Overflow)}, not {overflow!r}")
     if not all(isinstance(field, str) for field in key):
         raise DeclarationError(f"{cls.__name__}: key must be a field name or a tuple of field names, not {key!r}")
-    if (overflow == "latest") != bool(key):
-        raise DeclarationError(
-            f'{cls.__name__}: overflow="latest" and key=... require each other: the key selects the frame to replace'
-        )
     if history and overflow != "close":
         raise DeclarationError(
-            f'{cls.__name__}: history=True requires overflow="close": an event in history must not be skipped'
+            f'{cls.__name__}: history={history!r} requires overflow="close": an event in history must not be skipped'
+        )
+    if ("latest" in (overflow, history)) != bool(key):
+        raise DeclarationError(
+            f'{cls.__name__}: overflow="latest" or history="latest" and key=... require each other: the key selects '
+            "what a new event replaces"
         )
     _check_rate(cls, rate)
     head = '{"event":' + to_json(name).decode() + ',"data":'
@@ -95,12 +98,13 @@ class Event(BaseModel):
 
     Args:
         name: The wire name. A class without a name is abstract and can hold fields that several events share.
-        history: Whether publications to a room are kept for clients that come back. Accepted, but without effect in
-            this version. Requires ``overflow="close"``.
+        history: Whether publications are kept for clients that were away. True keeps the last ones of each room, and
+            "latest" the last one for each key, which suits states such as prices. Such an event can only be published
+            to one room, and requires ``overflow="close"``.
         overflow: What happens for a client whose outbox is not empty. "close" queues the event, and closes with 1013
             over the limit. "drop" skips the client, which suits typing indicators. "latest" replaces the waiting frame
             with the same key, which suits prices.
-        key: The name or names of the fields that "latest" compares.
+        key: The name or names of the fields that "latest" compares, of ``overflow`` as of ``history``.
         rate: How often one client may send the event: "2/s", "10/m" or "100/h". Further frames are violations, as those
             over the setting ``RATE`` are. None for no limit of its own.
         config: Pydantic's configuration.
@@ -130,7 +134,7 @@ class Event(BaseModel):
         cls,
         *,
         name: str | None = None,
-        history: bool = False,
+        history: History = False,
         overflow: Overflow = "close",
         key: str | tuple[str, ...] | None = None,
         rate: str | None = None,

@@ -6,6 +6,7 @@ import gc
 import weakref
 
 from ..exceptions import DeclarationError, UndeclaredEvent, UnknownNamespace
+from ..types import History
 from .catalog import Catalog, undeclared_message
 from .events import Event, meta, require_instance
 
@@ -57,6 +58,11 @@ class Namespace:
             )
         self._catalogs[consumer] = catalog
 
+    @property
+    def kept(self) -> set[History]:
+        """The values of ``history`` of the events that are kept."""
+        return {kept for catalog in list(self._catalogs.values()) for kept in catalog.kept}
+
     def declares(self, event: Event) -> bool:
         """Return whether an event may be published in this namespace. Raises TypeError for anything but an event."""
         require_instance(event)
@@ -89,6 +95,11 @@ class Namespaces(dict[str, Namespace]):
         if namespace is None or not namespace.consumers:
             raise UnknownNamespace(self._unknown(name))
         return namespace
+
+    def kept_in(self, name: str) -> set[History]:
+        """Return the values of ``history`` of the events of a namespace that are kept; empty if none are."""
+        namespace = self.get(name)
+        return set() if namespace is None else namespace.kept
 
     def publishing(self, name: str, event: Event) -> Namespace:
         """

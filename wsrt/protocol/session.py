@@ -13,6 +13,7 @@ from ..exceptions import EventRateExceeded, InvalidData, InvalidFrame, ProtocolE
 from ..types import Limits, Ref
 from .bounds import has_too_many_values
 from .catalog import SUBSCRIPTION_EVENTS, Catalog, Received
+from .claims import Claims, read_claims
 from .envelope import as_text, error, peek, reserved
 from .events import meta
 from .frame import Frame
@@ -96,6 +97,8 @@ class Session:
         jitter: 0 to 1, see Heartbeat.
         on_rejected: Called with the problem of a frame that breaks the protocol, the frame, and what decode() returns
             for it.
+        on_claims: Called with the claims of each ``wsrt.resume``, and with None if the first frame after authorize() is
+            another one. Only for ``wsrt.v1``.
 
     Attributes:
         state: The state.
@@ -114,6 +117,7 @@ class Session:
         now: float,
         jitter: float = 0.0,
         on_rejected: Callable[[ProtocolError, RawFrame, Frame | Close], None] = lambda problem, raw, outcome: None,
+        on_claims: Callable[[Claims | None], object] = bool,
     ) -> None:
         self.catalog = catalog
         self.limits = limits
@@ -139,6 +143,9 @@ class Session:
         # The times of the violations that were reported in the last minute.
         self._violations: collections.deque[float] = collections.deque()
         self._on_rejected = on_rejected
+        self._on_claims = on_claims
+        # Whether the first frame after authorize() is still to come.
+        self._is_first = True
         self._reports = limits.on_violation == "report" or (limits.on_violation == "auto" and extended)
 
     # Receiving.
@@ -173,7 +180,11 @@ class Session:
             The frame itself if it has to wait for its turn, otherwise the answer, or None if there is nothing to do.
         """
         found = self._read_reserved(raw)
-        return raw if found is None else self._answer_reserved(*found)
+        if self._is_first and self.extended and self._may_parse:
+            self._is_first = False
+            if found is None or found[0] != RESUME:
+                self._on_claims(None)
+        return raw if found is None else self._answer_reserved(*found, raw)
 
     def is_heavy(self, raw: RawFrame) -> bool:
         """Return whether decoding a frame may take so long that other connections should get a turn before it."""
@@ -288,10 +299,10 @@ class Session:
 
     def _read_reserved(self, raw: RawFrame) -> tuple[str, Ref | None] | None:
         """Return the name and ref of a reserved event; None for any other frame."""
-        if not (self.extended and self._may_parse) or raw.size > MAX_RESERVED_BYTES:
+        if not (self.extended and self._may_parse):
             return None
-        marker: Any = RESERVED_MARKER if isinstance(raw.payload, str) else RESERVED_MARKER.encode()
-        if marker not in raw.payload:
+        marker = RESUME_MARKER if raw.size > MAX_RESERVED_BYTES else RESERVED_MARKER
+        if (marker if isinstance(raw.payload, str) else marker.encode()) not in raw.payload:  # type: ignore[operator]
             return None
         try:
             text = as_text(raw.payload)
@@ -302,11 +313,12 @@ class Session:
             return None
         return (name, ref) if name in RESERVED_INBOUND else None
 
-    def _answer_reserved(self, name: str, ref: Ref | None) -> Frame | None:
+    def _answer_reserved(self, name: str, ref: Ref | None, raw: RawFrame) -> Frame | None:
         if name == "wsrt.ping":
             return PONG if ref is None else reserved("wsrt.pong", {}, ref=ref)
-        # wsrt.pong needs no action, because receive_frame() has recorded the activity. wsrt.resume has no effect in
-        # this version, which has no history.
+        if name == RESUME:
+            self._on_claims(read_claims(as_text(raw.payload), self.limits.max_rooms))
+        # wsrt.pong needs no action, because receive_frame() has recorded the activity.
         return None if ref is None else reserved("wsrt.ok", {}, ref=ref)
 
     def _rate_exceeded(self, frame: str | bytes, now: float) -> Frame | Close:
@@ -352,7 +364,7 @@ class Session:
             # Nothing is explained before the client is authorized.
             return close_codes.UNAUTHENTICATED if isinstance(problem, UnknownEvent) else CLOSES[type(problem)]
         if isinstance(problem, UnknownEvent) and self.extended and problem.name in RESERVED_INBOUND:
-            return self._answer_reserved(problem.name, problem.ref)
+            return self._answer_reserved(problem.name, problem.ref, raw)
         if isinstance(problem, InvalidData) and problem.name in SUBSCRIPTION_EVENTS and not self.extended:
             problem = UnknownEvent(problem.ref, problem.name)
         # Invalid requests are charged, too. They don't close the connection themselves, but exceeding the rate does.
@@ -386,7 +398,12 @@ The start of a reserved name in a frame, by which reserved frames are found with
 A frame that escapes letters of the name isn't found. It is answered in its turn, when it is decoded.
 """
 
-RESERVED_INBOUND = frozenset({"wsrt.ping", "wsrt.pong", "wsrt.resume"})
+RESUME = "wsrt.resume"
+
+RESUME_MARKER = f'"{RESUME}"'
+"""The reserved name that is also looked for in larger frames, because a client may be in many rooms."""
+
+RESERVED_INBOUND = frozenset({"wsrt.ping", "wsrt.pong", RESUME})
 PING = reserved("wsrt.ping", {})
 PONG = reserved("wsrt.pong", {})
 

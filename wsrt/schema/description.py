@@ -22,6 +22,7 @@ from ..consumers import TypedEventConsumer
 from ..protocol.events import Event, meta
 from ..protocol.namespaces import namespaces
 from ..protocol.schema import Schema, as_plain
+from ..types import History
 from .routes import client_name, routes
 
 __all__ = ["CloseEntry", "ConsumerEntry", "Description", "EventEntry", "describe", "known_consumers"]
@@ -42,7 +43,7 @@ class EventEntry(TypedDict):
         is_optional: Whether ``data`` may be left out.
         replies: The names of the events that may answer it as a request, including "wsrt.ok" if the handler may
             return None.
-        history: Whether the event is declared with ``history=True``, which has no effect in this version.
+        history: Whether publications of the event are kept; "latest" if only the last one for each key is.
         overflow: How the event is handled for a client that is behind.
         rate: How often one client may send the event, such as "2/s". None for no limit of its own, and for an event
             that the server sends.
@@ -54,7 +55,7 @@ class EventEntry(TypedDict):
     schema: dict[str, Any]
     is_optional: bool
     replies: list[str]
-    history: bool
+    history: History
     overflow: str
     rate: str | None
 

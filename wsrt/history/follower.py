@@ -1,0 +1,656 @@
+"""
+The follower: it keeps a node at the position of each room whose history its connections need.
+
+Publications reach a node through the channel layer, which may lose or reorder them. Their offsets show it. The follower
+then reads what is missing from the store, once for all connections of the node, and delivers it in order; meanwhile the
+room's publications wait. If some of it can't be read any more, the clients are told. No connection is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextvars
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, Literal
+
+from ..addresses import Room, room_of
+from ..cluster.messages import CommandMessage, PublishMessage
+from ..delivery.hub import Hub
+from ..delivery.jitter import jittered
+from ..delivery.tasks import start_task
+from ..exceptions import StoreUnavailable
+from ..metrics import counters, quoted
+from ..protocol.envelope import reserved
+from ..protocol.frame import Frame
+from ..realms import RoomId, includes
+from ..types import Position
+from .base import Gap, HistoryStore
+from .log import REPLAY_BYTES, REPLAY_MESSAGES, Logged, RoomLog, Verdict
+
+ORDER_SECONDS = 0.02
+"""How long a publication waits for earlier ones, which concurrent publishers may send later, in seconds."""
+
+ARRIVE_SECONDS = 0.25
+"""How long the layer may take to deliver what the store has, before it counts as lost, in seconds."""
+
+SETTLE_SECONDS = 5.0
+"""After how many seconds without a publication the position of a room is checked, in seconds."""
+
+CHECK_SECONDS = 30.0
+"""How often the position of an idle room is checked, in seconds."""
+
+WATCH_SECONDS = 1.0
+"""The longest pause between two looks for rooms whose check is due, in seconds."""
+
+CHECK_ROOMS = 256
+"""The number of rooms that are checked in one call."""
+
+RETRY_SECONDS = 1.0
+"""The longest pause between attempts to reach a store that is down, in seconds."""
+
+PATIENCE_SECONDS = 5.0
+"""How long other publications of a room wait for a store that is down, in seconds."""
+
+ATTEMPTS = 10
+"""How often a publication is looked for that the store must have, before its history counts as lost."""
+
+LOG_BYTES = 33_554_432
+"""The most bytes that the logs of a node hold. Those of the rooms that were used longest ago are emptied first."""
+
+WAITING_MESSAGES = 1000
+WAITING_BYTES = 1_048_576
+"""The most publications of a room that wait for earlier ones, as a number and in bytes."""
+
+VALUES = 1000
+VALUES_BYTES = 1_048_576
+"""The most values of a room that a client gets, as a number and in bytes."""
+
+FORGOTTEN = "history_forgotten"
+PURGED = "history_purged"
+"""The names of the commands by which nodes learn that publications, or all of them, were deleted from a history."""
+
+Missing = Gap | Literal["too_many"]
+"""Why a client can't be given what it has missed. "too_many": there is more than REPLAY_MESSAGES or REPLAY_BYTES."""
+
+
+class _Room:
+    """
+    A room that is followed.
+
+    Attributes:
+        id: The realm and the name of the room.
+        users: The number of connections that are in the room or are joining it.
+        log: The log. None until the position was read.
+        waiting: Publications that wait for earlier ones, or for the position.
+        is_behind: Whether the store has, or may have, publications after the log's position.
+        task: The task that reads the position or what is missing. None if nothing is missing.
+        checked: When the position was last compared with the store's, in seconds of the loop's clock.
+        has_changed: Whether there was a publication since.
+        lock: Held while a log is extended, so that one read serves all clients that need it.
+        unreadable: The highest offset from which clients can't be given what they missed, and the reason.
+    """
+
+    __slots__ = (
+        "checked",
+        "has_changed",
+        "id",
+        "is_behind",
+        "lock",
+        "log",
+        "size",
+        "task",
+        "unreadable",
+        "users",
+        "waiting",
+    )
+
+    def __init__(self, id: RoomId) -> None:
+        self.id = id
+        self.users = 0
+        self.log: RoomLog | None = None
+        self.waiting: collections.deque[PublishMessage] = collections.deque()
+        self.size = 0
+        self.is_behind = False
+        self.task: asyncio.Task[None] | None = None
+        self.checked = 0.0
+        self.has_changed = False
+        self.lock = asyncio.Lock()
+        self.unreadable: tuple[int, Missing] = (-1, "epoch")
+
+    @property
+    def name(self) -> str:
+        return self.id[1]
+
+
+class Follower:
+    """
+    The rooms with history of one node.
+
+    All methods must be called in the thread of the node's loop.
+
+    Args:
+        loop: The loop of the node.
+        hub: The connections of the node.
+        store: Returns the store. It raises StoreUnavailable if the settings can't be used.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, hub: Hub, store: Callable[[], HistoryStore]) -> None:
+        self._loop = loop
+        self._hub = hub
+        self._store = store
+        # In the order of use, the last one first dropped.
+        self._rooms: collections.OrderedDict[RoomId, _Room] = collections.OrderedDict()
+        self._watching: asyncio.Task[None] | None = None
+        # The bytes of all logs.
+        self._size = 0
+
+    # Following.
+
+    async def follow(self, id: RoomId) -> None:
+        """
+        Follow a room for one more connection. When this returns, the position of the room is known.
+
+        Raises:
+            StoreUnavailable: The store didn't answer. There is nothing to unfollow then.
+        """
+        room = self._rooms.get(id)
+        if room is None:
+            room = self._rooms[id] = _Room(id)
+            self._watch()
+        room.users += 1
+        try:
+            while room.log is None:
+                if room.task is None:
+                    room.task = self._spawn(self._load(room))
+                loading = room.task
+                # wait() doesn't cancel the task when this caller is cancelled, as others may wait for it.
+                await asyncio.wait({loading})
+                if not loading.cancelled():
+                    loading.result()
+        except BaseException:
+            self.unfollow(id)
+            raise
+
+    def unfollow(self, id: RoomId) -> None:
+        """Undo one follow()."""
+        room = self._rooms.get(id)
+        if room is None:
+            return
+        room.users -= 1
+        if room.users <= 0:
+            del self._rooms[id]
+            if room.log is not None:
+                self._size -= room.log.size
+            if room.task is not None:
+                room.task.cancel()
+            if not self._rooms and self._watching is not None:
+                self._watching.cancel()
+                self._watching = None
+
+    def position(self, id: RoomId) -> Position:
+        """Return the position up to which publications of a followed room were delivered."""
+        return self._log(id).position
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any room is followed."""
+        return bool(self._rooms)
+
+    # Delivering.
+
+    def deliver(self, publication: PublishMessage) -> int:
+        """Deliver a publication, in its turn; return the number of connections that got it now."""
+        name = room_of(publication.audience)
+        room = None if name is None else self._rooms.get((publication.realm, name))
+        if room is None:
+            return self._pass_on(publication)
+        if room.log is None or room.task is not None:
+            self._wait(room, publication)
+            return 0
+        if publication.kept is None:
+            return self._pass_on(publication)
+        match room.log.judge(publication.kept.position, publication.kept.id):
+            case Verdict.NEXT:
+                return self._deliver_next(room, room.log, publication)
+            case Verdict.DUPLICATE:
+                counters.count("history_duplicates")
+            case Verdict.AHEAD:
+                self._wait(room, publication)
+                self._catch_up(room, after=ORDER_SECONDS)
+            case _:
+                self._wait(room, publication)
+                room.is_behind = True
+                self._catch_up(room)
+        return 0
+
+    def carry_out(self, command: CommandMessage) -> bool:
+        """Carry out a command about the history of rooms. Return whether it is one."""
+        if command.name not in (FORGOTTEN, PURGED):
+            return False
+        name = command.arguments.get("room")
+        for room in [room for room in self._rooms.values() if room.name == name and _is_in(command, room.id[0])]:
+            if command.name == FORGOTTEN:
+                self._forget(room, command.arguments["epoch"], command.arguments["offsets"])
+            elif room.log is not None:
+                # The store has a new epoch; the clients are told when it was read.
+                room.is_behind = True
+                self._catch_up(room)
+        return True
+
+    def check_all(self) -> None:
+        """Compare the positions of all rooms with the store's, because the layer may have lost messages."""
+        if self._rooms:
+            self._spawn(self._check(list(self._rooms.values())))
+
+    # Recovery of clients.
+
+    async def cover(self, id: RoomId, claim: Position) -> Missing | None:
+        """
+        Read, if necessary, what a client has missed. The log has it when this returns None.
+
+        Args:
+            id: The realm and the name of a followed room.
+            claim: The position of the last publication that the client has received.
+
+        Returns:
+            Why the client can't be given all that it has missed; None if it can.
+
+        Raises:
+            StoreUnavailable: The store didn't answer.
+        """
+        room = self._rooms[id]
+        async with room.lock:
+            log = self._log(id)
+            if claim.epoch != log.position.epoch or claim.offset > log.position.offset:
+                # The client may come from a node that is ahead of this one.
+                [found] = await self._store().positions([id])
+                if claim.epoch != found.epoch or claim.offset > found.offset:
+                    return "epoch"
+                if claim.epoch != log.position.epoch:
+                    await self._wait_until_caught_up(room)
+                if claim.epoch != log.position.epoch:
+                    return "epoch"
+            self._rooms.move_to_end(id)
+            if log.start <= claim.offset:
+                return None
+            # At first the most that a client may be given, so that the next ones don't have to read. If that is too
+            # much, exactly what this one needs.
+            most = Position(claim.epoch, max(0, log.position.offset - REPLAY_MESSAGES))
+            for after in dict.fromkeys((most if most.offset <= claim.offset else claim, claim)):
+                if claim.offset <= room.unreadable[0]:
+                    return room.unreadable[1]
+                await self._extend(room, log, after)
+                if log.start <= claim.offset:
+                    return None
+            return room.unreadable[1]
+
+    def missed(self, id: RoomId, claim: Position, until: Position) -> list[Logged] | None:
+        """
+        Return the publications of a followed room after one position, up to another one.
+
+        None if the log doesn't have them: the room has another epoch by now.
+        """
+        log = self._log(id)
+        if not claim.epoch == until.epoch == log.position.epoch or log.start > claim.offset:
+            return None
+        return log.after(claim.offset, until.offset)
+
+    async def load_values(self, id: RoomId) -> None:
+        """Read the values of a followed room, unless they are known. Raises StoreUnavailable."""
+        room = self._rooms[id]
+        async with room.lock:
+            log = self._log(id)
+            if log.values is None:
+                reading = await self._store().values(id, limit=VALUES, max_bytes=VALUES_BYTES)
+                if reading.position.epoch == log.position.epoch:
+                    log.add_values(map(log.logged, reading.entries))
+
+    def values(self, id: RoomId, until: Position) -> list[Logged]:
+        """Return the last values of a followed room up to a position, by offset."""
+        log = self._log(id)
+        if log.values is None or until.epoch != log.position.epoch:
+            return []
+        return [logged for logged in log.values.values() if logged.offset <= until.offset]
+
+    # Private.
+
+    def _log(self, id: RoomId) -> RoomLog:
+        log = self._rooms[id].log
+        if log is None:
+            raise LookupError(f"the position of the room {id[1]!r} wasn't read")
+        return log
+
+    def _pass_on(self, publication: PublishMessage) -> int:
+        return self._hub.deliver(publication.realm, publication.audience, publication.frame)
+
+    def _deliver_next(self, room: _Room, log: RoomLog, publication: PublishMessage) -> int:
+        kept = publication.kept
+        if kept is not None:
+            self._append(room, log, Logged(kept.position.offset, kept.id, kept.key, publication.frame))
+        return self._pass_on(publication)
+
+    def _append(self, room: _Room, log: RoomLog, logged: Logged) -> None:
+        before = log.size
+        log.append(logged)
+        room.has_changed = True
+        self._resized(room, log.size - before)
+
+    def _resized(self, room: _Room, size: int) -> None:
+        """Keep the logs of the node within their limit."""
+        self._size += size
+        if self._size <= LOG_BYTES:
+            return
+        self._rooms.move_to_end(room.id)
+        for other in list(self._rooms.values()):
+            if other is not room and other.log is not None and other.log.size:
+                self._size -= other.log.size
+                other.log.shrink()
+                counters.count("history_logs_emptied")
+                if self._size <= LOG_BYTES:
+                    return
+
+    def _wait(self, room: _Room, publication: PublishMessage) -> None:
+        room.waiting.append(publication)
+        room.size += publication.frame.size
+        while len(room.waiting) > WAITING_MESSAGES or room.size > WAITING_BYTES:
+            first = room.waiting.popleft()
+            room.size -= first.frame.size
+            if first.kept is None:
+                counters.count(
+                    "publications_dropped", "too many publications of a room wait for its history: dropped the oldest"
+                )
+            else:
+                # The store has it.
+                room.is_behind = True
+
+    def _catch_up(self, room: _Room, after: float = 0.0) -> None:
+        if room.task is None:
+            room.task = self._spawn(self._run_catch_up(room, after))
+
+    async def _load(self, room: _Room) -> None:
+        """Read the position of a room, and deliver what has arrived in the meantime."""
+        try:
+            [position] = await self._store().positions([room.id])
+            room.log = RoomLog(room.name, position)
+            room.checked = self._loop.time()
+            # Publications up to the position were made before the join returns. This isn't a duplicate of the log.
+            for publication in [item for item in room.waiting if _is_until(item, position)]:
+                room.waiting.remove(publication)
+        finally:
+            room.task = None
+        if room.waiting:
+            self._catch_up(room)
+
+    async def _run_catch_up(self, room: _Room, after: float) -> None:
+        try:
+            if after:
+                await asyncio.sleep(after)
+            await self._heal(room, self._log(room.id))
+        finally:
+            room.task = None
+            if room.waiting and self._rooms.get(room.id) is room:
+                # This task was cancelled by other code.
+                self._catch_up(room)
+
+    async def _heal(self, room: _Room, log: RoomLog) -> None:
+        """Deliver what waits, and read what is missing, until the node is at the position of the store."""
+        pause, since, in_vain = 0.05, self._loop.time(), 0
+        while True:
+            conflicts = self._withdraw_conflicts(room, log)
+            self._deliver_waiting(room, log)
+            if not (room.waiting or room.is_behind or conflicts):
+                return
+            before = log.position
+            try:
+                if conflicts or in_vain >= ATTEMPTS:
+                    await self._renew(room, log)
+                await self._read_on(room, log)
+            except StoreUnavailable as error:
+                counters.count("history_unavailable", "the history of a room can't be read: %s", error)
+                if self._loop.time() - since >= PATIENCE_SECONDS:
+                    self._deliver_others(room)
+            else:
+                in_vain = in_vain + 1 if log.position == before else 0
+            self._deliver_waiting(room, log)
+            if in_vain and (room.waiting or room.is_behind):
+                await asyncio.sleep(jittered(pause))
+                pause = min(2 * pause, RETRY_SECONDS)
+
+    def _withdraw_conflicts(self, room: _Room, log: RoomLog) -> bool:
+        """
+        Take their positions from waiting publications whose offset another publication has.
+
+        Clients get them without a position: they would drop one that they know. Returns whether there were any.
+        """
+        found = False
+        for index, item in enumerate(room.waiting):
+            if item.kept is not None and log.judge(item.kept.position, item.kept.id) is Verdict.CONFLICT:
+                room.waiting[index] = _without_position(item)
+                found = True
+        return found
+
+    def _deliver_waiting(self, room: _Room, log: RoomLog) -> None:
+        """Deliver the waiting publications up to the first one before which others are missing."""
+        while room.waiting:
+            first = room.waiting[0]
+            verdict = None if first.kept is None else log.judge(first.kept.position, first.kept.id)
+            if verdict is Verdict.DUPLICATE or (verdict is Verdict.OLD and not room.is_behind):
+                self._take_out(room, first)
+                counters.count("history_duplicates")
+            elif verdict is Verdict.UNKNOWN and not room.is_behind:
+                # It was sent with the position of a history that was lost since.
+                room.waiting[0] = _without_position(first)
+                counters.count("history_positions_lost")
+            elif verdict in (None, Verdict.NEXT):
+                self._take_out(room, first)
+                self._deliver_next(room, log, first)
+            else:
+                # It waits for earlier ones, which may have arrived after it.
+                following = next(filter(lambda item: _is_next(item, log), room.waiting), None)
+                if following is None:
+                    return
+                self._take_out(room, following)
+                self._deliver_next(room, log, following)
+
+    def _deliver_others(self, room: _Room) -> None:
+        """Deliver the waiting publications that aren't kept in history, ahead of those that are."""
+        for publication in [item for item in room.waiting if item.kept is None]:
+            self._take_out(room, publication)
+            self._pass_on(publication)
+
+    def _take_out(self, room: _Room, publication: PublishMessage) -> None:
+        room.waiting.remove(publication)
+        room.size -= publication.frame.size
+
+    async def _read_on(self, room: _Room, log: RoomLog) -> None:
+        """Read what follows the log's position, and deliver it."""
+        before = log.position
+        reading = await self._store().read(room.id, before, limit=REPLAY_MESSAGES, max_bytes=REPLAY_BYTES)
+        if reading.gap == "epoch" and reading.position.epoch == before.epoch:
+            # The store has lost its last writes, for example in a failover. It would give their offsets out again.
+            await self._renew(room, log)
+            return
+        room.checked = self._loop.time()
+        if reading.gap is not None:
+            self._restart(room, log, Position(reading.position.epoch, reading.start), reading.gap)
+        for entry in reading.entries:
+            logged = log.logged(entry)
+            self._append(room, log, logged)
+            self._hub.deliver(room.id[0], Room(room.name), logged.frame)
+            counters.count("history_publications_read")
+            await self._hub.checkpoint()
+        room.is_behind = reading.has_more
+        if not reading.has_more:
+            log.skip_to(reading.position.offset)
+
+    async def _renew(self, room: _Room, log: RoomLog) -> None:
+        position = await self._store().renew(room.id, log.position.epoch)
+        counters.count("history_renewed", "the history of %s has lost publications: it starts again", quoted(room.name))
+        # Publications may have followed, if another node has renewed it.
+        self._restart(room, log, Position(position.epoch, 0), "epoch")
+        room.is_behind = position.offset > 0
+
+    def _restart(self, room: _Room, log: RoomLog, position: Position, reason: Gap) -> None:
+        counters.count("history_restarts")
+        self._size -= log.size
+        log.restart(position)
+        room.unreadable = (-1, "epoch")
+        self._announce(room, joined(room.name, position, reason=reason))
+
+    async def _extend(self, room: _Room, log: RoomLog, after: Position) -> None:
+        """Read what precedes the log, from a position on. Note up to which offset it can't be done, and why."""
+        reading = await self._store().read(room.id, after, limit=REPLAY_MESSAGES, max_bytes=REPLAY_BYTES)
+        counters.count("history_reads")
+        if reading.position.epoch != log.position.epoch:
+            room.is_behind = True
+            self._catch_up(room)
+            room.unreadable = (after.offset, "epoch")
+            return
+        # No await from here on. In the meantime the log may have lost its first publications.
+        last = reading.entries[-1].offset if reading.entries else reading.start
+        if reading.has_more and last < log.start:
+            room.unreadable = (max(room.unreadable[0], after.offset), "too_many")
+            return
+        if reading.gap is not None:
+            room.unreadable = (max(room.unreadable[0], reading.start - 1), reading.gap)
+        if reading.start < log.start:
+            before = log.size
+            entries = [log.logged(entry) for entry in reading.entries if entry.offset <= log.start]
+            log.prepend(entries, reading.start)
+            self._resized(room, log.size - before)
+
+    async def _wait_until_caught_up(self, room: _Room) -> None:
+        room.is_behind = True
+        self._catch_up(room)
+        if room.task is not None:
+            await asyncio.wait({room.task}, timeout=PATIENCE_SECONDS)
+
+    def _forget(self, room: _Room, epoch: str, offsets: Sequence[int]) -> None:
+        log = room.log
+        if log is None or log.position.epoch != epoch:
+            return
+        before = log.size
+        log.forget(offsets)
+        self._size += log.size - before
+        for offset in offsets:
+            data = {"room": room.name, "epoch": epoch, "offset": offset}
+            self._announce(room, reserved("wsrt.forgotten", data))
+
+    def _announce(self, room: _Room, frame: Frame) -> None:
+        self._hub.announce(room.id[0], room.name, frame)
+
+    # Checks.
+
+    def _watch(self) -> None:
+        if self._watching is None:
+            self._watching = self._spawn(self._run_watch())
+
+    async def _run_watch(self) -> None:
+        while True:
+            await asyncio.sleep(jittered(WATCH_SECONDS))
+            now = self._loop.time()
+            due = [room for room in self._rooms.values() if now - room.checked >= self._interval(room)]
+            await self._check(due)
+
+    def _interval(self, room: _Room) -> float:
+        return SETTLE_SECONDS if room.has_changed else CHECK_SECONDS
+
+    async def _check(self, rooms: list[_Room]) -> None:
+        try:
+            store = self._store()
+            if not store.is_shared:
+                return  # in one process nothing gets lost on the way
+            for batch in _batches([room for room in rooms if room.log is not None and room.task is None]):
+                before = [self._log(room.id).position for room in batch]
+                found = await store.positions([room.id for room in batch])
+                for room, old, new in zip(batch, before, found, strict=True):
+                    self._compare(room, old, new)
+        except StoreUnavailable as error:
+            counters.count("history_unavailable", "the positions of rooms can't be checked: %s", error)
+
+    def _compare(self, room: _Room, before: Position, found: Position) -> None:
+        room.checked = self._loop.time() - jittered(1.0, 0.0)
+        room.has_changed = False
+        if found == before:
+            return
+        if found.epoch == before.epoch and found.offset > before.offset:
+            # It may be on its way through the layer.
+            self._loop.call_later(ARRIVE_SECONDS, self._require, room, found)
+        else:
+            room.is_behind = True
+            self._catch_up(room)
+
+    def _require(self, room: _Room, position: Position) -> None:
+        """Read on, unless the room has reached a position by now."""
+        log = room.log
+        if self._rooms.get(room.id) is not room or log is None:
+            return
+        if log.position.epoch != position.epoch or log.position.offset < position.offset:
+            counters.count("history_losses_found")
+            room.is_behind = True
+            self._catch_up(room)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # In an empty context. Otherwise the task would run in the context of the first connection.
+        task = start_task(self._loop, work, context=contextvars.Context())
+        task.add_done_callback(_note_failure)
+        return task
+
+
+def joined(
+    room: str,
+    position: Position,
+    *,
+    count: int | None = None,
+    reason: Missing | Literal["late"] | None = None,
+    values: int = 0,
+) -> Frame:
+    """
+    Return the ``wsrt.joined`` frame of a room with history.
+
+    Args:
+        room: The name of the room.
+        position: The position after which publications follow.
+        count: The number of missed publications that follow; None if the client didn't ask for them or doesn't get
+            them.
+        reason: Why it doesn't get them.
+        values: The number of values that follow.
+    """
+    data: dict[str, Any] = {"room": room, "epoch": position.epoch, "offset": position.offset}
+    if count is not None:
+        data |= {"recovered": True, "count": count}
+    elif reason is not None:
+        data |= {"recovered": False, "reason": reason}
+    if values:
+        data["values"] = values
+    return reserved("wsrt.joined", data)
+
+
+def _without_position(publication: PublishMessage) -> PublishMessage:
+    return PublishMessage(publication.realm, publication.audience, publication.encoded)
+
+
+def _is_in(command: CommandMessage, realm: str) -> bool:
+    return includes(command.namespace, command.tenant, realm)
+
+
+def _is_until(publication: PublishMessage, position: Position) -> bool:
+    kept = publication.kept
+    return kept is not None and kept.position.epoch == position.epoch and kept.position.offset <= position.offset
+
+
+def _is_next(publication: PublishMessage, log: RoomLog) -> bool:
+    kept = publication.kept
+    return kept is not None and log.judge(kept.position, kept.id) is Verdict.NEXT
+
+
+def _batches(rooms: list[_Room]) -> Iterator[list[_Room]]:
+    for start in range(0, len(rooms), CHECK_ROOMS):
+        yield rooms[start : start + CHECK_ROOMS]
+
+
+def _note_failure(task: asyncio.Task[None]) -> None:
+    # Also marks the exception as retrieved: a follow() that waits for the task raises it.
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StoreUnavailable):
+        counters.count("history_failed", "following the history of a room failed: %r", error)

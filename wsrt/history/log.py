@@ -1,0 +1,166 @@
+"""What a node remembers of the history of a room: its position, its last publications, and its last values."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+from collections.abc import Iterable, Sequence
+
+from ..addresses import Room
+from ..protocol.envelope import Encoded
+from ..protocol.frame import Frame
+from ..types import Position
+from .base import Entry
+
+REPLAY_MESSAGES = 300
+REPLAY_BYTES = 262_144
+"""The most publications of a room that are replayed to a client, as a number and in bytes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Logged:
+    """
+    A publication of the log.
+
+    Attributes:
+        offset: Its offset.
+        id: Its random id.
+        key: The key of a value; None otherwise.
+        frame: Its frame.
+    """
+
+    offset: int
+    id: str
+    key: str | None
+    frame: Frame
+
+
+class Verdict(enum.Enum):
+    """How a publication that arrives relates to a log."""
+
+    NEXT = "it follows the last one"
+    AHEAD = "publications before it are missing"
+    DUPLICATE = "it is in the log"
+    OLD = "it precedes the log, unless the store has lost its last writes"
+    CONFLICT = "another one has its offset: the store has lost its last writes"
+    UNKNOWN = "it belongs to another epoch"
+
+
+class RoomLog:
+    """
+    The log of one room, which ends at the position up to which the node has delivered publications.
+
+    Args:
+        room: The name of the room.
+        position: The position at which the log begins, without any publication.
+
+    Attributes:
+        position: The position of the last publication.
+        start: The offset after which the log is complete.
+        size: The bytes of its frames, except those of values.
+        values: The last value of each key. None if they weren't loaded.
+    """
+
+    __slots__ = ("_before", "_entries", "_ids", "position", "room", "size", "start", "values")
+
+    def __init__(self, room: str, position: Position) -> None:
+        self.room = room
+        self.position = position
+        self.start = position.offset
+        self.size = 0
+        self.values: dict[str, Logged] | None = None
+        self._entries: collections.deque[Logged] = collections.deque()
+        self._ids: dict[int, str] = {}
+        # The position at the end of the epoch before this one.
+        self._before: Position | None = None
+
+    def judge(self, position: Position, id: str) -> Verdict:
+        """Compare a publication with this position and id with the log."""
+        if position.epoch != self.position.epoch:
+            before = self._before
+            is_old = before is not None and position.epoch == before.epoch and position.offset <= before.offset
+            return Verdict.DUPLICATE if is_old else Verdict.UNKNOWN
+        if position.offset > self.position.offset:
+            return Verdict.NEXT if position.offset == self.position.offset + 1 else Verdict.AHEAD
+        # A store that has lost its last writes gives their offsets to other publications.
+        known = self._ids.get(position.offset)
+        return Verdict.OLD if known is None else Verdict.DUPLICATE if known == id else Verdict.CONFLICT
+
+    def logged(self, entry: Entry) -> Logged:
+        """Return a publication that was read from the store, with its frame."""
+        position = Position(self.position.epoch, entry.offset)
+        frame = Encoded(entry.event, entry.data).frame(room=self.room, position=position)
+        frame.audience = Room(self.room)
+        return Logged(entry.offset, entry.id, entry.key, frame)
+
+    def append(self, logged: Logged) -> None:
+        """Add a publication after the last one. Offsets in between belong to values that were replaced since."""
+        self.position = Position(self.position.epoch, logged.offset)
+        self._entries.append(logged)
+        self._ids[logged.offset] = logged.id
+        self.size += logged.frame.size
+        if logged.key is not None and self.values is not None:
+            # Inserted again, so that the order stays that of the offsets.
+            self.values.pop(logged.key, None)
+            self.values[logged.key] = logged
+        while len(self._entries) > REPLAY_MESSAGES or self.size > REPLAY_BYTES:
+            self._drop_first()
+
+    def skip_to(self, offset: int) -> None:
+        """Move the position to an offset, up to which no further publication exists."""
+        if offset > self.position.offset:
+            self.position = Position(self.position.epoch, offset)
+
+    def prepend(self, entries: Sequence[Logged], start: int) -> None:
+        """Add publications before the first one, so that the log is complete after the offset ``start``."""
+        self.start = start
+        for logged in reversed(entries):
+            self._entries.appendleft(logged)
+            self._ids[logged.offset] = logged.id
+            self.size += logged.frame.size
+
+    def after(self, offset: int, until: int) -> list[Logged]:
+        """Return the publications after one offset, up to another one. The log must be complete after the first."""
+        return [logged for logged in self._entries if offset < logged.offset <= until]
+
+    def add_values(self, values: Iterable[Logged]) -> None:
+        """Add values that were read from the store. Newer ones that the log has of the same key stay."""
+        found = {logged.key: logged for logged in values if logged.key is not None}
+        for logged in self._entries:
+            if logged.key is not None and (logged.key not in found or found[logged.key].offset < logged.offset):
+                found[logged.key] = logged
+        self.values = {logged.key: logged for logged in sorted(found.values(), key=_offset) if logged.key is not None}
+
+    def restart(self, position: Position) -> None:
+        """Start again at a position, because the history was lost or publications before it can't be read."""
+        if position.epoch != self.position.epoch:
+            self._before = self.position
+        self.position = position
+        self.values = None
+        self.shrink()
+
+    def shrink(self) -> None:
+        """Drop the publications, but keep the position and the values."""
+        self.start = self.position.offset
+        self.size = 0
+        self._entries.clear()
+        self._ids.clear()
+
+    def forget(self, offsets: Sequence[int]) -> None:
+        """Drop publications that were deleted from the history. The log stays complete."""
+        gone = set(offsets)
+        self._entries = collections.deque(logged for logged in self._entries if logged.offset not in gone)
+        self.size = sum(logged.frame.size for logged in self._entries)
+        if self.values is not None:
+            self.values = {key: logged for key, logged in self.values.items() if logged.offset not in gone}
+
+    def _drop_first(self) -> None:
+        first = self._entries.popleft()
+        self._ids.pop(first.offset, None)
+        self.start = first.offset
+        self.size -= first.frame.size
+
+
+def _offset(logged: Logged) -> int:
+    return logged.offset

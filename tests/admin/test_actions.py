@@ -12,10 +12,12 @@ from typing import Any, Literal
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import AsyncClient
 from django.test import Client as Browser
 from pydantic import Field
 
-from tests.admin.conftest import MakeOperator, make_user, page, text_of
+from tests.admin.conftest import MakeOperator, amake_user, make_user, page, text_of
 from tests.admin.test_pages import ODD, everybody, visitor
 from tests.apps.chat.consumers import ChatConsumer, HereConsumer
 from tests.apps.chat.events import Said
@@ -89,6 +91,71 @@ async def test_disconnect_connection(operator: MakeOperator) -> None:
         assert await entries() == [
             ("operator", f"connection {one.consumer.id} of chat", "Disconnected (4410): 1 connection.")
         ]
+
+
+async def test_log_out_user(operator: MakeOperator) -> None:
+    """A user is logged out of the sockets in every namespace, with 4401, once that is confirmed."""
+    root = await operator()
+    theirs = [visitor("lobby", "ada"), connect(HereConsumer, "/?user=ada", kwargs={"room": "x"})]
+    other = visitor("lobby", "eve")
+    async with everybody(*theirs, other):
+        text = await root.see("user", user="ada")
+        assert f'formaction="{page("log_out")}">Log out of sockets</button>' in text
+        text = await root.post("log_out", {"target": Target("user", None, "ada").token})
+        assert "<b>2</b> connections" in text
+        assert "<strong>Sessions and tokens stay valid:</strong>" in text
+        for client in theirs:
+            await client.assert_silent()
+        assert await entries() == []
+        text = await root.post("log_out", {"target": Target("user", None, "ada").token, "confirm": "1"})
+        for client in theirs:
+            await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)
+        await other.assert_silent()
+    assert "Logged out of sockets: user “ada”, 2 connections." in text
+    assert await entries() == [("operator", "user “ada”", "Logged out of sockets (4401): 2 connections.")]
+
+
+async def test_log_out_connection(operator: MakeOperator) -> None:
+    """The second button of a connection closes it with 4401, without a question."""
+    root = await operator()
+    one, other = visitor("lobby", "ada"), visitor("lobby", "ada")
+    async with everybody(one, other):
+        text = await root.see("room", namespace="chat", room="lobby")
+        buttons = re.findall(rf'formaction="{page("log_out")}" data-target="connection" value="([^"]+)"', text)
+        target = next(value for value in map(html.unescape, buttons) if json.loads(value)[2] == one.consumer.id)
+        await root.post("log_out", {"target": target})
+        await one.assert_closed(close_codes.CREDENTIALS_EXPIRED)
+        await other.assert_silent()
+    connection = f"connection {one.consumer.id} of chat"
+    assert await entries() == [("operator", connection, "Logged out of sockets (4401): 1 connection.")]
+
+
+async def test_log_out_needs_the_permission_to_disconnect(operator: MakeOperator) -> None:
+    """It requires wsrt.disconnect, and only superusers may do it to superusers."""
+    eve = await operator(DISCONNECT)
+    boss = await sync_to_async(User.objects.create_superuser)("boss")
+    viewer = AsyncClient()
+    await sync_to_async(viewer.force_login)(await amake_user("viewer", VIEW))
+    ada, theirs = visitor("lobby", "ada"), visitor("lobby", str(boss.pk))
+    async with everybody(ada, theirs):
+        response = await viewer.post(page("log_out"), {"target": LOBBY.token, "confirm": "1"})
+        assert response.status_code == 403
+        await eve.client.post(page("log_out"), {"target": Target("user", None, str(boss.pk)).token})
+        await eve.client.post(page("log_out"), {"target": LOBBY.token, "confirm": "1"})
+        await ada.assert_closed(close_codes.CREDENTIALS_EXPIRED)
+        await theirs.assert_silent()
+
+
+async def test_log_out_where_the_layer_is_down(operator: MakeOperator) -> None:
+    """If the layer doesn't accept the command, the message says so, and nothing is logged."""
+    layer = FakeLayer()
+    with installed(layer):
+        root = await operator()
+        async with everybody(visitor("lobby"), visitor("lobby")):
+            layer.failing.add("group_send")
+            assert "Not logged out: " in await root.post("log_out", {"target": LOBBY.token, "confirm": "1"})
+            assert await entries() == []
+            layer.failing.clear()
 
 
 async def test_disconnect_one(operator: MakeOperator) -> None:

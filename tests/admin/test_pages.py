@@ -145,7 +145,7 @@ async def test_room(operator: MakeOperator) -> None:
     assert [row[1] for row in found] == ["Guest", "ada", "ada"]
     for row in found:
         assert re.fullmatch(r"[0-9a-f]{24}-\d+ ?HereConsumer", row[0])
-        assert re.fullmatch(r".+:\d+", row[2]) and row[5] == "Disconnect"
+        assert re.fullmatch(r".+:\d+", row[2]) and row[5] == "Log out Disconnect"
         assert row[3] <= row[4]  # since, last seen
 
 

@@ -76,6 +76,21 @@ async def test_connection(run: Run) -> None:
         assert "Presence knew 0 connections." in gone
 
 
+async def test_log_out(run: Run) -> None:
+    """With --log-out, the code is 4401, and the command says that sessions and tokens stay valid."""
+    async with chat("ada") as one, here("ada") as two, chat("grace") as other:
+        await other.settle()
+        text = await run("wsrt_disconnect", "--user", "ada", "--log-out")
+        for client in (one, two):
+            await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)
+        await other.assert_silent()
+        assert "User('ada') of all namespaces: 4401 Credentials expired" in text
+        assert "Sessions and tokens stay valid" in text
+        found = json.loads(await run("wsrt_disconnect", "--user", "grace", "--log-out", "--json"))
+        await other.assert_closed(close_codes.CREDENTIALS_EXPIRED)
+    assert (found["code"], found["reason"], found["connections"]) == (4401, "Credentials expired", 1)
+
+
 async def test_unknown_to_presence(run: Run, settings: Any) -> None:
     """Where presence does not answer, connections are closed all the same, and it says why they are not counted."""
     async with chat("ada") as client, chat("grace") as other:
@@ -97,6 +112,8 @@ async def test_unknown_to_presence(run: Run, settings: Any) -> None:
         (["--connection", "7"], "is not the id of a connection"),
         (["--user", "7", "--code", "1005"], "cannot be sent"),
         (["--user", "7", "--code", "x"], "invalid int"),
+        (["--user", "7", "--code", "4500", "--log-out"], "not allowed with"),
+        (["--user", "7", "--reason", "Bye", "--log-out"], "--reason can't be used with --log-out"),
         (["--user", "7", "--namespace", "chatt"], "known namespaces: .*'chat'"),
     ],
 )

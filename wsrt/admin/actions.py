@@ -1,4 +1,4 @@
-"""The actions of operators in "Realtime": disconnecting clients and sending announcements."""
+"""The actions of operators in "Realtime": disconnecting clients, logging them out, and sending announcements."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from pydantic_core import to_json
 
+from ..close_codes import CREDENTIALS_EXPIRED, DISCONNECTED, Close
 from ..cluster.sending import unreachable_layer
 from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
 from ..permissions import ANNOUNCE, DISCONNECT, VIEW
@@ -53,7 +54,18 @@ class Actions(RealtimeAdminBase):
     """
 
     def disconnect(self, request: HttpRequest) -> HttpResponse:
-        """Close the connections of a target, after a confirmation if there is more than one."""
+        """Close the connections of a target with 4410, after a confirmation if there is more than one."""
+        return self._end_connections(request, DISCONNECTED)
+
+    def log_out(self, request: HttpRequest) -> HttpResponse:
+        """
+        Close the connections of a target with 4401, after a confirmation if there is more than one.
+
+        Their clients need new credentials to connect again. Sessions and tokens stay valid.
+        """
+        return self._end_connections(request, CREDENTIALS_EXPIRED)
+
+    def _end_connections(self, request: HttpRequest, close: Close) -> HttpResponse:
         if request.method != "POST":
             self._require(request, DISCONNECT)
             # After signing in, Django redirects to the URL that was posted to. Show the pages and do nothing.
@@ -63,16 +75,18 @@ class Actions(RealtimeAdminBase):
         back = self._return_url(request, target)
         reason = _unreachable_reason(target) or self._protected_reason(request, target)
         if reason is not None:
-            self.message_user(request, _("Not disconnected: %s") % reason, messages.ERROR)
+            self.message_user(request, _failed_text(close) % reason, messages.ERROR)
             return HttpResponseRedirect(back)
         count = _count(target)
         if count == 0:
             self.message_user(request, _("There are no connections any more."), messages.WARNING)
         elif count == 1 or "confirm" in request.POST:
-            self._disconnect(request, target, count)
+            self._disconnect(request, target, count, close)
         else:
-            context = {"target": target, "count": count, "back": back}
-            return self._render(request, "disconnect", _("Disconnect clients"), context)
+            logs_out = close is CREDENTIALS_EXPIRED
+            title = _("Log clients out of sockets") if logs_out else _("Disconnect clients")
+            context = {"target": target, "count": count, "back": back, "logs_out": logs_out}
+            return self._render(request, "disconnect", title, context)
         return HttpResponseRedirect(back)
 
     def announce(self, request: HttpRequest) -> HttpResponse:
@@ -174,36 +188,17 @@ class Actions(RealtimeAdminBase):
         self.message_user(request, sent, messages.SUCCESS)
         return HttpResponseRedirect(self._return_url(request, target))
 
-    def _disconnect(self, request: HttpRequest, target: Target, count: int | None) -> None:
+    def _disconnect(self, request: HttpRequest, target: Target, count: int | None, close: Close) -> None:
         protected = protected_superusers(request.user)
-        message = (
-            _("Disconnected (4410).")
-            if count is None
-            else ngettext(
-                "Disconnected (4410): %(count)d connection.", "Disconnected (4410): %(count)d connections.", count
-            )
-            % {"count": count}
-        )
         try:
             # The entry is written first and rolled back if sending fails: nothing is done without a log entry.
             with transaction.atomic(using=router.db_for_write(LogEntry)):
-                self._log(request, target, message)
-                target.disconnect(protected)
+                self._log(request, target, _log_text(close, count))
+                target.disconnect(protected, close)
         except WsrtError as error:
-            text = _("Not disconnected: %s") % error
-            self.message_user(request, text, messages.ERROR)
+            self.message_user(request, _failed_text(close) % error, messages.ERROR)
             return
-        text = (
-            _("Disconnected: %(target)s.") % {"target": target}
-            if count is None
-            else ngettext(
-                "Disconnected: %(target)s, %(count)d connection.",
-                "Disconnected: %(target)s, %(count)d connections.",
-                count,
-            )
-            % {"target": target, "count": count}
-        )
-        self.message_user(request, text, messages.SUCCESS)
+        self.message_user(request, _done_text(close, target, count), messages.SUCCESS)
         if protected and target.kind != "user":
             self.message_user(request, _("Superusers stay connected: only superusers may disconnect them."))
 
@@ -246,6 +241,51 @@ class Actions(RealtimeAdminBase):
                 )
             case _:
                 return self._url("changelist")
+
+
+def _failed_text(close: Close) -> str:
+    """Return the message of an action that was not carried out, with a placeholder for the reason."""
+    return _("Not logged out: %s") if close is CREDENTIALS_EXPIRED else _("Not disconnected: %s")
+
+
+def _log_text(close: Close, count: int | None) -> str:
+    """Return the text of the log. ``count`` is None if the number of connections is unknown."""
+    if close is CREDENTIALS_EXPIRED:
+        if count is None:
+            return _("Logged out of sockets (4401).")
+        text = ngettext(
+            "Logged out of sockets (4401): %(count)d connection.",
+            "Logged out of sockets (4401): %(count)d connections.",
+            count,
+        )
+    else:
+        if count is None:
+            return _("Disconnected (4410).")
+        text = ngettext(
+            "Disconnected (4410): %(count)d connection.", "Disconnected (4410): %(count)d connections.", count
+        )
+    return text % {"count": count}
+
+
+def _done_text(close: Close, target: Target, count: int | None) -> str:
+    """Return the message of an action that was carried out. ``count`` is None if the number is unknown."""
+    if close is CREDENTIALS_EXPIRED:
+        if count is None:
+            return _("Logged out of sockets: %(target)s.") % {"target": target}
+        text = ngettext(
+            "Logged out of sockets: %(target)s, %(count)d connection.",
+            "Logged out of sockets: %(target)s, %(count)d connections.",
+            count,
+        )
+    else:
+        if count is None:
+            return _("Disconnected: %(target)s.") % {"target": target}
+        text = ngettext(
+            "Disconnected: %(target)s, %(count)d connection.",
+            "Disconnected: %(target)s, %(count)d connections.",
+            count,
+        )
+    return text % {"target": target, "count": count}
 
 
 def _can_announce_to(realm: str) -> bool:

@@ -13,6 +13,7 @@ from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 
 from ..addresses import Audience, Connection, Everyone, Room, User, UserKey, auth_user_key, parts_of
+from ..close_codes import DISCONNECTED, Close
 from ..control import disconnect
 from ..presence.access import is_connected, run
 from ..presence.base import EVERYONE
@@ -130,12 +131,13 @@ class Target:
         room = self.name if self.kind == "room" else EVERYONE
         return sum([(await count_in_room(space, room)).connections for space in spaces])
 
-    def disconnect(self, protected: Iterable[UserKey] = ()) -> None:
+    def disconnect(self, protected: Iterable[UserKey] = (), close: Close = DISCONNECTED) -> None:
         """
-        Close its connections with 4410, without waiting for a transaction to commit.
+        Close its connections, without waiting for a transaction to commit.
 
         Args:
             protected: Users whose connections stay open.
+            close: The code and the reason that clients receive.
 
         Raises:
             UnknownNamespace, BackplaneUnavailable: No connection was closed.
@@ -145,7 +147,14 @@ class Target:
         for namespace in local_namespaces() if one is None else [one]:
             if one is None and self.tenant is not None and not has_tenants(namespace):
                 continue
-            disconnect(audience, namespace=namespace, tenant=self.tenant, on_commit=False)
+            disconnect(
+                audience,
+                namespace=namespace,
+                tenant=self.tenant,
+                code=close.code,
+                reason=close.reason,
+                on_commit=False,
+            )
 
 
 def protected_superusers(user: Any) -> list[UserKey]:

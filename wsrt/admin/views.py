@@ -66,13 +66,14 @@ class RealtimeAdmin(Actions):
             "room": self.room,
             "user": self.user,
             "disconnect": self.disconnect,
+            "log_out": self.log_out,
             "announce": self.announce,
             "schema": self.schema,
             "log": self.log,
         }
         pages = [
             path(
-                "" if name == "changelist" else f"{name}/",
+                "" if name == "changelist" else f"{name.replace('_', '-')}/",
                 self.admin_site.admin_view(view),
                 name=f"wsrt_realtime_{name}",
             )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...addresses import Audience, Connection, Room, User, UserKey, parts_of
-from ...close_codes import DISCONNECTED, Close
+from ...close_codes import CREDENTIALS_EXPIRED, DISCONNECTED, Close
 from ...control import disconnect
 from ...exceptions import WrongContext
 from ...presence.access import is_connected, open_store, run
@@ -33,28 +33,35 @@ class Command(BaseCommand):
         tenants.add_argument(
             "--all-tenants", action="store_true", help="close connections of every tenant, and those without one"
         )
-        parser.add_argument(
+        how = parser.add_mutually_exclusive_group()
+        how.add_argument(
             "--code",
             type=int,
             default=DISCONNECTED.code,
             help="the close code; 4410 (clients stay disconnected) by default; your own codes are 4500-4749 (clients "
             "reconnect) and 4750-4999 (they stay disconnected)",
         )
-        parser.add_argument("--reason", default=DISCONNECTED.reason, help="the close reason sent with the code")
+        how.add_argument(
+            "--log-out",
+            action="store_true",
+            help=f"close with {CREDENTIALS_EXPIRED.code} {CREDENTIALS_EXPIRED.reason}: clients need new credentials to "
+            "connect again; sessions and tokens stay valid",
+        )
+        parser.add_argument("--reason", help=f"the close reason sent with the code; {DISCONNECTED.reason!r} by default")
         parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        namespace, code, reason = options["namespace"], options["code"], options["reason"]
+        namespace = options["namespace"]
         with command_errors():
             to = audience(options)
-            close = Close(code, reason)
+            close = requested_close(options)
             require_reachable(namespace)
             # A connection's id is unique across tenants.
             is_any = options["all_tenants"] or (options["connection"] is not None and options["tenant"] is None)
             tenant = controlled_tenants(ALL_TENANTS if is_any else given_tenant(options), namespace)
             # Counted before the request is sent: afterwards the connections are gone.
             known, why = known_connections(to, namespace, tenant)
-            disconnect(to, namespace=namespace, tenant=tenant, code=code, reason=reason, on_commit=False)
+            disconnect(to, namespace=namespace, tenant=tenant, code=close.code, reason=close.reason, on_commit=False)
         if options["json"]:
             document = {
                 "to": dict([to.to_message()]),
@@ -75,6 +82,21 @@ class Command(BaseCommand):
             self.stdout.write(f"The number of connections is not known: {why}.")
         else:
             self.stdout.write(f"Presence knew {counted(known, 'connection')}.")
+        if options["log_out"]:
+            self.stdout.write(
+                "Sessions and tokens stay valid: a client that still has one can connect again. To keep a user out, "
+                "deactivate the account or set another password first."
+            )
+
+
+def requested_close(options: dict[str, Any]) -> Close:
+    """Return the close that the options ask for. Raises ValueError for a code that can't be sent."""
+    code, reason = options["code"], options["reason"]
+    if not options["log_out"]:
+        return Close(code, DISCONNECTED.reason if reason is None else reason)
+    if reason is not None:
+        raise CommandError("--reason can't be used with --log-out, which sends a reason of its own.")
+    return CREDENTIALS_EXPIRED
 
 
 def audience(options: dict[str, Any]) -> Audience:

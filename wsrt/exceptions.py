@@ -13,7 +13,8 @@ Errors raised by wsrt.
             * TooManyValues  more JSON values than MAX_VALUES
         * UnknownEvent       the consumer doesn't receive an event of this name
         * InvalidData        the data isn't valid for the event's model
-        * EventRateExceeded  the client sent more of an event than the event's own ``rate`` allows
+        * RateExceeded       the client sent more frames or bytes than RATE and RATE_BYTES allow
+            * EventRateExceeded  the client sent more of an event than the event's own ``rate`` allows
     * Refused                a handler refuses a request; answered with ``wsrt.error``
         * TooManyRooms       the connection is in MAX_ROOMS rooms already
         * TooManyKeys        too many keys of the connection hold the room already
@@ -148,16 +149,20 @@ class InvalidData(ProtocolError):
         self.name = name
 
 
-class EventRateExceeded(ProtocolError):
+class RateExceeded(ProtocolError):
+    """Raised when the client sent more frames or bytes than ``rate`` and ``rate_bytes`` allow."""
+
+    code = "rate_limited"
+    message = "Rate limit exceeded"
+
+
+class EventRateExceeded(RateExceeded):
     """
     Raised when the client sent more of an event than the event's own ``rate`` allows.
 
     Attributes:
         name: The event's name.
     """
-
-    code = "rate_limited"
-    message = "Rate limit exceeded"
 
     def __init__(self, ref: Ref | None, name: str) -> None:
         super().__init__(ref)

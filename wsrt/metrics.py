@@ -15,15 +15,27 @@ from collections.abc import Iterable
 
 __all__ = ["Counters", "counters", "quoted"]
 
-LIMITS = (
-    "connections_refused_per_user",
-    "connections_refused_per_address",
-    "connections_refused_per_process",
-    "setups_refused",
-    "handshakes_refused",
-    "connections_replaced",
-)
-"""The counters of limits that were reached: connections that were refused, or replaced by newer ones."""
+CONNECTION_LIMITS = {
+    "connections_refused_per_user": "MAX_CONNECTIONS_PER_USER",
+    "connections_replaced": "MAX_CONNECTIONS_PER_USER",
+    "connections_refused_per_address": "MAX_CONNECTIONS_PER_ADDRESS",
+    "connections_refused_per_process": "MAX_CONNECTIONS",
+    "setups_refused": "MAX_SETUPS",
+    "handshakes_refused": "HANDSHAKE_RATE",
+}
+"""The counters of connections that were refused because of a limit, or replaced by newer ones, and its setting."""
+
+LIMITS = {
+    **CONNECTION_LIMITS,
+    "setup_timeouts": "SETUP_TIMEOUT",
+    "rates_exceeded": "RATE, RATE_BYTES, rate=",
+    "inbox_overflows": "INBOX_FRAMES, INBOX_BYTES",
+    "outbox_overflows": "OUTBOX_FRAMES, OUTBOX_BYTES, OUTBOX_SECONDS",
+    "rooms_over_limit": "MAX_ROOMS",
+    "keys_over_limit": "join(key=)",
+    "tasks_over_limit": "MAX_TASKS",
+}
+"""The counters of limits that were reached, and where each limit is set."""
 
 LIMIT_PROBLEMS = ("limits_unavailable", "proxies_untrusted", "addresses_missing")
 """The counters of limits that may not work as intended."""

@@ -268,7 +268,7 @@ async def test_unknown_question() -> None:
     """Nothing but questions is taken."""
     async with connect(AdminConsumer, user=await root()) as client:
         with pytest.raises(RequestRefused, match="unknown_event"):
-            await client.request(Overview(connections=0, namespaces=[], nodes=[]))
+            await client.request(Overview(connections=0, namespaces=[], nodes=[], limits=[]))
 
 
 async def test_ends_with_the_connection() -> None:

@@ -19,6 +19,7 @@ from django.test import Client as Browser
 from tests.admin.conftest import MakeOperator, make_user, page
 from tests.apps.chat.consumers import ChatConsumer, HereConsumer
 from wsrt.admin import queries, usernames
+from wsrt.metrics import counters
 from wsrt.permissions import PERMISSIONS, VIEW
 from wsrt.presence import access
 from wsrt.testing import Client, capture_publications, connect
@@ -90,6 +91,29 @@ async def test_overview(operator: MakeOperator) -> None:
     assert "<strong>This process only:</strong>" in text
 
 
+async def test_limits(operator: MakeOperator) -> None:
+    """The overview shows the limits that were reached, with the setting and the counter."""
+    root = await operator()
+    counters.count("tasks_over_limit", times=3)
+    async with everybody(visitor("lobby")):
+        found = {row[0]: row for row in rows(await root.see("changelist"), "limits")}
+    assert found["MAX_TASKS tasks_over_limit"][2] == "1"
+    assert int(found["MAX_TASKS tasks_over_limit"][1]) >= 3
+
+
+async def test_credentials(operator: MakeOperator) -> None:
+    """The connections of a user show their session, and when their credentials expire."""
+
+    class Expiring(ChatConsumer):
+        async def expires_at(self) -> float | None:
+            return 4102444800.0  # 2100-01-01 in UTC
+
+    root = await operator()
+    async with everybody(visitor("lobby", "ada"), connect(Expiring, "/?user=ada", kwargs={"room": "lobby"})):
+        found = sorted(row[5] for row in rows(await root.see("user", user="ada"), "sessions"))
+    assert found == ["", "until 2099-12-31 18:00:00"]
+
+
 async def test_rooms(operator: MakeOperator) -> None:
     """Rooms are listed with their counts, and lead to their pages."""
     root = await operator(VIEW)
@@ -145,7 +169,7 @@ async def test_room(operator: MakeOperator) -> None:
     assert [row[1] for row in found] == ["Guest", "ada", "ada"]
     for row in found:
         assert re.fullmatch(r"[0-9a-f]{24}-\d+ ?HereConsumer", row[0])
-        assert re.fullmatch(r".+:\d+", row[2]) and row[5] == "Log out Disconnect"
+        assert re.fullmatch(r".+:\d+", row[2]) and row[6] == "Log out Disconnect"
         assert row[3] <= row[4]  # since, last seen
 
 

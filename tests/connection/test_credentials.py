@@ -19,6 +19,7 @@ from wsrt import (
     apublish_to_room,
     close_codes,
     on,
+    presence,
 )
 from wsrt.connection import credentials
 from wsrt.metrics import counters
@@ -407,6 +408,24 @@ async def test_renewal() -> None:
         now = time.time()
         await asyncio.sleep(max(0.0, 1.2 - (now - client.consumer.until + 5000)))
         assert await client.request(Ask()) == Answer(text="7")
+
+
+async def test_expiry_is_shown_to_operators() -> None:
+    """Presence has the time at which the credentials expire, also after a renewal, and none if they don't expire."""
+
+    async def shown() -> list[Any]:
+        return [found.expires for found in await presence.aconnections(namespace="credentials")]
+
+    def utc(timestamp: float) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(timestamp, datetime.UTC)
+
+    async with connect(Accounts, headers=bearer("7:60")) as client:
+        assert await shown() == [utc(client.consumer.until)]
+        await client.request(Login(token="7:5000"))
+        assert await shown() == [utc(client.consumer.until)]
+        assert (await shown())[0].timestamp() > time.time() + 4000
+        await client.request(Login(token="7"))
+        assert await shown() == [None]
 
 
 async def test_renewal_without_ref() -> None:

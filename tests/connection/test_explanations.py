@@ -140,6 +140,20 @@ async def test_flood(caplog: pytest.LogCaptureFixture) -> None:
     assert counters["frames_refused"] == before + 50
 
 
+async def test_rates(caplog: pytest.LogCaptureFixture) -> None:
+    """A frame over the rate is logged, and counts as a refused frame and as a limit that was reached."""
+
+    class Slow(Shop):
+        rate = "1/s"
+        rate_burst = 1
+
+    before = counters.snapshot()
+    lines = await log_of(caplog, frame("explanations.order", ORDER), frame("explanations.order", ORDER), consumer=Slow)
+    assert any("the client sends more than RATE and RATE_BYTES allow" in line for line in lines)
+    for name in ("frames_refused", "rates_exceeded"):
+        assert counters[name] == before.get(name, 0) + 1
+
+
 async def test_refusal(caplog: pytest.LogCaptureFixture) -> None:
     """A refusal of a handler is logged with its handler, event, code and message."""
     (line,) = await log_of(caplog, frame("explanations.order", {**ORDER, "table": 13}, ref=1))

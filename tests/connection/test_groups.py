@@ -15,6 +15,7 @@ from wsrt import (
     apublish_to_user,
 )
 from wsrt.cluster.node import current_node
+from wsrt.metrics import counters
 from wsrt.testing import RequestRefused, connect
 
 
@@ -83,8 +84,10 @@ async def test_room_limit() -> None:
         await client.consumer.join("a")
         await client.consumer.join("b")
         await client.consumer.join("b")
+        before = counters["rooms_over_limit"]
         with pytest.raises(TooManyRooms):
             await client.consumer.join("c")
+        assert counters["rooms_over_limit"] == before + 1
         for wrong in ("", "wsrt.x"):
             with pytest.raises(ValueError, match="room name"):
                 await client.consumer.join(wrong)

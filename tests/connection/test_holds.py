@@ -21,6 +21,7 @@ from wsrt import (
 )
 from wsrt import addresses as to
 from wsrt.connection.holds import MAX_KEY_LENGTH, MAX_KEYS, Holds, check_key
+from wsrt.metrics import counters
 from wsrt.testing import RequestRefused, connect
 
 
@@ -183,8 +184,10 @@ async def test_too_many_keys() -> None:
         for number in range(MAX_KEYS):
             await consumer.join("lobby", key=str(number))
         await consumer.join("lobby", key="0")
+        before = counters["keys_over_limit"]
         with pytest.raises(TooManyKeys):
             await consumer.join("lobby", key="one more")
+        assert counters["keys_over_limit"] == before + 1
         with pytest.raises(RequestRefused, match="forbidden"):
             await do(client, lambda consumer: consumer.join("lobby", key="one more"))
         for use in (consumer.join, consumer.leave):

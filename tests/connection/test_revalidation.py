@@ -14,8 +14,10 @@ from django.contrib.sessions.models import Session
 from tests.support.recorder import Recorder
 from tests.support.sessions import ascope_of, signed_in
 from tests.support.waiting import aeventually
-from wsrt import close_codes
+from wsrt import close_codes, presence
 from wsrt.metrics import counters
+from wsrt.presence.access import open_store
+from wsrt.sessions.keys import hashes_of
 from wsrt.sessions.rounds import rounds_of_loop
 from wsrt.testing import connect
 
@@ -81,6 +83,19 @@ async def test_session(ada: Any, session: Any, change: str) -> None:
         await client.assert_closed(close_codes.CREDENTIALS_EXPIRED)
     assert counters["credentials_expired"] == before + 1
     assert len(rounds_of_loop(INTERVAL)) == 0
+
+
+async def test_session_is_shown_to_operators(ada: Any, session: Any) -> None:
+    """Presence says that a connection has a session, and holds neither its key nor a hash of it."""
+    async with connect(Short, scope=await ascope_of(ada, session)), connect(Short, user=ada):
+        found = await presence.aconnections(namespace=Short.namespace)
+        assert sorted(each.has_session for each in found) == [False, True]
+        store = await open_store()
+        page = await store.connections(Short.namespace)
+        stored = " ".join(str(record) for record in page.items)
+    assert "session" in stored
+    assert session.session_key not in stored
+    assert not [digest for digest in hashes_of(session.session_key) if digest in stored]
 
 
 async def test_user_without_a_session(ada: Any) -> None:

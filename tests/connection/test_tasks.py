@@ -221,8 +221,10 @@ async def test_bounded() -> None:
             warnings.simplefilter("error")
             with pytest.raises(RequestRefused, match="rate_limited: A connection may run 2 tasks at the same time"):
                 await do(client, start)
+            before = counters["tasks_over_limit"]
             with pytest.raises(TooManyTasks):
                 client.consumer.create_task(client.consumer.endless())
+            assert counters["tasks_over_limit"] == before + 1
         client.consumer.seen[0].cancel()
         await asyncio.wait([client.consumer.seen[0]])
         await do(client, start)

@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.servers]
 CROWD = 3000
 
 DISCONNECTED = (4410, "Disconnected by the server")
+LOGGED_OUT = (4401, "Credentials expired")
 
 ODD = '<script>alert("x")</script>/../ü 房间'
 
@@ -182,13 +183,32 @@ def test_kick_connection(browser: Browser, cluster: Cluster) -> None:
     expect(sessions(page)).to_have_count(2)
     assert page.evaluate("window.isTheSame")
     first = sessions(page).first
-    first.get_by_role("button").click()
+    first.get_by_role("button", name="Disconnect").click()
     expect(page.get_by_text(re.compile("^Disconnected: connection"))).to_be_visible()
     expect(sessions(page)).to_have_count(1)
     gone = [name for name in ("kick-1", "kick-2") if cluster.crowd.sockets[name].close_code is not None]
     assert len(gone) == 1
     assert cluster.crowd.closes(gone) == [DISCONNECTED]
     cluster.crowd.leave({"kick-1", "kick-2"} - set(gone))
+    context.close()
+
+
+def test_log_out(browser: Browser, cluster: Cluster) -> None:
+    """The second button of a row closes its connection with 4401; the page of a user does so on both processes."""
+    context = enter(browser, cluster.two, "root")
+    page = open_live(context, address("user", user="out"))
+    names = ["out-1", "out-2", "out-3"]
+    for name, server in zip(names, (cluster.one, cluster.two, cluster.one), strict=True):
+        cluster.crowd.come({name: server.url("/chat/lobby/?user=out")})
+    expect(sessions(page)).to_have_count(3)
+    sessions(page).first.get_by_role("button", name="Log out").click()
+    expect(page.get_by_text(re.compile("^Logged out of sockets: connection"))).to_be_visible()
+    expect(sessions(page)).to_have_count(2)
+    page.get_by_role("button", name="Log out of sockets").click()
+    expect(page.get_by_text("Sessions and tokens stay valid:")).to_be_visible()
+    page.get_by_role("button", name="Yes, log them out").click()
+    expect(page.get_by_text("Logged out of sockets: user “out”, 2 connections.")).to_be_visible()
+    assert cluster.crowd.closes(names) == [LOGGED_OUT] * 3
     context.close()
 
 
@@ -520,7 +540,7 @@ def test_without_javascript(browser: Browser, cluster: Cluster) -> None:
     page.goto(address("users", namespace="chat", q="member-30"))
     page.get_by_role("link", name="member-30", exact=True).click()
     expect(page.locator("#wsrt-live")).to_be_hidden()
-    sessions(page).first.get_by_role("button").click()
+    sessions(page).first.get_by_role("button", name="Disconnect").click()
     expect(page.get_by_text(re.compile("^Disconnected: connection"))).to_be_visible()
     context.close()
 

@@ -19,6 +19,7 @@ from wsrt.cluster.node import current_node
 from wsrt.presence import access
 from wsrt.presence.base import EVERYONE, Join, NodeFacts
 from wsrt.presence.memory import MemoryPresence
+from wsrt.presence.results import NodeInfo, limits_reached
 from wsrt.testing import Client, connect
 
 PLAYED = "0" * 24
@@ -141,7 +142,44 @@ async def test_nodes(run: Run) -> None:
     ]
     assert (node["id"], node["host"], node["pid"], node["lag_ms"]) == (PLAYED, "elsewhere", 7, 812)
     assert node["refused"] == 1234
+    assert node["limits"] == {"setups_refused": 1200, "connections_replaced": 34}
+    assert rows_of(text, "Limits reached") == [
+        ["MAX_CONNECTIONS_PER_USER", "connections_replaced", "34", "1"],
+        ["MAX_SETUPS", "setups_refused", "1,200", "1"],
+    ]
     assert dt.datetime.fromisoformat(node["started"]).tzinfo is not None
+
+
+def test_limits_of_processes() -> None:
+    """The nodes of one process report the same counters. Other processes count in addition."""
+
+    def node(pid: int, **limits: int) -> NodeInfo:
+        return NodeInfo("0" * 24, "web-1", pid, "0.1.0", 0, 0, 30.0, dt.datetime.now(dt.UTC), 0, limits)
+
+    found = limits_reached([node(1, rates_exceeded=5), node(1, rates_exceeded=7), node(2, rates_exceeded=1), node(3)])
+    assert [(limit.name, limit.setting, limit.times, limit.processes) for limit in found] == [
+        ("rates_exceeded", "RATE, RATE_BYTES, rate=", 8, 2)
+    ]
+
+
+async def test_credentials(run: Run) -> None:
+    """The connections of a user show whether they have a session, and how long their credentials are valid."""
+    expires = time.time() + 3630
+    details = [{"session": True}, {"expires": expires}, {}]
+    joins = [
+        Join("played", EVERYONE, number, "ada", details=json.dumps({"since": 0, "consumer": "C", **each}))
+        for number, each in enumerate(details)
+    ]
+    async with played(*joins):
+        text = await run("wsrt_presence", "--user", "ada")
+        found = (await document(run, "--user", "ada"))["connections"]
+    assert [each["has_session"] for each in found] == [True, False, False]
+    moment = dt.datetime.fromtimestamp(expires, dt.UTC)
+    assert [each["expires"] for each in found] == [None, moment.isoformat(), None]
+    heading, *rows = text.partition("\nConnections\n")[2].splitlines()
+    assert "  session  expires in" in heading
+    assert [row.count("yes") for row in rows] == [1, 0, 0]
+    assert rows[1].endswith("  1h 0m")
 
 
 async def test_room(run: Run) -> None:

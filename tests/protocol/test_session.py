@@ -363,10 +363,14 @@ def test_violations_slide() -> None:
 
 def test_rate_counts_reserved_frames() -> None:
     """Reserved frames count for the rate, which recovers with time."""
+    rejected: list[str] = []
     made = session(rate="1/s", rate_burst=2)
+    made._on_rejected = lambda problem, raw, outcome: rejected.append(type(problem).__name__)
     for _ in range(2):
         take(made, '{"event":"wsrt.ping"}', 0.0)
+    assert rejected == []
     assert told(take(made, '{"event":"wsrt.ping"}', 0.0))["data"]["code"] == "rate_limited"
+    assert rejected == ["RateExceeded"]
     assert told(take(made, '{"event":"wsrt.ping"}', 1.0))["event"] == "wsrt.pong"
 
 

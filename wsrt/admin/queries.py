@@ -20,6 +20,7 @@ from .. import presence
 from ..addresses import RESERVED, Room, User, UserKey
 from ..presence.access import open_store, run
 from ..presence.base import EVERYONE, Count
+from ..presence.results import limits_reached
 from ..protocol.events import Event
 from ..protocol.namespaces import namespaces
 from ..realms import realm_of, split_realm
@@ -82,6 +83,19 @@ class NodeRow(BaseModel):
     started: dt.datetime
 
 
+class LimitRow(BaseModel):
+    """
+    A limit that was reached.
+
+    ``setting`` says where it is set, ``times`` and ``processes`` how often it was reached, and in how many processes.
+    """
+
+    name: str
+    setting: str
+    times: int
+    processes: int
+
+
 class NamespaceRow(BaseModel):
     """The numbers of users, guests and connections in a namespace."""
 
@@ -110,7 +124,7 @@ class UserRow(BaseModel):
 
 
 class ConnectionRow(BaseModel):
-    """A connection. ``node`` is "host:pid"."""
+    """A connection. ``node`` is "host:pid"; ``expires`` is the time when its credentials expire."""
 
     id: str
     namespace: str
@@ -122,6 +136,8 @@ class ConnectionRow(BaseModel):
     consumer: str
     address: str | None
     user_agent: str | None
+    has_session: bool
+    expires: dt.datetime | None
 
     @property
     def token(self) -> str:
@@ -133,11 +149,12 @@ class ConnectionRow(BaseModel):
 
 
 class Overview(Event, name="overview"):
-    """The namespaces and nodes of the cluster."""
+    """The namespaces and nodes of the cluster, and the limits that they have reached."""
 
     connections: int
     namespaces: list[NamespaceRow]
     nodes: list[NodeRow]
+    limits: list[LimitRow]
 
 
 class Rooms(Event, name="rooms"):
@@ -211,7 +228,12 @@ class WatchOverview(Event, name="overview.watch"):
             )
             for node in sorted(stats.nodes, key=lambda node: (node.host, node.pid, node.id))
         ]
-        return Overview(connections=sum(row.connections for row in shown), namespaces=shown, nodes=nodes)
+        limits = [
+            LimitRow(name=limit.name, setting=limit.setting, times=limit.times, processes=limit.processes)
+            for limit in limits_reached(stats.nodes)
+        ]
+        connections = sum(row.connections for row in shown)
+        return Overview(connections=connections, namespaces=shown, nodes=nodes, limits=limits)
 
 
 class WatchRooms(Event, name="rooms.watch"):
@@ -415,6 +437,8 @@ async def _connection_rows(connections: Sequence[presence.ConnectionInfo]) -> li
             consumer=found.consumer,
             address=found.address,
             user_agent=found.user_agent,
+            has_session=found.has_session,
+            expires=found.expires,
         )
         for found in connections
     ]

@@ -57,6 +57,7 @@ class Credentials:
         session: The session of the connection.
         subscriber: The connection.
         commands: Asks the hooks for their permission again.
+        note_expiry: Called with the time at which the credentials expire, in seconds since 1970, or None.
         close: Closes the connection.
 
     Attributes:
@@ -71,6 +72,7 @@ class Credentials:
         subscriber: Subscriber,
         *,
         commands: Commands,
+        note_expiry: Callable[[float | None], None],
         close: Callable[[Close], None],
     ) -> None:
         self._hooks = hooks
@@ -78,6 +80,7 @@ class Credentials:
         self._session = session
         self._subscriber = subscriber
         self._commands = commands
+        self._note_expiry = note_expiry
         self._close = close
         # Where a ticket is required, it has said who the client is, and the event only renews the credentials.
         login = None if hooks.requires_ticket else hooks.catalog.login
@@ -163,6 +166,7 @@ class Credentials:
         self._expires = seconds_since_1970(await call(self._hooks.expires_at))
         if not self._session.is_open:
             return False
+        self._note_expiry(self._expires)
         when = self._tick(self._wheel.time())
         if when is None:
             self._wheel.discard(self._tick)

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from .. import close_codes
 from ..close_codes import TABLE, Close
-from ..exceptions import EventRateExceeded, InvalidData, ProtocolError, UnknownEvent
+from ..exceptions import EventRateExceeded, InvalidData, ProtocolError, RateExceeded, UnknownEvent
 from ..metrics import MAX_QUOTED, counters, quoted
 from ..protocol.frame import Frame
 from ..protocol.session import CLOSES, RawFrame
@@ -54,6 +54,8 @@ class Explanations:
 
     def rejected(self, problem: ProtocolError, raw: RawFrame, outcome: Frame | Close) -> None:
         """Explain why a frame broke the protocol, and what follows."""
+        if isinstance(problem, RateExceeded):
+            counters.count("rates_exceeded")
         if not self._is_logging:
             counters.count("frames_refused")
             return
@@ -101,6 +103,8 @@ class Explanations:
                 return f"{quoted(problem.name)}: {_errors(problem.errors)}"
             case EventRateExceeded():
                 return f"{quoted(problem.name)}: the client sends more of it than the event's rate allows"
+            case RateExceeded():
+                return f"the frame {_shown(raw.payload)}: the client sends more than RATE and RATE_BYTES allow"
         errors = _errors(problem.errors) or 'it is not {"event": "...", "data": ...} in JSON'
         return f"the frame {_shown(raw.payload)}: {errors}"
 

@@ -11,6 +11,7 @@ from ..addresses import Room, User, UserKey, group_name, user_key
 from ..cluster.node import Node
 from ..delivery.subscriber import Subscriber
 from ..exceptions import TooManyRooms
+from ..metrics import counters
 from ..protocol.envelope import reserved
 from ..protocol.frame import Frame
 from .holds import Holds, Key
@@ -169,6 +170,7 @@ class Groups:
             return
         # Joins under way count, or concurrent joins would pass the limit together.
         if len({room, *subscriber.rooms, *(join.room for join in self._joins)}) > self._max_rooms:
+            counters.count("rooms_over_limit")
             raise TooManyRooms(self._max_rooms)
         join = _Join(room, key)
         self._joins.add(join)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from ..exceptions import InvalidKey, TooManyKeys
+from ..metrics import counters
 
 MAX_KEYS = 100
 """How many keys of one connection may hold one room. Applications may take keys from clients, so there is a limit."""
@@ -62,6 +63,7 @@ class Holds:
             TooManyKeys: MAX_KEYS keys hold or join the room already.
         """
         if len({key, *joining, *self._keys.get(room, ())}) > MAX_KEYS:
+            counters.count("keys_over_limit")
             raise TooManyKeys(MAX_KEYS)
 
     def add(self, room: str, key: Key) -> None:

@@ -199,7 +199,13 @@ class ConnectionHandler:
         if hooks.layer_handlers:
             self.channel = self._layer_channel(alias)
         self.credentials = Credentials(
-            hooks, node, self.session, self.subscriber, commands=self.commands, close=self.close
+            hooks,
+            node,
+            self.session,
+            self.subscriber,
+            commands=self.commands,
+            note_expiry=self.presence.note_expiry,
+            close=self.close,
         )
         context = contextvars.copy_context()
         self.runs = ConcurrentRuns(node.loop, context, owner=self.name, on_failed=self._on_hook_failed)

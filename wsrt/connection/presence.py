@@ -160,7 +160,7 @@ class ConnectionPresence:
         self._tracker = tracker
         self._subscriber = subscriber
         self._number = int(subscriber.id.rpartition("-")[2])
-        self._details = {"since": round(time.time(), 3), "consumer": consumer}
+        self._details: dict[str, Any] = {"since": round(time.time(), 3), "consumer": consumer}
         # Only True: a string such as "no" must not collect personal data.
         if option("DETAILS", False) is True:
             self._details |= _client_details(scope)
@@ -215,6 +215,19 @@ class ConnectionPresence:
             self._join_room(self._tracker, room, shown)
         # The caller may read the members next. This waits only for a short time and doesn't raise.
         await self._tracker.settle()
+
+    def note_expiry(self, expires: float | None) -> None:
+        """
+        Show operators when the credentials expire.
+
+        Args:
+            expires: The time in seconds since 1970. None if they don't expire.
+        """
+        if expires == self._details.get("expires"):
+            return
+        self._details["expires"] = expires
+        if self.is_online() and self._tracker is not None:
+            self._join_everyone(self._tracker)
 
     def leave(self, room: str) -> None:
         """Stop showing the connection in a room."""
@@ -311,7 +324,10 @@ class ConnectionPresence:
 
     def _join_everyone(self, tracker: Tracker) -> None:
         subscriber = self._subscriber
-        details = _as_json(self._details)
+        # The hashes of the session's key stay in this process.
+        about = {**self._details, "session": bool(subscriber.sessions)}
+        # What is None or False isn't stored: a connection costs memory in the store.
+        details = _as_json({name: value for name, value in about.items() if value})
         tracker.join(Join(subscriber.realm, EVERYONE, self._number, subscriber.user_id, details=details))
 
     def _join_room(self, tracker: Tracker, room: str, shown: _Shown) -> None:

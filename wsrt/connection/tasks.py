@@ -126,6 +126,7 @@ class ConnectionTasks:
                 "make the method an async def"
             )
         if len(self._tasks) >= self._limit:
+            counters.count("tasks_over_limit")
             raise TooManyTasks(self._limit)
 
     def _on_done(self, task: asyncio.Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
 from ..addresses import UserKey
-from ..metrics import LIMITS
+from ..metrics import CONNECTION_LIMITS, LIMITS
 from ..realms import split_realm
 from .base import ConnectionRecord, Count, MemberRecord, NodeRecord
 
@@ -84,6 +84,9 @@ class ConnectionInfo:
         address: The client's IP address. None unless ``PRESENCE["OPTIONS"]["DETAILS"]`` is set.
         user_agent: The client's ``User-Agent`` header. None unless ``DETAILS`` is set.
         tenant: The connection's tenant. None if it has none.
+        has_session: Whether it was opened with a session of Django's in which a user is signed in, so that a log-out
+            closes it.
+        expires: The time that ``expires_at`` returned, in UTC, when the connection is closed. None without one.
     """
 
     id: str
@@ -96,6 +99,8 @@ class ConnectionInfo:
     address: str | None
     user_agent: str | None
     tenant: str | None = None
+    has_session: bool = False
+    expires: dt.datetime | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,6 +118,8 @@ class NodeInfo:
         lease: The number of seconds for which its connections still count if it sends no further heartbeat.
         started: The time when it began to track presence, in UTC.
         refused: The number of connections that its process has refused, or replaced by newer ones, because of a limit.
+        limits: How often its process has reached each limit since it started, by the name of the counter. Limits that
+            it hasn't reached aren't included.
     """
 
     id: str
@@ -124,6 +131,25 @@ class NodeInfo:
     lease: float
     started: dt.datetime
     refused: int = 0
+    limits: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LimitReached:
+    """
+    A limit that processes have reached since they started.
+
+    Attributes:
+        name: The name of the counter.
+        setting: Where the limit is set.
+        times: How often it was reached, by all processes together.
+        processes: The number of processes that have reached it.
+    """
+
+    name: str
+    setting: str
+    times: int
+    processes: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -202,12 +228,16 @@ def connection_of(record: ConnectionRecord, last_beat: float | None) -> Connecti
         details.get("address"),
         details.get("user_agent"),
         tenant,
+        details.get("session", False),
+        _utc(details.get("expires")),
     )
 
 
 def node_of(record: NodeRecord) -> NodeInfo:
     """Return the public form of a store's record of a node."""
     facts = record.facts
+    # A node of another version may report other limits, or none.
+    limits = {name: count for name, count in facts.get("limits", {}).items() if name in LIMITS}
     return NodeInfo(
         record.id.partition(".")[0],
         facts["host"],
@@ -217,9 +247,25 @@ def node_of(record: NodeRecord) -> NodeInfo:
         facts["lag_ms"],
         record.lease,
         dt.datetime.fromtimestamp(facts["started"], dt.UTC),
-        # A node of an earlier version doesn't report it.
-        sum(count for name, count in facts.get("limits", {}).items() if name in LIMITS),
+        sum(count for name, count in limits.items() if name in CONNECTION_LIMITS),
+        limits,
     )
+
+
+def limits_reached(nodes: Iterable[NodeInfo]) -> list[LimitReached]:
+    """Return the limits that the processes of some nodes have reached."""
+    # The nodes of one process, its event loops, report the same counters, each at another time.
+    processes: dict[tuple[str, int], dict[str, int]] = {}
+    for node in nodes:
+        counts = processes.setdefault((node.host, node.pid), {})
+        for name, count in node.limits.items():
+            counts[name] = max(count, counts.get(name, 0))
+    found = []
+    for name, setting in LIMITS.items():
+        times = [counts[name] for counts in processes.values() if name in counts]
+        if times:
+            found.append(LimitReached(name, setting, sum(times), len(times)))
+    return found
 
 
 def _decode(data: str | None) -> Any:

@@ -9,7 +9,15 @@ from typing import Any
 
 from .. import close_codes
 from ..close_codes import Close
-from ..exceptions import EventRateExceeded, InvalidData, InvalidFrame, ProtocolError, TooManyValues, UnknownEvent
+from ..exceptions import (
+    EventRateExceeded,
+    InvalidData,
+    InvalidFrame,
+    ProtocolError,
+    RateExceeded,
+    TooManyValues,
+    UnknownEvent,
+)
 from ..types import Limits, Ref
 from .bounds import has_too_many_values
 from .catalog import SUBSCRIPTION_EVENTS, Catalog, Received
@@ -160,12 +168,12 @@ class Session:
         """
         self.note_activity(now)
         if self._frames is not None and not self._frames.take(now):
-            return self._rate_exceeded(frame, now)
+            return self._rate_exceeded(RawFrame(frame), now)
         raw = RawFrame(frame)
         if raw.size > self.limits.max_payload:
             return close_codes.MESSAGE_TOO_LARGE
         if self._bytes is not None and not self._bytes.take(now, raw.size):
-            return self._rate_exceeded(frame, now)
+            return self._rate_exceeded(raw, now)
         return self.admit(raw)
 
     def authorize(self) -> None:
@@ -321,11 +329,8 @@ class Session:
         # wsrt.pong needs no action, because receive_frame() has recorded the activity.
         return None if ref is None else reserved("wsrt.ok", {}, ref=ref)
 
-    def _rate_exceeded(self, frame: str | bytes, now: float) -> Frame | Close:
-        # Requests count as violations here, too. Otherwise clients could avoid the limit by adding a ref.
-        if not self._reports or not self._report(now):
-            return close_codes.RATE_LIMIT_EXCEEDED
-        return error("rate_limited", close_codes.RATE_LIMIT_EXCEEDED.reason, ref=self._ref_of(frame))
+    def _rate_exceeded(self, raw: RawFrame, now: float) -> Frame | Close:
+        return self._over_rate(RateExceeded(self._ref_of(raw)), raw, now)
 
     def _within_rate(self, received: Received, raw: RawFrame, now: float) -> Received | Frame | Close:
         """Return the event if the rate of its class allows it, otherwise what follows, as for any rate."""
@@ -338,18 +343,21 @@ class Session:
             bucket = self._events[received.name] = TokenBucket(*parse_event_rate(rate), now)
         if bucket.take(now):
             return received
-        problem = EventRateExceeded(received.ref, received.name)
+        return self._over_rate(EventRateExceeded(received.ref, received.name), raw, now)
+
+    def _over_rate(self, problem: RateExceeded, raw: RawFrame, now: float) -> Frame | Close:
+        # Requests count as violations here, too. Otherwise clients could avoid the limit by adding a ref.
         outcome: Frame | Close = close_codes.RATE_LIMIT_EXCEEDED
         if self._reports and self._report(now):
             outcome = error(problem.code, problem.message, ref=problem.ref)
         self._on_rejected(problem, raw, outcome)
         return outcome
 
-    def _ref_of(self, frame: str | bytes) -> Ref | None:
-        if not self._may_parse or size_of(frame) > self.limits.max_payload:
+    def _ref_of(self, raw: RawFrame) -> Ref | None:
+        if not (self._reports and self._may_parse) or raw.size > self.limits.max_payload:
             return None
         try:
-            return peek(frame)[1]
+            return peek(raw.payload)[1]
         except InvalidFrame:
             return None
 
@@ -413,10 +421,3 @@ def nesting(payload: str | bytes) -> int:
     if isinstance(payload, str):
         return payload.count("{") + payload.count("[")
     return payload.count(b"{") + payload.count(b"[")
-
-
-def size_of(frame: str | bytes) -> int:
-    """Return the size of a frame in bytes of UTF-8."""
-    if isinstance(frame, bytes) or frame.isascii():
-        return len(frame)
-    return len(frame.encode("utf-8", "surrogatepass"))

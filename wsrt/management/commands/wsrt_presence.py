@@ -16,6 +16,7 @@ from wsrt import presence
 from ...addresses import Room, UserKey
 from ...doctor.presence import LATE_MS
 from ...presence import ConnectionInfo, Member, NodeInfo, Page, RoomInfo, Stats
+from ...presence.results import limits_reached
 from ...realms import realm_of
 from ...tenants import check_tenant
 from ..cluster import command_errors
@@ -128,6 +129,7 @@ def of_everyone(stats: Stats) -> Report:
     largest = [(_realm(room), room.name, *_numbers(room)) for room in rooms]
     tables = [
         _nodes(stats.nodes),
+        _limits(stats.nodes),
         Table("Namespaces", (Column("namespace"), *COUNTS), spaces),
         Table("Largest rooms", (Column("namespace"), Column("room"), *COUNTS), largest),
     ]
@@ -138,7 +140,8 @@ def of_everyone(stats: Stats) -> Report:
 def of_nodes(stats: Stats) -> Report:
     """Return a report on the nodes only."""
     document = {"is_shared": stats.is_shared, "nodes": plain(stats.nodes)}
-    return Report(document, counted(len(stats.nodes), "node"), [_nodes(stats.nodes)] if stats.nodes else [])
+    tables = [table for table in (_nodes(stats.nodes), _limits(stats.nodes)) if table.rows]
+    return Report(document, counted(len(stats.nodes), "node"), tables)
 
 
 def of_room(stats: Stats, name: str) -> Report:
@@ -228,6 +231,17 @@ def _nodes(nodes: Iterable[NodeInfo]) -> Table:
     return Table("Nodes", columns, rows)
 
 
+def _limits(nodes: Iterable[NodeInfo]) -> Table:
+    columns = (
+        Column("limit"),
+        Column("counter"),
+        Column("times", is_number=True),
+        Column("processes", is_number=True),
+    )
+    rows = [(limit.setting, limit.name, f"{limit.times:,}", f"{limit.processes:,}") for limit in limits_reached(nodes)]
+    return Table("Limits reached", columns, rows)
+
+
 def _members(title: str, members: Iterable[Member]) -> Table:
     rows = [
         (
@@ -250,6 +264,8 @@ def _connections(connections: Iterable[ConnectionInfo], nodes: Iterable[NodeInfo
         Column("open", is_number=True),
         Column("seen", is_number=True),
         Column("process"),
+        Column("session"),
+        Column("expires in", is_number=True),
         Column("address"),
         Column("browser"),
     )
@@ -261,6 +277,8 @@ def _connections(connections: Iterable[ConnectionInfo], nodes: Iterable[NodeInfo
             age(each.since, now),
             age(each.last_seen, now),
             processes.get(each.node, each.node),
+            "yes" if each.has_session else "",
+            "" if each.expires is None else age(now, each.expires),
             each.address or "",
             each.user_agent or "",
         )

@@ -20,7 +20,7 @@ Run = Callable[..., Awaitable[str]]
 def own_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start without connections of earlier tests."""
     monkeypatch.setattr(memory, "_state", memory._State())
-    monkeypatch.setattr(backends, "_stores", PerLoop(backends._LoopStores))
+    monkeypatch.setattr(backends, "_stores", PerLoop(lambda: backends.StoreOfLoop(backends._make_or_log)))
 
 
 @pytest.fixture

@@ -143,12 +143,7 @@ def check_options_without_effect(app_configs: Sequence[AppConfig] | None = None,
 
 def check_limits(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Check that limits of connections that are meant for all processes hold for all of them together."""
-    limits = ("MAX_CONNECTIONS_PER_USER", "MAX_CONNECTIONS_PER_ADDRESS")
-    values = getattr(settings, "WSRT", {})
-    limited = [f"WSRT[{key!r}]" for key in limits if isinstance(values, dict) and values.get(key) is not None]
-    limited += [
-        f"{consumer.__qualname__}.{key.lower()}" for key in limits for consumer in _consumers_that_set(key.lower())
-    ]
+    limited = where_set("MAX_CONNECTIONS_PER_USER", "MAX_CONNECTIONS_PER_ADDRESS")
     store = store_class()
     if not limited or (store is not None and store.gives_places):
         return []
@@ -365,6 +360,16 @@ def _settings_without_effect() -> Iterator[CheckMessage]:
                 hint="Remove it, or silence this check if the project doesn't rely on it.",
                 id="wsrt.W012",
             )
+
+
+def where_set(*limits: str) -> list[str]:
+    """Return the places where limits that are off by default are set: in the setting ``WSRT`` or by consumers."""
+    values = getattr(settings, "WSRT", {})
+    limited = [f"WSRT[{key!r}]" for key in limits if isinstance(values, dict) and values.get(key) is not None]
+    limited += [
+        f"{consumer.__qualname__}.{key.lower()}" for key in limits for consumer in _consumers_that_set(key.lower())
+    ]
+    return limited
 
 
 def _consumers_that_set(name: str) -> Iterator[type[TypedEventConsumer]]:

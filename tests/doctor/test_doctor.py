@@ -320,22 +320,6 @@ def test_redis_latency(milliseconds: float, status: str) -> None:
     assert (finding.status, finding.facts) == (status, {"ping_ms": milliseconds})
 
 
-@pytest.mark.parametrize(
-    ("skew", "status", "seen"),
-    [
-        (0.002, "ok", "0.00 s ahead"),
-        (-0.9, "ok", "0.90 s behind"),
-        (3.5, "warning", "3.50 s ahead"),
-        (-2, "warning", "behind"),
-    ],
-)
-def test_redis_clock(skew: float, status: str, seen: str) -> None:
-    """Clocks that differ by more than a second are a warning."""
-    finding = redis.clock("Redis", skew)
-    assert finding.status == status
-    assert seen in finding.seen
-
-
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl", "allkeys-random"])
 def test_redis_that_evicts(policy: str) -> None:
     """A policy that evicts is a warning, also before the limit is set."""
@@ -421,6 +405,7 @@ async def test_presence(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"servers": ["daphne"], "limits": {"proxies_untrusted": 1}}, "WSRT['TRUSTED_PROXIES']"),
         ({"servers": ["daphne"], "limits": {"addresses_missing": 1}}, "add 'unix' to WSRT['TRUSTED_PROXIES']"),
         ({"servers": ["daphne"], "limits": {"limits_unavailable": 1}}, "limited connections by itself"),
+        ({"servers": ["daphne"], "limits": {"connections_refused_per_address": 1}}, "aren't behind a proxy"),
     ],
 )
 def test_node(facts: dict[str, Any], advice: str) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Iterable
 
-from . import installed, layers, live, presence, redis
+from . import clocks, installed, layers, live, presence, proxies, redis
 from .finding import Finding, error, one_line
 
 __all__ = ["Finding", "examine"]
@@ -28,11 +28,12 @@ async def examine(url: str | None = None) -> list[Finding]:
     """
     parts = [_within_seconds(f"layer {alias!r}", layers.examine(alias)) for alias in layers.aliases()]
     parts += [_within_seconds(host.subject, redis.examine(host)) for host in redis.hosts()]
+    parts += [_within_seconds(f"database {alias!r}", clocks.examine(alias)) for alias in clocks.databases()]
     parts.append(_within_seconds("presence", presence.examine()))
     if url is not None:
         parts.append(_within_seconds(url, live.examine(url)))
     found = await asyncio.gather(*parts)
-    return [*installed.examine(), *itertools.chain.from_iterable(found)]
+    return [*installed.examine(), *proxies.examine(), *itertools.chain.from_iterable(found)]
 
 
 async def _within_seconds(subject: str, part: Awaitable[Iterable[Finding]]) -> list[Finding]:

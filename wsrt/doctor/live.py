@@ -10,6 +10,7 @@ from typing import Any
 
 from ..asgi import UNROUTED
 from ..close_codes import INVALID_MESSAGE_PAYLOAD
+from . import proxies
 from .finding import Finding, error, ok, warning
 
 CLOSE_SECONDS = 2.0
@@ -43,7 +44,8 @@ async def examine(url: str) -> Iterator[Finding]:
         return iter([error(url, f"the handshake was answered {status}", advice, status=status)])
     took = (time.perf_counter() - begun) * 1000
     try:
-        server = socket.response.headers.get("Server", "") if socket.response is not None else ""
+        headers = socket.response.headers if socket.response is not None else {}
+        server = headers.get("Server", "")
         extensions = [extension.name for extension in socket.protocol.extensions]
         with contextlib.suppress(ConnectionClosed):  # a refused connection is closed at once
             await socket.send("[]")
@@ -55,7 +57,8 @@ async def examine(url: str) -> Iterator[Finding]:
         return iter([error(url, f"closed {close[0]} {close[1]}", ANSWERS[404], code=close[0], reason=close[1])])
     seen = f"{server or 'a server without a name'}, handshake in {took:.1f} ms"
     first = ok(url, seen, server=server or None, handshake_ms=round(took, 2))
-    return iter([first, compression(server, extensions), close_codes(close)])
+    behind = proxies.answered(headers, server)
+    return iter([first, *behind, compression(server, extensions), close_codes(close)])
 
 
 async def _close_of(socket: Any) -> tuple[int, str] | None:

@@ -11,6 +11,7 @@ from ..conf import conf
 from ..metrics import LIMITS
 from ..presence.backends import make_store
 from ..presence.base import NodeRecord, PresenceStore
+from . import clocks
 from .finding import Finding, ok, one_line, warning
 from .layers import aliases
 
@@ -18,21 +19,21 @@ LATE_MS = 500
 """How late the event loop of a node may be without a warning, in milliseconds."""
 
 
-async def examine() -> Iterator[Finding]:
-    """Return findings about the presence store and about each node."""
+async def examine(now: clocks.Clock = time.time) -> Iterator[Finding]:
+    """Return findings about the presence store and about each node. ``now`` is the clock of this machine."""
     try:
         store = make_store(conf.presence)
     except Exception as problem:
         seen = f"{conf.presence.get('BACKEND')!r} cannot be used: {one_line(problem)}"
         return iter([warning("presence", seen, "Correct WSRT['PRESENCE']: presence isn't tracked until then.")])
     try:
-        return await read(store)
+        return await read(store, now)
     finally:
         await store.close()
 
 
-async def read(store: PresenceStore) -> Iterator[Finding]:
-    """Return findings from reading a store."""
+async def read(store: PresenceStore, now: clocks.Clock = time.time) -> Iterator[Finding]:
+    """Return findings from reading a store. ``now`` is the clock of this machine."""
     name = type(store).__qualname__
     if not store.is_shared:
         if all(is_local(alias) for alias in aliases()):
@@ -43,14 +44,20 @@ async def read(store: PresenceStore) -> Iterator[Finding]:
     nodes = await store.nodes()
     took = (time.perf_counter() - begun) * 1000
     seen = f"{name}: {len(nodes)} nodes are alive; read in {took:.1f} ms"
-    return iter([ok("presence", seen, nodes=len(nodes), read_ms=round(took, 2)), *map(node, nodes)])
+    findings = [ok("presence", seen, nodes=len(nodes), read_ms=round(took, 2))]
+    for record in nodes:
+        findings += [node(record), *clocks.node(_subject(record), record, now)]
+    return iter(findings)
+
+
+def _subject(record: NodeRecord) -> str:
+    return f"node {record.facts.get('host', record.id)}:{record.facts.get('pid', '?')}"
 
 
 def node(record: NodeRecord) -> Finding:
     """Return a finding from the facts that a running node reports, such as the servers seen by with_runtime."""
     facts = record.facts
     servers, version, lag = list(facts.get("servers") or ()), facts.get("version", __version__), facts.get("lag_ms", 0)
-    subject = f"node {facts.get('host', record.id)}:{facts.get('pid', '?')}"
     count = facts.get("connections", 0)
     through = ", ".join(servers) or "no connection came through with_runtime"
     seen = f"{count} connections; {through}; event loop {lag} ms late"
@@ -75,10 +82,15 @@ def node(record: NodeRecord) -> Finding:
             "MAX_CONNECTIONS_PER_ADDRESS doesn't limit clients without an address. If a proxy connects through a UNIX "
             "socket, add 'unix' to WSRT['TRUSTED_PROXIES']."
         )
+    elif limits.get("connections_refused_per_address") and not conf.trusted_proxies:
+        advice = (
+            "It has refused clients because of their address, and WSRT['TRUSTED_PROXIES'] is empty. Check that the "
+            "servers aren't behind a proxy: all its clients together would count as one address."
+        )
     elif limits.get("limits_unavailable"):
         advice = "While the presence store didn't answer, it limited connections by itself: see its log, and Redis."
     elif version != __version__:
         advice = f"It runs wsrt {version}, but {__version__} is installed here: finish the deployment."
     elif lag > LATE_MS:
         advice = "Something blocks its event loop: look for sync code in async handlers."
-    return Finding(subject, "warning" if advice else "ok", seen, advice, facts=facts)
+    return Finding(_subject(record), "warning" if advice else "ok", seen, advice, facts=facts)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from channels.layers import channel_layers
 
 from ..conf import conf
+from .clocks import Clock, clock, skew_of
 from .finding import Finding, error, ok, warning
 from .installed import numbers
 from .layers import aliases
@@ -28,9 +29,6 @@ PINGS = 5
 
 SLOW_MS = 20
 """Pings slower than this are a warning, in milliseconds. In one data center they take less than 1 ms."""
-
-SKEWED_SECONDS = 1.0
-"""Clock differences larger than this are a warning, in seconds."""
 
 SMALLEST_BUFFER = 8 * 2**20
 """Bytes that Redis should at least buffer for a slow node before it closes the node's connection."""
@@ -122,8 +120,14 @@ def address(options: Mapping[str, Any]) -> str:
     return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
 
 
-async def examine(host: Host) -> Iterator[Finding]:
-    """Return findings about a Redis, as far as its ACL lets this user examine it."""
+async def examine(host: Host, now: Clock = time.time) -> Iterator[Finding]:
+    """
+    Return findings about a Redis, as far as its ACL lets this user examine it.
+
+    Args:
+        host: The Redis.
+        now: The clock of this machine.
+    """
     findings: list[Finding] = []
     async with _connected(host) as redis:
         info: Mapping[str, Any] = await _allowed(redis.info(), {})
@@ -131,7 +135,7 @@ async def examine(host: Host) -> Iterator[Finding]:
         pings = [ms for _ in range(PINGS) if (ms := await _allowed(_ping(redis), None)) is not None]
         if pings:
             findings.append(latency(host.subject, statistics.median(pings)))
-        skew = await _allowed(_skew(redis), None)
+        skew = await _allowed(skew_of(lambda: _time(redis), now), None)
         if skew is not None:
             findings.append(clock(host.subject, skew))
         if info:
@@ -168,10 +172,9 @@ async def _connected(host: Host) -> AsyncIterator[Any]:
         await target.close(connection)
 
 
-async def _skew(redis: Any) -> float:
-    asked = time.time()
+async def _time(redis: Any) -> float:
     seconds, microseconds = await redis.time()
-    return float(seconds + microseconds / 1e6 - (asked + time.time()) / 2)
+    return float(seconds + microseconds / 1e6)
 
 
 async def _ping(redis: Any) -> float:
@@ -217,16 +220,6 @@ def latency(subject: str, milliseconds: float) -> Finding:
     facts = {"ping_ms": round(milliseconds, 2)}
     if milliseconds > SLOW_MS:
         return warning(subject, seen, "Move Redis closer, or look for slow commands with SLOWLOG.", **facts)
-    return ok(subject, seen, **facts)
-
-
-def clock(subject: str, skew: float) -> Finding:
-    """Return a finding about the difference between the clocks of Redis and this machine. ``skew`` is in seconds."""
-    subject, facts = f"{subject} clock", {"skew_s": round(skew, 3)}
-    seen = f"{abs(skew):.2f} s {'ahead of' if skew > 0 else 'behind'} this machine"
-    if abs(skew) > SKEWED_SECONDS:
-        advice = "Let NTP set the clocks: leases, and the order and expiry of the core layer, depend on them."
-        return warning(subject, seen, advice, **facts)
     return ok(subject, seen, **facts)
 
 

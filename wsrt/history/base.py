@@ -210,6 +210,8 @@ class HistoryStore(abc.ABC):
             most=YEAR,
         )
         require_seconds("IDEMPOTENCY", idempotency)
+        if options:
+            raise TypeError(f"{type(self).__name__} has no option {min(options)!r}")
         self.location = location
         self.size = size
         self.seconds = seconds

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import importlib.resources
 import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Container, Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import (
@@ -66,11 +66,13 @@ class RedisLink:
     Args:
         target: The location of Redis.
         timeout: The number of seconds that a round trip may take, including connecting and waiting for a connection.
+        retries: How often a command is sent again if the connection breaks; 0 if commands aren't idempotent.
     """
 
-    def __init__(self, target: RedisTarget, timeout: float) -> None:
+    def __init__(self, target: RedisTarget, timeout: float, *, retries: int = 1) -> None:
         self._target = target
         self._timeout = timeout
+        self._retries = retries
         # Created at first use, in the loop that uses it.
         self._opened_client: Any = None
         self._free = asyncio.Semaphore(CONNECTIONS)
@@ -78,7 +80,7 @@ class RedisLink:
     @property
     def _client(self) -> Any:
         if self._opened_client is None:
-            self._opened_client = self._target.connect()
+            self._opened_client = self._target.connect(retries=self._retries)
         return self._opened_client
 
     async def close(self) -> None:
@@ -155,6 +157,57 @@ class RedisLink:
                 return await client.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
             except NoScriptError:
                 return await client.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
+
+    async def _run_all(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """
+        Run a script several times in one round trip, or one for each BULK of calls. Return the results in order.
+
+        Args:
+            script: The script.
+            calls: The keys and arguments of each call. Calls with the same first key are executed in order.
+        """
+        if len(calls) == 1:
+            return [await self._run(script, *calls[0])]
+        answers: list[Any] = []
+        for batch in batches(calls, BULK):
+            answers += await self._run_batch(script, batch)
+        return answers
+
+    async def _run_batch(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        firsts: dict[str, int] = {}
+        for number, (keys, _) in enumerate(calls):
+            firsts.setdefault(keys[0], number)
+        # If the server doesn't know the script, a call with the digest alone isn't executed and has to be repeated,
+        # when later ones may have been executed. So where the order counts, the first call has the text.
+        ordered = {firsts[keys[0]] for number, (keys, _) in enumerate(calls) if firsts[keys[0]] != number}
+        async with self._round_trip() as client:
+            answers = await self._pipeline(client, script, calls, ordered)
+            missing = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            if missing:
+                again = [calls[number] for number in missing]
+                for number, answer in zip(
+                    missing, await self._pipeline(client, script, again, range(len(again))), strict=True
+                ):
+                    answers[number] = answer
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        return answers
+
+    async def _pipeline(
+        self,
+        client: Any,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
+        in_full: Container[int],
+    ) -> list[Any]:
+        """Send calls of a script, those whose numbers are in ``in_full`` with its text. Return results and errors."""
+        pipeline = client.pipeline(transaction=False)
+        for number, (keys, arguments) in enumerate(calls):
+            head = ("EVAL", script.text) if number in in_full else ("EVALSHA", script.sha)
+            pipeline.execute_command(*head, len(keys), *keys, *arguments)
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
 
 
 def tuples(flat: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -66,13 +66,18 @@ class RedisTarget:
         self.service = _service_in(self.location) if self.sentinels else None
         self._try()
 
-    def connect(self) -> Any:
-        """Return a new client. It connects with its first command."""
+    def connect(self, *, retries: int = 1) -> Any:
+        """
+        Return a new client. It connects with its first command.
+
+        Args:
+            retries: How often a command is sent again if the connection breaks. An idle connection may be stale, so one
+                helps. It must be 0 if a command could have another effect when it is executed twice.
+        """
         options: dict[str, Any] = {
             "socket_timeout": self._timeout,
             "socket_connect_timeout": self._timeout,
-            # An idle connection may be stale. A retry is safe, as every command of presence is idempotent.
-            "retry": Retry(NoBackoff(), 1, (redis.ConnectionError,)),
+            "retry": Retry(NoBackoff(), retries, (redis.ConnectionError,)),
             "protocol": 2,
             "decode_responses": True,
             # Names may be any strings, also those that UTF-8 can't encode.

@@ -1,0 +1,5 @@
+"""History in Redis."""
+
+from .store import RedisHistory
+
+__all__ = ["RedisHistory"]

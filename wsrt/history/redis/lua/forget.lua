@@ -1,0 +1,40 @@
+-- Delete an entry or a value.
+--
+-- KEYS: see room.lua. ARGV: see room.lua; then 4 the offset, 5 "v" and the key of a value; either may be "".
+--
+-- Returns the offsets that were deleted.
+
+open_room()
+local gone, key = {}, string.sub(ARGV[5], 2)
+if ARGV[4] ~= '' then
+  local offset = tonumber(ARGV[4])
+  local entry = entry_from(offset)
+  if entry and entry.offset == offset then
+    redis.call('XDEL', entries, text(offset))
+    redis.call('ZADD', forgotten, text(offset), size_of(entry) .. ':' .. text(entry.before))
+    redis.call('PEXPIRE', forgotten, ARGV[2])
+    if room.last == offset then
+      room.last = skip_forgotten(offset)
+    end
+    local first = entry_from(0)
+    if not first or first.offset > offset then
+      advance(first)
+    end
+    gone[1] = offset
+  end
+  local found = redis.call('ZRANGEBYSCORE', order, text(offset), text(offset))
+  if found[1] then
+    remove_value(found[1])
+    gone[#gone + 1] = offset
+  end
+end
+if ARGV[5] ~= '' then
+  local value = value_of(key)
+  if value then
+    remove_value(key)
+    gone[#gone + 1] = value.offset
+  end
+end
+is_changed = is_changed or #gone > 0
+keep()
+return gone

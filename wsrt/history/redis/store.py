@@ -1,0 +1,210 @@
+"""
+History in Redis: one sequence for each room, for any number of publishers and nodes.
+
+All keys of a room are in one hash slot, and one script changes them together: the entries, the values and the offset.
+All times are those of the Redis server.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ...exceptions import StoreUnavailable
+from ...realms import RoomId
+from ...stores.batches import batches
+from ...stores.options import require_seconds
+from ...stores.redis.link import RedisLink, Script, load_script, tuples
+from ...stores.redis.partitions import Partitions, by_part
+from ...stores.redis.target import RedisTarget
+from ...types import Position
+from ..base import Append, Appended, Entry, HistoryFacts, HistoryStore, Reading, size_of
+from .keys import Keys, RoomKeys
+
+__all__ = ["SCRIPTS", "RedisHistory"]
+
+# While Redis executes a command it does nothing else. The numbers below keep every command under about 2 ms, whatever
+# the names and data are.
+
+PUBLICATIONS = 64
+"""The most publications in one call of the script."""
+
+BYTES = 256 * 1024
+"""The bytes of publications after which a call ends."""
+
+ROOMS = 100
+"""The most rooms in one call."""
+
+MOST_SLACK = 64
+"""The most entries that a room keeps beyond its size. Trimming several at once is cheaper."""
+
+EPOCH_BYTES = 8
+"""The random bytes of an epoch."""
+
+
+def _script(name: str) -> Script:
+    return load_script("wsrt.history.redis", "room", name)
+
+
+APPEND, POSITIONS, READ, VALUES = map(_script, ("append", "positions", "read", "values"))
+FORGET, RENEW, FACTS = map(_script, ("forget", "renew", "facts"))
+
+SCRIPTS = (APPEND, POSITIONS, READ, VALUES, FORGET, RENEW, FACTS)
+"""All scripts."""
+
+
+class RedisHistory(RedisLink, HistoryStore):
+    """
+    History in a Redis server (6.2 or newer), Valkey, a cluster of either, or the master that Sentinels report.
+
+    Redis should not evict keys (``maxmemory-policy noeviction``). If it loses entries, readers are told that they have
+    expired.
+
+    Nothing is sent twice by itself, because a second append would be a second publication. If a connection breaks,
+    the call raises StoreUnavailable.
+
+    Args:
+        location: A ``redis://``, ``rediss://`` or ``unix://`` URL; in a cluster, that of any of its nodes. With
+            ``sentinels``, it contains the name of the service instead of host and port: ``redis://mymaster/0``. None
+            for ``redis://localhost:6379/0``.
+        prefix: The prefix of all keys, without braces.
+        cluster: Whether Redis is a cluster.
+        sentinels: The (host, port) of each Sentinel that monitors the master. None for no Sentinels.
+        sentinel_kwargs: redis-py's arguments for the connections to Sentinels, such as ``password`` and ``ssl``.
+        partitions: The number of hash slots over which rooms are spread, at most 1024. By default 16 in a cluster, else
+            1. Processes with different numbers don't share history.
+        timeout: The number of seconds that a round trip to Redis may take, including connecting.
+        options: The options of every store: ``size``, ``seconds``, ``values``, ``value_seconds``, ``idempotency``.
+    """
+
+    def __init__(
+        self,
+        location: str | None = None,
+        *,
+        prefix: str = "wsrt-history",
+        cluster: bool = False,
+        sentinels: Sequence[tuple[str, int]] | None = None,
+        sentinel_kwargs: dict[str, Any] | None = None,
+        partitions: int | None = None,
+        timeout: float = 5.0,
+        **options: Any,
+    ) -> None:
+        spread = Partitions(prefix, partitions, cluster=cluster)
+        require_seconds("TIMEOUT", timeout)
+        target = RedisTarget(
+            location, cluster=cluster, sentinels=sentinels, sentinel_kwargs=sentinel_kwargs, timeout=timeout
+        )
+        RedisLink.__init__(self, target, timeout, retries=0)
+        HistoryStore.__init__(self, target.location, **options)
+        self._keys = Keys(spread)
+        self._kept = [_milliseconds(self.seconds), _milliseconds(self.value_seconds)]
+        slack = min(self.size // 4, MOST_SLACK)
+        self._limits = [self.size, slack, self.values_kept, _milliseconds(self.idempotency)]
+
+    async def append(self, publications: Sequence[Append]) -> list[Appended]:
+        rooms: dict[RoomId, list[int]] = {}
+        for number, publication in enumerate(publications):
+            rooms.setdefault(publication.room, []).append(number)
+        calls: list[tuple[Sequence[str], list[Any]]] = []
+        called: list[Sequence[int]] = []
+        for room_id, numbers in rooms.items():
+            room = self._keys.room(room_id)
+            for batch in _calls(publications, numbers):
+                calls.append(self._append_call(room, [publications[number] for number in batch]))
+                called.append(batch)
+        appended: dict[int, Appended] = {}
+        try:
+            answers = await self._run_all(APPEND, calls)
+        except StoreUnavailable as error:
+            raise StoreUnavailable(f"{error}. Publications may have been kept nevertheless") from error
+        for batch, (epoch, *results) in zip(called, answers, strict=True):
+            for number, (offset, earlier) in zip(batch, tuples(results, 2), strict=True):
+                position = Position(epoch, offset)
+                appended[number] = Appended(position, earlier or publications[number].id, is_repeat=bool(earlier))
+        return [appended[number] for number in range(len(publications))]
+
+    def _append_call(self, room: RoomKeys, publications: Sequence[Append]) -> tuple[Sequence[str], list[Any]]:
+        """Return the keys and arguments of APPEND."""
+        keys, arguments = [*room.all], [*self._arguments(), *self._limits]
+        for publication in publications:
+            kind = "e" if publication.key is None else "v"
+            if publication.idempotency_key is not None:
+                kind += "i"
+                keys.append(room.identity(publication.idempotency_key))
+            arguments += (kind, publication.id, publication.event, publication.data, publication.key or "")
+        return keys, arguments
+
+    def _arguments(self) -> list[Any]:
+        """Return the arguments that all scripts get."""
+        return [secrets.token_hex(EPOCH_BYTES), *self._kept]
+
+    async def positions(self, rooms: Sequence[RoomId]) -> list[Position]:
+        positions: dict[int, Position] = {}
+        numbered = list(enumerate(map(self._keys.room, rooms)))
+        parts = by_part(numbered, lambda item: item[1].part)
+        bulks = [bulk for part in parts.values() for bulk in batches(part, ROOMS)]
+        calls = [([key for _, room in bulk for key in room.all], self._arguments()) for bulk in bulks]
+        for bulk, found in zip(bulks, await self._run_all(POSITIONS, calls), strict=True):
+            for (number, _), (epoch, offset) in zip(bulk, tuples(found, 2), strict=True):
+                positions[number] = Position(epoch, offset)
+        return [positions[number] for number in range(len(rooms))]
+
+    async def read(self, room: RoomId, after: Position, *, limit: int, max_bytes: int) -> Reading:
+        arguments = (after.epoch, after.offset, limit, max_bytes)
+        epoch, offset, start, gap, is_cut, found = await self._run_in(READ, room, *arguments)
+        return Reading(Position(epoch, offset), start, list(_entries(found)), has_more=bool(is_cut), gap=gap or None)
+
+    async def values(self, room: RoomId, *, limit: int, max_bytes: int) -> Reading:
+        epoch, offset, is_cut, found = await self._run_in(VALUES, room, limit, max_bytes)
+        return Reading(Position(epoch, offset), 0, list(_entries(found))[::-1], has_more=bool(is_cut))
+
+    async def forget(self, room: RoomId, *, offset: int | None = None, key: str | None = None) -> list[int]:
+        arguments = ("" if offset is None else offset, "" if key is None else f"v{key}")
+        return [int(found) for found in await self._run_in(FORGET, room, *arguments)]
+
+    async def purge(self, room: RoomId) -> Position:
+        return Position(*await self._run_in(RENEW, room, ""))
+
+    async def renew(self, room: RoomId, epoch: str) -> Position:
+        # An epoch is never empty, so a call that names none must not look like a purge.
+        return Position(*await self._run_in(RENEW, room, epoch or "-"))
+
+    async def facts(self, rooms: Sequence[RoomId]) -> list[HistoryFacts]:
+        calls = [(self._keys.room(room).all, self._arguments()) for room in rooms]
+        return [_facts(*found) for found in await self._run_all(FACTS, calls)]
+
+    async def close(self) -> None:
+        await RedisLink.close(self)
+
+    async def _run_in(self, script: Script, room: RoomId, *arguments: Any) -> Any:
+        """Run a script on one room."""
+        return await self._run(script, self._keys.room(room).all, [*self._arguments(), *arguments])
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _calls(publications: Sequence[Append], numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield the numbers of the publications to one room in batches, for one call of the script each."""
+    batch: list[int] = []
+    size = 0
+    for number in numbers:
+        batch.append(number)
+        size += size_of(publications[number].event, publications[number].data)
+        if len(batch) == PUBLICATIONS or size >= BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _entries(found: Sequence[Any]) -> Iterator[Entry]:
+    """Yield the publications that a script has returned flat."""
+    for offset, its_id, event, data, time, key in tuples(found, 6):
+        yield Entry(offset, its_id, event, data, key[1:] if key[0] == "v" else None, time / 1000)
+
+
+def _facts(epoch: str, offset: int, entries: int, values: int, size: int, oldest: int) -> HistoryFacts:
+    return HistoryFacts(Position(epoch, offset), entries, values, size, oldest / 1000 if oldest >= 0 else None)

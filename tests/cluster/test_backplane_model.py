@@ -24,6 +24,9 @@ CALM_SECONDS = 60.0
 
 StoringLikeCore = type("StoringLikeCore", (StoringLayer,), {"__module__": "channels_redis.core"})
 
+FOUND = [("pubsub", 1231)]
+"""Seeds that failed once."""
+
 LAYERS: dict[str, Any] = {"pubsub": pubsub_layer, "core": StoringLikeCore, "other": StoringLayer}
 
 
@@ -159,6 +162,12 @@ def test_trouble_leaves_no_trace(part: int, monkeypatch: pytest.MonkeyPatch) -> 
     kinds = list(LAYERS)
     for seed in range(part, FEW_SEEDS, PARTS):
         check(kinds[seed % len(kinds)], seed, monkeypatch)
+
+
+@pytest.mark.parametrize(("kind", "seed"), FOUND)
+def test_found_seeds(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same holds for seeds beyond the range that once left a trace."""
+    check(kind, seed, monkeypatch)
 
 
 @pytest.mark.slow

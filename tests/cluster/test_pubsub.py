@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import random
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -116,6 +117,56 @@ async def test_left_group(redis_server: RedisServer, use: Use) -> None:
         await layer.group_discard("room", channel)
         assert client.pubsub_numsub("asgi__group__room") == [(b"asgi__group__room", 0)]
     await layer.group_discard("room", channel)
+
+
+@pytest.mark.parametrize("trouble", ["withdrawn", "refused"])
+async def test_leave_is_repeated(
+    trouble: str, redis_server: RedisServer, use: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leave that never reached Redis leaves the group when it is repeated."""
+    layer = use(redis_server.url)
+    channel = await layer.new_channel()
+    await layer.group_add("room", channel)
+    if trouble == "withdrawn":
+        leaving = asyncio.create_task(layer.group_discard("room", channel))
+        await asyncio.sleep(0)  # the command is queued, and isn't written yet
+        leaving.cancel()
+        await asyncio.wait({leaving})
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, "BACKLOG_COMMANDS", 0)
+            with pytest.raises(BacklogFull):
+                await layer.group_discard("room", channel)
+    client = Redis.from_url(redis_server.url)
+    assert client.pubsub_numsub("asgi__group__room") == [(b"asgi__group__room", 1)]
+    await layer.group_discard("room", channel)
+    assert client.pubsub_numsub("asgi__group__room") == [(b"asgi__group__room", 0)]
+
+
+def test_leave_after_a_queued_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group can be left whose SUBSCRIBE was queued while a connection was lost, and was sent over the next one."""
+
+    async def run() -> None:
+        redis = simulation.Redis(random.Random(1))
+        monkeypatch.setattr(simulation, "FULL_BUFFERS", 1)
+        with simulation.installed(monkeypatch, lambda: None):
+            layer = simulation.pubsub_layer(redis)
+        channel = await layer.new_channel()
+        # The socket's buffer is full after the first join, so the second one waits.
+        joins = []
+        for number in range(2):
+            joins.append(asyncio.create_task(layer.group_add(f"room{number}", channel)))
+            await asyncio.sleep(0.0001)
+        redis.restart()
+        first, second = await asyncio.gather(*joins, return_exceptions=True)
+        assert isinstance(first, ConnectionError)
+        assert second is None
+        assert [connection.subscribed for connection in redis.connections] == [{b"room1"}]
+        await layer.group_discard("room1", channel)
+        assert [connection.subscribed for connection in redis.connections] == [set()]
+        await layer.flush()
+
+    simulation.simulate(run, 1)
 
 
 # Distance.
@@ -326,8 +377,6 @@ def test_publication_that_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A publication whose caller gave up before it was written is never sent; one that was written may be."""
 
     async def run() -> None:
-        import random
-
         redis = simulation.Redis(random.Random(1))
         with simulation.installed(monkeypatch, lambda: None):
             near, far = simulation.pubsub_layer(redis), simulation.pubsub_layer(redis)

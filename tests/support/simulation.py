@@ -17,6 +17,9 @@ from tests.support.eager import eager_task_factory
 from wsrt.cluster import layers
 from wsrt.cluster.pubsub import PubSubLayer
 
+FULL_BUFFERS = 0.2
+"""How often the buffer of a socket is full after a batch of commands, as a fraction."""
+
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
     """Never waits: when nothing is ready, the time of the next timer has come."""
@@ -146,15 +149,12 @@ class StoringLayer:
         if redis.state == "hole":
             await self.closed.wait()
             raise ConnectionError("closed")
-        # The answer may be lost where the command was not, and the other way around.
+        # The answer may be lost where the command was not, and the other way around. A caller that is cancelled doesn't
+        # stop a command that was sent.
         share = redis.rng.random()
         latency = redis.latency()
-        await asyncio.sleep(latency * share)
-        if redis.is_lost(epoch):
-            await self.closed.wait()
-            raise ConnectionError("closed")
-        effect()
-        await asyncio.sleep(latency * (1 - share))
+        asyncio.get_running_loop().call_later(latency * share, lambda: redis.is_lost(epoch) or effect())
+        await asyncio.sleep(latency)
         if redis.is_lost(epoch):
             await self.closed.wait()
             raise ConnectionError("closed")
@@ -170,6 +170,8 @@ class Connection:
         self.answered = asyncio.Event()
         self.subscribed: set[bytes] = set()
         self.is_dead = False
+        # What is on its way to Redis, oldest first, and when the last of it arrives.
+        self._sent: collections.deque[list[bytes]] = collections.deque()
         self._due = 0.0
 
     async def connect(self) -> None:
@@ -188,10 +190,17 @@ class Connection:
 
     async def send_packed_command(self, batch: list[bytes], check_health: bool = True) -> None:
         loop = asyncio.get_running_loop()
-        # One after the other, however long each is on its way.
+        # One after the other, however long each is on its way: timers of the same time are called in any order.
+        self._sent.append(batch)
         self._due = max(self._due, loop.time() + self.redis.latency())
-        loop.call_at(self._due, self._serve, batch)
-        await asyncio.sleep(0)
+        loop.call_at(self._due, lambda: self._serve(self._sent.popleft()))
+        # When the socket's buffer is full, further commands wait, and may be withdrawn. A black hole never empties it.
+        if self.redis.rng.random() >= FULL_BUFFERS:
+            await asyncio.sleep(0)
+        elif self.redis.is_lost(self.epoch):
+            await asyncio.Event().wait()
+        else:
+            await asyncio.sleep(self._due - loop.time())
 
     async def read_response(self, disable_decoding: bool = False) -> Any:
         while not self.answers:

@@ -163,14 +163,12 @@ class PubSubLayer:
         await self._shard(name).subscribe(name)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        """Remove a channel from a group."""
+        """Remove a channel from a group. A call that failed or was cancelled can be repeated."""
         name = self._name_of(group)
-        members = self._groups.get(name)
-        if members is None:
-            return
+        members = self._groups.get(name, {})
         members.pop(channel, None)
         if not members:
-            del self._groups[name]
+            self._groups.pop(name, None)
             await self._shard(name).unsubscribe(name)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
@@ -252,7 +250,11 @@ class _Shard:
         await asyncio.shield(confirmed)
 
     async def unsubscribe(self, name: str) -> None:
-        if self._subscriptions.pop(name, None) is not None:
+        self._subscriptions.pop(name, None)
+        # Sent even if no subscription is known: an earlier UNSUBSCRIBE may have failed or been withdrawn, and a
+        # SUBSCRIBE that was queued when a connection was lost is sent over the next one. Without a connection, there
+        # are no subscriptions.
+        if self._subscriber.is_used:
             await _request(self._subscriber, "UNSUBSCRIBE", name)
 
     def ping(self) -> list[asyncio.Future[Any]]:

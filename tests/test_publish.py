@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.signals import request_finished
 from django.db import transaction
 from pydantic import field_serializer, field_validator
 
@@ -28,12 +30,14 @@ from wsrt import (
     apublish_to_user,
     broadcast,
     disconnect,
+    publish_many,
     publish_to_audience,
     publish_to_room,
     publish_to_user,
 )
 from wsrt import addresses as to
 from wsrt.cluster import sending
+from wsrt.exceptions import PublicationsFailed
 from wsrt.metrics import counters
 from wsrt.signals import publication_failed
 from wsrt.testing import capture_publications, connect
@@ -389,3 +393,70 @@ async def test_class_of_before() -> None:
 
     with pytest.raises(UndeclaredEvent, match="import the same class"):
         await apublish_to_room("a", News(), namespace="publishing")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_publish_many() -> None:
+    """A batch arrives in order; after the commit, if a transaction is open."""
+    items = [(to.Room("a"), News(text=str(number))) for number in range(3)]
+    with capture_publications() as published:
+        assert publish_many(items, namespace="publishing") == [None, None, None]
+        with transaction.atomic():
+            publish_many(items, namespace="publishing")
+            assert len(published) == 3
+    assert [event.text for event in published.events] == ["0", "1", "2"] * 2  # type: ignore[attr-defined]
+
+
+def test_publish_many_through_a_layer_that_fails(layer: FakeLayer) -> None:
+    """The error says which publications of a batch weren't sent; the others were."""
+    layer.failing.add("group_send")
+    with pytest.raises(PublicationsFailed, match="2 of 2 publications were not accepted") as failure:
+        publish_many([(to.Room("a"), News()), (to.Room("b"), News())], namespace="publishing")
+    assert set(failure.value.errors) == {0, 1}
+    assert failure.value.positions == [None, None]
+
+
+def test_publish_many_with_an_invalid_event(layer: FakeLayer) -> None:
+    """Everything is validated before anything is sent."""
+    with pytest.raises(TypeError):
+        publish_many([(to.Room("a"), News()), ("a", News())], namespace="publishing")  # type: ignore[list-item]
+    assert not layer.calls["group_send", "wsrt.room.publishing.a"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_batches_of_savepoints() -> None:
+    """A savepoint that is rolled back drops its own publications, whichever of a transaction they are."""
+    for dropped in range(3):
+        with capture_publications() as published, transaction.atomic():
+            for number in range(3):
+                with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+                    publish_to_room("a", News(text=str(number)), namespace="publishing")
+                    if number == dropped:
+                        raise ZeroDivisionError
+        assert [event.text for event in published.events] == [str(n) for n in range(3) if n != dropped]  # type: ignore[attr-defined]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_callback_that_raises() -> None:
+    """What waited for a callback that Django didn't run, because one of the application raised, isn't lost."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with capture_publications() as published:
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            publish_to_room("a", News(text="1"), namespace="publishing")
+            transaction.on_commit(fail)
+            publish_to_room("a", News(text="2"), namespace="publishing")
+        request_finished.send(sender=None)
+        assert [event.text for event in published.events] == ["1"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_callback_that_publishes() -> None:
+    """What the application publishes in a callback of its own comes after what was published before."""
+    with capture_publications() as published, transaction.atomic():
+        publish_to_room("a", News(text="1"), namespace="publishing")
+        transaction.on_commit(lambda: publish_to_room("a", News(text="2"), namespace="publishing"))
+        publish_to_room("a", News(text="3"), namespace="publishing")
+    assert [event.text for event in published.events] == ["1", "2", "3"]  # type: ignore[attr-defined]

@@ -36,10 +36,12 @@ from .handlers import on, on_layer
 from .protocol.events import Event, RootEvent
 from .publish import (
     abroadcast,
+    apublish_many,
     apublish_to_audience,
     apublish_to_room,
     apublish_to_user,
     broadcast,
+    publish_many,
     publish_to_audience,
     publish_to_room,
     publish_to_user,
@@ -81,6 +83,7 @@ __all__ = [
     "addresses",
     "adisconnect",
     "apermissions_changed",
+    "apublish_many",
     "apublish_to_audience",
     "apublish_to_room",
     "apublish_to_user",
@@ -91,6 +94,7 @@ __all__ = [
     "on_layer",
     "permissions_changed",
     "presence",
+    "publish_many",
     "publish_to_audience",
     "publish_to_room",
     "publish_to_user",

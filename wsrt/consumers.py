@@ -25,7 +25,8 @@ from .addresses import RESERVED, Audience, Connection, Everyone, Room, User, Use
 from .close_codes import Close, Closed
 from .cluster.layers import note_use_by_hand
 from .cluster.node import current_node, note_server
-from .cluster.sending import prepare, send
+from .cluster.outgoing import prepare
+from .cluster.sending import send
 from .conf import conf, require_installed, validation_error
 from .connection.holds import check_key
 from .connection.lifecycle import ConnectionHandler

@@ -13,8 +13,10 @@ from typing import Any
 
 from .addresses import CONTROL_GROUP, Audience, Room, User
 from .close_codes import DISCONNECTED, Close
+from .cluster.commits import send_on_commit
 from .cluster.messages import CommandMessage
-from .cluster.sending import Outgoing, layer_aliases, require_no_loop, send, send_on_commit
+from .cluster.outgoing import Outgoing, layer_aliases
+from .cluster.sending import require_no_loop, send
 from .delivery.calls import must_be_awaited
 from .realms import NOT_GIVEN, Tenants
 from .tenants import controlled_tenants

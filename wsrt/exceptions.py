@@ -22,13 +22,17 @@ Errors raised by wsrt.
         * TooManyTasks       the connection runs MAX_TASKS tasks already
         * InvalidRoom        the string isn't a valid room name (also a ValueError)
     * BackplaneUnavailable   the channel layer did not accept a publication or a join
+        * StoreUnavailable   a store of presence or history did not answer
+        * PublicationsFailed some publications of a batch were not accepted
 
 A ProtocolError is a mistake of the client: ``on_violation`` decides whether it closes the connection.
 """
 
 from __future__ import annotations
 
-from .types import FieldError, Ref
+from collections.abc import Mapping, Sequence
+
+from .types import FieldError, Publication, Ref
 
 __all__ = [
     "BackplaneUnavailable",
@@ -39,6 +43,7 @@ __all__ = [
     "InvalidKey",
     "InvalidRoom",
     "ProtocolError",
+    "PublicationsFailed",
     "Refused",
     "StoreUnavailable",
     "TenantRequired",
@@ -236,3 +241,22 @@ class BackplaneUnavailable(WsrtError):
 
 class StoreUnavailable(BackplaneUnavailable):
     """Raised when a store of presence or history didn't answer, or the settings don't name a usable one."""
+
+
+class PublicationsFailed(BackplaneUnavailable):
+    """
+    Raised when some publications of a batch were not accepted. The others were sent.
+
+    Attributes:
+        errors: The error of each of them, by its index in the list of publications.
+        positions: The positions of those that were sent, in the order of the list; None without history, and for those
+            that failed.
+    """
+
+    def __init__(self, errors: Mapping[int, BackplaneUnavailable], positions: Sequence[Publication | None]) -> None:
+        first = min(errors)
+        super().__init__(
+            f"{len(errors)} of {len(positions)} publications were not accepted, such as [{first}]: {errors[first]}"
+        )
+        self.errors = dict(errors)
+        self.positions = list(positions)

@@ -8,9 +8,14 @@ subscriber. The synchronous functions send after the commit of a transaction; th
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from .addresses import Audience, Everyone, Room, User
-from .cluster.sending import Outgoing, prepare, require_no_loop, send, send_on_commit
+from .cluster.commits import send_all_on_commit, send_on_commit
+from .cluster.outgoing import Outgoing, prepare
+from .cluster.sending import require_no_loop, send, send_all
 from .delivery.calls import must_be_awaited
+from .exceptions import BackplaneUnavailable, PublicationsFailed
 from .protocol.events import Event
 from .realms import NOT_GIVEN, Tenant
 from .tenants import recipient_tenant
@@ -18,10 +23,12 @@ from .types import Publication
 
 __all__ = [
     "abroadcast",
+    "apublish_many",
     "apublish_to_audience",
     "apublish_to_room",
     "apublish_to_user",
     "broadcast",
+    "publish_many",
     "publish_to_audience",
     "publish_to_room",
     "publish_to_user",
@@ -174,6 +181,61 @@ async def apublish_to_audience(
 async def abroadcast(event: Event, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN) -> Publication | None:
     """Publish an event to every connection of a namespace, immediately. See broadcast() and apublish_to_room()."""
     return await send(_prepare(Everyone(), event, namespace, tenant))
+
+
+def publish_many(
+    publications: Iterable[tuple[Audience, Event]],
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    on_commit: bool = True,
+    using: str | None = None,
+) -> list[Publication | None]:
+    """
+    Publish several events as one batch, which takes much less time than as many calls.
+
+        publish_many([(to.Room(job.slug), JobDone(id=job.id)) for job in jobs], namespace="jobs")
+
+    All events are validated and encoded before the first one is sent. Those to one room arrive in the order of the
+    list. The publications of one transaction leave as one batch anyway, however they are made.
+
+    Args:
+        publications: The audience and the event of each.
+
+    The other arguments are those of publish_to_room().
+
+    Returns:
+        What publish_to_room() would return for each, in the same order.
+
+    Raises:
+        PublicationsFailed: Some of the events weren't accepted. It says which. The others were sent.
+
+    The other exceptions are those of publish_to_room(). Nothing was sent then.
+    """
+    require_no_loop("apublish_many")
+    return _positions(send_all_on_commit(_prepare_all(publications, namespace, tenant), on_commit, using))
+
+
+@must_be_awaited
+async def apublish_many(
+    publications: Iterable[tuple[Audience, Event]], *, namespace: str = "default", tenant: Tenant = NOT_GIVEN
+) -> list[Publication | None]:
+    """Publish several events as one batch, immediately. See publish_many() and apublish_to_room()."""
+    return _positions(await send_all(_prepare_all(publications, namespace, tenant)))
+
+
+def _prepare_all(publications: Iterable[tuple[Audience, Event]], namespace: str, tenant: Tenant) -> list[Outgoing]:
+    recipient = recipient_tenant(tenant, namespace)
+    return [prepare(audience, event, namespace, recipient) for audience, event in publications]
+
+
+def _positions(outcomes: Sequence[Publication | BackplaneUnavailable | None]) -> list[Publication | None]:
+    """Return the positions. Raises PublicationsFailed."""
+    failed = {index: outcome for index, outcome in enumerate(outcomes) if isinstance(outcome, BackplaneUnavailable)}
+    positions = [None if isinstance(outcome, BackplaneUnavailable) else outcome for outcome in outcomes]
+    if failed:
+        raise PublicationsFailed(failed, positions)
+    return positions
 
 
 def _publish(

@@ -21,7 +21,8 @@ from tests.support.sessions import ascope_of, signed_in
 from wsrt import close_codes
 from wsrt.cluster.messages import CommandMessage
 from wsrt.cluster.node import current_node
-from wsrt.cluster.sending import Outgoing, observers
+from wsrt.cluster.outgoing import Outgoing
+from wsrt.cluster.sending import observers
 from wsrt.metrics import counters
 from wsrt.sessions.keys import hashes_of
 from wsrt.testing import connect

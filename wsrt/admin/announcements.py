@@ -16,7 +16,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic_core import from_json
 
 from ..addresses import Audience, Room
-from ..cluster.sending import prepare
+from ..cluster.outgoing import prepare
 from ..exceptions import WsrtError
 from ..protocol.errors import field_errors
 from ..protocol.events import Event, meta

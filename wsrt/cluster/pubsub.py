@@ -173,8 +173,21 @@ class PubSubLayer:
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Publish a message to a group. Return when Redis has accepted it."""
+        await self.post(group, message)
+
+    def post(self, group: str, message: dict[str, Any]) -> asyncio.Future[Any]:
+        """
+        Publish a message to a group, and return without waiting.
+
+        Returns:
+            A future that is done when Redis has accepted it.
+
+        Raises:
+            BacklogFull: Too many commands wait for Redis already; it wasn't sent.
+            ConnectionError: The layer was closed.
+        """
         name = self._name_of(group)
-        await self._shard(name).publish(name, self.layer.serialize(message))
+        return self._shard(name).publish(name, self.layer.serialize(message))
 
     async def check(self) -> None:
         """Return when every open connection has answered a PING. Raises the first connection's error."""
@@ -237,8 +250,8 @@ class _Shard:
         # By channel: the confirmation of Redis, which may not have arrived yet.
         self._subscriptions: dict[str, asyncio.Future[Any]] = {}
 
-    async def publish(self, name: str, data: bytes) -> None:
-        await _request(self._publisher, "PUBLISH", name, data)
+    def publish(self, name: str, data: bytes) -> asyncio.Future[Any]:
+        return _request(self._publisher, "PUBLISH", name, data)
 
     async def subscribe(self, name: str) -> None:
         confirmed = self._subscriptions.get(name)

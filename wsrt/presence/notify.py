@@ -10,7 +10,8 @@ from ..addresses import Room
 from ..cluster.layers import is_local
 from ..cluster.messages import PresenceMessage
 from ..cluster.node import nodes
-from ..cluster.sending import Outgoing, layer_alias, send
+from ..cluster.outgoing import Outgoing, layer_alias
+from ..cluster.sending import send
 from ..exceptions import BackplaneUnavailable
 from ..metrics import counters
 from ..protocol.namespaces import namespaces

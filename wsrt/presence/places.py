@@ -23,8 +23,9 @@ from ..addresses import Connection, node_of
 from ..close_codes import REPLACED
 from ..cluster.messages import CommandMessage
 from ..cluster.node import Node, current_node
+from ..cluster.outgoing import Outgoing, layer_alias
 from ..cluster.per_loop import PerLoop
-from ..cluster.sending import Outgoing, layer_alias, send
+from ..cluster.sending import send
 from ..delivery.tasks import start_task
 from ..exceptions import BackplaneUnavailable
 from ..metrics import counters

@@ -16,8 +16,10 @@ from django.contrib.auth.signals import user_logged_out
 from django.db import models, router
 
 from ..addresses import CONTROL_GROUP, Session
+from ..cluster.commits import send_on_commit
 from ..cluster.messages import LOG_OUT, CommandMessage
-from ..cluster.sending import Outgoing, layer_aliases, send, send_on_commit, unreachable_layer
+from ..cluster.outgoing import Outgoing, layer_aliases
+from ..cluster.sending import send, unreachable_layer
 from ..delivery.tasks import start_task
 from ..exceptions import BackplaneUnavailable
 from ..metrics import counters

@@ -13,7 +13,8 @@ from django.test import TestCase
 
 from ..addresses import Audience, Room, User
 from ..cluster.messages import PublishMessage
-from ..cluster.sending import Outgoing, observers
+from ..cluster.outgoing import Outgoing
+from ..cluster.sending import observers
 from ..protocol.events import Event
 from ..realms import NOT_GIVEN, Tenant, split_realm
 

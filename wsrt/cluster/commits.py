@@ -1,0 +1,189 @@
+"""
+The sending of publications and commands after the commit of a transaction.
+
+Those of one transaction leave as one batch, in the order of the calls. Each of them is registered with Django by
+itself, so that a savepoint that is rolled back drops its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import weakref
+from typing import Any
+
+from django.core.signals import request_finished
+from django.db import connections, transaction
+
+from ..exceptions import BackplaneUnavailable
+from ..metrics import counters, quoted
+from ..protocol.events import meta
+from ..realms import AllTenants, split_realm
+from ..signals import publication_failed
+from ..types import Publication
+from .messages import CommandMessage
+from .node import Item
+from .outgoing import Outgoing
+from .sending import TooSlow, send_all_from_sync, send_from_sync
+
+logger = logging.getLogger("wsrt")
+
+
+def send_on_commit(outgoing: Outgoing, on_commit: bool, using: str | None) -> Publication | None:
+    """
+    Send after the commit of the open transaction, or immediately.
+
+    Args:
+        outgoing: The message.
+        on_commit: Whether to wait for the commit if a transaction is open.
+        using: The alias of the database; None for the default one.
+
+    Returns:
+        As for send(), if it was sent immediately; None otherwise.
+
+    Raises:
+        BackplaneUnavailable, StoreUnavailable: As for send(), if it was sent immediately. After a commit, errors are
+            logged and reported by the signal publication_failed.
+    """
+    if not is_deferred(on_commit, using):
+        return send_from_sync(outgoing)
+    _register(outgoing, using)
+    return None
+
+
+def send_all_on_commit(
+    outgoings: list[Outgoing], on_commit: bool, using: str | None
+) -> list[Publication | BackplaneUnavailable | None]:
+    """Send messages as one batch, after the commit of the open transaction or immediately. See send_all()."""
+    if not is_deferred(on_commit, using):
+        return send_all_from_sync(outgoings)
+    for outgoing in outgoings:
+        _register(outgoing, using)
+    return [None] * len(outgoings)
+
+
+def is_deferred(on_commit: bool, using: str | None) -> bool:
+    """Return whether a message waits for a commit. If it doesn't, the ones that have waited are sent before it."""
+    connection = transaction.get_connection(using)
+    if on_commit and connection.in_atomic_block:
+        return True
+    commit = _commits.get(connection)
+    if commit is not None:
+        commit.send()
+    return False
+
+
+def _register(outgoing: Outgoing, using: str | None) -> None:
+    connection = transaction.get_connection(using)
+    commit = _commits.get(connection)
+    if commit is None or commit.has_begun:
+        commit = _commits[connection] = _Commit(connection, using)
+    commit.register(outgoing)
+
+
+class _Commit:
+    """
+    The messages of one transaction.
+
+    Args:
+        connection: The database connection.
+        using: Its alias.
+
+    Attributes:
+        has_begun: Whether the transaction was committed. Later messages belong to another transaction.
+    """
+
+    __slots__ = ("_batch", "_connection", "_is_over", "_last", "_registered", "_using", "has_begun")
+
+    def __init__(self, connection: Any, using: str | None) -> None:
+        self._connection = weakref.ref(connection)
+        self._using = using
+        self._registered = 0
+        # Identifies the callback that will run last.
+        self._last: object = None
+        # Whether it has run.
+        self._is_over = False
+        # Messages whose callbacks have run, and that weren't sent yet.
+        self._batch: list[Outgoing] = []
+        self.has_begun = False
+
+    def register(self, outgoing: Outgoing) -> None:
+        """Add a message to be sent after the commit."""
+        self._registered += 1
+        self._last = last = object()
+        connection = self._connection()
+        is_in_savepoint = connection is not None and bool(connection.savepoint_ids)
+        own = None if is_in_savepoint else last
+        transaction.on_commit(lambda: self._reach(own, outgoing), using=self._using, robust=True)
+        if is_in_savepoint and self._registered > 1 and connection is not None:
+            # The callback above may be dropped with its savepoint. This one isn't, as it belongs to none.
+            connection.run_on_commit.append((set(), lambda: self._reach(last), True))
+
+    def send(self) -> None:
+        """Send the messages that wait. Failures are logged, counted and reported by the signal publication_failed."""
+        batch, self._batch = self._batch, []
+        if not batch:
+            return
+        try:
+            outcomes: list[Any] = list(send_all_from_sync(batch))
+        except Exception as error:
+            outcomes = [error] * len(batch)
+        for outgoing, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                _report(outgoing, outcome)
+
+    def _reach(self, last: object, outgoing: Outgoing | None = None) -> None:
+        """Note that a callback has run. The last one sends the batch."""
+        self.has_begun = True
+        if outgoing is not None:
+            self._batch.append(outgoing)
+        # Tests may run the callbacks of a part of a transaction first, and the others later.
+        self._is_over = self._is_over or last is self._last or self._registered == 1
+        if self._is_over:
+            self.send()
+
+
+# The current or last transaction of each database connection. A connection belongs to one thread.
+_commits: weakref.WeakKeyDictionary[Any, _Commit] = weakref.WeakKeyDictionary()
+
+
+def _send_what_is_left(**arguments: Any) -> None:
+    """Send what still waits because a callback of the application has raised, so that Django ran no further ones."""
+    for connection in connections.all(initialized_only=True):
+        commit = _commits.get(connection)
+        if commit is not None:
+            commit.send()
+
+
+def _report(outgoing: Outgoing, error: Exception) -> None:
+    item = outgoing.item
+    name = meta(outgoing.event).name if outgoing.event is not None else ""
+    if isinstance(error, TooSlow):
+        counters.count(
+            "publications_lost_after_commit",
+            "did not send %s to %s after the commit: %s",
+            outgoing.description,
+            quoted(item.audience),
+            error,
+        )
+    else:
+        counters.count("publications_lost_after_commit")
+        logger.error(
+            "failed to send %s to %s after the commit",
+            outgoing.description,
+            quoted(item.audience),
+            exc_info=error,
+        )
+    namespace, tenant = _place_of(item)
+    publication_failed.send_robust(
+        sender=None, namespace=namespace, tenant=tenant, audience=item.audience, event=name, error=error
+    )
+
+
+def _place_of(item: Item) -> tuple[str | None, str | AllTenants | None]:
+    """Return the namespace and the tenant of a message's recipients."""
+    return (item.namespace, item.tenant) if isinstance(item, CommandMessage) else split_realm(item.realm)
+
+
+request_finished.connect(_send_what_is_left, dispatch_uid="wsrt.cluster.commits")
+atexit.register(_send_what_is_left)

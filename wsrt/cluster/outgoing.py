@@ -1,0 +1,153 @@
+"""What is about to be sent: publications, which are validated and encoded here, commands, and changes of presence."""
+
+from __future__ import annotations
+
+import secrets
+
+from ..addresses import Audience, Room
+from ..conf import conf, require_installed
+from ..exceptions import UnknownNamespace
+from ..history.base import MAX_OFFSET, Append
+from ..protocol.envelope import Encoded, encode, value_key
+from ..protocol.events import Event, meta
+from ..protocol.namespaces import namespaces
+from ..realms import RoomId, realm_of
+from ..types import Position
+from .messages import CommandMessage, Kept, PublishMessage
+from .node import Item
+
+PUBLICATION_ID_BYTES = 8
+"""The random bytes of the id of a publication that is kept in history."""
+
+MAX_IDEMPOTENCY_KEY = 255
+"""The most characters of an idempotency key."""
+
+LONGEST_POSITION = Position("0" * 64, MAX_OFFSET)
+
+
+class Outgoing:
+    """
+    A publication, command or presence change that is ready to be sent.
+
+    Args:
+        item: The message.
+        groups: The groups that reach every node with a recipient.
+        alias: The alias of the channel layer.
+        event: The event, if it is a publication.
+        append: What the history of the room keeps, if it keeps the publication.
+    """
+
+    __slots__ = ("alias", "append", "event", "groups", "item")
+
+    def __init__(
+        self,
+        item: Item,
+        groups: frozenset[str],
+        alias: str,
+        event: Event | None,
+        append: Append | None = None,
+    ) -> None:
+        self.item = item
+        self.groups = groups
+        self.alias = alias
+        self.event = event
+        self.append = append
+
+    @property
+    def description(self) -> str:
+        """The event or command, for the log."""
+        if self.event is not None:
+            return f"the event {meta(self.event).name!r}"
+        return f"the command {self.item.name!r}" if isinstance(self.item, CommandMessage) else "a presence change"
+
+
+def prepare(
+    audience: Audience, event: Event, namespace: str, tenant: str | None, idempotency_key: str | None = None
+) -> Outgoing:
+    """
+    Validate and encode an event, once for all recipients.
+
+    Args:
+        audience: The recipients.
+        event: The event.
+        namespace: The namespace to publish in.
+        tenant: The tenant of the audience's rooms and users; None for the connections without one.
+        idempotency_key: The key by which the history of the room recognises a repeated publication.
+
+    Raises:
+        UnknownNamespace: No consumer has the namespace.
+        UndeclaredEvent: No consumer of the namespace sends the event.
+        UnsendableEvent: The event can't be encoded or is too large.
+        TypeError: The audience is not an address, or the event is not an event.
+        ValueError: The event is kept in history and the audience is not one room; or there is an idempotency key that
+            isn't valid, or without history.
+    """
+    if not isinstance(audience, Audience):
+        raise TypeError(f"audience must be an address, such as wsrt.addresses.Room(...), not {type(audience).__name__}")
+    declared = meta(event)
+    try:
+        namespaces.publishing(namespace, event)
+    except UnknownNamespace:
+        require_installed()
+        raise
+    room = audience.name if isinstance(audience, Room) else None
+    if declared.history and room is None:
+        raise ValueError(
+            f"{declared.name!r} is declared with history={declared.history!r}, so it can only be published to exactly "
+            "one room"
+        )
+    realm = realm_of(namespace, tenant)
+    groups = audience.groups(realm)
+    encoded = encode(event, address=audience.to_message() if declared.key else None)
+    append = kept = None
+    if declared.history and room is not None:
+        append = _append_of(event, encoded, (realm, room), _require_key(idempotency_key))
+        # The frame is checked with the longest position that it can get.
+        kept = Kept(LONGEST_POSITION, append.id, append.key)
+    elif idempotency_key is not None:
+        raise ValueError(
+            f"idempotency_key requires an event with history, which {declared.name!r} isn't: only the history of a "
+            "room knows what was published before"
+        )
+    publication = PublishMessage(realm, audience, encoded, secrets.token_hex(8) if len(groups) > 1 else None, kept)
+    return Outgoing(publication, groups, layer_alias(namespace), event, append)
+
+
+def _append_of(event: Event, encoded: Encoded, room: RoomId, idempotency_key: str | None) -> Append:
+    return Append(
+        room, secrets.token_hex(PUBLICATION_ID_BYTES), encoded.event, encoded.data, value_key(event), idempotency_key
+    )
+
+
+def _require_key(key: object) -> str | None:
+    """Return an idempotency key. Raises ValueError if it can't be one."""
+    if key is None:
+        return None
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
+        raise ValueError(f"idempotency_key must be a string of 1 to {MAX_IDEMPOTENCY_KEY} characters, not {key!r}")
+    return key
+
+
+def layer_alias(namespace: str) -> str:
+    """
+    Return the alias of a namespace's channel layer: the one that a consumer names, else that of the setting.
+
+    Raises:
+        UnknownNamespace: No consumer has the namespace.
+    """
+    named = (getattr(consumer, "channel_layer_alias", None) for consumer in namespaces.of(namespace).consumers)
+    return next((alias for alias in named if isinstance(alias, str)), conf.channel_layer_alias)
+
+
+def layer_aliases(namespace: str | None) -> set[str]:
+    """
+    Return the aliases of the channel layers of a namespace, or of all namespaces for None.
+
+    Raises:
+        UnknownNamespace: No consumer has the namespace.
+    """
+    if namespace is not None:
+        return {layer_alias(namespace)}
+    consumers = [consumer for name in namespaces for consumer in namespaces[name].consumers]
+    named = {getattr(consumer, "channel_layer_alias", None) for consumer in consumers}
+    return {alias or conf.channel_layer_alias for alias in named} or {conf.channel_layer_alias}

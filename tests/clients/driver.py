@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -182,11 +183,16 @@ class Driver:
             timings=runtime.Timings(**seconds),
             limits=runtime.Limits(**limits),
             on_error=say_error,
+            history=runtime.history_from(options["history_url"]) if "history_url" in options else None,
             **more,
         )
+        for room, position in options.get("positions", {}).items():
+            client.set_position(room, runtime.Position(*position))
         client.on_state(self.on_state)
         client.on_retry(lambda attempt, delay: say("dial", attempt=attempt, delay_ms=delay * 1000))
-        client.on_any(lambda at, data: say("event", event=at.event, data=data, room=at.room))
+        client.on_any(lambda at, data: say("event", data=data, **dataclasses.asdict(at)))
+        client.on_recovered(lambda recovery: say("recovered", **dataclasses.asdict(recovery)))
+        client.on_forgotten(lambda forgotten: say("forgotten", **dataclasses.asdict(forgotten)))
         client.on_room(self.on_room)
         return client
 

@@ -31,7 +31,7 @@ STATIC_TYPES = ROOT / "wsrt/clients/runtime/javascript/wsrt.d.ts"
 
 BANNER = "/* wsrt's client for browsers, made by tests/clients/toolchain.py from wsrt/clients/runtime/typescript. */"
 
-PLAIN = 'export * from "./index.js"; export * from "./store.js";'
+PLAIN = 'export * from "./index.js"; export * from "./store.js"; export * from "./history.js";'
 """What projects without a bundler get; hooks for React are of no use to them."""
 
 NODE = 18
@@ -119,7 +119,7 @@ def plain_types() -> str:
         for match in re.finditer(r'^declare module "(\w+)" \{\n.*?^\}\n', text, re.MULTILINE | re.DOTALL)
     }
     needed: list[str] = []
-    waiting = ["index", "store"]
+    waiting = ["index", "store", "history"]
     while waiting:
         name = waiting.pop(0)
         if name not in needed:
@@ -127,7 +127,8 @@ def plain_types() -> str:
             waiting += re.findall(r'from "(\w+)";', modules[name])
     # Names that no package has; other modules of the page may have any.
     inner = "".join(re.sub(r'(declare module|from) "(\w+)"', r'\1 "wsrt/\2"', modules[name]) for name in needed)
-    return f'declare module "wsrt" {{\n    export * from "wsrt/index";\n    export * from "wsrt/store";\n}}\n{inner}'
+    exported = "".join(f'    export * from "wsrt/{name}";\n' for name in ("index", "store", "history"))
+    return f'declare module "wsrt" {{\n{exported}}}\n{inner}'
 
 
 def sizes(entry: str) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import {
   type Retry,
   type Timings,
 } from "../../../wsrt/clients/runtime/typescript/index.js";
+import { historyFrom } from "../../../wsrt/clients/runtime/typescript/history.js";
 
 type Fields = Record<string, any>;
 
@@ -96,6 +97,7 @@ function make(url: string, options: Fields): Client {
     ...(options["ticket_headers"] ? { ticketRequest: () => ({ headers: options["ticket_headers"] }) } : {}),
     ...(options["schema_hash"] ? { schemaHash: options["schema_hash"] } : {}),
     ...(options["login_event"] ? { loginEvent: options["login_event"] } : {}),
+    ...(options["history_url"] ? { history: historyFrom(options["history_url"]) } : {}),
     ...(options["bearer"] ? { bearer: options["bearer"] } : {}),
     protocols: options["protocols"] ?? [],
     timings: pick(TIMINGS),
@@ -105,6 +107,9 @@ function make(url: string, options: Fields): Client {
     WebSocket: globalThis.WebSocket ?? WsWebSocket,
     environment: { page, ...(typeof random === "number" ? { random: () => random } : {}) },
   });
+  for (const [room, [epoch, offset]] of Object.entries<any>(options["positions"] ?? {})) {
+    client.setPosition(room, { epoch, offset });
+  }
   let last = "";
   let lastRetry: Retry | null = null;
   client.onState(({ state, reason, outdated, retry }) => {
@@ -114,13 +119,15 @@ function make(url: string, options: Fields): Client {
     if (retry && retry !== lastRetry) write("dial", { attempt: retry.attempt, delay_ms: retry.delayMs });
     lastRetry = retry;
   });
-  client.onAny((event, data, { room }) => write("event", { event, data, room }));
+  client.onAny((event, data, context) => write("event", { event, data, ...context }));
+  client.onRecovered((room, recovery) => write("recovered", { room, ...recovery }));
+  client.onForgotten((room, position) => write("forgotten", { room, ...position }));
   client.onRoom((room, membership) => write("room", { room, ...shownRoom(membership) }));
   client.onPresence((room, presence) => presence && write("presence", { room, ...shownPresence(presence) }));
   return client;
 }
 
-function shownRoom(membership: Membership | null): Membership {
+function shownRoom(membership: Membership | null): Fields {
   return membership ?? { joined: false, epoch: null, offset: null, recovered: null, reason: null };
 }
 

@@ -42,6 +42,26 @@ test("stores follow the loss of a connection", () => {
   assert.deepEqual(seen, [false, null]);
 });
 
+test("a store of rooms shows a recovery and its end", async () => {
+  const world = new World();
+  const seen: unknown[] = [];
+  world.client.setPosition("lobby", { epoch: "e1", offset: 5 });
+  const stop = roomsStore(world.client).subscribe((rooms) => {
+    const { joined, recovering, count } = rooms.get("lobby")!;
+    seen.push([joined, recovering, count]);
+  });
+  const socket = world.open();
+  socket.receive("wsrt.joined", { room: "lobby", epoch: "e1", offset: 6, recovered: true, count: 1 });
+  socket.receive("said", 6, { room: "lobby", epoch: "e1", offset: 6 });
+  stop();
+  socket.end(1006);
+  assert.deepEqual(seen, [
+    [false, false, 0],
+    [true, true, 1],
+    [true, false, 1],
+  ]);
+});
+
 test("a store of events collects while somebody looks", () => {
   const world = new World();
   const store = eventStore(world.client, "said", [] as string[], (list, text: string) => [...list, text]);
@@ -152,4 +172,27 @@ test("hooks connect a client while a component is mounted", () => {
   assert.deepEqual(heard, ["a1", "b2"]);
   react.unmount();
   assert.equal(world.client.state, "closed");
+});
+
+test("hooks show a room and its recovery", () => {
+  const react = new FakeReact();
+  const { useRoom, useRecovered } = hooks(react);
+  const world = new World();
+  const told: unknown[] = [];
+  const component = (prefix: string) => () => {
+    useRecovered(world.client, "lobby", ({ recovered, reason }) => told.push([prefix, recovered, reason]));
+    return useRoom(world.client, "lobby")?.reason ?? null;
+  };
+  assert.equal(react.render(component("a")), null);
+  world.client.setPosition("lobby", { epoch: "e1", offset: 5 });
+  const socket = world.open();
+  assert.equal(react.render(component("b")), null);
+  const missed = { epoch: "e1", offset: 9, recovered: false, reason: "trimmed" };
+  socket.receive("wsrt.joined", { room: "tea", ...missed });
+  socket.receive("wsrt.joined", { room: "lobby", ...missed });
+  assert.equal(react.render(component("c")), "trimmed");
+  assert.deepEqual(told, [["b", false, "trimmed"]]);
+  react.unmount();
+  socket.receive("wsrt.joined", { room: "lobby", ...missed });
+  assert.equal(told.length, 1);
 });

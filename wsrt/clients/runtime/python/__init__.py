@@ -17,10 +17,12 @@ from .errors import (
     Unauthorized,
 )
 from .events import Delivery, Incoming, Model, Outgoing, Sends
+from .history import History, HistoryGap, HistoryPage, HistorySource, history_from
 from .options import Limits, Timings
 from .paths import Segment, path_of
+from .position import Position
 from .reconnect import Reconnect, reconnect_for
-from .rooms import Member, Room, RoomChange
+from .rooms import Forgotten, Member, Recovery, Room, RoomChange
 from .state import Reason, State, Status
 from .subscriptions import Subscription, SubscriptionState
 from .unset import UNSET, Omittable, Unset
@@ -33,6 +35,11 @@ __all__ = [
     "Delivery",
     "Disconnected",
     "FieldError",
+    "Forgotten",
+    "History",
+    "HistoryGap",
+    "HistoryPage",
+    "HistorySource",
     "Incoming",
     "InvalidFrame",
     "Limits",
@@ -41,10 +48,12 @@ __all__ = [
     "Omittable",
     "Outgoing",
     "PayloadTooLarge",
+    "Position",
     "QueueExpired",
     "QueueFull",
     "Reason",
     "Reconnect",
+    "Recovery",
     "RequestError",
     "RequestTimeout",
     "Room",
@@ -59,6 +68,7 @@ __all__ = [
     "Unauthorized",
     "Unset",
     "Unsubscribe",
+    "history_from",
     "path_of",
     "reconnect_for",
 ]

@@ -18,9 +18,11 @@ from .credentials import Credentials, GetToken
 from .errors import InvalidFrame
 from .events import Delivery, Incoming, Outgoing, Sends
 from .frame import Frame
+from .history import History
 from .listeners import Listeners, Report, with_delivery
 from .options import Limits, Timings
-from .rooms import Member, Room, RoomChange
+from .position import Position, position_of
+from .rooms import Forgotten, Member, Recovery, Room, RoomChange
 from .state import Reason, State, Status
 from .stream import Stream
 from .subscriptions import Subscription
@@ -59,6 +61,7 @@ class Client:
         ticket_headers: Headers of these requests, such as Authorization, or a function, sync or async, that returns
             them.
         headers, cookies, origin, subprotocols: Additional parameters of the handshake.
+        history: Where to fetch missed events that are more than the server sends by itself: ``history_from(url)``.
         timings: Time limits and delays. See Timings.
         limits: Limits of the queue, of requests and of handlers. See Limits.
         on_error: Receives errors that can't be raised to a caller, such as those of handlers. Without it they are
@@ -103,6 +106,7 @@ class Client:
         cookies: Mapping[str, str] | None = None,
         origin: str | None = None,
         subprotocols: Sequence[str] = (),
+        history: History | None = None,
         timings: Timings | None = None,
         limits: Limits | None = None,
         on_error: Report | None = None,
@@ -147,6 +151,7 @@ class Client:
             logs_in=bearer == "frame" and ticket_url is None,
             schema_hash=self.schema_hash,
             read_member=self._read_member,
+            history=history,
             timings=timings or Timings(),
             limits=limits or Limits(),
             report=self._report,
@@ -156,7 +161,7 @@ class Client:
         self._handlers: dict[str, Listeners[[Any, Delivery]]] = {}
         # By event. Weak references, so that a stream that isn't iterated any more is garbage-collected.
         self._streams: dict[str, weakref.WeakSet[Stream[Any]]] = {}
-        self._supervisor.on_frame.add(self._deliver)
+        self._supervisor.receiver.on_frame.add(self._deliver)
         self._supervisor.on_status.add(self._end_streams)
 
     def __repr__(self) -> str:
@@ -237,6 +242,20 @@ class Client:
     def rooms(self) -> Mapping[str, Room]:
         """The rooms that this client is in, with their positions and members."""
         return self._supervisor.rooms
+
+    def set_position(self, room: str, position: Position) -> None:
+        """
+        Start from a position in a room, such as one that was loaded along with the state of the room.
+
+        Publications after it are received, and those up to it are duplicates. Call it before the client connects:
+        positions are sent in the first frame.
+
+        Raises:
+            ValueError: The position isn't one of a history.
+        """
+        if position_of({"epoch": position[0], "offset": position[1]}) is None:
+            raise ValueError("a position has an epoch, a str, and an offset, an int of at least 0")
+        self._supervisor.rooms.set_position(room, Position(*position))
 
     def subscribe(self, room: str, handler: Callable[[Subscription], object] | None = None) -> Subscription:
         """
@@ -322,7 +341,7 @@ class Client:
 
     def on_any(self, handler: Callable[[Delivery, Any], object]) -> Unsubscribe:
         """Call a handler with the delivery and the JSON data of every event, including unknown events."""
-        return self._supervisor.on_frame.add(lambda frame: handler(_delivery(frame), frame.data))
+        return self._supervisor.receiver.on_frame.add(lambda frame: handler(_delivery(frame), frame.data))
 
     def on_state(self, handler: Callable[[Status], object]) -> Unsubscribe:
         """Call a handler when the state or ``outdated`` changes."""
@@ -331,6 +350,19 @@ class Client:
     def on_room(self, handler: Callable[[RoomChange], object]) -> Unsubscribe:
         """Call a handler when the client joins or leaves a room, and when the members of a room change."""
         return self._supervisor.on_room.add(handler)
+
+    def on_recovered(self, handler: Callable[[Recovery], object]) -> Unsubscribe:
+        """
+        Call a handler when it is known whether the client has received what it had missed in a room.
+
+        It is called after the missed events, or immediately if some are missing: then load the state of the room again.
+        It is also called when the history of a room is lost while the client is connected.
+        """
+        return self._supervisor.receiver.on_recovered.add(handler)
+
+    def on_forgotten(self, handler: Callable[[Forgotten], object]) -> Unsubscribe:
+        """Call a handler when a publication was taken back: remove the event with this position."""
+        return self._supervisor.receiver.on_forgotten.add(handler)
 
     def on_retry(self, handler: Callable[[int, float], object]) -> Unsubscribe:
         """Call a handler when a retry is scheduled, with the number of the attempt and the delay in seconds."""

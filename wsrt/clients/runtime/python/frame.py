@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from .errors import InvalidFrame
+from .position import Position, position_of
 
 SUBPROTOCOL = "wsrt.v1"
 
@@ -37,6 +38,13 @@ class Frame:
     offset: int | None
     text: str
 
+    @property
+    def position(self) -> Position | None:
+        """The event's position in the history of its room. None if there is none."""
+        if self.room is None or self.epoch is None or self.offset is None:
+            return None
+        return Position(self.epoch, self.offset)
+
 
 def decode(text: str) -> Frame:
     """
@@ -51,14 +59,14 @@ def decode(text: str) -> Frame:
         raise InvalidFrame(f"the server sent an invalid frame: {error}") from None
     if not isinstance(found, dict) or not isinstance(found.get("event"), str):
         raise InvalidFrame(f"the server sent an invalid frame: {text:.100}")
-    room, epoch, offset = found.get("room"), found.get("epoch"), found.get("offset")
+    room, position = found.get("room"), position_of(found)
     return Frame(
         found["event"],
         found.get("data", {}),
         found.get("ref"),
         room if isinstance(room, str) else None,
-        epoch if isinstance(epoch, str) else None,
-        offset if isinstance(offset, int) else None,
+        None if position is None else position.epoch,
+        None if position is None else position.offset,
         text,
     )
 

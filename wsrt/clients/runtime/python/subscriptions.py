@@ -179,6 +179,11 @@ class Subscriptions:
         self._pump()
         return use
 
+    def is_wanted(self, name: str) -> bool:
+        """Return whether there are subscriptions to a room."""
+        room = self._rooms.get(name)
+        return room is not None and bool(room.uses)
+
     def opened(self) -> None:
         """Ask for all rooms, because a connection was opened."""
         self._is_open = True

@@ -30,10 +30,12 @@ from .errors import (
     Unauthorized,
 )
 from .frame import RESERVED, Frame, decode, encode, size_of
+from .history import History
 from .listeners import Listeners, Report
 from .options import Limits, Timings
 from .queue import Queue
 from .reconnect import Reconnect, reconnect_for
+from .recovery import Receiver
 from .renewal import Renewal
 from .requests import Requests
 from .rooms import Member, RoomChange, Rooms
@@ -57,6 +59,7 @@ class Supervisor:
         logs_in: Whether this event is the first frame of each connection.
         schema_hash: The hash of the client's schema. None to not compare it with the server's.
         read_member: Converts a member of a room from its JSON value.
+        history: Fetches missed events that the server doesn't send. None if they can't be fetched.
         timings: The time limits, in seconds.
         limits: The limits of the queue, of requests and of handlers.
         report: Receives errors that can't be raised to a caller.
@@ -73,6 +76,7 @@ class Supervisor:
         logs_in: bool,
         schema_hash: str | None,
         read_member: Callable[[Any], Member[Any]],
+        history: History | None,
         timings: Timings,
         limits: Limits,
         report: Report,
@@ -95,9 +99,9 @@ class Supervisor:
         self._now = now
 
         self.status = Status(State.CLOSED)
-        self.rooms = Rooms()
+        self.rooms = Rooms(can_fetch=history is not None)
         self._dispatcher = Dispatcher(limits.inbox, report, self._interrupt)
-        self.on_frame: Listeners[[Frame]] = Listeners(report, self.generation)
+        self.receiver = Receiver(self.rooms, self._dispatcher, history, limits.request_timeout, report)
         self.on_room: Listeners[[RoomChange]] = Listeners(report, self.generation)
         self.on_status: Listeners[[Status]] = Listeners(report)
         self.on_retry: Listeners[[int, float]] = Listeners(report, self.generation)
@@ -115,6 +119,8 @@ class Supervisor:
         self._requests = Requests()
         self._queue = Queue(limits)
         self._connection: Connection | None = None
+        # The size of the largest frame that the server accepts, in bytes. None before the first hello.
+        self._max_payload: int | None = None
         # The tasks that end with the connection.
         self._helpers: set[asyncio.Task[None]] = set()
         self._retry_after: float | None = None
@@ -443,6 +449,7 @@ class Supervisor:
             self._requests.fail_sent(ConnectionLost("the connection was lost before the answer arrived"))
             self._requeue_latest(connection)
             self.rooms.connection_lost()
+            self.receiver.connection_lost()
             self.subscriptions.connection_lost()
             await end()
             # They must not outlive their connection, and their errors must be reported. Only a get_token that ignores
@@ -472,7 +479,8 @@ class Supervisor:
             # Sent without waiting for the hello, which saves a round trip.
             if token is not None:
                 await connection.write(encode(self._login or "", to_json({"token": token}).decode()))
-            await connection.write(encode("wsrt.resume", to_json(self.rooms.positions()).decode()))
+            claims = self.rooms.claims(self._max_payload, self.subscriptions.is_wanted)
+            await connection.write(encode("wsrt.resume", to_json(claims).decode()))
             while True:
                 text = await connection.read()
                 try:
@@ -506,12 +514,16 @@ class Supervisor:
                     self.subscriptions.apply(frame.event, frame.data["room"])
                 if change is not None:
                     self._notify(functools.partial(self.on_room.call, change))
+                if frame.event == "wsrt.joined":
+                    self.receiver.joined(frame.data["room"])
+            case "wsrt.forgotten":
+                self.receiver.receive(frame, frame.data["room"])
             case _ if frame.ref is not None:
                 self._requests.answer(frame)
             case "wsrt.error":
                 self._report(RequestError.of(frame.data))
-            case name if not name.startswith(RESERVED) and self.rooms.is_new(frame):
-                self._notify(functools.partial(self.on_frame.call, frame))
+            case name if not name.startswith(RESERVED):
+                self.receiver.receive(frame, frame.room)
 
     async def _handle_hello(self, connection: Connection, hello: Any) -> None:
         if connection.hello_at is not None:
@@ -519,6 +531,7 @@ class Supervisor:
         # The lock keeps the order: the queue is written first, and frames sent in the meantime wait behind it.
         async with connection.write_lock:
             connection.note_hello(hello)
+            self._max_payload = connection.max_payload
             schema = hello.get("schema")
             outdated = self._schema_hash is not None and schema is not None and schema != self._schema_hash
             self._set_status(Status(State.OPEN, None, outdated))

@@ -57,7 +57,7 @@ class Tickets:
         self._headers = headers
         self._cookies = cookies
         self._timeout = timeout
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
+        handlers: list[urllib.request.BaseHandler] = [NoRedirects()]
         if isinstance(options.get("ssl"), ssl.SSLContext):
             handlers.append(urllib.request.HTTPSHandler(context=options["ssl"]))
         if options.get("proxy", True) is None:
@@ -103,7 +103,7 @@ class Tickets:
         return ticket
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
+class NoRedirects(urllib.request.HTTPRedirectHandler):
     """Makes redirects errors: one to the login page isn't a ticket."""
 
     def redirect_request(

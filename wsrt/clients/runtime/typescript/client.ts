@@ -11,7 +11,8 @@ import {
   type ErrorListener,
   type FieldError,
 } from "./errors.js";
-import { encode, fields, type Frame } from "./frame.js";
+import { encode, fields, positionOf, type Frame } from "./frame.js";
+import type { History } from "./history.js";
 import { Listeners } from "./listeners.js";
 import { RoomPresence } from "./presence.js";
 import { Queue, type Item } from "./queue.js";
@@ -25,7 +26,9 @@ import type {
   Context,
   Membership,
   Name,
+  Position,
   Presence,
+  Recovery,
   RequestOptions,
   Rest,
   SendOptions,
@@ -88,7 +91,8 @@ export class Client<
   readonly #supervisor: Supervisor;
   readonly #requests: Requests;
   readonly #queue: Queue;
-  readonly #rooms = new Rooms();
+  readonly #rooms: Rooms;
+  readonly #history: History | undefined;
   readonly #presence = new RoomPresence<MemberData>();
   readonly #subscriptions: Subscriptions;
   readonly #report: ErrorListener;
@@ -98,6 +102,8 @@ export class Client<
   readonly #anyEventListeners: Listeners<[event: string, data: unknown, context: Context]>;
   readonly #stateListeners: Listeners<[status: Status]>;
   readonly #roomListeners: Listeners<[room: string, membership: Membership | null]>;
+  readonly #recoveryListeners: Listeners<[room: string, recovery: Recovery]>;
+  readonly #forgottenListeners: Listeners<[room: string, position: Position]>;
   readonly #presenceListeners: Listeners<[room: string, presence: Presence<MemberData> | null]>;
   #timer: Timer | null = null;
   // Incremented by close(): listeners that haven't been called yet for an earlier event are then skipped.
@@ -125,6 +131,8 @@ export class Client<
         logError(failure, "onError");
       }
     };
+    this.#history = options.history;
+    this.#rooms = new Rooms(!!options.history);
     this.#requests = new Requests(this.#environment);
     this.#queue = new Queue({ ...QUEUE, ...options.queue });
     this.#subscriptions = new Subscriptions(
@@ -137,6 +145,8 @@ export class Client<
     this.#anyEventListeners = new Listeners("a listener of any event", this.#report, generation);
     this.#stateListeners = new Listeners("a listener of the state", this.#report, () => this.status);
     this.#roomListeners = new Listeners("a listener of rooms", this.#report, generation);
+    this.#recoveryListeners = new Listeners("a listener of recoveries", this.#report, generation);
+    this.#forgottenListeners = new Listeners("a listener of forgotten events", this.#report, generation);
     this.#presenceListeners = new Listeners("a listener of presence", this.#report, generation);
     this.#supervisor = new Supervisor(
       url,
@@ -144,7 +154,8 @@ export class Client<
       this.#timings,
       this.#environment,
       {
-        positions: () => this.#rooms.positions(),
+        positions: () =>
+          this.#rooms.claims(this.#supervisor.maxPayload, (room) => this.#subscriptions.isWanted(room)),
         opened: () => {
           this.#subscriptions.opened();
           this.#flush();
@@ -295,10 +306,33 @@ export class Client<
 
   /**
    * Call a listener when the client joins a room, with null when it leaves one, and with `joined: false` when the
-   * connection is lost. If `recovered` is false, reload the room's state.
+   * connection is lost.
    */
   onRoom(listener: (room: string, membership: Membership | null) => unknown): () => void {
     return this.#roomListeners.add(listener);
+  }
+
+  /**
+   * Start from a position in a room, such as that of a page which the server has rendered: publications after it are
+   * received, and those up to it are duplicates. Call it before connect(): positions are sent in the first frame.
+   */
+  setPosition(room: string, position: Position): void {
+    if (!positionOf(position)) throw new TypeError("a position has an epoch and an offset");
+    this.#rooms.set(room, position);
+  }
+
+  /**
+   * Call a listener when it is known whether the client has received what it had missed in a room: after the missed
+   * events, or immediately if some are missing. Then reload the room's state. It is also called when the history of a
+   * room is lost while the client is connected.
+   */
+  onRecovered(listener: (room: string, recovery: Recovery) => unknown): () => void {
+    return this.#recoveryListeners.add(listener);
+  }
+
+  /** Call a listener when a publication was taken back: remove the event with this position. */
+  onForgotten(listener: (room: string, position: Position) => unknown): () => void {
+    return this.#forgottenListeners.add(listener);
   }
 
   /** The members of this client's rooms, if the consumer has `presence`. */
@@ -326,26 +360,89 @@ export class Client<
     } else if (ref !== null) {
       this.#requests.answer(String(ref), frame);
     } else if (event.startsWith("wsrt.")) {
-      this.#receivedReserved(event, fields(frame.data));
+      this.#receivedReserved(frame, fields(frame.data));
     } else {
-      const { epoch, offset } = frame;
-      const isKept = room !== null && epoch !== null && offset !== null;
-      if (isKept && !this.#rooms.advance(room, epoch, offset)) return; // a duplicate
-      const context: Context = { room, offset };
-      const generation = this.#generation;
-      this.#eventListeners.get(event)?.notify(frame.data, context);
-      if (generation === this.#generation) this.#anyEventListeners.notify(event, frame.data, context);
+      this.#receivedInOrder(room, frame);
     }
   }
 
-  #receivedReserved(event: string, data: Record<string, unknown>): void {
+  /** Handle a frame of a room, unless it has to wait for missed events of the room. */
+  #receivedInOrder(room: string | null, frame: Frame): void {
+    if (room !== null && this.#rooms.held(room)) {
+      if (this.#rooms.hold(room, frame)) return;
+      this.#fetched(room);
+    }
+    this.#deliver(frame);
+  }
+
+  #deliver(frame: Frame): void {
+    const { event, data, room, epoch, offset } = frame;
+    if (event === "wsrt.forgotten") {
+      const { room, ...position } = fields(data);
+      const forgotten = positionOf(position);
+      if (forgotten) this.#forgottenListeners.notify(room as string, forgotten);
+      return;
+    }
+    const generation = this.#generation;
+    const position = room !== null && positionOf(frame);
+    if (position) this.#recovered(this.#rooms.ended(room, position), room);
+    if (generation !== this.#generation) return;
+    if (!position || this.#rooms.advance(room, position.epoch, position.offset)) {
+      const context: Context = { room, epoch, offset };
+      this.#eventListeners.get(event)?.notify(data, context);
+      if (generation === this.#generation) this.#anyEventListeners.notify(event, data, context);
+    }
+    if (position && generation === this.#generation) this.#recovered(this.#rooms.ended(room), room);
+  }
+
+  #recovered(recovery: Recovery | null, room: string): void {
+    if (recovery) this.#recoveryListeners.notify(room, recovery);
+  }
+
+  /** Fetch the missed events of a room, in which publications wait for them. */
+  async #fetch(room: string, history: History): Promise<void> {
+    const held = this.#rooms.held(room);
+    const isCurrent = () => this.#rooms.held(room) === held;
+    let reason: string | null | undefined;
+    try {
+      reason = await history({
+        room,
+        ...this.#rooms.gap(room),
+        environment: this.#environment,
+        timeoutMs: this.#timings.requestTimeoutMs,
+        deliver: (event, data, position) => {
+          if (isCurrent()) this.#deliver({ event, data, ref: null, room, ...position });
+          return isCurrent();
+        },
+      });
+    } catch (error) {
+      this.#report(error, `fetching the missed events of ${room}`);
+    }
+    if (isCurrent()) this.#fetched(room, reason);
+  }
+
+  /** Record the end of fetching, and deliver what has waited for it. */
+  #fetched(room: string, reason?: string | null): void {
+    const held = this.#rooms.held(room)!;
+    const generation = this.#generation;
+    this.#recovered(this.#rooms.fetched(room, reason), room);
+    for (const frame of held) if (generation === this.#generation) this.#deliver(frame);
+  }
+
+  #receivedReserved(frame: Frame, data: Record<string, unknown>): void {
+    const { event } = frame;
     const { room } = data;
     if (typeof room !== "string") return;
+    const generation = this.#generation;
     if (event === "wsrt.joined") {
       this.#subscriptions.joined(room);
       this.#roomListeners.notify(room, this.#rooms.joined(room, data));
+      if (generation !== this.#generation) return;
+      this.#recovered(this.#rooms.ended(room), room);
+      if (this.#history && this.#rooms.held(room)) void this.#fetch(room, this.#history);
+    } else if (event === "wsrt.forgotten") {
+      this.#receivedInOrder(room, frame);
     } else if (event === "wsrt.left") {
-      const generation = this.#generation;
       this.#rooms.left(room);
       this.#presence.left(room);
       this.#subscriptions.left(room);

@@ -23,8 +23,8 @@ export type Fetch = (
   url: string,
   request: {
     method: string;
-    body: string;
-    headers: Record<string, string>;
+    body?: string;
+    headers: Readonly<Record<string, string>>;
     credentials: "omit" | "same-origin" | "include";
     redirect: "error";
   },

@@ -1,6 +1,7 @@
 /** Frames: encoding and decoding of events as JSON text. */
 
 import { ProtocolError } from "./errors.js";
+import type { Position } from "./types.js";
 
 /** A decoded frame. */
 export interface Frame {
@@ -32,15 +33,26 @@ export function decode(text: string): Frame {
   if (typeof value !== "object" || typeof value?.event !== "string") {
     throw new ProtocolError(`the server sent an invalid frame: ${text.slice(0, 100)}`);
   }
-  const { event, data, ref, room, epoch, offset } = value;
+  const { event, data, ref, room } = value;
+  const position = positionOf(value);
   return {
     event,
     data,
     ref: typeof ref === "string" || typeof ref === "number" ? ref : null,
     room: typeof room === "string" ? room : null,
-    epoch: typeof epoch === "string" ? epoch : null,
-    offset: typeof offset === "number" ? offset : null,
+    epoch: position?.epoch ?? null,
+    offset: position?.offset ?? null,
   };
+}
+
+/** Return the position in an object. Null if it has none: an offset without an epoch is none. */
+export function positionOf({ epoch, offset }: { epoch?: unknown; offset?: unknown }): Position | null {
+  return typeof epoch === "string" && isCount(offset) ? { epoch, offset } : null;
+}
+
+/** Return whether a value is a number of things, exactly. */
+export function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
 /** Return data if it is an object, and an empty object otherwise. */

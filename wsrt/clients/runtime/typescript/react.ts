@@ -3,11 +3,11 @@
  *
  *     import * as React from "react";
  *     import { hooks } from "./realtime/runtime/react.js";
- *     export const { useClient, useStatus, useEvent, usePresence, useSubscription } = hooks(React);
+ *     export const { useClient, useStatus, useEvent, useRoom, usePresence, useSubscription } = hooks(React);
  */
 
 import type { Client } from "./client.js";
-import type { Context, Name, Presence, Status, Subscription, SubscriptionState } from "./types.js";
+import type { Context, Membership, Name, Presence, Recovery, Status, Subscription, SubscriptionState } from "./types.js";
 
 /** The parts of React that the hooks use. With them, projects without React don't need its types. */
 export interface ReactLike {
@@ -34,6 +34,10 @@ export interface Hooks {
     event: K,
     listener: (data: Receives[K], context: Context) => unknown,
   ): void;
+  /** Return a room, with its position and whether missed events are being received; null if the client isn't in it. */
+  useRoom(client: AnyClient, room: string): Membership | null;
+  /** Call a listener when it is known whether the client has received what it had missed in a room. */
+  useRecovered(client: AnyClient, room: string, listener: (recovery: Recovery) => unknown): void;
   /** Return the members of a room, or null while they aren't known. */
   usePresence<MemberData>(client: Client<any, any, any, MemberData, any>, room: string): Presence<MemberData> | null;
   /** Be in a room while the component is mounted, shared with other components. Return the state of the subscription. */
@@ -65,6 +69,30 @@ export function hooks(react: ReactLike): Hooks {
         latest.current = listener;
       });
       useEffect(() => client.on(event, (data, context) => latest.current(data, context)), [client, event]);
+    },
+
+    useRoom(client, room) {
+      const subscribe = useMemo(
+        () => (notify: () => void) => {
+          const listener = (changed: string) => changed === room && notify();
+          const stops = [client.onRoom(listener), client.onRecovered(listener)];
+          return () => stops.forEach((stop) => stop());
+        },
+        [client, room],
+      );
+      const read = () => client.rooms.get(room) ?? null;
+      return useSyncExternalStore(subscribe, read, read);
+    },
+
+    useRecovered(client, room, listener) {
+      const latest = useRef(listener);
+      useEffect(() => {
+        latest.current = listener;
+      });
+      useEffect(
+        () => client.onRecovered((changed, recovery) => (changed === room ? latest.current(recovery) : undefined)),
+        [client, room],
+      );
     },
 
     usePresence(client, room) {

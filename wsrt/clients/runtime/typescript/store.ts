@@ -23,11 +23,14 @@ export function statusStore(client: AnyClient): Store<Status> {
   );
 }
 
-/** Return a store of the client's rooms. Each value is a new map. */
+/** Return a store of the client's rooms, which also shows their recovery. Each value is a new map. */
 export function roomsStore(client: AnyClient): Store<ReadonlyMap<string, Membership>> {
   return storeOf(
     () => new Map(client.rooms),
-    (notify) => client.onRoom(notify),
+    (notify) => {
+      const stops = [client.onRoom(notify), client.onRecovered(notify)];
+      return () => stops.forEach((stop) => stop());
+    },
   );
 }
 

@@ -152,6 +152,11 @@ export class Subscriptions {
     for (const room of this.#rooms.values()) for (const use of room.uses) use.closed(error);
   }
 
+  /** Return whether there are subscriptions to a room. */
+  isWanted(name: string): boolean {
+    return !!this.#rooms.get(name)?.uses.size;
+  }
+
   joined(name: string): void {
     const room = this.#rooms.get(name);
     if (room) room.isLeft = false;

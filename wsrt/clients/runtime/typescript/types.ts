@@ -2,6 +2,7 @@
 
 import type { ErrorListener } from "./errors.js";
 import type { Environment, SocketClass } from "./environment.js";
+import type { History } from "./history.js";
 
 /** The event names of an interface that maps event names to their data. */
 export type Name<Events> = keyof Events & string;
@@ -19,7 +20,32 @@ export interface Context {
   /** The room that the event was published to. Null if it wasn't published to a single room. */
   readonly room: string | null;
   /** The event's position in the room's history. Null if there is no history. */
+  readonly epoch: string | null;
   readonly offset: number | null;
+}
+
+/** A place in the history of a room. */
+export interface Position {
+  readonly epoch: string;
+  readonly offset: number;
+}
+
+/** Whether a client has received what it had missed in a room. */
+export interface Recovery {
+  /** False: events are missing, and the application has to load the state of the room again. */
+  readonly recovered: boolean;
+  /** The number of missed events that were received. */
+  readonly count: number;
+  /**
+   * Why events are missing. Null if none are.
+   *
+   * - `epoch`: the history was lost, or started again
+   * - `trimmed`: there were more publications than the history keeps
+   * - `expired`: they are older than the history keeps them
+   * - `too_many`: there are more than the server sends at once
+   * - `late`: the position wasn't in the first frame of the connection
+   */
+  readonly reason: string | null;
 }
 
 /**
@@ -124,10 +150,14 @@ export interface Membership {
   /** The position of the last received publication. Null if there is no history. */
   readonly epoch: string | null;
   readonly offset: number | null;
-  /** Whether the server replays all missed events. False: reload the room's state. Null: no replay was requested. */
+  /** Whether missed events are being received. Listeners of `onRecovered` are called afterwards. */
+  readonly recovering: boolean;
+  /** Whether all missed events are received. False: reload the room's state. Null: none were asked for, or not known yet. */
   readonly recovered: boolean | null;
-  /** Why missed events can't be replayed: `epoch`, `trimmed`, `expired`, `too_many` or `late`. */
+  /** Why missed events can't be received: see Recovery. */
   readonly reason: string | null;
+  /** The number of missed events. */
+  readonly count: number;
 }
 
 /** A user in a room. */
@@ -260,6 +290,8 @@ export interface ClientOptions {
   readonly protocols?: readonly string[];
   /** The hash of the events that this client was generated from. */
   readonly schemaHash?: string;
+  /** Where to fetch missed events that are more than the server sends by itself: `historyFrom(url)`. */
+  readonly history?: History;
   readonly queue?: Partial<QueueLimits>;
   readonly timings?: Partial<Timings>;
   /**

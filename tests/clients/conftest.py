@@ -1,8 +1,8 @@
 """
 Which clients the suite of behaviours is run with.
 
-    python -m pytest tests/clients/test_behaviour.py                                          # those of this repository
-    python -m pytest tests/clients/test_behaviour.py --wsrt-client "node driver.js" --wsrt-page  # any other
+    python -m pytest tests/clients/test_behaviour.py tests/clients/test_recovery.py  # those of this repository
+    python -m pytest ... --wsrt-client "node driver.js" --wsrt-page                  # any other
 
 What the command has to do is written in DRIVER.md.
 """

@@ -51,10 +51,10 @@ def test_units_in_node() -> None:
 
 
 def test_size() -> None:
-    """The runtime is below 10 KB, gzipped."""
+    """The runtime is below 11 KB, gzipped: recovery costs 1 KB, although fetching is a module of its own."""
     minified, zipped = sizes(CORE)
     note("Sizes of the client", f"{minified} bytes minified, {zipped} gzipped")
-    assert zipped < 10 * KB
+    assert zipped < 11 * KB
 
 
 def test_static_file_is_up_to_date() -> None:

@@ -39,6 +39,9 @@ export function good(client: ChatClient): void {
   void client.request("refresh").then((nothing: void) => nothing);
   client.presence.get("lobby")?.members?.get("ada")?.data?.name.length;
   client.rooms.get("lobby")?.offset?.toFixed();
+  client.setPosition("lobby", { epoch: "e1", offset: 5 });
+  client.onRecovered((room, { recovered, count, reason }) => [room, recovered || reason?.length, count.toFixed()]);
+  client.onForgotten((room, { epoch, offset }) => [room, epoch.length, offset.toFixed()]);
   client.onState(({ state }) => state === "waiting");
   new ChatClient("/ws/", { WebSocket });
   new ChatClient(new URL("ws://x"), { WebSocket, getToken: async () => "t" });
@@ -50,6 +53,8 @@ export function good(client: ChatClient): void {
 export function bad(client: ChatClient): void {
   // @ts-expect-error no such event
   client.on("sayd", () => {});
+  // @ts-expect-error half a position
+  client.setPosition("lobby", { offset: 5 });
   // @ts-expect-error an event that it sends is none that it receives
   client.on("say", () => {});
   // @ts-expect-error no such field

@@ -4,6 +4,7 @@
 declare module "wsrt" {
     export * from "wsrt/index";
     export * from "wsrt/store";
+    export * from "wsrt/history";
 }
 declare module "wsrt/index" {
     /** The runtime that all generated clients share. */
@@ -14,7 +15,7 @@ declare module "wsrt/index" {
     export { ConnectionError, PayloadTooLargeError, ProtocolError, QueueExpiredError, QueueFullError, RequestError, TimeoutError, UnauthorizedError, WsrtError, type ErrorListener, type FieldError, } from "wsrt/errors";
     export type { Page, PageSignal } from "wsrt/page";
     export { pathOf, type PathParameter, type PathParameters } from "wsrt/paths";
-    export type { Address, AnyEvents, ClientOptions, Context, Member, Membership, Name, Presence, QueueLimits, Reason, ReasonKind, RequestOptions, Rest, Retry, SendOptions, SendResult, State, Status, Subscription, SubscriptionState, TicketRequest, Timings, } from "wsrt/types";
+    export type { Address, AnyEvents, ClientOptions, Context, Member, Membership, Name, Position, Presence, QueueLimits, Reason, ReasonKind, Recovery, RequestOptions, Rest, Retry, SendOptions, SendResult, State, Status, Subscription, SubscriptionState, TicketRequest, Timings, } from "wsrt/types";
 }
 declare module "wsrt/store" {
     /**
@@ -32,7 +33,7 @@ declare module "wsrt/store" {
     type AnyClient = Client<any, any, any, any, any>;
     /** Return a store of the client's status. */
     export function statusStore(client: AnyClient): Store<Status>;
-    /** Return a store of the client's rooms. Each value is a new map. */
+    /** Return a store of the client's rooms, which also shows their recovery. Each value is a new map. */
     export function roomsStore(client: AnyClient): Store<ReadonlyMap<string, Membership>>;
     /** Return a store of the members of a room. Its value is null while they aren't known. */
     export function presenceStore<MemberData>(client: Client<any, any, any, MemberData, any>, room: string): Store<Presence<MemberData> | null>;
@@ -46,8 +47,63 @@ declare module "wsrt/store" {
      */
     export function eventStore<Receives extends object, K extends Name<Receives>, Value>(client: Client<Receives, any, any, any, any>, event: K, initial: Value, reduce: (value: Value, data: Receives[K], context: Context) => Value): Store<Value>;
 }
+declare module "wsrt/history" {
+    /**
+     * Fetching missed events over HTTP, for gaps that are larger than the server sends by itself:
+     *
+     *     import { historyFrom } from "./realtime/runtime/history.js";
+     *     const client = new ChatClient("/ws/lobby/", { history: historyFrom("/history/chat/") });
+     */
+    import type { Environment } from "wsrt/environment";
+    import type { Position } from "wsrt/types";
+    /** A page of the publications after a position, as the server's history view returns it. */
+    export interface HistoryPage {
+        /** The position of the room's last publication. */
+        readonly epoch: string;
+        readonly offset: number;
+        readonly events: readonly {
+            readonly event: string;
+            readonly data: unknown;
+            readonly epoch: string;
+            readonly offset: number;
+        }[];
+        /** Whether there are more after the last event. */
+        readonly has_more: boolean;
+        /** Why events are missing: `epoch`, `trimmed` or `expired`. Null if none are. */
+        readonly gap: string | null;
+    }
+    /** A function that returns the publications in a room after a position, perhaps not all at once. */
+    export type HistorySource = (room: string, since: Position) => PromiseLike<HistoryPage>;
+    /** Events that a client has missed in a room, between two positions. */
+    export interface HistoryGap {
+        readonly room: string;
+        readonly since: Position;
+        readonly until: Position;
+        readonly environment: Environment;
+        /** How long one page may take, in milliseconds. */
+        readonly timeoutMs: number;
+        /** Pass an event to the listeners. Returns false if no more are wanted, because the room or the connection was left. */
+        deliver(event: string, data: unknown, position: Position): boolean;
+    }
+    /** Fills a gap. Resolves with the reason if events are missing, and with null if none are. */
+    export type History = (gap: HistoryGap) => Promise<string | null>;
+    /** How pages are requested. */
+    export interface HistoryRequest {
+        /** Headers, such as `Authorization`. */
+        readonly headers?: Readonly<Record<string, string>>;
+        /** Whether cookies are sent. By default they are, to the page's own origin. */
+        readonly credentials?: "omit" | "same-origin" | "include";
+    }
+    /**
+     * Return what the option `history` of a client takes.
+     *
+     * @param source The URL of the server's history view, or a function that returns pages.
+     * @param request How pages are requested from the URL. A function is called for each request.
+     */
+    export function historyFrom(source: string | HistorySource, request?: HistoryRequest | (() => HistoryRequest | PromiseLike<HistoryRequest>)): History;
+}
 declare module "wsrt/client" {
-    import type { Address, AnyEvents, ClientOptions, Context, Membership, Name, Presence, RequestOptions, Rest, SendOptions, SendResult, State, Status, Subscription } from "wsrt/types";
+    import type { Address, AnyEvents, ClientOptions, Context, Membership, Name, Position, Presence, Recovery, RequestOptions, Rest, SendOptions, SendResult, State, Status, Subscription } from "wsrt/types";
     /**
      * The client of one consumer.
      *
@@ -127,9 +183,22 @@ declare module "wsrt/client" {
         get rooms(): ReadonlyMap<string, Membership>;
         /**
          * Call a listener when the client joins a room, with null when it leaves one, and with `joined: false` when the
-         * connection is lost. If `recovered` is false, reload the room's state.
+         * connection is lost.
          */
         onRoom(listener: (room: string, membership: Membership | null) => unknown): () => void;
+        /**
+         * Start from a position in a room, such as that of a page which the server has rendered: publications after it are
+         * received, and those up to it are duplicates. Call it before connect(): positions are sent in the first frame.
+         */
+        setPosition(room: string, position: Position): void;
+        /**
+         * Call a listener when it is known whether the client has received what it had missed in a room: after the missed
+         * events, or immediately if some are missing. Then reload the room's state. It is also called when the history of a
+         * room is lost while the client is connected.
+         */
+        onRecovered(listener: (room: string, recovery: Recovery) => unknown): () => void;
+        /** Call a listener when a publication was taken back: remove the event with this position. */
+        onForgotten(listener: (room: string, position: Position) => unknown): () => void;
         /** The members of this client's rooms, if the consumer has `presence`. */
         get presence(): ReadonlyMap<string, Presence<MemberData>>;
         /**
@@ -187,8 +256,8 @@ declare module "wsrt/environment" {
     /** The part of fetch() that the client uses. */
     export type Fetch = (url: string, request: {
         method: string;
-        body: string;
-        headers: Record<string, string>;
+        body?: string;
+        headers: Readonly<Record<string, string>>;
         credentials: "omit" | "same-origin" | "include";
         redirect: "error";
     }) => Promise<{
@@ -311,6 +380,7 @@ declare module "wsrt/types" {
     /** The public types of the runtime, for applications and generated code. */
     import type { ErrorListener } from "wsrt/errors";
     import type { Environment, SocketClass } from "wsrt/environment";
+    import type { History } from "wsrt/history";
     /** The event names of an interface that maps event names to their data. */
     export type Name<Events> = keyof Events & string;
     /** The events of a client that isn't generated: any event with any data. */
@@ -322,7 +392,30 @@ declare module "wsrt/types" {
         /** The room that the event was published to. Null if it wasn't published to a single room. */
         readonly room: string | null;
         /** The event's position in the room's history. Null if there is no history. */
+        readonly epoch: string | null;
         readonly offset: number | null;
+    }
+    /** A place in the history of a room. */
+    export interface Position {
+        readonly epoch: string;
+        readonly offset: number;
+    }
+    /** Whether a client has received what it had missed in a room. */
+    export interface Recovery {
+        /** False: events are missing, and the application has to load the state of the room again. */
+        readonly recovered: boolean;
+        /** The number of missed events that were received. */
+        readonly count: number;
+        /**
+         * Why events are missing. Null if none are.
+         *
+         * - `epoch`: the history was lost, or started again
+         * - `trimmed`: there were more publications than the history keeps
+         * - `expired`: they are older than the history keeps them
+         * - `too_many`: there are more than the server sends at once
+         * - `late`: the position wasn't in the first frame of the connection
+         */
+        readonly reason: string | null;
     }
     /**
      * The state of a client.
@@ -409,10 +502,14 @@ declare module "wsrt/types" {
         /** The position of the last received publication. Null if there is no history. */
         readonly epoch: string | null;
         readonly offset: number | null;
-        /** Whether the server replays all missed events. False: reload the room's state. Null: no replay was requested. */
+        /** Whether missed events are being received. Listeners of `onRecovered` are called afterwards. */
+        readonly recovering: boolean;
+        /** Whether all missed events are received. False: reload the room's state. Null: none were asked for, or not known yet. */
         readonly recovered: boolean | null;
-        /** Why missed events can't be replayed: `epoch`, `trimmed`, `expired`, `too_many` or `late`. */
+        /** Why missed events can't be received: see Recovery. */
         readonly reason: string | null;
+        /** The number of missed events. */
+        readonly count: number;
     }
     /** A user in a room. */
     export interface Member<Data = unknown> {
@@ -533,6 +630,8 @@ declare module "wsrt/types" {
         readonly protocols?: readonly string[];
         /** The hash of the events that this client was generated from. */
         readonly schemaHash?: string;
+        /** Where to fetch missed events that are more than the server sends by itself: `historyFrom(url)`. */
+        readonly history?: History;
         readonly queue?: Partial<QueueLimits>;
         readonly timings?: Partial<Timings>;
         /**

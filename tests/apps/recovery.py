@@ -1,0 +1,60 @@
+"""The application of test_recovery_servers.py: a room with a history, to which every connection belongs."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+
+from django.core.asgi import get_asgi_application
+
+get_asgi_application()
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.urls import path
+
+from wsrt import Event, TypedEventConsumer, on
+from wsrt.asgi import with_runtime
+
+
+class News(Event, name="news", history=True):
+    n: int
+
+
+class Price(Event, name="price", history="latest", key="item"):
+    item: str
+    cents: int
+
+
+class Publish(Event, name="publish"):
+    """Publish news with these numbers."""
+
+    first: int
+    last: int
+
+
+class SetPrice(Event, name="price.set"):
+    item: str
+    cents: int
+
+
+class NewsConsumer(TypedEventConsumer):
+    namespace = "recovery"
+    out_events = (News, Price)
+
+    async def on_connect(self) -> None:
+        await self.join("news")
+
+    @on
+    async def publish(self, event: Publish) -> None:
+        for n in range(event.first, event.last + 1):
+            await self.publish_to_room("news", News(n=n))
+
+    @on
+    async def set_price(self, event: SetPrice) -> None:
+        await self.publish_to_room("news", Price(item=event.item, cents=event.cents))
+
+
+application = with_runtime(
+    ProtocolTypeRouter({"websocket": URLRouter([path("news/", NewsConsumer.as_asgi())])}),
+)

@@ -1,0 +1,135 @@
+"""Clients that are cut off from real servers, and receive what was published in the meantime."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+from tests.clients.drivers import Driver
+from tests.support.processes import Server
+from tests.support.proxy import TcpProxy
+
+pytestmark = pytest.mark.servers
+
+APPLICATION = "tests.apps.recovery:application"
+
+SECONDS = 30.0
+
+FAST: dict[str, Any] = {"base_ms": 50, "cap_ms": 200, "min_ms": 20, "jump_ms": 50, "connect_timeout_ms": 1000}
+
+
+@pytest.fixture(scope="module", params=["daphne", "uvicorn"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One process, whose history is in its memory."""
+    settings = {"HISTORY_SIZE": 400}
+    with Server(request.param, application=APPLICATION, wsrt=settings, measured=True) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def driver(request: pytest.FixtureRequest) -> AsyncIterator[Driver]:
+    """A client in a process of its own."""
+    async with Driver(request.param) as driver:
+        yield driver
+
+
+async def ask(server: Server, event: str, **data: Any) -> None:
+    """Have the server publish something, over a connection of its own that is no client of ours."""
+    async with connect(server.url("/news/"), subprotocols=[Subprotocol("wsrt.v1")]) as ws:
+        await ws.send(json.dumps({"event": "wsrt.resume", "data": {}}))
+        await ws.send(json.dumps({"event": event, "data": data, "ref": "1"}))
+        async with asyncio.timeout(SECONDS):
+            while json.loads(await ws.recv()).get("ref") != "1":
+                pass
+
+
+@contextlib.asynccontextmanager
+async def without_network(driver: Driver, proxy: TcpProxy) -> AsyncIterator[None]:
+    """Reset the socket of a client, and keep the client away."""
+    proxy.blackhole()
+    proxy.reset()
+    await driver.until("state", SECONDS, state="waiting")
+    yield
+    proxy.restore()
+
+
+def numbers(driver: Driver) -> list[int]:
+    """Return the numbers of the news that a client has received."""
+    return [line["data"]["n"] for line in driver.all("event") if line["event"] == "news"]
+
+
+async def joined(driver: Driver, proxy: TcpProxy, **options: Any) -> dict[str, Any]:
+    driver.connect(f"ws://127.0.0.1:{proxy.port}/news/", **FAST, **options)
+    return await driver.until("room", SECONDS, room="news", joined=True)
+
+
+async def test_nothing_is_lost(driver: Driver, server: Server) -> None:
+    """A client whose socket is reset, again and again, receives all news once and in order, and knows how many."""
+    async with TcpProxy(server.port) as proxy:
+        await joined(driver, proxy)
+        await ask(server, "publish", first=1, last=5)
+        await driver.until("event", SECONDS, data={"n": 5})
+        for first in (6, 46, 86):
+            async with without_network(driver, proxy):
+                await ask(server, "publish", first=first, last=first + 39)
+            recovered = await driver.until("recovered", SECONDS)
+            assert recovered == {**recovered, "recovered": True, "count": 40, "reason": None}
+        await ask(server, "publish", first=126, last=126)
+        await driver.until("event", SECONDS, data={"n": 126})
+        assert numbers(driver) == list(range(1, 127))
+        # A second recovery without traffic repeats nothing.
+        async with without_network(driver, proxy):
+            pass
+        await driver.until("recovered", SECONDS, count=0)
+        assert numbers(driver) == list(range(1, 127))
+        assert driver.all("error") == []
+
+
+async def test_too_many(driver: Driver, server: Server) -> None:
+    """A client that has missed more than the server sends at once is told, and gets what is new."""
+    async with TcpProxy(server.port) as proxy:
+        await joined(driver, proxy)
+        async with without_network(driver, proxy):
+            await ask(server, "publish", first=1000, last=1349)
+        assert (await driver.until("recovered", SECONDS))["reason"] == "too_many"
+        await ask(server, "publish", first=2000, last=2000)
+        await driver.until("event", SECONDS, data={"n": 2000})
+        assert numbers(driver) == [2000]
+
+
+async def test_values(driver: Driver, server: Server) -> None:
+    """A client that joins gets the last value of each key, and one that was away what has changed."""
+    await ask(server, "price.set", item="tea", cents=100)
+    await ask(server, "price.set", item="tea", cents=200)
+    await ask(server, "price.set", item="cake", cents=300)
+    async with TcpProxy(server.port) as proxy:
+        await joined(driver, proxy)
+        values = [(await driver.until("event", SECONDS, event="price"))["data"] for _ in range(2)]
+        assert values == [{"item": "tea", "cents": 200}, {"item": "cake", "cents": 300}]
+        async with without_network(driver, proxy):
+            await ask(server, "price.set", item="tea", cents=250)
+        await driver.until("recovered", SECONDS, recovered=True, count=1)
+        assert [line["data"]["cents"] for line in driver.all("event")] == [200, 300, 250]
+
+
+async def test_history_that_is_lost(driver: Driver) -> None:
+    """A client whose server is killed, with the history in its memory, is told that the epoch is another one."""
+    with Server("uvicorn", application=APPLICATION) as server:
+        async with TcpProxy(server.port) as proxy:
+            before = await joined(driver, proxy)
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            after = await driver.until("room", SECONDS, room="news", joined=True)
+            assert (after["recovered"], after["reason"]) == (False, "epoch")
+            assert after["epoch"] != before["epoch"]
+            await driver.until("recovered", SECONDS, recovered=False, reason="epoch")
+            await ask(server, "publish", first=1, last=1)
+            await driver.until("event", SECONDS, data={"n": 1})

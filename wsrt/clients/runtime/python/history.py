@@ -66,7 +66,7 @@ def history_from(
     ssl: ssl.SSLContext | None = None,
 ) -> History:
     """
-    Return what the parameter ``history`` of a client takes.
+    Return a value for the parameter ``history`` of a client.
 
     Args:
         source: The URL of the server's history view, or a function that returns pages.

@@ -122,7 +122,7 @@ class Replay:
 
     Attributes:
         end: The room's position afterwards. None if the server keeps no history.
-        recovery: What handlers get to know afterwards. None if there is nothing to say.
+        recovery: The result for handlers afterwards. None if there is none.
         values: The number of values that are still to come, before the missed publications.
         missed: The number of missed publications that are still to come.
         fetch: The missed events that are being fetched, if the server doesn't send them.
@@ -286,7 +286,7 @@ class Rooms(Mapping[str, Room]):
 
     def ended(self, name: str, following: Position | None = None) -> Recovery | None:
         """
-        End the replay of a room if all of it has arrived. Return what handlers get to know; None if there is nothing.
+        End the replay of a room if all of it has arrived. Return the result for handlers; None if there is none.
 
         Args:
             name: The room's name.
@@ -314,7 +314,7 @@ class Rooms(Mapping[str, Room]):
 
     def fetched(self, name: str, reason: str | None) -> Recovery | None:
         """
-        End fetching missed events. Return what handlers get to know.
+        End fetching missed events. Return the result for handlers.
 
         Args:
             name: The room's name.

@@ -49,7 +49,7 @@ export interface HistoryRequest {
 }
 
 /**
- * Return what the option `history` of a client takes.
+ * Return a value for the option `history` of a client.
  *
  * @param source The URL of the server's history view, or a function that returns pages.
  * @param request How pages are requested from the URL. A function is called for each request.

@@ -20,7 +20,7 @@ const FETCHABLE = ["too_many", "late"];
 interface Replay {
   /** The room's position afterwards. Null if the server keeps no history. */
   readonly end: Position | null;
-  /** What listeners get to know afterwards. Null if there is nothing to say. */
+  /** The result for listeners afterwards. Null if there is none. */
   recovery: Recovery | null;
   /** How many values are still to come, and after them, how many missed publications. */
   values: number;
@@ -150,7 +150,7 @@ export class Rooms {
     const replay = this.#replays.get(room);
     if (replay && !replay.held) {
       if (replay.values > 0) {
-        // The last values of a room are older than its position, and sent to whoever joins.
+        // The last values of a room are older than its position, and sent to every client that joins.
         replay.values -= 1;
         return true;
       }
@@ -168,7 +168,7 @@ export class Rooms {
   }
 
   /**
-   * End the replay of a room if all of it has arrived. Return what listeners get to know; null if there is nothing.
+   * End the replay of a room if all of it has arrived. Return the result for listeners; null if there is none.
    *
    * @param next The publication that arrives next. One after the end of the replay ends it, too: the server may have
    *   withheld some.
@@ -202,7 +202,7 @@ export class Rooms {
   }
 
   /**
-   * End fetching missed events. Return what listeners get to know.
+   * End fetching missed events. Return the result for listeners.
    *
    * @param reason Why some of them are missing. Null if none are. Undefined for the reason in wsrt.joined.
    */

@@ -95,7 +95,7 @@ declare module "wsrt/history" {
         readonly credentials?: "omit" | "same-origin" | "include";
     }
     /**
-     * Return what the option `history` of a client takes.
+     * Return a value for the option `history` of a client.
      *
      * @param source The URL of the server's history view, or a function that returns pages.
      * @param request How pages are requested from the URL. A function is called for each request.

@@ -105,7 +105,7 @@ def on(target: Any = None, /, *more: Any, concurrent: int | None = None) -> Any:
     """
     if concurrent is not None and (type(concurrent) is not int or concurrent < 1):
         raise DeclarationError(
-            "@on(concurrent=...) takes how many runs a connection may have at the same time, an integer of at least 1, "
+            "@on(concurrent=...) takes the number of runs that a connection may have at the same time, at least 1, "
             f"not {concurrent!r}"
         )
     if target is None and not more and concurrent is not None:

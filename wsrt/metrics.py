@@ -90,7 +90,7 @@ class Counters:
             args: The arguments of the message.
             level: The log level.
             times: The number to add.
-            lines: How many messages may be logged within WINDOW seconds.
+            lines: The maximum number of messages that are logged within WINDOW seconds.
         """
         if not times:
             return

@@ -326,7 +326,7 @@ async def test_def_handlers() -> None:
 def test_wrong_number(wrong: Any) -> None:
     """Anything but a positive integer is refused at the decorator, in both forms."""
     for form in ((), (Look,)):
-        with pytest.raises(DeclarationError, match=r"@on\(concurrent=\.\.\.\) takes how many runs"):
+        with pytest.raises(DeclarationError, match=r"@on\(concurrent=\.\.\.\) takes the number of runs"):
             on(*form, concurrent=wrong)
 
 

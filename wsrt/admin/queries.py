@@ -399,7 +399,7 @@ def run_query(query: Query) -> Result:
 
 
 async def count_in_room(namespace: str, room: str) -> Count:
-    """Return the counts of a room, or of the whole namespace (EVERYONE). Raises StoreUnavailable."""
+    """Count the users and connections in a room, or in the namespace (EVERYONE). Raises StoreUnavailable."""
     store = await open_store()
     (count,) = await store.counts([(namespace, room)])
     return count

@@ -57,7 +57,7 @@ class ConcurrentRuns:
 
         Args:
             handler: The name of the handler.
-            limit: How many runs it may have at the same time.
+            limit: The maximum number of runs at the same time.
         """
         while len(running := [task for task, name in self._runs.items() if name == handler]) >= limit:
             # Runs remove themselves before this is woken. The connection may have been closed in the meantime.

@@ -65,7 +65,7 @@ class DatabaseCare:
             self._dirty_since = time.monotonic()
 
     def after_handler(self) -> None:
-        """Close connections that are due, in the background. Must be called in the event loop."""
+        """Close database connections that are due, in the background. Must be called in the event loop."""
         if self._dirty_since is not None:
             self._start_closing()
 

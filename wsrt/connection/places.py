@@ -1,4 +1,4 @@
-"""The places that a connection takes under the limits: one of those of its user, one of those of its IP address."""
+"""The places of one connection: limits allow each user and each IP address a number of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .handshake import header_values
 
 class ConnectionPlaces:
     """
-    Asks for the places of one connection, and gives them back. A connection that is refused one is closed with 4429.
+    Claims the places of one connection, and gives them back. A connection that doesn't get one is closed with 4429.
 
     Args:
         places: The places of the node.
@@ -43,12 +43,12 @@ class ConnectionPlaces:
         self._scope = scope
         self._limits = limits
         self._close = close
-        # Of which users and addresses the connection has a place, or has asked for one.
+        # The users and addresses whose places the connection has or has claimed.
         self._rooms: set[RoomId] = set()
         self._has_ended = False
 
     async def claim_address(self) -> bool:
-        """Ask for a place of the client's address; return whether the connection may go on."""
+        """Claim one of the address's places. Return False if it has no more: the connection is being closed."""
         limit = self._limits.max_connections_per_address
         if limit is None:
             return True
@@ -68,7 +68,7 @@ class ConnectionPlaces:
         return await self._claim(claim, "connections_refused_per_address", "MAX_CONNECTIONS_PER_ADDRESS")
 
     async def claim_user(self, user_id: UserKey) -> bool:
-        """Ask for a place of a user; return whether the connection may go on."""
+        """Claim one of the user's places. Return False if the user has no more: the connection is being closed."""
         limit = self._limits.max_connections_per_user
         if limit is None:
             return True
@@ -107,7 +107,7 @@ class ConnectionPlaces:
 
 
 def share_in(scope: Scope) -> str | None:
-    """Return the network that counts as one client, for the scope of a handshake; None if it has no address."""
+    """Return the network whose connections count together, for a handshake's scope; None if it has no address."""
     client = scope.get("client")
     peer = client[0] if client else None
     forwarded = header_values(scope, b"x-forwarded-for")

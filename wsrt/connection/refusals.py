@@ -36,7 +36,7 @@ class Refusal:
     Attributes:
         code: The error code.
         message: The text for the developer of the client.
-        errors: The errors of single fields.
+        errors: The errors of individual fields.
         wants_login: Whether signing in may help. None means that it may if the client isn't signed in yet.
     """
 

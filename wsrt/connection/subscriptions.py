@@ -60,7 +60,7 @@ class Subscriptions:
         Handle a request. It is answered with ``wsrt.ok`` if this returns.
 
         Raises:
-            SubscriptionRefused: No pattern has the room, or ``authorize_room`` refused it.
+            SubscriptionRefused: No pattern matches the room, or ``authorize_room`` refused it.
             Exception: Anything else that ``join`` raises.
         """
         event: Any = received.event

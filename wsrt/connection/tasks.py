@@ -32,7 +32,7 @@ class ConnectionTasks:
     Args:
         loop: The event loop of the node.
         context: The context of the connection. Each task runs in a copy of it.
-        limit: How many tasks may run at the same time.
+        limit: The maximum number of tasks that run at the same time.
         owner: The name of the consumer, for the log.
         is_open: Whether the connection is still open.
         refusal_for: The consumer's ``refusal_for``.

@@ -41,7 +41,7 @@ async def examine(url: str) -> Iterator[Finding]:
     except InvalidStatus as problem:
         status = problem.response.status_code
         advice = ANSWERS.get(status, "See the logs of the server and of any proxy in front of it.")
-        return iter([error(url, f"the handshake was answered {status}", advice, status=status)])
+        return iter([error(url, f"the handshake was answered with {status}", advice, status=status)])
     took = (time.perf_counter() - begun) * 1000
     try:
         headers = socket.response.headers if socket.response is not None else {}

@@ -421,7 +421,7 @@ class PresenceStoreContract:
             assert await self.members(store, space) == {"ada": 2}
 
     async def test_another_instance(self) -> None:
-        """What one instance has written is seen by another one, also after the first was closed."""
+        """What one instance has written is seen by another one, even after the first was closed."""
         async with self.opened() as reader:
             async with self.opened(ends_nodes=False) as writer:
                 node, space = await self.begin(writer, {"host": "h"}), self.namespace()
@@ -1199,7 +1199,7 @@ class PresenceStoreContract:
 
     @contextlib.asynccontextmanager
     async def opened(self, lease: float = 30.0, *, ends_nodes: bool = True) -> AsyncIterator[PresenceStore]:
-        """Yield a store. Afterwards, reap the nodes that were begun through it, and close it."""
+        """Yield a store. Afterwards, reap the nodes whose lease was begun through it, and close it."""
         store = await self.make_store(lease)
         begun = self._begun()[store] = []
         try:
@@ -1212,7 +1212,7 @@ class PresenceStoreContract:
                 await store.close()
 
     def _begun(self) -> dict[PresenceStore, list[str]]:
-        """Return the ids of begun nodes, by store."""
+        """Return the ids of the nodes whose lease was begun, by store."""
         known: dict[PresenceStore, list[str]] = self.__dict__.setdefault("_nodes_of_stores", {})
         return known
 

@@ -84,9 +84,9 @@ class Places:
 
     async def claim(self, claim: Claim) -> bool:
         """
-        Ask for a place, and return whether the connection has one.
+        Claim a place, and return whether the connection got it.
 
-        Call release() afterwards in any case, also if this is cancelled.
+        Call release() afterwards in any case, even if this is cancelled.
         """
         if claim.connection in self._held.get((claim.namespace, claim.room), ()):
             return True
@@ -164,7 +164,7 @@ class Places:
         return list(self._held)
 
     def numbers(self, room_id: RoomId) -> set[int]:
-        """Return the numbers of the connections that have a place of a user or an address."""
+        """Return the connections that have places of a user or an address, by their numbers."""
         return set(self._held.get(room_id, ()))
 
     # Deciding.

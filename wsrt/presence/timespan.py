@@ -23,5 +23,5 @@ class TimeSpan:
         return self.start <= now < self.end
 
     def left(self, now: float) -> float:
-        """Return the number of seconds until its end, or 0 if ``now`` isn't within the span."""
+        """Return the number of seconds until the end of the span, or 0 if ``now`` isn't within it."""
         return self.end - now if self.includes(now) else 0.0

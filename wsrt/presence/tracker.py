@@ -98,7 +98,7 @@ class Tracker:
         self._is_ended = False
         # Whether the last write failed.
         self._is_down = False
-        # Whether it failed for another reason than the end of the lease, after which everything is written again.
+        # Whether it failed for a reason other than the end of the lease, after which everything is written again.
         self._is_unreachable = False
         # The span after an outage in which members missing in the store don't count as gone: their nodes may still be
         # writing them again.

@@ -62,7 +62,7 @@ def client_address(peer: str | None, forwarded: Iterable[str], proxies: Proxies)
     Return the address of a client.
 
     Each proxy appends the address of its own peer to X-Forwarded-For. So the header is read from its end, as long as
-    the address so far is that of a trusted proxy. What precedes may be an invention of the client.
+    the address so far is that of a trusted proxy. Entries before that may be made up by the client.
 
     Args:
         peer: The address of the socket's peer. None for a UNIX socket.

@@ -84,7 +84,7 @@ class TokenBucket:
         return True
 
     def excuse(self, seconds: float) -> None:
-        """Add the tokens of ``seconds`` in which the process stood still, whose frames arrive all at once."""
+        """Add the tokens for a time during which the process was blocked. The frames of that time arrive at once."""
         self._tokens += seconds * self._rate
 
     def charge(self, tokens: float) -> None:

@@ -247,7 +247,7 @@ def _resolver(patterns: Patterns) -> URLResolver:
 
 
 def _no_view(*args: Any) -> Any:
-    raise NotImplementedError("this pattern is only for reversing")
+    raise NotImplementedError("this pattern is only used to build URLs, not to serve them")
 
 
 def _unknown_consumer(name: str, consumers: list[type], found: list[tuple[Patterns, type]]) -> str:

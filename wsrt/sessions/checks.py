@@ -113,7 +113,7 @@ def _user_of(data: Mapping[str, Any], users: Users) -> Any:
 
 
 def _verifies(user: Any, session_hash: Any) -> bool:
-    """Return whether a session was begun with the user's present password, and a secret key that is still known."""
+    """Return whether the session was created with the user's current password and a secret key that is still known."""
     if not hasattr(user, "get_session_auth_hash"):
         return True
     if not session_hash:

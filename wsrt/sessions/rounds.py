@@ -64,7 +64,7 @@ class Checked(Protocol):
 
 class Rounds:
     """
-    The rounds for the connections with one interval.
+    Checks the connections that have the same interval.
 
     Args:
         loop: The running loop.

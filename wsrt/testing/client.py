@@ -41,7 +41,7 @@ class RequestRefused(AssertionError):
     Attributes:
         code: The error's code.
         message: The error's message.
-        errors: The errors of single fields.
+        errors: The errors of individual fields.
     """
 
     def __init__(self, code: str, message: str, errors: list[FieldError]) -> None:

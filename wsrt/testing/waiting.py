@@ -23,7 +23,7 @@ async def until(condition: Callable[[], bool], what: str, *, seconds: float) -> 
     """
     Wait until ``condition()`` is true.
 
-    Neither the loop's timers nor a clock of Python is used, because a test may have frozen them (freezegun).
+    This uses neither the loop's timers nor Python's clocks, because a test may have frozen them (with freezegun).
 
     Args:
         condition: The condition, checked in the event loop.

@@ -1,4 +1,4 @@
-"""The export as one of Django's own tasks, which Django has since 6.0: ``run_export.enqueue(export.pk)``."""
+"""The export as one of Django's own tasks (Django 6.0 and newer): ``run_export.enqueue(export.pk)``."""
 
 from django.tasks import task
 

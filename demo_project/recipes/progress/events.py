@@ -15,7 +15,7 @@ class ExportData(Event):
 
 
 class Progress(ExportData, name="export.progress", overflow="latest", key="id"):
-    """An export has come further. A client that is behind receives only the latest of each export."""
+    """An export has made progress. A client that is behind receives only the latest of each export."""
 
 
 class Exports(Event, name="export.list"):

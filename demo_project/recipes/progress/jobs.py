@@ -9,7 +9,7 @@ from .events import Progress
 from .models import Export
 
 REPORT_SECONDS = 0.2
-"""The seconds between two reports of a job. People don't see more, and a fast job would flood the channel layer."""
+"""The minimum number of seconds between two reports of a job. A fast job would flood the channel layer."""
 
 logger = logging.getLogger(__name__)
 

@@ -253,7 +253,7 @@ def references(shape: Shape) -> Iterator[str]:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a name, for any way to join them: "message.sent" and "messageSent" have the same words."""
+    """Return the words of a name, however they are joined: "message.sent" and "messageSent" have the same words."""
     parted = re.sub(r"([a-z0-9])([A-Z])|([A-Z]+)([A-Z][a-z])", r"\1\3 \2\4", text)
     return re.findall(r"[^\W_]+", parted)
 

@@ -17,7 +17,7 @@ from .types import STEP, Types
 __all__ = ["Client"]
 
 PYRIGHT = "# pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false\n\n"
-"""For root models and ``__pydantic_extra__``, which Pydantic declares with other types than their base classes."""
+"""For root models and ``__pydantic_extra__``, whose types in Pydantic differ from those of the base classes."""
 
 
 class Client:

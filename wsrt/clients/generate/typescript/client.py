@@ -49,7 +49,7 @@ class Client:
 
     @property
     def options(self) -> str:
-        """The options of the constructor, with those that the client sets itself."""
+        """The options that a generated client passes to its base class: those it was given, and its own."""
         login = self._entry["login"]
         own = f"schemaHash: {literal(self._entry['hash'])}"
         return f"{{ ...options, {own}{'' if login is None else f', loginEvent: {literal(login)}'} }}"

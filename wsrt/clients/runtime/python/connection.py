@@ -183,7 +183,7 @@ class Connection:
 
     @contextlib.contextmanager
     def reading_paused(self) -> Iterator[None]:
-        """Don't count silence against the server within the context, because the socket isn't read."""
+        """A context in which silence of the server doesn't count, because the socket isn't read."""
         self._is_reading = False
         try:
             yield

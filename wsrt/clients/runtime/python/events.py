@@ -37,12 +37,12 @@ class Incoming(Model):
 if TYPE_CHECKING:
 
     class Outgoing(Model, Generic[R_co]):
-        """The base class of the events that the client sends. Its parameter is the type of the answer."""
+        """The base class of the events that the client sends. Its type parameter is the type of the answer."""
 
 else:
 
     class Outgoing(Model):
-        """The base class of the events that the client sends. Its parameter is the type of the answer."""
+        """The base class of the events that the client sends. Its type parameter is the type of the answer."""
 
         def __class_getitem__(cls, reply: Any) -> type[Outgoing]:
             # The parameter is for type checkers only. It may be the quoted name of a class defined further down.

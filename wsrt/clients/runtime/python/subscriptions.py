@@ -130,15 +130,17 @@ class Subscription:
 
 class Subscriptions:
     """
-    Asks the server for rooms, until it has what is wanted. Each room has at most one request under way.
+    Sends requests until the server has exactly the subscriptions that the application uses.
+
+    There is at most one request for each room at a time.
 
     Args:
         request: Sends a request of a name and data, and returns its answer.
         timings: The delays before a request is repeated.
         random: Returns a number from 0 to 1.
-        report: Receives refusals for which nothing waits.
+        report: Called with refusals that no caller waits for.
         notify: Schedules a call of listeners.
-        generation: The generation of listeners.
+        generation: Returns a number. When it changes during a call of listeners, the remaining ones are skipped.
     """
 
     def __init__(

@@ -21,6 +21,7 @@ OTHERS = {
     "CHANNEL_LAYER_ALIAS": "other",
     "TICKET_CACHE": "other",
     "TICKET_SECONDS": 5,
+    "TICKET_RATE": "60/m",
     "CONSUMERS": ("sockets",),
     "PRESENCE": {"BACKEND": "wsrt.presence.redis.RedisPresence"},
     "HEARTBEAT": None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.contrib.auth.models import User
@@ -12,6 +13,7 @@ from django.middleware.csrf import get_token
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path, set_script_prefix
 
+from wsrt.metrics import counters
 from wsrt.tickets import Ticket, take_ticket
 from wsrt.views import TicketView, own_path
 
@@ -101,6 +103,39 @@ def test_methods(browser: Client, method: str) -> None:
     answer = getattr(browser, method)("/ticket/", headers=headers)
     assert answer.status_code == 405
     assert_not_stored(answer)
+
+
+def test_rate(browser: Client, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the rate a user gets no ticket until the next window begins. Other users get theirs."""
+    settings.WSRT = {"TICKET_RATE": "2/m"}
+    now = 6_000_015.0  # 15 seconds after the beginning of a minute
+    monkeypatch.setattr("wsrt.tickets.time.time", lambda: now)
+    before = counters["tickets_over_limit"]
+    assert [post(browser).status_code for _ in range(4)] == [200, 200, 429, 429]
+    answer = post(browser)
+    assert (answer.json(), answer["Retry-After"]) == ({"error": "too many tickets, try again later"}, "45")
+    assert_not_stored(answer)
+    assert counters["tickets_over_limit"] == before + 3
+    assert post(browser, "/unbound/").status_code == 200
+    now += 44.9
+    assert post(browser)["Retry-After"] == "1"
+    now += 0.1
+    assert post(browser).status_code == 200
+
+
+def test_rate_counts_tickets_only(browser: Client, settings: Any) -> None:
+    """Requests that are refused for another reason don't count."""
+    settings.WSRT = {"TICKET_RATE": "1/h"}
+    assert [post(browser, path="x").status_code for _ in range(3)] == [400] * 3
+    assert post(browser).status_code == 200
+    assert post(browser).status_code == 429
+
+
+def test_rate_when_the_cache_drops_the_count(browser: Client, settings: Any) -> None:
+    """A cache that doesn't keep the count refuses no ticket for it."""
+    settings.WSRT = {"TICKET_RATE": "1/h"}
+    with mock.patch("django.core.cache.backends.locmem.LocMemCache.incr", side_effect=ValueError):
+        assert [post(browser).status_code for _ in range(3)] == [200] * 3
 
 
 def test_signed_out(browser: Client) -> None:

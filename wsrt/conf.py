@@ -60,6 +60,7 @@ DEFAULTS: dict[str, Any] = {
     "TENANT": None,
     "TICKET_CACHE": "default",
     "TICKET_SECONDS": 30,
+    "TICKET_RATE": None,
     "THREADS": 8,
     "DRAIN_SECONDS": 25,
 }
@@ -155,6 +156,7 @@ SHAPES: dict[str, Shape] = {
     "TENANT": Shape((str,), "a dotted path, or None", optional=True),
     "TICKET_CACHE": Shape((str,), "a key of CACHES"),
     "TICKET_SECONDS": _COUNT,
+    "TICKET_RATE": Shape((str,), 'tickets per time, such as "60/m", or None', optional=True),
     "THREADS": _COUNT,
     "DRAIN_SECONDS": _SECONDS,
 }
@@ -164,6 +166,7 @@ PARSERS: dict[str, Callable[[Any], object]] = {
     "RATE": parse_rate,
     "RATE_BYTES": parse_byte_rate,
     "HANDSHAKE_RATE": parse_rate,
+    "TICKET_RATE": parse_rate,
     "TRUSTED_PROXIES": lambda texts: parse_proxies(tuple(texts)),
 }
 """The functions that parse settings, and raise ValueError for an invalid one."""
@@ -369,6 +372,11 @@ class Conf:
     @property
     def ticket_seconds(self) -> int:
         return int(self._get("TICKET_SECONDS"))
+
+    @property
+    def ticket_rate(self) -> str | None:
+        value: str | None = self._get("TICKET_RATE")
+        return value
 
     @property
     def threads(self) -> int:

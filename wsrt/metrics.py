@@ -34,6 +34,7 @@ LIMITS = {
     "rooms_over_limit": "MAX_ROOMS",
     "keys_over_limit": "join(key=)",
     "tasks_over_limit": "MAX_TASKS",
+    "tickets_over_limit": "TICKET_RATE",
 }
 """The counters of limits that were reached, and where each limit is set."""
 

@@ -16,6 +16,7 @@ import hmac
 import re
 import secrets
 import threading
+import time
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -27,7 +28,9 @@ from django.db import models
 
 from .addresses import UserKey, user_key
 from .conf import conf
+from .metrics import counters
 from .protocol.namespaces import namespaces
+from .protocol.rate import parse_event_rate
 from .realms import NOT_GIVEN, NotGiven, Tenant
 from .tenants import has_tenants, tenant_of_call
 
@@ -136,6 +139,37 @@ def issue_ticket(user: models.Model, path: str, *, tenant: Tenant = NOT_GIVEN, s
 async def aissue_ticket(user: models.Model, path: str, *, tenant: Tenant = NOT_GIVEN, session: Any = None) -> str:
     """See issue_ticket()."""
     return await sync_to_async(issue_ticket)(user, path, tenant=tenant, session=session)
+
+
+def wait_for_ticket(user: models.Model) -> float | None:
+    """
+    Count a request for a ticket. Return the seconds until the user may have one, or None for now.
+
+    ``WSRT["TICKET_RATE"]`` limits how many tickets a user gets in each second, minute or hour, from all processes
+    together, as far as the cache counts exactly: of the caches of Django, the one in the database may miss some
+    requests that arrive at once.
+
+    Args:
+        user: The user, a saved instance of a model.
+    """
+    rate = conf.ticket_rate
+    if rate is None:
+        return None
+    per_second, limit = parse_event_rate(rate)
+    window = limit / per_second
+    number, elapsed = divmod(time.time(), window)
+    cache = caches[conf.ticket_cache]
+    key = f"wsrt:tickets:{hashlib.sha256(str(user_key(user)).encode()).hexdigest()}:{number:.0f}"
+    # Kept for longer, because the clocks of the processes may differ.
+    cache.add(key, 0, 2 * window)
+    try:
+        count = cache.incr(key)
+    except ValueError:
+        return None  # the cache has dropped it
+    if count <= limit:
+        return None
+    counters.count("tickets_over_limit", "refused a ticket: TICKET_RATE is %s", rate)
+    return window - elapsed
 
 
 def take_ticket(ticket: str) -> Ticket | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,7 +17,7 @@ from django.views.decorators.csrf import csrf_protect
 from .conf import conf
 from .connection.users import is_signed_in
 from .realms import NOT_GIVEN, Tenant
-from .tickets import issue_ticket
+from .tickets import issue_ticket, wait_for_ticket
 
 __all__ = ["TicketView"]
 
@@ -29,8 +30,8 @@ class TicketView(View):
         urlpatterns = [path("ws-ticket/", TicketView.as_view())]
 
     The request is a POST with Django's CSRF token and the form field ``path``, the path of the WebSocket URL as the
-    client uses it. The answer is ``{"ticket": "...", "expires_in": 30}``, or the status 401 without a signed-in user.
-    No cache stores it.
+    client uses it. The answer is ``{"ticket": "...", "expires_in": 30}``, the status 401 without a signed-in user, or
+    the status 429 beyond ``WSRT["TICKET_RATE"]``. No cache stores it.
 
     The ticket is bound to the user, the session, the tenant and the path. Override the methods to change this.
     """
@@ -45,6 +46,10 @@ class TicketView(View):
         user = self.get_user(request)
         if user is None:
             return JsonResponse({"error": "sign in first"}, status=401)
+        wait = wait_for_ticket(user)
+        if wait is not None:
+            headers = {"Retry-After": str(math.ceil(wait))}
+            return JsonResponse({"error": "too many tickets, try again later"}, status=429, headers=headers)
         ticket = issue_ticket(user, path, tenant=self.get_tenant(request), session=self.get_session(request))
         return JsonResponse({"ticket": ticket, "expires_in": conf.ticket_seconds})
 

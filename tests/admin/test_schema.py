@@ -18,13 +18,18 @@ from scripts.translations import languages
 from tests.admin.conftest import make_user, page
 from tests.apps.chat.consumers import ChatConsumer
 from tests.schema.consumers import EveryTypeConsumer
-from wsrt import TypedEventConsumer, close_codes
+from wsrt import Event, TypedEventConsumer, close_codes
 from wsrt.permissions import ANNOUNCE, VIEW
 from wsrt.protocol.namespaces import Namespaces
 from wsrt.schema import description
 from wsrt.schema.asyncapi import message_key
 
 pytestmark = pytest.mark.django_db
+
+
+class Enter(Event, name="enter"):
+    token: str
+
 
 ODD = "answer / with: odd name"
 
@@ -126,6 +131,28 @@ def test_events(browser: Browser) -> None:
     assert "array of integer" in plain(event(text, "EveryType.receives.numbers"))
     assert "Dropped for a client that has fallen behind." in plain(event(text, "Chat.sends.typing"))
     assert "Only the latest is kept" in plain(event(text, "Chat.sends.price"))
+
+
+def test_logins_subscriptions_and_rates(browser: Browser, project: Namespaces) -> None:
+    """The event of a login, the rate of an event and the rooms of subscriptions are shown."""
+
+    class DeskConsumer(TypedEventConsumer):
+        namespace = "desk"
+        subscriptions = ("order.<int:pk>", "news")
+
+        async def authenticate(self, event: Enter) -> None: ...
+
+        async def authorize_room(self, room: str) -> bool:
+            return True
+
+    project.add("desk", DeskConsumer, DeskConsumer.catalog)
+    text = see(browser)
+    assert "Subscriptions order.<int:pk>, news" in plain(text)
+    assert plain(text).count("Subscriptions ") == 1
+    assert "Logs a client in with its token, and renews the token." in plain(event(text, "Desk.receives.enter"))
+    assert plain(text).count("Logs a client in") == 1
+    assert "Each client may send it at a rate of 2/s." in plain(event(text, "EveryType.receives.ask"))
+    assert plain(text).count("at a rate of") == 1
 
 
 def test_links_lead_somewhere(browser: Browser) -> None:

@@ -22,7 +22,7 @@ from django.urls import path, re_path
 from tests.apps.chat.consumers import ChatConsumer
 from tests.clients.generate.consumers import MailConsumer, NewsConsumer, OddConsumer
 from tests.schema.consumers import Box, Cat, Colour, Everything, EveryTypeConsumer, Level, Tree
-from wsrt import TypedEventConsumer, close_codes
+from wsrt import Event, TypedEventConsumer, close_codes
 from wsrt.asgi import with_runtime
 from wsrt.protocol.envelope import encode
 from wsrt.protocol.namespaces import Namespaces
@@ -222,6 +222,23 @@ def test_asyncapi() -> None:
         target: Any = document
         for part in reference.removeprefix("#/").split("/"):
             target = target[part]
+
+
+class Enter(Event, name="enter"):
+    token: str
+
+
+def test_asyncapi_of_logins() -> None:
+    """A channel names the event with which clients log in."""
+
+    class DoorConsumer(TypedEventConsumer):
+        namespace = "tokens"
+
+        async def authenticate(self, event: Enter) -> None: ...
+
+    document = asyncapi(describe([DoorConsumer, ChatConsumer]))
+    logins = {channel["x-wsrt-namespace"]: channel.get("x-wsrt-login") for channel in document["channels"].values()}
+    assert logins == {"tokens": "enter", "chat": None}
 
 
 def test_titles() -> None:

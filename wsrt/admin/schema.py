@@ -184,7 +184,7 @@ class _RowBuilder:
             anchor=message_key(self.name, direction, event["name"]),
             model=event["model"],
             description=event["description"],
-            facts=list(_facts(event)),
+            facts=list(_facts(event, is_login=direction == "receives" and event["name"] == self.entry["login"])),
             replies=self._replies(event) if direction == "receives" else [],
             fields=fields,
             type=[] if fields or _is_plain_object(schema) else self._type(schema),
@@ -265,7 +265,11 @@ class _RowBuilder:
         return [TypePart(_("object of ")), *self._type(values)] if isinstance(values, dict) else [TypePart("object")]
 
 
-def _facts(event: EventEntry) -> Iterator[str]:
+def _facts(event: EventEntry, *, is_login: bool) -> Iterator[str]:
+    if is_login:
+        yield _("Logs a client in with its token, and renews the token.")
+    if event["rate"] is not None:
+        yield _("Each client may send it at a rate of %s.") % event["rate"]
     if event["overflow"] == "drop":
         yield _("Dropped for a client that has fallen behind.")
     elif event["overflow"] == "latest":

@@ -148,6 +148,8 @@ def _channel(consumer: ConsumerEntry, path: str | None) -> dict[str, Any]:
     }
     if consumer["description"]:
         found["description"] = consumer["description"]
+    if consumer["login"] is not None:
+        found["x-wsrt-login"] = consumer["login"]
     if consumer["subscriptions"]:
         found["x-wsrt-subscriptions"] = consumer["subscriptions"]
     parameters = parameters_of(path or "")

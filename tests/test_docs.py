@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import dataclasses
 import difflib
+import html
 import http.cookiejar
 import inspect
 import json
 import re
 import shutil
 import sys
+import tempfile
 import textwrap
 import types
 import urllib.parse
@@ -29,7 +31,7 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import BaseCommand, find_commands, load_command_class
 from django.template import engines
-from django.test import AsyncClient, RequestFactory, override_settings
+from django.test import AsyncClient, AsyncRequestFactory, RequestFactory, override_settings
 from playwright.sync_api import Page, expect
 from rest_framework_simplejwt.tokens import AccessToken
 
@@ -55,6 +57,7 @@ from wsrt.servers.granian import GranianTransport
 from wsrt.servers.hypercorn import HypercornTransport
 from wsrt.servers.uvicorn import LegacyTransport, SansIOTransport, WsprotoTransport
 from wsrt.testing import connect
+from wsrt.views import HistoryView
 
 DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"]
@@ -699,6 +702,56 @@ async def test_presence() -> None:
             await aeventually(lambda: presence.acount("tea", namespace="greeting"))
             async with connect(made.greeting.GreetingConsumer, user=grace, **tea):
                 assert await client.receive(made.greeting.Arrived) == made.greeting.Arrived(user="8")
+
+
+async def test_history() -> None:
+    """The page about history: a page is rendered with a position, and the rest is served, forgotten and erased."""
+    ada = User(pk=7, username="ada")
+    with modules_of("howto/history.md") as made, tempfile.TemporaryDirectory() as folder:
+        write_files(page("howto/history.md"), Path(folder))
+        consumer, events, moderation = made.consumers.SupportConsumer, made.events, made.moderation
+        template = Path(folder, "support/templates/support/room.html").read_text()
+        await wsrt.history.apurge("billing", namespace="support")
+        first = await asyncio.to_thread(made.tasks.announce, "billing", 1, "hi")
+        assert await asyncio.to_thread(made.tasks.announce, "billing", 1, "hi") == first
+        position = await wsrt.aroom_position("billing", namespace="support")
+        rendered = engines["django"].from_string(template).render({"room": "billing", "position": position})
+        shown = html.unescape(re.search(r'data-position="(.*?)"', rendered)[1])  # type: ignore[index]
+        assert json.loads(shown) == {"epoch": first.epoch, "offset": 1}
+        await asyncio.to_thread(made.tasks.announce, "billing", 2, "there")
+        await wsrt.apublish_to_room("billing", events.TicketStatus(ticket=5, status="open"), namespace="support")
+
+        async def served(since: str) -> list[int]:
+            request = AsyncRequestFactory().get("/", {"room": "billing", "since": since})
+            request.user = ada
+            answer = await HistoryView.as_view(consumer=consumer)(request)  # type: ignore[misc]
+            return [event["offset"] for event in json.loads(answer.content)["events"]]
+
+        assert await served(str(position)) == [2, 3]
+        async with connect(consumer, user=ada, kwargs={"room": "billing"}, subprotocols=["wsrt.v1"]) as client:
+            await client.send_text(json.dumps({"event": "wsrt.resume", "data": {"billing": [position.epoch, 1]}}))
+            assert await client.receive(events.MessageSent) == events.MessageSent(id=2, text="there")
+            assert await client.receive(events.TicketStatus) == events.TicketStatus(ticket=5, status="open")
+            await asyncio.to_thread(moderation.take_back, "billing", first.epoch, 2)
+            await asyncio.to_thread(moderation.close_ticket, "billing", 5)
+            assert await served(str(position)) == []
+            await asyncio.to_thread(moderation.erase, "billing")
+            assert (await wsrt.aroom_position("billing", namespace="support")).offset == 0
+
+
+@pytest.mark.parametrize("name", [*wsrt.history.__all__])
+def test_history_names(name: str) -> None:
+    """Every function and class of history is on its page."""
+    assert re.search(rf"`[^`\n]*\b{name}\b", page("reference/history.md"))
+
+
+@pytest.mark.parametrize("shown", ["Position", "HistoryPage", "PastEvent"])
+def test_history_attributes(shown: str) -> None:
+    """Every attribute of what history returns is in its row."""
+    row = re.search(rf"^\| `{shown}` \| (.*) \|$", page("reference/history.md"), re.MULTILINE)
+    assert row
+    names = {field.name for field in dataclasses.fields(getattr(wsrt.history, shown))}
+    assert {name for name in names if f"`{name}`" not in row[1]} == set()
 
 
 async def test_migration_done() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import addresses, presence
+from . import addresses, history, presence
 from .addresses import Audience
 from .close_codes import Close, CloseCode, Closed, Reconnect
 from .consumers import TypedEventConsumer
@@ -33,6 +33,7 @@ from .exceptions import (
     WsrtError,
 )
 from .handlers import on, on_layer
+from .history import aroom_position, room_position
 from .protocol.events import Event, RootEvent
 from .publish import (
     abroadcast,
@@ -47,7 +48,7 @@ from .publish import (
     publish_to_user,
 )
 from .realms import ALL_TENANTS
-from .types import Publication, RoomPresence
+from .types import Position, Publication, RoomPresence
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,7 @@ __all__ = [
     "Event",
     "InvalidKey",
     "InvalidRoom",
+    "Position",
     "Publication",
     "Reconnect",
     "Refused",
@@ -88,8 +90,10 @@ __all__ = [
     "apublish_to_room",
     "apublish_to_user",
     "aremove_from_room",
+    "aroom_position",
     "broadcast",
     "disconnect",
+    "history",
     "on",
     "on_layer",
     "permissions_changed",
@@ -99,4 +103,5 @@ __all__ = [
     "publish_to_room",
     "publish_to_user",
     "remove_from_room",
+    "room_position",
 ]

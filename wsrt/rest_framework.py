@@ -1,4 +1,4 @@
-"""Logging in with the authentication classes of Django REST framework, such as that of simplejwt."""
+"""The authentication classes of Django REST framework, such as that of simplejwt, for consumers and HistoryView."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest
 from pydantic import Field
 from rest_framework.authentication import BaseAuthentication, BasicAuthentication, SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
@@ -16,8 +17,9 @@ from rest_framework.settings import api_settings
 
 from .protocol.events import Event
 from .types import Scope
+from .views import HistoryView
 
-__all__ = ["Login", "RestFrameworkLogin"]
+__all__ = ["Login", "RestFrameworkHistoryView", "RestFrameworkLogin"]
 
 NOT_FOR_TOKENS = (BasicAuthentication, SessionAuthentication)
 """The classes that don't read a token. A client that could log in by name and password would send the password."""
@@ -100,3 +102,29 @@ class RestFrameworkLogin:
         kind = (authenticator.authenticate_header(request) or "Bearer").split()[0]
         request.META["HTTP_AUTHORIZATION"] = f"{kind} {token}"
         return request
+
+
+class RestFrameworkHistoryView(HistoryView):
+    """
+    A HistoryView whose requests are authenticated as those of an API.
+
+        path("chat/history/", RestFrameworkHistoryView.as_view(consumer=ChatConsumer))
+
+    Attributes:
+        authentication_classes: The classes of Django REST framework that authenticate a request, in order. By default
+            those of the setting DEFAULT_AUTHENTICATION_CLASSES.
+    """
+
+    authentication_classes: ClassVar[Sequence[type[BaseAuthentication]] | None] = None
+
+    def get_user(self, request: HttpRequest) -> Any:
+        """
+        Return the user of a request, by the first class that knows it.
+
+        Raises:
+            AuthenticationFailed: A class refused the credentials.
+        """
+        classes = self.authentication_classes
+        if classes is None:
+            classes = api_settings.DEFAULT_AUTHENTICATION_CLASSES
+        return Request(request, authenticators=[each() for each in classes]).user

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal, TypedDict
 
@@ -90,6 +91,16 @@ class Limits:
     fast_path: bool
 
 
+MAX_EPOCH = 64
+"""The most characters of an epoch."""
+
+MAX_OFFSET = 2**53 - 1
+"""The highest offset in the history of a room: the largest integer that every client can represent exactly."""
+
+_POSITION = re.compile(rf"(?P<epoch>[!-9;-~]{{1,{MAX_EPOCH}}}):(?P<offset>[0-9]{{1,16}})")
+"""The text of a position. An epoch consists of printable ASCII characters without ":"."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Position:
     """
@@ -104,6 +115,26 @@ class Position:
 
     epoch: str
     offset: int
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """
+        Return the position of a text such as "6f1c2e5a9b3d7f80:42", as str() writes it.
+
+        Raises:
+            ValueError: The text isn't a position, or its offset is higher than 2**53 - 1.
+        """
+        found = _POSITION.fullmatch(text)
+        if found is None or (offset := int(found["offset"])) > MAX_OFFSET:
+            raise ValueError(f"a position is written EPOCH:OFFSET, with an offset from 0 to {MAX_OFFSET}")
+        return Position(found["epoch"], offset)
+
+    def as_dict(self) -> dict[str, str | int]:
+        """Return ``{"epoch": ..., "offset": ...}``, for JSON and for serializers."""
+        return {"epoch": self.epoch, "offset": self.offset}
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.offset}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

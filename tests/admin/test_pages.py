@@ -19,9 +19,10 @@ from django.test import Client as Browser
 from tests.admin.conftest import MakeOperator, make_user, page
 from tests.apps.chat.consumers import ChatConsumer, HereConsumer
 from wsrt.admin import queries, usernames
+from wsrt.cluster import node
 from wsrt.metrics import counters
 from wsrt.permissions import PERMISSIONS, VIEW
-from wsrt.presence import access
+from wsrt.stores import of_process
 from wsrt.testing import Client, capture_publications, connect
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -354,8 +355,8 @@ def signed_in() -> Browser:
 def test_trouble(settings: Any, monkeypatch: pytest.MonkeyPatch, presence: dict[str, Any], says: str) -> None:
     """A store that is missing or down is told, with what to do about it, and the pages stand."""
     # As in a process that serves no consumers, outside of tests.
-    for name in ("is_under_test", "is_server"):
-        monkeypatch.setattr(access, name, lambda: False)
+    monkeypatch.setattr(of_process, "is_under_test", lambda: False)
+    monkeypatch.setattr(node, "is_server", lambda: False)
     settings.WSRT = {"PRESENCE": presence}
     client = signed_in()
     for name, query in {

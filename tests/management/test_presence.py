@@ -15,11 +15,12 @@ from django.core.management import CommandError, call_command
 
 from tests.apps.chat.consumers import ChatConsumer, HereConsumer
 from tests.management.conftest import Run
+from wsrt.cluster import node
 from wsrt.cluster.node import current_node
-from wsrt.presence import access
 from wsrt.presence.base import EVERYONE, Join, NodeFacts
 from wsrt.presence.memory import MemoryPresence
 from wsrt.presence.results import NodeInfo, limits_reached
+from wsrt.stores import of_process
 from wsrt.testing import Client, connect
 
 PLAYED = "0" * 24
@@ -303,8 +304,8 @@ async def test_wrong_arguments(run: Run, args: list[str]) -> None:
 def test_memory_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process without connections cannot see those of others in their memory: the error says what to set."""
     # As in a command, outside of tests.
-    for name in ("is_under_test", "is_server"):
-        monkeypatch.setattr(access, name, lambda: False)
+    monkeypatch.setattr(of_process, "is_under_test", lambda: False)
+    monkeypatch.setattr(node, "is_server", lambda: False)
     with pytest.raises(CommandError, match=r"memory of each process.*RedisPresence"):
         call_command("wsrt_presence")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,9 @@ from django.template import engines
 from django.test import RequestFactory
 from django.urls import NoReverseMatch, set_script_prefix
 from django.utils.functional import SimpleLazyObject, empty
+
+from tests.support.histories import keep, new_room
+from wsrt import TypedEventConsumer, UnknownNamespace, WrongContext, aroom_position
 
 PREFIX = "{% load wsrt %}"
 
@@ -189,3 +193,44 @@ def test_without_a_request() -> None:
     """Without a request the error says what to add."""
     with pytest.raises(ImproperlyConfigured, match=r"context_processors\.request"):
         render('{% ws_url "/ws/" %}', None)
+
+
+# room_position
+
+
+class Talk(TypedEventConsumer):
+    namespace = "template-tags"
+
+
+def data_position(text: str) -> Any:
+    """The position in an attribute, read as a script reads it."""
+    match = re.fullmatch(r'<main data-position="([^"]*)">', text)
+    assert match
+    return json.loads(html.unescape(match[1]))
+
+
+@pytest.mark.parametrize("autoescape", ["", "{% autoescape off %}"])
+def test_room_position(autoescape: str) -> None:
+    """The tag writes a room's position as JSON, escaped for an attribute."""
+    room = new_room()
+    (position,) = keep("template-tags", room, "said", {"text": "a"})
+    end = "{% endautoescape %}" if autoescape else ""
+    text = render(
+        f'{autoescape}<main data-position="{{% room_position room namespace="template-tags" %}}">{end}', None, room=room
+    )
+    assert data_position(text) == {"epoch": position.epoch, "offset": 1}
+
+
+def test_room_position_of_an_unknown_namespace() -> None:
+    """A wrong namespace is an error."""
+    with pytest.raises(UnknownNamespace):
+        render('{% room_position "lobby" namespace="nothing" %}', None)
+
+
+async def test_room_position_in_a_loop() -> None:
+    """In an event loop the tag refuses to block it, and takes the position that the view has read."""
+    with pytest.raises(WrongContext, match="aroom_position"):
+        render('{% room_position "lobby" namespace="template-tags" %}', None)
+    position = await aroom_position("lobby", namespace="template-tags")
+    text = render('<main data-position="{% room_position position %}">', None, position=position)
+    assert data_position(text) == position.as_dict()

@@ -135,8 +135,12 @@ class Credentials:
         # Until the login has succeeded. A token takes precedence over the session of the same handshake.
         self._hooks.scope["user"] = AnonymousUser()
         try:
-            outcome = await self._given() if raw is None else await self._read(raw, frames)
-            user = await self._authenticate(outcome) if isinstance(outcome, Event) else None
+            outcome: Event | Close | None
+            if raw is not None:
+                outcome = await self._read(raw, frames)
+            else:
+                outcome = await event_of_token(self._hooks, self._token) or close_codes.UNAUTHENTICATED
+            user = await authenticate(self._hooks, outcome) if isinstance(outcome, Event) else None
         except Exception as error:
             refusal = refusal_of(error, self._hooks.refusal_for)
             if refusal is None or refusal.code in TEMPORARY:
@@ -186,7 +190,7 @@ class Credentials:
             Exception: Anything that the hooks raise.
         """
         try:
-            user = await self._authenticate(received.event)
+            user = await authenticate(self._hooks, received.event)
         except Exception:
             counters.count("renewals_refused")
             raise
@@ -214,20 +218,6 @@ class Credentials:
 
     # Private.
 
-    async def _given(self) -> Event | Close:
-        """Return the login event with the token of the handshake."""
-        login: Any = self._hooks.catalog.login
-        data = {"token": self._token}
-        try:
-            try:
-                event: Event = login.model_validate(data)
-            except SynchronousOnlyOperation:
-                # A validator queries the database.
-                event = await run_in_thread(login.model_validate, data)
-        except ValidationError:
-            return close_codes.UNAUTHENTICATED
-        return event
-
     async def _read(self, raw: RawFrame, frames: FrameHandler) -> Event | Close:
         """Return the login event of the first frame."""
         if raw.size > MAX_LOGIN_BYTES:
@@ -238,17 +228,6 @@ class Credentials:
             return outcome.event
         # None: the connection was closed in the meantime.
         return outcome if isinstance(outcome, Close) else close_codes.UNAUTHENTICATED
-
-    async def _authenticate(self, event: Event) -> Any:
-        user = await call(self._hooks.authenticate, event)
-        if user is not None and not hasattr(user, "is_authenticated"):
-            raise TypeError(
-                f"{type(self._hooks).__name__}.authenticate() must return a user (an object with is_authenticated), or "
-                f"None to refuse, not {type(user).__name__}"
-            )
-        if not is_signed_in(user) or not is_active(user):
-            raise PermissionDenied("The credentials aren't valid")
-        return user
 
     def _accepted(self, ref: Ref) -> Frame:
         return reserved("wsrt.ok", {"expires_in": self.expires_in}, ref=ref)
@@ -263,6 +242,46 @@ class Credentials:
         counters.count("credentials_expired")
         self._close(close_codes.CREDENTIALS_EXPIRED)
         return None
+
+
+async def event_of_token(hooks: Hooks, token: str | None) -> Event | None:
+    """
+    Return the login event with a token that the client has sent outside of a frame. None if its model refuses it.
+
+    Args:
+        hooks: A consumer that overrides ``authenticate``.
+        token: The token.
+    """
+    login: Any = hooks.catalog.login
+    data = {"token": token}
+    try:
+        try:
+            event: Event = login.model_validate(data)
+        except SynchronousOnlyOperation:
+            # A validator queries the database.
+            event = await run_in_thread(login.model_validate, data)
+    except ValidationError:
+        return None
+    return event
+
+
+async def authenticate(hooks: Hooks, event: Event) -> Any:
+    """
+    Return the user of a login event.
+
+    Raises:
+        PermissionDenied: The credentials were refused.
+        Exception: Anything that the hook raises.
+    """
+    user = await call(hooks.authenticate, event)
+    if user is not None and not hasattr(user, "is_authenticated"):
+        raise TypeError(
+            f"{type(hooks).__name__}.authenticate() must return a user (an object with is_authenticated), or None to "
+            f"refuse, not {type(user).__name__}"
+        )
+    if not is_signed_in(user) or not is_active(user):
+        raise PermissionDenied("The credentials aren't valid")
+    return user
 
 
 def seconds_since_1970(value: object) -> float | None:

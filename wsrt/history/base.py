@@ -17,9 +17,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from ..protocol.claims import MAX_OFFSET as MAX_OFFSET
 from ..realms import RoomId
 from ..stores.options import DAY, require_number, require_seconds
+from ..types import MAX_OFFSET as MAX_OFFSET
 from ..types import Position
 
 __all__ = [

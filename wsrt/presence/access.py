@@ -9,15 +9,13 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from django.core import mail
-
 from ..addresses import parts_of
 from ..cluster import background_loop
-from ..cluster.node import is_server, nodes
 from ..cluster.sending import require_no_loop
 from ..delivery.tasks import start_task
 from ..exceptions import WrongContext
 from ..metrics import counters
+from ..stores.of_process import may_hold_connections
 from .backends import is_shared, store_of_loop
 from .base import EVERYONE, PresenceStore, StoreUnavailable
 from .notify import messages_of, notify_nodes
@@ -97,16 +95,11 @@ async def is_connected(namespaces: Sequence[str], connection_id: str) -> bool:
 
 def _require_connections() -> None:
     """Raise WrongContext if presence is kept in the memory of processes and this one holds no connections."""
-    if not (is_shared() or nodes() or is_server() or is_under_test()):
+    if not (is_shared() or may_hold_connections()):
         raise WrongContext(
             "presence is kept in the memory of each process, and this process holds no connections. Set "
             'WSRT["PRESENCE"]["BACKEND"] to wsrt.presence.redis.RedisPresence or wsrt.presence.cache.CachePresence'
         )
-
-
-def is_under_test() -> bool:
-    """Return whether Django's test environment is set up. Then this process is the whole cluster."""
-    return hasattr(mail, "outbox")
 
 
 # Dead nodes.

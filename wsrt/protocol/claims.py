@@ -6,13 +6,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from ..types import Position
-
-MAX_EPOCH = 64
-"""The most characters of an epoch."""
-
-MAX_OFFSET = 2**53 - 1
-"""The highest offset: the largest integer that every client can represent exactly."""
+from ..types import MAX_EPOCH, MAX_OFFSET, Position
 
 
 class Claims(dict[str, Position]):

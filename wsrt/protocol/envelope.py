@@ -108,7 +108,17 @@ def value_key(event: Event) -> str | None:
     declared = meta(event)
     if declared.history != "latest":
         return None
-    return to_json([declared.name, _key_values(event, declared)], bytes_mode="base64").decode()
+    return key_of_values(declared, _key_values(event, declared))
+
+
+def key_of_values(declared: EventMeta, values: Sequence[Any]) -> str:
+    """Return the key under which history keeps the last event whose key fields have these values."""
+    return to_json([declared.name, list(values)], bytes_mode="base64").decode()
+
+
+def values_of_key(key: str) -> tuple[Any, ...]:
+    """Return the values of the key fields, as plain data, of which history made a key."""
+    return tuple(from_json(key)[1])
 
 
 def _key_values(event: Event, declared: EventMeta) -> list[Any]:

@@ -3,7 +3,7 @@ Template tags for pages that use a client without a bundler.
 
     {% load wsrt %}
     {% wsrt_client %}
-    <main data-url="{% ws_url "Chat" slug=room.slug %}">
+    <main data-url="{% ws_url "Chat" slug=room.slug %}" data-position="{% room_position room.slug namespace="chat" %}">
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from django.urls import get_script_prefix
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
+from .. import history
+from ..realms import NOT_GIVEN, Tenant
 from ..schema.routes import path_of
+from ..types import Position
 
 register = template.Library()
 
@@ -80,6 +83,30 @@ def ws_url(context: Context, target: str, /, **parameters: Any) -> str:
         )
     # Django determines the host and scheme, including those set by proxies.
     return f"ws{request.build_absolute_uri(_path(target, parameters)).removeprefix('http')}"
+
+
+@register.simple_tag
+def room_position(room: str | Position, /, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN) -> SafeString:
+    """
+    Return the position in the history of a room, as JSON for an attribute of an element.
+
+        <main data-position="{% room_position room.slug namespace="chat" %}">
+
+    A script that subscribes from this position misses nothing that is published after the page was rendered. Read the
+    position before the page's data, in the view, if the template doesn't load the data itself.
+
+    Args:
+        room: The name of the room; or its position, which the view has read. A template that is rendered in an event
+            loop needs the position, from ``await aroom_position(...)``.
+        namespace: The namespace of the room.
+        tenant: The tenant that the room belongs to; see ``wsrt.room_position()``.
+
+    Raises:
+        WrongContext: A room is given, and an event loop is running in this thread.
+        Exception: Anything else that ``wsrt.room_position()`` raises.
+    """
+    position = room if isinstance(room, Position) else history.room_position(room, namespace=namespace, tenant=tenant)
+    return format_html("{}", json.dumps(position.as_dict()))
 
 
 def _path(target: Any, parameters: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The wrapper that serves the consumers next to Django, with the server's capabilities and a graceful shutdown."""
+"""The wrapper that serves the consumers alongside Django, with the server's capabilities and a graceful shutdown."""
 
 from __future__ import annotations
 

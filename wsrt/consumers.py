@@ -831,7 +831,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     def create_task(self, coroutine: Coroutine[Any, Any, T], /, *, name: str | None = None) -> asyncio.Task[T]:
         """
-        Run a coroutine in a task of the connection, next to the handlers. It may use all methods of the consumer.
+        Run a coroutine in a task of the connection, alongside the handlers. It may use all methods of the consumer.
 
             self.answer = self.create_task(self.write_answer(event.prompt))
 

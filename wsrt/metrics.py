@@ -2,7 +2,7 @@
 Counters of everything that this process has dropped, lost or refused, by name.
 
 Nothing is dropped without being counted. To keep the log short, a name is usually logged once a minute, together with
-its number of entries since it was last logged.
+the number of times that it was counted since.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def test_settings_of_a_proxy(limited: Any, name: str, value: Any) -> None:
     setattr(limited, name, value)
     (found,) = proxies.examine()
     assert found.status == "warning"
-    assert f"{name} says that there is one" in found.seen
+    assert f"{name} says that there is a proxy" in found.seen
     assert "WSRT['TRUSTED_PROXIES']" in found.advice
     limited.WSRT = {**LIMITED, "TRUSTED_PROXIES": ["10.0.0.7"]}
     (found,) = proxies.examine()

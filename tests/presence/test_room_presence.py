@@ -1,4 +1,4 @@
-"""Presence in single rooms: who is visible, who only looks on, and rooms without presence, with every store."""
+"""Presence in individual rooms: who is visible, who only looks on, and rooms without presence, with every store."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ..permissions import Realtime
 
 __all__ = ["Realtime", "RealtimeAdmin"]
 
-# wsrt.routing imports this package for the live socket, also in projects that don't install the admin.
+# wsrt.routing imports this package for the live socket, even in projects that don't install the admin.
 if apps.is_installed("django.contrib.admin"):
     from django.contrib import admin
 

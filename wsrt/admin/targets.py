@@ -161,7 +161,7 @@ def protected_superusers(user: Any) -> list[UserKey]:
     """
     Return the superusers that a user may not disconnect. Queries the database.
 
-    Connections are recognized by their user ids: one whose user isn't a Django user never counts as a superuser's.
+    Connections are recognised by their user ids: one whose user isn't a Django user never counts as a superuser's.
 
     Returns:
         An empty list if the user is a superuser. At most MAX_PROTECTED + 1 users, one more than can be protected.

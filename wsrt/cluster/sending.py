@@ -49,7 +49,7 @@ observers: list[Callable[[Outgoing], None]] = []
 
 async def send(outgoing: Outgoing) -> Publication | None:
     """
-    Send immediately, from a running loop. When this returns, the nodes of this process have carried out a command.
+    Send immediately, from a running loop. The nodes of this process have carried out a command when this returns.
 
     Returns:
         The position of a publication that is kept in history; None for anything else.

@@ -1,4 +1,4 @@
-"""The handlers of one connection that run next to the ordered ones: those with ``@on(concurrent=...)``."""
+"""The handlers of one connection that run alongside the ordered ones: those with ``@on(concurrent=...)``."""
 
 from __future__ import annotations
 

@@ -146,8 +146,8 @@ class Groups:
         """
         Let a key hold a room. If the connection isn't in the room yet, join it, if ``authorize_room`` allows it.
 
-        When this returns, publications to the room reach the connection. Does nothing if the connection is closed, also
-        if it is closed in the meantime, or if leave() is called for the key in the meantime.
+        When this returns, publications to the room reach the connection. Does nothing if the connection is closed, even
+        in the meantime, or if leave() is called for the key in the meantime.
 
         Raises:
             PermissionDenied: ``authorize_room`` refused, or the connection was removed from the room in the meantime.

@@ -26,8 +26,8 @@ class ConnectionTasks:
     """
     The tasks that a consumer has started for one connection.
 
-    They run next to the handlers. When the connection ends they are cancelled, and waited for: their ``finally`` blocks
-    run before ``on_disconnect``, and before a drain lets the process end.
+    They run alongside the handlers. When the connection ends, they are cancelled and waited for: their ``finally``
+    blocks run before ``on_disconnect``, and before a drain lets the process end.
 
     Args:
         loop: The event loop of the node.

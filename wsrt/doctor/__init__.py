@@ -1,7 +1,7 @@
 """
 An examination of a deployment from outside its servers, which reports problems and their fixes.
 
-Each part has a few seconds. If one fails or times out, the others go on, and the failure is a finding too.
+Each part has a limit of a few seconds. If one fails or exceeds it, the others go on, and the failure is a finding too.
 """
 
 from __future__ import annotations

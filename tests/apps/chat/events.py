@@ -60,7 +60,7 @@ class Slow(Event, name="slow"):
 
 
 class Look(Event, name="look"):
-    """Take a while, next to other handlers."""
+    """Take a while, alongside other handlers."""
 
     seconds: float = 0.0
 

@@ -71,8 +71,8 @@ class Client:
         options: Further arguments of ``websockets.connect``, such as ``ssl``, ``proxy`` and ``compression``.
 
     Raises:
-        TypeError: There is a ``ticket_url`` next to a token.
-        ValueError: ``ticket_url`` isn't a URL of HTTP.
+        TypeError: There is both a ``ticket_url`` and a token.
+        ValueError: ``ticket_url`` isn't an HTTP URL.
     """
 
     schema_hash: ClassVar[str | None] = None

@@ -126,7 +126,7 @@ class Dispatcher:
 
     async def _run(self) -> None:
         # An eager task factory takes the first step within create_task(), before self._task is set, by which is_current
-        # recognizes a handler.
+        # recognises a handler.
         await asyncio.sleep(0)
         while True:
             while self._waiting:

@@ -75,7 +75,7 @@ def history_from(
         ssl: The context for HTTPS.
 
     Raises:
-        ValueError: The URL isn't one of HTTP.
+        ValueError: The URL isn't an HTTP URL.
     """
     if isinstance(source, str):
         source = _View(source, headers or {}, cookies or {}, ssl).read

@@ -33,7 +33,7 @@ class Tickets:
         options: The arguments of ``websockets.connect``, of which ``ssl`` and ``proxy`` are used.
 
     Raises:
-        ValueError: The URL isn't one of HTTP.
+        ValueError: The URL isn't an HTTP URL.
     """
 
     can_refresh = True

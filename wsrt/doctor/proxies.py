@@ -54,9 +54,7 @@ def examine() -> Iterator[Finding]:
         return
     forwarding = [name for name in FORWARDING if getattr(settings, name, None)]
     if forwarding and not conf.trusted_proxies:
-        yield warning(
-            SUBJECT, f"{seen}, but {' and '.join(forwarding)} says that there is a proxy", ADVICE, **facts
-        )
+        yield warning(SUBJECT, f"{seen}, but {' and '.join(forwarding)} says that there is a proxy", ADVICE, **facts)
         return
     yield ok(SUBJECT, seen, **facts)
 

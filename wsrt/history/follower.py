@@ -86,14 +86,14 @@ class _Room:
         is_behind: Whether the store has, or may have, publications after the log's position.
         task: The task that reads the position or what is missing. None if nothing is missing.
         checked: When the position was last compared with the store's, in seconds of the loop's clock.
-        has_changed: Whether there was a publication since.
+        changed: When the last publication was delivered.
         lock: Held while a log is extended, so that one read serves all clients that need it.
         unreadable: The highest offset from which clients can't be given what they missed, and the reason.
     """
 
     __slots__ = (
+        "changed",
         "checked",
-        "has_changed",
         "id",
         "is_behind",
         "lock",
@@ -114,7 +114,7 @@ class _Room:
         self.is_behind = False
         self.task: asyncio.Task[None] | None = None
         self.checked = 0.0
-        self.has_changed = False
+        self.changed = 0.0
         self.lock = asyncio.Lock()
         self.unreadable: tuple[int, Missing] = (-1, "epoch")
 
@@ -333,7 +333,7 @@ class Follower:
     def _append(self, room: _Room, log: RoomLog, logged: Logged) -> None:
         before = log.size
         log.append(logged)
-        room.has_changed = True
+        room.changed = self._loop.time()
         self._resized(room, log.size - before)
 
     def _resized(self, room: _Room, size: int) -> None:
@@ -550,11 +550,8 @@ class Follower:
         while True:
             await asyncio.sleep(jittered(WATCH_SECONDS))
             now = self._loop.time()
-            due = [room for room in self._rooms.values() if now - room.checked >= self._interval(room)]
+            due = [room for room in self._rooms.values() if _is_due(room, now)]
             await self._check(due)
-
-    def _interval(self, room: _Room) -> float:
-        return SETTLE_SECONDS if room.has_changed else CHECK_SECONDS
 
     async def _check(self, rooms: list[_Room]) -> None:
         try:
@@ -571,7 +568,6 @@ class Follower:
 
     def _compare(self, room: _Room, before: Position, found: Position) -> None:
         room.checked = self._loop.time() - jittered(1.0, 0.0)
-        room.has_changed = False
         if found == before:
             return
         if found.epoch == before.epoch and found.offset > before.offset:
@@ -625,6 +621,13 @@ def joined(
     if values:
         data["values"] = values
     return reserved("wsrt.joined", data)
+
+
+def _is_due(room: _Room, now: float) -> bool:
+    """Return whether a position should be checked. It is while a room is silent: otherwise offsets show the losses."""
+    if room.changed > room.checked:
+        return now - room.changed >= SETTLE_SECONDS
+    return now - room.checked >= CHECK_SECONDS
 
 
 def _without_position(publication: PublishMessage) -> PublishMessage:

@@ -8,7 +8,7 @@ from ..protocol.namespaces import namespaces
 from ..realms import NOT_GIVEN, RoomId, Tenant
 from ..types import MAX_OFFSET, Position
 from .access import open_store, room_of_call, run
-from .base import Reading
+from .base import HistoryFacts, Reading
 from .results import HistoryPage, page_of
 
 DEFAULT_LIMIT = 100
@@ -76,6 +76,12 @@ async def ahistory(
     _check(since, limit)
     reading = await read(room_id, since, limit=limit, max_bytes=MAX_PAGE_BYTES)
     return page_of(reading, namespaces.of(namespace).events)
+
+
+async def afacts(room_id: RoomId) -> HistoryFacts:
+    """Return the facts about the history of a room that operators see. Raises the same as aroom_position()."""
+    (facts,) = await open_store().facts([room_id])
+    return facts
 
 
 async def read(room_id: RoomId, since: Position | None, *, limit: int, max_bytes: int) -> Reading:

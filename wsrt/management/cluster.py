@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from django.core.management.base import CommandError
 
@@ -15,14 +15,19 @@ from ..realms import NOT_GIVEN, Tenant
 
 
 @contextlib.contextmanager
-def command_errors() -> Iterator[None]:
-    """Turn exceptions of wsrt, and ValueErrors about names, into a CommandError that says what to do."""
+def command_errors(setting: Literal["PRESENCE", "HISTORY"] = "PRESENCE") -> Iterator[None]:
+    """
+    Turn exceptions of wsrt, and ValueErrors about names, into a CommandError that says what to do.
+
+    Args:
+        setting: The setting of the store that the command uses.
+    """
     try:
         yield
     except StoreUnavailable as error:
         raise CommandError(
-            f"Presence cannot be read: {error}.\nConnections are not affected. Check that the store is running and "
-            "that WSRT['PRESENCE'] is correct; manage.py wsrt_doctor examines both."
+            f"{setting.capitalize()} cannot be read: {error}.\nConnections are not affected. Check that the store is "
+            f"running and that WSRT[{setting!r}] is correct; manage.py wsrt_doctor examines both."
         ) from error
     except BackplaneUnavailable as error:
         raise CommandError(
@@ -30,7 +35,8 @@ def command_errors() -> Iterator[None]:
             "wsrt_doctor examines both."
         ) from error
     except WrongContext as error:
-        raise CommandError(f"Connections cannot be seen from this process: {error}.") from error
+        seen = "Connections" if setting == "PRESENCE" else "History"
+        raise CommandError(f"{seen} cannot be seen from this process: {error}.") from error
     except TenantRequired as error:
         raise CommandError(f"{error}\nOn the command line, pass --tenant.") from error
     except (WsrtError, ValueError) as error:

@@ -30,7 +30,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         namespace, name, text = options["namespace"], options["event"], options["json"]
-        with command_errors():
+        with command_errors("HISTORY"):
             to = audience(options["room"], options["user"])
             known = namespaces.of(namespace).events
             if name not in known:

@@ -13,6 +13,8 @@ import re
 import sys
 from pathlib import Path
 
+from tests.support.syntax import parse
+
 TESTS = Path(__file__).parent
 TABLE = TESTS / "RULES.md"
 
@@ -110,7 +112,7 @@ def named_in_tests() -> dict[str, list[str]]:
     """Return by rule the tests whose docstring names it."""
     found: dict[str, list[str]] = {}
     for path in sorted(TESTS.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parse(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
                 where = f"{path.relative_to(TESTS)}::{node.name}"
                 for rule in _rules_in(ast.get_docstring(node) or ""):

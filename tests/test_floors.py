@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.syntax import parse
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "wsrt"
 TESTS = ROOT / "tests"
@@ -64,7 +66,7 @@ def floor_of(word: str) -> int:
 def imports(path: Path) -> Iterator[str]:
     """Yield the absolute names of what a module imports, wherever in the file, but for typing only."""
     package = ("wsrt", *path.relative_to(PACKAGE).parts[:-1])
-    for node in _statements(ast.parse(path.read_text())):
+    for node in _statements(parse(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -152,12 +152,14 @@ def test_left_out(package: ModuleType) -> None:
     """What is not given is not sent: the server puts in its defaults, whatever they are by then."""
     cafe = importlib.import_module("client.cafe")
     order = cafe.Order(drink=cafe.TeaInput(), size="small", table=1, route=(1, "a"))
-    assert order.model_dump_json() == '{"drink":{"kind":"tea"},"size":"small","table":1,"route":[1,"a"]}'
+    # Without warnings, as the client sends it: Pydantic 2.12.0 warns about unset fields in unions.
+    text = order.model_dump_json(warnings=False)
+    assert text == '{"drink":{"kind":"tea"},"size":"small","table":1,"route":[1,"a"]}'
     assert not order.extras
     assert repr(order.extras) == "UNSET"
     with pytest.raises(ValidationError):
         cafe.Order.model_validate(
-            {**order.model_dump(), "note": "UNSET"} | {"waiter": package.UNSET.value, "table": []}
+            {**order.model_dump(warnings=False), "note": "UNSET"} | {"waiter": package.UNSET.value, "table": []}
         )
 
 

@@ -24,7 +24,7 @@ CALM_SECONDS = 60.0
 
 StoringLikeCore = type("StoringLikeCore", (StoringLayer,), {"__module__": "channels_redis.core"})
 
-FOUND = [("pubsub", 1231)]
+FOUND = [("pubsub", 1231), ("other", 3236)]
 """Seeds that failed once."""
 
 LAYERS: dict[str, Any] = {"pubsub": pubsub_layer, "core": StoringLikeCore, "other": StoringLayer}

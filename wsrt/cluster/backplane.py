@@ -21,7 +21,7 @@ from ..delivery.tasks import start_task
 from ..exceptions import BackplaneUnavailable
 from ..metrics import counters
 from .layers import Layer, ask, close_layer, forget_layer, is_closable, layer_of_loop
-from .memberships import Line, Memberships
+from .memberships import Line, Memberships, late_until
 from .messages import UnknownMessage
 from .pubsub import PubSubLayer, is_pubsub
 
@@ -189,7 +189,7 @@ class Backplane:
             self._receiver.cancel()
         self._memberships.strand(line)
         for group in self._own_groups:
-            self._memberships.leave_later(group, line)
+            self._memberships.leave_later(group, line, late_until())
 
     async def _join(self, line: Line, group: str) -> None:
         async with line.slots:

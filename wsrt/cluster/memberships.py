@@ -17,6 +17,13 @@ STRAYS = 10_000
 SWEPT = 2_000
 """The maximum number of memberships that one call of sweep() leaves."""
 
+LATE_SECONDS = 30.0
+"""
+How long after a join that failed or was cancelled the layer may still execute it, in seconds.
+
+The join may be on its way, on another connection than the leave that follows. So the leave is repeated for this time.
+"""
+
 
 class Line:
     """
@@ -46,7 +53,7 @@ class Line:
 
 
 class _Group:
-    __slots__ = ("joined", "references", "task", "touched")
+    __slots__ = ("joined", "late_until", "references", "task", "touched")
 
     def __init__(self) -> None:
         self.references = 0
@@ -55,6 +62,8 @@ class _Group:
         # The line on which a membership may exist, confirmed or not. It is set before the join is sent, because a join
         # that fails or is cancelled may still have reached the layer.
         self.touched: Line | None = None
+        # The time until which a failed or cancelled join may still reach the layer. 0 if there was none.
+        self.late_until = 0.0
         # Joins or leaves as wanted. There is at most one task for each group, so that a leave and a join never overtake
         # each other.
         self.task: asyncio.Task[None] | None = None
@@ -86,8 +95,9 @@ class Memberships:
         self._join = join
         self._leave = leave
         self._groups: dict[str, _Group] = {}
-        # Memberships that no connection needs and that couldn't be left yet, oldest first.
-        self._strays: dict[tuple[str, Line], None] = {}
+        # Memberships that no connection needs and that couldn't be left yet, oldest first, each with the time until
+        # which leaving it has to be repeated.
+        self._strays: dict[tuple[str, Line], float] = {}
 
     @property
     def wanted(self) -> list[str]:
@@ -157,13 +167,20 @@ class Memberships:
         for name, group in self._groups.items():
             if group.touched is line:
                 group.touched = None
-                self.leave_later(name, line)
+                self.leave_later(name, line, group.late_until)
 
-    def leave_later(self, name: str, line: Line) -> None:
-        """Record a membership that sweep() has to end."""
+    def leave_later(self, name: str, line: Line, late_until: float = 0.0) -> None:
+        """
+        Record a membership that sweep() has to end.
+
+        Args:
+            name: The name of the group.
+            line: The line on which the membership may exist.
+            late_until: The time until which a join may still reach the layer, so that leaving has to be repeated.
+        """
         if line.is_over and not line.outlives:
             return
-        self._strays[name, line] = None
+        self._strays[name, line] = max(late_until, self._strays.get((name, line), 0.0))
         while len(self._strays) > STRAYS:
             stray, other = next(iter(self._strays))
             del self._strays[stray, other]
@@ -187,7 +204,8 @@ class Memberships:
         if old is not line:
             # Raises BackplaneUnavailable if the layer fails; the entry then stays for the next sweep.
             await self._leave(line, name, old.channel)
-            self._strays.pop((name, old), None)
+            if not _is_late(self._strays.get((name, old), 0.0)):
+                self._strays.pop((name, old), None)
             return
         # The membership is on the current line, where a connection may have acquired the group again. The group's own
         # task joins or leaves as needed.
@@ -233,7 +251,8 @@ class Memberships:
             if group.references and line is not None and not self._is_joined(group):
                 await self._join_once(line, name, group)
             elif not group.references and line is not None and group.touched is line:
-                await self._leave_once(line, name, group)
+                if not await self._leave_once(line, name, group):
+                    return  # _settled() records the group, and sweep() repeats the leave
             else:
                 return
 
@@ -243,16 +262,20 @@ class Memberships:
         try:
             # Raises BackplaneUnavailable if the layer fails, and CancelledError if other code cancelled this task.
             await self._join(line, name)
+        except BaseException:
+            group.late_until = late_until()
+            raise
         finally:
             if line.is_over:
                 # The line was given up during the join. strand() has recorded the group, but the next line may have
                 # left it already, before this join reached the layer.
-                self.leave_later(name, line)
+                self.leave_later(name, line, group.late_until)
         # This is the session from before the join. If the layer has lost memberships in the meantime, the line has
         # another session by now: the group doesn't count as joined, and the next iteration joins it again.
         group.joined = session
 
-    async def _leave_once(self, line: Line, name: str, group: _Group) -> None:
+    async def _leave_once(self, line: Line, name: str, group: _Group) -> bool:
+        """Leave a group. Return False if an earlier join may still reach the layer, so that the leave is repeated."""
         # Cleared before the await: a connection that acquires the group in the meantime must wait for a new join.
         group.joined = None
         try:
@@ -260,5 +283,17 @@ class Memberships:
         except BackplaneUnavailable as error:
             counters.count("groups_left_late", "%s", error)
             raise
+        if line.outlives and _is_late(group.late_until):
+            return False
         if group.touched is line:
             group.touched = None
+        return True
+
+
+def late_until() -> float:
+    """Return the time until which a join that has just failed may still reach the layer."""
+    return asyncio.get_running_loop().time() + LATE_SECONDS
+
+
+def _is_late(until: float) -> bool:
+    return asyncio.get_running_loop().time() < until

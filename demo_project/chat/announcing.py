@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from demo_project.chat.events import MessageSent
-from demo_project.chat.models import Message, Room
+from demo_project.chat.events import MessageSent, RoomActive
+from demo_project.chat.models import ACTIVITY, Message, Room
 from wsrt import publish_to_room
 
 
@@ -14,4 +14,5 @@ def announce(room: Room, author: str, text: str) -> Message:
     with transaction.atomic():
         message = Message.objects.create(room=room, author=author, text=text, is_announcement=True)
         publish_to_room(room.slug, MessageSent.model_validate(message), namespace="chat")
+        publish_to_room(f"{ACTIVITY}{room.slug}", RoomActive(slug=room.slug), namespace="chat")
     return message

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.shortcuts import aget_object_or_404
@@ -17,15 +16,16 @@ from demo_project.chat.events import (
     MessageSent,
     Missed,
     OpenRoom,
+    RoomActive,
     RoomOpened,
     SendMessage,
     StartTyping,
     Typing,
     Visitor,
 )
-from demo_project.chat.models import Message, Room
-from demo_project.chat.people import is_member
-from wsrt import TypedEventConsumer, broadcast, on
+from demo_project.chat.models import ACTIVITY, Message, Room
+from demo_project.chat.people import is_member, may_read
+from wsrt import RoomPresence, TypedEventConsumer, broadcast, on
 from wsrt.addresses import Connection
 
 PAGE = 50
@@ -37,7 +37,7 @@ class ChatConsumer(TypedEventConsumer[User]):
 
     namespace = "chat"
     path = "ws/rooms/<slug:slug>/"
-    out_events = (MessageSent, Typing, RoomOpened, ServedBy, Tick)
+    out_events = (MessageSent, Typing, RoomOpened, RoomActive, ServedBy, Tick)
     presence = Visitor
 
     async def on_connect(self) -> None:
@@ -46,7 +46,7 @@ class ChatConsumer(TypedEventConsumer[User]):
         await self.join(self.room.slug)
 
     async def authorize_room(self, room: str) -> bool:
-        return not self.room.members_only or await sync_to_async(is_member)(self.user)
+        return await may_read(self.user, room.removeprefix(ACTIVITY))
 
     @on
     async def send_message(self, event: SendMessage) -> None:
@@ -54,12 +54,19 @@ class ChatConsumer(TypedEventConsumer[User]):
             room=self.room, user=self.user, author=self.user.first_name, text=event.text
         )
         await self.publish_to_room(self.room.slug, MessageSent.model_validate(message))
+        await self.publish_to_room(f"{ACTIVITY}{self.room.slug}", RoomActive(slug=self.room.slug))
 
     # These were the lines that the page shows. The rest of the demo follows.
 
     # A slow client is soon behind, and the middleware that makes it slow sees every frame.
     outbox_frames = 20
     fast_path = False
+
+    # The list of rooms shows where something was said. Each page subscribes to the activity of the other rooms.
+    subscriptions = (f"{ACTIVITY}<slug:slug>",)
+
+    async def room_presence(self, room: str) -> RoomPresence:
+        return "off" if room.startswith(ACTIVITY) else "visible"
 
     async def authorize(self) -> bool:
         return bool(self.user.is_authenticated)

@@ -68,6 +68,12 @@ class RoomOpened(Event, name="room.opened"):
     members_only: bool
 
 
+class RoomActive(Event, name="room.active", overflow="drop"):
+    """Something was said in a room. For pages that show another room."""
+
+    slug: str
+
+
 class Visitor(BaseModel):
     """The data that members of a room see about each other."""
 

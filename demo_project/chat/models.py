@@ -5,6 +5,9 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 
+ACTIVITY = "activity."
+"""The beginning of the names of rooms, of the WebSocket, in which the activity of a room of the chat is published."""
+
 MEMBERS = "members"
 """The name of the group whose users may enter members' rooms."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 
+from asgiref.sync import sync_to_async
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import QuerySet
 from django.utils.text import slugify
 
-from demo_project.chat.models import MEMBERS
+from demo_project.chat.models import MEMBERS, Room
 
 SEEDED = ("Ada", "Grace", "Linus", "Margaret")
 
@@ -33,3 +34,9 @@ def make_guest(name: str) -> User:
 def is_member(user: AbstractBaseUser | AnonymousUser) -> bool:
     """Return whether a user may enter members' rooms."""
     return isinstance(user, User) and user.groups.filter(name=MEMBERS).exists()
+
+
+async def may_read(user: AbstractBaseUser | AnonymousUser, slug: str) -> bool:
+    """Return whether a room exists, and a user may read what is said in it."""
+    room = await Room.objects.filter(slug=slug).afirst()
+    return room is not None and (not room.members_only or await sync_to_async(is_member)(user))

@@ -479,6 +479,39 @@ def test_open_a_room(enter: Enter) -> None:
     expect(message(guest, "chapter one")).to_have_count(1)
 
 
+def test_activity_of_other_rooms(enter: Enter, frames: Frames) -> None:
+    """A message marks its room in the lists of pages that show another room, and that may be read, after a drop too."""
+
+    def marked(page: Page) -> Locator:
+        return page.get_by_label("Rooms").locator("a:has(.new) b")
+
+    ada, bo, grace = enter(user="Ada"), enter(guest="Bo"), enter(user="Grace")
+    rooms = ada.locator("#rooms a").count()
+    expect(row(ada, "received", "wsrt.joined")).to_have_count(rooms)
+    expect(row(bo, "received", "wsrt.joined")).to_have_count(rooms - 1)
+    # A guest may not read the room of the members.
+    expect(row(bo, "refused", "forbidden")).to_have_count(1)
+    grace.get_by_role("link", name="Members").click()
+    expect(grace.locator("#state")).to_have_text("Live")
+    say(grace, "no guests in here")
+    expect(marked(ada)).to_have_text(["Members · members · new"])
+    grace.get_by_role("link", name="Random").click()
+    expect(grace.locator("#state")).to_have_text("Live")
+    bo.get_by_role("button", name="Drop my connection").click()
+    expect(row(bo, "opened", "Reconnected")).to_be_visible()
+    expect(row(bo, "received", "wsrt.joined")).to_have_count(2 * (rooms - 1))
+    say(grace, "for everyone")
+    expect(marked(bo)).to_have_text(["Random · new"])
+    expect(marked(ada)).to_have_text(["Random · new", "Members · members · new"])
+    # The page that shows the room marks nothing.
+    expect(message(grace, "for everyone")).to_have_count(1)
+    expect(marked(grace)).to_have_count(0)
+    ada.get_by_role("link", name="Random").click()
+    expect(ada.locator("#state")).to_have_text("Live")
+    expect(marked(ada)).to_have_count(0)
+    assert frames.events(is_sent=True) >= {"wsrt.subscribe"}
+
+
 def test_form_without_a_connection(enter: Enter) -> None:
     """A form that cannot be sent says so, and keeps what was written."""
     page = enter(user="Grace")

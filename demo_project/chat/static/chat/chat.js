@@ -42,8 +42,8 @@ client.on("typing", ({ user_id, author }) => {
 });
 
 // From the moment the server confirms the join, no message is missed. Get those sent before.
-client.onRoom(async (_, membership) => {
-  if (!membership?.joined) return;
+client.onRoom(async (name, membership) => {
+  if (name !== room || !membership?.joined) return;
   let answer;
   do {
     answer = await client.request("message.catch_up", { after: messages.last });

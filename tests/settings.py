@@ -25,6 +25,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "wsrt",
+    # It needs tables, which processes with a database in memory don't have.
+    *(["wsrt.durable"] if os.environ.get("WSRT_TEST_DURABLE", "1") == "1" else []),
     "tests.apps.chat",
 ]
 MIDDLEWARE = [

@@ -794,7 +794,7 @@ def test_no_other_settings() -> None:
 
 def test_check_ids() -> None:
     """Every id of a check is on the settings page, and no other."""
-    source = (ROOT / "wsrt/checks.py").read_text()
+    source = "".join((ROOT / path).read_text() for path in ("wsrt/checks.py", "wsrt/durable/checks.py"))
     ids = re.compile(r"wsrt\.[EW]\d{3}")
     assert set(ids.findall(source)) == set(ids.findall(page("reference/settings.md")))
 
@@ -831,13 +831,20 @@ def test_presence_options(store: type[PresenceStore]) -> None:
         assert default is None or told[name] == repr(default) or float(told[name]) == default
 
 
-@pytest.mark.parametrize("name", find_commands(str(ROOT / "wsrt/management")))
-def test_commands(name: str) -> None:
+COMMANDS = [
+    (app, name)
+    for app in ("wsrt", "wsrt.durable")
+    for name in find_commands(str(ROOT / app.replace(".", "/") / "management"))
+]
+
+
+@pytest.mark.parametrize(("app", "name"), COMMANDS)
+def test_commands(app: str, name: str) -> None:
     """Every command is on its page, with every option of its own."""
     text = page("reference/commands.md")
     section = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     section = section or next(line for line in text.splitlines() if line.startswith(f"| [`{name}`]"))
-    parser = load_command_class("wsrt", name).create_parser("manage.py", name)
+    parser = load_command_class(app, name).create_parser("manage.py", name)
     common = {option for action in BaseCommand().create_parser("", "")._actions for option in action.option_strings}
     own = {option for action in parser._actions for option in action.option_strings} - common
     assert {option for option in own if option not in section} == set()

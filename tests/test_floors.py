@@ -35,6 +35,7 @@ FLOORS: list[set[str]] = [
         "rest_framework",
         "middleware",
         "doctor",
+        "durable",
         "management",
         "schema",
         "clients",

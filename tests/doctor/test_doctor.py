@@ -578,7 +578,7 @@ class Report:
         done = subprocess.run(
             [sys.executable, "-W", "error", *COVERAGE, "-m", "django", "wsrt_doctor", "--json", *arguments],
             cwd=ROOT,
-            env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", **environment},
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "WSRT_TEST_DURABLE": "0", **environment},
             capture_output=True,
             text=True,
             timeout=60,

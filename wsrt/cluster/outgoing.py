@@ -56,8 +56,8 @@ class Outgoing:
     @property
     def description(self) -> str:
         """The event or command, for the log."""
-        if self.event is not None:
-            return f"the event {meta(self.event).name!r}"
+        if isinstance(self.item, PublishMessage):
+            return f"the event {self.item.encoded.event!r}"
         return f"the command {self.item.name!r}" if isinstance(self.item, CommandMessage) else "a presence change"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -104,18 +105,34 @@ def send_from_sync(outgoing: Outgoing) -> Publication | None:
     return publication
 
 
-def send_all_from_sync(outgoings: Sequence[Outgoing]) -> list[Outcome]:
-    """Send messages as one batch, from a thread without a running loop. See send_all()."""
+def send_all_from_sync(outgoings: Sequence[Outgoing], *, in_order: bool = False) -> list[Outcome]:
+    """
+    Send messages as one batch, from a thread without a running loop. See send_all().
+
+    Args:
+        outgoings: The messages.
+        in_order: Whether a message that fails keeps the later ones from being sent, so that they don't overtake it when
+            the caller sends it again.
+    """
     is_kept = any(outgoing.append is not None for outgoing in outgoings)
     outcomes: list[Outcome] = background_loop.run(_keep(outgoings)) if is_kept else [None] * len(outgoings)
+    if in_order:
+        _fail_behind_failure(outcomes)
     for index, outgoing in _pending(outgoings, outcomes):
         try:
             _send_here_from_sync(outgoing)
         except BackplaneUnavailable as error:
             outcomes[index] = error
     if not all(map(_stays_in_process, outgoings)):
-        background_loop.run(_send_through_layers(outgoings, outcomes))
+        background_loop.run(_send_through_layers(outgoings, outcomes, in_order=in_order))
     return outcomes
+
+
+def _fail_behind_failure(outcomes: list[Outcome]) -> None:
+    """Let the messages behind one that failed fail too."""
+    first = next((index for index, outcome in enumerate(outcomes) if isinstance(outcome, BackplaneUnavailable)), None)
+    if first is not None:
+        outcomes[first:] = [outcomes[first]] * (len(outcomes) - first)
 
 
 def _pending(outgoings: Sequence[Outgoing], outcomes: list[Outcome]) -> Iterator[tuple[int, Outgoing]]:
@@ -210,7 +227,9 @@ async def _send_through_layer(outgoing: Outgoing, seconds: float | None = None) 
             raise
 
 
-async def _send_through_layers(outgoings: Sequence[Outgoing], outcomes: list[Outcome]) -> None:
+async def _send_through_layers(
+    outgoings: Sequence[Outgoing], outcomes: list[Outcome], *, in_order: bool = False
+) -> None:
     """Send the messages of a batch that don't stay in this process, and put errors into ``outcomes``."""
     by_alias: dict[str, list[tuple[int, Outgoing]]] = {}
     for index, outgoing in _pending(outgoings, outcomes):
@@ -218,29 +237,36 @@ async def _send_through_layers(outgoings: Sequence[Outgoing], outcomes: list[Out
             by_alias.setdefault(outgoing.alias, []).append((index, outgoing))
     for alias, messages in by_alias.items():
         if isinstance(layer_of_loop(alias), PubSubLayer):
-            await _pipeline(alias, messages, outcomes)
+            await _pipeline(alias, messages, outcomes, in_order=in_order)
         else:
-            await _send_one_by_one(messages, outcomes)
+            await _send_one_by_one(messages, outcomes, in_order=in_order)
 
 
-async def _send_one_by_one(messages: list[tuple[int, Outgoing]], outcomes: list[Outcome]) -> None:
+async def _send_one_by_one(messages: list[tuple[int, Outgoing]], outcomes: list[Outcome], *, in_order: bool) -> None:
     """Send the messages of a batch through a layer whose concurrent calls may overtake each other."""
     # The time that remains for messages that take longer than their share.
     left = LAYER_SECONDS
+    failure: BackplaneUnavailable | None = None
     for index, outgoing in messages:
+        if in_order and failure is not None:
+            outcomes[index] = failure
+            continue
         started = time.monotonic()
         try:
             if left <= 0:
                 raise TooSlow("the channel layer was too slow for earlier publications of the same batch")
             await _send_through_layer(outgoing, min(LAYER_SECONDS, SHARE_SECONDS + left))
         except BackplaneUnavailable as error:
-            outcomes[index] = error
+            outcomes[index] = failure = error
         left -= max(0.0, time.monotonic() - started - SHARE_SECONDS)
 
 
-async def _pipeline(alias: str, messages: list[tuple[int, Outgoing]], outcomes: list[Outcome]) -> None:
+async def _pipeline(
+    alias: str, messages: list[tuple[int, Outgoing]], outcomes: list[Outcome], *, in_order: bool
+) -> None:
     """Send the messages of a batch through the pub/sub layer, without waiting for each answer."""
     is_slow = False
+    failure: BackplaneUnavailable | None = None
     for start in range(0, len(messages), WINDOW):
         layer = layer_of_loop(alias)
         answers: list[tuple[int, asyncio.Future[object]]] = []
@@ -248,11 +274,16 @@ async def _pipeline(alias: str, messages: list[tuple[int, Outgoing]], outcomes: 
             if is_slow or not isinstance(layer, PubSubLayer):
                 outcomes[index] = TooSlow("the channel layer was too slow for earlier publications of the same batch")
                 continue
+            if in_order and failure is not None:
+                outcomes[index] = failure
+                continue
             message = outgoing.item.to_message()
             try:
                 answers += [(index, layer.post(group, message)) for group in outgoing.groups]
             except Exception as error:
-                outcomes[index] = _refusal(error)
+                outcomes[index] = failure = _refusal(error)
+        if in_order:
+            _withdraw_behind_failure([answer for _, answer in answers])
         if answers:
             await asyncio.wait([answer for _, answer in answers], timeout=LAYER_SECONDS)
         for index, answer in answers:
@@ -260,8 +291,10 @@ async def _pipeline(alias: str, messages: list[tuple[int, Outgoing]], outcomes: 
                 answer.cancel()
                 outcomes[index] = _refusal(TimeoutError())
                 is_slow = True
+            elif answer.cancelled():
+                outcomes[index] = _refusal(ConnectionError("withdrawn, because an earlier one failed"))
             elif (problem := answer.exception()) is not None:
-                outcomes[index] = _refusal(problem)
+                outcomes[index] = failure = _refusal(problem)
         if is_slow:
             _drop_dead(alias, layer)
         counters.count(
@@ -270,6 +303,19 @@ async def _pipeline(alias: str, messages: list[tuple[int, Outgoing]], outcomes: 
                 isinstance(outcomes[index], BackplaneUnavailable) for index, _ in messages[start : start + WINDOW]
             ),
         )
+
+
+def _withdraw_behind_failure(answers: Sequence[asyncio.Future[object]]) -> None:
+    """Withdraw the messages behind one that fails, which would be sent over the next connection."""
+
+    def withdraw(place: int, answer: asyncio.Future[object]) -> None:
+        # Called before there is another connection: that takes further turns of the loop.
+        if not answer.cancelled() and answer.exception() is not None:
+            for later in answers[place + 1 :]:
+                later.cancel()
+
+    for place, answer in enumerate(answers):
+        answer.add_done_callback(functools.partial(withdraw, place))
 
 
 def _refusal(error: BaseException | None) -> BackplaneUnavailable:

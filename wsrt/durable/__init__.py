@@ -1,0 +1,23 @@
+"""
+Durable publishing: an app that stores publications in the database, and publishes them from there.
+
+The row of a publication is part of the transaction that makes it. If the transaction commits, the event is published,
+even if Redis is down at that moment or the process ends immediately afterwards; if it rolls back, it never is. The
+command ``wsrt_durable_worker`` publishes the rows.
+
+    INSTALLED_APPS = [..., "wsrt", "wsrt.durable"]
+
+    from wsrt.durable import publish_to_room
+
+    with transaction.atomic():
+        message = Message.objects.create(text="hi")
+        publish_to_room("lobby", MessageSent.model_validate(message), namespace="chat")
+
+This package may be imported before the apps are ready: it imports its models when they are used.
+"""
+
+from __future__ import annotations
+
+from .publishing import apublish_to_room, apublish_to_user, publish_to_room, publish_to_user, publish_waiting
+
+__all__ = ["apublish_to_room", "apublish_to_user", "publish_to_room", "publish_to_user", "publish_waiting"]

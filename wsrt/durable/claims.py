@@ -1,0 +1,107 @@
+"""
+Claims: the right to publish to the audiences of a partition, which one worker at a time has.
+
+Workers claim partitions and not rows. Two workers that took neighbouring rows of one room could publish them in the
+wrong order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from django.core.files import locks
+from django.db import connections, transaction
+
+from .models import PARTITIONS, Partition
+
+
+class Claims:
+    """
+    Claims by locks on rows. The lock is held by a transaction, so it ends with a worker that is killed.
+
+    Args:
+        using: The alias of the database.
+    """
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self._exist = False
+
+    @contextlib.contextmanager
+    def claim(self, number: int) -> Iterator[bool]:
+        """
+        Open a transaction and claim a partition in it. The transaction is committed when the block ends.
+
+        The transaction must see what others commit after it has claimed, so its isolation must not be stricter than
+        READ COMMITTED.
+
+        Args:
+            number: The number of the partition.
+
+        Yields:
+            Whether it was claimed. If not, another worker has it.
+        """
+        self._create()
+        connection = connections[self.using]
+        is_outermost = not connection.in_atomic_block
+        with transaction.atomic(using=self.using):
+            if connection.vendor == "postgresql" and is_outermost:
+                with connection.cursor() as cursor:
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            can_skip = connection.features.has_select_for_update_skip_locked
+            rows = Partition.objects.using(self.using).select_for_update(skip_locked=can_skip)
+            yield rows.filter(number=number).first() is not None
+
+    def _create(self) -> None:
+        """Create the rows that don't exist yet, which no worker has locked."""
+        if self._exist:
+            return
+        rows = Partition.objects.using(self.using)
+        missing = set(range(PARTITIONS)) - set(rows.values_list("number", flat=True))
+        if missing:
+            rows.bulk_create([Partition(number=number) for number in sorted(missing)], ignore_conflicts=True)
+        self._exist = True
+
+
+class FileClaims(Claims):
+    """
+    Claims for SQLite, which has no locks on rows: a lock on a file beside the database, for all partitions together.
+
+    A transaction would lock the database for all writers while the worker publishes. The operating system ends the lock
+    with a worker that is killed.
+    """
+
+    @contextlib.contextmanager
+    def claim(self, number: int) -> Iterator[bool]:
+        """Lock the file. The block doesn't run in a transaction. See Claims.claim()."""
+        path = _lock_file(connections[self.using].settings_dict["NAME"])
+        if path is None:  # a database in memory, which no other process sees
+            yield True
+            return
+        with path.open("ab") as file, _locked(file) as is_locked:
+            yield is_locked
+
+
+@contextlib.contextmanager
+def _locked(file: IO[bytes]) -> Iterator[bool]:
+    is_locked = locks.lock(file, locks.LOCK_EX | locks.LOCK_NB)
+    try:
+        yield is_locked
+    finally:
+        if is_locked:
+            locks.unlock(file)
+
+
+def _lock_file(name: object) -> Path | None:
+    text = str(name)
+    if not text or text == ":memory:" or "mode=memory" in text:
+        return None
+    return Path(f"{text.removeprefix('file:').partition('?')[0]}-wsrt-durable")
+
+
+def claims_of(using: str) -> Claims:
+    """Return the claims that suit a database."""
+    return Claims(using) if connections[using].features.has_select_for_update else FileClaims(using)

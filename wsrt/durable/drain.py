@@ -1,0 +1,207 @@
+"""
+Publishing the rows that wait, in order, and deleting them.
+
+The order is that of ids among the rows that one snapshot of the database sees after the partition was claimed. If the
+transaction of a row had committed before another row was stored, the first row has a lower id, and each snapshot that
+sees the second row also sees the first one, unless it is published and deleted already. So the first one is published
+first. A row that becomes visible later than rows with higher ids is found all the same, since no id is remembered.
+
+Workers don't wait for the oldest transaction that is under way. They would have to compare ids of transactions, and a
+transaction may get its id long before it stores a row: rows would leave in the wrong order, and behind every long
+transaction they would wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from django.db import transaction
+from django.utils import timezone
+
+from ..cluster.outgoing import Outgoing
+from ..cluster.sending import Outcome, send_all_from_sync, send_from_sync, unreachable_layer
+from ..exceptions import BackplaneUnavailable
+from ..metrics import counters, quoted
+from ..signals import publication_failed
+from .claims import claims_of
+from .models import FailedPublication, WaitingPublication
+from .outages import Outages
+from .restoring import restore
+
+BATCH = 500
+"""The most rows that are published and deleted at once."""
+
+MAX_ERROR = 2000
+"""The most characters that are kept of an error."""
+
+Failure = tuple[WaitingPublication, Exception]
+"""A publication that can't be published, and why."""
+
+logger = logging.getLogger("wsrt")
+
+
+class Drain:
+    """
+    Publishes the rows of one database.
+
+    Args:
+        using: The alias of the database.
+        batch: The most rows that are published and deleted at once.
+        stopping: When it is set, run() returns after the current batch.
+    """
+
+    def __init__(self, using: str, *, batch: int = BATCH, stopping: threading.Event | None = None) -> None:
+        self.using = using
+        self.outages = Outages()
+        self._batch = batch
+        self._stopping = threading.Event() if stopping is None else stopping
+        self._claims = claims_of(using)
+        # Where the next round begins, so that a busy partition doesn't delay the others.
+        self._next = 0
+
+    def run(self) -> int:
+        """
+        Publish until no row is left that can be published now.
+
+        Returns:
+            The number of published rows. They are deleted, and so are those that were moved to the failed ones.
+
+        Raises:
+            django.db.Error: The database failed. Rows that were published before that are published again.
+        """
+        published, went_on = 0, True
+        while went_on:
+            went_on = False
+            for number in self._partitions():
+                if self._stopping.is_set():
+                    return published
+                self._next = number + 1
+                done, found = self._drain_partition(number)
+                published += done
+                went_on = went_on or found
+        return published
+
+    # Private. The tests of crashes end the process at each of these steps.
+
+    def _partitions(self) -> list[int]:
+        """Return the partitions with rows that may be published now, beginning where the last round ended."""
+        rows = WaitingPublication.objects.using(self.using).exclude(namespace__in=self.outages.paused)
+        numbers = rows.order_by().values_list("partition", flat=True).distinct()
+        return sorted(numbers, key=lambda number: (number < self._next, number))
+
+    def _drain_partition(self, number: int) -> tuple[int, bool]:
+        """Publish a batch of a partition; return the number of published rows, and whether any were handled."""
+        with self._claims.claim(number) as is_claimed:
+            if not is_claimed:
+                return 0, False
+            rows = self._read(number)
+            published, failed = self._publish(rows)
+            self._delete(published, failed)
+        self._report(failed)
+        return len(published), bool(published or failed)
+
+    def _read(self, number: int) -> list[WaitingPublication]:
+        rows = WaitingPublication.objects.using(self.using).filter(partition=number)
+        return list(rows.exclude(namespace__in=self.outages.paused).order_by("id")[: self._batch])
+
+    def _publish(self, rows: Sequence[WaitingPublication]) -> tuple[list[WaitingPublication], list[Failure]]:
+        """Publish rows in order; return those that were published, and those that can't be with their errors."""
+        restored: list[tuple[WaitingPublication, Outgoing]] = []
+        failed: list[Failure] = []
+        for row in rows:
+            try:
+                restored.append((row, restore(row)))
+            except Exception as error:
+                failed.append((row, error))
+        unreachable = {row.namespace: alias for row, _ in restored if (alias := unreachable_layer(row.namespace))}
+        for namespace, alias in unreachable.items():
+            self._delayed(
+                namespace,
+                f"the channel layer {alias!r} doesn't reach other processes, and this one holds no connections",
+            )
+        sendable = [(row, outgoing) for row, outgoing in restored if row.namespace not in unreachable]
+        published: list[WaitingPublication] = []
+        delayed: dict[str, Exception] = {}
+        for (row, _), outcome in zip(sendable, _send([outgoing for _, outgoing in sendable]), strict=True):
+            if isinstance(outcome, BackplaneUnavailable):
+                delayed.setdefault(row.namespace, outcome)
+            elif isinstance(outcome, Exception):
+                failed.append((row, outcome))
+            else:
+                published.append(row)
+        for namespace, problem in delayed.items():
+            self._delayed(namespace, problem)
+        for namespace in {row.namespace for row in published} - delayed.keys():
+            self.outages.succeeded(namespace)
+        return published, failed
+
+    def _delayed(self, namespace: str, problem: object) -> None:
+        self.outages.failed(namespace)
+        counters.count(
+            "durable_delayed", "publications of the namespace %r wait in the database: %s", namespace, problem
+        )
+
+    def _delete(self, published: Sequence[WaitingPublication], failed: Sequence[Failure]) -> None:
+        now = timezone.now()
+        with transaction.atomic(using=self.using):
+            FailedPublication.objects.using(self.using).bulk_create(
+                FailedPublication(**row.values(), failed=now, error=_description(error)) for row, error in failed
+            )
+            done = [row.pk for row in published] + [row.pk for row, _ in failed]
+            if done:
+                WaitingPublication.objects.using(self.using).filter(pk__in=done).delete()
+
+    def _report(self, failed: Sequence[Failure]) -> None:
+        for row, error in failed:
+            counters.count(
+                "durable_failed",
+                "can't publish the event %s to %s %s of the namespace %r; it is kept among the failed publications: %s",
+                quoted(row.event),
+                row.kind,
+                quoted(row.name),
+                row.namespace,
+                error,
+                level=logging.ERROR,
+            )
+            try:
+                audience = row.audience
+            except ValueError:
+                continue  # the name of its room isn't valid any more
+            publication_failed.send_robust(
+                sender=None,
+                namespace=row.namespace,
+                tenant=row.tenant or None,
+                audience=audience,
+                event=row.event,
+                error=error,
+            )
+
+
+def _send(outgoings: Sequence[Outgoing]) -> Sequence[Outcome | Exception]:
+    """Send publications as one batch, and return the outcome of each. After one that fails no later one is sent."""
+    try:
+        return send_all_from_sync(outgoings, in_order=True)
+    except Exception:
+        logger.exception("failed to send a batch of durable publications, sending them one by one")
+        return _send_one_by_one(outgoings)
+
+
+def _send_one_by_one(outgoings: Sequence[Outgoing]) -> list[Outcome | Exception]:
+    """Find the publications with which sending raises something unexpected."""
+    outcomes: list[Outcome | Exception] = []
+    down: BackplaneUnavailable | None = None
+    for outgoing in outgoings:
+        try:
+            outcomes.append(send_from_sync(outgoing) if down is None else down)
+        except BackplaneUnavailable as error:
+            down = error
+            outcomes.append(error)
+        except Exception as error:
+            outcomes.append(error)
+    return outcomes
+
+
+def _description(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:MAX_ERROR]

@@ -63,7 +63,7 @@ def frame_for(application: str) -> str:
 @contextlib.contextmanager
 def running(application: str, kind: str, redis_url: str, subscribers: int) -> Iterator[tuple[Load, psutil.Process]]:
     port = free_port()
-    with server(kind, application, port, redis_url) as process:
+    with server(kind, f"applications:{application}", port, redis_url) as process:
         load = Load(port, "/", subscribers, frame_for(application))
         try:
             yield load, psutil.Process(process.pid)

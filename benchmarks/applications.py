@@ -20,8 +20,12 @@ if not settings.configured:
         INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "channels", "wsrt"],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
         CHANNEL_LAYERS={"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": CONFIG}},
-        # The load generator doesn't answer pings.
-        WSRT={"RATE": None, "HEARTBEAT": None},
+        WSRT={
+            "HISTORY": {"BACKEND": "wsrt.history.redis.RedisHistory", "LOCATION": REDIS},
+            "RATE": None,
+            # The load generator doesn't answer pings.
+            "HEARTBEAT": None,
+        },
     )
     django.setup()
 
@@ -75,6 +79,30 @@ class Typed(TypedEventConsumer):
         await self.publish_to_room("all", Said(text=event.text))
 
 
+class Number(Event, name="number"):
+    n: int
+    text: str
+
+
+class Numbered(Event, name="numbered", history=True):
+    n: int
+    text: str
+
+
+class Kept(TypedEventConsumer):
+    """A wsrt consumer whose publications are kept, through Redis."""
+
+    namespace = "kept"
+    out_events = (Numbered,)
+
+    async def on_connect(self) -> None:
+        await self.join("all")
+
+    @on
+    async def number(self, event: Number) -> None:
+        await self.publish_to_room("all", Numbered(n=event.n, text=event.text))
+
+
 class Plain(AsyncJsonWebsocketConsumer):
     """The same consumer with Channels alone, through the same Redis."""
 
@@ -95,3 +123,4 @@ class Plain(AsyncJsonWebsocketConsumer):
 fast = with_runtime(Typed.as_asgi(fast_path=True))
 ordinary = with_runtime(Typed.as_asgi(fast_path=False))
 plain = Plain.as_asgi()
+kept = with_runtime(Kept.as_asgi())

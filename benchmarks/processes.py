@@ -1,4 +1,4 @@
-"""The processes of a benchmark: a server on the first core and Redis on the last."""
+"""The processes of a benchmark: a server, usually on the first core, and Redis on the last."""
 
 from __future__ import annotations
 
@@ -46,20 +46,34 @@ def redis() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def server(kind: str, application: str, port: int, redis_url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server with one of the applications, and yield its process."""
+def server(
+    kind: str, application: str, port: int, redis_url: str, *, core: int | None = 0
+) -> Iterator[subprocess.Popen[bytes]]:
+    """
+    Run a server, and yield its process.
+
+    Args:
+        kind: The server, one of COMMANDS.
+        application: The module of the application in this package, and its name.
+        port: The port.
+        redis_url: The address of Redis.
+        core: The index of the core on which it runs; None for any.
+    """
     arguments = [part.format(port=port) for part in COMMANDS[kind]]
-    command = [sys.executable, *arguments, f"benchmarks.applications:{application}"]
-    with _process(command, port, core=0, BENCHMARK_REDIS=redis_url, BENCHMARK_PREFIX=application) as process:
+    command = [sys.executable, *arguments, f"benchmarks.{application}"]
+    with _process(command, port, core=core, BENCHMARK_REDIS=redis_url, BENCHMARK_PREFIX=application) as process:
         yield process
 
 
 @contextlib.contextmanager
-def _process(command: list[str], port: int, *, core: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def _process(
+    command: list[str], port: int, *, core: int | None, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     cores = sorted(os.sched_getaffinity(0))
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
     try:
-        os.sched_setaffinity(process.pid, {cores[core]})
+        if core is not None:
+            os.sched_setaffinity(process.pid, {cores[core]})
         _wait_for(port, process)
         yield process
     finally:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -460,3 +463,11 @@ def test_a_callback_that_publishes() -> None:
         transaction.on_commit(lambda: publish_to_room("a", News(text="2"), namespace="publishing"))
         publish_to_room("a", News(text="3"), namespace="publishing")
     assert [event.text for event in published.events] == ["1", "2", "3"]  # type: ignore[attr-defined]
+
+
+def test_a_process_without_settings() -> None:
+    """A process that imports this and has no Django settings ends without an error."""
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    command = [sys.executable, "-c", "import wsrt.cluster.commits"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

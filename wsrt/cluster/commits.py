@@ -149,6 +149,8 @@ _commits: weakref.WeakKeyDictionary[Any, _Commit] = weakref.WeakKeyDictionary()
 
 def _send_what_is_left(**arguments: Any) -> None:
     """Send what still waits because a callback of the application has raised, so that Django ran no further ones."""
+    if not _commits:
+        return  # a process that has sent nothing may have no settings
     for connection in connections.all(initialized_only=True):
         commit = _commits.get(connection)
         if commit is not None:

@@ -207,7 +207,7 @@ class PresenceStoreContract:
             assert await self.records(store, space) == {MemberRecord(None, 1, None)}
 
     async def test_data_changes(self) -> None:
-        """A member has the data that any connection of the user set last. Only other data is a change."""
+        """A member has the data that any connection of the user set last. Setting equal data isn't a change."""
         async with self.opened() as store:
             node, space = await self.begin(store), self.namespace()
             await store.apply(node, [Join(space, "r", 1, "ada", '"one"')])

@@ -192,7 +192,7 @@ class Message:
 
     @property
     def replies(self) -> tuple[str, ...]:
-        """The names of the events that may answer it. "wsrt.ok" stands for no data."""
+        """The names of the events that may answer the event. "wsrt.ok" stands for no data."""
         return tuple(self.entry["replies"])
 
 

@@ -77,7 +77,7 @@ def test_addresses(demo: Demo) -> None:
 
 def test_kill_this_server(browser: Browser, demo: Demo) -> None:
     """
-    A server is killed with its button: its window goes on at the other server, at the second attempt, and says so.
+    A server is killed with its button: its window continues on the other server, at the second attempt, and says so.
 
     The other server isn't disturbed, the killed one is started again, and messages reach both windows all along.
     """
@@ -86,7 +86,7 @@ def test_kill_this_server(browser: Browser, demo: Demo) -> None:
     expect(grace.locator("#served-by b")).to_have_text("South")
     expect(grace.locator("#here")).to_have_text(re.compile("Ada *North"))
     ada.get_by_role("button", name="Kill this server").click()
-    expect(ada.locator("#wire-note")).to_have_text("North is gone. This window goes on at South.")
+    expect(ada.locator("#wire-note")).to_have_text("North is gone. This window continues on South.")
     expect(ada.locator("#served-by")).to_contain_text(f"South, process {demo.server(demo.port + 1).pid}")
     expect(ada.locator("#state")).to_have_text("Live")
     expect(ada.locator("#wire .planned")).to_have_text([re.compile("Attempt 1 in"), re.compile("Attempt 2 in")])
@@ -101,7 +101,9 @@ def test_kill_this_server(browser: Browser, demo: Demo) -> None:
     eventually(lambda: f"The chat is at http://127.0.0.1:{demo.port} again" in demo.log(), seconds=60)
     ada.get_by_role("button", name="Kill this server").click()
     for page in (ada, grace):
-        expect(page.locator("#wire-note")).to_have_text("South is gone. This window goes on at North.", timeout=20_000)
+        expect(page.locator("#wire-note")).to_have_text(
+            "South is gone. This window continues on North.", timeout=20_000
+        )
         expect(page.locator("#state")).to_have_text("Live")
     eventually(lambda: f"The chat is at http://127.0.0.1:{demo.port + 1} again" in demo.log(), seconds=60)
     for page in (ada, grace):

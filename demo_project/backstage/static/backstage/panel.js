@@ -66,7 +66,7 @@ client.on("demo.served_by", (now) => {
   const { name, pid, port } = now;
   document.getElementById("served-by").replaceChildren(make("b", "", name), `, process ${pid}, port ${port}`);
   if (server && server.pid !== pid) {
-    say(server.port === port ? `${name} has been started again.` : `${server.name} is gone. This window goes on at ${name}.`);
+    say(server.port === port ? `${name} has been started again.` : `${server.name} is gone. This window continues on ${name}.`);
   }
   server = now;
 });

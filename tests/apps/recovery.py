@@ -8,7 +8,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
 from django.core.asgi import get_asgi_application
 
-get_asgi_application()
+http = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
@@ -56,5 +56,5 @@ class NewsConsumer(TypedEventConsumer):
 
 
 application = with_runtime(
-    ProtocolTypeRouter({"websocket": URLRouter([path("news/", NewsConsumer.as_asgi())])}),
+    ProtocolTypeRouter({"http": http, "websocket": URLRouter([path("news/", NewsConsumer.as_asgi())])}),
 )

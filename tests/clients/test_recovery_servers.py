@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from playwright.sync_api import Page
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from tests.clients.drivers import Driver
-from tests.support.processes import Server
+from tests.clients.toolchain import STATIC
+from tests.support.browser import chromium
+from tests.support.processes import RedisServer, Server
 from tests.support.proxy import TcpProxy
+from tests.support.redis import say
 
 pytestmark = pytest.mark.servers
 
@@ -133,3 +137,86 @@ async def test_history_that_is_lost(driver: Driver) -> None:
             await driver.until("recovered", SECONDS, recovered=False, reason="epoch")
             await ask(server, "publish", first=1, last=1)
             await driver.until("event", SECONDS, data={"n": 1})
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[RedisServer, Server, Server]]:
+    """Redis, which has the history, and two processes."""
+    with RedisServer() as redis:
+        history = {"BACKEND": "wsrt.history.redis.RedisHistory", "LOCATION": redis.url}
+        arguments: dict[str, Any] = {
+            "application": APPLICATION,
+            "layer": "pubsub",
+            "redis": redis.url,
+            "wsrt": {"HISTORY": history},
+        }
+        with Server("uvicorn", **arguments) as one, Server("daphne", **arguments) as two:
+            yield redis, one, two
+
+
+async def test_killed_server(driver: Driver, servers: tuple[RedisServer, Server, Server]) -> None:
+    """The clients of a killed server recover at another one; with Redis flushed, they are told."""
+    redis, one, two = servers
+    async with TcpProxy(one.port) as proxy:
+        await joined(driver, proxy)
+        await ask(two, "publish", first=1, last=3)
+        await driver.until("event", SECONDS, data={"n": 3})
+        one.kill()
+        await driver.until("state", SECONDS, state="waiting")
+        await ask(two, "publish", first=4, last=23)
+        proxy.target = two.port
+        await driver.until("recovered", SECONDS, recovered=True, count=20)
+        await ask(two, "publish", first=24, last=24)
+        await driver.until("event", SECONDS, data={"n": 24})
+        assert numbers(driver) == list(range(1, 25))
+        async with without_network(driver, proxy):
+            say(redis.port, "FLUSHALL")
+            await ask(two, "publish", first=25, last=25)
+        assert (await driver.until("recovered", SECONDS))["reason"] == "epoch"
+        await ask(two, "publish", first=26, last=26)
+        await driver.until("event", SECONDS, data={"n": 26})
+        assert numbers(driver) == [*range(1, 25), 26]
+    await asyncio.to_thread(one.start)
+
+
+SCRIPT = """
+import { Client } from "/client.js";
+window.heard = []; window.recoveries = [];
+window.client = new Client("/news/");
+client.on("news", ({ n }) => heard.push(n));
+client.onRecovered((room, recovery) => recoveries.push(recovery));
+if (window.since) client.setPosition("news", since);
+await client.connect();
+"""
+
+
+@pytest.mark.browser
+def test_chromium(server: Server) -> None:
+    """A page that was offline receives what was missed; another one begins at the position it was rendered with."""
+
+    def enter(since: dict[str, Any] | None = None) -> Page:
+        page = browser.new_context().new_page()
+        page.route("**/client.js", lambda route: route.fulfill(content_type="text/javascript", body=STATIC.read_text()))
+        page.goto(f"http://127.0.0.1:{server.port}/stats/")
+        page.evaluate("since => void (window.since = since)", since)
+        page.add_script_tag(type="module", content=SCRIPT)
+        page.wait_for_function("window.client?.rooms.get('news')?.joined")
+        return page
+
+    with chromium() as browser:
+        one, two = enter(), enter()
+        two.evaluate("client.request('publish', {first: 1, last: 3})")
+        one.wait_for_function("heard.length === 3")
+        position = one.evaluate("client.rooms.get('news')")
+        one.context.set_offline(True)
+        one.wait_for_function("client.state === 'waiting'")
+        two.evaluate("client.request('publish', {first: 4, last: 30})")
+        one.context.set_offline(False)
+        one.wait_for_function("recoveries.length === 1")
+        two.evaluate("client.request('publish', {first: 31, last: 31})")
+        one.wait_for_function("heard.length >= 31")
+        assert one.evaluate("heard") == list(range(1, 32))
+        assert one.evaluate("recoveries") == [{"recovered": True, "count": 27, "reason": None}]
+        three = enter(position)
+        three.wait_for_function("recoveries.length === 1")
+        assert three.evaluate("heard") == list(range(4, 32))

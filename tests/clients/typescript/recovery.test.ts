@@ -112,13 +112,14 @@ test("an offset without an epoch never replaces a position, nor an epoch without
 });
 
 test("offsets that numbers cannot hold are none", () => {
-  const { world } = watching();
+  const { world, log } = watching();
   joined(world.open());
   for (const offset of ["1e30", "-1", "1.5", "9007199254740992", "true", "[6]"]) {
     const text = `{"event":"said","data":1,"room":"lobby","epoch":"e1","offset":${offset}}`;
     world.socket.onmessage?.({ data: text });
     assert.deepEqual(position(world), ["e1", 5], offset);
   }
+  assert.deepEqual(log, ["joined", ...Array(6).fill("1@null")]);
 });
 
 test("a replay with fewer events than announced ends with the next publication", async () => {
@@ -134,6 +135,22 @@ test("the position ends where the server says, also if the last publications wer
   const { world, socket } = await back();
   joined(socket, { recovered: true, offset: 9, count: 1 });
   said(socket, 6);
+  assert.deepEqual(position(world), ["e1", 9]);
+});
+
+test("a replay ends at its last publication, also if others were duplicates", async () => {
+  const { world, log, socket } = await back();
+  joined(socket, { recovered: true, offset: 7, count: 2 });
+  world.client.setPosition("lobby", { epoch: "e1", offset: 6 });
+  for (const offset of [6, 7]) said(socket, offset);
+  assert.deepEqual(log, ["joined", "7@7", "recovered 2"]);
+});
+
+test("a room that is joined once more without a word on recovery begins there", () => {
+  const { world, log } = watching();
+  joined(world.open());
+  joined(world.socket, { offset: 9 });
+  assert.deepEqual(log, ["joined", "joined"]);
   assert.deepEqual(position(world), ["e1", 9]);
 });
 
@@ -391,7 +408,8 @@ test("what the history no longer has is not fetched", async () => {
   const { source, asked } = slowly();
   const { log, socket } = await back({ history: historyFrom(source) });
   joined(socket, { recovered: false, reason: "trimmed", offset: 900 });
-  assert.deepEqual([log, asked], [["joined", "trimmed"], []]);
+  joined(socket, { recovered: false, reason: "too_many", epoch: "e2", offset: 900 });
+  assert.deepEqual([log, asked], [["joined", "trimmed", "joined", "too_many"], []]);
 });
 
 test("a client that a listener closes while fetched events are delivered hears no more", async () => {

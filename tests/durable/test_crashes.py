@@ -13,8 +13,9 @@ import pytest
 from django.db import transaction
 from redis import Redis
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
-from tests.apps.chat.events import Said
+from tests.apps.durable import Kept, Passing
 from tests.support.databases import Database
 from tests.support.durable_host import STEPS
 from tests.support.postgres import PostgresServer
@@ -29,7 +30,9 @@ SECONDS = 120.0
 
 
 def say(text: str, database: Database, room: str = "lobby") -> None:
-    publish_to_room(room, Said(text=text), namespace="chat", using=database.alias)
+    """Store an event with history, and one without."""
+    for event in (Kept(text=text), Passing(text=text)):
+        publish_to_room(room, event, namespace="durable", using=database.alias)
 
 
 def waiting(database: Database) -> int:
@@ -75,9 +78,25 @@ class WorkerProcess(Process):
         self._until(lambda: "Publishing from" in self.log(), "the worker")
 
 
+def settings(redis: RedisServer) -> dict[str, Any]:
+    """Return the setting WSRT of the processes."""
+    history = {"BACKEND": "wsrt.history.redis.RedisHistory", "LOCATION": redis.url}
+    return {
+        "HISTORY": history,
+        "CONSUMERS": ["consumers", "tests.apps.durable"],
+        "SETUP_TIMEOUT": 60,
+        "HEARTBEAT": None,
+    }
+
+
 def layer(redis: RedisServer) -> dict[str, str]:
     """Return the environment of a process that publishes through Redis."""
-    return {"DJANGO_SETTINGS_MODULE": "tests.settings", "WSRT_TEST_LAYER": "pubsub", "WSRT_TEST_REDIS": redis.url}
+    return {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "WSRT_TEST_LAYER": "pubsub",
+        "WSRT_TEST_REDIS": redis.url,
+        "WSRT_TEST_SETTINGS": json.dumps(settings(redis)),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +107,8 @@ def redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def server(redis: RedisServer) -> Iterator[Server]:
-    with Server("uvicorn", layer="pubsub", redis=redis.url) as server:
+    application = "tests.apps.durable_asgi:application"
+    with Server("uvicorn", application=application, layer="pubsub", redis=redis.url, wsrt=settings(redis)) as server:
         yield server
 
 
@@ -105,25 +125,59 @@ def environment(redis: RedisServer) -> dict[str, str]:
     return {**os.environ, **layer(redis)}
 
 
-def heard(ws: ClientConnection) -> list[str]:
-    """Return what was said, up to the end."""
-    found: list[str] = []
-    while "end" not in found:
-        frame = json.loads(ws.recv(SECONDS))
-        if frame["event"] == "said":
-            found.append(frame["data"]["text"])
-    return found[:-1]
+class Client:
+    """
+    A client that keeps its position, as the generated ones do.
+
+    Attributes:
+        kept: What it received of the history, without duplicates.
+        passing: What it received without history.
+    """
+
+    def __init__(self, ws: ClientConnection) -> None:
+        self.kept: list[str] = []
+        self.passing: list[str] = []
+        self._ws = ws
+        self._offset = 0
+        self._epoch = ""
+
+    def join(self) -> None:
+        """Wait until the server has joined its room, and follows the history."""
+        for event, ref in (("wsrt.resume", None), ("ping", "joined")):
+            self._ws.send(json.dumps({"event": event, "data": {}, **({"ref": ref} if ref else {})}))
+        while self._receive().get("ref") != "joined":
+            pass
+
+    def receive_until(self, text: str) -> None:
+        """Receive until a text has come both ways."""
+        while text not in self.kept or text not in self.passing:
+            self._receive()
+
+    def _receive(self) -> dict[str, Any]:
+        frame: dict[str, Any] = json.loads(self._ws.recv(SECONDS))
+        if frame["event"] == "passing":
+            self.passing.append(frame["data"]["text"])
+        elif frame["event"] == "kept":
+            assert self._epoch in ("", frame["epoch"])
+            self._epoch = frame["epoch"]
+            if frame["offset"] > self._offset:
+                assert frame["offset"] == self._offset + 1
+                self._offset = frame["offset"]
+                self.kept.append(frame["data"]["text"])
+        return frame
 
 
-# What a client hears that joined before, if the worker was killed at a step and another one went on.
+ALL = ["one", "two", "three"]
+
 HEARD = {
-    "claimed": ["one", "two", "three"],
-    "read": ["one", "two", "three"],
-    "sent first": ["one", "one", "two", "three"],
-    "sent all": ["one", "two", "three", "one", "two", "three"],
-    "deleted": ["one", "two", "three", "one", "two", "three"],
-    "committed": ["one", "two", "three"],
+    "claimed": ALL,
+    "read": ALL,
+    "sent some": ["one", *ALL],
+    "sent all": [*ALL, *ALL],
+    "deleted": [*ALL, *ALL],
+    "committed": ALL,
 }
+"""What a client receives without history if a worker was killed at a step, and the next one went on."""
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -131,28 +185,30 @@ def test_killed(database: Database, server: Server, host: Host, step: str) -> No
     """
     Whenever a worker is killed, each committed event is published at least once, and what was rolled back never is.
 
-    Only what was published and not deleted is published again. On SQLite the deletion is the commit.
+    Only what was published and not deleted is published again, and a client sees it once if it has history. On SQLite
+    the deletion is the commit.
     """
     has_commit = database.settings["ENGINE"].endswith("postgresql")
     room = f"{step.replace(' ', '-')}-{has_commit}"
-    with connect(server.url(f"/chat/{room}/"), compression=None) as ws:
-        # It has joined its room when it is answered.
-        ws.send(json.dumps({"event": "echo", "data": {}, "ref": "joined"}))
-        assert json.loads(ws.recv(SECONDS))["ref"] == "joined"
+    with connect(server.url(f"/durable/{room}/"), compression=None, subprotocols=[Subprotocol("wsrt.v1")]) as ws:
+        client = Client(ws)
+        client.join()
         with transaction.atomic(using=database.alias):
-            for text in ("one", "two", "three"):
+            for text in ALL:
                 say(text, database, room)
         with transaction.atomic(using=database.alias):
             say("never", database, room)
             transaction.set_rollback(True, using=database.alias)
         assert host.work(database, step) == -9
         is_deleted = step == "committed" or (step == "deleted" and not has_commit)
-        assert waiting(database) == (0 if is_deleted else 3)
+        assert waiting(database) == (0 if is_deleted else 6)
         assert host.work(database) == 0
         assert waiting(database) == 0
         say("end", database, room)
         assert host.work(database) == 0
-        assert heard(ws) == (HEARD["committed"] if is_deleted else HEARD[step])
+        client.receive_until("end")
+        assert client.kept == [*ALL, "end"]
+        assert client.passing == [*(ALL if is_deleted else HEARD[step]), "end"]
 
 
 def publications(redis: RedisServer) -> int:
@@ -166,19 +222,19 @@ def test_redis_down(database: Database) -> None:
     """What is committed while Redis is down is published when it is back; the worker logs that once."""
     with RedisServer() as redis, WorkerProcess(database, redis, "--interval", "0.2") as worker:
         redis.kill()
-        for number in range(3):
-            say(str(number), database)
+        for text in ALL:
+            say(text, database)
         eventually(lambda: "wait in the database" in worker.log(), "the worker to notice", SECONDS)
-        assert waiting(database) == 3
+        assert waiting(database) == 6
         redis.start()
         eventually(lambda: waiting(database) == 0, "the rows to be published", SECONDS)
-        assert publications(redis) >= 3
+        assert publications(redis) >= 6
         assert Worker.objects.using(database.alias).count() == 1
         process = worker.process
         assert process is not None
         process.terminate()
         assert process.wait(SECONDS) == 0
-        assert "Stopped. Published 3." in worker.log()
+        assert "Stopped. Published 6." in worker.log()
         assert worker.log().count("wait in the database") == 1
 
 
@@ -205,5 +261,5 @@ def test_once(sqlite_file: Database, redis: RedisServer) -> None:
     done = subprocess.run(
         worker.command, env={**environment(redis), **worker.environment}, capture_output=True, text=True, cwd=ROOT
     )
-    assert done.stdout == "Published 1.\n", done.stderr
+    assert done.stdout == "Published 2.\n", done.stderr
     assert waiting(sqlite_file) == 0

@@ -17,7 +17,7 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
-STEPS = ("claimed", "read", "sent first", "sent all", "deleted", "committed")
+STEPS = ("claimed", "read", "sent some", "sent all", "deleted", "committed")
 """The steps at which a worker is killed, from the claim to the commit."""
 
 
@@ -42,8 +42,8 @@ def _work(settings: dict[str, Any], step: str | None) -> None:
 
     connections.databases["durable"] = {**connections.databases["default"], "OPTIONS": {}, **settings}
     drain: Any = drains.Drain("durable")
-    if step == "sent first":
-        drains.send_all_from_sync = _sending_one(drains.send_all_from_sync)
+    if step == "sent some":
+        drains.send_all_from_sync = _sending_some(drains.send_all_from_sync)
     elif step is not None:
         method, is_before = {
             "claimed": ("_read", True),
@@ -74,11 +74,11 @@ def _crashing(call: Callable[..., Any], is_before: bool) -> Callable[..., Any]:
     return crash
 
 
-def _sending_one(send: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that kills the process when the first message of a batch was sent."""
+def _sending_some(send: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that kills the process when the first two messages of a batch were sent."""
 
     def crash(outgoings: Any, **options: Any) -> None:
-        send(outgoings[:1], **options)
+        send(outgoings[:2], **options)
         os.kill(os.getpid(), signal.SIGKILL)
 
     return crash

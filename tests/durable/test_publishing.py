@@ -23,10 +23,19 @@ from wsrt import (
     UnsendableEvent,
     WrongContext,
 )
-from wsrt.addresses import Room
+from wsrt import addresses as to
+from wsrt.addresses import Audience, Room
 from wsrt.cluster.messages import PublishMessage
 from wsrt.cluster.outgoing import Outgoing, prepare
-from wsrt.durable import apublish_to_room, apublish_to_user, publish_to_room, publish_to_user, publish_waiting
+from wsrt.durable import (
+    apublish_many,
+    apublish_to_room,
+    apublish_to_user,
+    publish_many,
+    publish_to_room,
+    publish_to_user,
+    publish_waiting,
+)
 from wsrt.durable.models import WaitingPublication
 from wsrt.durable.restoring import restore
 from wsrt.testing import capture_publications
@@ -153,10 +162,28 @@ def test_asynchronous_forms(database: Database) -> None:
     async def store() -> None:
         await apublish_to_room("lobby", Said(text="one"), namespace="chat", using=database.alias)
         await apublish_to_user(7, Said(text="two"), namespace="chat", using=database.alias)
+        await apublish_many([(Room("attic"), Said(text="three"))], namespace="chat", using=database.alias)
 
     async_to_sync(store)()
     rows = WaitingPublication.objects.using(database.alias).order_by("id")
-    assert [(row.kind, row.name) for row in rows] == [("room", "lobby"), ("user", "7")]
+    assert [(row.kind, row.name) for row in rows] == [("room", "lobby"), ("user", "7"), ("room", "attic")]
+
+
+@pytest.mark.django_db
+def test_many(django_assert_num_queries: Any) -> None:
+    """Several events are stored with one query, and nothing is stored if one of them isn't valid."""
+    publications: list[tuple[Audience, Event]] = [(Room(f"r{n % 3}"), Said(text=str(n))) for n in range(20)]
+    publications.append((to.User(7), Said(text="hi")))
+    with django_assert_num_queries(1):
+        publish_many(publications, namespace="chat")
+    rows = [(row.kind, row.name) for row in WaitingPublication.objects.order_by("id")]
+    assert rows == [*(("room", f"r{n % 3}") for n in range(20)), ("user", "7")]
+    WaitingPublication.objects.all().delete()
+    with pytest.raises(UndeclaredEvent):
+        publish_many([*publications, (Room("lobby"), Noted(text="hi"))], namespace="chat")
+    with pytest.raises(ValueError, match=r"one Room or one User, not Everyone\(\)"):
+        publish_many([*publications, (to.Everyone(), Said(text="hi"))], namespace="chat")
+    assert not WaitingPublication.objects.exists()
 
 
 async def test_in_a_loop() -> None:
@@ -165,6 +192,8 @@ async def test_in_a_loop() -> None:
         publish_to_room("lobby", Said(text="hi"), namespace="chat")
     with pytest.raises(WrongContext, match=r"await wsrt\.durable\.apublish_to_user"):
         publish_to_user(7, Said(text="hi"), namespace="chat")
+    with pytest.raises(WrongContext, match=r"await wsrt\.durable\.apublish_many"):
+        publish_many([], namespace="chat")
 
 
 def test_without_the_app(monkeypatch: pytest.MonkeyPatch) -> None:

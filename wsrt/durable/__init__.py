@@ -18,6 +18,22 @@ This package may be imported before the apps are ready: it imports its models wh
 
 from __future__ import annotations
 
-from .publishing import apublish_to_room, apublish_to_user, publish_to_room, publish_to_user, publish_waiting
+from .publishing import (
+    apublish_many,
+    apublish_to_room,
+    apublish_to_user,
+    publish_many,
+    publish_to_room,
+    publish_to_user,
+    publish_waiting,
+)
 
-__all__ = ["apublish_to_room", "apublish_to_user", "publish_to_room", "publish_to_user", "publish_waiting"]
+__all__ = [
+    "apublish_many",
+    "apublish_to_room",
+    "apublish_to_user",
+    "publish_many",
+    "publish_to_room",
+    "publish_to_user",
+    "publish_waiting",
+]

@@ -8,7 +8,7 @@ workers when its transaction has committed, and workers on PostgreSQL are woken 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from asgiref.sync import sync_to_async
 from django.apps import apps
@@ -26,7 +26,15 @@ from ..realms import NOT_GIVEN, Tenant, split_realm
 from ..tenants import recipient_tenant
 from .waking import wake_on_commit
 
-__all__ = ["apublish_to_room", "apublish_to_user", "publish_to_room", "publish_to_user", "publish_waiting"]
+__all__ = [
+    "apublish_many",
+    "apublish_to_room",
+    "apublish_to_user",
+    "publish_many",
+    "publish_to_room",
+    "publish_to_user",
+    "publish_waiting",
+]
 
 IDEMPOTENCY_KEY_BYTES = 16
 
@@ -96,6 +104,45 @@ def publish_to_user(
     _store([_prepare(User(user), event, namespace, tenant)], using)
 
 
+def publish_many(
+    publications: Iterable[tuple[Audience, Event]],
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    using: str | None = None,
+) -> None:
+    """
+    Store several events with one query. A worker publishes them after the transaction has committed.
+
+        publish_many([(to.Room(job.slug), JobDone(id=job.id)) for job in jobs], namespace="jobs")
+
+    All events are validated and encoded before the first one is stored. Those to one room or user are published in the
+    order of the list.
+
+    Args:
+        publications: The audience and the event of each. An audience is one Room or one User.
+
+    The other arguments and the exceptions are those of publish_to_room().
+
+    Raises:
+        ValueError: An audience is something other than one room or user.
+    """
+    require_no_loop("wsrt.durable.apublish_many")
+    _store(_prepare_all(publications, namespace, tenant), using)
+
+
+@must_be_awaited
+async def apublish_many(
+    publications: Iterable[tuple[Audience, Event]],
+    *,
+    namespace: str = "default",
+    tenant: Tenant = NOT_GIVEN,
+    using: str | None = None,
+) -> None:
+    """Store several events with one query. See publish_many() and apublish_to_room()."""
+    await sync_to_async(_store)(_prepare_all(publications, namespace, tenant), using)
+
+
 @must_be_awaited
 async def apublish_to_room(
     room: str,
@@ -158,6 +205,16 @@ def _prepare(
     audience: Audience, event: Event, namespace: str, tenant: Tenant, idempotency_key: str | None = None
 ) -> Outgoing:
     return prepare(audience, event, namespace, recipient_tenant(tenant, namespace), idempotency_key)
+
+
+def _prepare_all(publications: Iterable[tuple[Audience, Event]], namespace: str, tenant: Tenant) -> list[Outgoing]:
+    recipient = recipient_tenant(tenant, namespace)
+    prepared = [prepare(audience, event, namespace, recipient) for audience, event in publications]
+    for outgoing in prepared:
+        audience = outgoing.item.audience
+        if not isinstance(audience, Room | User):
+            raise ValueError(f"a durable publication is for one Room or one User, not {audience!r}")
+    return prepared
 
 
 def _store(outgoing: Sequence[Outgoing], using: str | None) -> None:

@@ -6,7 +6,7 @@
 
 open_room()
 if ARGV[4] == '' or ARGV[4] == room.epoch then
-  start()
+  start(0)
 end
 keep()
 return { room.epoch, room.offset }

@@ -52,11 +52,11 @@ local function keep()
   end
 end
 
--- Begin a sequence, with nothing in it.
-local function start()
+-- Begin a sequence, with nothing in it. A call that begins several rooms gives each an epoch of its own.
+local function start(others)
   redis.call('UNLINK', entries, values, order, forgotten)
   room = {
-    epoch = ARGV[1], offset = 0, trimmed = 0, expired = 0, last = 0, bytes = 0, since = 0, front = 0, time = 0, values = 0,
+    epoch = ARGV[1] .. others, offset = 0, trimmed = 0, expired = 0, last = 0, bytes = 0, since = 0, front = 0, time = 0, values = 0,
     size = 0,
   }
   save()
@@ -186,7 +186,7 @@ local function open(others)
   order, forgotten = KEYS[others + 4], KEYS[others + 5]
   local packed = redis.call('GET', state)
   if not packed then
-    return start()
+    return start(others)
   end
   local epoch, offset, trimmed, expired, last, bytes, since, front, time, its_values, size = string.match(
     packed, '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'

@@ -48,8 +48,8 @@ TEMPLATES = [
     },
 ]
 STATIC_URL = "static/"
-# Tests declare events with history=True, and consumers that require tickets.
-SILENCED_SYSTEM_CHECKS = ["wsrt.W014", "wsrt.E012"]
+# Tests declare events with history, and consumers that require tickets.
+SILENCED_SYSTEM_CHECKS = ["wsrt.W018", "wsrt.E012"]
 DATABASES = {
     "default": json.loads(os.environ["WSRT_TEST_DATABASE"])
     if "WSRT_TEST_DATABASE" in os.environ

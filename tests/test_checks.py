@@ -18,9 +18,10 @@ from wsrt import Event, TypedEventConsumer, checks
 from wsrt.asgi import with_runtime
 from wsrt.checks import (
     check_consumers,
+    check_encryption,
+    check_history,
     check_layers,
     check_limits,
-    check_options_without_effect,
     check_routes,
     check_runtime,
     check_servers,
@@ -28,7 +29,7 @@ from wsrt.checks import (
     check_tickets,
 )
 from wsrt.cluster.node import is_server
-from wsrt.conf import DEFAULTS, SHAPES, WITHOUT_EFFECT
+from wsrt.conf import DEFAULTS, SHAPES
 from wsrt.protocol.namespaces import namespaces
 
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
@@ -212,7 +213,12 @@ def test_backend(settings: Any, key: str, backend: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "backend"), [("PRESENCE", DEFAULTS["PRESENCE"]["BACKEND"]), ("HISTORY", "json.JSONDecoder")]
+    ("key", "backend"),
+    [
+        ("PRESENCE", DEFAULTS["PRESENCE"]["BACKEND"]),
+        ("HISTORY", DEFAULTS["HISTORY"]["BACKEND"]),
+        ("HISTORY", "wsrt.history.redis.RedisHistory"),
+    ],
 )
 def test_good_backend(settings: Any, key: str, backend: str) -> None:
     """A backend that can be imported is not complained of."""
@@ -355,6 +361,34 @@ def test_backend_whose_module_fails(settings: Any, tmp_path: Any, monkeypatch: p
     messages = check_settings()
     assert "no driver" in only(messages, "wsrt.W002").msg
     assert "wsrt.E005" in ids(messages)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"HISTORY": {"BACKEND": "json.JSONDecoder"}}, "unexpected keyword"),
+        ({"HISTORY": {"BACKEND": "wsrt.presence.memory.MemoryPresence"}}, "no option"),
+        ({"HISTORY": {**DEFAULTS["HISTORY"], "OPTION": {}}}, "no key 'OPTION'"),
+        ({"HISTORY": {**DEFAULTS["HISTORY"], "OPTIONS": {"COLOUR": 1}}}, "no option 'colour'"),
+        ({"HISTORY": {**DEFAULTS["HISTORY"], "OPTIONS": {"VALUE_SECONDS": 5}}}, "at least HISTORY_SECONDS"),
+        ({"HISTORY": {"BACKEND": "wsrt.history.redis.RedisHistory", "LOCATION": "x"}}, "LOCATION must be a URL"),
+        ({"HISTORY_SIZE": 10**9}, "HISTORY_SIZE must be an integer from 1 to 100000"),
+        ({"HISTORY_SECONDS": 10**9}, "at most those of a year"),
+    ],
+)
+def test_history_that_cannot_be_used(settings: Any, values: dict[str, Any], problem: str) -> None:
+    """A history whose key, option or size isn't valid is a warning that says what it must be (wsrt.W002)."""
+    settings.WSRT = values
+    warning = only(check_settings(), "wsrt.W002")
+    assert warning.msg.startswith("WSRT['HISTORY']")
+    assert problem in warning.msg
+    assert "events with history can't be published" in str(warning.hint)
+
+
+def test_history_of_another_kind(settings: Any) -> None:
+    """A value of the wrong kind is one error, not a second one about the store."""
+    assert settings_ids(settings, HISTORY_SIZE="many") == ["wsrt.E003"]
+    assert settings_ids(settings, HISTORY=7) == ["wsrt.E003"]
 
 
 def test_alias(settings: Any) -> None:
@@ -624,47 +658,77 @@ def test_no_limits(settings: Any, values: Any) -> None:
     assert check_limits() == []
 
 
-# What has no effect
+# History
 
 
-@pytest.mark.parametrize("key", sorted(WITHOUT_EFFECT))
-def test_setting_without_effect(settings: Any, key: str) -> None:
-    """A setting that no code reads is a warning where the project sets it, also to the default (wsrt.W012)."""
-    settings.WSRT = {key: 2 if DEFAULTS[key] is None else DEFAULTS[key], "MAX_ROOMS": 5}
-    warning = only(check_options_without_effect(), "wsrt.W012")
-    assert f"WSRT['{key}'] has no effect yet" in warning.msg
-    assert "Remove it" in str(warning.hint)
+@pytest.fixture
+def kept(own_namespaces: None) -> type[TypedEventConsumer]:
+    """The only consumer there is, which sends an event with history."""
+    namespaces.clear()
 
-
-@pytest.mark.parametrize("values", [{}, {"REVALIDATE": None, "THREADS": 4}, []])
-def test_settings_with_effect(settings: Any, values: Any) -> None:
-    """There is no warning for settings that are left out, switched off or read."""
-    settings.WSRT = values
-    assert "wsrt.W012" not in ids(check_options_without_effect())
-
-
-@pytest.mark.usefixtures("own_namespaces")
-def test_history_without_effect() -> None:
-    """An event that declares history is a warning, once, however many consumers send it (wsrt.W014)."""
-
-    class Told(Event, name="unit-checks.told", history=True):
+    class Kept(Event, name="unit-checks.kept", history=True):
         text: str
 
     class Typing(Event, name="unit-checks.typing"):
         pass
 
-    class First(TypedEventConsumer):
+    class Keeping(TypedEventConsumer):
         namespace = "unit-checks-history"
-        out_events = (Told, Typing)
+        out_events = (Kept, Typing)
 
-    class Second(TypedEventConsumer):
-        namespace = "unit-checks-other-history"
-        out_events = (Told,)
+    return Keeping
 
-    found = [message for message in check_options_without_effect() if message.obj in (Told, Typing)]
-    assert [(message.id, message.obj) for message in found] == [("wsrt.W014", Told)]
-    assert "history=True" in found[0].msg
-    assert First.namespace != Second.namespace
+
+HISTORY = {"BACKEND": "wsrt.history.redis.RedisHistory"}
+
+
+def test_history_of_one_process(settings: Any, kept: type[TypedEventConsumer]) -> None:
+    """With a layer for several processes, history in the memory of each is a warning with the events (wsrt.W018)."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB}, "local": {"BACKEND": checks.MEMORY}}
+    settings.WSRT = {}
+    warning = only(check_history(), "wsrt.W018")
+    assert "Kept: kept in the history of each process by itself" in warning.msg
+    assert "Typing" not in warning.msg
+    assert "wsrt.history.redis.RedisHistory" in str(warning.hint)
+    kept.channel_layer_alias = "local"
+    assert check_history() == []
+    kept.channel_layer_alias = "missing"
+    assert check_history() == []
+    kept.channel_layer_alias = None
+    settings.WSRT = {"HISTORY": HISTORY}
+    assert check_history() == []
+    settings.WSRT = {"HISTORY": {"BACKEND": "no.such.Store"}}
+    assert check_history() == []
+    settings.WSRT, settings.CHANNEL_LAYERS = {}, {}
+    assert check_history() == []
+
+
+@pytest.mark.usefixtures("own_namespaces")
+def test_no_history(settings: Any) -> None:
+    """Without an event that is kept, the store doesn't matter."""
+    namespaces.clear()
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB}}
+    assert check_history() == []
+
+
+def test_encryption(settings: Any, kept: type[TypedEventConsumer]) -> None:
+    """A layer that encrypts, beside stores in use that don't, is a warning that names them (wsrt.W019)."""
+    layer = {"BACKEND": PUBSUB, "CONFIG": {"symmetric_encryption_keys": ["secret"]}}
+    settings.CHANNEL_LAYERS = {"default": layer}
+    settings.WSRT = {"HISTORY": HISTORY, "PRESENCE": REDIS}
+    warning = only(check_encryption(), "wsrt.W019")
+    assert warning.msg.endswith("unencrypted: in WSRT['HISTORY'].")
+    assert "secret" not in f"{warning.msg}{warning.hint}"
+    kept.presence = True
+    assert only(check_encryption(), "wsrt.W019").msg.endswith("in WSRT['PRESENCE'] and WSRT['HISTORY'].")
+    settings.WSRT = {"PRESENCE": REDIS}
+    assert only(check_encryption(), "wsrt.W019").msg.endswith("in WSRT['PRESENCE'].")
+    settings.WSRT = {}
+    assert check_encryption() == []
+    settings.WSRT = {"HISTORY": HISTORY}
+    for config in ({}, {"symmetric_encryption_keys": []}, None):
+        settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB, "CONFIG": config}}
+        assert check_encryption() == []
 
 
 # The runtime

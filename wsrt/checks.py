@@ -17,11 +17,13 @@ from django.utils.module_loading import import_string
 
 from .addresses import RESERVED
 from .asgi import Runtime
+from .cluster.layers import is_local
 from .cluster.node import examination
 from .cluster.pubsub import missing_features as missing_features_of_pubsub
-from .conf import DEFAULTS, SHAPES, WITHOUT_EFFECT, conf, validation_error
+from .conf import DEFAULTS, SHAPES, conf, validation_error
 from .consumers import TypedEventConsumer
-from .presence.backends import make_store, store_class
+from .history import backends as history
+from .presence import backends as presence
 from .presence.base import PresenceStore
 from .presence.cache import CachePresence
 from .protocol.events import meta
@@ -136,15 +138,53 @@ def check_tickets(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any)
     ]
 
 
-def check_options_without_effect(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check that the project doesn't use settings or options of events that have no effect."""
-    return [*_settings_without_effect(), *_events_without_effect()]
+def check_history(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that all processes share the history, if events are kept in it."""
+    store = history.store_class()
+    if store is None or store.is_shared:
+        return []
+    return [
+        CheckWarning(
+            f"{', '.join(names)}: kept in the history of each process by itself, because "
+            f"{conf.history.get('BACKEND')!r} isn't shared, but the channel layer {alias!r} is: a client that "
+            "reconnects to another process can't recover, and one room has several epochs.",
+            hint="Set WSRT['HISTORY'] to wsrt.history.redis.RedisHistory, or silence this check if a single process "
+            "serves and publishes.",
+            id="wsrt.W018",
+        )
+        for alias, names in sorted(_kept_events().items())
+        if not _is_local(alias)
+    ]
+
+
+def check_encryption(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check whether a project that has its layer encrypt messages stores their data unencrypted."""
+    layers = getattr(settings, "CHANNEL_LAYERS", {}) or {}
+    encrypted = [
+        alias for alias, layer in layers.items() if (layer.get("CONFIG") or {}).get("symmetric_encryption_keys")
+    ]
+    stores = {
+        "PRESENCE": presence.store_class() if any(map(_has_presence, _all_consumers())) else None,
+        "HISTORY": history.store_class() if _kept_events() else None,
+    }
+    plain = [f"WSRT[{key!r}]" for key, store in stores.items() if store is not None and store.is_shared]
+    if not encrypted or not plain:
+        return []
+    return [
+        CheckWarning(
+            f"CHANNEL_LAYERS[{encrypted[0]!r}] encrypts messages, but their data is stored unencrypted: in "
+            f"{' and '.join(plain)}.",
+            hint="Encrypt the connection and the disk of that server, and restrict access to it; then silence this "
+            "check.",
+            id="wsrt.W019",
+        )
+    ]
 
 
 def check_limits(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Check that limits of connections that are meant for all processes hold for all of them together."""
     limited = where_set("MAX_CONNECTIONS_PER_USER", "MAX_CONNECTIONS_PER_ADDRESS")
-    store = store_class()
+    store = presence.store_class()
     if not limited or (store is not None and store.gives_places):
         return []
     return [
@@ -253,7 +293,8 @@ ALWAYS: tuple[Check, ...] = (
     check_tickets,
     check_runserver,
     check_limits,
-    check_options_without_effect,
+    check_history,
+    check_encryption,
 )
 DEPLOY: tuple[Check, ...] = (check_runtime, check_servers)
 """The checks that ``manage.py check`` runs, and those that only ``check --deploy`` runs."""
@@ -289,23 +330,26 @@ def _values(values: dict[str, Any]) -> Iterator[CheckMessage]:
 
 
 def _backends(values: dict[str, Any]) -> Iterator[CheckMessage]:
-    for key in ("PRESENCE", "HISTORY"):
-        if not SHAPES[key].fits(values.get(key)):
-            continue
-        backend = values[key].get("BACKEND")
+    if SHAPES["PRESENCE"].fits(values.get("PRESENCE")):
         try:
-            if key == "PRESENCE":
-                store = make_store(values[key])
-                yield from _cache_of_presence(store)
-            elif backend != DEFAULTS[key]["BACKEND"]:
-                import_string(backend)
+            yield from _cache_of_presence(presence.make_store(values["PRESENCE"]))
         except Exception as error:
-            yield CheckWarning(
-                f"WSRT[{key!r}]: the backend {backend!r} cannot be used: {error}.",
-                hint=("Until it can be used, presence isn't tracked. " if key == "PRESENCE" else "")
-                + f"The default is {DEFAULTS[key]['BACKEND']!r}.",
-                id="wsrt.W002",
-            )
+            yield _unusable("PRESENCE", values["PRESENCE"], error, "presence isn't tracked")
+    numbers = {key: values.get(key, DEFAULTS[key]) for key in ("HISTORY_SIZE", "HISTORY_SECONDS")}
+    store = values.get("HISTORY", DEFAULTS["HISTORY"])
+    if SHAPES["HISTORY"].fits(store) and all(SHAPES[key].fits(number) for key, number in numbers.items()):
+        try:
+            history.make_store(store, size=numbers["HISTORY_SIZE"], seconds=numbers["HISTORY_SECONDS"])
+        except Exception as error:
+            yield _unusable("HISTORY", store, error, "events with history can't be published")
+
+
+def _unusable(key: str, store: dict[str, Any], error: Exception, effect: str) -> CheckMessage:
+    return CheckWarning(
+        f"WSRT[{key!r}]: the backend {store.get('BACKEND')!r} cannot be used: {error}.",
+        hint=f"Until it can be used, {effect}. The default is {DEFAULTS[key]['BACKEND']!r}.",
+        id="wsrt.W002",
+    )
 
 
 def _cache_of_presence(store: PresenceStore) -> Iterator[CheckMessage]:
@@ -351,17 +395,6 @@ def _tenant(values: dict[str, Any]) -> Iterator[CheckMessage]:
         )
 
 
-def _settings_without_effect() -> Iterator[CheckMessage]:
-    values = getattr(settings, "WSRT", {})
-    for key in values if isinstance(values, dict) else ():
-        if key in WITHOUT_EFFECT and values[key] is not None:
-            yield CheckWarning(
-                f"WSRT[{key!r}] has no effect yet: this version of wsrt accepts it, but doesn't read it.",
-                hint="Remove it, or silence this check if the project doesn't rely on it.",
-                id="wsrt.W012",
-            )
-
-
 def where_set(*limits: str) -> list[str]:
     """Return the places where limits that are off by default are set: in the setting ``WSRT`` or by consumers."""
     values = getattr(settings, "WSRT", {})
@@ -382,18 +415,30 @@ def _consumers_that_set(name: str) -> Iterator[type[TypedEventConsumer]]:
             yield consumer
 
 
-def _events_without_effect() -> Iterator[CheckMessage]:
-    events = {event for namespace in namespaces.values() for event in namespace.events.values()}
-    for event in sorted(events, key=lambda event: meta(event).name):
-        if meta(event).history:
-            yield CheckWarning(
-                f"history=True of {event.__qualname__} has no effect yet: this version of wsrt doesn't store "
-                "publications, so a client that was away can't recover what it missed.",
-                hint="Remove it and have clients load what they missed, or silence this check if the project doesn't "
-                "rely on history.",
-                obj=event,
-                id="wsrt.W014",
-            )
+def _all_consumers() -> set[type]:
+    return {consumer for namespace in namespaces.values() for consumer in namespace.consumers}
+
+
+def _has_presence(consumer: type) -> bool:
+    return bool(getattr(consumer, "presence", False))
+
+
+def _kept_events() -> dict[str, list[str]]:
+    """Return the names of the event classes with history, by the channel layer of the consumers that send them."""
+    kept: dict[str, set[str]] = {}
+    for namespace in namespaces.values():
+        names = {event.__qualname__ for event in namespace.events.values() if meta(event).history}
+        for consumer in namespace.consumers if names else ():
+            alias = getattr(consumer, "channel_layer_alias", None)
+            kept.setdefault(conf.channel_layer_alias if alias is None else alias, set()).update(names)
+    return {alias: sorted(names) for alias, names in kept.items()}
+
+
+def _is_local(alias: str) -> bool:
+    try:
+        return is_local(alias)
+    except Exception:
+        return True  # other checks report an alias or a layer that can't be used
 
 
 def _unimportable(alias: str, backend: Any) -> CheckMessage | None:

@@ -20,7 +20,7 @@ from .protocol.client_address import parse_proxies
 from .protocol.rate import parse_byte_rate, parse_rate
 from .types import ConnectionLimitPolicy, OnViolation
 
-__all__ = ["DEFAULTS", "SHAPES", "WITHOUT_EFFECT", "Shape", "conf", "validation_error"]
+__all__ = ["DEFAULTS", "SHAPES", "Shape", "conf", "validation_error"]
 
 DEFAULTS: dict[str, Any] = {
     "CHANNEL_LAYER_ALIAS": "default",
@@ -64,15 +64,6 @@ DEFAULTS: dict[str, Any] = {
     "THREADS": 8,
     "DRAIN_SECONDS": 25,
 }
-
-WITHOUT_EFFECT = frozenset(
-    {
-        "HISTORY",
-        "HISTORY_SIZE",
-        "HISTORY_SECONDS",
-    }
-)
-"""The settings that are accepted and validated, but have no effect in this version."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,13 +22,16 @@ from tests.support.processes import COVERAGE, ROOT, RedisServer, Server, free_po
 from tests.support.redis import ClusterServer, ReplicaServer, SentinelServer
 from tests.support.report import note
 from wsrt import TypedEventConsumer, __version__, doctor
-from wsrt.doctor import Finding, layers, live, presence, redis
+from wsrt.doctor import Finding, history, layers, live, presence, redis
 from wsrt.doctor.finding import one_line
 from wsrt.doctor.installed import application, bad_versions, complaints, examine, numbers, servers, versions
+from wsrt.history.base import Append
+from wsrt.history.redis import RedisHistory
 from wsrt.presence.base import EVERYONE, Join, Leave, NodeFacts, NodeRecord, StoreUnavailable
 from wsrt.presence.memory import MemoryPresence
 from wsrt.presence.redis import RedisPresence
 from wsrt.protocol.namespaces import namespaces
+from wsrt.types import Position
 
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
@@ -668,6 +672,60 @@ async def test_rights_of_presence(redis_server: RedisServer, rights: str) -> Non
     await store.close()
 
 
+@pytest.mark.parametrize("rights", [RIGHTS.replace("~wsrt*", "~wsrt-history*")])
+async def test_rights_of_history(redis_server: RedisServer, rights: str) -> None:
+    """With the rights that the documentation names, everything can be done."""
+    ask(redis_server, "ACL", "SETUSER", "app", "on", ">secret", *rights.split())
+    store = RedisHistory(f"redis://app:secret@127.0.0.1:{redis_server.port}/0", size=1)
+    room = "chat", "a"
+    for _ in range(3):
+        await store.append([Append(room, "1", "said", "{}", idempotency_key="x"), Append(room, "2", "said", "{}")])
+    await store.append([Append(room, "3", "said", "{}", key="k")])
+    (position,) = await store.positions([room])
+    assert (await store.read(room, Position(position.epoch, 0), limit=9, max_bytes=99)).gap == "trimmed"
+    assert len((await store.values(room, limit=9, max_bytes=99)).entries) == 1
+    assert await store.forget(room, offset=position.offset - 1)
+    assert await store.forget(room, key="k")
+    assert [facts.entries for facts in await store.facts([room])] == [0]
+    assert (await store.renew(room, position.epoch)).offset == (await store.purge(room)).offset == 0
+    await store.close()
+
+
+KEEPING = {"chat": SimpleNamespace(kept={True})}
+"""A namespace in which an event is kept, as far as the doctor asks it."""
+
+
+async def test_history(settings: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shared store is read, and its Redis is examined; the finding of a store that can't be used says why."""
+    monkeypatch.setattr("wsrt.doctor.history.namespaces", KEEPING)
+    settings.WSRT = {"HISTORY": {"BACKEND": "wsrt.history.redis.RedisHistory", "LOCATION": redis_server.url}}
+    found = {finding.subject: finding for finding in await doctor.examine()}
+    assert (found["history"].status, "read in" in found["history"].seen) == ("ok", True)
+    assert found[f"Redis 127.0.0.1:{redis_server.port}/0 memory"].status == "ok"
+    settings.WSRT["HISTORY"]["OPTIONS"] = {"COLOUR": 1}
+    (finding,) = await history.examine()
+    assert (finding.status, "no option 'colour'" in finding.seen) == ("warning", True)
+    settings.WSRT["HISTORY"] |= {"OPTIONS": {}, "LOCATION": f"redis://127.0.0.1:{free_port()}"}
+    found = {finding.subject: finding for finding in await doctor.examine()}
+    assert (found["history"].status, "StoreUnavailable" in found["history"].seen) == ("error", True)
+
+
+async def test_history_of_one_process(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a layer for several processes, a store of one is a warning, if any event is kept."""
+    monkeypatch.setattr("wsrt.doctor.history.namespaces", KEEPING)
+    settings.WSRT = {}
+    settings.CHANNEL_LAYERS = {}
+    assert [(finding.status, finding.seen) for finding in await history.examine()] == [
+        ("ok", "MemoryHistory: covers this process only")
+    ]
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB}}
+    (finding,) = await history.examine()
+    assert (finding.status, "RedisHistory" in finding.advice) == ("warning", True)
+    monkeypatch.setattr("wsrt.doctor.history.namespaces", {})
+    (finding,) = await history.examine()
+    assert (finding.status, finding.seen) == ("ok", "MemoryHistory: no event has a history")
+
+
 async def test_sentinel(redis_server: RedisServer, settings: Any) -> None:
     """The master that Sentinels name for presence is looked at."""
     with ReplicaServer(redis_server), SentinelServer(redis_server, password="hunter2") as sentinel:
@@ -805,7 +863,7 @@ def test_live_server_that_refuses(kind: str, facts: dict[str, Any]) -> None:
 
 def test_silenced_checks(settings: Any) -> None:
     """A check that the project has silenced isn't reported."""
-    settings.WSRT = {"HISTORY_SIZE": 5}
-    assert "wsrt.W012" in [finding.id for finding in complaints()]
-    settings.SILENCED_SYSTEM_CHECKS = [*settings.SILENCED_SYSTEM_CHECKS, "wsrt.W012"]
-    assert "wsrt.W012" not in [finding.id for finding in complaints()]
+    settings.WSRT = {"MAX_PAYLOAD": 2_000_000}
+    assert "wsrt.W001" in [finding.id for finding in complaints()]
+    settings.SILENCED_SYSTEM_CHECKS = [*settings.SILENCED_SYSTEM_CHECKS, "wsrt.W001"]
+    assert "wsrt.W001" not in [finding.id for finding in complaints()]

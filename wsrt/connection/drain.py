@@ -11,7 +11,8 @@ import threading
 from ..cluster.node import Node, current_node, nodes
 from ..conf import conf
 from ..delivery.jitter import jittered
-from ..presence.backends import close_stores
+from ..history import backends as history
+from ..presence import backends as presence
 from ..presence.base import StoreUnavailable
 from ..presence.tracker import known_tracker
 
@@ -97,7 +98,8 @@ async def _drain(node: Node, seconds: float) -> None:
             logger.warning(
                 "failed to remove this node's presence, so its connections count until its lease expires: %r", error
             )
-    await close_stores()
+    await presence.close_stores()
+    await history.close_stores()
 
 
 async def _drain_connections(node: Node, seconds: float, deadline: float) -> None:

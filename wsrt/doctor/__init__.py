@@ -10,7 +10,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Iterable
 
-from . import clocks, durable, installed, layers, live, presence, proxies, redis
+from . import clocks, durable, history, installed, layers, live, presence, proxies, redis
 from .finding import Finding, error, one_line
 
 __all__ = ["Finding", "examine"]
@@ -29,6 +29,7 @@ async def examine(url: str | None = None) -> list[Finding]:
     parts = [_within_seconds(f"layer {alias!r}", layers.examine(alias)) for alias in layers.aliases()]
     parts += [_within_seconds(host.subject, redis.examine(host)) for host in redis.hosts()]
     parts += [_within_seconds(f"database {alias!r}", clocks.examine(alias)) for alias in clocks.databases()]
+    parts.append(_within_seconds("history", history.examine()))
     parts.append(_within_seconds("presence", presence.examine()))
     parts.append(_within_seconds("durable", durable.examine()))
     if url is not None:

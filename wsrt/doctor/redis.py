@@ -1,4 +1,4 @@
-"""Findings about the Redis servers behind channel layers and presence."""
+"""Findings about the Redis servers behind channel layers, presence and history."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Host:
         subject: The name of the Redis in findings.
         options: The connection options, as a layer of channels_redis accepts them.
         is_pubsub: Whether nodes subscribe there.
-        is_cluster: Whether it may be a Redis Cluster: only presence uses it, with ``OPTIONS["CLUSTER"]`` set.
+        is_cluster: Whether it may be a Redis Cluster: only stores use it, with ``OPTIONS["CLUSTER"]`` set.
     """
 
     subject: str
@@ -55,7 +55,7 @@ class Host:
 
 
 def hosts() -> list[Host]:
-    """Return each Redis that is configured for layers or presence, without duplicates."""
+    """Return each Redis that is configured for layers, presence or history, without duplicates."""
     found: dict[str, Host] = {}
 
     def add(options: Mapping[str, Any], *, is_pubsub: bool, is_cluster: bool = False) -> None:
@@ -72,20 +72,21 @@ def hosts() -> list[Host]:
         if backend.startswith("channels_redis."):
             for options in _decoded((config.get("CONFIG") or {}).get("hosts")):
                 add(options, is_pubsub="pubsub" in backend)
-    # The system checks report settings of a wrong type.
-    with contextlib.suppress(TypeError, ValueError, AttributeError):
-        location, more = str(conf.presence.get("LOCATION")), conf.presence.get("OPTIONS") or {}
-        if re.match(r"(rediss?|unix)://", location):
-            add(_presence_options(location, more), is_pubsub=False, is_cluster=more.get("CLUSTER") is True)
+    for settings in (conf.presence, conf.history):
+        # The system checks report settings of a wrong type.
+        with contextlib.suppress(TypeError, ValueError, AttributeError):
+            location, more = str(settings.get("LOCATION")), settings.get("OPTIONS") or {}
+            if re.match(r"(rediss?|unix)://", location):
+                add(_store_options(location, more), is_pubsub=False, is_cluster=more.get("CLUSTER") is True)
     return list(found.values())
 
 
-def _presence_options(location: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _store_options(location: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return the options for connecting to the Redis of presence.
+    Return the options for connecting to the Redis of a store.
 
     Raises:
-        ValueError: An option is invalid. The caller ignores it, because the examination of presence reports it.
+        ValueError: An option is invalid. The caller ignores it, because the examination of the store reports it.
     """
     if not options.get("SENTINELS"):
         return {"address": location}
@@ -230,7 +231,9 @@ def memory(subject: str, info: Mapping[str, Any]) -> Finding:
     facts = {"policy": policy, "maxmemory": limit, "used_memory": info.get("used_memory")}
     seen = f"maxmemory-policy {policy}, {info.get('maxmemory_human', limit) if limit else 'no maxmemory'}"
     if policy not in {"noeviction", "?"}:
-        advice = "CONFIG SET maxmemory-policy noeviction; otherwise groups and presence are lost without an error."
+        advice = (
+            "CONFIG SET maxmemory-policy noeviction; otherwise groups, presence and history are lost without an error."
+        )
         return warning(subject, seen, advice, **facts)
     return ok(subject, seen, **facts)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.processes import RedisServer, free_port
 from tests.support.proxy import TcpProxy
-from tests.support.redis import MasterServer, ReplicaServer, SentinelServer, say
+from tests.support.redis import MasterServer, ReplicaServer, SentinelServer, copied, say
 from tests.support.waiting import aeventually
 from wsrt.presence.base import Count, Join, NodeFacts, StoreUnavailable
 from wsrt.presence.redis import RedisPresence
@@ -38,7 +37,7 @@ async def test_address_that_leads_to_another_server(master: RedisServer, replica
         await store.apply("n1", [Join("chat", "a", 1, "ada")])
         # Opens all connections that there may be.
         await asyncio.gather(*(store.counts([("chat", "a")]) for _ in range(10 * CONNECTIONS)))
-        await _copied(master)
+        await copied(master)
         say(replica.port, "REPLICAOF NO ONE")
         say(master.port, f"REPLICAOF 127.0.0.1 {replica.port}")
         proxy.target = replica.port
@@ -65,7 +64,7 @@ async def test_failover_by_sentinel(master: RedisServer, replica: ReplicaServer)
         )
         await store.begin(NodeFacts("n1", {}))
         await store.apply("n1", [Join("chat", "a", 1, "ada")])
-        await _copied(master)
+        await copied(master)
         assert "db3:" in say(replica.port, "INFO keyspace")
         master.kill()
         await aeventually(lambda: _has_joined(store, 2))
@@ -85,7 +84,7 @@ async def test_orderly_failover_by_sentinel(master: RedisServer, replica: Replic
         )
         await store.begin(NodeFacts("n1", {}))
         await store.apply("n1", [Join("chat", "a", 1, "ada")])
-        await _copied(master)
+        await copied(master)
         say(sentinel.port, f"SENTINEL FAILOVER {sentinel.SERVICE}", "secret")
         await aeventually(lambda: "role:master" in say(replica.port, "INFO replication"))
         await aeventually(lambda: _has_joined(store, 2))
@@ -109,14 +108,3 @@ async def _has_joined(store: RedisPresence, number: int) -> bool:
     except StoreUnavailable:
         return False
     return True
-
-
-async def _copied(master: RedisServer) -> None:
-    """Wait until the replica has what was written so far."""
-
-    def is_copied() -> bool:
-        info = say(master.port, "INFO replication")
-        offsets = re.findall(r"(?:,offset=|master_repl_offset:)(\d+)", info)
-        return len(offsets) == 2 and len(set(offsets)) == 1
-
-    await aeventually(is_copied)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import tempfile
 from pathlib import Path
 
 from tests.support.processes import Process, RedisServer, free_port
+from tests.support.waiting import aeventually
 
 
 class ClusterServer(RedisServer):
@@ -97,3 +99,14 @@ def say(port: int, command: str, password: str = "") -> str:
             connection.recv(100)
         connection.sendall(f"{command}\r\n".encode())
         return connection.recv(65536).decode()
+
+
+async def copied(master: RedisServer) -> None:
+    """Wait until the replica has what was written so far."""
+
+    def is_copied() -> bool:
+        info = say(master.port, "INFO replication")
+        offsets = re.findall(r"(?:,offset=|master_repl_offset:)(\d+)", info)
+        return len(offsets) == 2 and len(set(offsets)) == 1
+
+    await aeventually(is_copied)

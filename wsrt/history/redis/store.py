@@ -117,7 +117,7 @@ class RedisHistory(RedisLink, HistoryStore):
         try:
             answers = await self._run_all(APPEND, calls)
         except StoreUnavailable as error:
-            raise StoreUnavailable(f"{error}. Publications may have been kept nevertheless") from error
+            raise StoreUnavailable(f"{error} (the publications may have been kept)") from error
         for batch, (epoch, *results) in zip(called, answers, strict=True):
             for number, (offset, earlier) in zip(batch, tuples(results, 2), strict=True):
                 position = Position(epoch, offset)

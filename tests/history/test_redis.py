@@ -1,0 +1,232 @@
+"""The Redis store: behaviour that other stores don't share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.processes import RedisServer
+from tests.support.proxy import TcpProxy
+from tests.support.redis import ClusterServer, say
+from tests.support.waiting import aeventually
+from wsrt.exceptions import StoreUnavailable
+from wsrt.history.base import Append
+from wsrt.history.redis import RedisHistory
+from wsrt.history.redis import store as module
+from wsrt.history.redis.keys import Keys
+from wsrt.presence.base import Join, NodeFacts
+from wsrt.presence.redis import RedisPresence
+from wsrt.stores.redis.partitions import Partitions
+from wsrt.types import Position
+
+EVERYTHING: dict[str, int] = {"limit": 100_000, "max_bytes": 2**40}
+
+NAMES = st.text(st.characters() | st.sampled_from("0123456789.:{}\ud800"))
+
+
+@pytest_asyncio.fixture(params=["single", "cluster"])
+async def make(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., RedisHistory]]:
+    """Makes stores on an empty Redis."""
+    server: RedisServer = request.getfixturevalue(request.param)
+    stores: list[RedisHistory] = []
+
+    def make(**options: Any) -> RedisHistory:
+        stores.append(RedisHistory(server.url, cluster=request.param == "cluster", **options))
+        return stores[-1]
+
+    async with make()._round_trip() as client:
+        await client.flushall()
+    yield make
+    for store in stores:
+        await store.close()
+
+
+def publications(room: str, count: int, **more: Any) -> list[Append]:
+    return [Append(("chat", room), f"{room}{number}", "said", str(number), **more) for number in range(count)]
+
+
+@given(st.lists(st.tuples(NAMES, NAMES, NAMES), min_size=2, max_size=2))
+def test_keys(names: list[tuple[str, str, str]]) -> None:
+    """No two keys of two rooms have one name, whatever the realms, rooms and idempotency keys are called."""
+    keys = Keys(Partitions("wsrt", 1, cluster=False))
+    rooms = {(realm, name): keys.room((realm, name)) for realm, name, _ in names}
+    assert len({key for room in rooms.values() for key in room.all}) == 5 * len(rooms)
+    identities = {(realm, name, once): keys.room((realm, name)).identity(once) for realm, name, once in names}
+    assert len({*identities.values()} - {key for room in rooms.values() for key in room.all}) == len(identities)
+
+
+async def test_prefixes_and_partitions(make: Callable[..., RedisHistory]) -> None:
+    """Stores with another prefix, or other partitions, share nothing; nor do history and presence with one prefix."""
+    stores = [make(prefix="a"), make(prefix="b"), make(prefix="b", partitions=3)]
+    for store in stores:
+        (appended,) = await store.append(publications("a", 1))
+        assert appended.position.offset == 1
+
+
+async def test_beside_presence(single: RedisServer) -> None:
+    """History and presence of one room don't meet, even with the same prefix."""
+    history, presence = RedisHistory(single.url, prefix="both"), RedisPresence(single.url, prefix="both")
+    await presence.begin(NodeFacts("n1", {}))
+    await presence.apply("n1", [Join("chat", "a", 1, "ada")])
+    await history.append(publications("a", 2, key="k"))
+    assert (await presence.counts([("chat", "a")]))[0].users == 1
+    assert (await history.facts([("chat", "a")]))[0].values == 1
+    await history.close()
+    await presence.close()
+
+
+# Batches.
+
+
+async def test_one_round_trip(make: Callable[..., RedisHistory], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publications to hundreds of rooms, and hundreds to one, go to Redis together."""
+    store = make(size=1000)
+    trips = 0
+    round_trip = store._round_trip
+
+    def counting() -> contextlib.AbstractAsyncContextManager[Any]:
+        nonlocal trips
+        trips += 1
+        return round_trip()
+
+    monkeypatch.setattr(store, "_round_trip", counting)
+    everything = [publication for number in range(300) for publication in publications(f"r{number}", 2)]
+    appended = await store.append([*everything, *publications("r7", 500)])
+    assert trips == 1
+    assert [result.position.offset for result in appended[:600]] == [1, 2] * 300
+    assert [result.position.offset for result in appended[600:]] == list(range(3, 503))
+
+
+async def test_scripts_that_the_server_lost(make: Callable[..., RedisHistory]) -> None:
+    """A server that has lost the scripts gets them again, and the order of a room stays."""
+    store = make(size=1000)
+    mixed = [*publications("a", 300), *publications("b", 1), *publications("c", 100, key="k")]
+    for turn in range(3):
+        async with store._round_trip() as client:
+            await client.script_flush()
+        appended = await store.append(mixed)
+        assert [result.position.offset for result in appended[:300]] == list(range(300 * turn + 1, 300 * turn + 301))
+        assert (await store.positions([("chat", "b")]))[0].offset == turn + 1
+    found = await store.read(("chat", "a"), Position(appended[0].position.epoch, 0), **EVERYTHING)
+    assert [entry.data for entry in found.entries] == [str(number) for number in range(300)] * 3
+
+
+async def test_calls_are_short(make: Callable[..., RedisHistory], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call of the script has more than its share of publications or bytes, because Redis does nothing else."""
+    store = make()
+    shares: list[int] = []
+    run_all = store._run_all
+
+    async def noting(script: Any, calls: Any) -> list[Any]:
+        shares.extend((len(arguments) - 7) // 5 for _, arguments in calls)
+        return await run_all(script, calls)
+
+    monkeypatch.setattr(store, "_run_all", noting)
+    await store.append(publications("a", 1000))
+    assert max(shares) == module.PUBLICATIONS
+    shares.clear()
+    await store.append([Append(("chat", "a"), "i", "said", "x" * module.BYTES)] * 5)
+    assert shares == [1] * 5
+
+
+# Failures.
+
+
+@pytest.mark.parametrize("count", [1, 200])
+async def test_append_is_not_sent_twice(single: RedisServer, count: int) -> None:
+    """If the connection breaks after Redis has kept a publication, the caller is told, and nothing is sent again."""
+    beside = RedisHistory(single.url, prefix=f"once{count}", timeout=60)
+    once = publications("a", count - 1) + publications("a", 1, idempotency_key="x")
+    async with TcpProxy(single.port, latency=1) as proxy:
+        store = RedisHistory(proxy.url, prefix=f"once{count}", timeout=60)
+        await store.positions([("chat", "b")])
+        appending = asyncio.create_task(store.append(once))
+        await aeventually(lambda: _has_offset(beside, count))
+        proxy.reset()
+        with pytest.raises(StoreUnavailable, match="may have been kept"):
+            await appending
+        (again,) = await store.append(once[-1:])
+        assert (again.is_repeat, again.position.offset) == (True, count)
+        assert await _has_offset(beside, count)
+        await store.close()
+    await beside.close()
+
+
+async def _has_offset(store: RedisHistory, offset: int) -> bool:
+    return (await store.positions([("chat", "a")]))[0].offset == offset
+
+
+async def test_connection_that_was_idle(single: RedisServer) -> None:
+    """A connection that the server has closed while it was idle is replaced without an error."""
+    store = RedisHistory(single.url, prefix="idle")
+    for offset in range(1, 4):
+        (appended,) = await store.append(publications("a", 1))
+        assert appended.position.offset == offset
+        assert "-" not in say(single.port, "CLIENT KILL TYPE normal")
+        # The client has to see the end before it can know.
+        await asyncio.sleep(0.1)
+    await store.close()
+
+
+async def test_server_that_is_silent(single: RedisServer) -> None:
+    """A server that doesn't answer in time is StoreUnavailable, for every call."""
+    async with TcpProxy(single.port) as proxy:
+        proxy.blackhole()
+        store = RedisHistory(proxy.url, timeout=0.2)
+        room, position = ("chat", "a"), Position("e", 1)
+        for call in (
+            store.append(publications("a", 2)),
+            store.positions([room]),
+            store.read(room, position, **EVERYTHING),
+            store.values(room, **EVERYTHING),
+            store.forget(room, offset=1),
+            store.purge(room),
+            store.renew(room, "e"),
+            store.facts([room, room]),
+        ):
+            with pytest.raises(StoreUnavailable):
+                await call
+        await store.close()
+
+
+@pytest.fixture
+def full() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+async def test_server_that_is_full(full: RedisServer) -> None:
+    """A Redis without memory refuses a publication, and the others of the call may be kept."""
+    store = RedisHistory(full.url)
+    await store.append(publications("a", 1))
+    say(full.port, "CONFIG SET maxmemory 1")
+    with pytest.raises(StoreUnavailable, match="OutOfMemory"):
+        await store.append([*publications("a", 1), *publications("b", 1)])
+    say(full.port, "CONFIG SET maxmemory 0")
+    (appended,) = await store.append(publications("a", 1))
+    assert appended.position.offset == 2
+    await store.close()
+
+
+async def test_flush(make: Callable[..., RedisHistory]) -> None:
+    """After a flush the room has another epoch, also if the first call is a publication."""
+    store = make()
+    (before,) = await store.append(publications("a", 1))
+    async with store._round_trip() as client:
+        await client.flushall()
+    (after,) = await store.append(publications("a", 1))
+    assert after.position.offset == 1
+    assert after.position.epoch != before.position.epoch
+    assert (await store.read(("chat", "a"), before.position, **EVERYTHING)).gap == "epoch"
+
+
+def test_cluster_server_is_used(cluster: ClusterServer) -> None:
+    """The cluster refuses what touches two slots, so that the tests on it show that no call does."""
+    assert "CROSSSLOT" in say(cluster.port, "MGET a b")

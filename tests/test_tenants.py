@@ -335,6 +335,7 @@ FUNCTIONS = [
 ARGUMENTS: dict[str, Any] = {
     "room": "lobby",
     "event": Note(text=""),
+    "publications": [(to.Room("a"), Note(text=""))],
     "user": 1,
     "users": [1],
     "audience": to.Everyone(),

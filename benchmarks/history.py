@@ -1,0 +1,188 @@
+"""
+Compare publishing with and without history: time and memory of Redis, and of large batches.
+
+    python -m benchmarks.history [--rounds 5] [--publications 2000]
+
+A publication without history is one PUBLISH, to the subscribers of so many nodes. With history, a script appends it
+first. The time is the processor time that Redis spent, from INFO, so that other programs on the machine matter less.
+The kinds take turns on one Redis; the ratio of the medians is reported.
+
+Then one call appends 10,000 publications to 1, 100 and 10,000 rooms, and a raw pipeline publishes the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import json
+import platform
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio as redis
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.processes import redis as redis_server
+from wsrt.history.base import Append
+from wsrt.history.redis import RedisHistory
+
+RESULTS = Path(__file__).parent / "results"
+
+DATA = json.dumps({"text": "x" * (200 - len('{"text": ""}'))})
+"""The data of a publication: 200 bytes."""
+
+NODES = 2
+"""The subscribers to which Redis sends each publication."""
+
+BATCH = 100
+"""Publications that are sent together."""
+
+ROOMS = (1, 100, 10_000)
+"""The rooms of the large batches."""
+
+LARGE = 10_000
+"""The publications of a large batch."""
+
+KINDS: dict[str, dict[str, str]] = {
+    "without history": {},
+    "with history": {},
+    "with history and an idempotency key": {"idempotency_key": "{}"},
+    'with history="latest"': {"key": "{}"},
+}
+
+
+class Bench:
+    """One run on one Redis."""
+
+    def __init__(self, url: str) -> None:
+        self.client: Any = redis.Redis.from_url(url, socket_timeout=60)
+        self.store = RedisHistory(url, size=100, timeout=60)
+        self.number = 0
+        self.times: dict[str, list[float]] = {}
+        self.ratios: dict[str, float] = {}
+        self.bytes = 0.0
+
+    async def run(self, rounds: int, publications: int) -> None:
+        nodes = [self.client.pubsub() for _ in range(NODES)]
+        for node in nodes:
+            await node.subscribe("group")
+        readers = [asyncio.create_task(_read(node)) for node in nodes]
+        for _ in range(rounds):
+            for size, how in ((1, "one at a time"), (BATCH, f"{BATCH} together")):
+                for kind, more in KINDS.items():
+                    act = functools.partial(self.publish, kind, more, size)
+                    taken = await self.measure(act, publications // size)
+                    self.times.setdefault(f"{kind}, {how}", []).append(taken / size)
+        for reader in readers:
+            reader.cancel()
+        for node in nodes:
+            await node.aclose()
+        await self.memory()
+        await self.large()
+        await self.store.close()
+        await self.client.aclose()
+
+    async def measure(self, act: Callable[[], Awaitable[None]], times: int) -> float:
+        """Return the processor time that Redis spends on a call, in microseconds."""
+        before = await self.spent()
+        for _ in range(times):
+            await act()
+        return (await self.spent() - before) / times
+
+    async def spent(self) -> float:
+        found = await self.client.info("cpu")
+        return 1e6 * float(found["used_cpu_user_main_thread"] + found["used_cpu_sys_main_thread"])
+
+    async def publish(self, kind: str, more: dict[str, str], count: int) -> None:
+        """Publish as wsrt does: append all, then send all through the layer."""
+        if kind != "without history":
+            await self.store.append([self.publication(("bench", "a"), more) for _ in range(count)])
+        pipeline = self.client.pipeline(transaction=False)
+        for _ in range(count):
+            pipeline.publish("group", DATA)
+        await pipeline.execute()
+
+    def publication(self, room: tuple[str, str], more: dict[str, str]) -> Append:
+        self.number += 1
+        given = {name: form.format(self.number % 500 if name == "key" else self.number) for name, form in more.items()}
+        return Append(room, f"{self.number:016x}", "message.sent", DATA, **given)
+
+    async def memory(self) -> None:
+        """Fill one room, and divide the memory of its entries."""
+        full = RedisHistory(self.store.location, size=LARGE, prefix="memory", timeout=60)
+        await full.append([self.publication(("bench", "a"), {}) for _ in range(LARGE)])
+        keys = await self.client.keys("memory*entries*")
+        self.bytes = sum([await self.client.memory_usage(key, samples=0) for key in keys]) / LARGE
+        await full.close()
+
+    async def large(self) -> None:
+        for rooms in ROOMS:
+            publications = [self.publication(("bench", f"{number % rooms}"), {}) for number in range(LARGE)]
+            ours, raw = [], []
+            for _ in range(3):
+                began = time.perf_counter()
+                await self.store.append(publications)
+                ours.append(time.perf_counter() - began)
+                began = time.perf_counter()
+                pipeline = self.client.pipeline(transaction=False)
+                for publication in publications:
+                    pipeline.publish("raw", publication.data)
+                await pipeline.execute()
+                raw.append(time.perf_counter() - began)
+            self.ratios[f"{LARGE:,} publications to {rooms:,} rooms"] = min(ours) / min(raw)
+
+
+async def _read(node: Any) -> None:
+    async for _ in node.listen():
+        pass
+
+
+def rows(bench: Bench) -> Iterator[tuple[str, str, str]]:
+    """Yield the rows of the table: the quantity, its value, and the ratio to the same without history."""
+    medians = {kind: statistics.median(times) for kind, times in bench.times.items()}
+    for kind, median in medians.items():
+        base = medians[f"without history, {kind.rpartition(', ')[2]}"]
+        yield f"{kind}, us of Redis", f"{median:.1f}", f"{median / base:.2f}"
+    yield "memory of a publication of 200 bytes, bytes", f"{bench.bytes:.0f}", ""
+    for what, ratio in bench.ratios.items():
+        yield f"append {what}, compared with a raw pipeline", "", f"{ratio:.2f}"
+
+
+def keep(bench: Bench, version: str) -> None:
+    """Write the figures and the table to benchmarks/results."""
+    facts = {
+        "redis": version,
+        "python": platform.python_version(),
+        "nodes": NODES,
+        "microseconds": {kind: [round(value, 2) for value in values] for kind, values in bench.times.items()},
+        "bytes_a_publication": round(bench.bytes, 1),
+        "times_a_raw_pipeline": {what: round(ratio, 2) for what, ratio in bench.ratios.items()},
+    }
+    (RESULTS / "history.json").write_text(json.dumps(facts, indent=2) + "\n")
+    lines = ["| | | ratio |", "| --- | ---: | ---: |", *(f"| {' | '.join(row)} |" for row in rows(bench))]
+    (RESULTS / "history.md").write_text("\n".join(lines) + "\n")
+
+
+async def main(rounds: int, publications: int) -> None:
+    with redis_server() as url:
+        bench = Bench(url)
+        version = (await bench.client.info("server"))["redis_version"]
+        await bench.run(rounds, publications)
+    table = Table("", "", "ratio", title="Publishing with history")
+    for row in rows(bench):
+        table.add_row(*row)
+    Console().print(table)
+    keep(bench, version)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each kind (%(default)s)")
+    parser.add_argument("--publications", type=int, default=2000, help="publications of a round (%(default)s)")
+    options = parser.parse_args()
+    asyncio.run(main(options.rounds, options.publications))

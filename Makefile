@@ -61,6 +61,7 @@ bench: .venv/bench.stamp
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.presence
 	$(BIN)/python -m benchmarks.history
+	$(BIN)/python -m benchmarks.durable
 	$(BIN)/python -m benchmarks.figure
 
 docs: .venv/docs.stamp .venv/test.stamp

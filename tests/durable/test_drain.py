@@ -96,6 +96,26 @@ def test_small_batches(database: Database, sent: list[Outgoing]) -> None:
     assert texts(sent) == said
 
 
+def test_large_events(database: Database, sent: list[Outgoing], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of large events ends early, so that it doesn't fill the memory."""
+    monkeypatch.setattr(drain, "BATCH_BYTES", 250)
+    for number in range(8):
+        say(str(number) * 100, database.alias)
+    worker = Drain(database.alias)
+    sizes: list[int] = []
+    read = worker._read
+
+    def read_and_note(numbers: Sequence[int]) -> list[WaitingPublication]:
+        rows = read(numbers)
+        sizes.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(worker, "_read", read_and_note)
+    assert worker.run() == 8
+    assert sizes == [3, 3, 2]
+    assert [text[0] for text in texts(sent)] == [str(number) for number in range(8)]
+
+
 # The order
 
 
@@ -312,8 +332,8 @@ def test_claimed(database: Database, sent: list[Outgoing]) -> None:
     number = WaitingPublication.objects.using(database.alias).get().partition
     other = Drain(database.another())
     mine = Drain(database.alias)
-    with mine._claims.claim(number) as is_claimed:
-        assert is_claimed
+    with mine._claims.claim([number]) as claimed:
+        assert claimed == [number]
         assert other.run() == 0
     assert other.run() == 1
 
@@ -473,9 +493,9 @@ def test_stopping(database: Database, sent: list[Outgoing]) -> None:
     worker = Drain(database.alias, batch=3, stopping=stopping)
     read = worker._read
 
-    def read_and_stop(number: int) -> list[WaitingPublication]:
+    def read_and_stop(numbers: Sequence[int]) -> list[WaitingPublication]:
         stopping.set()
-        return read(number)
+        return read(numbers)
 
     worker._read = read_and_stop  # type: ignore[method-assign]
     assert worker.run() == 3

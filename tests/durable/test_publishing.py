@@ -37,7 +37,7 @@ from wsrt.durable import (
     publish_waiting,
 )
 from wsrt.durable.models import WaitingPublication
-from wsrt.durable.restoring import restore
+from wsrt.durable.restoring import Restorer
 from wsrt.testing import capture_publications
 
 
@@ -120,7 +120,7 @@ def test_restored(event: Event, namespace: str) -> None:
 
     publish_to_room("lobby", event, namespace=namespace)
     row = WaitingPublication.objects.get()
-    restored = restore(row)
+    restored = Restorer().restore(row)
     assert plain(restored) == plain(prepare(Room("lobby"), event, namespace, None))
     assert restored.append is None or restored.append.idempotency_key == row.idempotency_key
     assert restored.description == f"the event {row.event!r}"
@@ -131,7 +131,7 @@ def test_lost_key() -> None:
     """An event of which the class replaced nothing when it was stored is queued."""
     publish_to_room("lobby", Price(symbol="X", value=1), namespace="chat")
     WaitingPublication.objects.update(key="")
-    message = restore(WaitingPublication.objects.get()).item
+    message = Restorer().restore(WaitingPublication.objects.get()).item
     assert isinstance(message, PublishMessage)
     assert (message.encoded.overflow, message.encoded.key) == ("close", None)
 

@@ -8,9 +8,9 @@ wrong order.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 from django.core.files import locks
 from django.db import connections, transaction
@@ -24,25 +24,30 @@ class Claims:
 
     Args:
         using: The alias of the database.
+
+    Attributes:
+        at_once: The most partitions that a worker claims at once: a part of them, so that several workers share them.
     """
+
+    at_once: ClassVar[int] = 16
 
     def __init__(self, using: str) -> None:
         self.using = using
         self._exist = False
 
     @contextlib.contextmanager
-    def claim(self, number: int) -> Iterator[bool]:
+    def claim(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         """
-        Open a transaction and claim a partition in it. The transaction is committed when the block ends.
+        Open a transaction and claim partitions in it. The transaction is committed when the block ends.
 
         The transaction must see what others commit after it has claimed, so its isolation must not be stricter than
         READ COMMITTED.
 
         Args:
-            number: The number of the partition.
+            numbers: The numbers of the partitions.
 
         Yields:
-            Whether it was claimed. If not, another worker has it.
+            The numbers of those that were claimed. Another worker has the others.
         """
         self._create()
         connection = connections[self.using]
@@ -53,7 +58,8 @@ class Claims:
                     cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             can_skip = connection.features.has_select_for_update_skip_locked
             rows = Partition.objects.using(self.using).select_for_update(skip_locked=can_skip)
-            yield rows.filter(number=number).first() is not None
+            # In one order, so that workers that have to wait for each other don't do so in a circle.
+            yield [row.number for row in rows.filter(number__in=numbers).order_by("number")]
 
     def _create(self) -> None:
         """Create the rows that don't exist yet, which no worker has locked."""
@@ -74,15 +80,17 @@ class FileClaims(Claims):
     with a worker that is killed.
     """
 
+    at_once = PARTITIONS
+
     @contextlib.contextmanager
-    def claim(self, number: int) -> Iterator[bool]:
+    def claim(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         """Lock the file. The block doesn't run in a transaction. See Claims.claim()."""
         path = _lock_file(connections[self.using].settings_dict["NAME"])
         if path is None:  # a database in memory, which no other process sees
-            yield True
+            yield [*numbers]
             return
         with path.open("ab") as file, _locked(file) as is_locked:
-            yield is_locked
+            yield [*numbers] if is_locked else []
 
 
 @contextlib.contextmanager

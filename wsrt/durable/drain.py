@@ -28,10 +28,16 @@ from ..signals import publication_failed
 from .claims import claims_of
 from .models import FailedPublication, WaitingPublication
 from .outages import Outages
-from .restoring import restore
+from .restoring import Restorer
 
 BATCH = 500
 """The most rows that are published and deleted at once."""
+
+BATCH_BYTES = 8_388_608
+"""The size of the events from which on no further ones are read into a batch, in bytes of ASCII."""
+
+CHUNK = 250
+"""How many rows are read from the database at a time."""
 
 MAX_ERROR = 2000
 """The most characters that are kept of an error."""
@@ -74,11 +80,13 @@ class Drain:
         published, went_on = 0, True
         while went_on:
             went_on = False
-            for number in self._partitions():
+            partitions = self._partitions()
+            for start in range(0, len(partitions), self._claims.at_once):
                 if self._stopping.is_set():
                     return published
-                self._next = number + 1
-                done, found = self._drain_partition(number)
+                numbers = partitions[start : start + self._claims.at_once]
+                self._next = numbers[-1] + 1
+                done, found = self._drain_partitions(numbers)
                 published += done
                 went_on = went_on or found
         return published
@@ -91,31 +99,41 @@ class Drain:
         numbers = rows.order_by().values_list("partition", flat=True).distinct()
         return sorted(numbers, key=lambda number: (number < self._next, number))
 
-    def _drain_partition(self, number: int) -> tuple[int, bool]:
-        """Publish a batch of a partition; return the number of published rows, and whether any were handled."""
-        with self._claims.claim(number) as is_claimed:
-            if not is_claimed:
+    def _drain_partitions(self, numbers: Sequence[int]) -> tuple[int, bool]:
+        """Publish a batch of some partitions; return the number of published rows, and whether any were handled."""
+        with self._claims.claim(numbers) as claimed:
+            if not claimed:
                 return 0, False
-            rows = self._read(number)
+            rows = self._read(claimed)
             published, failed = self._publish(rows)
             self._delete(published, failed)
         self._report(failed)
         return len(published), bool(published or failed)
 
-    def _read(self, number: int) -> list[WaitingPublication]:
-        rows = WaitingPublication.objects.using(self.using).filter(partition=number)
-        return list(rows.exclude(namespace__in=self.outages.paused).order_by("id")[: self._batch])
+    def _read(self, numbers: Sequence[int]) -> list[WaitingPublication]:
+        waiting = WaitingPublication.objects.using(self.using).filter(partition__in=numbers)
+        ordered = waiting.exclude(namespace__in=self.outages.paused).order_by("id")[: self._batch]
+        rows: list[WaitingPublication] = []
+        size = 0
+        for row in ordered.iterator(chunk_size=CHUNK):
+            rows.append(row)
+            size += len(row.data)
+            if size >= BATCH_BYTES:
+                break
+        return rows
 
     def _publish(self, rows: Sequence[WaitingPublication]) -> tuple[list[WaitingPublication], list[Failure]]:
         """Publish rows in order; return those that were published, and those that can't be with their errors."""
         restored: list[tuple[WaitingPublication, Outgoing]] = []
         failed: list[Failure] = []
+        restorer = Restorer()
         for row in rows:
             try:
-                restored.append((row, restore(row)))
+                restored.append((row, restorer.restore(row)))
             except Exception as error:
                 failed.append((row, error))
-        unreachable = {row.namespace: alias for row, _ in restored if (alias := unreachable_layer(row.namespace))}
+        names = {row.namespace for row, _ in restored}
+        unreachable = {namespace: alias for namespace in names if (alias := unreachable_layer(namespace))}
         for namespace, alias in unreachable.items():
             self._delayed(
                 namespace,

@@ -21,11 +21,13 @@ APP = "wsrt"
 VIEW = f"{APP}.view_realtime"
 DISCONNECT = f"{APP}.disconnect"
 ANNOUNCE = f"{APP}.announce"
+FORGET = f"{APP}.forget"
 
 PERMISSIONS = {
     VIEW: "Can see who is connected",
     DISCONNECT: "Can disconnect clients",
     ANNOUNCE: "Can send announcements to clients",
+    FORGET: "Can see and delete kept publications",
 }
 """The names of the permissions, as the admin shows them."""
 

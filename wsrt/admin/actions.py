@@ -70,10 +70,10 @@ class Actions(RealtimeAdminBase):
             self._require(request, DISCONNECT)
             # After signing in, Django redirects to the URL that was posted to. Show the pages and do nothing.
             return HttpResponseRedirect(self._url("changelist"))
-        target = _posted_target(request)
+        target = posted_target(request)
         self._require(request, DISCONNECT, target)
         back = self._return_url(request, target)
-        reason = _unreachable_reason(target) or self._protected_reason(request, target)
+        reason = unreachable_reason(target) or self._protected_reason(request, target)
         if reason is not None:
             self.message_user(request, _failed_text(close) % reason, messages.ERROR)
             return HttpResponseRedirect(back)
@@ -165,7 +165,7 @@ class Actions(RealtimeAdminBase):
         except InvalidAnnouncement as error:
             context["problems"] = error.problems
             return None
-        reason = _unreachable_reason(target)
+        reason = unreachable_reason(target)
         if reason is not None:
             context["problems"] = [Problem(reason)]
             return None
@@ -296,7 +296,7 @@ def _can_announce_to(realm: str) -> bool:
     return False
 
 
-def _posted_target(request: HttpRequest) -> Target:
+def posted_target(request: HttpRequest) -> Target:
     try:
         return Target.from_token(request.POST.get("target", ""))
     except ValueError as error:
@@ -333,7 +333,7 @@ def _count(target: Target) -> int | None:
         return None
 
 
-def _unreachable_reason(target: Target) -> str | None:
+def unreachable_reason(target: Target) -> str | None:
     """Return the reason that this process can't reach a target's connections, None if it can."""
     alias = unreachable_layer(target.plain_namespace)
     if alias is None:

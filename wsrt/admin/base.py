@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from ..cluster.layers import is_local
 from ..conf import conf
-from ..permissions import ANNOUNCE, DISCONNECT, VIEW, Realtime
+from ..permissions import ANNOUNCE, DISCONNECT, FORGET, VIEW, Realtime
 from ..presence.backends import is_shared, option
 from .live import AdminConsumer
 from .targets import Target
@@ -70,6 +70,16 @@ class RealtimeAdminBase(ModelAdmin):
         """
         return _has(request, ANNOUNCE, target)
 
+    def has_forget_permission(self, request: HttpRequest, target: Target | None = None) -> bool:
+        """
+        Return whether the user of a request may see and delete what is kept in the history of rooms.
+
+        Args:
+            request: The request.
+            target: The room. None asks whether the user may do so at all.
+        """
+        return _has(request, FORGET, target)
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -108,6 +118,7 @@ class RealtimeAdminBase(ModelAdmin):
             "has_details": option("DETAILS", False) is True,
             "may_view": self._has_permission(request, VIEW),
             "may_disconnect": self._has_permission(request, DISCONNECT, target),
+            "may_forget": target is not None and self._has_permission(request, FORGET, target),
             "may_announce": self._has_permission(request, ANNOUNCE, target),
             "live_url": f"{get_script_prefix()}{self.live_path}?{urlencode({'site': self.admin_site.name})}",
             "live_schema": AdminConsumer.catalog.schema_hash,
@@ -125,6 +136,8 @@ class RealtimeAdminBase(ModelAdmin):
                 return self.has_disconnect_permission(request, target)
             case "wsrt.announce":
                 return self.has_announce_permission(request, target)
+            case "wsrt.forget":
+                return self.has_forget_permission(request, target)
             case _:
                 return self.has_view_permission(request)
 

@@ -18,6 +18,8 @@ from pydantic_core import to_json
 
 from .. import presence
 from ..addresses import RESERVED, Room, User, UserKey
+from ..exceptions import StoreUnavailable, WrongContext
+from ..history.queries import afacts
 from ..presence.access import open_store, run
 from ..presence.base import EVERYONE, Count
 from ..presence.results import limits_reached
@@ -173,11 +175,27 @@ class Users(Event, name="users"):
 
 
 class RoomDetail(Event, name="room"):
-    """A room: its counts, its members, and their connections."""
+    """
+    A room: its counts, its members, their connections, and what is kept of it.
+
+    Attributes:
+        is_kept: Whether anything was published with history in the namespace, and the history can be read.
+        is_unreadable: Whether the history can't be read.
+        epoch, offset: The position of its last publication.
+        entries, values, bytes, oldest: What is kept of it, and since when.
+    """
 
     users: int
     guests: int
     connections: int
+    is_kept: bool = False
+    is_unreadable: bool = False
+    epoch: str = ""
+    offset: int = 0
+    entries: int = 0
+    values: int = 0
+    bytes: int = 0
+    oldest: dt.datetime | None = None
     members: list[UserRow]
     members_next: str | None
     sessions: list[ConnectionRow]
@@ -329,6 +347,7 @@ class WatchRoom(Event, name="room.watch"):
             members_next=members.next,
             sessions=await _connection_rows(sessions),
             sessions_next=sessions.next,
+            **await _history_of(self.namespace, self.room),
         )
 
 
@@ -396,6 +415,31 @@ def run_query(query: Query) -> Result:
     """Run a query from synchronous code. Raises StoreUnavailable, WrongContext."""
     query_run: Callable[[], Coroutine[Any, Any, Result]] = query.run
     return run(query_run)
+
+
+def keeps_history(realm: str) -> bool:
+    """Return whether an event of a namespace is kept in history."""
+    return bool(namespaces.kept_in(split_realm(realm)[0]))
+
+
+async def _history_of(realm: str, room: str) -> dict[str, Any]:
+    """Return the fields of RoomDetail about the history of a room."""
+    if not keeps_history(realm):
+        return {}
+    try:
+        facts = await afacts((realm, room))
+    except (StoreUnavailable, WrongContext):
+        # The rest of the page doesn't need it.
+        return {"is_unreadable": True}
+    oldest = None if facts.oldest is None else dt.datetime.fromtimestamp(facts.oldest, dt.UTC)
+    return {
+        "is_kept": True,
+        **facts.position.as_dict(),
+        "entries": facts.entries,
+        "values": facts.values,
+        "bytes": facts.size,
+        "oldest": oldest,
+    }
 
 
 async def count_in_room(namespace: str, room: str) -> Count:

@@ -16,15 +16,15 @@ from pydantic_core import to_json
 
 from ..conf import conf
 from ..exceptions import WrongContext
-from ..permissions import ANNOUNCE, VIEW
+from ..permissions import ANNOUNCE, FORGET, VIEW
 from ..presence.access import run
 from ..presence.backends import make_store
 from ..presence.base import BadCursor, StoreUnavailable
 from ..protocol.events import meta
 from ..realms import split_realm
 from ..schema.description import describe
-from .actions import Actions
 from .base import content_type, query_parameter
+from .history import HistoryActions, past_rows
 from .queries import (
     Query,
     Result,
@@ -33,6 +33,7 @@ from .queries import (
     WatchRooms,
     WatchUser,
     WatchUsers,
+    keeps_history,
     local_namespaces,
     require_visible,
     rows_with_users,
@@ -49,12 +50,12 @@ LOG_ROWS = 50
 """Number of rows on a page of the log."""
 
 
-class RealtimeAdmin(Actions):
+class RealtimeAdmin(HistoryActions):
     """
     The pages of "Realtime": who is connected, what clients may send, and a log of the operators' actions.
 
-    Each page and each action requires its own permission: ``wsrt.view_realtime``, ``wsrt.disconnect`` or
-    ``wsrt.announce``. Subclass it to restrict operators to some targets, see RealtimeAdminBase.
+    Each page and each action requires its own permission: ``wsrt.view_realtime``, ``wsrt.disconnect``,
+    ``wsrt.announce`` or ``wsrt.forget``. Subclass it to restrict operators to some targets, see RealtimeAdminBase.
     """
 
     def get_urls(self) -> list[URLPattern]:
@@ -68,6 +69,8 @@ class RealtimeAdmin(Actions):
             "disconnect": self.disconnect,
             "log_out": self.log_out,
             "announce": self.announce,
+            "forget": self.forget,
+            "purge": self.purge,
             "schema": self.schema,
             "log": self.log,
         }
@@ -138,8 +141,10 @@ class RealtimeAdmin(Actions):
             members_after=query_parameter(request, "members_after") or None,
             sessions_after=query_parameter(request, "sessions_after") or None,
         )
+        may_forget = self._has_permission(request, FORGET, target) and keeps_history(query.namespace)
         context = {
             "target": target,
+            "past": past_rows(target) if may_forget else None,
             "namespace": query.namespace,
             "tenant": target.tenant,
             "announce_url": self._url("announce", namespace=query.namespace, room=target.name),

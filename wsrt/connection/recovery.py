@@ -155,7 +155,9 @@ class Recovery:
         elif claims and not self._has_answered_late:
             # Once: the answers would be many more bytes than the claims.
             self._has_answered_late = True
-            for room in [room for room in claims if room in self._followed and room not in self._queue]:
+            # Those that it is still joining are answered when it has joined them.
+            told = [room for room in self._subscriber.rooms if room in self._followed and room not in self._queue]
+            for room in filter(claims.__contains__, told):
                 position = self._node.history.position(self._id(room))
                 self._subscriber.outbox.put_direct(joined(room, position, reason="late"))
 

@@ -241,13 +241,16 @@ class Hub:
     # Private.
 
     def _set_aside(self, subscribers: list[Subscriber], audience: Audience, frame: Frame) -> list[Subscriber]:
-        """Keep a frame for those connections whose permissions are being checked again; return the others."""
+        """Keep a frame for those connections that must not get it yet; return the others."""
         others = []
         for subscriber in subscribers:
+            # A room whose frames wait comes first: what the client has missed is withheld before them.
+            if self._hold_back(subscriber, audience, frame):
+                continue
             withheld = self._withheld.get(subscriber)
             if withheld is not None:
                 withheld.put(audience, frame)
-            elif not self._hold_back(subscriber, audience, frame):
+            else:
                 others.append(subscriber)
         return others
 

@@ -46,8 +46,9 @@ WATCH_SECONDS = 1.0
 CHECK_ROOMS = 256
 """The number of rooms that are checked in one call."""
 
+FIRST_RETRY_SECONDS = 0.05
 RETRY_SECONDS = 1.0
-"""The longest pause between attempts to reach a store that is down, in seconds."""
+"""The first and the longest pause between attempts to read what is missing, in seconds."""
 
 PATIENCE_SECONDS = 5.0
 """How long other publications of a room wait for a store that is down, in seconds."""
@@ -142,6 +143,8 @@ class Follower:
         # In the order of use, the last one first dropped.
         self._rooms: collections.OrderedDict[RoomId, _Room] = collections.OrderedDict()
         self._watching: asyncio.Task[None] | None = None
+        # Those under way. The loop alone doesn't keep a task from being collected.
+        self._tasks: set[asyncio.Task[None]] = set()
         # The bytes of all logs.
         self._size = 0
 
@@ -215,13 +218,9 @@ class Follower:
                 return self._deliver_next(room, room.log, publication)
             case Verdict.DUPLICATE:
                 counters.count("history_duplicates")
-            case Verdict.AHEAD:
+            case verdict:
                 self._wait(room, publication)
-                self._catch_up(room, after=ORDER_SECONDS)
-            case _:
-                self._wait(room, publication)
-                room.is_behind = True
-                self._catch_up(room)
+                self._catch_up(room, after=ORDER_SECONDS if verdict is Verdict.AHEAD else 0.0)
         return 0
 
     def carry_out(self, command: CommandMessage) -> bool:
@@ -339,18 +338,18 @@ class Follower:
     def _resized(self, room: _Room, size: int) -> None:
         """Keep the logs of the node within their limit."""
         self._size += size
-        if self._size <= LOG_BYTES:
-            return
         self._rooms.move_to_end(room.id)
-        for other in list(self._rooms.values()):
-            if other is not room and other.log is not None and other.log.size:
+        while self._size > LOG_BYTES and (other := next(iter(self._rooms.values()))) is not room:
+            if other.log is not None and other.log.size:
                 self._size -= other.log.size
                 other.log.shrink()
                 counters.count("history_logs_emptied")
-                if self._size <= LOG_BYTES:
-                    return
+            # So that it isn't looked at again before it has grown.
+            self._rooms.move_to_end(other.id)
+        self._rooms.move_to_end(room.id)
 
     def _wait(self, room: _Room, publication: PublishMessage) -> None:
+        room.is_behind |= room.log is not None and _needs_a_read(publication, room.log)
         room.waiting.append(publication)
         room.size += publication.frame.size
         while len(room.waiting) > WAITING_MESSAGES or room.size > WAITING_BYTES:
@@ -376,7 +375,9 @@ class Follower:
             room.checked = self._loop.time()
             # Publications up to the position were made before the join returns. This isn't a duplicate of the log.
             for publication in [item for item in room.waiting if _is_until(item, position)]:
-                room.waiting.remove(publication)
+                self._take_out(room, publication)
+            # Others may belong to an epoch that began after the position was read.
+            room.is_behind |= any(_needs_a_read(item, room.log) for item in room.waiting)
         finally:
             room.task = None
         if room.waiting:
@@ -390,30 +391,34 @@ class Follower:
         finally:
             room.task = None
             if room.waiting and self._rooms.get(room.id) is room:
-                # This task was cancelled by other code.
-                self._catch_up(room)
+                # This task was cancelled by other code, or has failed and may fail again.
+                self._catch_up(room, after=RETRY_SECONDS)
 
     async def _heal(self, room: _Room, log: RoomLog) -> None:
         """Deliver what waits, and read what is missing, until the node is at the position of the store."""
-        pause, since, in_vain = 0.05, self._loop.time(), 0
+        pause, since, in_vain = FIRST_RETRY_SECONDS, self._loop.time(), 0
         while True:
             conflicts = self._withdraw_conflicts(room, log)
             self._deliver_waiting(room, log)
             if not (room.waiting or room.is_behind or conflicts):
                 return
-            before = log.position
+            before, has_failed = log.position, False
             try:
                 if conflicts or in_vain >= ATTEMPTS:
                     await self._renew(room, log)
                 await self._read_on(room, log)
             except StoreUnavailable as error:
                 counters.count("history_unavailable", "the history of a room can't be read: %s", error)
+                has_failed = True
                 if self._loop.time() - since >= PATIENCE_SECONDS:
                     self._deliver_others(room)
             else:
                 in_vain = in_vain + 1 if log.position == before else 0
+            if not (has_failed or in_vain):
+                pause = FIRST_RETRY_SECONDS
+                continue
             self._deliver_waiting(room, log)
-            if in_vain and (room.waiting or room.is_behind):
+            if room.waiting or room.is_behind:
                 await asyncio.sleep(jittered(pause))
                 pause = min(2 * pause, RETRY_SECONDS)
 
@@ -423,31 +428,28 @@ class Follower:
 
         Clients get them without a position: they would drop one that they know. Returns whether there were any.
         """
-        found = False
-        for index, item in enumerate(room.waiting):
-            if item.kept is not None and log.judge(item.kept.position, item.kept.id) is Verdict.CONFLICT:
-                room.waiting[index] = _without_position(item)
-                found = True
-        return found
+        found = [item for item in room.waiting if _judge(item, log) is Verdict.CONFLICT]
+        for item in found:
+            self._withdraw_position(room, item)
+        return bool(found)
 
     def _deliver_waiting(self, room: _Room, log: RoomLog) -> None:
         """Deliver the waiting publications up to the first one before which others are missing."""
         while room.waiting:
             first = room.waiting[0]
-            verdict = None if first.kept is None else log.judge(first.kept.position, first.kept.id)
+            verdict = _judge(first, log)
             if verdict is Verdict.DUPLICATE or (verdict is Verdict.OLD and not room.is_behind):
                 self._take_out(room, first)
                 counters.count("history_duplicates")
             elif verdict is Verdict.UNKNOWN and not room.is_behind:
                 # It was sent with the position of a history that was lost since.
-                room.waiting[0] = _without_position(first)
-                counters.count("history_positions_lost")
+                self._withdraw_position(room, first)
             elif verdict in (None, Verdict.NEXT):
                 self._take_out(room, first)
                 self._deliver_next(room, log, first)
             else:
                 # It waits for earlier ones, which may have arrived after it.
-                following = next(filter(lambda item: _is_next(item, log), room.waiting), None)
+                following = next((item for item in room.waiting if _judge(item, log) is Verdict.NEXT), None)
                 if following is None:
                     return
                 self._take_out(room, following)
@@ -459,6 +461,17 @@ class Follower:
             self._take_out(room, publication)
             self._pass_on(publication)
 
+    def _withdraw_position(self, room: _Room, item: PublishMessage) -> None:
+        """Let a waiting publication be delivered without a position, unless a copy of it was."""
+        if item.kept is not None and self._hub.is_copy(item.kept.id):
+            self._take_out(room, item)
+            counters.count("history_duplicates")
+            return
+        counters.count("history_positions_lost")
+        new = PublishMessage(item.realm, item.audience, item.encoded)
+        room.waiting[room.waiting.index(item)] = new
+        room.size += new.frame.size - item.frame.size
+
     def _take_out(self, room: _Room, publication: PublishMessage) -> None:
         room.waiting.remove(publication)
         room.size -= publication.frame.size
@@ -466,7 +479,13 @@ class Follower:
     async def _read_on(self, room: _Room, log: RoomLog) -> None:
         """Read what follows the log's position, and deliver it."""
         before = log.position
-        reading = await self._store().read(room.id, before, limit=REPLAY_MESSAGES, max_bytes=REPLAY_BYTES)
+        # Cleared before the read: what is noted during an await happened after it.
+        room.is_behind = False
+        try:
+            reading = await self._store().read(room.id, before, limit=REPLAY_MESSAGES, max_bytes=REPLAY_BYTES)
+        except BaseException:
+            room.is_behind = True
+            raise
         if reading.gap == "epoch" and reading.position.epoch == before.epoch:
             # The store has lost its last writes, for example in a failover. It would give their offsets out again.
             await self._renew(room, log)
@@ -480,7 +499,7 @@ class Follower:
             self._hub.deliver(room.id[0], Room(room.name), logged.frame)
             counters.count("history_publications_read")
             await self._hub.checkpoint()
-        room.is_behind = reading.has_more
+        room.is_behind |= reading.has_more
         if not reading.has_more:
             log.skip_to(reading.position.offset)
 
@@ -489,7 +508,7 @@ class Follower:
         counters.count("history_renewed", "the history of %s has lost publications: it starts again", quoted(room.name))
         # Publications may have followed, if another node has renewed it.
         self._restart(room, log, Position(position.epoch, 0), "epoch")
-        room.is_behind = position.offset > 0
+        room.is_behind |= position.offset > 0
 
     def _restart(self, room: _Room, log: RoomLog, position: Position, reason: Gap) -> None:
         counters.count("history_restarts")
@@ -502,7 +521,11 @@ class Follower:
         """Read what precedes the log, from a position on. Note up to which offset it can't be done, and why."""
         reading = await self._store().read(room.id, after, limit=REPLAY_MESSAGES, max_bytes=REPLAY_BYTES)
         counters.count("history_reads")
-        if reading.position.epoch != log.position.epoch:
+        if self._rooms.get(room.id) is not room:
+            raise LookupError("the room was left")
+        if log.position.epoch != after.epoch:
+            return  # the history has started again in the meantime
+        if reading.position.epoch != after.epoch:
             room.is_behind = True
             self._catch_up(room)
             room.unreadable = (after.offset, "epoch")
@@ -551,17 +574,26 @@ class Follower:
             await asyncio.sleep(jittered(WATCH_SECONDS))
             now = self._loop.time()
             due = [room for room in self._rooms.values() if _is_due(room, now)]
-            await self._check(due)
+            try:
+                await self._check(due)
+            except Exception as error:
+                # A defect of a store must not end the checks for good.
+                counters.count("history_failed", "checking the positions of rooms failed: %r", error)
 
     async def _check(self, rooms: list[_Room]) -> None:
         try:
             store = self._store()
             if not store.is_shared:
                 return  # in one process nothing gets lost on the way
-            for batch in _batches([room for room in rooms if room.log is not None and room.task is None]):
-                before = [self._log(room.id).position for room in batch]
-                found = await store.positions([room.id for room in batch])
-                for room, old, new in zip(batch, before, found, strict=True):
+            for batch in _batches(rooms):
+                # Rooms may have been left during an earlier batch.
+                before = {
+                    room: room.log.position
+                    for room in batch
+                    if room.log is not None and room.task is None and self._rooms.get(room.id) is room
+                }
+                found = await store.positions([room.id for room in before])
+                for (room, old), new in zip(before.items(), found, strict=True):
                     self._compare(room, old, new)
         except StoreUnavailable as error:
             counters.count("history_unavailable", "the positions of rooms can't be checked: %s", error)
@@ -590,6 +622,8 @@ class Follower:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # In an empty context. Otherwise the task would run in the context of the first connection.
         task = start_task(self._loop, work, context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_note_failure)
         return task
 
@@ -630,10 +664,6 @@ def _is_due(room: _Room, now: float) -> bool:
     return now - room.checked >= CHECK_SECONDS
 
 
-def _without_position(publication: PublishMessage) -> PublishMessage:
-    return PublishMessage(publication.realm, publication.audience, publication.encoded)
-
-
 def _is_in(command: CommandMessage, realm: str) -> bool:
     return includes(command.namespace, command.tenant, realm)
 
@@ -643,9 +673,15 @@ def _is_until(publication: PublishMessage, position: Position) -> bool:
     return kept is not None and kept.position.epoch == position.epoch and kept.position.offset <= position.offset
 
 
-def _is_next(publication: PublishMessage, log: RoomLog) -> bool:
+def _judge(publication: PublishMessage, log: RoomLog) -> Verdict | None:
+    """Compare a publication with a log. None if it isn't kept in history."""
     kept = publication.kept
-    return kept is not None and log.judge(kept.position, kept.id) is Verdict.NEXT
+    return None if kept is None else log.judge(kept.position, kept.id)
+
+
+def _needs_a_read(publication: PublishMessage, log: RoomLog) -> bool:
+    """Return whether only the store can tell what a publication is that has arrived now."""
+    return _judge(publication, log) in (Verdict.OLD, Verdict.UNKNOWN, Verdict.CONFLICT)
 
 
 def _batches(rooms: list[_Room]) -> Iterator[list[_Room]]:

@@ -1,5 +1,5 @@
 """
-A cluster in one simulated loop, for recovery: a shared history, nodes, a layer that loses, and clients that come and go.
+A cluster in one simulated loop, for recovery: a shared history, nodes, a layer that loses, and clients.
 
 The history, the follower, the hub and the recovery of a connection are the real code. The layer, the socket and the
 client are simulated. The client checks each frame that it gets: what it accepts is the room's sequence from its
@@ -495,7 +495,7 @@ class World:
         self.problems: list[str] = []
         self.ops = self.frames = 0
         self.counts: dict[str, int] = dict.fromkeys(
-            "recovered duplicates accepted epoch trimmed expired too_many late".split(), 0
+            ["recovered", "duplicates", "accepted", "epoch", "trimmed", "expired", "too_many", "late"], 0
         )
         self.is_down = self.is_over = self.is_calm = False
         self.is_lossy = True
@@ -693,7 +693,7 @@ class World:
         await asyncio.gather(*work)
         self.is_down = False
         for client in self.clients:
-            for attempt in range(20):
+            for _ in range(20):
                 if client.connection is not None and client.connection.is_open:
                     break
                 await client.connect(self.rng.choice(self.alive()), is_prompt=True)

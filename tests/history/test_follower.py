@@ -1,0 +1,206 @@
+"""The follower where only staged faults show it: pauses, checks that go on, sizes, and claims under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tests.support.simulation import simulate
+from wsrt.addresses import Room
+from wsrt.cluster.messages import Kept, PublishMessage
+from wsrt.delivery.hub import Hub
+from wsrt.exceptions import StoreUnavailable
+from wsrt.history import follower as module
+from wsrt.history import memory
+from wsrt.history.base import Append
+from wsrt.history.follower import Follower
+from wsrt.history.memory import MemoryHistory
+from wsrt.protocol.envelope import Encoded
+from wsrt.protocol.frame import Frame
+from wsrt.realms import RoomId
+from wsrt.types import Position
+
+A: RoomId = ("r", "a")
+
+
+class Staged(MemoryHistory):
+    """A shared history whose calls can be made to fail, by name, and are counted."""
+
+    is_shared = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: dict[str, Exception] = {}
+        self.calls: list[str] = []
+
+    def _note(self, name: str) -> None:
+        self.calls.append(name)
+        assert len(self.calls) < 1_000, "the store is called without a pause"
+        if name in self.errors:
+            raise self.errors[name]
+
+    async def positions(self, rooms: Sequence[RoomId]) -> list[Position]:
+        self._note("positions")
+        return await super().positions(rooms)
+
+    async def read(self, room: RoomId, after: Position, *, limit: int, max_bytes: int) -> Any:
+        self._note("read")
+        await asyncio.sleep(0.01)
+        return await super().read(room, after, limit=limit, max_bytes=max_bytes)
+
+
+class Cluster:
+    """A node, its store, and what it has delivered."""
+
+    def __init__(self) -> None:
+        memory._state = memory._State()
+        self.store = Staged()
+        self.hub = Hub()
+        self.delivered: list[str] = []
+        self.hub.deliver = self._deliver  # type: ignore[method-assign]
+        self.follower = Follower(asyncio.get_running_loop(), self.hub, lambda: self.store)
+
+    def _deliver(self, realm: str, audience: Any, frame: Frame) -> int:
+        self.delivered.append(frame.text)
+        return 0
+
+    async def publish(self, n: int, room: RoomId = A, *, arrives: bool = True) -> Position:
+        encoded = Encoded("said", f"{n:04}")
+        [kept] = await self.store.append([Append(room, f"id{n}", "said", encoded.data)])
+        if arrives:
+            item = PublishMessage("r", Room(room[1]), encoded, None, Kept(kept.position, kept.id, None))
+            self.follower.deliver(item)
+        return kept.position
+
+
+@pytest.fixture(autouse=True)
+def _own_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_state", memory._state)
+
+
+def test_a_store_that_refuses_at_once() -> None:
+    """While the store refuses, the node asks again after pauses, and not in a loop that nothing else interrupts."""
+
+    async def work() -> None:
+        cluster = Cluster()
+        await cluster.follower.follow(A)
+        cluster.store.errors["read"] = StoreUnavailable("down")
+        await cluster.publish(1, arrives=False)
+        await cluster.publish(2)
+        await asyncio.sleep(20)
+        assert 5 < cluster.store.calls.count("read") < 60
+        cluster.store.errors.clear()
+        await asyncio.sleep(2)
+        assert len(cluster.delivered) == 2
+
+    simulate(work, 1)
+
+
+def test_checks_survive_a_defect_of_the_store() -> None:
+    """After an unexpected error, positions are checked as before."""
+
+    async def work() -> None:
+        cluster = Cluster()
+        await cluster.follower.follow(A)
+        cluster.store.errors["positions"] = ValueError("a defect")
+        await asyncio.sleep(60)
+        cluster.store.errors.clear()
+        await cluster.publish(1, arrives=False)
+        await asyncio.sleep(60)
+        assert len(cluster.delivered) == 1
+
+    simulate(work, 1)
+
+
+def test_rooms_left_during_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A room that is left while earlier ones are being checked is skipped."""
+    monkeypatch.setattr(module, "CHECK_ROOMS", 1)
+
+    async def work() -> None:
+        cluster = Cluster()
+        rooms = [("r", name) for name in "abc"]
+        for room in rooms:
+            await cluster.follower.follow(room)
+        found = cluster.store.positions
+
+        async def positions(asked: Sequence[RoomId]) -> list[Position]:
+            if cluster.follower._rooms.get(rooms[1]) is not None:
+                cluster.follower.unfollow(rooms[1])
+            return await found(asked)
+
+        cluster.store.positions = positions  # type: ignore[method-assign]
+        await cluster.publish(1, rooms[2], arrives=False)
+        cluster.follower.check_all()
+        await asyncio.sleep(1)
+        assert len(cluster.delivered) == 1
+
+    simulate(work, 1)
+
+
+def test_a_room_left_while_its_log_is_extended() -> None:
+    """The bytes of a log that nobody needs any more aren't counted."""
+
+    async def work() -> None:
+        cluster = Cluster()
+        for n in range(5):
+            await cluster.publish(n)
+        await cluster.follower.follow(A)
+        epoch = cluster.follower.position(A).epoch
+        covering = asyncio.ensure_future(cluster.follower.cover(A, Position(epoch, 1)))
+        await asyncio.sleep(0.001)
+        cluster.follower.unfollow(A)
+        with pytest.raises(LookupError):
+            await covering
+        assert cluster.follower._size == 0
+
+    simulate(work, 1)
+
+
+def test_logs_used_longest_ago_are_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit, the logs of the rooms go whose last publication was earliest."""
+    rooms = [("r", name) for name in "abcd"]
+
+    async def work() -> None:
+        cluster = Cluster()
+        for room in rooms:
+            await cluster.follower.follow(room)
+        for n, room in enumerate(rooms):
+            await cluster.publish(n, room)
+        one = cluster.follower._size // len(rooms)
+        monkeypatch.setattr(module, "LOG_BYTES", len(rooms) * one)
+        await cluster.publish(5, rooms[0])
+        assert [cluster.follower._log(room).size // one for room in rooms] == [2, 0, 1, 1]
+        await cluster.publish(6, rooms[1])
+        assert [cluster.follower._log(room).size // one for room in rooms] == [2, 1, 0, 1]
+
+    simulate(work, 1)
+
+
+def test_an_epoch_that_begins_during_a_read() -> None:
+    """A publication of an epoch that begins while the history is being read is delivered once, with its position."""
+
+    async def work() -> None:
+        cluster = Cluster()
+        await cluster.follower.follow(A)
+        await cluster.publish(1, arrives=False)
+        await cluster.publish(2)
+        read = MemoryHistory.read
+
+        async def slow(store: Any, *arguments: Any, **options: Any) -> Any:
+            reading = await read(store, *arguments, **options)
+            if not cluster.store.errors:
+                cluster.store.errors["once"] = ValueError()
+                await cluster.store.purge(A)
+                await cluster.publish(3)
+            return reading
+
+        cluster.store.read = lambda *arguments, **options: slow(cluster.store, *arguments, **options)  # type: ignore[assignment,method-assign]
+        await asyncio.sleep(5)
+        third = [text for text in cluster.delivered if "0003" in text]
+        assert len(third) == 1
+        assert '"offset":1' in third[0]
+
+    simulate(work, 1)

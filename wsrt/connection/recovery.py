@@ -207,12 +207,14 @@ class Recovery:
     async def _recover(self, room: str) -> None:
         """Tell the client at which position it is in a room, and send what it has missed."""
         history, room_id = self._node.history, self._id(room)
-        claim = (self._claims or {}).pop(room, None)
+        claims = self._claims or {}
+        claim = claims.get(room)
         missing: Missing | None = None if claim is None else await self._cover(room_id, claim)
         # No await from here on: the log has what is missing.
         position = self._queue.pop(room, None)
         if position is None or room not in self._subscriber.rooms:
-            return  # it has left the room
+            return  # it has left the room, perhaps to join it again: the claim still holds
+        claims.pop(room, None)
         held = self._node.hub.release(self._subscriber, room)
         missed = history.missed(room_id, claim, position) if claim is not None and missing is None else None
         if missed is not None:

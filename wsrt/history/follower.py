@@ -535,6 +535,11 @@ class Follower:
         if reading.has_more and last < log.start:
             room.unreadable = (max(room.unreadable[0], after.offset), "too_many")
             return
+        if not reading.has_more and reading.position.offset < log.start:
+            # Nothing joins the two: the log was emptied during the read, or the store has lost its last writes.
+            room.is_behind = True
+            self._catch_up(room)
+            return
         if reading.gap is not None:
             room.unreadable = (max(room.unreadable[0], reading.start - 1), reading.gap)
         if reading.start < log.start:

@@ -47,6 +47,8 @@ from tests.support.waiting import aeventually
 from wsrt import TypedEventConsumer, close_codes, conf, presence, testing
 from wsrt.delivery.transport import Transport
 from wsrt.exceptions import ProtocolError
+from wsrt.history.base import HistoryStore
+from wsrt.history.redis import RedisHistory
 from wsrt.presence import backends
 from wsrt.presence.base import PresenceStore
 from wsrt.presence.cache import CachePresence
@@ -836,6 +838,21 @@ COMMANDS = [
     for app in ("wsrt", "wsrt.durable")
     for name in find_commands(str(ROOT / app.replace(".", "/") / "management"))
 ]
+
+
+def test_history_options() -> None:
+    """Every option of history is in the table with its default, and those of Redis are named below it."""
+    options = page("reference/history.md").partition("## Options")[2].partition("\n## ")[0]
+    table = options.partition("| --- | --- | --- |\n")[2].partition("\n\n")[0]
+    told = {cells[1].strip("`"): cells[3].strip("`,") for cells in map(str.split, table.splitlines())}
+    parameters = inspect.signature(HistoryStore).parameters.values()
+    found = {each.name.upper(): each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    del found["SIZE"], found["SECONDS"]
+    assert told.keys() == found.keys()
+    assert all(default is None or float(told[name]) == default for name, default in found.items())
+    for each in inspect.signature(RedisHistory).parameters.values():
+        assert each.kind is not each.KEYWORD_ONLY or f"`{each.name.upper()}`" in options
+    assert repr(inspect.signature(RedisHistory).parameters["prefix"].default) in options
 
 
 @pytest.mark.parametrize(("app", "name"), COMMANDS)

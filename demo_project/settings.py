@@ -83,6 +83,8 @@ if "REDIS_URL" in os.environ:
     # Presence across all processes.
     WSRT = {
         "PRESENCE": {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": os.environ["REDIS_URL"]},
+        # What clients missed, wherever they reconnect.
+        "HISTORY": {"BACKEND": "wsrt.history.redis.RedisHistory", "LOCATION": os.environ["REDIS_URL"]},
     }
 
 # Where the recipe on progress starts its jobs. None for a thread of the server.

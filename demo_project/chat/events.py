@@ -15,7 +15,7 @@ class SendMessage(Event, name="message.send"):
     text: str = Field(min_length=1, max_length=2000)
 
 
-class MessageSent(Event, name="message.sent"):
+class MessageSent(Event, name="message.sent", history=True):
     """A message in the room, built from a database row."""
 
     id: int
@@ -27,7 +27,7 @@ class MessageSent(Event, name="message.sent"):
 
 
 class CatchUp(Event, name="message.catch_up"):
-    """Sent by a client that was offline, to get the messages after the last one that it has."""
+    """Sent by a client that was away for longer than the history keeps, to get the messages after its last one."""
 
     after: int = Field(ge=0)
 

@@ -17,6 +17,7 @@ from demo_project.chat.events import MessageSent
 from demo_project.chat.forms import AnnouncementForm, GuestForm
 from demo_project.chat.models import Message, Room
 from demo_project.chat.people import SEEDED, is_member, make_guest, seeded_people
+from wsrt import room_position
 
 SHOWN = 50
 
@@ -53,10 +54,13 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 def room(request: HttpRequest, slug: str) -> HttpResponse:
     here = get_object_or_404(Room, slug=slug)
     allowed = _may_read(request, here)
+    # Read before the messages: the client then receives every message that comes after them.
+    position = room_position(here.slug, namespace="chat") if allowed else None
     latest = list(Message.objects.filter(room=here).order_by("-pk")[:SHOWN]) if allowed else []
     context = {
         "room": here,
         "rooms": Room.objects.all(),
+        "position": position,
         "shown": [_as_json(message) for message in reversed(latest)],
         "allowed": allowed,
         "may_announce": is_member(request.user),

@@ -242,6 +242,8 @@ def test_server_restart(enter: Enter, demo: Demo, database: Path) -> None:
     for page in (first, second):
         expect(page.locator("#state")).to_have_text("Live", timeout=30_000)
         expect(page.locator(".announcement .text", has_text="while you were away")).to_have_count(1)
+        # The history was in the memory of the server.
+        expect(row(page, "reloaded", "their history was lost or emptied")).to_have_count(1)
     for page in (first, second):
         expect(message(page, "while the server was down")).to_have_count(1)
     expect(first.locator(".message .text")).to_contain_text(["while the server was down", "and one more"])
@@ -310,14 +312,17 @@ def test_refused_fields(enter: Enter) -> None:
 
 
 def test_dropped_connection(enter: Enter) -> None:
-    """A connection that is cut comes back by itself, and so do the messages of the meantime."""
+    """A connection that is cut comes back by itself; what the other window wrote meanwhile follows, and is counted."""
     page, other = enter(user="Grace"), enter(guest="Bo")
     page.get_by_role("button", name="Drop my connection").click()
-    say(other, "in the meantime")
+    for number in range(3):
+        say(other, f"in the meantime {number}")
     expect(row(page, "closed", "Closed 1006")).to_contain_text("No close frame")
     expect(row(page, "planned", re.compile(r"Attempt 1 in \d"))).to_have_count(1)
-    expect(row(page, "opened", re.compile(r"Reconnected after \d+\.\d s"))).to_have_count(1)
-    expect(message(page, "in the meantime")).to_have_count(1)
+    expect(row(page, "opened", re.compile(r"Reconnected after \d+\.\d s"))).to_have_count(1, timeout=30_000)
+    expect(row(page, "recovered", "Received 3 missed events")).to_have_count(1)
+    expect(message(page, "in the meantime")).to_have_text([f"in the meantime {number}" for number in range(3)])
+    expect(row(page, "sent", "message.catch_up")).to_have_count(0)
 
 
 def test_slow_client(enter: Enter) -> None:
@@ -341,7 +346,7 @@ def test_code(enter: Enter) -> None:
     assert "async def send_message(self, event: SendMessage) -> None:" in consumer
     assert "publish_to_room" in consumer
     assert len(consumer.splitlines()) <= 23
-    assert 'class MessageSent(Event, name="message.sent"):' in events
+    assert 'class MessageSent(Event, name="message.sent", history=True):' in events
 
 
 def test_kill_is_for_the_demo(enter: Enter, database: Path) -> None:
@@ -558,7 +563,7 @@ def test_frames(enter: Enter, frames: Frames) -> None:
     expect(bo.get_by_role("link", name="Frames")).to_be_visible()
     expect(ada.locator("#state")).to_have_text("Live")
     sent, received = frames.events(is_sent=True), frames.events(is_sent=False)
-    assert sent >= {"message.send", "message.catch_up", "typing.start", "room.open", "wsrt.resume"}
+    assert sent >= {"message.send", "typing.start", "room.open", "wsrt.resume"}
     answers = {"wsrt.ok", "wsrt.error"}
     assert received >= {"message.sent", "typing", "room.opened", "wsrt.hello", "wsrt.joined", "wsrt.presence", *answers}
     report.note("Frames of the demo", f"{len(frames.seen)} of one test, {len(sent | received)} events, all valid")

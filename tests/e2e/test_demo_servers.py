@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import chromium
 from tests.support.processes import ROOT, Process, free_port, is_listening
+from tests.support.redis import say
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.servers]
@@ -106,6 +107,29 @@ def test_kill_this_server(browser: Browser, demo: Demo) -> None:
         )
         expect(page.locator("#state")).to_have_text("Live")
     eventually(lambda: f"The chat is at http://127.0.0.1:{demo.port + 1} again" in demo.log(), seconds=60)
+    for page in (ada, grace):
+        page.context.close()
+
+
+def test_missed_messages(browser: Browser, demo: Demo) -> None:
+    """A dropped connection receives what the other window wrote; with Redis flushed, the panel says why it loads it."""
+    ada, grace = enter(browser, demo.port, "Ada"), enter(browser, demo.port + 1, "Grace")
+
+    def drop_and_write(text: str) -> None:
+        ada.get_by_role("button", name="Drop my connection").click()
+        grace.get_by_label("Message to Lobby").fill(text)
+        grace.get_by_role("button", name="Send", exact=True).click()
+        expect(grace.locator(".message .text", has_text=text)).to_have_count(1)
+
+    drop_and_write("kept")
+    expect(ada.locator("#wire .recovered", has_text="Received 1 missed event")).to_have_count(1, timeout=30_000)
+    expect(ada.locator(".message .text", has_text="kept")).to_have_count(1)
+    drop_and_write("flushed")
+    redis = re.search(r"redis://127\.0\.0\.1:(\d+)", demo.log())
+    assert redis
+    say(int(redis[1]), "FLUSHALL")
+    expect(ada.locator("#wire .reloaded")).to_contain_text("their history was lost or emptied", timeout=30_000)
+    expect(ada.locator(".message .text", has_text="flushed")).to_have_count(1)
     for page in (ada, grace):
         page.context.close()
 

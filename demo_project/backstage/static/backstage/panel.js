@@ -1,6 +1,6 @@
 /** The panel next to the chat: what goes over the wire, and ways to disturb it. */
 
-import { client } from "../chat/chat.js";
+import { client, room } from "../chat/chat.js";
 import { follow, make } from "../chat/dom.js";
 import { cut, wire } from "./wire.js";
 
@@ -58,6 +58,22 @@ client.onState(({ state, retry }) => {
   if (state === "closed") add("planned", "…", "The client doesn't reconnect");
 });
 
+// What was missed.
+
+const WHY = {
+  epoch: "their history was lost or emptied",
+  trimmed: "there were more than the history keeps",
+  expired: "they are older than the history keeps them",
+  too_many: "there are more than the server sends at once",
+  late: "the client asked for them too late",
+};
+
+client.onRecovered((name, { recovered, count, reason }) => {
+  if (name !== room) return;
+  if (recovered) add("recovered", "↻", count ? `Received ${count} missed ${count === 1 ? "event" : "events"}` : "Nothing was missed");
+  else add("reloaded", "↻", "The page loads the messages again", make("p", "", `The missed events can't be received: ${WHY[reason] ?? reason}.`));
+});
+
 // The server.
 
 let server;
@@ -75,7 +91,7 @@ client.on("demo.served_by", (now) => {
 
 const DISTURBANCES = {
   drop() {
-    say("The connection is cut. The client reconnects and asks for what it missed.");
+    say("The connection is cut for three seconds. Write something in another window: the client receives it when it is back.");
     cut();
   },
   async invalid() {

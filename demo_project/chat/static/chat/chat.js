@@ -1,6 +1,6 @@
 /** The page of a room: its messages, its members, and who is typing. */
 
-import { WatchedWebSocket } from "../backstage/wire.js";
+import { WatchedWebSocket, whenBack } from "../backstage/wire.js";
 import { ChatClient } from "./clients/index.js";
 import { avatar, make, paint } from "./dom.js";
 import { Messages } from "./messages.js";
@@ -12,21 +12,24 @@ import { Typists } from "./typists.js";
 
 const TYPING_EVERY_MS = 1_500;
 
-const { room, ports, userId } = document.getElementById("chat").dataset;
+export const { room } = document.getElementById("chat").dataset;
+const { ports, userId, position } = document.getElementById("chat").dataset;
 const self = Number(userId);
 const list = document.getElementById("messages");
 const input = document.getElementById("text");
 
 const servers = new Servers(ports.split(","), ChatClient.path({ slug: room }));
-// The page shows every frame. An application leaves out the option WebSocket.
-export const client = new ChatClient(() => servers.url, { queue: QUEUE, WebSocket: WatchedWebSocket });
+// The page shows every frame, and may be kept away. An application leaves out the option WebSocket and the function.
+export const client = new ChatClient(() => whenBack(() => servers.url), { queue: QUEUE, WebSocket: WatchedWebSocket });
 
 const messages = new Messages(list, self);
 const outbox = new Outbox(client, document.getElementById("outbox"));
 const typists = new Typists(document.getElementById("typing"));
 
-for (const mark of document.querySelectorAll(".avatar[data-user]")) paint(mark, mark.dataset.user);
+// The server has read these messages after this position. The client receives those that come after it.
+if (position) client.setPosition(room, JSON.parse(position));
 for (const message of JSON.parse(document.getElementById("shown").textContent)) messages.show(message);
+for (const mark of document.querySelectorAll(".avatar[data-user]")) paint(mark, mark.dataset.user);
 
 servers.follow(client);
 watchStatus(client, room);
@@ -41,9 +44,9 @@ client.on("typing", ({ user_id, author }) => {
   if (user_id !== self) typists.add(user_id, author);
 });
 
-// From the moment the server confirms the join, no message is missed. Get those sent before.
-client.onRoom(async (name, membership) => {
-  if (name !== room || !membership?.joined) return;
+// After a reconnect, the client receives what it has missed. Load it only if that is no longer possible.
+client.onRecovered(async (name, { recovered }) => {
+  if (name !== room || recovered) return;
   let answer;
   do {
     answer = await client.request("message.catch_up", { after: messages.last });

@@ -42,9 +42,7 @@ from benchmarks.sockets import Socket, connect
 from wsrt.history.base import Append
 from wsrt.history.redis import RedisHistory
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
-PICTURE = ROOT / "docs/assets/storm.svg"
 
 ROOM = ("kept", "all")
 """The realm and name of the room of benchmarks.applications.kept."""
@@ -470,8 +468,7 @@ def plot(outcome: Outcome, found: dict[str, Any]) -> None:
         fontsize=11,
     )
     axes.spines[["top", "right"]].set_visible(False)
-    for path in (RESULTS / "storm.svg", PICTURE):
-        figure.savefig(path, metadata={"Date": None}, transparent=True)
+    figure.savefig(RESULTS / "storm.svg", metadata={"Date": None}, transparent=True)
 
 
 def main() -> int:

@@ -105,6 +105,10 @@ application = with_runtime(
                 [
                     path("kept/", KeptConsumer.as_asgi(rate=None, rate_bytes=None)),
                     path("kept/<str:room>/", KeptConsumer.as_asgi(rate=None, rate_bytes=None)),
+                    path(
+                        "roomy/<str:room>/",
+                        KeptConsumer.as_asgi(rate_bytes=None, max_payload=1_000_000, max_values=100_000),
+                    ),
                     path("limited/<str:room>/", KeptConsumer.as_asgi()),
                     path("other/<str:room>/", OtherConsumer.as_asgi()),
                     path("tenant/<str:tenant>/<str:room>/", TenantConsumer.as_asgi()),

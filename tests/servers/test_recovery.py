@@ -14,7 +14,9 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from tests.support.client import dial, request, send
 from tests.support.member import Member, Speaker
 from tests.support.processes import RedisServer, Server
+from tests.support.redis import MasterServer, ReplicaServer, SentinelServer, copied
 from tests.support.redis import say as redis_say
+from tests.support.waiting import aeventually
 from wsrt.addresses import Room
 from wsrt.history.redis import RedisHistory
 
@@ -24,19 +26,19 @@ pytestmark = pytest.mark.servers
 def settings(location: str, **options: Any) -> dict[str, Any]:
     return {
         "HISTORY": {"BACKEND": "wsrt.history.redis.RedisHistory", "LOCATION": location, "OPTIONS": options},
-        # A client that is cut stays unnoticed, if the kernel doesn't report it.
+        # The clients don't answer pings.
         "HEARTBEAT": None,
         # Beside a busy core.
         "SETUP_TIMEOUT": 60,
     }
 
 
-def server(kind: str, redis: RedisServer, *, layer: str = "", **more: Any) -> Server:
+def server(kind: str, redis: RedisServer, **more: Any) -> Server:
     return Server(
         kind,
         application="tests.apps.kept:application",
         layer="pubsub",
-        redis=layer or redis.url,
+        redis=redis.url,
         wsrt={**settings(redis.url), **more},
         measured=True,
     )
@@ -331,6 +333,50 @@ async def test_a_restart_of_redis_leaves_no_deaf_node() -> None:
             assert (member.told[-1]["recovered"], member.told[-1]["reason"]) == (False, "epoch")
             assert member.ws is not None
         assert members[0].position == members[1].position
+
+
+async def test_a_failover_that_lost_writes_says_so() -> None:
+    """Connected clients are told that a failover has lost what they have received, with and without a publication."""
+    with (
+        MasterServer() as master,
+        ReplicaServer(master) as replica,
+        SentinelServer(master) as sentinel,
+        RedisServer() as layer,
+    ):
+        location = settings(f"redis://{sentinel.SERVICE}/0", sentinels=[["127.0.0.1", sentinel.port]], timeout=2)
+        with server("uvicorn", layer, **location) as here, server("daphne", layer, **location) as there:
+            members = [Member("busy"), Member("busy"), Member("idle"), Member("idle")]
+            for member, place in zip(members, (here, there, here, there), strict=True):
+                await member.come(place)
+            speaker = Speaker(here)
+            for room in ("busy", "idle"):
+                await speaker.say(room, 1)
+            await copied(master)
+            # From here on, the replica gets nothing any more.
+            assert redis_say(master.port, "ACL SETUSER default -psync -sync").startswith("+OK")
+            redis_say(master.port, "CLIENT KILL TYPE replica")
+            for room in ("busy", "idle"):
+                await speaker.say(room, 2, 3)
+            for member in members:
+                await member.until(1, 2, 3)
+            claims = {member.room: member.position for member in members}
+            master.kill()
+            await aeventually(lambda: "role:master" in redis_say(replica.port, "INFO replication"), seconds=60)
+            await speaker.say("busy", 4)
+            for member in members:
+                told = await member.until_told()
+                assert (told["recovered"], told["reason"]) == (False, "epoch")
+                assert told["epoch"] != claims[member.room][0]
+            await speaker.say("idle", 4)
+            for member in members:
+                async with asyncio.timeout(60):
+                    # The first one may have had the offset of a publication that was lost.
+                    while len(member.numbers) + len(member.unkept) < 4:
+                        await member.take()
+                assert sorted(member.numbers + member.unkept) == [1, 2, 3, 4]
+            for room, claim in claims.items():
+                told = await Member(room).come(there, {room: claim})
+                assert (told["recovered"], told["reason"]) == (False, "epoch")
 
 
 def _flush(redis: RedisServer) -> None:

@@ -91,6 +91,12 @@ class SentinelServer(Process):
             return ""
 
 
+def command_calls(redis: RedisServer, command: str) -> int:
+    """Return the number of times that Redis has executed a command, also in scripts."""
+    found = re.search(rf"cmdstat_{command}:calls=(\d+)", say(redis.port, "INFO commandstats"))
+    return int(found[1]) if found else 0
+
+
 def say(port: int, command: str, password: str = "") -> str:
     """Return the reply of a Redis on this machine to a command."""
     with socket.create_connection(("127.0.0.1", port), 5) as connection:

@@ -27,7 +27,8 @@ class Namespace:
     @property
     def consumers(self) -> list[type]:
         """The consumer classes of this namespace."""
-        return list(self._catalogs)
+        # Several times faster than to iterate, which every publication would pay for.
+        return [consumer for reference in self._catalogs.keyrefs() if (consumer := reference()) is not None]
 
     @property
     def events(self) -> dict[str, type[Event]]:

@@ -60,4 +60,39 @@ bench: .venv/bench.stamp
 	@$(BIN)/python scripts/system.py redis-server
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.presence
+	$(BIN)/python -m benchmarks.history
+	$(BIN)/python -m benchmarks.durable
 	$(BIN)/python -m benchmarks.storm
+	$(BIN)/python -m benchmarks.figure
+
+docs: .venv/docs.stamp .venv/test.stamp
+	@$(BIN)/python scripts/system.py chromium
+	$(BIN)/mkdocs build --strict
+	$(BIN)/python -m pytest tests/site
+
+# What is published: the wheel and the sdist.
+dist: .venv/pip.stamp
+	@rm -rf dist
+	$(BIN)/python -m hatchling build
+
+# Writes requirements/ and package-lock.json: the newest that pyproject.toml and package.json allow.
+lock: .venv/lock.stamp
+	@$(BIN)/python scripts/system.py nodejs npm
+	$(BIN)/python scripts/lock.py
+
+clean:
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* dist site
+
+.venv/pip.stamp: requirements/build.txt
+	@sh scripts/venv.sh oldest .venv
+	@touch $@
+
+.venv/docs.stamp .venv/lock.stamp: .venv/%.stamp: .venv/pip.stamp requirements/%.txt
+	@$(BIN)/$(PINNED) requirements/$*.txt
+	@touch $@
+
+.venv/%.stamp: .venv/pip.stamp requirements/%.txt pyproject.toml
+	@echo "Installing what '$*' needs into .venv ..."
+	@$(BIN)/$(PINNED) requirements/$*.txt
+	@$(BIN)/$(THIS)
+	@touch $@

@@ -77,6 +77,9 @@ def _register(outgoing: Outgoing, using: str | None) -> None:
     connection = transaction.get_connection(using)
     commit = _commits.get(connection)
     if commit is None or commit.has_begun:
+        if commit is not None:
+            # A callback of the application has raised, so that Django ran no further ones.
+            commit.send()
         commit = _commits[connection] = _Commit(connection, using)
     commit.register(outgoing)
 

@@ -1,0 +1,124 @@
+"""Sending after the commit: exactly what was committed, in the order of the calls, however blocks nest and fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.test import TestCase
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from wsrt.cluster import commits
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(name="sent")
+def _sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """What was sent, in order."""
+    sent: list[Any] = []
+    monkeypatch.setattr(commits, "send_from_sync", sent.append)
+
+    def send_all(batch: list[Any]) -> list[None]:
+        sent.extend(batch)
+        return [None] * len(batch)
+
+    monkeypatch.setattr(commits, "send_all_from_sync", send_all)
+    yield sent
+    commits._send_what_is_left()
+
+
+def send(number: Any) -> None:
+    commits.send_on_commit(number, True, None)
+
+
+def fail() -> None:
+    raise ZeroDivisionError
+
+
+Block = st.deferred(
+    lambda: st.tuples(
+        st.sampled_from(["savepoint", "plain"]),
+        st.booleans(),
+        st.lists(st.one_of(st.just("send"), st.just("callback"), Block), max_size=5),
+    )
+)
+"""How a block of a transaction begins, whether it is rolled back, and what it does."""
+
+
+class Run:
+    """One transaction after the other, with the numbers that each of them should send."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def block(self, block: Any) -> list[int]:
+        """Run a block; return the numbers that are sent if the ones around it are committed."""
+        kind, is_undone, steps = block
+        kept: list[int] = []
+        try:
+            with transaction.atomic(savepoint=kind == "savepoint"):
+                for step in steps:
+                    if step == "send":
+                        self.number += 1
+                        send(self.number)
+                        kept.append(self.number)
+                    elif step == "callback":
+                        transaction.on_commit(fail, robust=True)
+                    else:
+                        kept += self.block(step)
+                if is_undone and kind == "savepoint":
+                    fail()
+        except ZeroDivisionError:
+            return []
+        return kept
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(transactions=st.lists(st.tuples(st.just("savepoint"), st.booleans(), st.lists(Block, max_size=3)), max_size=3))
+def test_what_is_committed_is_sent(sent: list[Any], transactions: list[Any]) -> None:
+    """Blocks with and without savepoints, committed and rolled back, send what was committed, in order."""
+    sent.clear()
+    run, expected = Run(), []
+    for block in transactions:
+        expected += run.block(block)
+        assert sent == expected
+
+
+def test_a_callback_that_raises(sent: list[Any]) -> None:
+    """What was reached before a callback of the application raised is sent, at the latest with the next commit."""
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        send(1)
+        transaction.on_commit(fail)
+        send(2)
+    with transaction.atomic():
+        send(3)
+    assert sent == [1, 3]
+
+
+def test_durable(sent: list[Any]) -> None:
+    """A durable block sends when it ends."""
+    with transaction.atomic(durable=True):
+        send(1)
+        with transaction.atomic():
+            send(2)
+        assert not sent
+    assert sent == [1, 2]
+
+
+def test_captured_callbacks(sent: list[Any]) -> None:
+    """In a test case whose transaction never ends, captured callbacks send what each block would have sent."""
+    with transaction.atomic():
+        for numbers in ((1, 2), (3,)):
+            with TestCase.captureOnCommitCallbacks(execute=True), transaction.atomic():
+                for number in numbers:
+                    send(number)
+        assert sent == [1, 2, 3]
+        transaction.set_rollback(True)

@@ -8,12 +8,20 @@ told why not. When all is quiet again, every node and client is at the store's p
 from __future__ import annotations
 
 import collections
+import dataclasses
+from typing import Any
 
 import pytest
 
 from tests.support.recovery import World
 from tests.support.simulation import simulate
+from wsrt.delivery.hub import Hub
 from wsrt.history import follower, log, memory
+from wsrt.history.base import Reading
+from wsrt.history.follower import Follower
+from wsrt.history.log import RoomLog, Verdict
+from wsrt.history.memory import MemoryHistory
+from wsrt.types import Position
 
 SEEDS = 10
 MANY_SEEDS = 500
@@ -63,3 +71,64 @@ def test_many_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same holds for many more seeds."""
     for seed in range(SEEDS, MANY_SEEDS):
         check(seed, monkeypatch)
+
+
+# Mutants
+
+_read, _judge = MemoryHistory.read, RoomLog.judge
+
+
+async def _drop_one(store: Any, *arguments: Any, **limits: Any) -> Reading:
+    reading = await _read(store, *arguments, **limits)
+    return dataclasses.replace(reading, entries=reading.entries[:1] + reading.entries[2:])
+
+
+async def _swap_two(store: Any, *arguments: Any, **limits: Any) -> Reading:
+    reading = await _read(store, *arguments, **limits)
+    return dataclasses.replace(reading, entries=reading.entries[1::-1] + reading.entries[2:])
+
+
+async def _read_too_late(store: Any, room: Any, after: Position, **limits: Any) -> Reading:
+    return await _read(store, room, Position(after.epoch, after.offset + 1), **limits)
+
+
+async def _do_nothing(*arguments: Any) -> None:
+    pass
+
+
+def _no_heal(room: RoomLog, position: Position, id: str) -> Verdict:
+    verdict = _judge(room, position, id)
+    return Verdict.NEXT if verdict is Verdict.AHEAD else verdict
+
+
+def _trust_offsets(room: RoomLog, position: Position, id: str) -> Verdict:
+    verdict = _judge(room, position, id)
+    return Verdict.DUPLICATE if verdict in (Verdict.CONFLICT, Verdict.OLD) else verdict
+
+
+def _no_duplicates(room: RoomLog, position: Position, id: str) -> Verdict:
+    verdict = _judge(room, position, id)
+    return Verdict.UNKNOWN if verdict is Verdict.DUPLICATE else verdict
+
+
+MUTANTS: dict[str, tuple[Any, str, Any]] = {
+    "the store drops one": (MemoryHistory, "read", _drop_one),
+    "the store swaps two": (MemoryHistory, "read", _swap_two),
+    "the store reads after the wrong offset": (MemoryHistory, "read", _read_too_late),
+    "the store forgets the epoch": (memory.secrets, "token_hex", lambda size: "same"),
+    "the store trims one more than it says": (memory._Room, "floor", property(lambda room: max(0, room.trimmed - 1))),
+    "the node doesn't heal": (RoomLog, "judge", _no_heal),
+    "the node checks no positions": (Follower, "_check", _do_nothing),
+    "the node trusts offsets": (RoomLog, "judge", _trust_offsets),
+    "the node passes duplicates on": (RoomLog, "judge", _no_duplicates),
+    "the hub doesn't hold rooms": (Hub, "hold", lambda hub, subscriber, room: None),
+    "a restart isn't announced": (Follower, "_announce", lambda node, room, frame: None),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_mutants_are_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model finds each of these defects."""
+    monkeypatch.setattr(*MUTANTS[mutant])
+    assert any(run(seed, monkeypatch).problems for seed in range(SEEDS))

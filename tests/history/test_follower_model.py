@@ -66,6 +66,12 @@ def test_nothing_is_lost_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(counts[told] for told in ("recovered", "epoch", "trimmed", "too_many", "late")), counts
 
 
+@pytest.mark.parametrize("seed", [18, 51, 55])
+def test_found_seeds(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same holds for seeds beyond the first ones that failed once."""
+    check(seed, monkeypatch)
+
+
 @pytest.mark.slow
 def test_many_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same holds for many more seeds."""

@@ -744,7 +744,7 @@ class World:
             for log in logs:
                 if log.size != sum(logged.frame.size for logged in log._entries):
                     self.fail(f"the size of a log is {log.size}")
-                if len(log._ids) > len(log._entries) + len(self.forgotten):
+                if len(log._ids) > len(log._entries) + len(self.forgotten) + 1:
                     self.fail(f"a log has {len(log._ids)} ids of {len(log._entries)} entries")
 
     def check_traces(self) -> None:

@@ -138,6 +138,7 @@ class RoomLog:
             self._before = self.position
         self.position = position
         self.values = None
+        self._ids.clear()
         self.shrink()
 
     def shrink(self) -> None:
@@ -145,7 +146,9 @@ class RoomLog:
         self.start = self.position.offset
         self.size = 0
         self._entries.clear()
-        self._ids.clear()
+        # The id of the last one stays: by it, another publication that gets its offset is recognised.
+        last = self._ids.get(self.position.offset)
+        self._ids = {} if last is None else {self.position.offset: last}
 
     def forget(self, offsets: Sequence[int]) -> None:
         """Drop publications that were deleted from the history. The log stays complete."""

@@ -197,7 +197,7 @@ def publish_many(
         publish_many([(to.Room(job.slug), JobDone(id=job.id)) for job in jobs], namespace="jobs")
 
     All events are validated and encoded before the first one is sent. Those to one room arrive in the order of the
-    list. The publications of one transaction leave as one batch anyway, however they are made.
+    list. The publications of one transaction are always sent as one batch, whichever functions made them.
 
     Args:
         publications: The audience and the event of each.

@@ -108,7 +108,7 @@ class Recovery:
         Note that the connection has just entered a room.
 
         Returns:
-            Whether the client will be told of it in ``wsrt.joined``, after what it has claimed is known.
+            Whether ``wsrt.joined`` will be sent later, once the claims of the client are known.
         """
         if room not in self._followed:
             return False
@@ -124,7 +124,7 @@ class Recovery:
         return True
 
     def leave(self, room: str) -> None:
-        """Note that the connection has left a room, or has given up to join it."""
+        """Note that the connection has left a room, or that its join has failed."""
         self._queue.pop(room, None)
         if room in self._followed:
             self._followed.discard(room)
@@ -142,7 +142,7 @@ class Recovery:
 
     def receive(self, claims: Claims | None) -> None:
         """
-        Note the claims of a client.
+        Take the claims of the client.
 
         Args:
             claims: Those of ``wsrt.resume``. None if the client's first frame was another one.

@@ -79,7 +79,7 @@ class Appended:
     Attributes:
         position: The position of the publication.
         id: The id of the publication; for a repeated idempotency key that of the first publication.
-        is_repeat: Whether the idempotency key was known, so that nothing was kept.
+        is_repeat: Whether the idempotency key was known, so that this call stored nothing.
     """
 
     position: Position

@@ -673,7 +673,7 @@ class HistoryStoreContract:
                 assert await store.forget(room, key=name) == [offset]
 
     async def test_large_data(self) -> None:
-        """Publications may be large, and many large ones in one call, too."""
+        """Publications may be large, as may be all those of one call together."""
         async with self.opened() as store:
             room = self.room()
             await store.append([self.publication(room, data="é" * 50_000) for _ in range(20)])

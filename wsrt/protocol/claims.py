@@ -26,7 +26,7 @@ def read_claims(frame: str | bytes, most: int) -> Claims:
 
     Args:
         frame: The frame, which is an envelope.
-        most: The number of claims that are kept. Others don't count as claims.
+        most: The maximum number of claims. Further ones are refused.
     """
     claims = Claims()
     # The envelope was read already, so this is an object.

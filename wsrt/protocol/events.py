@@ -69,7 +69,7 @@ def _declare(
         )
     if ("latest" in (overflow, history)) != bool(key):
         raise DeclarationError(
-            f'{cls.__name__}: overflow="latest" or history="latest" and key=... require each other: the key selects '
+            f'{cls.__name__}: key=... and "latest" (of overflow or history) require each other: the key selects '
             "what a new event replaces"
         )
     _check_rate(cls, rate)

@@ -37,7 +37,10 @@ CHANNEL_LAYERS = {
         "CONFIG": {"hosts": [os.environ["PAGES_REDIS"]]},
     },
 }
-WSRT = {"PRESENCE": {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": os.environ["PAGES_REDIS"]}}
+WSRT = {
+    "PRESENCE": {"BACKEND": "wsrt.presence.redis.RedisPresence", "LOCATION": os.environ["PAGES_REDIS"]},
+    "HISTORY": {"BACKEND": "wsrt.history.redis.RedisHistory", "LOCATION": os.environ["PAGES_REDIS"]},
+}
 """
 
 CODE = """

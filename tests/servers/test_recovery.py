@@ -130,10 +130,9 @@ async def test_an_offset_without_an_epoch_never_replaces_a_position(
         [group] = Room(room).groups("kept")
         await layer.group_send(group, {**message, "history": [epoch, 9, "x", None]})
     await speaker.say(room, 2)
-    async with asyncio.timeout(30):
-        while len(member.numbers) < 2 or len(member.unkept) < 2:
-            await member.take()
-    assert (member.numbers, member.unkept) == ([1, 2], [9, 9])
+    await member.until(1, 2)
+    await member.silence()
+    assert member.unkept == []
     await layer.flush()
     for epoch in (None, ""):
         other = Member(room)

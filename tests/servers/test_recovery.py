@@ -132,7 +132,8 @@ async def test_an_offset_without_an_epoch_never_replaces_a_position(
     await speaker.say(room, 2)
     await member.until(1, 2)
     await member.silence()
-    assert member.unkept == []
+    # It is delivered without a position, or not at all, as the store does not have it.
+    assert member.unkept in ([], [9], [9, 9])
     await layer.flush()
     for epoch in (None, ""):
         other = Member(room)

@@ -210,7 +210,8 @@ class Connection:
         except StoreUnavailable:
             self.cut()
         finally:
-            self.joins.remove(join)
+            # By identity: another join of the same room is equal.
+            self.joins = [other for other in self.joins if other is not join]
             if room not in self.subscriber.rooms and all(other.room != room for other in self.joins):
                 self.recovery.leave(room)
 

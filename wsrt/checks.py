@@ -488,7 +488,8 @@ def _core_layer(alias: str, config: dict[str, Any]) -> Iterator[CheckMessage]:
         )
     if config.get("group_expiry", 86400) < STALE_GROUPS_SECONDS:
         yield CheckWarning(
-            f"{where}: groups that expire within a minute are lost when a process is busy.",
+            f'{where}: "group_expiry" is less than {STALE_GROUPS_SECONDS} seconds, so groups are lost while a process '
+            "is busy.",
             hint='Remove "group_expiry": with its default, memberships are refreshed in time.',
             id="wsrt.W007",
         )

@@ -77,7 +77,7 @@ class Ticket:
         return key is not None and hmac.compare_digest(self.session, _session_hash(ticket, key))
 
     def is_of_user(self, user: object) -> bool:
-        """Return whether a user that is signed in is the one of the ticket."""
+        """Return whether a signed-in user is the ticket's user."""
         try:
             return user_key(user) == UserKey(self.user_key)
         except (TypeError, ValueError):

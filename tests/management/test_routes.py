@@ -105,7 +105,11 @@ def test_path_that_is_not_served(capsys: Any) -> None:
     ("application", "says"),
     [
         (None, "ASGI_APPLICATION isn't set: set it"),
-        ("tests.nothing.application", "tests.nothing.application cannot be imported: No module named 'tests.nothing'"),
+        (
+            "tests.nothing.application",
+            r"ASGI_APPLICATION \(tests.nothing.application\) cannot be loaded: "
+            "ModuleNotFoundError: No module named 'tests.nothing'",
+        ),
     ],
 )
 def test_no_application(settings: Any, application: str | None, says: str) -> None:

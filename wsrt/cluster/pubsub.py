@@ -224,7 +224,8 @@ class PubSubLayer:
     def connection_lost(self, error: BaseException) -> None:
         """Make every receive() raise ConnectionError, after the messages that arrived before."""
         for mailbox in self._mailboxes.values():
-            mailbox.end(ConnectionError(f"subscriptions were lost: {type(error).__name__}: {error}"))
+            text = f"the Redis connection with the node's subscriptions was lost: {type(error).__name__}: {error}"
+            mailbox.end(ConnectionError(text))
 
     def _shard(self, name: str) -> _Shard:
         return self._shards[self._places[id(self._shard_of(name))]]

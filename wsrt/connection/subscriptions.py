@@ -24,10 +24,10 @@ def is_subscription(received: Received) -> bool:
 
 class SubscriptionRefused(Refused):
     """
-    Raised for a room that the client may not subscribe to, or that doesn't exist: the answer is the same.
+    Raised for a room that the client may not subscribe to, or that doesn't exist. Clients can't tell which.
 
     Attributes:
-        by: The attribute of the consumer that refused.
+        by: What refused the room: "subscriptions" (no pattern matches) or "authorize_room" (the hook refused).
     """
 
     def __init__(self, by: str) -> None:

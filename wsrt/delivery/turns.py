@@ -42,9 +42,10 @@ class Turns:
 
     async def alone(self, work: Generator[None, None, T]) -> T:
         """
-        Run work that takes long, in steps, and return its result. Only one runs at a time, in the order of the calls.
+        Run long work in steps, and return its result.
 
-        After each step, the loop gets TURNS_BETWEEN turns. They cost little if it has nothing else to do.
+        Calls wait for each other: one piece of work runs at a time, in the order of the calls. After each step, the
+        loop gets TURNS_BETWEEN turns. They cost little if it has nothing else to do.
 
         Args:
             work: A generator that yields after each step and returns the result.

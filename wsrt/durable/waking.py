@@ -76,11 +76,11 @@ def _notify(connection: BaseDatabaseWrapper, commit: _Commit) -> None:
 
 class Waiter:
     """
-    Waits until publications may have been stored, by polling.
+    Waits between two polls of a worker: it sleeps for the interval, or until the worker should stop.
 
     Args:
         stopping: Set when the worker should stop.
-        interval: The time between two polls, in seconds.
+        interval: The seconds between two polls.
     """
 
     def __init__(self, stopping: threading.Event, interval: float) -> None:

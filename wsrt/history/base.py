@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from ..realms import RoomId
-from ..stores.options import DAY, require_number, require_seconds
+from ..stores.options import DAY, require_none, require_number, require_seconds
 from ..types import MAX_OFFSET as MAX_OFFSET
 from ..types import Position
 
@@ -210,8 +210,7 @@ class HistoryStore(abc.ABC):
             most=YEAR,
         )
         require_seconds("IDEMPOTENCY", idempotency)
-        if options:
-            raise TypeError(f"{type(self).__name__} has no option {min(options)!r}")
+        require_none(self, options, hidden=("size", "seconds"))
         self.location = location
         self.size = size
         self.seconds = seconds

@@ -279,7 +279,11 @@ class HistoryStoreContract:
     # Trimming.
 
     async def test_trimming(self) -> None:
-        """The oldest entries go first, at least ``size`` are kept, and positions before them have the gap "trimmed"."""
+        """
+        The oldest entries are removed first, and at least ``size`` are kept.
+
+        Reading from a position before the kept entries reports the gap "trimmed".
+        """
         async with self.opened(size=10) as store:
             room = self.room()
             for _ in range(15):

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from ..exceptions import StoreUnavailable as StoreUnavailable
 from ..realms import RoomId as RoomId
-from ..stores.options import require_seconds
+from ..stores.options import require_none, require_seconds
 
 T = TypeVar("T")
 
@@ -99,8 +99,9 @@ class Change:
     Attributes:
         namespace: The realm of the room: its namespace, plus the tenant if there is one. See RoomId.
         room: The room's name.
-        kind: "joined" for a user's first connection, "left" for the last, "changed" for other data. Further connections
-            of a user aren't a change. All guests together are one member, which changes with each of their connections.
+        kind: "joined" for a user's first connection, "left" for the last, "changed" if the user's data changed. Further
+            connections of a user aren't a change. All guests together are one member, which changes with each of their
+            connections.
         user_id: The user's id. None for the guests.
         connections: The number of connections that the user, or the guests, have in the room after the change.
         data: The user's data after the change, as JSON. None if there is none.
@@ -369,8 +370,7 @@ class PresenceStore(abc.ABC):
         require_seconds("LEASE", lease, least=LEAST_LEASE)
         self.location = location
         self.lease = float(lease)
-        if options:
-            raise TypeError(f"{type(self).__name__} has no option {min(options)!r}")
+        require_none(self, options)
 
     # For nodes.
 

@@ -160,7 +160,11 @@ class Places:
 
     @property
     def rooms(self) -> list[RoomId]:
-        """The users and addresses of the connections that have a place."""
+        """
+        The users and client addresses (IPs) for which this node's connections hold places, as room ids.
+
+        A place is one unit of a connection limit.
+        """
         return list(self._held)
 
     def numbers(self, room_id: RoomId) -> set[int]:

@@ -201,7 +201,7 @@ class Tracker:
     # For nodes.
 
     def receive(self, message: PresenceMessage) -> None:
-        """Handle a message of another node (or this one) about changes in a room."""
+        """Handle a message from another node (or from this one) about changes in a room."""
         room_id = message.realm, message.audience.name
         roster = self._rosters.get(room_id)
         if roster is not None:

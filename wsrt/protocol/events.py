@@ -67,11 +67,14 @@ def _declare(
         raise DeclarationError(
             f'{cls.__name__}: history={history!r} requires overflow="close": an event in history must not be skipped'
         )
-    if ("latest" in (overflow, history)) != bool(key):
+    is_latest = "latest" in (overflow, history)
+    if is_latest and not key:
         raise DeclarationError(
-            f'{cls.__name__}: key=... and "latest" (of overflow or history) require each other: the key selects '
-            "what a new event replaces"
+            f'{cls.__name__}: overflow="latest" or history="latest" needs key=..., which selects what a new event '
+            "replaces"
         )
+    if key and not is_latest:
+        raise DeclarationError(f'{cls.__name__}: key=... has no effect without overflow="latest" or history="latest"')
     _check_rate(cls, rate)
     head = '{"event":' + to_json(name).decode() + ',"data":'
     return EventMeta(name, history, overflow, key, head, rate)  # type: ignore[arg-type]  # checked above, field by field

@@ -1,7 +1,8 @@
 """
 The JSON Schema of events as they are on the wire.
 
-It is used for the hash by which clients recognise a server's version, and for generated clients and documents.
+It is used for generated clients and exported schema documents. The hash by which clients recognise a server's version
+is computed from it.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def routes_of(application: Any) -> Iterator[Route]:
 
 
 def is_http_only(application: Any) -> bool:
-    """Return whether an application is Django's own for HTTP, perhaps within wrappers, without a router."""
+    """Return whether an application is Django's own ASGI handler, possibly wrapped, with no router in between."""
     while application is not None and not isinstance(application, ASGIHandler):
         application = None if _is_router(application) else _inner(application)
     return application is not None

@@ -38,7 +38,9 @@ class SessionClaim:
 @dataclasses.dataclass(frozen=True, slots=True)
 class UserClaim:
     """
-    A user who was authenticated in another way, such as by a token.
+    The user of a connection that was authenticated without a Django session, such as by a token.
+
+    See SessionClaim for the others.
 
     Attributes:
         model: The class of the user.

@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Collection, Mapping
 
 DAY = 86_400
 """Seconds in a day, the longest time that an option may give."""
+
+
+def require_none(store: object, options: Mapping[str, object], *, hidden: Collection[str] = ()) -> None:
+    """
+    Check that no option is left over.
+
+    Args:
+        store: The store.
+        options: The options that no constructor of the store has taken.
+        hidden: Arguments of the constructors that aren't options in the setting.
+
+    Raises:
+        TypeError: The store has no such option. The text names those that it has.
+    """
+    if not options:
+        return
+    known = {
+        name
+        for cls in type(store).__mro__
+        if "__init__" in vars(cls)
+        for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in hidden
+    }
+    raise TypeError(
+        f"{type(store).__name__} has no option {min(options)!r}, only {', '.join(sorted(known)) or 'a location'}"
+    )
 
 
 def require_number(

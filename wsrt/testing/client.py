@@ -255,7 +255,7 @@ class Client:
         """
         await self._until(lambda: bool(self._frames) or self._is_over, "a frame")
         if not self._frames:
-            raise AssertionError(f"nothing was received, and the connection is closed: {self._closed}")
+            raise AssertionError(f"nothing was received, and the connection is closed: {self._ending}")
         return self._frames.popleft()
 
     async def assert_silent(self) -> None:
@@ -264,7 +264,7 @@ class Client:
         if self._frames:
             raise AssertionError(f"expected nothing, got {list(self._frames)}")
         if self._is_over:
-            raise AssertionError(f"expected nothing, but the connection is closed: {self._closed}")
+            raise AssertionError(f"expected nothing, but the connection is closed: {self._ending}")
 
     async def assert_closed(self, close: Close | int) -> None:
         """
@@ -274,7 +274,7 @@ class Client:
             close: The expected close code, or a Close to compare the reason too.
         """
         await self._until(lambda: self._closed is not None or self._is_over, "the close")
-        code, reason = self._closed or (1006, "the application returned without closing")
+        code, reason = self._ending
         if isinstance(close, Close):
             expected = (close.code, close.wire_reason)
             if (code, reason) != expected:
@@ -355,7 +355,7 @@ class Client:
         await self._until(lambda: self._answer(ref) is not None or self._is_over, f"an answer to {what}")
         answer = self._answer(ref)
         if answer is None:
-            raise AssertionError(f"the connection was closed before the request was answered: {self._closed}")
+            raise AssertionError(f"the connection was closed before the request was answered: {self._ending}")
         self._frames.remove(answer)
         if answer["event"] == "wsrt.error":
             data = answer["data"]
@@ -364,6 +364,11 @@ class Client:
 
     def _answer(self, ref: str) -> dict[str, Any] | None:
         return next((frame for frame in self._frames if frame.get("ref") == ref), None)
+
+    @property
+    def _ending(self) -> tuple[int, str]:
+        """The close code and the reason of a connection that is over."""
+        return self._closed or (1006, "the application returned without closing")
 
     @property
     def _is_over(self) -> bool:

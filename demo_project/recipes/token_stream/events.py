@@ -14,7 +14,7 @@ class Ask(Event, name="answer.ask"):
 
 
 class Stop(Event, name="answer.stop"):
-    """Sent by a client to stop the answer. When this is answered, no token follows."""
+    """Sent by a client to stop the answer. After the reply to this request, no token follows."""
 
 
 class Token(Event, name="answer.token"):

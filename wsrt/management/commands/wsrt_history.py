@@ -79,7 +79,7 @@ class Command(BaseCommand):
 
 
 def document_of(facts: HistoryFacts) -> dict[str, Any]:
-    """Return the facts about a room for JSON. Times are in ISO 8601."""
+    """Return the facts about a room as a dict that can be written as JSON. Times are in ISO 8601."""
     oldest = _oldest(facts)
     return {
         **facts.position.as_dict(),

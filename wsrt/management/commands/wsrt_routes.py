@@ -63,7 +63,8 @@ class Command(BaseCommand):
             found = [_entry(route) for route in routes_of(application())]
         except Exception as error:
             # Anything can happen at the import of a module of the project.
-            raise CommandError(f"{path} cannot be imported: {error}") from error
+            problem = f"ASGI_APPLICATION ({path}) cannot be loaded: {type(error).__name__}: {error}"
+            raise CommandError(problem) from error
         if options["json"]:
             self.stdout.write(json.dumps(found, indent=2))
         else:

@@ -47,7 +47,7 @@ class Keys:
     # Keys of a node's paged documents.
 
     def index(self, node: str) -> str:
-        """Return the key of the document with the node's rooms and their counts."""
+        """Return the key of the document that lists the node's rooms, with the users and connections in each."""
         return f"{self._node(node)}.index"
 
     def room(self, node: str, room_id: RoomId) -> str:

@@ -20,10 +20,11 @@ OPERATIONS = 64
 
 class RedisPlaces(RedisLink):
     """
-    The claims of connections to places.
+    Gives and frees places: the units of the connection limits per user and per client address.
 
-    A place is written like a connection in a room: after the room was added to the node's index, and only while the
-    node is in the set of writers of the partition. So a reaper finds all places of a dead node, too.
+    See wsrt.presence.places. A place is stored like a connection in a room: the room is added to the node's index
+    first, and the script writes only while the partition lists the node as a live writer. So the node that cleans up
+    after a dead one also finds all its places.
     """
 
     _keys: Keys

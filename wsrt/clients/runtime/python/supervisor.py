@@ -269,7 +269,7 @@ class Supervisor:
         Args:
             event: The event's name.
             data: The event's data, as JSON text.
-            timeout: Seconds to wait for a connection and for the answer. None: ``Limits.request_timeout``.
+            timeout: Seconds to wait for a connection and for the answer, together. None: ``Limits.request_timeout``.
             queue: Whether the request waits for a connection if there is none.
 
         Raises:

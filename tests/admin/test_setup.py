@@ -35,7 +35,7 @@ assert not [table for table in tables if table.startswith("wsrt")], tables
 if "auth_permission" in tables:
     from django.contrib.auth.models import Permission
 
-    assert Permission.objects.filter(content_type__app_label="wsrt").count() == 3
+    assert Permission.objects.filter(content_type__app_label="wsrt").count() == 4
 """
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from ..addresses import Room
 from ..close_codes import CONNECTION_SETUP_FAILED, Close
@@ -20,6 +21,8 @@ from ..protocol.claims import Claims
 from ..protocol.namespaces import namespaces
 from ..realms import RoomId
 from ..types import Position
+
+T = TypeVar("T")
 
 CLAIM_SECONDS = 1.0
 """How long the rooms of a ``wsrt.v1`` client wait for its first frame, which may claim positions, in seconds."""
@@ -209,7 +212,12 @@ class Recovery:
         history, room_id = self._node.history, self._id(room)
         claims = self._claims or {}
         claim = claims.get(room)
-        missing: Missing | None = None if claim is None else await self._cover(room_id, claim)
+        missing: Missing | None = None
+        if claim is not None:
+            missing = await self._patiently(lambda: history.cover(room_id, claim))
+        if self.keeps_values:
+            # They were loaded before the join, but perhaps of a history that was lost since.
+            await self._patiently(lambda: history.load_values(room_id))
         # No await from here on: the log has what is missing.
         position = self._queue.pop(room, None)
         if position is None or room not in self._subscriber.rooms:
@@ -232,18 +240,23 @@ class Recovery:
         for audience, frame in held:
             self._node.hub.deliver_to(self._subscriber, audience, frame)
 
-    async def _cover(self, room_id: RoomId, claim: Position) -> Missing | None:
-        """Have the node read what a claim needs. Raises StoreUnavailable after PATIENCE_SECONDS."""
+    async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T | None:
+        """
+        Have the node read what the connection needs; None if the connection has left the room.
+
+        Raises:
+            StoreUnavailable: The store hasn't answered for PATIENCE_SECONDS.
+        """
         loop = self._node.loop
         until = loop.time() + PATIENCE_SECONDS
         while True:
             try:
-                return await self._node.history.cover(room_id, claim)
+                return await read()
             except StoreUnavailable:
                 if loop.time() >= until:
                     raise
             except LookupError:
-                return None  # the connection has left the room
+                return None
             await asyncio.sleep(jittered(0.5))
 
     def _send_values(self, room: str, position: Position) -> None:

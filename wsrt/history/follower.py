@@ -25,8 +25,8 @@ from ..protocol.envelope import reserved
 from ..protocol.frame import Frame
 from ..realms import RoomId, includes
 from ..types import Position
-from .base import Gap, HistoryStore
-from .log import REPLAY_BYTES, REPLAY_MESSAGES, Logged, RoomLog, Verdict
+from .base import Entry, Gap, HistoryStore, Reading
+from .log import REPLAY_BYTES, REPLAY_MESSAGES, VALUES, Logged, RoomLog, Verdict
 
 ORDER_SECONDS = 0.02
 """How long a publication waits for earlier ones, which concurrent publishers may send later, in seconds."""
@@ -59,13 +59,12 @@ ATTEMPTS = 10
 LOG_BYTES = 33_554_432
 """The most bytes that the logs of a node hold. Those of the rooms that were used longest ago are emptied first."""
 
+VALUES_BYTES = 1_048_576
+"""The most bytes of the values of a room that a client gets."""
+
 WAITING_MESSAGES = 1000
 WAITING_BYTES = 1_048_576
 """The most publications of a room that wait for earlier ones, as a number and in bytes."""
-
-VALUES = 1000
-VALUES_BYTES = 1_048_576
-"""The most values of a room that a client gets, as a number and in bytes."""
 
 FORGOTTEN = "history_forgotten"
 PURGED = "history_purged"
@@ -299,18 +298,21 @@ class Follower:
         """Read the values of a followed room, unless they are known. Raises StoreUnavailable."""
         room = self._rooms[id]
         async with room.lock:
-            log = self._log(id)
-            if log.values is None:
+            for _ in range(ATTEMPTS):
+                log = room.log
+                # The room may be left during each await.
+                if log is None or log.values is not None or self._rooms.get(id) is not room:
+                    return
                 reading = await self._store().values(id, limit=VALUES, max_bytes=VALUES_BYTES)
                 if reading.position.epoch == log.position.epoch:
                     log.add_values(map(log.logged, reading.entries))
+                else:
+                    # The history has started again, which this node doesn't know yet.
+                    await self._wait_until_caught_up(room)
 
     def values(self, id: RoomId, until: Position) -> list[Logged]:
         """Return the last values of a followed room up to a position, by offset."""
-        log = self._log(id)
-        if log.values is None or until.epoch != log.position.epoch:
-            return []
-        return [logged for logged in log.values.values() if logged.offset <= until.offset]
+        return self._log(id).values_until(until)
 
     # Private.
 
@@ -492,7 +494,15 @@ class Follower:
             return
         room.checked = self._loop.time()
         if reading.gap is not None:
-            self._restart(room, log, Position(reading.position.epoch, reading.start), reading.gap)
+            values: list[Entry] = []
+            if log.values is not None:
+                # Those up to the start aren't among the entries that follow.
+                found = await self._read_values(room)
+                if found.position.epoch != reading.position.epoch:
+                    room.is_behind = True
+                    return
+                values = found.entries
+            self._restart(room, log, Position(reading.position.epoch, reading.start), reading.gap, values)
         for entry in reading.entries:
             logged = log.logged(entry)
             self._append(room, log, logged)
@@ -510,12 +520,28 @@ class Follower:
         self._restart(room, log, Position(position.epoch, 0), "epoch")
         room.is_behind |= position.offset > 0
 
-    def _restart(self, room: _Room, log: RoomLog, position: Position, reason: Gap) -> None:
+    async def _read_values(self, room: _Room) -> Reading:
+        """Read the values of a room. Raises StoreUnavailable; the room then counts as behind."""
+        try:
+            return await self._store().values(room.id, limit=VALUES, max_bytes=VALUES_BYTES)
+        except BaseException:
+            room.is_behind = True
+            raise
+
+    def _restart(
+        self, room: _Room, log: RoomLog, position: Position, reason: Gap, values: Sequence[Entry] = ()
+    ) -> None:
+        """Start again at a position, and tell the clients, with the values of the room up to there."""
         counters.count("history_restarts")
         self._size -= log.size
         log.restart(position)
         room.unreadable = (-1, "epoch")
-        self._announce(room, joined(room.name, position, reason=reason))
+        if values:
+            log.add_values(map(log.logged, values))
+        known = log.values_until(position)
+        self._announce(room, joined(room.name, position, reason=reason, values=len(known)))
+        for logged in known:
+            self._hub.deliver(room.id[0], Room(room.name), logged.frame)
 
     async def _extend(self, room: _Room, log: RoomLog, after: Position) -> None:
         """Read what precedes the log, from a position on. Note up to which offset it can't be done, and why."""

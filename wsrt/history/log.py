@@ -18,6 +18,10 @@ REPLAY_BYTES = 262_144
 """The most publications of a room that are replayed to a client, as a number and in bytes."""
 
 
+VALUES = 1000
+"""The most values of a room. The ones that were set first are left out."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Logged:
     """
@@ -104,6 +108,8 @@ class RoomLog:
             # Inserted again, so that the order stays that of the offsets.
             self.values.pop(logged.key, None)
             self.values[logged.key] = logged
+            if len(self.values) > VALUES:
+                del self.values[next(iter(self.values))]
         while len(self._entries) > REPLAY_MESSAGES or self.size > REPLAY_BYTES:
             self._drop_first()
 
@@ -131,6 +137,12 @@ class RoomLog:
             if logged.key is not None and (logged.key not in found or found[logged.key].offset < logged.offset):
                 found[logged.key] = logged
         self.values = {logged.key: logged for logged in sorted(found.values(), key=_offset) if logged.key is not None}
+
+    def values_until(self, position: Position) -> list[Logged]:
+        """Return the values up to a position, by offset; none if they weren't loaded or belong to another epoch."""
+        if self.values is None or position.epoch != self.position.epoch:
+            return []
+        return [logged for logged in self.values.values() if logged.offset <= position.offset]
 
     def restart(self, position: Position) -> None:
         """Start again at a position, because the history was lost or publications before it can't be read."""

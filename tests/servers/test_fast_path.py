@@ -95,7 +95,7 @@ async def test_many_publishers(server: Server) -> None:
     members = [await connect(server.port, "/chat/busy/") for _ in range(40)]
     for member in members:
         member.event("echo", ref="in")
-        while (await member.receive()).json.get("ref") != "in":
+        while (await member.until(TEXT)).json.get("ref") != "in":
             pass
     bursts = [
         asyncio.create_task(request(talker, "burst", count=200, size=10 + 10 * number, room="busy"))

@@ -292,7 +292,8 @@ class Storm:
                 async with turn if not client.is_joined.is_set() else contextlib.nullcontext():
                     socket = await client.open(self._random.choice(self._ports))
                     if not client.is_joined.is_set():
-                        await asyncio.wait({asyncio.ensure_future(client.is_joined.wait()), socket.ended}, timeout=30)
+                        joined = asyncio.ensure_future(client.is_joined.wait())
+                        await asyncio.wait({joined, socket.ended}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
             except OSError:  # the process has been killed
                 await asyncio.sleep(self._random.uniform(0.1, 0.5))
                 continue

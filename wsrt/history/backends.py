@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
-
-from django.utils.module_loading import import_string
 
 from ..cluster.per_loop import PerLoop
 from ..conf import conf
 from ..exceptions import StoreUnavailable
 from ..metrics import counters
 from ..stores.of_loop import StoreOfLoop
-from ..stores.options import require_text
+from ..stores.settings import class_of, create, options_of
 from .base import HistoryStore
-
-KEYS = ("BACKEND", "LOCATION", "OPTIONS")
-"""The keys of the setting."""
 
 _stores = PerLoop(lambda: StoreOfLoop(_make_or_log))
 
@@ -54,27 +48,14 @@ def make_store(settings: dict[str, Any], *, size: int, seconds: float) -> Histor
         ImportError: The class named by ``BACKEND`` can't be imported.
         TypeError, ValueError: The setting or one of its options isn't valid; the text names the valid values.
     """
-    unknown = settings.keys() - KEYS
-    if unknown:
-        raise ValueError(f"HISTORY has no key {min(unknown, key=str)!r}; its keys are {', '.join(map(repr, KEYS))}")
-    backend, options = settings.get("BACKEND", ""), settings.get("OPTIONS", {})
-    require_text("BACKEND", backend)
-    if not isinstance(options, Mapping):
-        raise ValueError(f"OPTIONS must be a dict, not {options!r}")
-    store_options = {str(key).lower(): value for key, value in options.items()}
-    store = import_string(backend)(settings.get("LOCATION"), size=size, seconds=seconds, **store_options)
-    if not isinstance(store, HistoryStore):
-        raise TypeError(f"{backend} isn't a HistoryStore")
+    options = options_of("HISTORY", settings)
+    store: HistoryStore = create(HistoryStore, settings, options, size=size, seconds=seconds)
     return store
 
 
 def store_class() -> type[HistoryStore] | None:
     """Return the class of the store. None if the setting doesn't name one that can be imported."""
-    try:
-        found = import_string(conf.history["BACKEND"])
-    except Exception:  # importing a module may raise anything
-        return None
-    return found if isinstance(found, type) and issubclass(found, HistoryStore) else None
+    return class_of(HistoryStore, conf.history)
 
 
 def _make_or_log(settings: dict[str, Any]) -> HistoryStore | None:

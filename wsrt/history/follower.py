@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal
 
 from ..addresses import Room, room_of
@@ -24,6 +24,7 @@ from ..metrics import counters, quoted
 from ..protocol.envelope import reserved
 from ..protocol.frame import Frame
 from ..realms import RoomId, includes
+from ..stores.batches import batches
 from ..types import Position
 from .base import Entry, Gap, HistoryStore, Reading
 from .log import REPLAY_BYTES, REPLAY_MESSAGES, VALUES, Logged, RoomLog, Verdict
@@ -616,7 +617,7 @@ class Follower:
             store = self._store()
             if not store.is_shared:
                 return  # in one process nothing gets lost on the way
-            for batch in _batches(rooms):
+            for batch in batches(rooms, CHECK_ROOMS):
                 # Rooms may have been left during an earlier batch.
                 before = {
                     room: room.log.position
@@ -713,11 +714,6 @@ def _judge(publication: PublishMessage, log: RoomLog) -> Verdict | None:
 def _needs_a_read(publication: PublishMessage, log: RoomLog) -> bool:
     """Return whether only the store can tell what a publication is that has arrived now."""
     return _judge(publication, log) in (Verdict.OLD, Verdict.UNKNOWN, Verdict.CONFLICT)
-
-
-def _batches(rooms: list[_Room]) -> Iterator[list[_Room]]:
-    for start in range(0, len(rooms), CHECK_ROOMS):
-        yield rooms[start : start + CHECK_ROOMS]
 
 
 def _note_failure(task: asyncio.Task[None]) -> None:

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.utils.module_loading import import_string
-
 from ..cluster.per_loop import PerLoop
 from ..conf import conf
 from ..metrics import counters
 from ..stores.of_loop import StoreOfLoop
-from ..stores.options import require_seconds, require_text, require_truth
+from ..stores.options import require_seconds, require_truth
+from ..stores.settings import class_of, create, options_of
 from .base import PresenceStore
-
-KEYS = ("BACKEND", "LOCATION", "OPTIONS")
-"""The keys of the setting."""
 
 NODE_OPTIONS = {"GRACE", "DETAILS"}
 """Options that nodes use. All others are passed to the store."""
@@ -51,19 +47,11 @@ def make_store(settings: dict[str, Any]) -> PresenceStore:
         ImportError: The class named by ``BACKEND`` can't be imported.
         TypeError, ValueError: The setting or one of its options isn't valid; the text names the valid values.
     """
-    unknown = settings.keys() - KEYS
-    if unknown:
-        raise ValueError(f"PRESENCE has no key {min(unknown, key=str)!r}; its keys are {', '.join(map(repr, KEYS))}")
-    backend, options = settings.get("BACKEND", ""), settings.get("OPTIONS", {})
-    require_text("BACKEND", backend)
-    if not isinstance(options, Mapping):
-        raise ValueError(f"OPTIONS must be a dict, not {options!r}")
+    options = options_of("PRESENCE", settings)
     require_seconds("GRACE", options.get("GRACE", 0), least=0)
     require_truth("DETAILS", options.get("DETAILS", False))
-    store_options = {str(key).lower(): value for key, value in options.items() if key not in NODE_OPTIONS}
-    store = import_string(backend)(settings.get("LOCATION"), **store_options)
-    if not isinstance(store, PresenceStore):
-        raise TypeError(f"{backend} isn't a PresenceStore")
+    own = {key: value for key, value in options.items() if key not in NODE_OPTIONS}
+    store: PresenceStore = create(PresenceStore, settings, own)
     return store
 
 
@@ -75,11 +63,7 @@ def option(name: str, default: Any) -> Any:
 
 def store_class() -> type[PresenceStore] | None:
     """Return the class of the store. None if the setting doesn't name one that can be imported."""
-    try:
-        found = import_string(conf.presence["BACKEND"])
-    except Exception:  # importing a module may raise anything
-        return None
-    return found if isinstance(found, type) and issubclass(found, PresenceStore) else None
+    return class_of(PresenceStore, conf.presence)
 
 
 def is_shared() -> bool:

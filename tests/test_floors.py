@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"protocol"},
     {"delivery"},
     {"conf", "tenants", "tickets", "signals", "cluster", "stores", "presence", "history"},
-    {"connection", "sessions", "handlers"},
+    {"connection", "sessions", "handlers", "declarations"},
     {"consumers", "publish", "control"},
     {
         "servers",

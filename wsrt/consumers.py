@@ -6,22 +6,19 @@ import asyncio
 import dataclasses
 import datetime
 import functools
-import re
 import sys
 import types
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 import typing_extensions
-from asgiref.sync import iscoroutinefunction
 from channels.layers import get_channel_layer
 from django.core.exceptions import ImproperlyConfigured
 from django.http import QueryDict
-from django.urls.resolvers import RoutePattern
 from pydantic import BaseModel
 
 from . import close_codes
-from .addresses import RESERVED, Audience, Connection, Everyone, Room, User, UserKey, user_key
+from .addresses import Audience, Connection, Everyone, Room, User, UserKey, user_key
 from .close_codes import Close, Closed
 from .cluster.layers import note_use_by_hand
 from .cluster.node import current_node, note_server
@@ -30,26 +27,26 @@ from .cluster.sending import send
 from .conf import conf, require_installed, validation_error
 from .connection.holds import check_key
 from .connection.lifecycle import ConnectionHandler
-from .connection.room_patterns import RoomPattern, room_patterns
+from .connection.room_patterns import RoomPattern
 from .connection.sync import SyncMethods
 from .connection.users import is_signed_in, reload
-from .delivery.calls import reported
-from .exceptions import DeclarationError, WrongContext
-from .handlers import (
-    Handler,
+from .declarations import (
+    catalog_of,
+    check_attributes,
     check_channels_methods,
     check_hook_names,
-    check_unmarked,
-    event_handlers,
-    layer_handlers,
-    login_event,
-    unmarked_handlers,
+    check_layer,
+    own_path,
+    own_room_patterns,
 )
+from .delivery.calls import reported
+from .exceptions import DeclarationError, WrongContext
+from .handlers import Handler, check_unmarked, event_handlers, layer_handlers, login_event, unmarked_handlers
 from .metrics import counters
 from .protocol.catalog import Catalog
 from .protocol.events import Event, meta
 from .protocol.namespaces import namespaces
-from .realms import SEPARATOR, split_realm
+from .realms import split_realm
 from .types import ConnectionLimitPolicy, Limits, OnViolation, Publication, Receive, RoomPresence, Scope, Send
 
 if TYPE_CHECKING:
@@ -292,68 +289,23 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         super().__init_subclass__(**kwargs)
         check_channels_methods(cls)
         check_hook_names(cls, TypedEventConsumer, HOOKS)
-        if iscoroutinefunction(cls.refusal_for):
-            raise DeclarationError(
-                f"{cls.__name__}: refusal_for must be a def, not an async def: it is called in the event loop"
-            )
-        if not isinstance(cls.namespace, str) or not cls.namespace:
-            raise DeclarationError(f"{cls.__name__}: namespace must be a non-empty string, not {cls.namespace!r}")
-        if SEPARATOR in cls.namespace:
-            raise DeclarationError(
-                f"{cls.__name__}: namespace {cls.namespace!r} must not contain {SEPARATOR!r}; to keep tenants apart, "
-                "define tenant()"
-            )
-        if cls.namespace.startswith(RESERVED) and not cls.__module__.startswith("wsrt."):
-            raise DeclarationError(f"{cls.__name__}: namespaces that begin with {RESERVED!r} are reserved")
-        cls.path = _own_path(cls)
-        # Annotations may also name events that are local to the function in which the class is defined.
-        local_names = sys._getframe(1).f_locals
-        cls.handlers = types.MappingProxyType(event_handlers(cls, TypedEventConsumer, local_names))
-        unmarked = unmarked_handlers(cls, TypedEventConsumer, local_names)
-        login = login_event(cls, TypedEventConsumer, local_names)
-        if login is not None and login in cls.handlers:
-            raise DeclarationError(
-                f"{cls.__name__}.{cls.handlers[login].name}: {login.__name__} is already handled by authenticate, also "
-                "when a client sends it to renew its credentials"
-            )
-        cls.layer_handlers = layer_handlers(cls, TypedEventConsumer)
+        check_attributes(cls)
+        cls.path = own_path(cls, TypedEventConsumer)
         cls.overridden_hooks = frozenset(
             name for name in HOOKS if getattr(cls, name) is not getattr(TypedEventConsumer, name)
         )
-        cls.room_patterns = _own_room_patterns(cls)
-        if not isinstance(cls.out_events, Iterable) or isinstance(cls.out_events, type):
-            raise DeclarationError(
-                f"{cls.__name__}: out_events must be a tuple of event classes, such as (SomeEvent,), not "
-                f"{cls.out_events!r}"
-            )
-        try:
-            sent_events = [*cls.out_events, *(reply for handler in cls.handlers.values() for reply in handler.replies)]
-            replies = {
-                meta(event).name: [
-                    *(meta(reply).name for reply in handler.replies),
-                    *(["wsrt.ok"] if handler.may_return_none else []),
-                ]
-                for event, handler in cls.handlers.items()
-            }
-            if login is not None:
-                replies[meta(login).name] = ["wsrt.ok"]
-            member_model = cls.presence if isinstance(cls.presence, type) else None
-            received = [*cls.handlers, *([] if login is None else [login])]
-            subscriptions = [pattern.text for pattern in cls.room_patterns]
-            cls.catalog = Catalog(received, sent_events, replies, member_model, login, subscriptions)
-        except TypeError as error:
-            raise DeclarationError(f"{cls.__name__}: {error}") from error
-        check_unmarked(cls, unmarked, {*cls.handlers, *sent_events})
+        cls.room_patterns = own_room_patterns(cls)
+        # Annotations may also name events that are local to the function in which the class is defined.
+        local_names = sys._getframe(1).f_locals
+        cls.handlers = types.MappingProxyType(event_handlers(cls, TypedEventConsumer, local_names))
+        cls.layer_handlers = layer_handlers(cls, TypedEventConsumer)
+        cls.catalog = catalog_of(cls, login_event(cls, TypedEventConsumer, local_names))
+        unmarked = unmarked_handlers(cls, TypedEventConsumer, local_names)
+        check_unmarked(cls, unmarked, {*cls.handlers, *cls.catalog.sends.values()})
         cls.unmarked_handlers = {meta(event).name: name for event, name in unmarked.items()}
-        presence = cls.presence
-        if not (isinstance(presence, bool) or (isinstance(presence, type) and issubclass(presence, BaseModel))):
-            raise DeclarationError(
-                f"{cls.__name__}: presence must be True, False or the Pydantic model that member() returns, not "
-                f"{presence!r}"
-            )
         for name, value in vars(cls).items():
             _check_limit(cls, name, value)
-        _check_layer(cls)
+        check_layer(cls)
         namespaces.add(cls.namespace, cls, cls.catalog)
 
     def __init__(self, *route: typing_extensions.Never, **attributes: Any) -> None:
@@ -917,70 +869,6 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         return reported(coroutine, f"self.{method}")
 
 
-PARAMETER = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
-"""A parameter of a path, such as "<slug:room>"."""
-
-
-def _own_path(cls: type[TypedEventConsumer[Any]]) -> str | None:
-    """
-    Return the ``path`` that a class or one of its mixins sets, None if there is none.
-
-    The route of another consumer isn't inherited: each path leads to one class. A subclass that was made for another
-    purpose, such as a test, must neither take its base's route nor compete for it.
-
-    Raises:
-        DeclarationError: The path isn't a valid route.
-    """
-    owner = next(base for base in cls.__mro__ if "path" in vars(base))
-    if owner is not cls and issubclass(owner, TypedEventConsumer):
-        return None
-    path = vars(owner)["path"]
-    if path is None:
-        return None
-    problem = _problem_of_path(path)
-    if problem:
-        raise DeclarationError(f"{cls.__name__}: path {problem}")
-    return str(path)
-
-
-def _problem_of_path(path: object) -> str:
-    """Return the problem with a path, as a predicate for an error message; "" if it is valid."""
-    example = 'such as "ws/chat/<slug:room>/"'
-    if not isinstance(path, str):
-        return f"must be a string, {example}, not {path!r}"
-    if path.startswith("/"):
-        return f"must not begin with a slash, as in Django's path(): write {path.lstrip('/')!r}, not {path!r}"
-    if "(?P<" in path or path.startswith("^") or path.endswith("$"):
-        return f"has the syntax of path(), {example}, not that of re_path(): {path!r}"
-    if set(PARAMETER.sub("", path)) & set("<>"):
-        return f"has an angle bracket that isn't part of a parameter, {example}: {path!r}"
-    if "?" in path or "#" in path:
-        return f"must not contain a query or a fragment: {path!r}. Read the query string from self.query"
-    names = PARAMETER.findall(path)
-    if len(set(names)) < len(names):
-        return f"has two parameters of one name: {path!r}"
-    try:
-        RoutePattern(path)
-    except ImproperlyConfigured as error:
-        hint = ". Register a converter of your own above the class" if "converter" in str(error) else ""
-        return f"{path!r} isn't a valid route: {error}{hint}"
-    return ""
-
-
-def _own_room_patterns(cls: type[TypedEventConsumer[Any]]) -> tuple[RoomPattern, ...]:
-    """Return the compiled ``subscriptions`` of a class. Raises DeclarationError."""
-    try:
-        patterns = room_patterns(cls.subscriptions)
-    except ValueError as error:
-        raise DeclarationError(f"{cls.__name__}: subscriptions: {error}") from None
-    if patterns and "authorize_room" not in cls.overridden_hooks:
-        raise DeclarationError(
-            f"{cls.__name__}: subscriptions need authorize_room, or every client could be in each of these rooms: "
-            "override `async def authorize_room(self, room: str) -> bool`"
-        )
-    return patterns
-
-
 for _name in CHANNELS_ATTRIBUTES:
     setattr(TypedEventConsumer, _name, _ChannelsAttribute(_name))
 
@@ -998,18 +886,3 @@ def _check_limit(cls: type[TypedEventConsumer[Any]], name: str, value: object) -
     problem = validation_error(name.upper(), value)
     if problem is not None:
         raise DeclarationError(f"{cls.__name__}: {name} {problem}, not {value!r}")
-
-
-def _check_layer(cls: type[TypedEventConsumer[Any]]) -> None:
-    """Raise DeclarationError if another consumer of the namespace names another channel layer."""
-    space = namespaces.get(cls.namespace)
-    for other in space.consumers if space is not None else ():
-        theirs = getattr(other, "channel_layer_alias", None)
-        # A class without an alias is left to the system checks: the settings may not be ready when it is created.
-        if theirs is None or cls.channel_layer_alias is None:
-            continue
-        if theirs != cls.channel_layer_alias and other.__qualname__ != cls.__qualname__:
-            raise DeclarationError(
-                f"{cls.__name__}: namespace {cls.namespace!r} uses the channel layer {theirs!r} "
-                f"(see {other.__name__}), not {cls.channel_layer_alias!r}; one namespace has one layer"
-            )

@@ -8,7 +8,6 @@ can't work raises DeclarationError there, with a message that names the fix.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
 import types
@@ -33,20 +32,6 @@ MARK = "__wsrt_handles__"
 
 LAYER_MARK = "__wsrt_layer_type__"
 """The attribute of a marked function that holds its type of layer message."""
-
-CHANNELS_METHODS = {
-    "connect": "on_connect",
-    "disconnect": "on_disconnect(self, closed)",
-    "receive": "a handler marked with @on",
-    "receive_json": "a handler marked with @on",
-    "websocket_connect": "authorize and on_connect",
-    "websocket_receive": "a handler marked with @on",
-    "websocket_disconnect": "on_disconnect(self, closed)",
-}
-"""The methods of Channels' own consumers, which wsrt never calls, and what to write instead."""
-
-HOOK_PREFIXES = ("on_", "authori", "authent", "expire")
-"""The beginnings of names that are compared with those of the hooks, because the method may be a misspelt hook."""
 
 
 class _Mark(NamedTuple):
@@ -272,7 +257,7 @@ def unmarked_handlers(cls: type, base: type, local_names: Mapping[str, Any]) -> 
         local_names: The names that annotations may use in addition to the globals of the method's module.
     """
     found: dict[type[Event], str] = {}
-    for name, function in _unmarked_methods(cls, base):
+    for name, function in unmarked_methods(cls, base):
         arguments = list(inspect.signature(function).parameters)
         if len(arguments) != 2:
             continue
@@ -301,27 +286,6 @@ def check_unmarked(cls: type, unmarked: Mapping[type[Event], str], known: Collec
             )
 
 
-def check_hook_names(cls: type, base: type, hooks: Collection[str]) -> None:
-    """Raise DeclarationError for a method that looks like a misspelt hook."""
-    for name, _ in _unmarked_methods(cls, base):
-        meant = difflib.get_close_matches(name, hooks, 1, 0.85) if name.startswith(HOOK_PREFIXES) else []
-        if meant:
-            raise DeclarationError(
-                f"{cls.__name__}.{name} would never be called. Did you mean {meant[0]}? If not, rename it to _{name}"
-            )
-
-
-def check_channels_methods(cls: type) -> None:
-    """Raise DeclarationError for a method that Channels calls and wsrt doesn't, and for ``groups``."""
-    for name, instead in CHANNELS_METHODS.items():
-        if getattr(cls, name, None) is not None:
-            raise DeclarationError(f"{cls.__name__}.{name} would never be called: write {instead} instead")
-    if isinstance(getattr(cls, "groups", None), list | tuple):
-        raise DeclarationError(
-            f"{cls.__name__}.groups would never be joined: write `await self.join(room)` in on_connect instead"
-        )
-
-
 def _marked(cls: type, mark: str) -> list[tuple[str, Any, Any]]:
     """Return (name, function, mark) for each name that is marked anywhere in the MRO. An override replaces a method."""
     marks: dict[str, Any] = {}
@@ -334,7 +298,7 @@ def _marked(cls: type, mark: str) -> list[tuple[str, Any, Any]]:
     return [entry for entry in found if entry[1] is not None]
 
 
-def _unmarked_methods(cls: type, base: type) -> Iterator[tuple[str, Callable[..., Any]]]:
+def unmarked_methods(cls: type, base: type) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yield the public methods of a class and its parents that are neither marked nor methods of ``base``."""
     marked = {name for mark in (MARK, LAYER_MARK) for name, _, _ in _marked(cls, mark)}
     names = {name for parent in cls.__mro__ if not issubclass(base, parent) for name in vars(parent)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
@@ -25,9 +25,6 @@ from .protocol.catalog import Catalog
 from .protocol.events import Event, meta
 from .protocol.namespaces import namespaces
 from .realms import SEPARATOR
-
-if TYPE_CHECKING:
-    from .consumers import TypedEventConsumer
 
 CHANNELS_METHODS = {
     "connect": "on_connect",
@@ -68,7 +65,7 @@ def check_hook_names(cls: type, base: type, hooks: Collection[str]) -> None:
             )
 
 
-def check_attributes(cls: type[TypedEventConsumer[Any]]) -> None:
+def check_attributes(cls: type[Any]) -> None:
     """Raise DeclarationError for a wrong namespace, ``out_events`` or ``presence``, and for an async refusal_for()."""
     name, namespace, presence = cls.__name__, cls.namespace, cls.presence
     if iscoroutinefunction(cls.refusal_for):
@@ -91,7 +88,7 @@ def check_attributes(cls: type[TypedEventConsumer[Any]]) -> None:
         )
 
 
-def check_layer(cls: type[TypedEventConsumer[Any]]) -> None:
+def check_layer(cls: type[Any]) -> None:
     """Raise DeclarationError if another consumer of the namespace names another channel layer."""
     space = namespaces.get(cls.namespace)
     for other in space.consumers if space is not None else ():
@@ -156,7 +153,7 @@ def _problem_of_path(path: object) -> str:
     return ""
 
 
-def own_room_patterns(cls: type[TypedEventConsumer[Any]]) -> tuple[RoomPattern, ...]:
+def own_room_patterns(cls: type[Any]) -> tuple[RoomPattern, ...]:
     """Return the compiled ``subscriptions`` of a class. Raises DeclarationError."""
     try:
         patterns = room_patterns(cls.subscriptions)
@@ -170,7 +167,7 @@ def own_room_patterns(cls: type[TypedEventConsumer[Any]]) -> tuple[RoomPattern, 
     return patterns
 
 
-def catalog_of(cls: type[TypedEventConsumer[Any]], login: type[Event] | None) -> Catalog:
+def catalog_of(cls: type[Any], login: type[Event] | None) -> Catalog:
     """
     Return the events that a class receives and sends.
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.db import models
+from django.db import connections, models, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import get_script_prefix
 from django.utils.cache import get_conditional_response
@@ -149,6 +149,9 @@ class HistoryView(View):
                 "override `async def authorize_room(self, room: str) -> bool`"
             )
         view: Callable[..., HttpResponseBase] = super().as_view(**initkwargs)
+        for alias in connections:
+            # Django refuses asynchronous views with ATOMIC_REQUESTS. This one only reads.
+            view = transaction.non_atomic_requests(using=alias)(view)
         return view
 
     async def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponseBase:

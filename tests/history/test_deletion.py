@@ -12,7 +12,7 @@ from django.db import transaction
 
 from tests.support.histories import akeep, keep, new_room
 from tests.support.waiting import aeventually
-from wsrt import Event, TypedEventConsumer, WrongContext, apublish_to_room, history
+from wsrt import Event, TypedEventConsumer, WrongContext, apublish_to_room, history, publish_to_room
 from wsrt.addresses import CONTROL_GROUP, Room
 from wsrt.cluster import sending
 from wsrt.cluster.messages import CommandMessage
@@ -199,6 +199,23 @@ def test_on_commit() -> None:
         assert history.purge(room, namespace=NAMESPACE) is None
         transaction.set_rollback(True)
     assert len(history.history(room, namespace=NAMESPACE)) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_order_within_a_commit() -> None:
+    """What one transaction publishes and deletes happens in the order of the calls."""
+    room = new_room()
+    with transaction.atomic():
+        publish_to_room(room, Price(symbol="a", value=1), namespace=NAMESPACE)
+        history.forget(room, event=Price, key="a", namespace=NAMESPACE)
+        publish_to_room(room, Price(symbol="b", value=2), namespace=NAMESPACE)
+    assert [past.event for past in history.history(room, namespace=NAMESPACE)] == [Price(symbol="b", value=2)]
+    with transaction.atomic():
+        publish_to_room(room, Said(text="before"), namespace=NAMESPACE)
+        with transaction.atomic():
+            history.purge(room, namespace=NAMESPACE)
+        publish_to_room(room, Said(text="after"), namespace=NAMESPACE)
+    assert [past.event for past in history.history(room, namespace=NAMESPACE)] == [Said(text="after")]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -12,6 +12,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
+from django.db import connections
 from django.http import Http404, HttpRequest
 from django.test import AsyncClient, Client
 from django.urls import path
@@ -263,6 +264,14 @@ def test_head_and_post() -> None:
     answer = Client().head("/open/", {"room": room})
     assert (answer.status_code, answer.content, bool(answer["ETag"])) == (200, b"", True)
     assert Client().post("/open/", {"room": room}).status_code == 405
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("url", ["/open/", "/keys/"])
+def test_atomic_requests(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project whose views run in transactions can mount the view, which is asynchronous and needs none."""
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    assert get(url, room=new_room()).status_code == (200 if url == "/open/" else 401)
 
 
 # Caches.

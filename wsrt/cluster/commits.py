@@ -67,10 +67,15 @@ def is_deferred(on_commit: bool, using: str | None) -> bool:
     connection = transaction.get_connection(using)
     if on_commit and connection.in_atomic_block:
         return True
-    commit = _commits.get(connection)
+    send_committed(using)
+    return False
+
+
+def send_committed(using: str | None) -> None:
+    """Send the messages of a committed transaction that still wait for later ones, ahead of what the caller does."""
+    commit = _commits.get(transaction.get_connection(using))
     if commit is not None:
         commit.send()
-    return False
 
 
 def _register(outgoing: Outgoing, using: str | None) -> None:

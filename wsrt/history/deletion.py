@@ -188,12 +188,17 @@ def _on_commit(
     """Run the work after the commit of the open transaction, or immediately. Return its result, None if deferred."""
     sending.require_no_loop(f"history.{twin}")
     if commits.is_deferred(on_commit, using):
-        transaction.on_commit(functools.partial(_run_after_commit, twin, work, room_id), using=using, robust=True)
+        later = functools.partial(_run_after_commit, twin, work, room_id, using)
+        transaction.on_commit(later, using=using, robust=True)
         return None
     return run(twin, work)
 
 
-def _run_after_commit(twin: str, work: Callable[[], Coroutine[Any, Any, Any]], room_id: RoomId) -> None:
+def _run_after_commit(
+    twin: str, work: Callable[[], Coroutine[Any, Any, Any]], room_id: RoomId, using: str | None
+) -> None:
+    # What the transaction has published before the deletion, which must not be kept after it.
+    commits.send_committed(using)
     try:
         run(twin, work)
     except Exception:

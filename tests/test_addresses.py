@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 from decimal import Decimal
@@ -45,6 +46,8 @@ LEAVES = st.one_of(
     UTF8.map(UserKey).map(to.User),
     st.integers().map(to.User),
     UTF8.map(to.Connection),
+    st.lists(UTF8, max_size=3).map(to.Rooms),
+    st.lists(st.integers() | UTF8.map(UserKey), max_size=3).map(to.Users),
     st.just(to.Everyone()),
 )
 AUDIENCES = st.recursive(
@@ -415,6 +418,8 @@ def test_addresses_are_values() -> None:
         (to.Connection("n-1"), "Connection('n-1')"),
         (to.Everyone(), "Everyone()"),
         (to.User(Device(pk=7)), "User(UserKey('fleet.device:7'))"),
+        (to.Rooms(["a", "b", "a"]), "Rooms(['a', 'b'])"),
+        (to.Users([7, "8", 7, Device(pk=7)]), "Users(['7', '8', UserKey('fleet.device:7')])"),
         (to.Room("a") | to.Room("b") - to.User(7), "(Room('a') | (Room('b') - User('7')))"),
         (to.Room("a") & to.Room("b") - to.User(7), "(Room('a') & (Room('b') - User('7')))"),
         (to.Room("a") | to.Room("b") & to.User(7), "(Room('a') | (Room('b') & User('7')))"),
@@ -435,6 +440,10 @@ def test_repr(audience: Audience, text: str) -> None:
         (to.User(7), {"wsrt.user.chat.7"}),
         (to.Everyone(), {"wsrt.everyone.chat."}),
         (to.Connection("0af-12"), {"wsrt.node..0af"}),
+        (to.Rooms(["a", "b"]), {"wsrt.everyone.chat."}),
+        (to.Users(range(9)), {"wsrt.everyone.chat."}),
+        (to.Rooms([]), set()),
+        (to.Users([]), set()),
         (to.Room("a") | to.User(7), {"wsrt.room.chat.a", "wsrt.user.chat.7"}),
         (to.Room("a") - to.User(7), {"wsrt.room.chat.a"}),
         (to.Room("a") & to.User(7), {"wsrt.room.chat.a"}),
@@ -445,6 +454,21 @@ def test_repr(audience: Audience, text: str) -> None:
 def test_groups(audience: Audience, groups: set[str]) -> None:
     """An audience names the groups of those who may be in it, each once, all in one namespace (A1, A2, A3, A4)."""
     assert audience.groups("chat") == groups
+
+
+@pytest.mark.parametrize("address", [to.Rooms, to.Users])
+def test_listed(address: Any) -> None:
+    """Rooms and users are listed, and not by a single string; an address has a bounded number of them."""
+    for wrong in ("ab", b"ab", 7, None):
+        with pytest.raises(TypeError, match=f"must be an iterable of {address.__name__.lower()}, not .*; for a single"):
+            address(wrong)
+    assert len(address(map(str, range(10_000))).to_message()) == 10_001
+    with pytest.raises(ValueError, match="an address takes at most 10,000"):
+        address(map(str, itertools.count()))
+    with pytest.raises(TypeError):
+        address([None])
+    with pytest.raises(ValueError, match="empty"):
+        address([""])
 
 
 def test_groups_of_two_namespaces() -> None:

@@ -86,7 +86,7 @@ def layer(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("layer")
-@pytest.mark.parametrize("audience", [to.Room("a"), to.User(1), to.Everyone(), to.Room("a") & to.User(1)])
+@pytest.mark.parametrize("audience", [to.Room("a"), to.Users([1, 2]), to.Everyone(), to.Room("a") & to.User(1)])
 async def test_disconnect(audience: to.Audience) -> None:
     """An audience is closed 4410, and no other connection."""
     async with connect(Controlled) as client, connect(Elsewhere) as other:

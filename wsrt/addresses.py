@@ -6,6 +6,7 @@ Addresses: the recipients of a publication.
     to.Room("lobby") - to.User(7)          # all connections in the room except those of user 7
     to.Room("a") | to.Room("b")            # each connection once, even if it is in both rooms
     to.Room("staff") & to.User(7)          # the connections of user 7 that are in the room
+    to.Users(team.member_ids)              # the connections of any of these users
     to.Connection(consumer.id)
     to.Everyone()
 
@@ -19,20 +20,35 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .exceptions import InvalidRoom
 
-__all__ = ["Audience", "Connection", "Everyone", "Room", "User", "UserKey", "node_of", "user_key"]
+__all__ = [
+    "Audience",
+    "Connection",
+    "Everyone",
+    "Room",
+    "Rooms",
+    "User",
+    "UserKey",
+    "Users",
+    "node_of",
+    "user_key",
+]
 
 RESERVED = "wsrt."
 """The prefix of wsrt's own names."""
 
 MAX_GROUP_NAME = 99
 """The maximum length of a group's name: Channels requires fewer than 100 characters of ``[a-zA-Z0-9._-]``."""
+
+MAX_LISTED = 10_000
+"""The most users or rooms in one address."""
 
 auth_user_model: Callable[[], str] = str
 """Returns AUTH_USER_MODEL. ``wsrt.conf`` sets it, because this module can't import Django. Empty until then."""
@@ -148,6 +164,70 @@ class User(Audience):
 
     def __repr__(self) -> str:
         return f"User({self.id!r})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, init=False)
+class Rooms(Audience):
+    """
+    The connections in any of several rooms, each of them once.
+
+    A publication to it is one message for each node that has a connection in the namespace, however many rooms there
+    are. If the layer has several Redis hosts, it may overtake a publication to one of the rooms, or be overtaken by it.
+
+    Args:
+        names: The rooms' names, at most 10,000. Without any, nothing is sent.
+
+    Raises:
+        TypeError: The argument is a string or not iterable, or a name isn't a string.
+        InvalidRoom: A string isn't a valid room name.
+        ValueError: There are too many.
+    """
+
+    names: tuple[str, ...]
+
+    def __init__(self, names: Iterable[str]) -> None:
+        listed = _listed("rooms", names)
+        object.__setattr__(self, "names", tuple(dict.fromkeys(Room(name).name for name in listed)))
+
+    def groups(self, namespace: str) -> frozenset[str]:
+        return Everyone().groups(namespace) if self.names else frozenset()
+
+    def to_message(self) -> list[Any]:
+        return ["rooms", *self.names]
+
+    def __repr__(self) -> str:
+        return f"Rooms({list(self.names)!r})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, init=False)
+class Users(Audience):
+    """
+    All connections of several users, each of them once.
+
+    A publication to it is one message for each node that has a connection in the namespace, however many users there
+    are. If the layer has several Redis hosts, it may overtake a publication to one of the users, or be overtaken by it.
+
+    Args:
+        users: The users, as for User, at most 10,000. Without any, nothing is sent.
+
+    Raises:
+        TypeError: The argument is a string or not iterable, or one of the objects can't be a user.
+        ValueError: There are too many, or one isn't valid. See User.
+    """
+
+    ids: tuple[UserKey, ...]
+
+    def __init__(self, users: Iterable[object]) -> None:
+        object.__setattr__(self, "ids", tuple(dict.fromkeys(map(user_key, _listed("users", users)))))
+
+    def groups(self, namespace: str) -> frozenset[str]:
+        return Everyone().groups(namespace) if self.ids else frozenset()
+
+    def to_message(self) -> list[Any]:
+        return ["users", *self.ids]
+
+    def __repr__(self) -> str:
+        return f"Users({list(self.ids)!r})"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -268,6 +348,10 @@ def from_message(data: Sequence[Any]) -> Audience:
             return Room(name)
         case ["user", str(user)]:
             return User(UserKey(user))
+        case ["rooms", *names]:
+            return Rooms(names)
+        case ["users", *users] if all(isinstance(user, str) for user in users):
+            return Users(map(UserKey, users))
         case ["connection", str(connection)]:
             return Connection(connection)
         case ["everyone"]:
@@ -455,6 +539,18 @@ def _combine(operator: str, left: Audience, right: object) -> Audience:
 
 def _parts(audience: Audience) -> tuple[Audience, ...]:
     return audience.parts if isinstance(audience, AnyOf) else (audience,)
+
+
+def _listed(what: str, items: Iterable[Any]) -> list[Any]:
+    """Return the items of an address as a list. Raises TypeError, ValueError."""
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        raise TypeError(
+            f"{what} must be an iterable of {what}, not {items!r}; for a single one use {what[:-1].title()}"
+        )
+    listed = list(itertools.islice(items, MAX_LISTED + 1))
+    if len(listed) > MAX_LISTED:
+        raise ValueError(f"an address takes at most {MAX_LISTED:,} {what}; publish to several addresses instead")
+    return listed
 
 
 def _room_name_error(name: str) -> str | None:

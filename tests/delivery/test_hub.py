@@ -171,8 +171,9 @@ def test_no_address() -> None:
 
 
 SIMPLE = st.sampled_from([to.Room("a"), to.Room("b"), to.User(7), to.User(8), to.Everyone(), to.Connection("node-1")])
+LISTS = st.builds(to.Rooms, st.lists(st.sampled_from("abc"))) | st.builds(to.Users, st.lists(st.sampled_from("789")))
 EXPRESSIONS: Any = st.recursive(
-    SIMPLE,
+    SIMPLE | LISTS,
     lambda inner: st.builds(
         lambda operator, left, right: operator(left, right), st.sampled_from([or_, sub, and_]), inner, inner
     ),
@@ -191,6 +192,9 @@ def test_algebra(audience: Audience) -> None:
     def model(one: Audience) -> set[str]:
         if isinstance(one, AnyOf):
             return set().union(*map(model, one.parts))
+        if isinstance(one, to.Rooms | to.Users):
+            singly = map(to.Room, one.names) if isinstance(one, to.Rooms) else map(to.User, one.ids)
+            return set().union(*map(model, singly))
         if isinstance(one, Expression):
             left, right = model(one.left), model(one.right)
             return left - right if one.operator == "-" else left & right
@@ -199,6 +203,8 @@ def test_algebra(audience: Audience) -> None:
     selected = names(hub, audience)
     assert len(selected) == len(set(selected))
     assert set(selected) == model(audience)
+    found = {each.id.removeprefix("node-") for each in hub.subscribers.values() if hub.is_addressed(each, audience)}
+    assert set(selected) == found
 
 
 def test_a_thousand_users() -> None:

@@ -88,6 +88,15 @@ async def test_address_to_several_groups_arrives_once(cluster: Cluster) -> None:
         assert await texts(second, 2) == ["once", "then"]
 
 
+async def test_lists_of_users_and_rooms(cluster: Cluster) -> None:
+    """A publication to many users or rooms is one message to each server, and reaches each connection once."""
+    async with members(cluster, "listed") as (first, second):
+        for kind, target in [("users", "u0,u1,u2"), ("users", "u1"), ("rooms", "listed,other"), ("room", "listed")]:
+            await asyncio.to_thread(cluster.two.get, f"/publish/{kind}/{target}/?text={target}")
+        assert await texts(first, 3) == ["u0,u1,u2", "listed,other", "listed"]
+        assert await texts(second, 4) == ["u0,u1,u2", "u1", "listed,other", "listed"]
+
+
 async def test_order_of_a_publisher(cluster: Cluster) -> None:
     """What one view publishes in a row arrives in that order at both servers."""
     async with members(cluster, "order") as sockets:

@@ -7,7 +7,19 @@ import collections
 from collections.abc import Iterable
 from typing import Any
 
-from ..addresses import AnyOf, Audience, Everyone, Expression, Room, Session, User, UserKey, room_of
+from ..addresses import (
+    AnyOf,
+    Audience,
+    Everyone,
+    Expression,
+    Room,
+    Rooms,
+    Session,
+    User,
+    UserKey,
+    Users,
+    room_of,
+)
 from ..addresses import Connection as ConnectionAddress
 from ..protocol.frame import Frame
 from .outbox import Outbox
@@ -157,6 +169,10 @@ class Hub:
                 return name in subscriber.rooms
             case User(id=user):
                 return user == subscriber.user_id
+            case Rooms(names=names):
+                return any(name in subscriber.rooms for name in names)
+            case Users(ids=users):
+                return subscriber.user_id in users
             case ConnectionAddress(id):
                 return id == subscriber.id
             case Everyone():
@@ -322,6 +338,10 @@ class Hub:
                 return self._rooms.get((realm, name), ())
             case User(id=user):
                 return self._users.get((realm, user), ())
+            case Rooms(names=names):
+                return dict.fromkeys(member for name in names for member in self._rooms.get((realm, name), ()))
+            case Users(ids=users):
+                return dict.fromkeys(member for user in users for member in self._users.get((realm, user), ()))
             case ConnectionAddress(id):
                 subscriber = self.subscribers.get(id)
                 return [subscriber] if subscriber is not None and subscriber.realm == realm else ()

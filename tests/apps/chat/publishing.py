@@ -15,6 +15,10 @@ def publish_as(kind: str, target: str, text: str) -> None:
             publish_to_room(target, Said(text=text), namespace="chat")
         case "user":
             publish_to_user(target, Said(text=text), namespace="chat")
+        case "users":
+            publish_to_audience(to.Users(target.split(",")), Said(text=text), namespace="chat")
+        case "rooms":
+            publish_to_audience(to.Rooms(target.split(",")), Said(text=text), namespace="chat")
         case "audience":
             publish_to_audience(to.Room(target) | to.User(target), Said(text=text), namespace="chat")
         case "everyone":

@@ -234,6 +234,15 @@ async def test_unclaimed(driver: Driver, server: ScriptedServer) -> None:
     await driver.until("recovered", recovered=True, count=0)
 
 
+async def test_unclaimed_and_ahead(driver: Driver, server: ScriptedServer, view: HistoryView) -> None:
+    """A position ahead of the room's may be of publications that the history has lost: those that follow are new."""
+    peer = await away(driver, server, history_url=view.url)
+    await joined(peer, offset=3)
+    await news(peer, 4, 5)
+    assert await told(driver, peer) == [("recovered", "late"), 4, 5]
+    assert view.requests == []
+
+
 async def test_most_claims(driver: Driver, server: ScriptedServer) -> None:
     """At most 1,000 positions are claimed, of the rooms that were joined last, and no more than fit in one frame."""
     peer = await opened(driver, server)

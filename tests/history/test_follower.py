@@ -159,6 +159,21 @@ def test_a_room_left_while_its_log_is_extended() -> None:
     simulate(work, 1)
 
 
+def test_a_claim_ahead_of_the_node() -> None:
+    """A node that is behind a client reads on before it answers, so that it recognises writes that are lost later."""
+
+    async def work() -> None:
+        cluster = Cluster()
+        await cluster.follower.follow(A)
+        last = await cluster.publish(1, arrives=False)
+        assert await cluster.follower.cover(A, last) is None
+        assert cluster.follower.position(A) == last
+        assert len(cluster.delivered) == 1
+        assert await cluster.follower.cover(A, Position(last.epoch, 2)) == "epoch"
+
+    simulate(work, 1)
+
+
 def test_logs_used_longest_ago_are_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit, the logs of the rooms go whose last publication was earliest."""
     rooms = [("r", name) for name in "abcd"]

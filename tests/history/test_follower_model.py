@@ -66,7 +66,7 @@ def test_nothing_is_lost_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(counts[told] for told in ("recovered", "epoch", "trimmed", "too_many", "late")), counts
 
 
-@pytest.mark.parametrize("seed", [18, 51, 55])
+@pytest.mark.parametrize("seed", [18, 51, 55, 347])
 def test_found_seeds(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same holds for seeds beyond the first ones that failed once."""
     check(seed, monkeypatch)

@@ -266,9 +266,9 @@ class Follower:
                 [found] = await self._store().positions([id])
                 if claim.epoch != found.epoch or claim.offset > found.offset:
                     return "epoch"
-                if claim.epoch != log.position.epoch:
-                    await self._wait_until_caught_up(room)
-                if claim.epoch != log.position.epoch:
+                # If the store loses writes from now on, the node recognises it.
+                await self._wait_until_caught_up(room)
+                if claim.epoch != log.position.epoch or claim.offset > log.position.offset:
                     return "epoch"
             self._rooms.move_to_end(id)
             if log.start <= claim.offset:

@@ -374,15 +374,16 @@ class Rooms(Mapping[str, Room]):
         recovered = data["recovered"] if isinstance(data.get("recovered"), bool) else None
         why = data["reason"] if isinstance(data.get("reason"), str) else None
         if recovered is None and not room.joined and since is not None and end is not None:
-            # The server was not asked for this position: it was set after the first frame, or there were too many.
-            recovered = since.epoch == end.epoch and since.offset >= end.offset
+            # The server was not asked for this position: it was set after the first frame, or there were too many. One
+            # that is ahead of the room's may be of publications that the history has lost.
+            recovered = since == end
             why = None if recovered else "late"
         count = data["count"] if recovered and is_count(data.get("count")) else 0
         recovery = None if recovered is None else Recovery(name, recovered, count, why)
         values = data["values"] if is_count(data.get("values")) else 0
         replay = self._replays[name] = Replay(end, recovery, values, count)
         if self._can_fetch and recovered is False and why in FETCHABLE and since is not None and end is not None:
-            replay.fetch = Fetch(since, end, why) if since.epoch == end.epoch else None
+            replay.fetch = Fetch(since, end, why) if since.epoch == end.epoch and since.offset <= end.offset else None
         room.joined = True
         room.recovering = count > 0 or replay.fetch is not None
         room.recovery = None if room.recovering else recovery

@@ -91,8 +91,9 @@ export class Rooms {
     let recovered = typeof data["recovered"] === "boolean" ? data["recovered"] : null;
     let reason = textOf(data["reason"]);
     if (recovered === null && !known.joined && from && end) {
-      // The server was not asked for this position: it was set after the first frame, or there were too many.
-      recovered = from.epoch === end.epoch && from.offset >= end.offset;
+      // The server was not asked for this position: it was set after the first frame, or there were too many. One that
+      // is ahead of the room's may be of publications that the history has lost.
+      recovered = from.epoch === end.epoch && from.offset === end.offset;
       if (!recovered) reason = "late";
     }
     const count = isCount(data["count"]) ? data["count"] : 0;
@@ -105,7 +106,8 @@ export class Rooms {
       held: null,
       fetched: 0,
     };
-    if (this.#canFetch && recovered === false && FETCHABLE.includes(reason!) && from && end?.epoch === from.epoch) {
+    const isBehind = from !== null && end?.epoch === from.epoch && from.offset <= end.offset;
+    if (this.#canFetch && recovered === false && FETCHABLE.includes(reason!) && isBehind) {
       replay.held = [];
     }
     const recovering = replay.missed > 0 || replay.held !== null;

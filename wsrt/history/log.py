@@ -58,19 +58,23 @@ class RoomLog:
     Args:
         room: The name of the room.
         position: The position at which the log begins, without any publication.
+        last: The id of the publication at this position. None if it isn't known.
 
     Attributes:
         position: The position of the last publication.
+        last: Its id, also if it was forgotten. By it, another publication that gets its offset is recognised. None if
+            it isn't known.
         start: The offset after which the log is complete.
         size: The bytes of its frames, except those of values.
         values: The last value of each key. None if they weren't loaded.
     """
 
-    __slots__ = ("_before", "_entries", "_ids", "position", "room", "size", "start", "values")
+    __slots__ = ("_before", "_entries", "_ids", "last", "position", "room", "size", "start", "values")
 
-    def __init__(self, room: str, position: Position) -> None:
+    def __init__(self, room: str, position: Position, last: str | None = None) -> None:
         self.room = room
         self.position = position
+        self.last = last
         self.start = position.offset
         self.size = 0
         self.values: dict[str, Logged] | None = None
@@ -88,7 +92,8 @@ class RoomLog:
         if position.offset > self.position.offset:
             return Verdict.NEXT if position.offset == self.position.offset + 1 else Verdict.AHEAD
         # A store that has lost its last writes gives their offsets to other publications.
-        known = self._ids.get(position.offset)
+        is_last = position.offset == self.position.offset and self.last is not None
+        known = self.last if is_last else self._ids.get(position.offset)
         return Verdict.OLD if known is None else Verdict.DUPLICATE if known == id else Verdict.CONFLICT
 
     def logged(self, entry: Entry) -> Logged:
@@ -101,6 +106,7 @@ class RoomLog:
     def append(self, logged: Logged) -> None:
         """Add a publication after the last one. Offsets in between belong to values that were replaced since."""
         self.position = Position(self.position.epoch, logged.offset)
+        self.last = logged.id
         self._entries.append(logged)
         self._ids[logged.offset] = logged.id
         self.size += logged.frame.size
@@ -117,6 +123,7 @@ class RoomLog:
         """Move the position to an offset, up to which no further publication exists."""
         if offset > self.position.offset:
             self.position = Position(self.position.epoch, offset)
+            self.last = None
 
     def prepend(self, entries: Sequence[Logged], start: int) -> None:
         """Add publications before the first one, so that the log is complete after the offset ``start``."""
@@ -149,8 +156,8 @@ class RoomLog:
         if position.epoch != self.position.epoch:
             self._before = self.position
         self.position = position
+        self.last = None
         self.values = None
-        self._ids.clear()
         self.shrink()
 
     def shrink(self) -> None:
@@ -158,13 +165,13 @@ class RoomLog:
         self.start = self.position.offset
         self.size = 0
         self._entries.clear()
-        # The id of the last one stays: by it, another publication that gets its offset is recognised.
-        last = self._ids.get(self.position.offset)
-        self._ids = {} if last is None else {self.position.offset: last}
+        self._ids.clear()
 
     def forget(self, offsets: Sequence[int]) -> None:
         """Drop publications that were deleted from the history. The log stays complete."""
         gone = set(offsets)
+        for offset in gone:
+            self._ids.pop(offset, None)
         self._entries = collections.deque(logged for logged in self._entries if logged.offset not in gone)
         self.size = sum(logged.frame.size for logged in self._entries)
         if self.values is not None:

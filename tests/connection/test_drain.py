@@ -13,6 +13,7 @@ from wsrt.asgi import with_runtime
 from wsrt.cluster.node import current_node
 from wsrt.connection import drain
 from wsrt.connection.drain import close_at_exit
+from wsrt.delivery import lingering
 from wsrt.delivery.transport import TRANSPORT, Transport
 from wsrt.metrics import counters
 from wsrt.testing import connect
@@ -51,6 +52,21 @@ async def test_everybody_is_told() -> None:
         await drain.drain(5)  # the second call waits for the first
         assert [frame["event"] for frame in extended.reserved][-1] == "wsrt.closing"
         assert 0 <= extended.reserved[-1]["data"]["retry_after_ms"] <= 1000
+
+
+async def test_sockets_that_linger() -> None:
+    """A peer that doesn't take the end of its connection is aborted in time: a process exits within DRAIN_SECONDS."""
+    aborted = asyncio.Event()
+
+    class Stuck(Transport):
+        def abort(self) -> bool:
+            aborted.set()
+            return True
+
+    current_node().lingering.add(Stuck(None))  # type: ignore[arg-type]
+    await drain.drain(0.1)
+    async with asyncio.timeout(lingering.LINGER_SECONDS - 2):
+        await aborted.wait()
 
 
 async def test_handler_that_takes_too_long(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..addresses import Connection, Session
 from ..delivery.hub import Hub
+from ..delivery.lingering import Lingering
 from ..delivery.mailbox import Mailbox, Taken
 from ..delivery.subscriber import Subscriber, SubscriberHandler
 from ..delivery.tasks import start_task
@@ -57,6 +58,8 @@ class Node:
         self.servers: set[str] = set()
         # The handlers of all accepted connections, until they are cleaned up. The hub only has those that are set up.
         self.handlers: set[SubscriberHandler] = set()
+        # Sockets that were closed, until their peers have taken what is buffered.
+        self.lingering = Lingering(loop)
         # Connections that aren't in the hub yet, each with the commands that have arrived in the meantime. Whether a
         # command addresses a connection can only be decided when it is registered.
         self.arriving: dict[SubscriberHandler, list[messages.CommandMessage]] = {}

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 DISCONNECT_SECONDS = 4.0
 """How long on_disconnect may take. Daphne cancels the application after 10 s, 5 s of which the dispatcher may use."""
 
-LINGER_SECONDS = 12.0
-"""Seconds after which a socket that we closed is aborted. Servers take less time for the closing handshake."""
-
 ABNORMAL = {None, 1005, 1006}
 """Codes that servers report when the connection ended without a close frame. None: the message has no code."""
 
@@ -75,9 +72,7 @@ async def clean_up(connection: ConnectionHandler) -> None:
         # The client didn't answer our close frame, or the server gave the connection up.
         connection.transport.abort()
     elif session.close_sent is not None and connection.transport.can_abort:
-        # Some servers report the disconnect as soon as they have sent the close frame, and then wait forever for a
-        # client that doesn't read what they still buffer.
-        node.loop.call_later(LINGER_SECONDS, connection.transport.abort)
+        node.lingering.add(connection.transport)
     if not connection.ended.done():
         connection.ended.set_result(closed)
     logger.debug("= %s closed %s", connection.subscriber.id, closed)

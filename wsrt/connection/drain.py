@@ -87,6 +87,7 @@ def close_at_exit() -> None:
 async def _drain(node: Node, seconds: float) -> None:
     deadline = node.loop.time() + seconds
     node.is_draining = True
+    node.lingering.end_by(deadline)
     await _drain_connections(node, seconds, deadline)
     tracker = known_tracker(node)
     if tracker is not None and not is_aborted():

@@ -366,8 +366,12 @@ def test_backend_whose_module_fails(settings: Any, tmp_path: Any, monkeypatch: p
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({"HISTORY": {"BACKEND": "json.JSONDecoder"}}, "unexpected keyword"),
-        ({"HISTORY": {"BACKEND": "wsrt.presence.memory.MemoryPresence"}}, "no option"),
+        ({"HISTORY": {"BACKEND": "json.JSONDecoder"}}, "json.JSONDecoder isn't a HistoryStore"),
+        ({"HISTORY": {"BACKEND": "wsrt.presence.memory.MemoryPresence"}}, "MemoryPresence isn't a HistoryStore"),
+        (
+            {"HISTORY": {"BACKEND": "wsrt.history.redis.RedisHistory", "OPTIONS": {"RETRIES": 1}}},
+            "only cluster, idempotency, partitions, prefix, sentinel_kwargs, sentinels, timeout, value_seconds, values",
+        ),
         ({"HISTORY": {**DEFAULTS["HISTORY"], "OPTION": {}}}, "no key 'OPTION'"),
         ({"HISTORY": {**DEFAULTS["HISTORY"], "OPTIONS": {"COLOUR": 1}}}, "no option 'colour'"),
         ({"HISTORY": {**DEFAULTS["HISTORY"], "OPTIONS": {"VALUE_SECONDS": 5}}}, "at least HISTORY_SECONDS"),

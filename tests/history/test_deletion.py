@@ -104,6 +104,13 @@ async def test_key_of_several_fields() -> None:
     assert await history.aforget(room, event=Seat, key=(when, 7), namespace=NAMESPACE) is True
 
 
+async def test_key_as_text() -> None:
+    """A value of a key may be the text that stands for it, as from a URL or a form."""
+    room = new_room()
+    await apublish_to_room(room, Seat(day=dt.date(2026, 1, 31), number=7, taken=True), namespace=NAMESPACE)
+    assert await history.aforget(room, event=Seat, key=("2026-01-31", "7"), namespace=NAMESPACE) is True
+
+
 async def test_forget_again(sent: list[Outgoing]) -> None:
     """An offset is sent again, for the case that the nodes weren't reached the first time."""
     room = new_room()
@@ -111,6 +118,14 @@ async def test_forget_again(sent: list[Outgoing]) -> None:
     assert await history.aforget(room, offset=1, namespace=NAMESPACE) is True
     assert await history.aforget(room, offset=1, namespace=NAMESPACE) is False
     assert [command(outgoing)[1]["offsets"] for outgoing in sent] == [[1], [1]]
+
+
+async def test_forget_the_future(sent: list[Outgoing]) -> None:
+    """Nobody is told that an offset was forgotten which no publication has had."""
+    room = new_room()
+    await akeep(NAMESPACE, room, "said", {"text": "a"})
+    assert await history.aforget(room, offset=2, namespace=NAMESPACE) is False
+    assert sent == []
 
 
 async def test_forget_of_another_epoch(sent: list[Outgoing]) -> None:
@@ -247,6 +262,8 @@ def test_failure_after_a_commit(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
         ({"key": "a"}, TypeError, "needs offset"),
         ({"event": Said, "key": "a"}, ValueError, "'said' isn't declared with history=\"latest\""),
         ({"event": Seat, "key": "a"}, ValueError, "key must have the values of day, number, not 1 values"),
+        ({"event": Seat, "key": ("a", 7)}, ValueError, "'a' can't be the value of 'day': Input should be a valid date"),
+        ({"event": Price, "key": 7}, ValueError, "7 can't be the value of 'symbol': Input should be a valid string"),
         ({"event": 7, "key": "a"}, TypeError, "expected an Event, not int"),
         ({"offset": "1"}, TypeError, "offset must be an int, not str"),
         ({"offset": True}, TypeError, "offset must be an int, not bool"),

@@ -6,9 +6,10 @@ import functools
 import logging
 import secrets
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from django.db import transaction
+from pydantic import TypeAdapter, ValidationError
 
 from ..addresses import CONTROL_GROUP, Room
 from ..cluster import commits, outgoing, sending
@@ -149,7 +150,20 @@ def _key(event: Any, values: tuple[object, ...]) -> str:
         raise ValueError(f'{declared.name!r} isn\'t declared with history="latest", so it is forgotten by its offset')
     if len(values) != len(declared.key):
         raise ValueError(f"key must have the values of {', '.join(declared.key)}, not {len(values)} values")
-    return key_of_values(declared, values)
+    return key_of_values(declared, [_validated(event, *pair) for pair in zip(declared.key, values, strict=True)])
+
+
+def _validated(event: Any, field: str, value: object) -> Any:
+    """Return the value of a key field as an event has it: the 7 of an ``int`` may come as "7" from a URL."""
+    model: type[Event] = event if isinstance(event, type) else type(event)
+    declared = model.model_fields[field]
+    # With what Annotated and Field() say about the field.
+    annotation: Any = Annotated[declared.annotation, declared]
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise ValueError(f"{value!r} can't be the value of {field!r}: {error.errors()[0]['msg']}") from None
 
 
 async def _forget(room_id: RoomId, offset: int | None, epoch: str | None, key: str | None) -> bool:
@@ -158,9 +172,9 @@ async def _forget(room_id: RoomId, offset: int | None, epoch: str | None, key: s
     if epoch is not None and epoch != position.epoch:
         return False
     found = await store.forget(room_id, offset=offset, key=key)
-    # An offset is sent even if the store doesn't have it, for the case that an earlier call has deleted it there, and
-    # failed to send.
-    offsets = found if offset is None else [offset]
+    # An offset is sent even if the store doesn't have it any more, for the case that an earlier call has deleted it
+    # there, and failed to send.
+    offsets = found if offset is None or offset > position.offset else [offset]
     if offsets:
         await _send(FORGOTTEN, room_id, {"epoch": position.epoch, "offsets": offsets})
     return bool(found)

@@ -50,7 +50,10 @@ def create(base: type[Any], settings: Mapping[str, Any], options: Mapping[str, A
     """
     backend = settings["BACKEND"]
     lowered = {str(key).lower(): value for key, value in options.items()}
-    store = import_string(backend)(settings.get("LOCATION"), **arguments, **lowered)
+    make = import_string(backend)
+    # A class is asked before it is called, since the arguments are those of another kind of store.
+    is_other = isinstance(make, type) and not issubclass(make, base)
+    store = None if is_other else make(settings.get("LOCATION"), **arguments, **lowered)
     if not isinstance(store, base):
         raise TypeError(f"{backend} isn't a {base.__name__}")
     return store

@@ -69,7 +69,7 @@ class RedisLink:
         retries: How often a command is sent again if the connection breaks; 0 if commands aren't idempotent.
     """
 
-    def __init__(self, target: RedisTarget, timeout: float, *, retries: int = 1) -> None:
+    def __init__(self, target: RedisTarget, timeout: float, retries: int = 1) -> None:
         self._target = target
         self._timeout = timeout
         self._retries = retries

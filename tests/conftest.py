@@ -40,6 +40,25 @@ def _consumers_of_a_test_end_with_it() -> Iterator[None]:
 
 
 @pytest.fixture
+def only_own_consumers() -> Iterator[None]:
+    """
+    Hide the consumers of other test modules: a process that runs several has them all, and what looks at every
+    consumer, such as a system check, would find theirs.
+    """
+    declared = dict(namespaces)
+    namespaces.clear()
+    yield
+    added = dict(namespaces)
+    namespaces.clear()
+    namespaces.update(declared)
+    # A module that was imported meanwhile isn't imported again.
+    for name, space in added.items():
+        for consumer, catalog in [*space._catalogs.items()]:
+            if "<locals>" not in consumer.__qualname__:
+                namespaces.add(name, consumer, catalog)
+
+
+@pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
     """A Redis of this test's own."""
     assert shutil.which(REDIS), f"{REDIS} is missing: apt-get install {REDIS}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,6 +30,9 @@ from wsrt.checks import (
 from wsrt.cluster.node import is_server
 from wsrt.conf import DEFAULTS, SHAPES
 from wsrt.protocol.namespaces import namespaces
+
+# Checks look at all consumers.
+pytestmark = pytest.mark.usefixtures("only_own_consumers")
 
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 GOOD_HOST = {"address": "redis://127.0.0.1:6379", "socket_timeout": None, "max_connections": 1000}
@@ -533,16 +535,6 @@ def test_default_backend_written_out(settings: Any, key: str) -> None:
 # Consumers
 
 
-@pytest.fixture
-def own_namespaces() -> Iterator[None]:
-    """Forget the wrong consumers of a test: the checks look at all there are."""
-    before = dict(namespaces)
-    yield
-    namespaces.clear()
-    namespaces.update(before)
-
-
-@pytest.mark.usefixtures("own_namespaces")
 def test_layer_of_a_consumer(settings: Any) -> None:
     """A consumer whose layer does not exist would reach its own process only: an error, with the keys."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB}}
@@ -555,7 +547,6 @@ def test_layer_of_a_consumer(settings: Any) -> None:
     assert [(message.id, message.hint) for message in messages] == [("wsrt.E007", "The keys are: 'default'.")]
 
 
-@pytest.mark.usefixtures("own_namespaces")
 def test_two_layers_in_a_namespace(settings: Any) -> None:
     """One namespace has one layer, also where one consumer names none; the default by its name is the same."""
     settings.CHANNEL_LAYERS = {alias: {"BACKEND": PUBSUB} for alias in ("default", "other")}
@@ -585,10 +576,8 @@ def test_two_layers_in_a_namespace(settings: Any) -> None:
 REDIS_CACHE = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://localhost"}
 
 
-@pytest.mark.usefixtures("own_namespaces")
 def test_cache_of_tickets(settings: Any) -> None:
     """Tickets in a cache that processes can't share are an error, where a consumer requires tickets (wsrt.E012)."""
-    namespaces.clear()
     assert check_tickets() == []
 
     class DeskConsumer(TypedEventConsumer):
@@ -607,10 +596,8 @@ def test_cache_of_tickets(settings: Any) -> None:
         assert check_tickets() == []
 
 
-@pytest.mark.usefixtures("own_namespaces")
 def test_no_cache_of_tickets(settings: Any) -> None:
     """An alias that isn't in CACHES is an error that lists those that are (wsrt.E011)."""
-    namespaces.clear()
 
     class DeskConsumer(TypedEventConsumer):
         namespace = "unit-checks"
@@ -629,10 +616,8 @@ def test_no_cache_of_tickets(settings: Any) -> None:
 REDIS = {"BACKEND": "wsrt.presence.redis.RedisPresence"}
 
 
-@pytest.mark.usefixtures("own_namespaces")
 def test_limits_of_each_process(settings: Any) -> None:
     """A limit of users or addresses is a warning unless the store counts those of all processes (wsrt.W017)."""
-    namespaces.clear()
 
     class Limited(TypedEventConsumer):
         namespace = "unit-checks-limited"
@@ -653,11 +638,9 @@ def test_limits_of_each_process(settings: Any) -> None:
     assert check_limits() == []
 
 
-@pytest.mark.usefixtures("own_namespaces")
 @pytest.mark.parametrize("values", [{}, [], {"MAX_CONNECTIONS_PER_USER": None, "MAX_CONNECTIONS": 5}])
 def test_no_limits(settings: Any, values: Any) -> None:
     """Without limits of users and addresses there is no warning."""
-    namespaces.clear()
     settings.WSRT = values
     assert check_limits() == []
 
@@ -666,9 +649,8 @@ def test_no_limits(settings: Any, values: Any) -> None:
 
 
 @pytest.fixture
-def kept(own_namespaces: None) -> type[TypedEventConsumer]:
+def kept() -> type[TypedEventConsumer]:
     """The only consumer there is, which sends an event with history."""
-    namespaces.clear()
 
     class Kept(Event, name="unit-checks.kept", history=True):
         text: str
@@ -707,10 +689,8 @@ def test_history_of_one_process(settings: Any, kept: type[TypedEventConsumer]) -
     assert check_history() == []
 
 
-@pytest.mark.usefixtures("own_namespaces")
 def test_no_history(settings: Any) -> None:
     """Without an event that is kept, the store doesn't matter."""
-    namespaces.clear()
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB}}
     assert check_history() == []
 

@@ -23,7 +23,6 @@ from wsrt.asgi import with_runtime
 from wsrt.cluster import layers
 from wsrt.delivery.calls import report_calls
 from wsrt.exceptions import BackplaneUnavailable
-from wsrt.protocol.namespaces import namespaces
 from wsrt.routing import consumer_urlpatterns
 from wsrt.servers import http_only
 from wsrt.testing import connect
@@ -46,17 +45,13 @@ MISTAKES: dict[str, Mistake] = {}
 
 
 @pytest.fixture(autouse=True)
-def _debug(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _debug(only_own_consumers: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Be in development, with no consumer declared and no mistake logged yet."""
     monkeypatch.setattr(layers, "_used_by_hand", set())
-    declared = dict(namespaces)
-    namespaces.clear()
     report_calls(True)
     with override_settings(DEBUG=True):
         yield
     report_calls(False)
-    namespaces.clear()
-    namespaces.update(declared)
 
 
 def mistake(title: str) -> Callable[[Mistake], Mistake]:

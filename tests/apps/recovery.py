@@ -1,4 +1,7 @@
-"""The application of test_recovery_servers.py: a room with a history, to which every connection belongs."""
+"""
+The application of test_recovery_servers.py: a room with a history, to which every connection belongs, and a view that
+serves its history. Only servers import this module.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ from django.core.asgi import get_asgi_application
 http = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter, URLRouter
-from django.urls import path
+from django.conf import settings
+from django.urls import include, path
 
 from wsrt import Event, TypedEventConsumer, on
 from wsrt.asgi import with_runtime
+from wsrt.views import HistoryView
 
 
 class News(Event, name="news", history=True):
@@ -42,6 +47,9 @@ class NewsConsumer(TypedEventConsumer):
     namespace = "recovery"
     out_events = (News, Price)
 
+    async def authorize_room(self, room: str) -> bool:
+        return room == "news"
+
     async def on_connect(self) -> None:
         await self.join("news")
 
@@ -54,6 +62,9 @@ class NewsConsumer(TypedEventConsumer):
     async def set_price(self, event: SetPrice) -> None:
         await self.publish_to_room("news", Price(item=event.item, cents=event.cents))
 
+
+urlpatterns = [path("history/", HistoryView.as_view(consumer=NewsConsumer)), path("", include("tests.urls"))]
+settings.ROOT_URLCONF = __name__
 
 application = with_runtime(
     ProtocolTypeRouter({"http": http, "websocket": URLRouter([path("news/", NewsConsumer.as_asgi())])}),

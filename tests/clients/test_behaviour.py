@@ -545,6 +545,31 @@ async def test_no_ticket(driver: Driver, server: ScriptedServer, office: TicketO
     assert [request.method for request in office.requests] == ["POST"] * (failures + 1)
 
 
+@pytest.mark.parametrize(
+    ("status", "retry_after", "seconds"),
+    [
+        ("429 Too Many Requests", "1", 1),
+        ("503 Service Unavailable", "1", 1),
+        ("429 Too Many Requests", "86400", 300),
+        ("429 Too Many Requests", "9" * 400, 300),
+        ("429 Too Many Requests", "0", 0),
+        ("429 Too Many Requests", "-1", 0),
+        ("429 Too Many Requests", "1.5", 0),
+        ("429 Too Many Requests", "Wed, 21 Oct 2037 07:28:00 GMT", 0),
+        ("429 Too Many Requests", None, 0),
+    ],
+)
+async def test_no_ticket_yet(
+    driver: Driver, server: ScriptedServer, office: TicketOffice, status: str, retry_after: str | None, seconds: int
+) -> None:
+    """The seconds of a Retry-After are added to the delay, up to 5 minutes; other forms of it are ignored."""
+    office.answers, office.retry_after = [(status, "")], retry_after
+    driver.connect(server.url, **DELAYS, ticket_url=office.url)
+    assert (await driver.until("dial"))["delay_ms"] == pytest.approx(1000 * seconds + 60)
+    if seconds < 300:
+        assert (await server.greet()).ticket == "t2"
+
+
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
 async def test_no_ticket_for_the_user(
     driver: Driver, server: ScriptedServer, office: TicketOffice, status: str

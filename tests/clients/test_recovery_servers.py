@@ -148,7 +148,7 @@ def servers() -> Iterator[tuple[RedisServer, Server, Server]]:
             "application": APPLICATION,
             "layer": "pubsub",
             "redis": redis.url,
-            "wsrt": {"HISTORY": history},
+            "wsrt": {"HISTORY": history, "HISTORY_SIZE": 400},
         }
         with Server("uvicorn", **arguments) as one, Server("daphne", **arguments) as two:
             yield redis, one, two
@@ -177,6 +177,28 @@ async def test_killed_server(driver: Driver, servers: tuple[RedisServer, Server,
         await driver.until("event", SECONDS, data={"n": 26})
         assert numbers(driver) == [*range(1, 25), 26]
     await asyncio.to_thread(one.start)
+
+
+async def test_fetching(driver: Driver, servers: tuple[RedisServer, Server, Server]) -> None:
+    """
+    A client that has missed more than the server sends at once fetches it, page by page, from the view of another
+    process, and receives everything once and in order, also what is published meanwhile.
+    """
+    _, one, two = servers
+    async with TcpProxy(one.port) as proxy:
+        await joined(driver, proxy, history_url=f"http://127.0.0.1:{two.port}/history/")
+        await ask(two, "publish", first=1, last=3)
+        await driver.until("event", SECONDS, data={"n": 3})
+        async with without_network(driver, proxy):
+            await ask(two, "publish", first=4, last=353)
+        await driver.until("state", SECONDS, state="open")
+        await ask(two, "publish", first=354, last=360)
+        recovered = await driver.until("recovered", SECONDS)
+        assert (recovered["recovered"], recovered["reason"]) == (True, None)
+        assert recovered["count"] >= 350
+        await driver.until("event", SECONDS, data={"n": 360})
+        assert numbers(driver) == list(range(1, 361))
+        assert driver.all("error") == []
 
 
 SCRIPT = """

@@ -26,11 +26,13 @@ class TicketOffice:
     Attributes:
         requests: every request.
         answers: statuses and bodies of the next answers, instead of tickets.
+        retry_after: the header Retry-After of answers that aren't tickets; None for none.
     """
 
     def __init__(self) -> None:
         self.requests: list[TicketRequest] = []
         self.answers: list[tuple[str, str]] = []
+        self.retry_after: str | None = None
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -51,8 +53,10 @@ class TicketOffice:
         status, body = (
             self.answers.pop(0) if self.answers else ("200 OK", json.dumps({"ticket": f"t{len(self.requests)}"}))
         )
-        location = f"Location: {self.url}\r\n" if status.startswith("3") else ""
-        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{location}Connection: close\r\n\r\n"
+        more = f"Location: {self.url}\r\n" if status.startswith("3") else ""
+        if self.retry_after is not None and status != "200 OK":
+            more += f"Retry-After: {self.retry_after}\r\n"
+        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n"
         writer.write((head + body).encode())
         await writer.drain()
         writer.close()

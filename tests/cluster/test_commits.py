@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 from django.test import TestCase
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,8 +32,8 @@ def _sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     commits._send_what_is_left()
 
 
-def send(number: Any) -> None:
-    commits.send_on_commit(number, True, None)
+def send(number: Any, using: str | None = None) -> None:
+    commits.send_on_commit(number, True, using)
 
 
 def fail() -> None:
@@ -122,3 +123,109 @@ def test_captured_callbacks(sent: list[Any]) -> None:
                     send(number)
         assert sent == [1, 2, 3]
         transaction.set_rollback(True)
+
+
+# Several databases.
+
+DATABASES = ("default", "other")
+
+
+@pytest.fixture
+def other(django_db_blocker: Any) -> Iterator[None]:
+    """A second database."""
+    memory = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    connections.databases["other"] = connections.databases["default"] | memory
+    with django_db_blocker.unblock():
+        yield
+        connections["other"].close()
+    del connections["other"]
+    del connections.databases["other"]
+
+
+@dataclasses.dataclass
+class Open:
+    """
+    A block that was entered, and not left yet.
+
+    Attributes:
+        atomic: The block.
+        is_undoable: Whether it can be rolled back without the one around it.
+        is_lost: Whether it is rolled back whatever happens.
+        kept: What it sends, unless it is rolled back.
+    """
+
+    atomic: Any
+    is_undoable: bool
+    is_lost: bool
+    kept: list[int] = dataclasses.field(default_factory=list)
+
+
+Step = st.tuples(
+    st.sampled_from(["send", "send", "callback", "enter", "enter", "leave"]), st.sampled_from(DATABASES), st.booleans()
+)
+"""What is done, in which database, and whether a block has a savepoint, or doesn't fail."""
+
+
+class Databases:
+    """Blocks of two databases, entered and left independently of each other."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.expected: list[int] = []
+        self.blocks: dict[str, list[Open]] = {using: [] for using in DATABASES}
+
+    def do(self, what: str, using: str, flag: bool) -> None:
+        blocks = self.blocks[using]
+        if what == "send":
+            self.number += 1
+            send(self.number, using)
+            (blocks[-1].kept if blocks else self.expected).append(self.number)
+        elif what == "enter":
+            self.enter(using, has_savepoint=flag)
+        elif what == "leave" and blocks:
+            self.leave(using, fails=not flag)
+        elif what == "callback" and blocks:
+            transaction.on_commit(fail, using=using, robust=True)
+
+    def enter(self, using: str, *, has_savepoint: bool) -> None:
+        blocks = self.blocks[using]
+        is_lost = bool(blocks) and blocks[-1].is_lost
+        atomic = transaction.atomic(using=using, savepoint=has_savepoint)
+        atomic.__enter__()
+        blocks.append(Open(atomic, not blocks or (has_savepoint and not is_lost), is_lost))
+
+    def leave(self, using: str, *, fails: bool) -> None:
+        blocks = self.blocks[using]
+        block = blocks.pop()
+        error = ZeroDivisionError() if fails else None
+        block.atomic.__exit__(type(error) if error else None, error, None)
+        if not fails and not block.is_lost:
+            (blocks[-1].kept if blocks else self.expected).extend(block.kept)
+        elif not block.is_undoable:
+            blocks[-1].is_lost = True
+
+    def leave_all(self) -> None:
+        for using in DATABASES:
+            while self.blocks[using]:
+                self.leave(using, fails=False)
+
+
+@pytest.mark.usefixtures("other")
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(steps=st.lists(Step, max_size=40))
+def test_two_databases(sent: list[Any], steps: list[Any]) -> None:
+    """What waits for a commit is sent with that of its own database, whatever blocks of another one do meanwhile."""
+    commits._send_what_is_left()
+    sent.clear()
+    run = Databases()
+    try:
+        for step in steps:
+            run.do(*step)
+            assert sent == run.expected
+    finally:
+        run.leave_all()
+    assert sent == run.expected

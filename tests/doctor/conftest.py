@@ -8,6 +8,11 @@ from wsrt.doctor import Finding, durable
 
 
 @pytest.fixture(autouse=True)
+def _only_own_consumers(only_own_consumers: None) -> None:
+    """Hide the consumers of other tests: the doctor examines all consumers."""
+
+
+@pytest.fixture(autouse=True)
 def _no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what asks the database, which test_durable.py tests."""
 

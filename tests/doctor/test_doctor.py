@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -155,15 +155,6 @@ def test_no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
 # Layers
 
 
-@pytest.fixture
-def own_namespaces() -> Iterator[None]:
-    before = dict(namespaces)
-    yield
-    namespaces.clear()
-    namespaces.update(before)
-
-
-@pytest.mark.usefixtures("own_namespaces")
 def test_layers_in_use() -> None:
     """The layer of the settings is looked at, and those that consumers name."""
 

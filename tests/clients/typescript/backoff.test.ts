@@ -56,7 +56,7 @@ test("a hint is taken as it is, once", () => {
 });
 
 test("LATER waits five seconds or more", () => {
-  assert.equal(new Backoff(TIMINGS, () => 0).next("later"), 5200);
+  assert.equal(new Backoff(TIMINGS, () => 0).next("later", null, false, 5000), 5200);
 });
 
 test("SPREAD without a hint spreads over its own window", () => {

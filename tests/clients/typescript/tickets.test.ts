@@ -12,12 +12,13 @@ function withTickets(options: Partial<WorldOptions> = {}, csrf: string | null = 
   const requests: Request[] = [];
   const office = {
     requests,
+    retryAfter: null as string | null,
     answer: (): { status: number; body: unknown } => ({ status: 200, body: { ticket: `t${requests.length}` } }),
   };
   const fetch: Fetch = async (url, request) => {
     requests.push({ url, ...request });
     const { status, body } = office.answer();
-    return { status, json: async () => body };
+    return { status, headers: { get: () => office.retryAfter }, json: async () => body };
   };
   const environment = { fetch, csrfToken: () => csrf };
   return { office, world: new World({ ticketUrl: "/ticket/", environment, ...options }) };
@@ -100,6 +101,22 @@ test("a request that fails is repeated later", async () => {
   assert.deepEqual(world.socket.protocols, ["wsrt.v1", "ticket.t5"]);
   assert.equal(world.errors.length, 4);
   assert.ok(world.errors.every(([text]) => text.includes("no ticket")));
+});
+
+test("the server says when the next ticket may be requested, and the page doesn't come earlier", async () => {
+  const { office, world } = withTickets();
+  const good = office.answer;
+  office.answer = () => ({ status: 429, body: null });
+  office.retryAfter = "30";
+  void world.client.connect();
+  await world.clock.advance(0);
+  assert.equal(world.retry.delayMs, 30_000 + 700);
+  world.page.signal("online");
+  await world.clock.advance(30_000);
+  assert.equal(office.requests.length, 1);
+  office.answer = good;
+  await world.clock.advance(2000);
+  assert.deepEqual(world.socket.protocols, ["wsrt.v1", "ticket.t2"]);
 });
 
 test("a ticket that comes too late opens nothing", async () => {

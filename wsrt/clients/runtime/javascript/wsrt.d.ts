@@ -259,6 +259,9 @@ declare module "wsrt/environment" {
         redirect: "error";
     }) => Promise<{
         readonly status: number;
+        readonly headers: {
+            get(name: string): string | null;
+        };
         json(): Promise<unknown>;
     }>;
     export interface Environment {

@@ -19,11 +19,13 @@ class Ending:
         reason: Why it ended.
         open_for: Seconds since the server's hello. None if there was no hello.
         retry_after: The delay in seconds that the server asked for in ``wsrt.closing``.
+        later: What is added to the delay, in seconds.
     """
 
     reason: Reason
     open_for: float | None = None
     retry_after: float | None = None
+    later: float = 0
 
 
 class Backoff:
@@ -62,7 +64,7 @@ class Backoff:
             return self._random() * timings.jump
         if reconnect is Reconnect.SPREAD:
             return timings.minimum + self._random() * max(timings.spread, self._window)
-        return self.delay() + (timings.later if reconnect is Reconnect.LATER else 0)
+        return self.delay() + (timings.later if reconnect is Reconnect.LATER else ending.later)
 
     def delay(self) -> float:
         """Return the random delay of the current attempt."""

@@ -41,7 +41,7 @@ from .requests import Requests
 from .rooms import Member, RoomChange, Rooms
 from .state import Reason, State, Status
 from .subscriptions import Subscriptions
-from .tickets import Tickets
+from .tickets import TicketRefused, Tickets
 
 Sent = Literal["sent", "queued", "dropped"]
 
@@ -426,7 +426,8 @@ class Supervisor:
             return Ending(Reason("unauthorized", None, str(error)))
         except Exception as error:
             self._report(error)
-            return Ending(Reason("token", None, str(error) or repr(error)))
+            later = error.retry_after if isinstance(error, TicketRefused) else 0
+            return Ending(Reason("token", None, str(error) or repr(error)), later=later)
         try:
             ws = await dial(self._handshake(token), self._timings, self._limits)
         except ConnectionFailed as error:

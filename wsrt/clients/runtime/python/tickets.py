@@ -20,6 +20,25 @@ TicketHeaders: TypeAlias = "Mapping[str, str] | Callable[[], Mapping[str, str] |
 CSRF_COOKIE = "csrftoken"
 
 
+MAX_RETRY_AFTER = 300
+"""The longest time to wait because an answer says so, in seconds: an intermediary may ask for hours."""
+
+
+class TicketRefused(OSError):
+    """
+    Raised when the server issues no ticket now.
+
+    Attributes:
+        retry_after: The delay in seconds that the server asked for; 0 if it didn't.
+    """
+
+    def __init__(self, status: int, retry_after: str | None) -> None:
+        super().__init__(f"no ticket: the server answered {status}")
+        # The header may also have a date, which would need the server's clock.
+        is_number = retry_after is not None and retry_after.isascii() and retry_after.isdecimal()
+        self.retry_after = min(int(retry_after[:9]), MAX_RETRY_AFTER) if retry_after and is_number else 0
+
+
 class Tickets:
     """
     Requests a ticket for each connection.
@@ -73,6 +92,7 @@ class Tickets:
 
         Raises:
             Unauthorized: The server refuses the user.
+            TicketRefused: The server answered with another status. This is an OSError.
             OSError, ValueError: The request failed, or its answer has no ticket.
         """
         found = self._headers() if callable(self._headers) else self._headers
@@ -96,7 +116,7 @@ class Tickets:
             error.close()
             if error.code in {401, 403}:
                 raise Unauthorized(f"no ticket: the server answered {error.code}") from None
-            raise OSError(f"no ticket: the server answered {error.code}") from None
+            raise TicketRefused(error.code, error.headers.get("Retry-After")) from None
         ticket = answer.get("ticket") if isinstance(answer, dict) else None
         if not isinstance(ticket, str):
             raise ValueError("no ticket: the answer has none")

@@ -27,9 +27,10 @@ export class Backoff {
    * @param reconnect What the client does after the close.
    * @param hint The delay that the server asked for, in milliseconds.
    * @param isLost Whether the network lost an open connection. The first retry then comes soon.
+   * @param laterMs What is added to the delay, unless there is a hint.
    */
-  next(reconnect: Reconnect, hint: number | null = null, isLost = false): number {
-    const { minMs, baseMs, capMs, spreadMs, laterMs } = this.#timings;
+  next(reconnect: Reconnect, hint: number | null = null, isLost = false, laterMs = 0): number {
+    const { minMs, baseMs, capMs, spreadMs } = this.#timings;
     // A hint is used unchanged, because the server has already spread its clients over a window.
     this.attempt += 1;
     if (hint !== null) return hint;
@@ -37,7 +38,7 @@ export class Backoff {
     // Jitter is applied after the cap. Otherwise all clients that reached the cap would reconnect in step.
     const window = Math.min(capMs, baseMs * 2 ** (this.attempt - 1));
     if (reconnect === "spread") return minMs + this.#random() * Math.max(spreadMs, window);
-    return (reconnect === "later" ? laterMs : 0) + minMs + this.#random() * window;
+    return laterMs + minMs + this.#random() * window;
   }
 
   /** Return a short random delay, for when the connection is likely to succeed now. */

@@ -28,7 +28,11 @@ export type Fetch = (
     credentials: "omit" | "same-origin" | "include";
     redirect: "error";
   },
-) => Promise<{ readonly status: number; json(): Promise<unknown> }>;
+) => Promise<{
+  readonly status: number;
+  readonly headers: { get(name: string): string | null };
+  json(): Promise<unknown>;
+}>;
 
 export interface Environment {
   WebSocket: SocketClass | undefined;

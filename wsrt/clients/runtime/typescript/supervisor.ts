@@ -206,7 +206,7 @@ export class Supervisor {
       this.#finish({ kind: "unauthorized", code: null, text });
     } else {
       this.#report(error, "getToken, the request for a ticket, or the URL function");
-      this.#end("token", null, text);
+      this.#end("token", null, text, (error as { retryAfterMs?: number } | null)?.retryAfterMs);
     }
   }
 
@@ -324,7 +324,7 @@ export class Supervisor {
 
   // Ending.
 
-  #end(kind: ReasonKind, code: number | null, text: string): void {
+  #end(kind: ReasonKind, code: number | null, text: string, laterMs = 0): void {
     const now = this.#environment.now();
     const wasOpen = this.isOpen;
     const hint = this.#retryAfterMs;
@@ -343,8 +343,9 @@ export class Supervisor {
       if (reconnect === "auth") this.#credentials.expire();
       const retryAfterMs = reconnect === "auth" ? null : hint;
       const isLost = wasOpen && ["network", "dead", "offline"].includes(kind);
-      const delayMs = this.#backoff.next(reconnect, retryAfterMs, isLost);
-      if (retryAfterMs !== null || reconnect === "later") this.#holdOff(delayMs);
+      if (reconnect === "later") laterMs = this.#timings.laterMs;
+      const delayMs = this.#backoff.next(reconnect, retryAfterMs, isLost, laterMs);
+      if (retryAfterMs !== null || laterMs > 0) this.#holdOff(delayMs);
       this.#schedule(reason, delayMs);
     }
   }

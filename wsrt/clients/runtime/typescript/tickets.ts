@@ -4,10 +4,14 @@ import { socketUrl, type Environment } from "./environment.js";
 import { UnauthorizedError } from "./errors.js";
 import type { ClientOptions } from "./types.js";
 
+/** The longest time to wait because an answer says so: an intermediary may ask for hours. */
+const MAX_RETRY_AFTER_MS = 300_000;
+
 /**
  * Request a ticket for the path of a socket's URL. Return null if the URL isn't valid, which is reported on connecting.
  *
- * Rejects with UnauthorizedError if the server refuses the user, and with any other error if the request failed.
+ * Rejects with UnauthorizedError if the server refuses the user, and with any other error if the request failed. If
+ * the answer says how long to wait, the error has `retryAfterMs`.
  */
 export async function requestTicket(
   ticketUrl: string,
@@ -33,10 +37,18 @@ export async function requestTicket(
   });
   const { status } = response;
   if (status === 401 || status === 403) throw new UnauthorizedError(`no ticket: the server answered ${status}`);
-  if (status !== 200) throw new Error(`no ticket: the server answered ${status}`);
+  if (status !== 200) {
+    const error = new Error(`no ticket: the server answered ${status}`);
+    throw Object.assign(error, { retryAfterMs: millisecondsOf(response.headers.get("Retry-After")) });
+  }
   const { ticket } = (await response.json()) as { ticket?: unknown };
   if (typeof ticket !== "string") throw new Error("no ticket: the answer has none");
   return ticket;
+}
+
+/** Return the milliseconds of a header Retry-After; 0 if there is none, or if it has a date. */
+function millisecondsOf(header: string | null): number {
+  return header && /^\d+$/.test(header) ? Math.min(Number(header) * 1000, MAX_RETRY_AFTER_MS) : 0;
 }
 
 function pathname(address: string): string | null {

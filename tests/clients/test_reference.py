@@ -71,7 +71,7 @@ def typescript_options() -> dict[str, Any]:
 
 def test_numbers() -> None:
     """Every number that may be set is in the table, with its default, and no other."""
-    rows = table("| TypeScript | default | Python | default | |")
+    rows = table("| TypeScript | default | Python | default | meaning |")
     assert {row[0]: json.loads(row[1]) for row in rows if row[0]} == typescript_options()
     told = {row[2]: None if row[3] == "None" else float(row[3]) for row in rows if row[2]}
     assert told == python_options()
@@ -79,7 +79,7 @@ def test_numbers() -> None:
 
 def test_numbers_are_the_same() -> None:
     """Where both clients have a number, it is the same one: milliseconds there, seconds here."""
-    for row in table("| TypeScript | default | Python | default | |"):
+    for row in table("| TypeScript | default | Python | default | meaning |"):
         if row[0].endswith("Ms") and row[2] and row[3] != "None":
             assert float(row[1]) == 1000 * float(row[3]), row
         elif row[0] and row[2]:
@@ -88,7 +88,7 @@ def test_numbers_are_the_same() -> None:
 
 def test_options() -> None:
     """Every option is in a table, and no other."""
-    rows = table("| TypeScript | Python | |")
+    rows = table("| TypeScript | Python | meaning |")
     interface = re.search(r"interface ClientOptions \{(.*?)\n\}", (RUNTIME / "types.ts").read_text(), re.DOTALL)
     assert interface
     theirs = set(re.findall(r"readonly (\w+)\?", interface[1])) - {"timings", "queue"}
@@ -104,7 +104,7 @@ def test_states() -> None:
     reasons = re.search(r"export type ReasonKind =(.*?);", source, re.DOTALL)
     assert states
     assert reasons
-    assert [row[0] for row in table("| state | |")] == ["connecting", "open", "waiting", "closed"]
-    assert {row[0] for row in table("| state | |")} == {state.value for state in State}
-    assert {row[0] for row in table("| state | |")} == set(re.findall(r'"(\w+)"', states[1]))
+    assert [row[0] for row in table("| state | meaning |")] == ["connecting", "open", "waiting", "closed"]
+    assert {row[0] for row in table("| state | meaning |")} == {state.value for state in State}
+    assert {row[0] for row in table("| state | meaning |")} == set(re.findall(r'"(\w+)"', states[1]))
     assert {row[0] for row in table("| kind | why there is no connection |")} == set(re.findall(r'"(\w+)"', reasons[1]))

@@ -171,11 +171,12 @@ class Rooms(Audience):
     """
     The connections in any of several rooms, each of them once.
 
-    A publication to it is one message for each node that has a connection in the namespace, however many rooms there
-    are. If the layer has several Redis hosts, it may overtake a publication to one of the rooms, or be overtaken by it.
+    Publishing to this address sends one message to each node that has a connection in the namespace, however many rooms
+    there are. If the layer has several Redis hosts, there is no order between these publications and those to a single
+    room.
 
     Args:
-        names: The rooms' names, at most 10,000. Without any, nothing is sent.
+        names: The rooms' names, at most 10,000. If there are none, nothing is sent.
 
     Raises:
         TypeError: The argument is a string or not iterable, or a name isn't a string.
@@ -204,11 +205,12 @@ class Users(Audience):
     """
     All connections of several users, each of them once.
 
-    A publication to it is one message for each node that has a connection in the namespace, however many users there
-    are. If the layer has several Redis hosts, it may overtake a publication to one of the users, or be overtaken by it.
+    Publishing to this address sends one message to each node that has a connection in the namespace, however many users
+    there are. If the layer has several Redis hosts, there is no order between these publications and those to a single
+    user.
 
     Args:
-        users: The users, as for User, at most 10,000. Without any, nothing is sent.
+        users: The users, as for User, at most 10,000. If there are none, nothing is sent.
 
     Raises:
         TypeError: The argument is a string or not iterable, or one of the objects can't be a user.

@@ -33,27 +33,27 @@ TRY_LATER = Close(CloseCode.TRY_AGAIN_LATER, "Server shutting down")
 
 def with_runtime(application: Application, *, middleware: Iterable[Middleware] = ()) -> Application:
     """
-    Return the application wrapped so that it serves consumers, which can use their server's capabilities beyond ASGI.
+    Wrap an ASGI application, so that it serves consumers and uses features of the server that ASGI doesn't offer.
 
         application = with_runtime(get_asgi_application())
 
-    Given Django's application, it serves the WebSocket routes of all consumers that have a ``path``: with the session,
-    the user and the language of the handshake, as far as the project's pages have them. Given an application with
-    routers, it leaves the routes to them:
+    If the application is that of Django, the result serves the WebSocket routes of all consumers that have a ``path``,
+    with the session, the user and the language of the handshake, if the project's pages have them. If the application
+    has routers of its own, only their routes are served:
 
         application = with_runtime(ProtocolTypeRouter({...}))
 
-    A path without a route is answered with 404, or with a close where the server can't do that, and logged with the
-    route that is the most similar.
+    A handshake for a path without a route is answered with 404, or with a close if the server can't send a 404. The log
+    names the path and the most similar route.
 
-    It must be the outermost wrapper. Close codes and reasons, back-pressure, pings and the drain at shutdown then work
-    on every supported server, as far as the server allows; other servers are used as plain ASGI. The server is started
-    as usual. The lifespan scope is served even if the application doesn't support it.
+    This must be the outermost wrapper. Close codes and reasons, back-pressure, pings and the drain at shutdown then
+    work on every supported server, as far as the server allows it. Other servers are treated as plain ASGI. The result
+    also handles the lifespan scope if the application doesn't.
 
     Args:
         application: Django's application, or one that also serves WebSockets, such as a ProtocolTypeRouter.
-        middleware: With Django's application: the classes or functions that wrap the WebSocket routes, such as
-            ``[DeviceMiddleware]``, the outermost first. They run after the session, user and language are known.
+        middleware: For Django's application only: the classes or functions that wrap the WebSocket routes, such as
+            ``[DeviceMiddleware]``, the outermost first. When they run, the session, user and language are known.
 
     Raises:
         ImproperlyConfigured: Two consumers have the same path, or ``wsrt`` isn't in INSTALLED_APPS.

@@ -54,7 +54,7 @@ class Close:
     Args:
         code: The close code.
         reason: The reason, which is sent to the client.
-        reconnect: How the client reconnects.
+        reconnect: The rule by which the client reconnects.
 
     Raises:
         ValueError: A close frame can't carry the code.

@@ -417,7 +417,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     async def expires_at(self) -> datetime.datetime | float | None:
         """
-        Override to say when the credentials expire: an aware datetime, seconds since 1970, or None for never.
+        Override to return the time when the credentials expire: an aware datetime, seconds since 1970, or None for
+            never.
 
         Called after ``authorize``, and again after each renewal, see authenticate(). At that time the connection is
         closed with 4401 ``Credentials expired``. A ``wsrt.v1`` client receives the number of seconds left, so that it
@@ -441,7 +442,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         Override to load the user in ``scope["user"]`` again. The returned user becomes ``self.user``.
 
         Called on ``permissions_changed`` and, if a class overrides it, every ``revalidate`` seconds, if the scope has
-        an authenticated user. None, an inactive user or an anonymous one closes the connection with 4401.
+        an authenticated user. If it returns None, an inactive user or an anonymous one, the connection is closed with
+        4401.
 
         By default a model instance is loaded again with the default manager of its own class. Any other user is
         returned unchanged.
@@ -505,7 +507,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         Called when ``remove_from_room`` has removed the connection from a room.
 
         The removal itself takes effect at once, even while a handler is running: no later publication to the room
-        reaches the client. This call then waits for its turn among the handlers.
+        reaches the client. This hook is called afterwards, but never at the same time as a handler of the connection.
         """
 
     async def room_presence(self, room: str) -> RoomPresence:
@@ -521,9 +523,9 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         in. It must not call ``join`` or ``set_user_id`` itself.
 
         Returns:
-            "visible", the default: the connection counts in the room, and members see its user. "invisible": it isn't
-            counted or shown, but sees the members. "off": it isn't counted or shown, and sees no members; joining such
-            a room writes nothing to the presence store.
+            "visible", the default: the connection counts in the room, and members see its user. "invisible": it is
+            neither counted nor shown, but its client sees the members. "off": it is neither counted nor shown, and its
+            client doesn't see the members; joining such a room writes nothing to the presence store.
         """
         return "visible"
 
@@ -543,8 +545,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         """
         Called when a user joins one of this connection's rooms with their first connection, on any node.
 
-        Called if ``presence`` is set, in rooms of up to 1,000 members, and not for the connection's own user. It waits
-        for its turn among the handlers.
+        Called if ``presence`` is set, in rooms of up to 1,000 members, and not for the connection's own user. It is
+        never called at the same time as a handler of the connection.
 
         Args:
             user: The key of the user. None for the first connection without a user.
@@ -673,7 +675,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         Waits while the outbox is more than half full. Does nothing if the connection is closed.
 
         Args:
-            event: An instance of one of ``out_events``, or of a reply that a handler declares.
+            event: An instance of one of ``out_events``, or of an event in the return annotation of a handler.
 
         Raises:
             UndeclaredEvent: The class doesn't declare that it sends this event.
@@ -721,14 +723,14 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         the connection is already in, it only records the key and calls ``member`` again to update presence. Does
         nothing if the connection is closed.
 
-        Parts of a page can share a room: each joins and leaves it with a key of its own, and the connection stays in
-        the room while any key holds it. ``remove_from_room``, and a refusal after ``permissions_changed``, end all of
-        them.
+        If several parts of a page need the same room, each of them can join and leave it with a key of its own. A key
+        holds the room from its ``join`` to its ``leave``, and the connection stays in the room while any key holds it.
+        After ``remove_from_room``, and after a refusal on ``permissions_changed``, no key holds the room any longer.
 
         Args:
             room: The name of the room.
-            key: The key that holds the room, at most 255 characters. A join without a key is independent of those with
-                a key. Joining again with the same key changes nothing.
+            key: The key that is to hold the room, at most 255 characters. A join without a key is independent of those
+                with a key. Joining again with the same key changes nothing.
 
         Raises:
             PermissionDenied: ``authorize_room`` refused, or the connection was removed from the room in the meantime.
@@ -746,7 +748,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         """
         Undo a ``join`` with the same key. The connection leaves the room, unless another key holds it.
 
-        Does nothing if this key doesn't hold the room. To remove the connection whatever keys hold the room, use
+        Does nothing if this key doesn't hold the room. To leave the room regardless of the keys that hold it, call
         ``wsrt.aremove_from_room(Connection(self.id), room, ...)``.
 
         Args:
@@ -787,10 +789,10 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
             self.answer = self.create_task(self.write_answer(event.prompt))
 
-        The task sees the context variables that ``on_connect`` and handlers have set. They don't see those that the
-        task sets. The task is cancelled when the connection ends, after which it has 5 seconds to clean up;
-        ``on_disconnect`` is called afterwards. An exception that it raises is logged and counted, and doesn't close the
-        connection. On a closed connection, the task is cancelled before its first step.
+        The task sees the context variables that ``on_connect`` and handlers have set, but handlers don't see those that
+        the task sets. When the connection ends, the task is cancelled and has 5 seconds to clean up; ``on_disconnect``
+        is called afterwards. An exception of the task is logged and counted, and doesn't close the connection. On a
+        closed connection, the task is cancelled before its first step.
 
         Args:
             coroutine: The coroutine to run.
@@ -807,7 +809,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     def close(self, code: int = close_codes.NORMAL.code, reason: str = "") -> Coroutine[Any, Any, None]:
         """
-        Close the connection after sending what is queued. If it is called more than once, the first call wins.
+        Close the connection after sending the queued frames. If it is called again, the first code and reason remain.
 
         Frames that have been received but not handled are dropped. Returns without waiting for the client; see
         wait_for_close().

@@ -1,9 +1,9 @@
 """
 The functions that act on connections of any process: close them, change their rooms, check their permissions again.
 
-A command that takes something away (a connection, a room, a permission) takes effect as soon as a process receives it,
-even while a handler is running. When the call returns, the connections of this process have carried it out, and the
-channel layer has accepted it for the other processes.
+``disconnect``, ``remove_from_room`` and ``permissions_changed`` take effect as soon as a process receives the command,
+even while a handler is running. When the call returns, the command has taken effect for the connections of this
+process, and the channel layer has accepted it for the other processes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def disconnect(
             4500-4749, after which clients reconnect, or 4750-4999, after which they don't.
         reason: The text of the close frame, cut off at 123 bytes.
         on_commit: Whether to wait for the commit if a transaction is open.
-        using: The alias of the database whose transaction counts. None for the default database.
+        using: The alias of the database whose transaction ``on_commit`` refers to. None for the default database.
 
     Raises:
         ValueError: The code can't be sent, or a tenant is given and no consumer of the namespace has tenants.

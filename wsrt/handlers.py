@@ -75,14 +75,14 @@ def on(target: Any = None, /, *more: Any, concurrent: int | None = None) -> Any:
     the answer, which the return annotation declares. A ``def`` handler runs in a pool of threads.
 
     The handlers of a connection run one at a time, in the order of their frames. With ``concurrent``, the handler is
-    started in this order, but the frames behind it don't wait until it has ended. While that many runs are at work,
-    its next frame waits, and so do all frames behind that one.
+    started in this order, but later frames don't wait until it has ended. If the maximum number of its runs are active,
+    the next frame for this handler waits, and so do all later frames of the connection.
 
     Args:
         target: The method, or the first event class.
         more: Further event classes.
-        concurrent: How many runs of this handler a connection may have at the same time, at least 1. None to run it in
-            order with the other handlers.
+        concurrent: The maximum number of runs of this handler that one connection may have at the same time, at least
+            1. None to run it in order with the other handlers.
 
     Raises:
         DeclarationError: The target isn't a method, or an argument isn't an event class. Other mistakes in a handler

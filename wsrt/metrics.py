@@ -117,7 +117,7 @@ class Counters:
             return dict(self._counts)
 
     def nonzero(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the values of those of some counters that aren't 0."""
+        """Return the values of some counters, without those that are 0."""
         return {name: count for name in names if (count := self._counts[name])}
 
     def forget_logged(self) -> None:

@@ -26,9 +26,9 @@ __all__ = ["AuthMiddleware", "AuthMiddlewareStack", "ConsumerRoutes", "LanguageM
 
 class AuthMiddleware(channels.auth.AuthMiddleware):  # type: ignore[misc]  # Channels has no annotations
     """
-    Puts the user of the session into the scope, as that of Channels does, but without changing the session.
+    Puts the user of the session into the scope, like the middleware of Channels, but without changing the session.
 
-    Channels' own doesn't know SECRET_KEY_FALLBACKS: after the secret key was rotated, a handshake deletes the session.
+    The one of Channels ignores SECRET_KEY_FALLBACKS: after the secret key was replaced, it deletes the session.
     """
 
     async def resolve_scope(self, scope: Scope) -> None:

@@ -62,10 +62,11 @@ def publish_to_room(
         tenant: The tenant that the room belongs to, or None for the connections without a tenant. If it isn't given
             and a consumer of the namespace defines ``tenant``, the tenant is the result of ``WSRT["TENANT"]``.
         on_commit: Whether to wait for the commit if a transaction is open.
-        using: The alias of the database whose transaction counts. None for the default database.
-        idempotency_key: For an event with history: if the room has a publication with the same key already, that one is
-            published again, which clients drop. It makes it safe to repeat a call that has failed. A string of 1 to 255
-            characters, remembered for the option ``IDEMPOTENCY`` of the store: 300 seconds by default.
+        using: The alias of the database whose transaction ``on_commit`` refers to. None for the default database.
+        idempotency_key: For an event with history, a string of 1 to 255 characters that makes it safe to repeat a call
+            that has failed: if the room already has a publication with this key, the call sends that publication again,
+            and clients drop the duplicate. The history remembers keys for the number of seconds in its option
+            ``IDEMPOTENCY``, 300 by default.
 
     Returns:
         The position in the history of the room, for an event with history that is sent immediately. None otherwise.
@@ -77,10 +78,10 @@ def publish_to_room(
         UnsendableEvent: The event can't be encoded, or is larger than 1 MiB.
         InvalidRoom: The text can't be the name of a room.
         TypeError, ValueError: Another argument isn't valid.
-        BackplaneUnavailable: The channel layer didn't accept the event. It may still have arrived, if only the layer's
-            answer was lost; an event with history reaches clients from the history. After any other exception nothing
-            was sent.
-        StoreUnavailable: The history didn't keep the event, or only its answer was lost. It is a BackplaneUnavailable.
+        BackplaneUnavailable: The channel layer didn't accept the event, or only the layer's answer was lost. An event
+            with history was stored before, and reaches clients from the history. After any other exception, nothing was
+            sent.
+        StoreUnavailable: The history didn't store the event, or only its answer was lost. A BackplaneUnavailable.
         WrongContext: An event loop is running in this thread; await apublish_to_room() instead.
     """
     require_no_loop("apublish_to_room")
@@ -205,12 +206,12 @@ def publish_many(
     The other arguments are those of publish_to_room().
 
     Returns:
-        What publish_to_room() would return for each, in the same order.
+        The positions that publish_to_room() would return, in the same order.
 
     Raises:
-        PublicationsFailed: Some of the events weren't accepted. It says which. The others were sent.
+        PublicationsFailed: Some of the events weren't accepted; its ``errors`` names them. The others were sent.
 
-    The other exceptions are those of publish_to_room(). Nothing was sent then.
+    The other exceptions are those of publish_to_room(). After any of them, nothing was sent.
     """
     require_no_loop("apublish_many")
     return _positions(send_all_on_commit(_prepare_all(publications, namespace, tenant), on_commit, using))

@@ -30,7 +30,7 @@ class Login(Event, name="login"):
     Logs a client in, and renews its token.
 
     Attributes:
-        token: The token, without the word that precedes it in an ``Authorization`` header.
+        token: The token, without the keyword that precedes it in an ``Authorization`` header.
     """
 
     token: str = Field(min_length=1, max_length=8000)
@@ -49,7 +49,7 @@ class RestFrameworkLogin:
     Attributes:
         authentication_classes: The classes of Django REST framework that read the token, in order. By default those of
             the setting DEFAULT_AUTHENTICATION_CLASSES. Classes for sessions and passwords are skipped.
-        auth: What the class returned with the user, as ``request.auth`` in an API: the token.
+        auth: The second value that the class returned, usually the token, like ``request.auth`` in an API.
     """
 
     authentication_classes: ClassVar[Sequence[type[BaseAuthentication]] | None] = None
@@ -106,7 +106,7 @@ class RestFrameworkLogin:
 
 class RestFrameworkHistoryView(HistoryView):
     """
-    A HistoryView whose requests are authenticated as those of an API.
+    A HistoryView that authenticates requests with the classes of Django REST framework.
 
         path("chat/history/", RestFrameworkHistoryView.as_view(consumer=ChatConsumer))
 

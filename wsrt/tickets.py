@@ -96,7 +96,7 @@ class Ticket:
 
 def issue_ticket(user: models.Model, path: str, *, tenant: Tenant = NOT_GIVEN, session: Any = None) -> str:
     """
-    Return a new ticket. It is valid for ``WSRT["TICKET_SECONDS"]`` and for one handshake.
+    Return a new ticket. It is valid for one handshake, within ``WSRT["TICKET_SECONDS"]`` seconds.
 
     ``wsrt.views.TicketView`` calls this for requests of pages with a session. Call it in a view of your own that
     authenticates its requests in another way, such as one of Django REST framework. Send the ticket in the body of a
@@ -108,7 +108,7 @@ def issue_ticket(user: models.Model, path: str, *, tenant: Tenant = NOT_GIVEN, s
         tenant: The tenant of the connection. If it isn't given, ``WSRT["TENANT"]`` returns it, if a consumer that
             requires tickets has tenants.
         session: The session in which the ticket is issued, ``request.session``. Only handshakes in the same session
-            can then use the ticket. None to not bind it to a session.
+            can then use the ticket. None if the ticket shouldn't be bound to a session.
 
     Raises:
         TypeError: The user isn't a saved instance of a model.
@@ -143,7 +143,7 @@ async def aissue_ticket(user: models.Model, path: str, *, tenant: Tenant = NOT_G
 
 def wait_for_ticket(user: models.Model) -> float | None:
     """
-    Count a request for a ticket. Return the seconds until the user may have one, or None for now.
+    Count a request for a ticket. Return the seconds until the user may have one; None if the user may have one now.
 
     ``WSRT["TICKET_RATE"]`` limits how many tickets a user gets in each second, minute or hour, from all processes
     together, as far as the cache counts exactly: of the caches of Django, the one in the database may miss some
@@ -176,9 +176,9 @@ def take_ticket(ticket: str) -> Ticket | None:
     """
     Use up a ticket, and return what it is valid for. Return None if it is forged, has expired, or was used before.
 
-    However many calls there are for one ticket, in however many processes, only one returns it: the one whose
-    ``delete()`` has removed it from the cache. Redis, Memcached, databases and file systems each delete a key once. A
-    ticket that the cache has lost is refused.
+    If several calls present the same ticket, in any processes, only one of them returns it: the one whose ``delete()``
+    has removed it from the cache. Redis, Memcached, databases and file systems confirm the deletion of a key only once.
+    A ticket that the cache has lost is refused.
 
     Raises anything that the cache raises when it can't be reached.
     """

@@ -46,7 +46,7 @@ What happens to an event for a client whose outbox isn't empty.
 
 History = bool | Literal["latest"]
 """
-Whether publications of an event are kept for clients that were away.
+Whether publications of an event are kept for clients that were disconnected.
 
 True keeps the last ones of each room. "latest" keeps the last one for each key.
 """

@@ -85,7 +85,7 @@ class TicketView(View):
         return JsonResponse({"ticket": ticket, "expires_in": conf.ticket_seconds})
 
     def get_user(self, request: HttpRequest) -> models.Model | None:
-        """Override to return the user that the connection will belong to. If it returns None, the answer is a 401."""
+        """Override to return the user that the connection will belong to. If it returns None, the status is 401."""
         user: Any = getattr(request, "user", None)
         return user if is_signed_in(user) else None
 
@@ -100,18 +100,18 @@ class TicketView(View):
 
 class HistoryView(View):
     """
-    Serves the history of rooms over HTTP, to clients that have no WebSocket open or have missed too much.
+    Serves the history of rooms over HTTP, to clients that have no open WebSocket or have missed too many events.
 
         urlpatterns = [path("chat/history/", HistoryView.as_view(consumer=ChatConsumer))]
 
     A GET has the parameters ``room``; ``since``, a position ``EPOCH:OFFSET``, which the header ``Last-Event-ID`` may
-    carry instead; and ``limit``, from 1 to 300. Without a position, the answer has everything that is left. It is a
-    JSON object:
+    carry instead; and ``limit``, from 1 to 300. Without a position, the answer begins with the oldest event of the
+    history. It is a JSON object:
 
     * ``room``, and ``epoch`` and ``offset``, the position of its last publication
     * ``events``: objects with ``event``, ``data``, ``epoch`` and ``offset``
-    * ``has_more``: whether there are more; ask again with the position of the last event as ``since``
-    * ``gap``: why events after ``since`` are missing: "epoch", "trimmed" or "expired"; null if none are
+    * ``has_more``: whether there are more events; request them with the position of the last event as ``since``
+    * ``gap``: the reason why events after ``since`` are missing: "epoch", "trimmed" or "expired"; null if none are
 
     The consumer's hooks decide about each request, as they do for a connection: ``authenticate`` with the token of the
     header ``Authorization: Bearer``, ``tenant``, ``authorize``, ``expires_at``, ``identity`` and ``authorize_room``.
@@ -119,7 +119,7 @@ class HistoryView(View):
     arguments of its URL; ``join``, ``send``, the methods that publish, and ``self.id`` raise WrongContext.
 
     The status is 400 for invalid parameters, 401 if the client should sign in, 403 if ``authorize`` refuses, 404 if
-    ``authorize_room`` does, whether or not there is such a room, and 503 if the store doesn't answer.
+    ``authorize_room`` refuses or the room doesn't exist, and 503 if the store doesn't answer.
 
     Attributes:
         consumer: The consumer class, whose rooms are served. It must override ``authorize_room``.
@@ -179,10 +179,10 @@ class HistoryView(View):
 
     async def get_user(self, request: HttpRequest) -> Any:
         """
-        Override to return the user of a request, as a ``def`` or ``async def``. None for an anonymous one.
+        Override to return the user of a request, as a ``def`` or ``async def``. None for an anonymous user.
 
-        By default it is that of Django's AuthenticationMiddleware. A consumer that overrides ``authenticate`` also
-        accepts a token, which takes precedence.
+        By default, it returns ``request.user``, which Django's AuthenticationMiddleware sets. If the consumer overrides
+        ``authenticate``, the view also accepts a token, which takes precedence over this user.
         """
         user = getattr(request, "user", None)
         if isinstance(user, SimpleLazyObject):

@@ -1,9 +1,9 @@
 """
 Durable publishing: an app that stores publications in the database, and publishes them from there.
 
-The row of a publication is part of the transaction that makes it. If the transaction commits, the event is published,
-even if Redis is down at that moment or the process ends immediately afterwards; if it rolls back, it never is. The
-command ``wsrt_durable_worker`` publishes the rows.
+A publication is stored as a row, in the transaction that makes it. If the transaction commits, the event is published,
+even if Redis is down at that moment or the process ends immediately afterwards. If the transaction is rolled back, the
+event isn't published. The command ``wsrt_durable_worker`` publishes the rows.
 
     INSTALLED_APPS = [..., "wsrt", "wsrt.durable"]
 

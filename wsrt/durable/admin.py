@@ -1,4 +1,4 @@
-"""The admin of durable publishing: what waits, and what failed, with an action that tries it again."""
+"""The admin of durable publishing: waiting and failed publications, with an action that publishes failed ones again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ else:
 
 
 class StoredPublicationAdmin(ModelAdmin):
-    """What both tables share: publications are read and deleted, and never edited."""
+    """The base class for both tables: operators can read and delete publications, but not edit them."""
 
     list_filter = ("namespace", "event", "kind")
     search_fields = ("name", "event", "tenant")
@@ -43,7 +43,7 @@ class WaitingPublicationAdmin(StoredPublicationAdmin):
 
 @admin.register(FailedPublication)
 class FailedPublicationAdmin(StoredPublicationAdmin):
-    """The publications that can't be published, newest first. The permission to delete them also allows to retry."""
+    """The publications that can't be published, newest first. The permission to delete them also allows a retry."""
 
     list_display = ("event", "namespace", "tenant", "kind", "name", "failed", "error")
     ordering = ("-id",)

@@ -20,13 +20,13 @@ from .models import PARTITIONS, Partition
 
 class Claims:
     """
-    Claims by locks on rows. The lock is held by a transaction, so it ends with a worker that is killed.
+    Claims by locks on rows. A transaction holds the lock, so the lock ends if the worker is killed.
 
     Args:
         using: The alias of the database.
 
     Attributes:
-        at_once: The most partitions that a worker claims at once: a part of them, so that several workers share them.
+        at_once: The maximum number of partitions that a worker claims at once. It leaves others for other workers.
     """
 
     at_once: ClassVar[int] = 16
@@ -47,7 +47,7 @@ class Claims:
             numbers: The numbers of the partitions.
 
         Yields:
-            The numbers of those that were claimed. Another worker has the others.
+            The numbers of the partitions that were claimed. Other workers have claimed the rest.
         """
         self._create()
         connection = connections[self.using]
@@ -76,8 +76,8 @@ class FileClaims(Claims):
     """
     Claims for SQLite, which has no locks on rows: a lock on a file beside the database, for all partitions together.
 
-    A transaction would lock the database for all writers while the worker publishes. The operating system ends the lock
-    with a worker that is killed.
+    A transaction would lock the database for all writers while the worker publishes. The operating system releases the
+    lock of a worker that is killed.
     """
 
     at_once = PARTITIONS

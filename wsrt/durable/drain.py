@@ -1,14 +1,14 @@
 """
 Publishing the rows that wait, in order, and deleting them.
 
-The order is that of ids among the rows that one snapshot of the database sees after the partition was claimed. If the
-transaction of a row had committed before another row was stored, the first row has a lower id, and each snapshot that
-sees the second row also sees the first one, unless it is published and deleted already. So the first one is published
-first. A row that becomes visible later than rows with higher ids is found all the same, since no id is remembered.
+A worker claims a partition, reads all rows of the partition that it can see, and publishes them in the order of their
+ids. If the transaction of row A committed before row B was stored, A has a lower id than B, and a worker that sees B
+also sees A, unless A is already published and deleted. So A is published before B. A row that becomes visible later
+than rows with higher ids isn't missed, because workers don't continue after the last id that they have seen.
 
-Workers don't wait for the oldest transaction that is under way. They would have to compare ids of transactions, and a
-transaction may get its id long before it stores a row: rows would leave in the wrong order, and behind every long
-transaction they would wait.
+Workers don't wait for the oldest open transaction. To do so, they would have to compare the ids of transactions. But a
+transaction may get its id long before it stores a row, so rows would be published in the wrong order, and every long
+transaction would delay all others.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from .outages import Outages
 from .restoring import Restorer
 
 BATCH = 500
-"""The most rows that are published and deleted at once."""
+"""The maximum number of rows that are published and deleted together."""
 
 BATCH_BYTES = 8_388_608
-"""The size of the events from which on no further ones are read into a batch, in bytes of ASCII."""
+"""The size of a batch beyond which no further events are read into it, in bytes of ASCII."""
 
 CHUNK = 250
-"""How many rows are read from the database at a time."""
+"""The number of rows that are read from the database at a time."""
 
 MAX_ERROR = 2000
-"""The most characters that are kept of an error."""
+"""The maximum number of characters of an error that are stored."""
 
 Failure = tuple[WaitingPublication, Exception]
-"""A publication that can't be published, and why."""
+"""A publication that can't be published, and the error."""
 
 logger = logging.getLogger("wsrt")
 
@@ -54,7 +54,7 @@ class Drain:
 
     Args:
         using: The alias of the database.
-        batch: The most rows that are published and deleted at once.
+        batch: The maximum number of rows that are published and deleted together.
         stopping: When it is set, run() returns after the current batch.
     """
 
@@ -72,7 +72,7 @@ class Drain:
         Publish until no row is left that can be published now.
 
         Returns:
-            The number of published rows. They are deleted, and so are those that were moved to the failed ones.
+            The number of published rows. These rows are deleted, like those that were moved to the failed publications.
 
         Raises:
             django.db.Error: The database failed. Rows that were published before that are published again.

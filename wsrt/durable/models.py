@@ -15,7 +15,7 @@ PARTITIONS = 64
 """
 The number of partitions, each of which is claimed by one worker at a time.
 
-It must never change: rows of an audience with two numbers of partitions could be published in the wrong order.
+It must never change. Otherwise rows of one audience could be in two partitions, and be published in the wrong order.
 """
 
 
@@ -82,8 +82,8 @@ class WaitingPublication(StoredPublication):
     """
     A publication that no worker has published yet.
 
-    Its row is deleted when it was published. The ids order the publications of an audience: a publication has a higher
-    id than all publications whose transactions were committed before it was stored.
+    Its row is deleted when it has been published. The ids order the publications of an audience: a publication has a
+    higher id than all publications whose transactions were committed before it was stored.
 
     Attributes:
         partition: The partition of the audience.
@@ -120,7 +120,7 @@ class FailedPublication(StoredPublication):
 
 class Partition(models.Model):
     """
-    The audiences that one worker at a time publishes to. The worker locks the row meanwhile.
+    A set of audiences that only one worker at a time publishes to. The worker locks the row while it does so.
 
     Attributes:
         number: The number of the partition.

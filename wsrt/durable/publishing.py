@@ -1,8 +1,8 @@
 """
 The functions that store publications in the database.
 
-They validate and encode at the call, like those of wsrt.publish, and raise the same exceptions. A row is visible to
-workers when its transaction has committed, and workers on PostgreSQL are woken then.
+They validate and encode the event immediately, like those of wsrt.publish, and raise the same exceptions. Workers see a
+row when its transaction has committed. On PostgreSQL, they are notified of the commit.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def publish_to_room(
             message.save()
             publish_to_room("lobby", MessageSent.model_validate(message), namespace="chat")
 
-    What is committed is published at least once, whatever fails afterwards. Clients that keep positions see an event
-    with history once. Publications to one room are published in the order in which their transactions stored them, if
-    the first transaction had committed before the second one stored its event.
+    If the transaction commits, the event is published at least once, whatever fails afterwards. Generated clients
+    receive an event with history once. If a transaction commits before another one stores an event for the same room,
+    the events of the first transaction are published first.
 
     Args:
         room: The name of the room.
@@ -65,8 +65,9 @@ def publish_to_room(
         namespace: The namespace of the room.
         tenant: The tenant that the room belongs to. See wsrt.publish_to_room().
         using: The alias of the database whose transaction stores the event. None for the default database.
-        idempotency_key: For an event with history, the key by which the history recognises a publication that is
-            repeated. None for a random one, which suffices for the repetitions of the worker.
+        idempotency_key: For an event with history, the key by which the history recognises a duplicate. Pass one if
+            your code may store the same event twice. None for a random key, by which the history recognises an event
+            that a worker publishes twice.
 
     Raises:
         UnknownNamespace, TenantRequired, UndeclaredEvent, UnsendableEvent, InvalidRoom, TypeError, ValueError,
@@ -89,8 +90,8 @@ def publish_to_user(
     """
     Store an event for all connections of a user. A worker publishes it after the transaction has committed.
 
-    There is no history for users: the event reaches the connections that the user has when the worker publishes it, in
-    rare cases twice.
+    There is no history for users: the event reaches the connections that the user has when the worker publishes it. In
+    rare cases, it reaches them twice.
 
     Args:
         user: The user, as an int, str, UUID or saved model instance.
@@ -179,7 +180,7 @@ def publish_waiting(using: str | None = None) -> int:
     """
     Publish all events that wait in the database, as a worker does, and return their number.
 
-    For tests and scripts. It doesn't wait for another worker that publishes some of them.
+    For tests and scripts. It skips events that another worker is publishing at the moment.
 
     Args:
         using: The alias of the database. None for the default database.

@@ -11,7 +11,7 @@ from .waking import wake_on_commit
 
 def retry(failed: QuerySet[FailedPublication]) -> int:
     """
-    Put failed publications behind those that wait, in the order in which they failed, and return their number.
+    Store failed publications again, behind those that wait, in the order in which they failed. Return their number.
 
     Args:
         failed: The failed publications.

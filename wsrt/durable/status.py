@@ -1,4 +1,4 @@
-"""What operators see of durable publishing: the rows that wait, the failed ones, and the workers."""
+"""The state of durable publishing that operators see: the waiting and the failed publications, and the workers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from django.utils import timezone
 from .models import FailedPublication, WaitingPublication, Worker
 
 ALIVE_SECONDS = 60.0
-"""A worker that hasn't reported for this long has ended, in seconds."""
+"""The time in seconds after which a worker that hasn't reported is considered to have ended."""
 
 LATE_SECONDS = 60.0
-"""The age of a waiting row from which on it is a problem, in seconds."""
+"""The age in seconds beyond which a waiting publication is reported as a problem."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Status:
         waiting: The number of publications that wait.
         oldest: The age of the oldest of them, in seconds. 0 if there are none.
         failed: The number of failed publications.
-        workers: The number of workers that run.
-        last_seen: The time since a worker last reported, in seconds. None if none ever has.
+        workers: The number of running workers.
+        last_seen: The time since a worker last reported, in seconds. None if no worker has ever reported.
     """
 
     waiting: int

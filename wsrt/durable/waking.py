@@ -22,10 +22,10 @@ CHANNEL = "wsrt_durable"
 """The name of the notifications."""
 
 SLICE_SECONDS = 0.25
-"""How long a listener waits before it sees that the worker should stop, in seconds."""
+"""The longest time in seconds until a listener notices that the worker should stop."""
 
 RECONNECT_SECONDS = 5.0
-"""The time between two attempts to listen, in seconds. The worker polls meanwhile."""
+"""The time between two attempts to listen, in seconds. Until then, the worker polls."""
 
 logger = logging.getLogger("wsrt")
 
@@ -47,7 +47,8 @@ def wake_on_commit(using: str) -> None:
     """
     Wake the workers when the open transaction has committed, or immediately.
 
-    Not inside the transaction: PostgreSQL makes transactions with a notification commit one after the other.
+    The notification isn't part of the transaction, because PostgreSQL lets transactions with a notification commit only
+    one after the other.
 
     Args:
         using: The alias of the database.
@@ -112,7 +113,7 @@ class Listener(Waiter):
         self._retry_at = 0.0
 
     def wait(self, seconds: float | None = None) -> None:
-        """Wait for a notification, but no longer than the interval, and than until the worker should stop."""
+        """Wait for a notification, at most for the interval, and only until the worker should stop."""
         if seconds is not None:
             super().wait(seconds)
             return

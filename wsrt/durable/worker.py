@@ -1,4 +1,4 @@
-"""The loop of the worker: it publishes what waits, waits for more, and survives outages of the database."""
+"""The loop of the worker: it publishes what is stored, waits for more, and survives outages of the database."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class WorkerLoop:
     Args:
         using: The alias of the database.
         interval: The time between two polls, in seconds. On PostgreSQL, a notification ends the wait earlier.
-        batch: The most rows that are published and deleted at once.
-        keep_failed: How long failed publications are kept. None for ever.
+        batch: The maximum number of rows that are published and deleted together.
+        keep_failed: How long failed publications are kept. None to keep them forever.
         progress: Called about once a minute with the number of publications since the last call, and the status.
     """
 
@@ -65,7 +65,7 @@ class WorkerLoop:
         self._told = 0
 
     def run(self) -> None:
-        """Publish until stop() is called. Errors of the database are counted, and tried again after a pause."""
+        """Publish until stop() is called. After an error of the database, count it, pause, and try again."""
         waiting = waiter(self.stopping, self._interval, self._using)
         pause = 0.0
         try:
@@ -92,7 +92,7 @@ class WorkerLoop:
 
     def run_once(self) -> int:
         """
-        Publish what waits, and return the number of publications.
+        Publish the waiting publications, and return their number.
 
         Raises:
             django.db.Error: The database failed.

@@ -1,5 +1,5 @@
 """
-The history of rooms: publications that are kept for clients which were away.
+The history of rooms: publications that are kept for clients that were disconnected.
 
     from wsrt import history
 

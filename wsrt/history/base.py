@@ -140,7 +140,7 @@ class Reading:
 @dataclasses.dataclass(frozen=True, slots=True)
 class HistoryFacts:
     """
-    What operators see of the history of a room.
+    The facts about the history of a room that operators see.
 
     Attributes:
         position: The position of its last publication.
@@ -169,11 +169,11 @@ class HistoryStore(abc.ABC):
 
     Args:
         location: Where the data is. Its meaning depends on the store.
-        size: The most entries that a room keeps; the oldest ones go first. At least that many are kept.
+        size: The number of entries that a room keeps. The store may keep some more, and deletes the oldest ones first.
         seconds: How long entries are kept.
-        values: The most values that a room keeps; the values that were set first go first.
-        value_seconds: How long values are kept, and the epoch of a room that isn't used. Not shorter than ``seconds``.
-            None for a day, or for ``seconds`` if they are longer.
+        values: The maximum number of values that a room keeps. Beyond it, the oldest value is deleted.
+        value_seconds: How long values are kept, and how long a room without publications keeps its epoch. Not shorter
+            than ``seconds``. None for a day, or for ``seconds`` if they are longer.
         idempotency: How long idempotency keys are remembered, in seconds.
         options: The options of the store.
 

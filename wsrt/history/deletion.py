@@ -1,4 +1,4 @@
-"""The functions of ``wsrt.history`` that delete what is kept of a room, each synchronous and asynchronous."""
+"""The functions of ``wsrt.history`` that delete from the history of a room, each synchronous and asynchronous."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def forget(
         forget("lobby", offset=message.offset, epoch=message.epoch, namespace="chat")
         forget("market", event=Price, key="ACME", namespace="market")
 
-    It isn't replayed any more, on no node. Clients in the room are told its offset by ``wsrt.forgotten``, so that they
-    can remove it from the page; what they have received stays on their side.
+    No process sends it to clients that reconnect any more. Clients in the room receive its position by
+    ``wsrt.forgotten``, so that they can remove it from the page.
 
     Inside a transaction it is deleted after the commit. A failure is then logged and counted instead of raised. Outside
     a transaction, or with ``on_commit=False``, it is deleted immediately.
@@ -55,17 +55,17 @@ def forget(
     Args:
         room: The name of the room.
         offset: The offset of the publication.
-        epoch: The epoch of the offset. If the room has another one by now, the offset is that of another publication,
-            and nothing is deleted. None to delete whatever has the offset.
+        epoch: The epoch of the publication. If the epoch of the room has changed since, the offset belongs to another
+            publication, and nothing is deleted. None to delete the publication with this offset in any epoch.
         event: Instead of an offset, the class of an event with ``history="latest"``.
-        key: The value of its key field, or a tuple of the values of several ones.
+        key: The value of the event's key field, or a tuple with the values of several key fields.
         namespace: The namespace of the room.
         tenant: The tenant that the room belongs to; see ``aroom_position()``.
         on_commit: Whether to wait for the commit if a transaction is open.
-        using: The alias of the database whose transaction counts. None for the default database.
+        using: The alias of the database whose transaction ``on_commit`` refers to. None for the default database.
 
     Returns:
-        Whether the history had the publication. None if it is deleted after a commit.
+        Whether the publication was in the history. None if it is deleted after a commit.
 
     Raises:
         UnknownNamespace: No consumer of this process has the namespace.
@@ -106,10 +106,10 @@ def purge(
     using: str | None = None,
 ) -> Position | None:
     """
-    Delete everything that is kept of a room, and start a new epoch.
+    Delete the whole history of a room, and start a new epoch.
 
-    Clients in the room are told by ``wsrt.joined`` with ``recovered: false`` and the reason ``epoch``, as if they had
-    come back too late: they load the page's data again. The arguments and the exceptions are those of forget().
+    Clients in the room receive ``wsrt.joined`` with ``recovered: false`` and the reason ``epoch``, so they load the
+    page's data again. The arguments and the exceptions are those of forget().
 
     Returns:
         The room's new position, whose offset is 0. None if the history is deleted after a commit.
@@ -120,7 +120,7 @@ def purge(
 
 @must_be_awaited
 async def apurge(room: str, *, namespace: str = "default", tenant: Tenant = NOT_GIVEN) -> Position:
-    """Delete everything that is kept of a room, immediately, even inside a transaction. See purge()."""
+    """Delete the whole history of a room, immediately, even inside a transaction. See purge()."""
     return await _purge(room_of_call(room, namespace, tenant))
 
 

@@ -28,8 +28,8 @@ async def aroom_position(room: str, *, namespace: str = "default", tenant: Tenan
     """
     Return the position of the last publication in the history of a room.
 
-    Call it before you load the data of a page. A client that subscribes from this position receives everything that
-    was published since, so nothing falls between the page and the subscription.
+    Call it before you load the data of a page, and give the position to the page's client. The client then receives
+    every later publication, so it misses nothing between the rendering of the page and its connection.
 
     Args:
         room: The name of the room.
@@ -65,8 +65,8 @@ async def ahistory(
 
     Args:
         room: The name of the room.
-        since: The position; None for everything that is left.
-        limit: The most events to return, from 1 to 1,000. A page has at most 1 MiB of them, but at least one.
+        since: The position; None for all events of the history.
+        limit: The maximum number of events, from 1 to 1,000. A page has at most 1 MiB of events, but at least one.
         namespace: The namespace of the room.
         tenant: The tenant that the room belongs to; see ``aroom_position()``.
 

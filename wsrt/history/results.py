@@ -47,11 +47,11 @@ class HistoryPage:
     Attributes:
         events: The events, by offset.
         position: The position of the room's last publication.
-        next: The position to pass as ``since``, to get the next page or what is published later.
+        next: The position to pass as ``since``, to get the next page or events that are published later.
         has_more: Whether there are more events than the page holds.
-        gap: Why publications after the position that was asked for are missing. "epoch": the position isn't one of the
-            room's present sequence of publications. "trimmed": the room had more publications than its history keeps.
-            "expired": they were older. None if none are missing.
+        gap: The reason why publications after ``since`` are missing, or None if none are missing. "epoch": the history
+            was lost or purged, and has started again. "trimmed": the room had more publications than its history keeps.
+            "expired": the publications were older than the time for which the history keeps them.
     """
 
     events: tuple[PastEvent, ...]

@@ -50,7 +50,8 @@ async def amembers(
     """
     Return the members of a room, in no particular order.
 
-    A member who stays in the room is on at least one of the pages. While others come and go, it may be on two.
+    A member who stays in the room while you read all pages is on at least one of them. If other members join or leave
+    in the meantime, a member may be on two pages.
 
     Args:
         room: The room's name.

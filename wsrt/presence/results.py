@@ -86,7 +86,7 @@ class ConnectionInfo:
         tenant: The connection's tenant. None if it has none.
         has_session: Whether it was opened with a session of Django's in which a user is signed in, so that a log-out
             closes it.
-        expires: The time that ``expires_at`` returned, in UTC, when the connection is closed. None without one.
+        expires: The time at which the connection is closed, as returned by ``expires_at``, in UTC. None without one.
     """
 
     id: str

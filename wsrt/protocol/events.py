@@ -29,7 +29,7 @@ class EventMeta:
 
     Attributes:
         name: The wire name.
-        history: Whether publications to a room are kept for clients that come back. "latest" keeps the last one for
+        history: Whether publications to a room are kept for clients that reconnect. "latest" keeps the last one for
             each key.
         overflow: What happens for a client that is behind.
         key: With overflow="latest", the fields whose values identify the waiting frame to replace; with
@@ -101,15 +101,15 @@ class Event(BaseModel):
 
     Args:
         name: The wire name. A class without a name is abstract and can hold fields that several events share.
-        history: Whether publications are kept for clients that were away. True keeps the last ones of each room, and
-            "latest" the last one for each key, which suits states such as prices. Such an event can only be published
-            to one room, and requires ``overflow="close"``.
+        history: Whether publications are kept for clients that were disconnected. True keeps the last ones of each
+            room, and "latest" the last one for each key, which suits states such as prices. An event with history can
+            only be published to one room, and requires ``overflow="close"``.
         overflow: What happens for a client whose outbox is not empty. "close" queues the event, and closes with 1013
             over the limit. "drop" skips the client, which suits typing indicators. "latest" replaces the waiting frame
             with the same key, which suits prices.
-        key: The name or names of the fields that "latest" compares, of ``overflow`` as of ``history``.
-        rate: How often one client may send the event: "2/s", "10/m" or "100/h". Further frames are violations, as those
-            over the setting ``RATE`` are. None for no limit of its own.
+        key: The name or names of the fields that ``overflow="latest"`` or ``history="latest"`` compares.
+        rate: How often one client may send the event: "2/s", "10/m" or "100/h". Further frames are violations, like
+            those over the setting ``RATE``. None for no limit of its own.
         config: Pydantic's configuration.
 
     Name and options are not inherited. Instances are frozen, so an event can't change between validation and sending.

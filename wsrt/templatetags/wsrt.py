@@ -92,8 +92,8 @@ def room_position(room: str | Position, /, *, namespace: str = "default", tenant
 
         <main data-position="{% room_position room.slug namespace="chat" %}">
 
-    A script that subscribes from this position misses nothing that is published after the page was rendered. Read the
-    position before the page's data, in the view, if the template doesn't load the data itself.
+    A client that starts from this position receives everything that is published after the page was rendered. The
+    position must be read before the page's data. If the view loads the data, let the view read the position first.
 
     Args:
         room: The name of the room; or its position, which the view has read. A template that is rendered in an event

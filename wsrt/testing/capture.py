@@ -43,8 +43,9 @@ class capture_publications(list[Published]):  # noqa: N801 - used like a functio
 
     Use ``with``, or ``async with`` in async tests.
 
-    Publications wait for their transaction as they do in production: a publication that is rolled back is never
-    captured. The transaction of a TestCase never commits, so there the ``on_commit`` callbacks run when the block ends.
+    Publications wait for the commit of their transaction, as in production, so publications of a transaction that is
+    rolled back are never captured. The transaction of a TestCase never commits, so there the ``on_commit`` callbacks
+    run when the block ends.
     Connections of this process receive the publications; nothing is sent through a channel layer.
     """
 

@@ -673,7 +673,7 @@ def test_history_of_one_process(settings: Any, kept: type[TypedEventConsumer]) -
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB}, "local": {"BACKEND": checks.MEMORY}}
     settings.WSRT = {}
     warning = only(check_history(), "wsrt.W018")
-    assert "Kept: kept in the history of each process by itself" in warning.msg
+    assert "Kept: each process keeps its own history of these events" in warning.msg
     assert "Typing" not in warning.msg
     assert "wsrt.history.redis.RedisHistory" in str(warning.hint)
     kept.channel_layer_alias = "local"

@@ -145,9 +145,9 @@ def check_history(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any)
         return []
     return [
         CheckWarning(
-            f"{', '.join(names)}: kept in the history of each process by itself, because "
-            f"{conf.history.get('BACKEND')!r} isn't shared, but the channel layer {alias!r} is: a client that "
-            "reconnects to another process can't recover, and one room has several epochs.",
+            f"{', '.join(names)}: each process keeps its own history of these events, because "
+            f"{conf.history.get('BACKEND')!r} isn't shared, although the channel layer {alias!r} connects processes. "
+            "A client that reconnects to another process can't receive the events that it missed.",
             hint="Set WSRT['HISTORY'] to wsrt.history.redis.RedisHistory, or silence this check if a single process "
             "serves and publishes.",
             id="wsrt.W018",
@@ -189,8 +189,8 @@ def check_limits(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
         return []
     return [
         CheckWarning(
-            f"Limits that hold for each process by itself, because {conf.presence.get('BACKEND')!r} doesn't count the "
-            f"connections of all processes: {', '.join(limited)}.",
+            f"Each process applies these limits to its own connections only, because "
+            f"{conf.presence.get('BACKEND')!r} doesn't count those of all processes: {', '.join(limited)}.",
             hint="Set WSRT['PRESENCE'] to wsrt.presence.redis.RedisPresence, or silence this check if a single process "
             "holds connections.",
             id="wsrt.W017",

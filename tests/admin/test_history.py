@@ -150,7 +150,7 @@ async def test_forget_again(operator: MakeOperator) -> None:
     (position,) = await akeep(NAMESPACE, room, "said", {"text": "a"})
     for epoch, offset in ((position.epoch, "7"), ("another", "1")):
         text = await moderator.post("forget", {"target": target(room).token, "epoch": epoch, "offset": offset})
-        assert "This publication isn’t kept any more." in text
+        assert "This publication isn’t in the history any more." in text
     assert await offsets(room) == [1]
     assert await log() == []
 
@@ -227,6 +227,6 @@ async def test_layer_down(operator: MakeOperator) -> None:
     with installed(layer):
         data = {"target": target(room).token, "epoch": position.epoch, "offset": "1"}
         text = await root.post("forget", data)
-    assert "Deleted, but other processes weren’t reached" in text
+    assert "Deleted in the store, but other processes couldn’t be notified" in text
     assert await offsets(room) == []
     assert len(await log()) == 1

@@ -79,7 +79,7 @@ async def test_rate_of_an_event(caplog: pytest.LogCaptureFixture) -> None:
     """A frame over the rate of its event is explained as such."""
     bell = frame("explanations.bell")
     (line,) = await log_of(caplog, bell, bell, consumer=Door)
-    assert line == "Door refused 'explanations.bell': the client sends more of it than the event's rate allows"
+    assert line == "Door refused 'explanations.bell': the client sends it more often than the event's rate allows"
 
 
 async def test_many_errors(caplog: pytest.LogCaptureFixture) -> None:

@@ -76,7 +76,7 @@ def test_doctor() -> None:
     store(5)
     finding = read("default")
     assert finding.status == "ok"
-    assert finding.seen == "1 publications wait, 0 failed; 1 workers run; the oldest waits for 5 s"
+    assert finding.seen == "1 publications wait, 0 failed; 1 workers run; the oldest has waited for 5 s"
     assert finding.facts["waiting"] == 1
     FailedPublication.objects.create(kind="room", created=timezone.now(), failed=timezone.now())
     finding = read("default")

@@ -102,7 +102,7 @@ def test_errors_of_the_database(
     with running:
         eventually(lambda: len(sent) == 1, "the row")
     assert counters["durable_database_errors"] == before + 2
-    assert caplog.text.count("lost its database: gone") == 1
+    assert caplog.text.count("can't use its database: gone") == 1
 
 
 def test_old_rows(sqlite_file: Database) -> None:

@@ -261,7 +261,7 @@ def test_failure_after_a_commit(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
         ({"event": Price}, TypeError, "needs offset"),
         ({"key": "a"}, TypeError, "needs offset"),
         ({"event": Said, "key": "a"}, ValueError, "'said' isn't declared with history=\"latest\""),
-        ({"event": Seat, "key": "a"}, ValueError, "key must have the values of day, number, not 1 values"),
+        ({"event": Seat, "key": "a"}, ValueError, "key must contain the values of day, number, but has 1 values"),
         ({"event": Seat, "key": ("a", 7)}, ValueError, "'a' can't be the value of 'day': Input should be a valid date"),
         ({"event": Price, "key": 7}, ValueError, "7 can't be the value of 'symbol': Input should be a valid string"),
         ({"event": 7, "key": "a"}, TypeError, "expected an Event, not int"),

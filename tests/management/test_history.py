@@ -66,7 +66,7 @@ async def test_forget(run: Run) -> None:
     room = new_room()
     positions = await akeep(NAMESPACE, room, "said", {"text": "a"}, {"text": "b"})
     text = await run("wsrt_history", room, *PLACE, "--forget", "1", "--epoch", "other")
-    assert "There was no publication 1." in text
+    assert "The history has no publication with the offset 1." in text
     text = await run("wsrt_history", room, *PLACE, "--forget", "1", "--epoch", positions[0].epoch)
     assert "The publication 1 was deleted." in text
     found = json.loads(await run("wsrt_history", room, *PLACE, "--forget", "1", "--json"))
@@ -78,7 +78,7 @@ async def test_purge(run: Run) -> None:
     current_node()
     room = new_room()
     (position,) = await akeep(NAMESPACE, room, "said", {"text": "a"})
-    assert "Everything was deleted." in await run("wsrt_history", room, *PLACE, "--purge")
+    assert "The history was deleted." in await run("wsrt_history", room, *PLACE, "--purge")
     found = json.loads(await run("wsrt_history", room, *PLACE, "--purge", "--json"))
     assert (found["deleted"], found["offset"], found["entries"]) == (True, 0, 0)
     assert found["epoch"] == (await history.aroom_position(room, namespace=NAMESPACE)).epoch != position.epoch

@@ -208,7 +208,10 @@ class Actions(RealtimeAdminBase):
         if target.kind == "user" and target.name in protected:
             return _("only superusers may disconnect a superuser.")
         if target.kind != "user" and len(protected) > MAX_PROTECTED:
-            return _("there are too many superusers to leave out. Disconnect single users, or ask a superuser.")
+            return _(
+                "there are too many superusers to exclude from this action. Disconnect individual users, or ask a "
+                "superuser."
+            )
         return None
 
     def _log(self, request: HttpRequest, target: Target, message: str) -> None:

@@ -74,7 +74,7 @@ class HistoryActions(Actions):
             text = _("The publication %(offset)s was deleted.") % {"offset": offset}
             self.message_user(request, text, messages.SUCCESS)
         elif found is not None:
-            self.message_user(request, _("This publication isn’t kept any more."), messages.WARNING)
+            self.message_user(request, _("This publication isn’t in the history any more."), messages.WARNING)
         return HttpResponseRedirect(self._return_url(request, target))
 
     def purge(self, request: HttpRequest) -> HttpResponse:
@@ -136,7 +136,10 @@ class HistoryActions(Actions):
             self.message_user(request, _("Not deleted: %s") % reason, messages.ERROR)
             return None
         if unreached is not None:
-            text = _("Deleted, but other processes weren’t reached and may still send it to clients. Delete again: %s")
+            text = _(
+                "Deleted in the store, but other processes couldn’t be notified and may still send it to clients. "
+                "Delete it again. The error was: %s"
+            )
             self.message_user(request, text % unreached, messages.ERROR)
             return None
         return True

@@ -106,8 +106,8 @@ def prepare(
         kept = Kept(LONGEST_POSITION, append.id, append.key)
     elif idempotency_key is not None:
         raise ValueError(
-            f"idempotency_key requires an event with history, which {declared.name!r} isn't: only the history of a "
-            "room knows what was published before"
+            f"idempotency_key requires an event with history, and {declared.name!r} has none: only the history of a "
+            "room can recognise repeated publications"
         )
     publication = PublishMessage(realm, audience, encoded, secrets.token_hex(8) if len(groups) > 1 else None, kept)
     return Outgoing(publication, groups, layer_alias(namespace), event, append)

@@ -113,7 +113,7 @@ class Pipeline:
 
     async def _run(self) -> None:
         # The error that waiting commands get if this task is cancelled by other code.
-        reason: BaseException = ConnectionError("the connection to Redis was given up")
+        reason: BaseException = ConnectionError("the task of the connection to Redis was cancelled")
         try:
             # New commands may be queued during every await. One queued after the last check of this condition finds
             # _is_running False, because nothing is awaited between the check and the end, and starts another task.
@@ -167,7 +167,7 @@ class Pipeline:
             await _disconnect(connection)
         # Neither task returns: it ended with an error, or was cancelled by other code.
         ended = done.pop()
-        return (None if ended.cancelled() else ended.exception()) or ConnectionError("the connection was given up")
+        return (None if ended.cancelled() else ended.exception()) or ConnectionError("the connection was cancelled")
 
     async def _write(self, connection: Any) -> None:
         while True:

@@ -209,6 +209,6 @@ def _refusing(consumer: str, name: str) -> Callable[..., NoReturn]:
 
 def _refuse(consumer: str, name: str) -> NoReturn:
     raise WrongContext(
-        f"{consumer}.{name} needs a connection, and this consumer has none: its hooks decide whether an HTTP request "
-        "may read a room. Hooks that decide about permission must only read"
+        f"{consumer}.{name} needs a connection, but HistoryView called this hook for an HTTP request: don't send, join "
+        "or publish in hooks that check permissions"
     )

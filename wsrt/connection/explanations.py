@@ -102,7 +102,7 @@ class Explanations:
             case InvalidData():
                 return f"{quoted(problem.name)}: {_errors(problem.errors)}"
             case EventRateExceeded():
-                return f"{quoted(problem.name)}: the client sends more of it than the event's rate allows"
+                return f"{quoted(problem.name)}: the client sends it more often than the event's rate allows"
             case RateExceeded():
                 return f"the frame {_shown(raw.payload)}: the client sends more than RATE and RATE_BYTES allow"
         errors = _errors(problem.errors) or 'it is not {"event": "...", "data": ...} in JSON'

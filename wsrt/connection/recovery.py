@@ -188,7 +188,11 @@ class Recovery:
                     await self._recover(next(iter(self._queue)))
         except StoreUnavailable as error:
             # The client reconnects and claims the same again.
-            counters.count("history_recoveries_failed", "closed a connection whose rooms can't be recovered: %s", error)
+            counters.count(
+                "history_recoveries_failed",
+                "closed a connection, because the history of its rooms can't be read: %s",
+                error,
+            )
             self._close(CONNECTION_SETUP_FAILED)
         except Exception:
             logger.exception("the recovery of connection %s failed", self._subscriber.id)

@@ -44,11 +44,11 @@ def read(alias: str) -> Finding:
         return error(subject, one_line(problem), advice)
     seen = f"{status.waiting} publications wait, {status.failed} failed; {status.workers} workers run"
     if status.waiting:
-        seen += f"; the oldest waits for {status.oldest:.0f} s"
+        seen += f"; the oldest has waited for {status.oldest:.0f} s"
     facts = dataclasses.asdict(status)
     if status.is_late or not status.workers:
         return warning(subject, seen, HINT, **facts)
     if status.failed:
-        advice = "See the errors in the admin, and publish the rows again or delete them."
+        advice = "See the errors in the admin, and publish the failed publications again or delete them."
         return warning(subject, seen, advice, **facts)
     return ok(subject, seen, **facts)

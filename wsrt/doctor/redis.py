@@ -255,7 +255,7 @@ def buffers(subject: str, limits: str) -> Finding:
         return warning(subject, "a node that stops reading fills the memory of Redis", DEFAULT_BUFFER, **facts)
     parts = [f"{hard / 2**20:g} MiB"] if hard else []
     parts += [f"{soft / 2**20:g} MiB for {seconds} s"] if soft else []
-    seen = f"a node that is behind by {' or '.join(parts)} is disconnected, and loses the messages queued for it"
+    seen = f"Redis disconnects a node that falls behind by {' or '.join(parts)}; messages queued for it are lost"
     if min(limit for limit in (hard, soft) if limit) < SMALLEST_BUFFER:
         return warning(subject, seen, f"{DEFAULT_BUFFER}, which is the default, or more", **facts)
     return ok(subject, seen, **facts)

@@ -175,7 +175,7 @@ class Drain:
         for row, error in failed:
             counters.count(
                 "durable_failed",
-                "can't publish the event %s to %s %s of the namespace %r; it is kept among the failed publications: %s",
+                "can't publish the event %s to %s %s of the namespace %r; moved it to the failed publications: %s",
                 quoted(row.event),
                 row.kind,
                 quoted(row.name),

@@ -214,7 +214,7 @@ def _prepare_all(publications: Iterable[tuple[Audience, Event]], namespace: str,
     for outgoing in prepared:
         audience = outgoing.item.audience
         if not isinstance(audience, Room | User):
-            raise ValueError(f"a durable publication is for one Room or one User, not {audience!r}")
+            raise ValueError(f"the audience of a durable publication must be one Room or one User, not {audience!r}")
     return prepared
 
 

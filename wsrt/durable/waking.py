@@ -178,7 +178,7 @@ class Listener(Waiter):
         try:
             self.close()
         except Exception:
-            logger.debug("failed to close the connection that listened", exc_info=True)
+            logger.debug("failed to close the connection that listens for notifications", exc_info=True)
             self._connection = None
 
 

@@ -75,7 +75,7 @@ class WorkerLoop:
                 except Error as error:
                     pause = min(max(2 * pause, 0.5), LONGEST_PAUSE)
                     counters.count(
-                        "durable_database_errors", "the worker of durable publishing lost its database: %s", error
+                        "durable_database_errors", "the worker of durable publishing can't use its database: %s", error
                     )
                     self._disconnect()
                     waiting.wait(pause)

@@ -19,16 +19,16 @@ from ..tables import Column, Table, age, counted, printable
 
 
 class Command(BaseCommand):
-    help = "Shows what is kept in the history of a room, and deletes one publication or all of them."
+    help = "Shows the history of a room, and deletes one of its publications or all of them."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("room", help="the room's name")
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--forget", type=int, metavar="OFFSET", help="delete the publication with this offset")
         what.add_argument(
-            "--purge", action="store_true", help="delete everything; clients in the room have to load it again"
+            "--purge", action="store_true", help="delete the whole history; clients in the room load their data again"
         )
-        parser.add_argument("--epoch", help="with --forget: do nothing if the room has another epoch by now")
+        parser.add_argument("--epoch", help="with --forget: delete nothing if the epoch of the room has changed since")
         parser.add_argument("--namespace", default="default", help="the namespace of the room; 'default' by default")
         parser.add_argument("--tenant", help="the tenant of the room, if the namespace has tenants")
         parser.add_argument("--json", action="store_true", help="print one JSON document, for programs")
@@ -56,11 +56,13 @@ class Command(BaseCommand):
         for line in table_of(facts).lines(None):
             self.stdout.write(line)
         if options["purge"]:
-            self.stdout.write(self.style.SUCCESS("Everything was deleted. Clients in the room load it again."))
+            self.stdout.write(self.style.SUCCESS("The history was deleted. Clients in the room load their data again."))
         elif has_deleted:
-            self.stdout.write(self.style.SUCCESS(f"The publication {offset} was deleted. Clients in the room know."))
+            self.stdout.write(
+                self.style.SUCCESS(f"The publication {offset} was deleted. Clients in the room were notified.")
+            )
         elif has_deleted is not None:
-            self.stdout.write(self.style.WARNING(f"There was no publication {offset}."))
+            self.stdout.write(self.style.WARNING(f"The history has no publication with the offset {offset}."))
 
     def _delete(self, room: str, offset: int | None, epoch: str | None, place: dict[str, Any]) -> bool:
         """Delete from a room; return whether there was something to delete."""

@@ -26,16 +26,19 @@ class Command(BaseCommand):
         parser.add_argument(
             "--database", default=DEFAULT_DB_ALIAS, help="the alias of the database; 'default' if not given"
         )
-        parser.add_argument("--once", action="store_true", help="publish what waits, and end")
+        parser.add_argument("--once", action="store_true", help="publish the waiting events, then exit")
         parser.add_argument(
             "--interval",
             type=positive,
             default=1.0,
             metavar="SECONDS",
-            help="the time between two polls; 1 by default. On PostgreSQL the worker is also notified",
+            help="the time between two polls for new events; 1 by default. On PostgreSQL, commits also wake the worker",
         )
         parser.add_argument(
-            "--batch", type=whole, default=BATCH, help=f"the most events that are published at once; {BATCH} by default"
+            "--batch",
+            type=whole,
+            default=BATCH,
+            help=f"the maximum number of events that are published together; {BATCH} by default",
         )
         parser.add_argument(
             "--keep-failed",

@@ -12,7 +12,7 @@ from django.contrib.admin.models import LogEntry
 from tests.admin.conftest import MakeOperator, page
 from tests.support.histories import akeep, new_room
 from tests.support.layer import FakeLayer, installed
-from wsrt import Event, TypedEventConsumer, history
+from wsrt import Event, TypedEventConsumer, apublish_to_room, history
 from wsrt.admin import queries
 from wsrt.admin.history import PAST_ROWS
 from wsrt.admin.queries import WatchRoom
@@ -32,9 +32,14 @@ class Said(Event, name="said", history=True):
     text: str
 
 
+class Price(Event, name="price", history="latest", key="symbol"):
+    symbol: str
+    value: int
+
+
 class Talk(TypedEventConsumer):
     namespace = NAMESPACE
-    out_events = (Said,)
+    out_events = (Said, Price)
 
 
 class Unkept(TypedEventConsumer):
@@ -121,6 +126,24 @@ async def test_list(operator: MakeOperator) -> None:
     assert found == [str(offset) for offset in range(PAST_ROWS + 5, 5, -1)]
     assert "&lt;b&gt;54" in text
     assert "<b>54" not in text
+
+
+async def test_list_of_publications_far_apart(operator: MakeOperator) -> None:
+    """What a value has replaced since doesn't hide the publications before it."""
+    viewer, room = await operator(VIEW, FORGET), new_room()
+    await akeep(NAMESPACE, room, "said", {"text": "a"}, {"text": "b"})
+    for value in range(PAST_ROWS * 2):
+        await apublish_to_room(room, Price(symbol="a", value=value), namespace=NAMESPACE)
+    found = re.findall(r'name="offset" value="(\d+)"', await viewer.see("room", namespace=NAMESPACE, room=room))
+    assert found == [str(PAST_ROWS * 2 + 2), "2", "1"]
+
+
+async def test_list_of_large_publications(operator: MakeOperator) -> None:
+    """The last publications are listed, also if they are too large to be read at once."""
+    viewer, room = await operator(VIEW, FORGET), new_room()
+    await akeep(NAMESPACE, room, "said", *[{"text": "x" * 600_000}] * 3)
+    found = re.findall(r'name="offset" value="(\d+)"', await viewer.see("room", namespace=NAMESPACE, room=room))
+    assert found == ["3", "2", "1"]
 
 
 async def test_empty_list(operator: MakeOperator) -> None:

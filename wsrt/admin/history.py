@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime as dt
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib import messages
@@ -16,10 +17,11 @@ from django.utils.translation import gettext as _
 
 from .. import history
 from ..exceptions import BackplaneUnavailable, StoreUnavailable, WrongContext
+from ..history.queries import MAX_LIMIT
 from ..permissions import FORGET
 from ..types import Position
 from .actions import Actions, posted_target, unreachable_reason
-from .queries import data_text, keeps_history, realm_arguments
+from .queries import RealmArguments, data_text, keeps_history, realm_arguments
 from .targets import Target
 
 PAST_ROWS = 50
@@ -42,14 +44,28 @@ def past_rows(target: Target) -> list[PastRow] | None:
     place = realm_arguments(target.namespace or "")
     try:
         position = history.room_position(target.name, **place)
-        since = Position(position.epoch, max(0, position.offset - PAST_ROWS))
-        page = history.history(target.name, since, PAST_ROWS, **place)
+        found, distance = _past_events(target.name, position, PAST_ROWS, place), PAST_ROWS
+        while len(found) < PAST_ROWS and distance < position.offset:
+            # Offsets in between were those of values that were replaced, or of publications that were deleted.
+            distance *= 8
+            found = _past_events(target.name, position, distance, place)
     except (StoreUnavailable, WrongContext):
         return None
     rows = [
-        PastRow(past.position.epoch, past.position.offset, past.name, data_text(past.data), past.time) for past in page
+        PastRow(past.position.epoch, past.position.offset, past.name, data_text(past.data), past.time) for past in found
     ]
     return rows[::-1]
+
+
+def _past_events(room: str, position: Position, distance: int, place: RealmArguments) -> Sequence[history.PastEvent]:
+    """Return the last PAST_ROWS publications of a room among those with the last offsets, as many as ``distance``."""
+    found: collections.deque[history.PastEvent] = collections.deque(maxlen=PAST_ROWS)
+    since, has_more = Position(position.epoch, max(0, position.offset - distance)), True
+    while has_more:
+        page = history.history(room, since, MAX_LIMIT, **place)
+        found += page
+        since, has_more = page.next, page.has_more
+    return found
 
 
 class HistoryActions(Actions):

@@ -37,6 +37,7 @@ import redis.asyncio as redis_client
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import storm_figure
 from benchmarks.processes import free_port, redis, server
 from benchmarks.sockets import Socket, connect
 from wsrt.history.base import Append
@@ -403,6 +404,7 @@ def facts(weather: Weather, outcome: Outcome, beside: Outcome | None) -> dict[st
         "replays": len(outcome.replays),
         "messages_a_replay": round(statistics.mean(outcome.missed or [0]), 1),
         "replay_seconds": {f"p{percent}": round(percentile(outcome.replays, percent), 4) for percent in (50, 95, 99)},
+        "replay_percentiles": [round(percentile(outcome.replays, percent), 4) for percent in range(1, 100)],
         "delay_of_the_last_message": {
             "lost_with_the_subscriptions": round(outcome.delay_cut or 0.0, 2),
             "lost_silently": round(outcome.delay_silent or 0.0, 2),
@@ -442,36 +444,6 @@ def show(found: dict[str, Any], console: Console) -> None:
     )
 
 
-def plot(outcome: Outcome, found: dict[str, Any]) -> None:
-    """Draw the distribution of the replays."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "wsrt"
-    # A grey that is readable on light and on dark pages.
-    for part in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"):
-        mpl.rcParams[part] = "#7a7a7a"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 3.6), layout="constrained")
-    axes.ecdf([1000 * seconds for seconds in outcome.replays], linewidth=1.8)
-    for name, seconds in found["replay_seconds"].items():
-        axes.axvline(1000 * seconds, linestyle=":", linewidth=1, color="#7a7a7a")
-        axes.annotate(name, (1000 * seconds, 0.02), xytext=(3, 0), textcoords="offset points", fontsize=9)
-    axes.set_xscale("log")
-    axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set_xlabel("milliseconds from the claim to the last message that was missed")
-    axes.set_ylabel("replays")
-    axes.set_title(
-        f"{found['clients']:,} clients, {found['resets']:,} resets, {found['replays']:,} replays: "
-        f"{found['delivered'] / found['expected']:.2%} delivered",
-        fontsize=11,
-    )
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(RESULTS / "storm.svg", metadata={"Date": None}, transparent=True)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.storm", description=__doc__.splitlines()[1])
     for field in dataclasses.fields(Weather):
@@ -488,7 +460,7 @@ def main() -> int:
         return int(outcome.whole < weather.clients)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "storm.json").write_text(json.dumps(found, indent=2) + "\n")
-    plot(outcome, found)
+    storm_figure.FIGURE.write_text(storm_figure.draw(found))
     return 0
 
 

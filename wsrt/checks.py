@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.cache import DEFAULT_CACHE_ALIAS
 from django.core.checks import CheckMessage, Error
@@ -143,13 +143,16 @@ def check_history(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any)
     store = history.store_class()
     if store is None or store.is_shared:
         return []
+    if apps.is_installed("wsrt.durable"):
+        otherwise = "The worker of wsrt.durable is another process: servers can't replay what it publishes."
+    else:
+        otherwise = "Or silence this check if a single process serves and publishes."
     return [
         CheckWarning(
             f"{', '.join(names)}: each process keeps its own history of these events, because "
             f"{conf.history.get('BACKEND')!r} isn't shared, although the channel layer {alias!r} connects processes. "
             "A client that reconnects to another process can't receive the events that it missed.",
-            hint="Set WSRT['HISTORY'] to wsrt.history.redis.RedisHistory, or silence this check if a single process "
-            "serves and publishes.",
+            hint=f"Set WSRT['HISTORY'] to wsrt.history.redis.RedisHistory. {otherwise}",
             id="wsrt.W018",
         )
         for alias, names in sorted(_kept_events().items())

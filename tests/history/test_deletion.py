@@ -252,6 +252,28 @@ def test_failure_after_a_commit(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
         history.forget(room, offset=1, namespace=NAMESPACE)
 
 
+def test_forgetting_a_value_that_was_not_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that is deleted has lost its key: the error of a failed announcement says how to repeat the call."""
+    room = new_room()
+    publish_to_room(room, Price(symbol="a", value=1), namespace=NAMESPACE)
+    announced: list[Any] = []
+
+    async def send(outgoing: Any) -> None:
+        announced.append(outgoing.item.arguments)
+        if len(announced) == 1:
+            raise BackplaneUnavailable("no answer")
+
+    monkeypatch.setattr(sending, "send", send)
+    epoch = history.room_position(room, namespace=NAMESPACE).epoch
+    with pytest.raises(
+        BackplaneUnavailable, match=f"repeat the call with offset=1, epoch='{epoch}' instead of its key"
+    ):
+        history.forget(room, event=Price, key="a", namespace=NAMESPACE)
+    assert not history.history(room, namespace=NAMESPACE).events
+    history.forget(room, offset=1, epoch=epoch, namespace=NAMESPACE)
+    assert announced == [{"room": room, "epoch": epoch, "offsets": [1]}] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "raises", "says"),
     [

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 
-from benchmarks import figure
+from benchmarks import figure, storm_figure
 from tests.test_docs import DOCS, blocks, modules_of, page
 from wsrt.testing import connect
 
@@ -62,6 +62,19 @@ def test_two_clicks() -> None:
 def test_figure() -> None:
     """The figure of the pages is drawn from the kept results."""
     assert figure.FIGURE.read_text() == figure.draw()
+
+
+def test_figure_of_the_storm() -> None:
+    """The figure of the storm is drawn from the kept results, and the page claims what they show."""
+    found = json.loads(storm_figure.RESULTS.read_text())
+    assert storm_figure.FIGURE.read_text() == storm_figure.draw(found)
+    text = " ".join(page("explanation/performance.md").split())
+    assert "every client receives every message, once and in order" in text
+    assert (found["delivered"], found["clients_without_a_gap"]) == (found["expected"], found["clients"])
+    assert found["python_socketio"]["delivered"] < found["python_socketio"]["expected"]
+    others = found["published_by_others_on_other_machines"]
+    assert f"{others['socket_io_delivered']:.2%}".replace("%", " %") in text
+    assert f"{others['socket_io_recovery_p99_seconds']} seconds" in text
 
 
 @pytest.mark.parametrize("palette", ["light", "dark"])

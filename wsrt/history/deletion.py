@@ -15,6 +15,7 @@ from ..addresses import CONTROL_GROUP, Room
 from ..cluster import commits, outgoing, sending
 from ..cluster.messages import CommandMessage
 from ..delivery.calls import must_be_awaited
+from ..exceptions import BackplaneUnavailable
 from ..metrics import counters, quoted
 from ..protocol.envelope import key_of_values
 from ..protocol.events import Event, meta
@@ -73,7 +74,8 @@ def forget(
         InvalidRoom: The text can't be the name of a room.
         TypeError, ValueError: Another argument isn't valid.
         BackplaneUnavailable: The store didn't answer (StoreUnavailable), or the publication was deleted there and the
-            channel layer didn't accept the message to the other processes. Repeat the call.
+            channel layer didn't accept the message to the other processes. Repeat the call; for a value, which has lost
+            its key, the error says with which offset.
         WrongContext: An event loop is running in this thread; await aforget() instead.
     """
     room_id = room_of_call(room, namespace, tenant)
@@ -176,7 +178,17 @@ async def _forget(room_id: RoomId, offset: int | None, epoch: str | None, key: s
     # there, and failed to send.
     offsets = found if offset is None or offset > position.offset else [offset]
     if offsets:
-        await _send(FORGOTTEN, room_id, {"epoch": position.epoch, "offsets": offsets})
+        try:
+            await _send(FORGOTTEN, room_id, {"epoch": position.epoch, "offsets": offsets})
+        except BackplaneUnavailable as error:
+            if offset is not None:
+                raise
+            # The store doesn't find the key any more.
+            where = " and ".join(f"offset={each}, epoch={position.epoch!r}" for each in offsets)
+            raise BackplaneUnavailable(
+                f"the value was deleted, but other processes may still send it: repeat the call with {where} instead "
+                f"of its key: {error}"
+            ) from error
     return bool(found)
 
 

@@ -262,6 +262,9 @@ declare module "wsrt/environment" {
         redirect: "error";
     }) => Promise<{
         readonly status: number;
+        readonly headers: {
+            get(name: string): string | null;
+        };
         json(): Promise<unknown>;
     }>;
     export interface Environment {

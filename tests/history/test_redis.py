@@ -227,6 +227,31 @@ async def test_flush(make: Callable[..., RedisHistory]) -> None:
     assert (await store.read(("chat", "a"), before.position, **EVERYTHING)).gap == "epoch"
 
 
+@pytest.mark.parametrize("evicted", [["values"], ["order"], ["values", "order"]], ids=str)
+async def test_values_that_redis_has_evicted(make: Callable[..., RedisHistory], evicted: list[str]) -> None:
+    """Where a Redis that evicts keys has lost values, readers are told by a new epoch, and the room stays usable."""
+    store = make()
+    old = (await store.append([*publications("a", 1, key="k"), *publications("a", 1)]))[-1].position
+    keys = store._keys.room(("chat", "a")).all
+    async with store._round_trip() as client:
+        await client.delete(*(key for key in keys if any(f":{name}:" in key for name in evicted)))
+    found = await store.values(("chat", "a"), limit=10, max_bytes=2**20)
+    assert found.entries == []
+    reading = await store.read(("chat", "a"), Position(old.epoch, 0), **EVERYTHING)
+    assert (reading.gap, reading.position) == ("epoch", found.position)
+    (new,) = await store.append(publications("a", 1, key="k"))
+    assert [value.offset for value in (await store.values(("chat", "a"), limit=10, max_bytes=2**20)).entries] == [1]
+    assert new.position.epoch == found.position.epoch != old.epoch
+
+
+async def test_values_that_were_forgotten(make: Callable[..., RedisHistory]) -> None:
+    """A room whose last value was forgotten has lost nothing."""
+    store = make()
+    (appended,) = await store.append(publications("a", 1, key="k"))
+    assert await store.forget(("chat", "a"), key="k") == [1]
+    assert (await store.read(("chat", "a"), Position(appended.position.epoch, 0), **EVERYTHING)).gap is None
+
+
 def test_cluster_server_is_used(cluster: ClusterServer) -> None:
     """The cluster refuses what touches two slots, so that the tests on it show that no call does."""
     assert "CROSSSLOT" in say(cluster.port, "MGET a b")

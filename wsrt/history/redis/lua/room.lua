@@ -198,9 +198,21 @@ local function open(others)
   }
 end
 
--- Open the only room, without what is too old.
+-- Return whether values are missing that aren't too old: Redis has evicted one of their keys, or both.
+local function has_lost_values()
+  if room.size == 0 then
+    return false
+  end
+  local number = redis.call('ZCARD', order)
+  return number == 0 or redis.call('HLEN', values) ~= number
+end
+
+-- Open the only room, without what is too old. If it has lost values, nothing says which: its sequence begins again.
 local function open_room()
   open(0)
   expire_entries()
   expire_values()
+  if has_lost_values() then
+    start(0)
+  end
 end

@@ -672,7 +672,7 @@ async def test_rights_of_history(redis_server: RedisServer, rights: str) -> None
     for _ in range(3):
         await store.append([Append(room, "1", "said", "{}", idempotency_key="x"), Append(room, "2", "said", "{}")])
     await store.append([Append(room, "3", "said", "{}", key="k")])
-    (position,) = await store.positions([room])
+    position = (await store.positions([room]))[0].position
     assert (await store.read(room, Position(position.epoch, 0), limit=9, max_bytes=99)).gap == "trimmed"
     assert len((await store.values(room, limit=9, max_bytes=99)).entries) == 1
     assert await store.forget(room, offset=position.offset - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from wsrt.delivery.hub import Hub
 from wsrt.exceptions import StoreUnavailable
 from wsrt.history import follower as module
 from wsrt.history import memory
-from wsrt.history.base import Append
+from wsrt.history.base import Append, Last
 from wsrt.history.follower import Follower
 from wsrt.history.memory import MemoryHistory
 from wsrt.protocol.envelope import Encoded
@@ -42,9 +43,13 @@ class Staged(MemoryHistory):
         if name in self.errors:
             raise self.errors[name]
 
-    async def positions(self, rooms: Sequence[RoomId]) -> list[Position]:
+    async def positions(self, rooms: Sequence[RoomId]) -> list[Last]:
         self._note("positions")
         return await super().positions(rooms)
+
+    async def renew(self, room: RoomId, epoch: str) -> Position:
+        self._note("renew")
+        return await super().renew(room, epoch)
 
     async def read(self, room: RoomId, after: Position, *, limit: int, max_bytes: int) -> Any:
         self._note("read")
@@ -126,7 +131,7 @@ def test_rooms_left_during_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
             await cluster.follower.follow(room)
         found = cluster.store.positions
 
-        async def positions(asked: Sequence[RoomId]) -> list[Position]:
+        async def positions(asked: Sequence[RoomId]) -> list[Last]:
             if cluster.follower._rooms.get(rooms[1]) is not None:
                 cluster.follower.unfollow(rooms[1])
             return await found(asked)
@@ -170,6 +175,48 @@ def test_a_claim_ahead_of_the_node() -> None:
         assert cluster.follower.position(A) == last
         assert len(cluster.delivered) == 1
         assert await cluster.follower.cover(A, Position(last.epoch, 2)) == "epoch"
+
+    simulate(work, 1)
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_as_many_lost_as_made_again(is_new: bool) -> None:
+    """A store that has other publications at the same offsets is recognised, also by a node that has seen only one."""
+
+    async def work() -> None:
+        cluster = Cluster()
+        await cluster.follower.follow(A)
+        await cluster.publish(1)
+        saved = copy.deepcopy(memory._state.rooms)
+        before = await cluster.publish(2)
+        if is_new:
+            cluster.follower.unfollow(A)
+            await cluster.follower.follow(A)
+        memory._state.rooms = saved
+        assert await cluster.publish(3, arrives=False) == before
+        await asyncio.sleep(60)
+        assert cluster.follower.position(A).epoch != before.epoch
+
+    simulate(work, 1)
+
+
+def test_a_conflict_while_the_store_is_down() -> None:
+    """A history that has lost publications starts again when the store is back."""
+
+    async def work() -> None:
+        cluster = Cluster()
+        await cluster.follower.follow(A)
+        saved = copy.deepcopy(memory._state.rooms)
+        before = await cluster.publish(1)
+        memory._state.rooms = saved
+        cluster.store.errors["renew"] = StoreUnavailable("down")
+        await cluster.publish(2)
+        await asyncio.sleep(10)
+        assert cluster.follower.position(A) == before
+        cluster.store.errors.clear()
+        await asyncio.sleep(10)
+        assert cluster.follower.position(A).epoch != before.epoch
+        assert len(cluster.delivered) == 2
 
     simulate(work, 1)
 

@@ -26,7 +26,7 @@ from redis.asyncio import Redis
 from tests.support.processes import RedisServer
 from tests.support.report import note
 from wsrt.history import memory
-from wsrt.history.base import Append, Appended, Entry, Gap, HistoryFacts, HistoryStore, Reading
+from wsrt.history.base import Append, Appended, Entry, Gap, HistoryFacts, HistoryStore, Last, Reading
 from wsrt.history.memory import MemoryHistory
 from wsrt.history.redis import RedisHistory
 from wsrt.history.redis import store as module
@@ -67,6 +67,7 @@ class Room:
 
     epoch: str = ""
     offset: int = 0
+    id: str | None = None
     entries: list[Entry] = dataclasses.field(default_factory=list)
     values: list[Entry] = dataclasses.field(default_factory=list)
     fate: dict[int, Gap] = dataclasses.field(default_factory=dict)
@@ -95,6 +96,7 @@ class Room:
             seen["repeats"] += 1
             return *self.keys[key][:2], True
         self.offset += 1
+        self.id = publication.id
         entry = Entry(self.offset, publication.id, publication.event, publication.data, publication.key, now)
         if publication.key is None:
             self.entries.append(entry)
@@ -344,10 +346,10 @@ class History(RuleBasedStateMachine):
     @rule()
     def positions(self) -> None:
         found = self.run(self.store.positions(ROOMS))
-        for room_id, position in zip(ROOMS, found, strict=True):
+        for room_id, last in zip(ROOMS, found, strict=True):
             self.use(room_id)
-            room = self.use(room_id, position)
-            assert position == Position(room.epoch, room.offset)
+            room = self.use(room_id, last.position)
+            assert last == Last(Position(room.epoch, room.offset), room.id)
 
     @rule(
         room_id=st.sampled_from(ROOMS),

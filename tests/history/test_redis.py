@@ -113,7 +113,7 @@ async def test_scripts_that_the_server_lost(make: Callable[..., RedisHistory]) -
             await client.script_flush()
         appended = await store.append(mixed)
         assert [result.position.offset for result in appended[:300]] == list(range(300 * turn + 1, 300 * turn + 301))
-        assert (await store.positions([("chat", "b")]))[0].offset == turn + 1
+        assert (await store.positions([("chat", "b")]))[0].position.offset == turn + 1
     found = await store.read(("chat", "a"), Position(appended[0].position.epoch, 0), **EVERYTHING)
     assert [entry.data for entry in found.entries] == [str(number) for number in range(300)] * 3
 
@@ -160,7 +160,7 @@ async def test_append_is_not_sent_twice(single: RedisServer, count: int) -> None
 
 
 async def _has_offset(store: RedisHistory, offset: int) -> bool:
-    return (await store.positions([("chat", "a")]))[0].offset == offset
+    return (await store.positions([("chat", "a")]))[0].position.offset == offset
 
 
 async def test_connection_that_was_idle(single: RedisServer) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "Gap",
     "HistoryFacts",
     "HistoryStore",
+    "Last",
     "Reading",
 ]
 
@@ -112,6 +113,20 @@ class Entry:
     def size(self) -> int:
         """Its bytes, as far as they count for limits: those of the event's name and data in UTF-8."""
         return size_of(self.event, self.data)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Last:
+    """
+    The last publication of a room.
+
+    Attributes:
+        position: Its position. The offset is 0 if the epoch has had none.
+        id: Its id, also if it isn't kept any more. None if the epoch has had none, or if the store doesn't know it.
+    """
+
+    position: Position
+    id: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -228,8 +243,8 @@ class HistoryStore(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def positions(self, rooms: Sequence[RoomId]) -> list[Position]:
-        """Return the positions of the last publications of rooms, in the same order."""
+    async def positions(self, rooms: Sequence[RoomId]) -> list[Last]:
+        """Return the positions and ids of the last publications of rooms, in the same order."""
 
     @abc.abstractmethod
     async def read(self, room: RoomId, after: Position, *, limit: int, max_bytes: int) -> Reading:

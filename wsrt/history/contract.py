@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from ..realms import RoomId
 from ..types import Position
-from .base import MAX_OFFSET, Append, Appended, Entry, HistoryFacts, HistoryStore, Reading
+from .base import MAX_OFFSET, Append, Appended, Entry, HistoryFacts, HistoryStore, Last, Reading
 
 __all__ = ["NASTY_NAMES", "HistoryStoreContract"]
 
@@ -100,12 +100,13 @@ class HistoryStoreContract:
         async with self.opened() as store:
             room = self.room()
             (before,) = await store.positions([room])
-            assert before.epoch
-            assert before.offset == 0
+            assert before.position.epoch
+            assert before.position.offset == 0
+            assert before.id is None
             assert await store.positions([room]) == [before]
             (appended,) = await store.append([self.publication(room, id="one")])
-            assert appended == Appended(Position(before.epoch, 1), "one")
-            assert await store.positions([room]) == [appended.position]
+            assert appended == Appended(Position(before.position.epoch, 1), "one")
+            assert await store.positions([room]) == [Last(appended.position, "one")]
 
     async def test_epoch_of_the_first_publication(self) -> None:
         """The first publication to a room that was never read has an epoch, and later calls have the same one."""
@@ -122,11 +123,27 @@ class HistoryStoreContract:
         async with self.opened() as store:
             rooms = [self.room() for _ in range(250)]
             await store.append([self.publication(room) for number, room in enumerate(rooms) for _ in range(number % 3)])
-            positions = await store.positions([*rooms, rooms[1]])
-            assert [position.offset for position in positions] == [*(number % 3 for number in range(250)), 1]
-            assert len({position.epoch for position in positions}) > 1
-            assert await store.positions(rooms) == positions[:250]
+            found = await store.positions([*rooms, rooms[1]])
+            assert [last.position.offset for last in found] == [*(number % 3 for number in range(250)), 1]
+            assert len({last.position.epoch for last in found}) > 1
+            assert await store.positions(rooms) == found[:250]
             assert await store.positions([]) == []
+
+    async def test_id_of_the_last_publication(self) -> None:
+        """The id of the last publication is known, be it an entry or a value. A new epoch has had none."""
+        async with self.opened() as store:
+            room = self.room()
+            for name, key in (("one", None), ("two", "k"), ("\0\n", None), ("three words here", None)):
+                await store.append([self.publication(room, id=name, key=key, idempotency_key=f"i{name}")])
+                assert (await store.positions([room]))[0].id == name
+            await store.append([self.publication(room, id="other", idempotency_key="ione")])
+            (last,) = await store.positions([room])
+            assert (last.position.offset, last.id) == (4, "three words here")
+            await store.forget(room, offset=4)
+            (last,) = await store.positions([room])
+            assert (last.position.offset, last.id) in ((4, "three words here"), (4, None))
+            await store.purge(room)
+            assert (await store.positions([room]))[0].id is None
 
     async def test_stores_share_rooms(self) -> None:
         """Instances of different processes see the same rooms."""
@@ -170,7 +187,7 @@ class HistoryStoreContract:
         async with self.opened() as store:
             rooms = [self.room() for _ in range(1100)]
             appended = await store.append([self.publication(room) for room in rooms])
-            assert await store.positions(rooms) == [result.position for result in appended]
+            assert await store.positions(rooms) == [Last(result.position, result.id) for result in appended]
             assert {result.position.offset for result in appended} == {1}
 
     async def test_concurrent_appends(self) -> None:
@@ -396,7 +413,7 @@ class HistoryStoreContract:
             position = await self.position(store, room)
 
             async def is_empty() -> bool:
-                assert (await store.positions([room])) == [position]
+                assert await self.position(store, room) == position
                 return not (await store.values(room, **EVERYTHING)).entries
 
             await self.until(is_empty, "the value to expire")
@@ -662,7 +679,8 @@ class HistoryStoreContract:
                 (entry,) = (await self.everything(store, room)).entries
                 assert (entry.offset, entry.id, entry.event) == (1, *room)
                 assert entry.data == room[0] + room[1]
-            assert {position.offset for position in await store.positions(rooms)} == {1}
+            found = await store.positions(rooms)
+            assert [(last.position.offset, last.id) for last in found] == [(1, room[0]) for room in rooms]
 
     async def test_nasty_keys(self) -> None:
         """Keys of values may be any strings, and so may idempotency keys."""
@@ -742,8 +760,8 @@ class HistoryStoreContract:
         await store.append([self.publication(room, data=str(number)) for number in range(count)])
 
     async def position(self, store: HistoryStore, room: RoomId) -> Position:
-        (position,) = await store.positions([room])
-        return position
+        (last,) = await store.positions([room])
+        return last.position
 
     async def everything(self, store: HistoryStore, room: RoomId) -> Reading:
         """Read what is kept of a room."""

@@ -170,7 +170,7 @@ def _validated(event: Any, field: str, value: object) -> Any:
 
 async def _forget(room_id: RoomId, offset: int | None, epoch: str | None, key: str | None) -> bool:
     store = open_store()
-    (position,) = await store.positions([room_id])
+    position = (await store.positions([room_id]))[0].position
     if epoch is not None and epoch != position.epoch:
         return False
     found = await store.forget(room_id, offset=offset, key=key)

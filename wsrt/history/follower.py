@@ -26,7 +26,7 @@ from ..protocol.frame import Frame
 from ..realms import RoomId, includes
 from ..stores.batches import batches
 from ..types import Position
-from .base import Entry, Gap, HistoryStore, Reading
+from .base import Entry, Gap, HistoryStore, Last, Reading
 from .log import REPLAY_BYTES, REPLAY_MESSAGES, VALUES, Logged, RoomLog, Verdict
 
 ORDER_SECONDS = 0.02
@@ -85,6 +85,7 @@ class _Room:
         log: The log. None until the position was read.
         waiting: Publications that wait for earlier ones, or for the position.
         is_behind: Whether the store has, or may have, publications after the log's position.
+        has_conflict: Whether the store has given an offset of the log to another publication.
         task: The task that reads the position or what is missing. None if nothing is missing.
         checked: When the position was last compared with the store's, in seconds of the loop's clock.
         changed: When the last publication was delivered.
@@ -95,6 +96,7 @@ class _Room:
     __slots__ = (
         "changed",
         "checked",
+        "has_conflict",
         "id",
         "is_behind",
         "lock",
@@ -113,6 +115,7 @@ class _Room:
         self.waiting: collections.deque[PublishMessage] = collections.deque()
         self.size = 0
         self.is_behind = False
+        self.has_conflict = False
         self.task: asyncio.Task[None] | None = None
         self.checked = 0.0
         self.changed = 0.0
@@ -263,8 +266,8 @@ class Follower:
             log = self._log(id)
             if claim.epoch != log.position.epoch or claim.offset > log.position.offset:
                 # The client may come from a node that is ahead of this one.
-                [found] = await self._store().positions([id])
-                if claim.epoch != found.epoch or claim.offset > found.offset:
+                [last] = await self._store().positions([id])
+                if claim.epoch != last.position.epoch or claim.offset > last.position.offset:
                     return "epoch"
                 # If the store loses writes from now on, the node recognises it.
                 await self._wait_until_caught_up(room)
@@ -373,11 +376,11 @@ class Follower:
     async def _load(self, room: _Room) -> None:
         """Read the position of a room, and deliver what has arrived in the meantime."""
         try:
-            [position] = await self._store().positions([room.id])
-            room.log = RoomLog(room.name, position)
+            [last] = await self._store().positions([room.id])
+            room.log = RoomLog(room.name, last.position, last.id)
             room.checked = self._loop.time()
             # Publications up to the position were made before the join returns. This isn't a duplicate of the log.
-            for publication in [item for item in room.waiting if _is_until(item, position)]:
+            for publication in [item for item in room.waiting if _is_until(item, last.position)]:
                 self._take_out(room, publication)
             # Others may belong to an epoch that began after the position was read.
             room.is_behind |= any(_needs_a_read(item, room.log) for item in room.waiting)
@@ -401,13 +404,13 @@ class Follower:
         """Deliver what waits, and read what is missing, until the node is at the position of the store."""
         pause, since, in_vain = FIRST_RETRY_SECONDS, self._loop.time(), 0
         while True:
-            conflicts = self._withdraw_conflicts(room, log)
+            room.has_conflict |= self._withdraw_conflicts(room, log)
             self._deliver_waiting(room, log)
-            if not (room.waiting or room.is_behind or conflicts):
+            if not (room.waiting or room.is_behind or room.has_conflict):
                 return
             before, has_failed = log.position, False
             try:
-                if conflicts or in_vain >= ATTEMPTS:
+                if room.has_conflict or in_vain >= ATTEMPTS:
                     await self._renew(room, log)
                 await self._read_on(room, log)
             except StoreUnavailable as error:
@@ -421,7 +424,7 @@ class Follower:
                 pause = FIRST_RETRY_SECONDS
                 continue
             self._deliver_waiting(room, log)
-            if room.waiting or room.is_behind:
+            if room.waiting or room.is_behind or room.has_conflict:
                 await asyncio.sleep(jittered(pause))
                 pause = min(2 * pause, RETRY_SECONDS)
 
@@ -534,6 +537,7 @@ class Follower:
     ) -> None:
         """Start again at a position, and tell the clients, with the values of the room up to there."""
         counters.count("history_restarts")
+        room.has_conflict = False
         self._size -= log.size
         log.restart(position)
         room.unreadable = (-1, "epoch")
@@ -630,11 +634,16 @@ class Follower:
         except StoreUnavailable as error:
             counters.count("history_unavailable", "the positions of rooms can't be checked: %s", error)
 
-    def _compare(self, room: _Room, before: Position, found: Position) -> None:
+    def _compare(self, room: _Room, before: Position, last: Last) -> None:
         room.checked = self._loop.time() - jittered(1.0, 0.0)
-        if found == before:
+        found = last.position
+        if room.log is not None and last.id is not None and room.log.judge(found, last.id) is Verdict.CONFLICT:
+            # The store has lost its last writes, and others were made since, perhaps as many.
+            room.has_conflict = True
+            self._catch_up(room)
+        elif found == before:
             return
-        if found.epoch == before.epoch and found.offset > before.offset:
+        elif found.epoch == before.epoch and found.offset > before.offset:
             # It may be on its way through the layer.
             self._loop.call_later(ARRIVE_SECONDS, self._require, room, found)
         else:

@@ -13,7 +13,7 @@ from typing import ClassVar
 from ..cluster.forks import after_fork_in_child
 from ..realms import RoomId
 from ..types import Position
-from .base import Append, Appended, Entry, Gap, HistoryFacts, HistoryStore, Reading
+from .base import Append, Appended, Entry, Gap, HistoryFacts, HistoryStore, Last, Reading
 
 EPOCH_BYTES = 8
 """The random bytes of an epoch."""
@@ -30,6 +30,7 @@ class _Room:
     Attributes:
         epoch: The epoch.
         offset: The offset of the last publication.
+        id: Its id.
         trimmed: The highest offset of an entry that was removed because there were too many.
         expired: The highest offset of an entry that was removed because of its age.
         entries: The entries, by offset.
@@ -40,6 +41,7 @@ class _Room:
 
     epoch: str
     offset: int = 0
+    id: str | None = None
     trimmed: int = 0
     expired: int = 0
     entries: collections.deque[Entry] = dataclasses.field(default_factory=collections.deque)
@@ -93,9 +95,9 @@ class MemoryHistory(HistoryStore):
         with _state.lock:
             return [self._append(publication) for publication in publications]
 
-    async def positions(self, rooms: Sequence[RoomId]) -> list[Position]:
+    async def positions(self, rooms: Sequence[RoomId]) -> list[Last]:
         with _state.lock:
-            return [self._room(room).position for room in rooms]
+            return [Last(found.position, found.id) for found in map(self._room, rooms)]
 
     async def read(self, room: RoomId, after: Position, *, limit: int, max_bytes: int) -> Reading:
         with _state.lock:
@@ -180,6 +182,7 @@ class MemoryHistory(HistoryStore):
         if key is not None and key in found.keys:
             return dataclasses.replace(found.keys[key][0], is_repeat=True)
         found.offset += 1
+        found.id = publication.id
         now = _state.now()
         entry = Entry(found.offset, publication.id, publication.event, publication.data, publication.key, now)
         if entry.key is None:

@@ -123,8 +123,8 @@ def history(
 
 
 async def _position(room_id: RoomId) -> Position:
-    (position,) = await open_store().positions([room_id])
-    return position
+    (last,) = await open_store().positions([room_id])
+    return last.position
 
 
 def _check(since: object, limit: object) -> None:

@@ -19,7 +19,7 @@ from ...stores.redis.link import RedisLink, Script, load_script, tuples
 from ...stores.redis.partitions import Partitions, by_part
 from ...stores.redis.target import RedisTarget
 from ...types import Position
-from ..base import Append, Appended, Entry, HistoryFacts, HistoryStore, Reading, size_of
+from ..base import Append, Appended, Entry, HistoryFacts, HistoryStore, Last, Reading, size_of
 from .keys import Keys, RoomKeys
 
 __all__ = ["SCRIPTS", "RedisHistory"]
@@ -139,15 +139,15 @@ class RedisHistory(RedisLink, HistoryStore):
         """Return the arguments that all scripts get."""
         return [secrets.token_hex(EPOCH_BYTES), *self._kept]
 
-    async def positions(self, rooms: Sequence[RoomId]) -> list[Position]:
-        positions: dict[int, Position] = {}
+    async def positions(self, rooms: Sequence[RoomId]) -> list[Last]:
+        positions: dict[int, Last] = {}
         numbered = list(enumerate(map(self._keys.room, rooms)))
         parts = by_part(numbered, lambda item: item[1].part)
         bulks = [bulk for part in parts.values() for bulk in batches(part, ROOMS)]
         calls = [([key for _, room in bulk for key in room.all], self._arguments()) for bulk in bulks]
         for bulk, found in zip(bulks, await self._run_all(POSITIONS, calls), strict=True):
-            for (number, _), (epoch, offset) in zip(bulk, tuples(found, 2), strict=True):
-                positions[number] = Position(epoch, offset)
+            for (number, _), (epoch, offset, its_id) in zip(bulk, tuples(found, 3), strict=True):
+                positions[number] = Last(Position(epoch, offset), its_id if offset else None)
         return [positions[number] for number in range(len(rooms))]
 
     async def read(self, room: RoomId, after: Position, *, limit: int, max_bytes: int) -> Reading:

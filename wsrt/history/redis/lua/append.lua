@@ -58,7 +58,7 @@ for at = 8, #ARGV, 5 do
     end
   end
   if not offset then
-    room.offset = room.offset + 1
+    room.offset, room.id = room.offset + 1, id
     offset = room.offset
     if string.sub(kind, 1, 1) == 'e' then
       add_entry(id, event, data)

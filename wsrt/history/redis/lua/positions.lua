@@ -2,12 +2,13 @@
 --
 -- KEYS: those of room.lua for each room. ARGV: see room.lua.
 --
--- Returns epoch and offset of each room.
+-- Returns epoch and offset of each room, and the id of the last publication, or "".
 
 local positions = {}
 for others = 0, #KEYS - 1, 5 do
   open(others)
   keep()
-  positions[#positions + 1], positions[#positions + 2] = room.epoch, room.offset
+  local at = #positions
+  positions[at + 1], positions[at + 2], positions[at + 3] = room.epoch, room.offset, room.id
 end
 return positions

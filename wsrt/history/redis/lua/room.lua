@@ -15,6 +15,7 @@
 --                      time, of the last publication
 --                      values, a time not after that of the first value that is kept; 0 if none is
 --                      size, the bytes of the values that are kept
+--                      id, of the last publication, also if it isn't kept any more. It may contain anything
 --   entries    STREAM  offset -> i id, e event, d data, t time, b bytes of the entries before it, p how far the entry before
 --                      it is behind
 --   values     HASH    key -> offset:time:bytes of the id:bytes of the event: id event data
@@ -40,7 +41,7 @@ local function save()
     '%s %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f', room.epoch, room.offset, room.trimmed, room.expired, room.last,
     room.bytes, room.since, room.front, room.time, room.values, room.size
   )
-  redis.call('SET', state, packed, 'PX', ARGV[3])
+  redis.call('SET', state, packed .. ' ' .. room.id, 'PX', ARGV[3])
 end
 
 -- Save what has changed, and note that the room is used.
@@ -57,7 +58,7 @@ local function start(others)
   redis.call('UNLINK', entries, values, order, forgotten)
   room = {
     epoch = ARGV[1] .. others, offset = 0, trimmed = 0, expired = 0, last = 0, bytes = 0, since = 0, front = 0, time = 0, values = 0,
-    size = 0,
+    size = 0, id = '',
   }
   save()
 end
@@ -188,13 +189,13 @@ local function open(others)
   if not packed then
     return start(others)
   end
-  local epoch, offset, trimmed, expired, last, bytes, since, front, time, its_values, size = string.match(
-    packed, '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
+  local epoch, offset, trimmed, expired, last, bytes, since, front, time, its_values, size, id = string.match(
+    packed, '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$'
   )
   room = {
     epoch = epoch, offset = tonumber(offset), trimmed = tonumber(trimmed), expired = tonumber(expired),
     last = tonumber(last), bytes = tonumber(bytes), since = tonumber(since), front = tonumber(front),
-    time = tonumber(time), values = tonumber(its_values), size = tonumber(size),
+    time = tonumber(time), values = tonumber(its_values), size = tonumber(size), id = id,
   }
 end
 

@@ -4,6 +4,8 @@ A cluster in one simulated loop, for recovery: a shared history, nodes, a layer 
 The history, the follower, the hub and the recovery of a connection are the real code. The layer, the socket and the
 client are simulated. The client checks each frame that it gets: what it accepts is the room's sequence from its
 position on, unless it was told that something is missing.
+
+What happens in the cluster is up to the caller. Only how long things take is random.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ import dataclasses
 import itertools
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 from wsrt.addresses import Audience, Everyone, Room
 from wsrt.cluster import messages
@@ -45,6 +47,12 @@ CALLS_AT_ONCE = 2_000
 
 Truth = dict[tuple[str, str, int, int], int | None]
 
+Way = Literal["arrives", "lost", "twice", "late"]
+"""What becomes of a message of the layer on its way to one node."""
+
+Fault = Literal["command", "answer"] | None
+"""What is lost of a call of the store."""
+
 
 class SharedHistory(MemoryHistory):
     """
@@ -56,7 +64,9 @@ class SharedHistory(MemoryHistory):
     is_shared = True
 
     def __init__(self, world: World) -> None:
-        super().__init__(size=world.size, seconds=40.0, value_seconds=1000.0, idempotency=60.0)
+        super().__init__(
+            size=world.size, seconds=world.seconds, value_seconds=world.value_seconds, idempotency=world.idempotency
+        )
         self._world = world
 
     async def append(self, publications: Any) -> list[Appended]:
@@ -82,17 +92,18 @@ class SharedHistory(MemoryHistory):
 
     async def _call(self, work: Callable[[], Awaitable[Any]]) -> Any:
         world = self._world
-        world.count_call()
+        await world.count_call()
         if world.is_down:
             if world.rng.random() < 0.5:
                 await asyncio.sleep(world.latency())
             raise StoreUnavailable("down")
+        fault = world.faults.pop(0) if world.faults else None
         await asyncio.sleep(world.latency())
-        if world.is_down or world.happens(0.02):
+        if world.is_down or fault == "command":
             raise StoreUnavailable("the command was lost")
         result = await work()
         await asyncio.sleep(world.latency())
-        if world.is_down or world.happens(0.02):
+        if world.is_down or fault == "answer":
             raise StoreUnavailable("the answer was lost")
         return result
 
@@ -186,6 +197,8 @@ class Connection:
         self.is_withheld = False
         # The numbers of what the client has accepted in each room since it joined.
         self.seen: dict[str, set[int]] = {}
+        # The rooms and epochs that the client has been in.
+        self.epochs: set[tuple[str, str]] = set()
         self.joined: set[str] = set()
 
     @property
@@ -223,21 +236,21 @@ class Connection:
             self.recovery.leave(room)
             self.wire.put(Frame(json.dumps({"event": "wsrt.left", "data": {"room": room}})))
 
-    async def recheck(self) -> None:
-        """Ask for the permissions again, by which a room may be lost."""
-        rng = self.world.rng
+    async def recheck(self, lost: Sequence[str]) -> None:
+        """Ask for the permissions again, by which rooms may be lost."""
+        if self.is_withheld:
+            return
         self.is_withheld = True
         self.node.hub.withhold(self.subscriber)
-        await asyncio.sleep(rng.uniform(0, 0.5))
-        for room in list(self.subscriber.rooms):
-            if rng.random() < 0.2:
-                self.leave(room)
-                self.wire.purge(Room(room))
+        await asyncio.sleep(self.world.rng.uniform(0, 0.5))
+        for room in lost:
+            self.leave(room)
+            self.wire.purge(Room(room))
         self.is_withheld = False
         self.node.hub.admit(self.subscriber)
 
-    def cut(self) -> None:
-        """End the connection. What is on its way to the client is lost."""
+    def cut(self, *, is_noticed: bool = True) -> None:
+        """End the connection. What is on its way to the client is lost. The server notices now, or later."""
         if self.wire.is_cut:
             return
         self.wire.is_cut = True
@@ -245,8 +258,7 @@ class Connection:
         self.client.lost(self)
         for task in list(self.joining):
             task.cancel()
-        # The server notices now or later.
-        if self.node.is_dead or self.world.rng.random() < 0.5:
+        if self.node.is_dead or is_noticed:
             self.end()
         else:
             self.world.loop.call_later(self.world.rng.uniform(0, 3), self.end)
@@ -317,6 +329,10 @@ class Client:
         is_first = room not in connection.joined
         connection.joined.add(room)
         connection.seen.setdefault(room, set())
+        if not is_first and (room, data["epoch"]) in connection.epochs:
+            # An epoch that was lost is back. What is left of it comes again.
+            connection.seen[room].clear()
+        connection.epochs.add((room, data["epoch"]))
         if claim is not None and recovered is None:
             self.fail(f"the claim of {room} wasn't answered: {data}")
         if recovered is None and is_first and place is not None and place.epoch == data["epoch"]:
@@ -395,63 +411,58 @@ class Client:
         for room in [room for room, place in self.places.items() if place.skips]:
             del self.places[room]
 
-    async def run(self) -> None:
-        world, rng = self.world, self.world.rng
-        while not world.is_over:
-            await self.connect(rng.choice(world.alive()))
-            connection = self.connection
-            until = world.loop.time() + rng.expovariate(1 / 8)
-            while connection is not None and connection.is_open and world.loop.time() < until:
-                await asyncio.sleep(min(rng.expovariate(1.0), max(0.01, until - world.loop.time())))
-                await self.act(connection)
-            if world.is_over:
-                break
-            if connection is not None:
-                world.ops += 1
-                connection.cut()
-            await asyncio.sleep(rng.choice((0.0, 0.05, 0.5, 2.0, 2.0, 5.0, 50.0)) * rng.random())
+    def cut(self, *, is_noticed: bool = True) -> None:
+        if self.connection is not None:
+            self.connection.cut(is_noticed=is_noticed)
 
-    async def act(self, connection: Connection) -> None:
-        rng = self.world.rng
-        if not connection.is_open or self.world.is_over:
-            return
-        self.world.ops += 1
-        match rng.randrange(8):
-            case 0 if connection.subscriber.rooms:
-                connection.leave(rng.choice(list(connection.subscriber.rooms)))
-            case 1 | 2:
-                self.join(connection, rng.choice((*ROOMS, VALUED)))
-            case 3 if not connection.is_withheld:
-                await connection.recheck()
-            case 4 if connection.subscriber.rooms:
-                # Left and joined at once.
-                room = rng.choice(list(connection.subscriber.rooms))
-                connection.leave(room)
-                self.join(connection, room)
+    def join(self, room: str) -> None:
+        if self.connection is not None and self.connection.is_open:
+            self._join(self.connection, room)
 
-    def join(self, connection: Connection, room: str) -> None:
+    def leave(self, room: str) -> None:
+        if self.connection is not None:
+            self.connection.leave(room)
+
+    def recheck(self, lost: Sequence[str]) -> None:
+        if self.connection is not None and self.connection.is_open:
+            self.world.spawn(self.connection.recheck(lost))
+
+    def _join(self, connection: Connection, room: str) -> None:
         task = asyncio.get_running_loop().create_task(connection.join(room))
         connection.joining[task] = None
         task.add_done_callback(connection.joining.pop)
 
-    async def connect(self, node: Node, *, is_prompt: bool = False) -> None:
-        """Connect, join rooms, and send the first frame, which may be late or never come."""
-        world, rng = self.world, self.world.rng
-        world.ops += 1
-        connection = self.connection = Connection(world, self, node)
-        rooms = [*ROOMS, VALUED] if is_prompt else [room for room in (*ROOMS, VALUED) if rng.random() < 0.7]
-        rng.shuffle(rooms)
-        delay = 0.0 if is_prompt else rng.choice((0.0, 0.0, 0.0, 0.1, 0.1, 0.9, 1.2, 3.0, 1000.0))
-        world.loop.call_later(delay * rng.random(), self.send_first, connection)
+    async def connect(
+        self,
+        node: Node,
+        rooms: Iterable[str] = (*ROOMS, VALUED),
+        *,
+        first: float | None = 0.0,
+        is_resume: bool = True,
+        is_parallel: bool = False,
+    ) -> None:
+        """
+        Connect and join rooms.
+
+        Args:
+            node: The node.
+            rooms: The rooms.
+            first: After how many seconds the first frame is sent. None for never.
+            is_resume: Whether this is the one with the claims. Otherwise it comes second.
+            is_parallel: Whether the rooms are joined at the same time.
+        """
+        connection = self.connection = Connection(self.world, self, node)
+        if first is not None:
+            self.world.loop.call_later(first, self.send_first, connection, is_resume)
         for room in rooms:
-            if rng.random() < 0.5:
-                await connection.join(room)
+            if is_parallel:
+                self._join(connection, room)
             else:
-                self.join(connection, room)
+                await connection.join(room)
         if connection.is_open:
             connection.recovery.release()
 
-    def send_first(self, connection: Connection) -> None:
+    def send_first(self, connection: Connection, is_resume: bool) -> None:
         if not connection.is_open or connection is not self.connection:
             return
         claims = {
@@ -460,9 +471,9 @@ class Client:
         frame = json.dumps({"event": "wsrt.resume", "data": claims})
         if connection.recovery._claims is None:
             self.claimed = {room: (place.epoch, place.offset) for room, place in self.places.items() if room in claims}
-        if connection.world.rng.random() < 0.05:
+        if not is_resume:
             self.claimed.clear()
-            connection.recovery.receive(None)  # another frame came first
+            connection.recovery.receive(None)
         connection.recovery.receive(read_claims(frame, 128))
 
 
@@ -474,16 +485,18 @@ class World:
         truth: By room, epoch, offset and number of each publication, the number of the one before it.
         forgotten: The rooms, epochs and offsets that were deleted.
         problems: What clients have found wrong.
-        ops: The number of things that were done: publications, connections, joins, faults.
+        faults: What is lost of the next calls of the store.
     """
 
     size = 25
-    SECONDS = 60.0
-    PUBLISHERS = 3
-    CLIENTS = 6
+    seconds = 40.0
+    value_seconds = 1000.0
+    idempotency = 60.0
+    CLIENTS = 4
     NODES = 3
 
     def __init__(self, seed: int) -> None:
+        # For the time that things take.
         self.rng = random.Random(seed)
         self.loop = asyncio.get_running_loop()
         self.numbers = itertools.count(1)
@@ -494,12 +507,13 @@ class World:
         self.repeated: set[int] = set()
         self.chains: dict[str, tuple[str, dict[int, int]]] = {}
         self.problems: list[str] = []
-        self.ops = self.frames = 0
+        self.faults: list[Fault] = []
+        self.frames = 0
         self.counts: dict[str, int] = dict.fromkeys(
             ["recovered", "duplicates", "accepted", "epoch", "trimmed", "expired", "too_many", "late"], 0
         )
-        self.is_down = self.is_over = self.is_calm = False
-        self.is_lossy = True
+        self.is_down = False
+        self.tasks: set[asyncio.Task[None]] = set()
         self._calls: tuple[float, int] = (0.0, 0)
         memory._state = memory._State()
         memory._state.now = self.loop.time  # type: ignore[method-assign]
@@ -511,25 +525,25 @@ class World:
         hub = Hub()
         return Node(self.loop, hub, Follower(self.loop, hub, lambda: self.store))
 
-    def alive(self) -> list[Node]:
-        return [node for node in self.nodes if not node.is_dead]
-
     def latency(self) -> float:
         return self.rng.uniform(0.0005, 0.3 if self.rng.random() < 0.1 else 0.005)
 
-    def happens(self, chance: float) -> bool:
-        """Decide whether a fault happens now."""
-        return not self.is_calm and self.rng.random() < chance
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something while other things happen."""
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def fail(self, problem: str) -> None:
         self.problems.append(f"{self.loop.time():.3f}: {problem}")
 
-    def count_call(self) -> None:
+    async def count_call(self) -> None:
         now = self.loop.time()
         self._calls = (now, self._calls[1] + 1) if self._calls[0] == now else (now, 1)
         if self._calls[1] > CALLS_AT_ONCE:
             self.fail("the store is called without a pause")
-            raise KeyboardInterrupt("the store is called without a pause")
+            # Otherwise this would never end.
+            await asyncio.Event().wait()
 
     def kept(self, publication: Append, appended: Appended) -> None:
         """Note what the store has kept, and what was before it."""
@@ -549,82 +563,75 @@ class World:
 
     # Publishing.
 
-    async def publisher(self) -> None:
-        while not self.is_over:
-            await asyncio.sleep(self.rng.expovariate(4.0))
-            room = self.rng.choice((*ROOMS, *ROOMS, VALUED))
-            for _ in range(self.rng.choice((1, 1, 1, 2, 5, 40 if self.rng.random() < 0.1 else 1))):
-                await self.publish(room)
+    async def publish(
+        self,
+        room: str,
+        *,
+        key: str | None = None,
+        is_kept: bool = True,
+        is_idempotent: bool = True,
+        ways: Sequence[Way] = (),
+    ) -> None:
+        """
+        Publish an event.
 
-    async def publish(self, room: str) -> None:
-        self.ops += 1
-        n, key = next(self.numbers), None
+        Args:
+            room: The room.
+            key: The key of a value.
+            is_kept: Whether the event has a history.
+            is_idempotent: Whether it has an idempotency key, and is published again if the store fails.
+            ways: What becomes of the messages to the first nodes. Those to the others arrive.
+        """
+        n = next(self.numbers)
         data: dict[str, Any] = {"n": n}
-        if self.rng.random() < 0.1:
-            self.send(PublishMessage(REALM, Room(room), Encoded("typing", json.dumps(data))))
+        if not is_kept:
+            self.send(PublishMessage(REALM, Room(room), Encoded("typing", json.dumps(data))), ways)
             return
         if room == VALUED:
-            key = data["key"] = self.rng.choice("xyz")
+            data["key"] = key
         encoded = Encoded("said", json.dumps(data))
-        idempotency = str(n) if self.rng.random() < 0.5 else None
-        append = Append((REALM, room), f"id{n}", "said", encoded.data, key, idempotency)
+        append = Append((REALM, room), f"id{n}", "said", encoded.data, key, str(n) if is_idempotent else None)
         for attempt in itertools.count():
             try:
                 [appended] = await self.store.append([append])
             except StoreUnavailable:
-                if idempotency is None or attempt == 3 or self.is_over:
+                if not is_idempotent or attempt == 3:
                     return
                 await asyncio.sleep(self.rng.uniform(0.1, 1.0))
             else:
                 break
-        self.send(PublishMessage(REALM, Room(room), encoded, None, Kept(appended.position, appended.id, key)))
+        self.send(PublishMessage(REALM, Room(room), encoded, None, Kept(appended.position, appended.id, key)), ways)
 
-    def send(self, item: PublishMessage | CommandMessage) -> None:
-        """Send through the layer, which loses, repeats and reorders."""
+    def send(self, item: PublishMessage | CommandMessage, ways: Sequence[Way] = ()) -> None:
+        """Send through the layer, which loses, repeats and delays."""
         message = item.to_message()
-        is_lossy = self.is_lossy and not self.is_calm
-        for node in self.alive():
-            copies = 1
-            if is_lossy and (chance := self.rng.random()) < 0.1:
-                copies = 0 if chance < 0.06 else 2
-            for _ in range(copies):
-                slow = 1.0 if is_lossy and self.rng.random() < 0.03 else 0.01
+        for node, way in itertools.zip_longest(self.nodes, ways[: self.NODES], fillvalue="arrives"):
+            for _ in range({"lost": 0, "twice": 2}.get(way, 1)):
+                slow = 1.0 if way == "late" else 0.01
                 self.loop.call_later(self.rng.uniform(0.0002, slow), node.take, message)
 
     # Faults.
 
-    async def trouble(self) -> None:
-        while not self.is_over:
-            await asyncio.sleep(self.rng.expovariate(0.4))
-            if self.is_over:
-                return
-            self.ops += 1
-            match self.rng.randrange(9):
-                case 0:
-                    self.is_down = True
-                    await asyncio.sleep(self.rng.choice((0.1, 1.0, 8.0)) * self.rng.random())
-                    self.is_down = False
-                case 1:
-                    await self.deafen(self.rng.choice(self.alive()))
-                case 2:
-                    self.kill(self.rng.choice(self.alive()))
-                case 3 if self.rng.random() < 0.4:
-                    memory._state.rooms.clear()
-                case 4 if self.rng.random() < 0.5:
-                    await self.lose_writes()
-                case 5:
-                    await self.forget(self.rng.choice(ROOMS))
-                case 6 if self.rng.random() < 0.4:
-                    await self.purge(self.rng.choice((*ROOMS, VALUED)))
-                case 7:
-                    self.cut_some()
+    async def stop(self, seconds: float) -> None:
+        """Stop the store for a while."""
+        self.is_down = True
+        await asyncio.sleep(seconds)
+        self.is_down = False
 
-    async def deafen(self, node: Node) -> None:
+    async def deafen(self, node: Node, seconds: float) -> None:
         """Cut a node from the layer for a while."""
         node.is_deaf = True
-        await asyncio.sleep(self.rng.uniform(0, 2))
-        node.is_deaf = False
-        node.history.check_all()
+        await asyncio.sleep(seconds)
+        self.reconnect(node)
+
+    def reconnect(self, node: Node) -> None:
+        if node.is_deaf:
+            node.is_deaf = False
+            node.history.check_all()
+
+    def flush(self) -> None:
+        """Restart the store, empty."""
+        memory._state.rooms.clear()
 
     def kill(self, node: Node) -> None:
         """Replace a node by another one, which knows nothing."""
@@ -633,16 +640,12 @@ class World:
             connection.cut()
         self.nodes[self.nodes.index(node)] = self.node()
 
-    def cut_some(self) -> None:
-        for client in self.clients:
-            if client.connection is not None and self.rng.random() < 0.5:
-                client.connection.cut()
-
-    async def forget(self, room: str) -> None:
+    async def forget(self, room: str, back: int) -> None:
+        """Forget an entry of a room: the last one, or one further back."""
         found = memory._state.rooms.get((REALM, room))
         if found is None or not found.entries:
             return
-        offset = self.rng.choice(found.entries).offset
+        offset = found.entries[-1 - min(back, len(found.entries) - 1)].offset
         self.forgotten.add((room, found.epoch, offset))
         await MemoryHistory.forget(self.store, (REALM, room), offset=offset)
         self.command(FORGOTTEN, room=room, epoch=found.epoch, offsets=[offset])
@@ -654,17 +657,34 @@ class World:
     def command(self, name: str, **arguments: Any) -> None:
         self.send(CommandMessage(REALM, None, Everyone(), name, arguments, str(next(self.numbers))))
 
-    async def lose_writes(self) -> None:
+    def save(self) -> tuple[Any, Any]:
+        """Return what a replica has of the histories now."""
+        return copy.deepcopy((memory._state.rooms, self.chains))
+
+    async def quiet(self) -> None:
+        """Let everything that is under way end, without faults."""
+        self.faults.clear()
+        self.is_down = False
+        for node in self.nodes:
+            self.reconnect(node)
+        while self.tasks:
+            await asyncio.wait(self.tasks)
+
+    async def restore(self, saved: tuple[Any, Any], publish: Callable[[int], Awaitable[None]]) -> None:
         """
-        Restore the history of some time ago: the offsets since then are given out again.
+        Have a replica take over that has missed the last writes: their offsets are given out again.
 
         Nodes that follow a room recognise it. For a client that is away none can, if its room is followed no more.
+
+        Args:
+            saved: What the replica has.
+            publish: Publishes at once, and gets the number of publications that room "a" has lost.
         """
-        rooms, chains = copy.deepcopy(memory._state.rooms), copy.deepcopy(self.chains)
-        await asyncio.sleep(self.rng.uniform(0, 1))
-        self.is_calm = True
+        await self.quiet()
         await asyncio.sleep(2)
-        memory._state.rooms, self.chains = rooms, chains
+        before = memory._state.rooms.get((REALM, "a"))
+        memory._state.rooms, self.chains = copy.deepcopy(saved)
+        rooms = memory._state.rooms
         ahead = [
             (client, name, place, client.connection)
             for client in self.clients
@@ -675,41 +695,49 @@ class World:
         ]
         for client, name, _, _ in ahead:
             client.exempt.add(name)
+        after = rooms.get((REALM, "a"))
+        is_same = before is not None and after is not None and before.epoch == after.epoch
+        await publish(before.offset - after.offset if before and after and is_same else 0)
         # Until the nodes have noticed.
         await asyncio.sleep(15)
         for client, name, place, connection in ahead:
             is_here = connection is not None and connection.is_open and name in connection.joined
-            if is_here and client.places.get(name) is place and not client.exempt.isdisjoint({name}):
+            if is_here and client.places.get(name) is place and name in client.exempt:
                 client.fail(f"wasn't told that {name} has lost writes: {place}")
-        self.is_calm = self.is_over
 
-    # The whole run.
+    # The end.
 
-    async def run(self) -> None:
-        work = [asyncio.ensure_future(self.publisher()) for _ in range(self.PUBLISHERS)]
-        work += [asyncio.ensure_future(client.run()) for client in self.clients]
-        work.append(asyncio.ensure_future(self.trouble()))
-        await asyncio.sleep(self.SECONDS)
-        self.is_over = self.is_calm = True
-        await asyncio.gather(*work)
-        self.is_down = False
+    async def end(self) -> None:
+        """Let everything settle, with all clients connected, and check that nothing is left when they have gone."""
+        await self.quiet()
         for client in self.clients:
             for _ in range(20):
                 if client.connection is not None and client.connection.is_open:
                     break
-                await client.connect(self.rng.choice(self.alive()), is_prompt=True)
+                await client.connect(self.nodes[0])
         # Longer than the interval of checks, a wait for a store that was down, and what the layer still carries.
         await asyncio.sleep(75)
+        self.check_positions()
         for room in ROOMS:
             await self.publish(room)
         await asyncio.sleep(5)
         self.check_positions()
         self.check_sizes()
         for client in self.clients:
-            assert client.connection is not None
-            client.connection.cut()
+            client.cut()
         await asyncio.sleep(10)
         self.check_traces()
+
+    async def abandon(self) -> None:
+        """End what is under way, because something is wrong."""
+        for client in self.clients:
+            client.cut()
+        await asyncio.sleep(5)
+        # Some start others when they are cancelled.
+        for _ in range(10):
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.sleep(0)
 
     def check_positions(self) -> None:
         """Every node is at the store's position, and so is every client."""

@@ -22,7 +22,7 @@ test("of several patterns the one with just these parameters is taken", () => {
 });
 
 test("what would lead elsewhere is refused", () => {
-  for (const room of ["", ".", ".."]) assert.throws(() => pathOf(["/{room}/"], { room }), refusal("RangeError", `room can't be "${room}"`));
+  for (const room of ["", ".", ".."]) assert.throws(() => pathOf(["/{room}/"], { room }), refusal("RangeError", `the path parameter room can't be "${room}"`));
   for (const room of [null, undefined, {}, true]) {
     assert.throws(() => pathOf(["/{room}/"], { room } as never), refusal("TypeError", "room must be a string"));
   }

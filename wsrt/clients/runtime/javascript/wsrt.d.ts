@@ -46,7 +46,7 @@ declare module "wsrt/store" {
 }
 declare module "wsrt/history" {
     /**
-     * Fetching missed events over HTTP, for gaps that are larger than the server sends by itself:
+     * Fetching missed events over HTTP, if there are more than the server sends over the WebSocket:
      *
      *     import { historyFrom } from "./realtime/runtime/history.js";
      *     const client = new ChatClient("/ws/lobby/", { history: historyFrom("/history/chat/") });
@@ -189,12 +189,12 @@ declare module "wsrt/client" {
          */
         setPosition(room: string, position: Position): void;
         /**
-         * Call a listener when it is known whether the client has received what it had missed in a room: after the missed
-         * events, or immediately if some are missing. Then reload the room's state. It is also called when the history of a
-         * room is lost while the client is connected.
+         * Call a listener after a reconnect, with whether the client has received the events that it missed in a room: after
+         * the missed events, or immediately if events are missing. Load the data of the room again then. It is also called
+         * when the history of a room is lost while the client is connected.
          */
         onRecovered(listener: (room: string, recovery: Recovery) => unknown): () => void;
-        /** Call a listener when a publication was taken back: remove the event with this position. */
+        /** Call a listener when an event was deleted from the history: remove the event with this position. */
         onForgotten(listener: (room: string, position: Position) => unknown): () => void;
         /** The members of this client's rooms, if the consumer has `presence`. */
         get presence(): ReadonlyMap<string, Presence<MemberData>>;
@@ -400,9 +400,9 @@ declare module "wsrt/types" {
         readonly epoch: string;
         readonly offset: number;
     }
-    /** Whether a client has received what it had missed in a room. */
+    /** Whether a client has received the events that it missed in a room. */
     export interface Recovery {
-        /** False: events are missing, and the application has to load the state of the room again. */
+        /** False: events are missing, so the application has to load the data of the room again. */
         readonly recovered: boolean;
         /** The number of missed events that were received. */
         readonly count: number;
@@ -410,10 +410,10 @@ declare module "wsrt/types" {
          * Why events are missing. Null if none are.
          *
          * - `epoch`: the history was lost, or started again
-         * - `trimmed`: there were more publications than the history keeps
-         * - `expired`: they are older than the history keeps them
-         * - `too_many`: there are more than the server sends at once
-         * - `late`: the position wasn't in the first frame of the connection
+         * - `trimmed`: more events were published than the history keeps
+         * - `expired`: the missed events are older than the time for which the history keeps them
+         * - `too_many`: there are more missed events than the server sends over the WebSocket
+         * - `late`: the client didn't send its position in the first frame of the connection
          */
         readonly reason: string | null;
     }
@@ -478,7 +478,7 @@ declare module "wsrt/types" {
      * - `ended`: unsubscribe() was called
      */
     export type SubscriptionState = "waiting" | "subscribed" | "refused" | "removed" | "ended";
-    /** One use of a room that the client asked for. The client stays in the room while there are any. */
+    /** A subscription of one part of the page to a room. The client stays in the room while it has any. */
     export interface Subscription {
         readonly room: string;
         readonly state: SubscriptionState;
@@ -489,7 +489,7 @@ declare module "wsrt/types" {
          * if the subscription ends or the client is closed before.
          */
         readonly ready: Promise<void>;
-        /** End this use of the room. The client leaves the room with the last one, unless the server joined it, too. */
+        /** End this subscription. With the last one, the client leaves the room, unless the server joined it, too. */
         unsubscribe(): void;
     }
     /** A room that this client is in. */
@@ -630,7 +630,7 @@ declare module "wsrt/types" {
         readonly protocols?: readonly string[];
         /** The hash of the events that this client was generated from. */
         readonly schemaHash?: string;
-        /** Where to fetch missed events that are more than the server sends by itself: `historyFrom(url)`. */
+        /** Where to fetch missed events if there are more than the server sends: `historyFrom(url)`. */
         readonly history?: History;
         readonly queue?: Partial<QueueLimits>;
         readonly timings?: Partial<Timings>;

@@ -61,7 +61,7 @@ class Client:
         ticket_headers: Headers of these requests, such as Authorization, or a function, sync or async, that returns
             them.
         headers, cookies, origin, subprotocols: Additional parameters of the handshake.
-        history: Where to fetch missed events that are more than the server sends by itself: ``history_from(url)``.
+        history: Where to fetch missed events if there are more than the server sends: ``history_from(url)``.
         timings: Time limits and delays. See Timings.
         limits: Limits of the queue, of requests and of handlers. See Limits.
         on_error: Receives errors that can't be raised to a caller, such as those of handlers. Without it they are
@@ -353,15 +353,15 @@ class Client:
 
     def on_recovered(self, handler: Callable[[Recovery], object]) -> Unsubscribe:
         """
-        Call a handler when it is known whether the client has received what it had missed in a room.
+        Call a handler after a reconnect, with whether the client has received the events that it missed in a room.
 
-        It is called after the missed events, or immediately if some are missing: then load the state of the room again.
-        It is also called when the history of a room is lost while the client is connected.
+        It is called after the missed events, or immediately if events are missing: then load the data of the room
+        again. It is also called when the history of a room is lost while the client is connected.
         """
         return self._supervisor.receiver.on_recovered.add(handler)
 
     def on_forgotten(self, handler: Callable[[Forgotten], object]) -> Unsubscribe:
-        """Call a handler when a publication was taken back: remove the event with this position."""
+        """Call a handler when an event was deleted from the history: remove the event with this position."""
         return self._supervisor.receiver.on_forgotten.add(handler)
 
     def on_retry(self, handler: Callable[[int, float], object]) -> Unsubscribe:

@@ -1,4 +1,4 @@
-"""Fetching missed events over HTTP, for gaps that are larger than the server sends by itself."""
+"""Fetching missed events over HTTP, if there are more than the server sends over the WebSocket."""
 
 from __future__ import annotations
 

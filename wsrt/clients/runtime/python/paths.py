@@ -37,5 +37,5 @@ def path_of(patterns: Sequence[str], parameters: Mapping[str, Segment | None]) -
 def _percent_encoded(name: str, value: Segment) -> str:
     text = str(value)
     if text in ("", ".", ".."):
-        raise ValueError(f"{name} can't be {text!r} in a path")
+        raise ValueError(f"the path parameter {name} can't be {text!r}")
     return quote(text, safe="")

@@ -1,4 +1,4 @@
-"""Recovery: receiving what was missed in a room, in order, before what is published there now."""
+"""Recovery: receiving the missed events of a room, in order, before new ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Receiver:
         self.on_forgotten: Listeners[[Forgotten]] = Listeners(report, dispatcher.generation)
 
     def joined(self, room: str) -> None:
-        """Receive what was missed in a room that was joined."""
+        """Receive the missed events of a room that was joined."""
         self._recovered(self._rooms.ended(room))
         fetch = self._rooms.fetch(room)
         if fetch is not None and self._history is not None:

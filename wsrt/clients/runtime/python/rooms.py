@@ -64,15 +64,16 @@ class RoomChange:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recovery:
     """
-    Whether the client has received what it had missed in a room.
+    Whether the client has received the events that it missed in a room.
 
     Attributes:
         room: The room's name.
-        recovered: False: events are missing, and the application has to load the state of the room again.
+        recovered: False: events are missing, so the application has to load the data of the room again.
         count: The number of missed events that were received.
-        reason: Why events are missing: "epoch" (the history was lost, or started again), "trimmed" (there were more
-            than it keeps), "expired" (they are older than it keeps them), "too_many" (more than the server sends at
-            once) or "late" (the position wasn't in the first frame of the connection). None if none are.
+        reason: Why events are missing: "epoch" (the history was lost or deleted, and has started again), "trimmed"
+            (more events were published than it keeps), "expired" (the missed events are older than the time for which
+            it keeps them), "too_many" (there are more missed events than the server sends over the WebSocket) or
+            "late" (the client didn't send its position in the first frame). None if no events are missing.
     """
 
     room: str
@@ -84,7 +85,7 @@ class Recovery:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Forgotten:
     """
-    A publication that was taken back: the application removes it from what it shows.
+    A publication that was deleted from the history. The application removes it from what it shows.
 
     Attributes:
         room: The room's name.

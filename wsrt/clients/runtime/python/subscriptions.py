@@ -54,7 +54,7 @@ class _Room:
 
 class Subscription:
     """
-    One use of a room that the client asked for. The client stays in the room while there are any.
+    A subscription of one part of the program to a room. The client stays in the room while it has any.
 
         async with client.subscribe("order.7"):
             ...
@@ -111,7 +111,7 @@ class Subscription:
             raise self.error or ConnectionLost(f"the subscription to {self.room!r} is over: {self.state}")
 
     def unsubscribe(self) -> None:
-        """End this use. The client leaves the room with the last one, unless the server joined it, too."""
+        """End this subscription. With the last one, the client leaves the room, unless the server joined it, too."""
         self._end(self)
 
     async def __aenter__(self) -> Self:
@@ -169,7 +169,7 @@ class Subscriptions:
         self._pause: asyncio.TimerHandle | None = None
 
     def add(self, name: str, handler: Callable[[Subscription], object] | None) -> Subscription:
-        """Add a use of a room. The server is asked for the first one, and again after a refusal or a removal."""
+        """Add a subscription. The first one for a room, and one after a refusal or removal, sends a request."""
         room = self._rooms.setdefault(name, _Room(name))
         listeners: Listeners[[Subscription]] = Listeners(self._report, self._generation)
         if handler is not None:
@@ -178,7 +178,7 @@ class Subscriptions:
         room.uses[use] = None
         if room.state in ("refused", "removed"):
             self._set(room, "waiting")
-        self._pump()
+        self._send_requests()
         return use
 
     def is_wanted(self, name: str) -> bool:
@@ -189,7 +189,7 @@ class Subscriptions:
     def opened(self) -> None:
         """Ask for all rooms, because a connection was opened."""
         self._is_open = True
-        self._pump()
+        self._send_requests()
 
     def connection_lost(self) -> None:
         """Forget what the server has confirmed, because the connection was lost."""
@@ -236,10 +236,10 @@ class Subscriptions:
         del room.uses[use]
         use._is_ended = True
         self._wake(use)
-        self._pump()
+        self._send_requests()
 
-    def _pump(self) -> None:
-        """Send requests until the server has what is wanted."""
+    def _send_requests(self) -> None:
+        """Send the requests that are needed, until the server has exactly the subscriptions that are used."""
         for room in list(self._rooms.values()):
             if room.is_asking:
                 continue
@@ -282,7 +282,7 @@ class Subscriptions:
         room.is_held = is_subscribed and not room.is_left
         if is_subscribed and room.uses:
             self._set(room, "subscribed" if room.is_held else "removed")
-        self._pump()
+        self._send_requests()
 
     def _failed(self, room: _Room, error: Exception) -> None:
         if not _is_temporary(error):
@@ -291,7 +291,7 @@ class Subscriptions:
                 if not any(use._waiters or use._listeners for use in room.uses):
                     self._report(error)
                 self._set(room, "refused", error)
-            self._pump()
+            self._send_requests()
             return
         # Over the rate, or no answer in time: wait, and then ask for one room after the other.
         self._window = 1
@@ -304,7 +304,7 @@ class Subscriptions:
 
     def _resume(self) -> None:
         self._pause = None
-        self._pump()
+        self._send_requests()
 
     def _set(self, room: _Room, state: SubscriptionState, error: Exception | None = None) -> None:
         if (room.state, room.error) == (state, error):

@@ -322,15 +322,15 @@ export class Client<
   }
 
   /**
-   * Call a listener when it is known whether the client has received what it had missed in a room: after the missed
-   * events, or immediately if some are missing. Then reload the room's state. It is also called when the history of a
-   * room is lost while the client is connected.
+   * Call a listener after a reconnect, with whether the client has received the events that it missed in a room: after
+   * the missed events, or immediately if events are missing. Load the data of the room again then. It is also called
+   * when the history of a room is lost while the client is connected.
    */
   onRecovered(listener: (room: string, recovery: Recovery) => unknown): () => void {
     return this.#recoveryListeners.add(listener);
   }
 
-  /** Call a listener when a publication was taken back: remove the event with this position. */
+  /** Call a listener when an event was deleted from the history: remove the event with this position. */
   onForgotten(listener: (room: string, position: Position) => unknown): () => void {
     return this.#forgottenListeners.add(listener);
   }

@@ -1,5 +1,5 @@
 /**
- * Fetching missed events over HTTP, for gaps that are larger than the server sends by itself:
+ * Fetching missed events over HTTP, if there are more than the server sends over the WebSocket:
  *
  *     import { historyFrom } from "./realtime/runtime/history.js";
  *     const client = new ChatClient("/ws/lobby/", { history: historyFrom("/history/chat/") });

@@ -33,6 +33,6 @@ function percentEncoded(name: string, value: unknown): string {
     throw new TypeError(`${name} must be a string or a number, not ${value === null ? "null" : typeof value}`);
   }
   const text = String(value);
-  if (text === "" || text === "." || text === "..") throw new RangeError(`${name} can't be "${text}" in a path`);
+  if (text === "" || text === "." || text === "..") throw new RangeError(`the path parameter ${name} can't be "${text}"`);
   return encodeURIComponent(text);
 }

@@ -36,7 +36,7 @@ export interface Hooks {
   ): void;
   /** Return a room, with its position and whether missed events are being received; null if the client isn't in it. */
   useRoom(client: AnyClient, room: string): Membership | null;
-  /** Call a listener when it is known whether the client has received what it had missed in a room. */
+  /** Call a listener after a reconnect, with whether the client has received the events that it missed in a room. */
   useRecovered(client: AnyClient, room: string, listener: (recovery: Recovery) => unknown): void;
   /** Return the members of a room, or null while they aren't known. */
   usePresence<MemberData>(client: Client<any, any, any, MemberData, any>, room: string): Presence<MemberData> | null;

@@ -11,7 +11,7 @@ const WINDOW = 4;
 /** The answers after which a request is repeated later. */
 const TEMPORARY = ["rate_limited", "unavailable"];
 
-/** One use of a room. */
+/** A subscription of one part of the page to a room. */
 class Use implements Subscription {
   readonly #room: Room;
   readonly #end: () => void;
@@ -111,7 +111,7 @@ export class Subscriptions {
     this.#report = report;
   }
 
-  /** Add a use of a room. The server is asked for the first one, and again after a refusal or a removal. */
+  /** Add a subscription. The first one for a room, and one after a refusal or removal, sends a request. */
   add(name: string, listener?: (subscription: Subscription) => unknown): Subscription {
     let room = this.#rooms.get(name);
     if (!room) {
@@ -123,14 +123,14 @@ export class Subscriptions {
     if (listener) use.listeners.add(listener);
     room.uses.add(use);
     if (room.state === "refused" || room.state === "removed") this.#set(room, "waiting");
-    this.#pump();
+    this.#sendRequests();
     return use;
   }
 
   /** Ask for all rooms, because a connection was opened. */
   opened(): void {
     this.#isOpen = true;
-    this.#pump();
+    this.#sendRequests();
   }
 
   /** Forget what the server has confirmed, because the connection was lost. */
@@ -176,11 +176,11 @@ export class Subscriptions {
     if (!room.uses.delete(use)) return;
     use.isEnded = true;
     use.listeners.notify(use);
-    this.#pump();
+    this.#sendRequests();
   }
 
-  /** Send requests until the server has what is wanted. Each room has at most one request under way. */
-  #pump(): void {
+  /** Send the requests that are needed, at most one at a time for each room. */
+  #sendRequests(): void {
     for (const room of [...this.#rooms.values()]) {
       if (room.isAsking) continue;
       const isWanted = room.uses.size > 0;
@@ -218,7 +218,7 @@ export class Subscriptions {
     // The server may have removed the client between its join and its answer.
     room.isHeld = isSubscribed && !room.isLeft;
     if (isSubscribed && room.uses.size > 0) this.#set(room, room.isHeld ? "subscribed" : "removed");
-    this.#pump();
+    this.#sendRequests();
   }
 
   #failed(room: Room, error: unknown): void {
@@ -230,7 +230,7 @@ export class Subscriptions {
         }
         this.#set(room, "refused", error as Error);
       }
-      this.#pump();
+      this.#sendRequests();
       return;
     }
     // Over the rate, or no answer in time: wait, and then ask for one room after the other.
@@ -241,7 +241,7 @@ export class Subscriptions {
     const delayMs = minMs + this.#environment.random() * Math.min(capMs, baseMs * 2 ** (this.#failures - 1));
     this.#timer = this.#environment.setTimeout(() => {
       this.#timer = null;
-      this.#pump();
+      this.#sendRequests();
     }, delayMs);
   }
 

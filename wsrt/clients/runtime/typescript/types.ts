@@ -30,9 +30,9 @@ export interface Position {
   readonly offset: number;
 }
 
-/** Whether a client has received what it had missed in a room. */
+/** Whether a client has received the events that it missed in a room. */
 export interface Recovery {
-  /** False: events are missing, and the application has to load the state of the room again. */
+  /** False: events are missing, so the application has to load the data of the room again. */
   readonly recovered: boolean;
   /** The number of missed events that were received. */
   readonly count: number;
@@ -40,10 +40,10 @@ export interface Recovery {
    * Why events are missing. Null if none are.
    *
    * - `epoch`: the history was lost, or started again
-   * - `trimmed`: there were more publications than the history keeps
-   * - `expired`: they are older than the history keeps them
-   * - `too_many`: there are more than the server sends at once
-   * - `late`: the position wasn't in the first frame of the connection
+   * - `trimmed`: more events were published than the history keeps
+   * - `expired`: the missed events are older than the time for which the history keeps them
+   * - `too_many`: there are more missed events than the server sends over the WebSocket
+   * - `late`: the client didn't send its position in the first frame of the connection
    */
   readonly reason: string | null;
 }
@@ -125,7 +125,7 @@ export interface Status {
  */
 export type SubscriptionState = "waiting" | "subscribed" | "refused" | "removed" | "ended";
 
-/** One use of a room that the client asked for. The client stays in the room while there are any. */
+/** A subscription of one part of the page to a room. The client stays in the room while it has any. */
 export interface Subscription {
   readonly room: string;
   readonly state: SubscriptionState;
@@ -136,7 +136,7 @@ export interface Subscription {
    * if the subscription ends or the client is closed before.
    */
   readonly ready: Promise<void>;
-  /** End this use of the room. The client leaves the room with the last one, unless the server joined it, too. */
+  /** End this subscription. With the last one, the client leaves the room, unless the server joined it, too. */
   unsubscribe(): void;
 }
 
@@ -290,7 +290,7 @@ export interface ClientOptions {
   readonly protocols?: readonly string[];
   /** The hash of the events that this client was generated from. */
   readonly schemaHash?: string;
-  /** Where to fetch missed events that are more than the server sends by itself: `historyFrom(url)`. */
+  /** Where to fetch missed events if there are more than the server sends: `historyFrom(url)`. */
   readonly history?: History;
   readonly queue?: Partial<QueueLimits>;
   readonly timings?: Partial<Timings>;

@@ -48,7 +48,7 @@ MAX_GROUP_NAME = 99
 """The maximum length of a group's name: Channels requires fewer than 100 characters of ``[a-zA-Z0-9._-]``."""
 
 MAX_LISTED = 10_000
-"""The most users or rooms in one address."""
+"""The maximum number of users or rooms in one address."""
 
 auth_user_model: Callable[[], str] = str
 """Returns AUTH_USER_MODEL. ``wsrt.conf`` sets it, because this module can't import Django. Empty until then."""

@@ -92,7 +92,7 @@ class Limits:
 
 
 MAX_EPOCH = 64
-"""The most characters of an epoch."""
+"""The maximum number of characters of an epoch."""
 
 MAX_OFFSET = 2**53 - 1
 """The highest offset in the history of a room: the largest integer that every client can represent exactly."""

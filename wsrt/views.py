@@ -41,10 +41,10 @@ from .types import Position, Scope
 __all__ = ["HistoryView", "TicketView"]
 
 MAX_LIMIT = 300
-"""The most events in one answer of HistoryView."""
+"""The maximum number of events in one answer of HistoryView."""
 
 MAX_PAGE_BYTES = 256 * 1024
-"""The most bytes of the events in one answer of HistoryView. A single event may be larger."""
+"""The maximum number of bytes of the events in one answer of HistoryView. A single event may be larger."""
 
 STATUSES = {"not_found": 404, "invalid_data": 400, "rate_limited": 429, "unavailable": 503}
 """The statuses of HistoryView for refusals, by their codes. It is 403 for all others."""

@@ -129,7 +129,7 @@ class HistoryActions(Actions):
         Delete, and record it in the log.
 
         Returns:
-            Whether there was something to delete. None if it failed, which the user is told.
+            Whether there was something to delete. None if it failed, which a message shows.
         """
         reason: Any = unreachable_reason(target)
         unreached: BackplaneUnavailable | None = None

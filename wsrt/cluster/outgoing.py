@@ -20,7 +20,7 @@ PUBLICATION_ID_BYTES = 8
 """The random bytes of the id of a publication that is kept in history."""
 
 MAX_IDEMPOTENCY_KEY = 255
-"""The most characters of an idempotency key."""
+"""The maximum number of characters of an idempotency key."""
 
 LONGEST_POSITION = Position("0" * 64, MAX_OFFSET)
 

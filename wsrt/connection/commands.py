@@ -25,8 +25,8 @@ class Commands:
     """
     Carries out the control commands for one connection.
 
-    Commands that take something away act as soon as they are received, even while a handler is running. Commands that
-    give something, and all hooks, wait for their turn among the handlers.
+    ``disconnect``, ``remove_from_room`` and ``permissions_changed`` take effect as soon as they are received, even
+    while a handler is running. ``add_to_room`` and all hooks wait until the handlers of earlier frames have ended.
 
     Args:
         loop: The event loop of the node.

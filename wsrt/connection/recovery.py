@@ -39,7 +39,7 @@ class Recovery:
 
     A client that speaks ``wsrt.v1`` claims in its first frame the positions that it has reached. A claim takes effect
     when the server has joined the connection to the room, so that every permission is asked again. Until the first
-    frame has come, and while what was missed is being read, the publications of the room wait.
+    frame has arrived, and while the missed publications are being read, the publications of the room wait.
 
     Args:
         node: The node that holds the connection.

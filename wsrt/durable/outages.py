@@ -34,7 +34,7 @@ class Outages:
         """Pause a namespace, for longer than the last time."""
         _, last = self._pauses.get(namespace, (0.0, 0.0))
         pause = min(max(2 * last, FIRST_SECONDS), LONGEST_SECONDS)
-        # Jitter, so that workers don't come back together.
+        # Jitter, so that workers don't try again at the same moment.
         self._pauses[namespace] = self._clock() + pause * random.uniform(0.5, 1.0), pause  # noqa: S311
 
     def succeeded(self, namespace: str) -> None:

@@ -41,7 +41,7 @@ def make_store(settings: dict[str, Any], *, size: int, seconds: float) -> Histor
 
     Args:
         settings: A dict such as ``WSRT["HISTORY"]``.
-        size: The most entries that a room keeps.
+        size: The maximum number of entries that a room keeps.
         seconds: How long they are kept.
 
     Raises:

@@ -38,7 +38,7 @@ YEAR = 366 * DAY
 """The longest time that publications may be kept, in seconds."""
 
 MAX_SIZE = 100_000
-"""The most entries that the history of a room may keep."""
+"""The maximum number of entries that the history of a room may keep."""
 
 Gap = Literal["epoch", "trimmed", "expired"]
 """
@@ -257,8 +257,8 @@ class HistoryStore(abc.ABC):
         Args:
             room: The realm and the name of the room.
             after: The position. Its offset is from 0 to MAX_OFFSET.
-            limit: The most publications to return. At least 1.
-            max_bytes: The most bytes of all of them, as Entry.size counts. A first one that is larger is returned.
+            limit: The maximum number of publications to return. At least 1.
+            max_bytes: The maximum sum of their sizes, see Entry.size. A single publication may be larger.
         """
 
     @abc.abstractmethod

@@ -15,11 +15,11 @@ from .base import Entry
 
 REPLAY_MESSAGES = 300
 REPLAY_BYTES = 262_144
-"""The most publications of a room that are replayed to a client, as a number and in bytes."""
+"""The maximum number of publications of a room that are sent again to a client, and their maximum size in bytes."""
 
 
 VALUES = 1000
-"""The most values of a room. The ones that were set first are left out."""
+"""The maximum number of values of a room. The oldest ones are left out."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ MAX_LIMIT = 1000
 """The largest ``limit`` that a caller may ask for."""
 
 MAX_PAGE_BYTES = 1024 * 1024
-"""The most bytes of the events on a page."""
+"""The maximum number of bytes of the events on a page."""
 
 BEFORE_ALL = Position("", 0)
 """A position of no room: everything that is left comes after it."""

@@ -39,7 +39,7 @@ BATCH = 256
 """Operations in one call of the store."""
 
 MAX_PENDING = 20_000
-"""The most operations that wait for the store. If there are more, all are dropped, and everything is written later."""
+"""The maximum number of operations that wait for the store. Beyond it, all are dropped and written again later."""
 
 
 class Arbiter(Protocol):
@@ -190,7 +190,7 @@ class Places:
             self._close(room_id, decision.replaced)
 
     def _decide_without_store(self, claim: Claim) -> bool:
-        """Decide about a claim while the store doesn't answer. The store is told later."""
+        """Decide about a claim while the store doesn't answer. The decision is written to the store later."""
         counters.count(
             "limits_unavailable",
             "the presence store doesn't answer: until it does, this process limits the connections of users and "

@@ -27,19 +27,19 @@ from .payloads import is_visible_change, payload_of
 from .timespan import TimeSpan
 
 MAX_LISTED = 1000
-"""The most members that are shown as a list. A larger room is shown as a count."""
+"""The maximum number of members that are shown as a list. A larger room is shown as a count."""
 
 RELISTED_BELOW = 900
 """The number of users below which a room that is shown as a count is shown as a list again."""
 
 MAX_LISTED_BYTES = 262_144
-"""The most bytes of a list: a quarter of what an outbox holds by default."""
+"""The maximum number of bytes of a list: a quarter of what an outbox holds by default."""
 
 RELISTED_SHARE = 0.9
 """A room whose list had too many bytes is shown as a list again when only this share of its users is left."""
 
 MAX_WAITING = 1000
-"""The most changes kept while an earlier version is missing, or while the room is being loaded."""
+"""The maximum number of changes kept while an earlier version is missing, or while the room is being loaded."""
 
 WINDOWS = ((100, 0.25), (1000, 1.0))
 """The seconds for which differences are collected, by the largest number of members that they apply to."""

@@ -44,7 +44,7 @@ BATCH = 256
 """Operations in one call of the store."""
 
 MAX_PENDING = 20_000
-"""The most operations that wait for the store. If there are more, all are dropped, and everything is written later."""
+"""The maximum number of operations that wait for the store. Beyond it, all are dropped and written again later."""
 
 RETRY_SECONDS = 5.0
 """The longest pause after an error of the store, in seconds."""

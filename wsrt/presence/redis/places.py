@@ -15,7 +15,7 @@ from .node import NodeState
 from .scripts import PLACES, together
 
 OPERATIONS = 64
-"""The most operations in one call of the script."""
+"""The maximum number of operations in one call of the script."""
 
 
 class RedisPlaces(RedisLink):

@@ -28,13 +28,13 @@ from .keys import Keys, RoomKeys
 from .scripts import FIND, NODES, ROOMS, SNAPSHOT
 
 PAGE = 500
-"""The most rooms that one command lists, and the most connections that it searches for those of one user."""
+"""The maximum number of rooms that one command lists, and of connections that it searches for a user."""
 
 CURSORS = 2**64
 """Cursors of HSCAN are below this number."""
 
 SCANS = 100
-"""The most commands for one page. A search that has found few items by then continues on the next page."""
+"""The maximum number of commands for one page. A search that has found few items by then continues on the next page."""
 
 
 class RedisReader(RedisLink):

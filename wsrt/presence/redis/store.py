@@ -56,13 +56,13 @@ __all__ = ["SCRIPTS", "RedisPresence"]
 # the names and data are.
 
 OPERATIONS = 32
-"""The most operations in one call of the script."""
+"""The maximum number of operations in one call of the script."""
 
 ROOMS = 25
-"""The most rooms in one call that purges a node."""
+"""The maximum number of rooms in one call that purges a node."""
 
 LISTED = 250
-"""The most rooms that one call adds to an index or removes from it."""
+"""The maximum number of rooms that one call adds to an index or removes from it."""
 
 MOST_CHUNK = 250
 """The largest value of the option CHUNK. A call of this size takes up to 4 ms."""

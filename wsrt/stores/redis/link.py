@@ -27,13 +27,13 @@ from . import target
 from .target import RedisTarget
 
 CONNECTIONS = 16
-"""The most connections to Redis. Callers wait while all of them are in use."""
+"""The maximum number of connections to Redis. Callers wait while all of them are in use."""
 
 FIELDS = 250
-"""The most fields that one command reads."""
+"""The maximum number of fields that one command reads."""
 
 BULK = 1000
-"""The most names that one command scans, and the most commands in a pipeline."""
+"""The maximum number of names that one command scans, and of commands in a pipeline."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

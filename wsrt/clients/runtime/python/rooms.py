@@ -15,7 +15,7 @@ from .position import Position, is_count, position_of
 T = TypeVar("T")
 
 MAX_CLAIMS = 1000
-"""The most positions that ``wsrt.resume`` may have."""
+"""The maximum number of positions that ``wsrt.resume`` may have."""
 
 MAX_PAYLOAD = 65_536
 """The largest ``wsrt.resume``, in bytes: the server's default limit."""

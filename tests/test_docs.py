@@ -734,7 +734,7 @@ async def test_history() -> None:
             await client.send_text(json.dumps({"event": "wsrt.resume", "data": {"billing": [position.epoch, 1]}}))
             assert await client.receive(events.MessageSent) == events.MessageSent(id=2, text="there")
             assert await client.receive(events.TicketStatus) == events.TicketStatus(ticket=5, status="open")
-            await asyncio.to_thread(moderation.take_back, "billing", first.epoch, 2)
+            await asyncio.to_thread(moderation.remove_message, "billing", first.epoch, 2)
             await asyncio.to_thread(moderation.close_ticket, "billing", 5)
             assert await served(str(position)) == []
             await asyncio.to_thread(moderation.erase, "billing")

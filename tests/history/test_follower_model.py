@@ -365,6 +365,33 @@ def test_hours_without_traffic() -> None:
     simulate(work, 1)
 
 
+def test_a_client_ahead_of_its_room() -> None:
+    """A client whose claim comes too late is told that its room has lost publications while nobody was in it."""
+
+    async def work() -> None:
+        world = World(1)
+        client = world.clients[0]
+        await client.connect(world.nodes[0], [VALUED])
+        await world.publish(VALUED, key="x")
+        saved = world.save()
+        await world.publish(VALUED, key="y")
+        await asyncio.sleep(1)
+        assert client.places[VALUED].offset == 2
+        client.cut()
+
+        async def publish(lost: int) -> None:
+            """Make nothing again."""
+
+        await world.restore(saved, publish)
+        await client.connect(world.nodes[1], [VALUED], is_resume=False)
+        await asyncio.sleep(1)
+        assert client.told == {VALUED: "late"}
+        await world.end()
+        assert not world.problems
+
+    simulate(work, 1)
+
+
 @pytest.mark.slow
 def test_others(small: None) -> None:
     """The same holds for other clusters each time."""

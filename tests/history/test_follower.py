@@ -1,84 +1,20 @@
-"""The follower where only staged faults show it: pauses, checks that go on, sizes, and claims under way."""
+"""The follower where only staged faults show it: pauses, sizes, conflicts, and claims under way."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from tests.support.following import A, Cluster
 from tests.support.simulation import simulate
-from wsrt.addresses import Room
-from wsrt.cluster.messages import Kept, PublishMessage
-from wsrt.delivery.hub import Hub
 from wsrt.exceptions import StoreUnavailable
 from wsrt.history import follower as module
 from wsrt.history import memory
-from wsrt.history.base import Append, Last
-from wsrt.history.follower import Follower
 from wsrt.history.memory import MemoryHistory
-from wsrt.protocol.envelope import Encoded
-from wsrt.protocol.frame import Frame
-from wsrt.realms import RoomId
 from wsrt.types import Position
-
-A: RoomId = ("r", "a")
-
-
-class Staged(MemoryHistory):
-    """A shared history whose calls can be made to fail, by name, and are counted."""
-
-    is_shared = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.errors: dict[str, Exception] = {}
-        self.calls: list[str] = []
-
-    def _note(self, name: str) -> None:
-        self.calls.append(name)
-        assert len(self.calls) < 1_000, "the store is called without a pause"
-        if name in self.errors:
-            raise self.errors[name]
-
-    async def positions(self, rooms: Sequence[RoomId]) -> list[Last]:
-        self._note("positions")
-        return await super().positions(rooms)
-
-    async def renew(self, room: RoomId, epoch: str) -> Position:
-        self._note("renew")
-        return await super().renew(room, epoch)
-
-    async def read(self, room: RoomId, after: Position, *, limit: int, max_bytes: int) -> Any:
-        self._note("read")
-        await asyncio.sleep(0.01)
-        return await super().read(room, after, limit=limit, max_bytes=max_bytes)
-
-
-class Cluster:
-    """A node, its store, and what it has delivered."""
-
-    def __init__(self) -> None:
-        memory._state = memory._State()
-        self.store = Staged()
-        self.hub = Hub()
-        self.delivered: list[str] = []
-        self.hub.deliver = self._deliver  # type: ignore[method-assign]
-        self.follower = Follower(asyncio.get_running_loop(), self.hub, lambda: self.store)
-
-    def _deliver(self, realm: str, audience: Any, frame: Frame) -> int:
-        self.delivered.append(frame.text)
-        return 0
-
-    async def publish(self, n: int, room: RoomId = A, *, arrives: bool = True) -> Position:
-        encoded = Encoded("said", f"{n:04}")
-        [kept] = await self.store.append([Append(room, f"id{n}", "said", encoded.data)])
-        if arrives:
-            item = PublishMessage("r", Room(room[1]), encoded, None, Kept(kept.position, kept.id, None))
-            self.follower.deliver(item)
-        return kept.position
 
 
 @pytest.fixture(autouse=True)
@@ -100,47 +36,6 @@ def test_a_store_that_refuses_at_once() -> None:
         cluster.store.errors.clear()
         await asyncio.sleep(2)
         assert len(cluster.delivered) == 2
-
-    simulate(work, 1)
-
-
-def test_checks_survive_a_defect_of_the_store() -> None:
-    """After an unexpected error, positions are checked as before."""
-
-    async def work() -> None:
-        cluster = Cluster()
-        await cluster.follower.follow(A)
-        cluster.store.errors["positions"] = ValueError("a defect")
-        await asyncio.sleep(60)
-        cluster.store.errors.clear()
-        await cluster.publish(1, arrives=False)
-        await asyncio.sleep(60)
-        assert len(cluster.delivered) == 1
-
-    simulate(work, 1)
-
-
-def test_rooms_left_during_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A room that is left while earlier ones are being checked is skipped."""
-    monkeypatch.setattr(module, "CHECK_ROOMS", 1)
-
-    async def work() -> None:
-        cluster = Cluster()
-        rooms = [("r", name) for name in "abc"]
-        for room in rooms:
-            await cluster.follower.follow(room)
-        found = cluster.store.positions
-
-        async def positions(asked: Sequence[RoomId]) -> list[Last]:
-            if cluster.follower._rooms.get(rooms[1]) is not None:
-                cluster.follower.unfollow(rooms[1])
-            return await found(asked)
-
-        cluster.store.positions = positions  # type: ignore[method-assign]
-        await cluster.publish(1, rooms[2], arrives=False)
-        cluster.follower.check_all()
-        await asyncio.sleep(1)
-        assert len(cluster.delivered) == 1
 
     simulate(work, 1)
 
@@ -175,27 +70,6 @@ def test_a_claim_ahead_of_the_node() -> None:
         assert cluster.follower.position(A) == last
         assert len(cluster.delivered) == 1
         assert await cluster.follower.cover(A, Position(last.epoch, 2)) == "epoch"
-
-    simulate(work, 1)
-
-
-@pytest.mark.parametrize("is_new", [False, True])
-def test_as_many_lost_as_made_again(is_new: bool) -> None:
-    """A store that has other publications at the same offsets is recognised, also by a node that has seen only one."""
-
-    async def work() -> None:
-        cluster = Cluster()
-        await cluster.follower.follow(A)
-        await cluster.publish(1)
-        saved = copy.deepcopy(memory._state.rooms)
-        before = await cluster.publish(2)
-        if is_new:
-            cluster.follower.unfollow(A)
-            await cluster.follower.follow(A)
-        memory._state.rooms = saved
-        assert await cluster.publish(3, arrives=False) == before
-        await asyncio.sleep(60)
-        assert cluster.follower.position(A).epoch != before.epoch
 
     simulate(work, 1)
 

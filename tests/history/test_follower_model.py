@@ -34,8 +34,9 @@ from tests.support.recovery import ROOMS, VALUED, Client, Fault, Way, World
 from tests.support.report import note
 from tests.support.simulation import SimulatedLoop, simulate
 from wsrt.delivery.hub import Hub
-from wsrt.history import follower, log, memory
+from wsrt.history import checks, followed, follower, log, memory
 from wsrt.history.base import Reading
+from wsrt.history.checks import Checks
 from wsrt.history.follower import Follower
 from wsrt.history.log import RoomLog, Verdict
 from wsrt.history.memory import MemoryHistory
@@ -283,9 +284,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "REPLAY_MESSAGES", 15)
         monkeypatch.setattr(module, "REPLAY_BYTES", 2_000)
     monkeypatch.setattr(follower, "LOG_BYTES", 3_000)
-    monkeypatch.setattr(follower, "SETTLE_SECONDS", 3.0)
-    monkeypatch.setattr(follower, "CHECK_SECONDS", 10.0)
-    monkeypatch.setattr(follower, "WAITING_MESSAGES", 12)
+    monkeypatch.setattr(checks, "SETTLE_SECONDS", 3.0)
+    monkeypatch.setattr(checks, "CHECK_SECONDS", 10.0)
+    monkeypatch.setattr(followed, "WAITING_MESSAGES", 12)
 
 
 def explore(examples: int, *, is_new: bool = False) -> None:
@@ -443,7 +444,7 @@ MUTANTS: dict[str, tuple[Any, str, Any]] = {
     "the store forgets the epoch": (memory.secrets, "token_hex", lambda size: "same"),
     "the store trims one more than it says": (memory._Room, "floor", property(lambda room: max(0, room.trimmed - 1))),
     "the node doesn't heal": (RoomLog, "judge", _no_heal),
-    "the node checks no positions": (Follower, "_check", _do_nothing),
+    "the node checks no positions": (Checks, "check", _do_nothing),
     "the node trusts offsets": (RoomLog, "judge", _trust_offsets),
     "the node passes duplicates on": (RoomLog, "judge", _no_duplicates),
     "the hub doesn't hold rooms": (Hub, "hold", lambda hub, subscriber, room: None),

@@ -779,7 +779,7 @@ class World:
     def check_traces(self) -> None:
         """Nothing is left when all clients are gone."""
         for node in self.nodes:
-            if node.history._rooms or node.history._watching is not None or node.history._size:
+            if node.history._rooms or node.history._checks.is_running or node.history._size:
                 self.fail(f"a node follows {list(node.history._rooms)}, {node.history._size} bytes")
             if node.hub._held or node.hub._withheld or node.hub._rooms or node.hub.subscribers:
                 self.fail(f"a hub holds {node.hub._held}, {node.hub._withheld}, {node.hub._rooms}")

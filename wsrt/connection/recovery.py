@@ -15,7 +15,8 @@ from ..delivery.jitter import jittered
 from ..delivery.subscriber import Subscriber
 from ..delivery.tasks import start_task
 from ..exceptions import StoreUnavailable
-from ..history.follower import Missing, joined
+from ..history.followed import Missing
+from ..history.follower import joined
 from ..metrics import counters
 from ..protocol.claims import Claims
 from ..protocol.namespaces import namespaces

@@ -24,28 +24,14 @@ from ..metrics import counters, quoted
 from ..protocol.envelope import reserved
 from ..protocol.frame import Frame
 from ..realms import RoomId, includes
-from ..stores.batches import batches
 from ..types import Position
-from .base import Entry, Gap, HistoryStore, Last, Reading
+from .base import Entry, Gap, HistoryStore, Reading
+from .checks import Checks
+from .followed import FollowedRoom, Missing
 from .log import REPLAY_BYTES, REPLAY_MESSAGES, VALUES, Logged, RoomLog, Verdict
 
 ORDER_SECONDS = 0.02
 """How long a publication waits for earlier ones, which concurrent publishers may send later, in seconds."""
-
-ARRIVE_SECONDS = 0.25
-"""How long the layer may take to deliver what the store has, before it counts as lost, in seconds."""
-
-SETTLE_SECONDS = 5.0
-"""After how many seconds without a publication the position of a room is checked, in seconds."""
-
-CHECK_SECONDS = 30.0
-"""How often the position of an idle room is checked, in seconds."""
-
-WATCH_SECONDS = 1.0
-"""The longest pause between two looks for rooms whose check is due, in seconds."""
-
-CHECK_ROOMS = 256
-"""The number of rooms that are checked in one call."""
 
 FIRST_RETRY_SECONDS = 0.05
 RETRY_SECONDS = 1.0
@@ -63,68 +49,9 @@ LOG_BYTES = 33_554_432
 VALUES_BYTES = 1_048_576
 """The most bytes of the values of a room that a client gets."""
 
-WAITING_MESSAGES = 1000
-WAITING_BYTES = 1_048_576
-"""The most publications of a room that wait for earlier ones, as a number and in bytes."""
-
 FORGOTTEN = "history_forgotten"
 PURGED = "history_purged"
 """The names of the commands by which nodes learn that publications, or all of them, were deleted from a history."""
-
-Missing = Gap | Literal["too_many"]
-"""Why a client can't be given what it has missed. "too_many": there is more than REPLAY_MESSAGES or REPLAY_BYTES."""
-
-
-class _Room:
-    """
-    A room that is followed.
-
-    Attributes:
-        id: The realm and the name of the room.
-        users: The number of connections that are in the room or are joining it.
-        log: The log. None until the position was read.
-        waiting: Publications that wait for earlier ones, or for the position.
-        is_behind: Whether the store has, or may have, publications after the log's position.
-        has_conflict: Whether the store has given an offset of the log to another publication.
-        task: The task that reads the position or what is missing. None if nothing is missing.
-        checked: When the position was last compared with the store's, in seconds of the loop's clock.
-        changed: When the last publication was delivered.
-        lock: Held while a log is extended, so that one read serves all clients that need it.
-        unreadable: The highest offset from which clients can't be given what they missed, and the reason.
-    """
-
-    __slots__ = (
-        "changed",
-        "checked",
-        "has_conflict",
-        "id",
-        "is_behind",
-        "lock",
-        "log",
-        "size",
-        "task",
-        "unreadable",
-        "users",
-        "waiting",
-    )
-
-    def __init__(self, id: RoomId) -> None:
-        self.id = id
-        self.users = 0
-        self.log: RoomLog | None = None
-        self.waiting: collections.deque[PublishMessage] = collections.deque()
-        self.size = 0
-        self.is_behind = False
-        self.has_conflict = False
-        self.task: asyncio.Task[None] | None = None
-        self.checked = 0.0
-        self.changed = 0.0
-        self.lock = asyncio.Lock()
-        self.unreadable: tuple[int, Missing] = (-1, "epoch")
-
-    @property
-    def name(self) -> str:
-        return self.id[1]
 
 
 class Follower:
@@ -144,12 +71,12 @@ class Follower:
         self._hub = hub
         self._store = store
         # In the order of use, the last one first dropped.
-        self._rooms: collections.OrderedDict[RoomId, _Room] = collections.OrderedDict()
-        self._watching: asyncio.Task[None] | None = None
+        self._rooms: collections.OrderedDict[RoomId, FollowedRoom] = collections.OrderedDict()
         # Those under way. The loop alone doesn't keep a task from being collected.
         self._tasks: set[asyncio.Task[None]] = set()
         # The bytes of all logs.
         self._size = 0
+        self._checks = Checks(loop, self._rooms, store, spawn=self._spawn, catch_up=self._catch_up)
 
     # Following.
 
@@ -162,8 +89,8 @@ class Follower:
         """
         room = self._rooms.get(id)
         if room is None:
-            room = self._rooms[id] = _Room(id)
-            self._watch()
+            room = self._rooms[id] = FollowedRoom(id)
+            self._checks.start()
         room.users += 1
         try:
             while room.log is None:
@@ -190,9 +117,8 @@ class Follower:
                 self._size -= room.log.size
             if room.task is not None:
                 room.task.cancel()
-            if not self._rooms and self._watching is not None:
-                self._watching.cancel()
-                self._watching = None
+            if not self._rooms:
+                self._checks.stop()
 
     def position(self, id: RoomId) -> Position:
         """Return the position up to which publications of a followed room were delivered."""
@@ -212,7 +138,7 @@ class Follower:
         if room is None:
             return self._pass_on(publication)
         if room.log is None or room.task is not None:
-            self._wait(room, publication)
+            room.wait(publication)
             return 0
         if publication.kept is None:
             return self._pass_on(publication)
@@ -222,7 +148,7 @@ class Follower:
             case Verdict.DUPLICATE:
                 counters.count("history_duplicates")
             case verdict:
-                self._wait(room, publication)
+                room.wait(publication)
                 self._catch_up(room, after=ORDER_SECONDS if verdict is Verdict.AHEAD else 0.0)
         return 0
 
@@ -242,8 +168,7 @@ class Follower:
 
     def check_all(self) -> None:
         """Compare the positions of all rooms with the store's, because the layer may have lost messages."""
-        if self._rooms:
-            self._spawn(self._check(list(self._rooms.values())))
+        self._checks.check_all()
 
     # Recovery of clients.
 
@@ -329,19 +254,19 @@ class Follower:
     def _pass_on(self, publication: PublishMessage) -> int:
         return self._hub.deliver(publication.realm, publication.audience, publication.frame)
 
-    def _deliver_next(self, room: _Room, log: RoomLog, publication: PublishMessage) -> int:
+    def _deliver_next(self, room: FollowedRoom, log: RoomLog, publication: PublishMessage) -> int:
         kept = publication.kept
         if kept is not None:
             self._append(room, log, Logged(kept.position.offset, kept.id, kept.key, publication.frame))
         return self._pass_on(publication)
 
-    def _append(self, room: _Room, log: RoomLog, logged: Logged) -> None:
+    def _append(self, room: FollowedRoom, log: RoomLog, logged: Logged) -> None:
         before = log.size
         log.append(logged)
         room.changed = self._loop.time()
         self._resized(room, log.size - before)
 
-    def _resized(self, room: _Room, size: int) -> None:
+    def _resized(self, room: FollowedRoom, size: int) -> None:
         """Keep the logs of the node within their limit."""
         self._size += size
         self._rooms.move_to_end(room.id)
@@ -354,42 +279,27 @@ class Follower:
             self._rooms.move_to_end(other.id)
         self._rooms.move_to_end(room.id)
 
-    def _wait(self, room: _Room, publication: PublishMessage) -> None:
-        room.is_behind |= room.log is not None and _needs_a_read(publication, room.log)
-        room.waiting.append(publication)
-        room.size += publication.frame.size
-        while len(room.waiting) > WAITING_MESSAGES or room.size > WAITING_BYTES:
-            first = room.waiting.popleft()
-            room.size -= first.frame.size
-            if first.kept is None:
-                counters.count(
-                    "publications_dropped", "too many publications of a room wait for its history: dropped the oldest"
-                )
-            else:
-                # The store has it.
-                room.is_behind = True
-
-    def _catch_up(self, room: _Room, after: float = 0.0) -> None:
+    def _catch_up(self, room: FollowedRoom, after: float = 0.0) -> None:
         if room.task is None:
             room.task = self._spawn(self._run_catch_up(room, after))
 
-    async def _load(self, room: _Room) -> None:
+    async def _load(self, room: FollowedRoom) -> None:
         """Read the position of a room, and deliver what has arrived in the meantime."""
         try:
             [last] = await self._store().positions([room.id])
             room.log = RoomLog(room.name, last.position, last.id)
             room.checked = self._loop.time()
             # Publications up to the position were made before the join returns. This isn't a duplicate of the log.
-            for publication in [item for item in room.waiting if _is_until(item, last.position)]:
-                self._take_out(room, publication)
+            room.take_out_until(last.position)
             # Others may belong to an epoch that began after the position was read.
-            room.is_behind |= any(_needs_a_read(item, room.log) for item in room.waiting)
+            for publication in room.waiting:
+                room.note_arrival(publication)
         finally:
             room.task = None
         if room.waiting:
             self._catch_up(room)
 
-    async def _run_catch_up(self, room: _Room, after: float) -> None:
+    async def _run_catch_up(self, room: FollowedRoom, after: float) -> None:
         try:
             if after:
                 await asyncio.sleep(after)
@@ -400,11 +310,11 @@ class Follower:
                 # This task was cancelled by other code, or has failed and may fail again.
                 self._catch_up(room, after=RETRY_SECONDS)
 
-    async def _heal(self, room: _Room, log: RoomLog) -> None:
+    async def _heal(self, room: FollowedRoom, log: RoomLog) -> None:
         """Deliver what waits, and read what is missing, until the node is at the position of the store."""
         pause, since, in_vain = FIRST_RETRY_SECONDS, self._loop.time(), 0
         while True:
-            room.has_conflict |= self._withdraw_conflicts(room, log)
+            room.has_conflict |= self._withdraw_conflicts(room)
             self._deliver_waiting(room, log)
             if not (room.waiting or room.is_behind or room.has_conflict):
                 return
@@ -428,61 +338,54 @@ class Follower:
                 await asyncio.sleep(jittered(pause))
                 pause = min(2 * pause, RETRY_SECONDS)
 
-    def _withdraw_conflicts(self, room: _Room, log: RoomLog) -> bool:
+    def _withdraw_conflicts(self, room: FollowedRoom) -> bool:
         """
         Take their positions from waiting publications whose offset another publication has.
 
         Clients get them without a position: they would drop one that they know. Returns whether there were any.
         """
-        found = [item for item in room.waiting if _judge(item, log) is Verdict.CONFLICT]
+        found = [item for item in room.waiting if room.judge(item) is Verdict.CONFLICT]
         for item in found:
             self._withdraw_position(room, item)
         return bool(found)
 
-    def _deliver_waiting(self, room: _Room, log: RoomLog) -> None:
+    def _deliver_waiting(self, room: FollowedRoom, log: RoomLog) -> None:
         """Deliver the waiting publications up to the first one before which others are missing."""
         while room.waiting:
             first = room.waiting[0]
-            verdict = _judge(first, log)
+            verdict = room.judge(first)
             if verdict is Verdict.DUPLICATE or (verdict is Verdict.OLD and not room.is_behind):
-                self._take_out(room, first)
+                room.take_out(first)
                 counters.count("history_duplicates")
             elif verdict is Verdict.UNKNOWN and not room.is_behind:
                 # It was sent with the position of a history that was lost since.
                 self._withdraw_position(room, first)
             elif verdict in (None, Verdict.NEXT):
-                self._take_out(room, first)
+                room.take_out(first)
                 self._deliver_next(room, log, first)
             else:
                 # It waits for earlier ones, which may have arrived after it.
-                following = next((item for item in room.waiting if _judge(item, log) is Verdict.NEXT), None)
+                following = next((item for item in room.waiting if room.judge(item) is Verdict.NEXT), None)
                 if following is None:
                     return
-                self._take_out(room, following)
+                room.take_out(following)
                 self._deliver_next(room, log, following)
 
-    def _deliver_others(self, room: _Room) -> None:
+    def _deliver_others(self, room: FollowedRoom) -> None:
         """Deliver the waiting publications that aren't kept in history, ahead of those that are."""
         for publication in [item for item in room.waiting if item.kept is None]:
-            self._take_out(room, publication)
+            room.take_out(publication)
             self._pass_on(publication)
 
-    def _withdraw_position(self, room: _Room, item: PublishMessage) -> None:
+    def _withdraw_position(self, room: FollowedRoom, item: PublishMessage) -> None:
         """Let a waiting publication be delivered without a position, unless a copy of it was."""
         if item.kept is not None and self._hub.is_copy(item.kept.id):
-            self._take_out(room, item)
+            room.take_out(item)
             counters.count("history_duplicates")
-            return
-        counters.count("history_positions_lost")
-        new = PublishMessage(item.realm, item.audience, item.encoded)
-        room.waiting[room.waiting.index(item)] = new
-        room.size += new.frame.size - item.frame.size
+        else:
+            room.withdraw_position(item)
 
-    def _take_out(self, room: _Room, publication: PublishMessage) -> None:
-        room.waiting.remove(publication)
-        room.size -= publication.frame.size
-
-    async def _read_on(self, room: _Room, log: RoomLog) -> None:
+    async def _read_on(self, room: FollowedRoom, log: RoomLog) -> None:
         """Read what follows the log's position, and deliver it."""
         before = log.position
         # Cleared before the read: what is noted during an await happened after it.
@@ -517,14 +420,14 @@ class Follower:
         if not reading.has_more:
             log.skip_to(reading.position.offset)
 
-    async def _renew(self, room: _Room, log: RoomLog) -> None:
+    async def _renew(self, room: FollowedRoom, log: RoomLog) -> None:
         position = await self._store().renew(room.id, log.position.epoch)
         counters.count("history_renewed", "the history of %s has lost publications: it starts again", quoted(room.name))
         # Publications may have followed, if another node has renewed it.
         self._restart(room, log, Position(position.epoch, 0), "epoch")
         room.is_behind |= position.offset > 0
 
-    async def _read_values(self, room: _Room) -> Reading:
+    async def _read_values(self, room: FollowedRoom) -> Reading:
         """Read the values of a room. Raises StoreUnavailable; the room then counts as behind."""
         try:
             return await self._store().values(room.id, limit=VALUES, max_bytes=VALUES_BYTES)
@@ -533,7 +436,7 @@ class Follower:
             raise
 
     def _restart(
-        self, room: _Room, log: RoomLog, position: Position, reason: Gap, values: Sequence[Entry] = ()
+        self, room: FollowedRoom, log: RoomLog, position: Position, reason: Gap, values: Sequence[Entry] = ()
     ) -> None:
         """Start again at a position, and tell the clients, with the values of the room up to there."""
         counters.count("history_restarts")
@@ -548,7 +451,7 @@ class Follower:
         for logged in known:
             self._hub.deliver(room.id[0], Room(room.name), logged.frame)
 
-    async def _extend(self, room: _Room, log: RoomLog, after: Position) -> None:
+    async def _extend(self, room: FollowedRoom, log: RoomLog, after: Position) -> None:
         """Read what precedes the log, from a position on. Note up to which offset it can't be done, and why."""
         reading = await self._store().read(room.id, after, limit=REPLAY_MESSAGES, max_bytes=REPLAY_BYTES)
         counters.count("history_reads")
@@ -579,13 +482,13 @@ class Follower:
             log.prepend(entries, reading.start)
             self._resized(room, log.size - before)
 
-    async def _wait_until_caught_up(self, room: _Room) -> None:
+    async def _wait_until_caught_up(self, room: FollowedRoom) -> None:
         room.is_behind = True
         self._catch_up(room)
         if room.task is not None:
             await asyncio.wait({room.task}, timeout=PATIENCE_SECONDS)
 
-    def _forget(self, room: _Room, epoch: str, offsets: Sequence[int]) -> None:
+    def _forget(self, room: FollowedRoom, epoch: str, offsets: Sequence[int]) -> None:
         log = room.log
         if log is None or log.position.epoch != epoch:
             return
@@ -596,69 +499,8 @@ class Follower:
             data = {"room": room.name, "epoch": epoch, "offset": offset}
             self._announce(room, reserved("wsrt.forgotten", data))
 
-    def _announce(self, room: _Room, frame: Frame) -> None:
+    def _announce(self, room: FollowedRoom, frame: Frame) -> None:
         self._hub.announce(room.id[0], room.name, frame)
-
-    # Checks.
-
-    def _watch(self) -> None:
-        if self._watching is None:
-            self._watching = self._spawn(self._run_watch())
-
-    async def _run_watch(self) -> None:
-        while True:
-            await asyncio.sleep(jittered(WATCH_SECONDS))
-            now = self._loop.time()
-            due = [room for room in self._rooms.values() if _is_due(room, now)]
-            try:
-                await self._check(due)
-            except Exception as error:
-                # A defect of a store must not end the checks for good.
-                counters.count("history_failed", "checking the positions of rooms failed: %r", error)
-
-    async def _check(self, rooms: list[_Room]) -> None:
-        try:
-            store = self._store()
-            if not store.is_shared:
-                return  # in one process nothing gets lost on the way
-            for batch in batches(rooms, CHECK_ROOMS):
-                # Rooms may have been left during an earlier batch.
-                before = {
-                    room: room.log.position
-                    for room in batch
-                    if room.log is not None and room.task is None and self._rooms.get(room.id) is room
-                }
-                found = await store.positions([room.id for room in before])
-                for (room, old), new in zip(before.items(), found, strict=True):
-                    self._compare(room, old, new)
-        except StoreUnavailable as error:
-            counters.count("history_unavailable", "the positions of rooms can't be checked: %s", error)
-
-    def _compare(self, room: _Room, before: Position, last: Last) -> None:
-        room.checked = self._loop.time() - jittered(1.0, 0.0)
-        found = last.position
-        if room.log is not None and last.id is not None and room.log.judge(found, last.id) is Verdict.CONFLICT:
-            # The store has lost its last writes, and others were made since, perhaps as many.
-            room.has_conflict = True
-            self._catch_up(room)
-        elif found == before:
-            return
-        elif found.epoch == before.epoch and found.offset > before.offset:
-            # It may be on its way through the layer.
-            self._loop.call_later(ARRIVE_SECONDS, self._require, room, found)
-        else:
-            room.is_behind = True
-            self._catch_up(room)
-
-    def _require(self, room: _Room, position: Position) -> None:
-        """Read on, unless the room has reached a position by now."""
-        log = room.log
-        if self._rooms.get(room.id) is not room or log is None:
-            return
-        if log.position.epoch != position.epoch or log.position.offset < position.offset:
-            counters.count("history_losses_found")
-            room.is_behind = True
-            self._catch_up(room)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # In an empty context. Otherwise the task would run in the context of the first connection.
@@ -698,31 +540,8 @@ def joined(
     return reserved("wsrt.joined", data)
 
 
-def _is_due(room: _Room, now: float) -> bool:
-    """Return whether a position should be checked. It is while a room is silent: otherwise offsets show the losses."""
-    if room.changed > room.checked:
-        return now - room.changed >= SETTLE_SECONDS
-    return now - room.checked >= CHECK_SECONDS
-
-
 def _is_in(command: CommandMessage, realm: str) -> bool:
     return includes(command.namespace, command.tenant, realm)
-
-
-def _is_until(publication: PublishMessage, position: Position) -> bool:
-    kept = publication.kept
-    return kept is not None and kept.position.epoch == position.epoch and kept.position.offset <= position.offset
-
-
-def _judge(publication: PublishMessage, log: RoomLog) -> Verdict | None:
-    """Compare a publication with a log. None if it isn't kept in history."""
-    kept = publication.kept
-    return None if kept is None else log.judge(kept.position, kept.id)
-
-
-def _needs_a_read(publication: PublishMessage, log: RoomLog) -> bool:
-    """Return whether only the store can tell what a publication is that has arrived now."""
-    return _judge(publication, log) in (Verdict.OLD, Verdict.UNKNOWN, Verdict.CONFLICT)
 
 
 def _note_failure(task: asyncio.Task[None]) -> None:

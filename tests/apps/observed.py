@@ -36,8 +36,8 @@ def with_spans(app: Any) -> Any:
     return OpenTelemetryMiddleware(app, tracer_provider=spans)
 
 
-sentry_around = SentryAsgiMiddleware(with_runtime(application), asgi_version=3)
-sentry_below = with_runtime(SentryAsgiMiddleware(application, asgi_version=3))
+sentry_around = SentryAsgiMiddleware(with_runtime(application))
+sentry_below = with_runtime(SentryAsgiMiddleware(application))
 otel_around = with_spans(with_runtime(application))
 otel_below = with_runtime(with_spans(application))
-both = SentryAsgiMiddleware(with_spans(with_runtime(application)), asgi_version=3)
+both = SentryAsgiMiddleware(with_spans(with_runtime(application)))

@@ -322,7 +322,7 @@ def test_counts_are_explained(browser: Browser, cluster: Cluster) -> None:
         - Number(document.querySelector('b[data-show=connections]').textContent) === 1"""
     expect(nodes).to_have_count(2)
     expect(shown).not_to_be_empty()
-    page.wait_for_function(more, timeout=30_000)
+    eventually(lambda: page.evaluate(more), "the counts to differ by this page", 30)
     expect(page.get_by_text("Nodes also count the live pages of this admin, such as this one.")).to_be_visible()
     expect(page.get_by_text("Their counts are some seconds old")).to_be_visible()
     context.close()

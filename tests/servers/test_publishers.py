@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.client import dial, receive, request
 from tests.support.processes import ROOT, CeleryWorker, RedisServer, Server
+from tests.support.versions import differing
 from tests.support.waiting import aeventually
 
 pytestmark = pytest.mark.servers
@@ -119,6 +120,8 @@ async def test_publishing_from_celery_workers(redis_server: RedisServer, pool: s
 
 def test_fan_out() -> None:
     """Fan-out stays within half of what the benchmark asks for, on whatever machine this is."""
-    command = [sys.executable, "-m", "benchmarks", "--check", "--slack", "0.5", "--rounds", "6", "--seconds", "0.3"]
+    # The sends of another release of the server, with which ours are compared, may take half the time.
+    slack = "0.25" if {"uvicorn", "websockets", "uvloop"} & differing().keys() else "0.5"
+    command = [sys.executable, "-m", "benchmarks", "--check", "--slack", slack, "--rounds", "6", "--seconds", "0.3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -158,7 +158,7 @@ async def no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     await on_connect_with(join)
 
 
-@mistake("The route has no users")
+@mistake("No middleware of the route sets the user")
 async def no_users(monkeypatch: pytest.MonkeyPatch) -> None:
     async def on_connect(self: Any) -> None:
         assert self.user.is_anonymous
@@ -264,7 +264,7 @@ async def channel_name(monkeypatch: pytest.MonkeyPatch) -> None:
     await on_connect_with(lambda self: self.channel_layer.group_add("lobby", self.channel_name))
 
 
-@mistake("The in-memory channel layer is used by hand")
+@mistake("The in-memory channel layer is used directly")
 async def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     await on_connect_with(lambda self: self.channel_layer.group_send("lobby", {"type": "chat.message"}))
 

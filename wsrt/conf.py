@@ -1,7 +1,8 @@
 """
 The settings of wsrt: the dict ``WSRT`` in Django's settings. All keys are optional, and are read when they are used.
 
-DEFAULTS and SHAPES define the keys. The checks and the tests of the documentation read them from here.
+DEFAULTS and SHAPES define the keys. Django's system checks, and the tests that compare the documentation with the code,
+read them from here.
 """
 
 from __future__ import annotations

@@ -599,8 +599,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
             if "user" not in self.scope:
                 counters.count(
                     "users_missing",
-                    "%s reads self.user, but its route has no users, so every client is anonymous: wrap the route in "
-                    "channels.auth.AuthMiddlewareStack(...)",
+                    "%s reads self.user, but no middleware of its route sets the user, so every client is anonymous: "
+                    "wrap the route in channels.auth.AuthMiddlewareStack(...)",
                     type(self).__name__,
                 )
             # The import needs the app registry, which isn't ready when this module is first imported.
@@ -765,7 +765,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         """
         Make the connection belong to a user, in place of the user that it belongs to now.
 
-        Queued frames that were published to exactly the previous user are dropped. If ``authorize`` calls this,
+        Queued frames whose audience is the previous user alone are dropped. If ``authorize`` calls this,
         ``identity`` isn't called.
 
         Args:

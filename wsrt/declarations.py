@@ -69,7 +69,10 @@ def check_attributes(cls: type[Any]) -> None:
     """Raise DeclarationError for a wrong namespace, ``out_events`` or ``presence``, and for an async refusal_for()."""
     name, namespace, presence = cls.__name__, cls.namespace, cls.presence
     if iscoroutinefunction(cls.refusal_for):
-        raise DeclarationError(f"{name}: refusal_for must be a def, not an async def: it is called in the event loop")
+        raise DeclarationError(
+            f"{name}: refusal_for must be a def, not an async def: it is called without await, in the event loop, "
+            "which it must not block"
+        )
     if not isinstance(namespace, str) or not namespace:
         raise DeclarationError(f"{name}: namespace must be a non-empty string, not {namespace!r}")
     if SEPARATOR in namespace:

@@ -1,4 +1,4 @@
-"""Tenants: which ones are valid, and which one a call means, by ``tenant=`` or by ``WSRT["TENANT"]``."""
+"""Tenants: which ones are valid, and which one a call refers to, by ``tenant=`` or by ``WSRT["TENANT"]``."""
 
 from __future__ import annotations
 

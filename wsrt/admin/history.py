@@ -94,7 +94,7 @@ class HistoryActions(Actions):
         return HttpResponseRedirect(self._return_url(request, target))
 
     def purge(self, request: HttpRequest) -> HttpResponse:
-        """Delete everything that is kept of a room, after a confirmation."""
+        """Delete everything that the history of a room keeps, after a confirmation."""
         target = self._room_to_delete_from(request)
         if target is None:
             return HttpResponseRedirect(self._url("changelist"))

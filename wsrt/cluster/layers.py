@@ -59,7 +59,7 @@ def is_local(alias: str) -> bool:
 
 def note_use_by_hand(owner: str, alias: str) -> None:
     """
-    Log, once for each consumer class that uses an in-memory layer by hand, that other processes don't reach it.
+    Log, once for each consumer class that uses an in-memory layer directly, that other processes don't reach it.
 
     Args:
         owner: The name of the consumer class.
@@ -69,7 +69,7 @@ def note_use_by_hand(owner: str, alias: str) -> None:
         return
     _used_by_hand.add((owner, alias))
     logger.warning(
-        "%s uses the channel layer %r by hand, and the layer is in-memory: messages from other processes, such as "
+        "%s uses the channel layer %r directly, and the layer is in-memory: messages from other processes, such as "
         "workers and shells, don't arrive. If there are any, use channels_redis.pubsub.RedisPubSubChannelLayer",
         owner,
         alias,

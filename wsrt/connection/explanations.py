@@ -61,7 +61,7 @@ class Explanations:
             return
         follows = ""
         if isinstance(outcome, Close):
-            follows = f". It closes the connection with {outcome.code} {outcome.reason}"
+            follows = f". The connection is closed with {outcome.code} {outcome.reason}"
             if outcome in CLOSES.values():
                 follows += '. A client that offers the subprotocol "wsrt.v1" gets an error instead'
         counters.count(

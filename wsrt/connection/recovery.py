@@ -196,7 +196,7 @@ class Recovery:
             )
             self._close(CONNECTION_SETUP_FAILED)
         except Exception:
-            logger.exception("the recovery of connection %s failed", self._subscriber.id)
+            logger.exception("failed to send connection %s what it has missed, and closed it", self._subscriber.id)
             self._close(CONNECTION_SETUP_FAILED)
         finally:
             self._task = None

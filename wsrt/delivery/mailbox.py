@@ -28,14 +28,14 @@ class Mailbox(Generic[T]):
     """
     An ordered queue into an event loop, from any thread.
 
-    The loop takes one item after the other and gets turns in between. Otherwise a burst, such as the publications of
-    one commit, would overflow the outboxes of clients that do read. The mailbox is bounded by back-pressure: over the
-    limits, callers of put() have to wait.
+    Items are taken one at a time, and the loop runs its other tasks in between. Otherwise a burst, such as the
+    publications of one commit, would overflow the outboxes of clients that do read. The mailbox is bounded by
+    back-pressure: over the limits, callers of put() have to wait.
 
     Args:
         loop: The loop in which items are taken.
         take: Called with each item in the loop. Exceptions are counted and logged.
-        checkpoint: Awaited after each item, to give the loop turns.
+        checkpoint: Awaited after each item, so that other tasks can run.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ def open_store() -> HistoryStore:
 
 def room_of_call(room: str, namespace: object, tenant: Tenant) -> RoomId:
     """
-    Return the realm and the name of the room that a call means.
+    Return the realm and the name of the room that the arguments of a call refer to.
 
     Raises:
         UnknownNamespace: No consumer of this process has the namespace.

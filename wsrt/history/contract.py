@@ -374,7 +374,7 @@ class HistoryStoreContract:
             assert self.offsets(found) == list(range(found.start + 1, found.position.offset + 1))
 
     async def test_trimmed_and_expired(self) -> None:
-        """Where entries were trimmed before others expired, each position has its own reason."""
+        """If entries were trimmed and later ones have expired, the reason for a gap depends on the position."""
         async with self.opened(size=1, seconds=self.short, value_seconds=60) as store:
             room = self.room()
             await self.append(store, room, 1)

@@ -131,7 +131,7 @@ def _which(offset: object, epoch: object, event: object, key: object) -> tuple[i
     Return the offset, the epoch and the key that the arguments of forget() mean.
 
     Raises:
-        TypeError, ValueError: They don't mean one publication. Nothing was deleted.
+        TypeError, ValueError: They don't refer to exactly one publication. Nothing was deleted.
     """
     if (offset is None) == (event is None) or (event is None) != (key is None):
         raise TypeError("forget() needs offset=..., or event=... and key=...; to delete everything, call purge()")

@@ -1,4 +1,4 @@
-"""The scripts of presence, and calls of them for several partitions."""
+"""The Lua scripts of presence, and the concurrent writing to several partitions, over which rooms are spread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The actions of operators on the history of a room: deleting one publication, or everything."""
+"""The actions of operators on the history of a room: deleting one publication, or all of them."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class HistoryActions(Actions):
         return HttpResponseRedirect(self._return_url(request, target))
 
     def purge(self, request: HttpRequest) -> HttpResponse:
-        """Delete everything that the history of a room keeps, after a confirmation."""
+        """Delete the whole history of a room, after a confirmation."""
         target = self._room_to_delete_from(request)
         if target is None:
             return HttpResponseRedirect(self._url("changelist"))
@@ -114,7 +114,7 @@ class HistoryActions(Actions):
         return HttpResponseRedirect(back)
 
     def _room_to_delete_from(self, request: HttpRequest) -> Target | None:
-        """Return the room that was posted. None for a request that must do nothing, such as one after signing in."""
+        """Return the room in the POST data. None for a request that must do nothing, such as a GET after signing in."""
         if request.method != "POST":
             self._require(request, FORGET)
             return None

@@ -1,8 +1,8 @@
 """
 The sending of publications and commands after the commit of a transaction.
 
-Those of one transaction leave as one batch, in the order of the calls. Each of them is registered with Django by
-itself, so that a savepoint that is rolled back drops its own.
+Those of one transaction are sent as one batch, in the order of the calls. Each of them is registered with Django
+separately, so that Django drops those of a savepoint that is rolled back.
 """
 
 from __future__ import annotations

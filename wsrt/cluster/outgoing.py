@@ -1,4 +1,4 @@
-"""What is about to be sent: publications, which are validated and encoded here, commands, and changes of presence."""
+"""Messages to be sent: publications, which are validated and encoded here, commands, and changes of presence."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Outgoing:
         groups: The groups that reach every node with a recipient.
         alias: The alias of the channel layer.
         event: The event, if it is a publication.
-        append: What the history of the room keeps, if it keeps the publication.
+        append: The entry for the history of the room, if the publication is kept there.
     """
 
     __slots__ = ("alias", "append", "event", "groups", "item")

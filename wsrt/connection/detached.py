@@ -44,7 +44,7 @@ nothing."""
 EXPIRED = Refusal("forbidden", "The credentials have expired", wants_login=True)
 
 NO_ROOM = Refusal("not_found", "There is no such room, or you may not read it")
-"""The refusal for a room that isn't there and for one that is forbidden, so that they can't be told apart."""
+"""The refusal for a room that doesn't exist and for one that is forbidden, so that clients can't distinguish them."""
 
 
 class HookRefused(Exception):

@@ -1,4 +1,4 @@
-"""The recovery of one connection: its client gets what it has missed in each room, before what is published now."""
+"""The recovery of one connection: in each room, its client receives missed publications before new ones."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from ..types import Position
 T = TypeVar("T")
 
 CLAIM_SECONDS = 1.0
-"""How long the rooms of a ``wsrt.v1`` client wait for its first frame, which may claim positions, in seconds."""
+"""How long the server waits for the first frame of a ``wsrt.v1`` client, which may claim positions, in seconds."""
 
 PATIENCE_SECONDS = 5.0
-"""How long a client waits for a history that can't be read before its connection is closed, in seconds."""
+"""How long the server tries to read the history before it closes a connection that needs it, in seconds."""
 
 logger = logging.getLogger("wsrt")
 
@@ -38,9 +38,9 @@ class Recovery:
     """
     The rooms with history of one connection.
 
-    A client that speaks ``wsrt.v1`` claims in its first frame the positions that it has reached. A claim takes effect
-    when the server has joined the connection to the room, so that every permission is asked again. Until the first
-    frame has arrived, and while the missed publications are being read, the publications of the room wait.
+    The first frame of a ``wsrt.v1`` client may contain claims: the last position that it has in each room. A claim
+    takes effect when the server has joined the connection to the room, so all permissions are checked again. Until the
+    first frame has arrived, and while the missed publications are being read, the publications of the room wait.
 
     Args:
         node: The node that holds the connection.
@@ -213,7 +213,7 @@ class Recovery:
                 self._claims = {}
 
     async def _recover(self, room: str) -> None:
-        """Tell the client at which position it is in a room, and send what it has missed."""
+        """Send ``wsrt.joined`` with the position of a room, and the publications that the client has missed."""
         history, room_id = self._node.history, self._id(room)
         claims = self._claims or {}
         claim = claims.get(room)
@@ -247,7 +247,7 @@ class Recovery:
 
     async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T | None:
         """
-        Have the node read what the connection needs; None if the connection has left the room.
+        Let the node read what the connection needs, and try again after errors. None if the connection left the room.
 
         Raises:
             StoreUnavailable: The store hasn't answered for PATIENCE_SECONDS.

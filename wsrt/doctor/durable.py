@@ -14,7 +14,7 @@ from .finding import Finding, error, ok, one_line, warning
 
 
 async def examine() -> list[Finding]:
-    """Return findings about the publications that wait, those that failed, and the workers. None without the app."""
+    """Return findings about the waiting and failed publications and the workers. Empty if the app isn't installed."""
     if not apps.is_installed("wsrt.durable"):
         return []
     return await sync_to_async(lambda: list(_examine()))()

@@ -61,7 +61,7 @@ def examine() -> Iterator[Finding]:
 
 def answered(headers: Mapping[str, str], server: str) -> Iterable[Finding]:
     """
-    Yield a warning if a proxy has answered a handshake, connections from one address are limited, and none is trusted.
+    Yield a warning if a proxy answered a handshake, connections from one address are limited, and no proxy is trusted.
 
     Args:
         headers: The headers of the answer.

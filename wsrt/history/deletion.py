@@ -74,8 +74,8 @@ def forget(
         InvalidRoom: The text can't be the name of a room.
         TypeError, ValueError: Another argument isn't valid.
         BackplaneUnavailable: The store didn't answer (StoreUnavailable), or the publication was deleted there and the
-            channel layer didn't accept the message to the other processes. Repeat the call; for a value, which has lost
-            its key, the error says with which offset.
+            channel layer didn't accept the message to the other processes. Repeat the call. After the deletion of a
+            value, its key is unknown, so repeat the call with the offset that the error names.
         WrongContext: An event loop is running in this thread; await aforget() instead.
     """
     room_id = room_of_call(room, namespace, tenant)

@@ -1,4 +1,4 @@
-"""What a node remembers of the history of a room: its position, its last publications, and its last values."""
+"""The part of a room's history that a node keeps in memory: its position, last publications and last values."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ class RoomLog:
 
     Attributes:
         position: The position of the last publication.
-        last: Its id, also if it was forgotten. By it, another publication that gets its offset is recognised. None if
-            it isn't known.
+        last: The id of this publication, even after it was deleted. It shows whether another publication has got the
+            same offset, because the store has lost its last writes. None if it isn't known.
         start: The offset after which the log is complete.
         size: The bytes of its frames, except those of values.
-        values: The last value of each key. None if they weren't loaded.
+        values: The last value of each key. None until they are loaded.
     """
 
     __slots__ = ("_before", "_entries", "_ids", "last", "position", "room", "size", "start", "values")
@@ -104,7 +104,7 @@ class RoomLog:
         return Logged(entry.offset, entry.id, entry.key, frame)
 
     def append(self, logged: Logged) -> None:
-        """Add a publication after the last one. Offsets in between belong to values that were replaced since."""
+        """Add a publication after the last one. Offsets in between belong to values that were replaced later."""
         self.position = Position(self.position.epoch, logged.offset)
         self.last = logged.id
         self._entries.append(logged)
@@ -138,7 +138,7 @@ class RoomLog:
         return [logged for logged in self._entries if offset < logged.offset <= until]
 
     def add_values(self, values: Iterable[Logged]) -> None:
-        """Add values that were read from the store. Newer ones that the log has of the same key stay."""
+        """Add values that were read from the store, unless the log has a newer value of the same key."""
         found = {logged.key: logged for logged in values if logged.key is not None}
         for logged in self._entries:
             if logged.key is not None and (logged.key not in found or found[logged.key].offset < logged.offset):

@@ -1,4 +1,4 @@
-"""The claims of ``wsrt.resume``: the positions that a client has reached in the histories of its rooms."""
+"""The claims of ``wsrt.resume``: the last position that a client has in the history of each of its rooms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Claims(dict[str, Position]):
 
 def read_claims(frame: str | bytes, most: int) -> Claims:
     """
-    Return the claims of a ``wsrt.resume`` frame. What isn't a claim is left out and counted.
+    Return the claims of a ``wsrt.resume`` frame. Invalid claims are left out and counted.
 
     Args:
         frame: The frame, which is an envelope.

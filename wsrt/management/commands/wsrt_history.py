@@ -1,4 +1,4 @@
-"""``manage.py wsrt_history``: shows what is kept of a room, and deletes from it."""
+"""``manage.py wsrt_history``: shows the history of a room, and deletes from it."""
 
 from __future__ import annotations
 

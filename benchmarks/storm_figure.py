@@ -112,7 +112,9 @@ def _replays(found: dict[str, Any]) -> list[str]:
 
 def _x(seconds: float) -> float:
     low, high = math.log10(min(TICKS)), math.log10(max(TICKS))
-    return round(46 + (WIDTH - 46 - 14) * (math.log10(max(seconds, min(TICKS))) - low) / (high - low), 1)
+    return round(
+        46 + (WIDTH - 46 - 14) * (math.log10(min(max(seconds, min(TICKS)), max(TICKS))) - low) / (high - low), 1
+    )
 
 
 def _y(share: float) -> float:

@@ -1,7 +1,7 @@
 """
 Compare durable publishing with publishing directly: events per second of a worker, of publish_many and of single calls.
 
-    python -m benchmarks.durable [--events 5000] [--rounds 5] [--check] [--dry]
+    python -m benchmarks.durable [--events 5000] [--rounds 5] [--check [--slack 1]] [--dry]
 
 The worker reads events from the database, publishes them through Redis, and deletes them. The ways take turns in one
 process; Redis runs on the last core. The events go to 100 rooms, with history and without. PostgreSQL is measured if
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import platform
@@ -130,6 +131,8 @@ class Bench:
             work = lambda: asyncio.run(publish())  # noqa: E731
         else:
             work = lambda: store(BATCH if way == "store" else 1, events)  # noqa: E731
+        # The garbage of the way before isn't a part of this one.
+        gc.collect()
         begun = time.perf_counter()
         work()
         rate = len(events) / (time.perf_counter() - begun)
@@ -208,6 +211,7 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--check", action="store_true", help="fail if the worker is too slow")
+    parser.add_argument("--slack", type=float, default=1.0, help="with --check, a factor for the lowest rate")
     parser.add_argument("--dry", action="store_true", help="print the results without writing them")
     options = parser.parse_args()
     console = Console()
@@ -216,7 +220,8 @@ def main() -> int:
     if not options.dry:
         keep(rates, options.events)
         console.print(f"Written to {RESULTS.name}/durable.json")
-    slow = {row: ways["worker"] / ways["many"] for row, ways in rates.items() if ways["worker"] / ways["many"] < FLOOR}
+    ratios = {row: ways["worker"] / ways["many"] for row, ways in rates.items()}
+    slow = {row: ratio for row, ratio in ratios.items() if ratio < FLOOR * options.slack}
     if options.check and slow:
         console.print(f"Too slow: {slow}")
         return 1

@@ -7,7 +7,8 @@ A publication without history is one PUBLISH, to the subscribers of so many node
 first. The time is the processor time that Redis spent, from INFO, so that other programs on the machine matter less.
 The kinds take turns on one Redis; the ratio of the medians is reported.
 
-Then one call appends 10,000 publications to 1, 100 and 10,000 rooms, and a raw pipeline publishes the same bytes.
+Then transactions publish 10,000 events each, without and with history, to 1, 100 and 10,000 rooms, in turn with a raw
+pipeline that publishes the same bytes: benchmarks/batches.py.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import functools
 import json
 import platform
 import statistics
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import redis.asyncio as redis
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import batches
 from benchmarks.processes import redis as redis_server
 from wsrt.history.base import Append
 from wsrt.history.redis import RedisHistory
@@ -42,11 +43,8 @@ NODES = 2
 BATCH = 100
 """Publications that are sent together."""
 
-ROOMS = (1, 100, 10_000)
-"""The rooms of the large batches."""
-
 LARGE = 10_000
-"""The publications of a large batch."""
+"""The publications of the room whose memory is measured."""
 
 KINDS: dict[str, dict[str, str]] = {
     "without history": {},
@@ -54,6 +52,10 @@ KINDS: dict[str, dict[str, str]] = {
     "with history and an idempotency key": {"idempotency_key": "{}"},
     'with history="latest"': {"key": "{}"},
 }
+
+
+Ratios = dict[tuple[str, str, int], float]
+"""The times of transactions, compared with a pipeline, by kind of events, way to publish and number of rooms."""
 
 
 class Bench:
@@ -64,7 +66,6 @@ class Bench:
         self.store = RedisHistory(url, size=100, timeout=60)
         self.number = 0
         self.times: dict[str, list[float]] = {}
-        self.ratios: dict[str, float] = {}
         self.bytes = 0.0
 
     async def run(self, rounds: int, publications: int) -> None:
@@ -83,7 +84,6 @@ class Bench:
         for node in nodes:
             await node.aclose()
         await self.memory()
-        await self.large()
         await self.store.close()
         await self.client.aclose()
 
@@ -120,40 +120,25 @@ class Bench:
         self.bytes = sum([await self.client.memory_usage(key, samples=0) for key in keys]) / LARGE
         await full.close()
 
-    async def large(self) -> None:
-        for rooms in ROOMS:
-            publications = [self.publication(("bench", f"{number % rooms}"), {}) for number in range(LARGE)]
-            ours, raw = [], []
-            for _ in range(3):
-                began = time.perf_counter()
-                await self.store.append(publications)
-                ours.append(time.perf_counter() - began)
-                began = time.perf_counter()
-                pipeline = self.client.pipeline(transaction=False)
-                for publication in publications:
-                    pipeline.publish("raw", publication.data)
-                await pipeline.execute()
-                raw.append(time.perf_counter() - began)
-            self.ratios[f"{LARGE:,} publications to {rooms:,} rooms"] = min(ours) / min(raw)
-
 
 async def _read(node: Any) -> None:
     async for _ in node.listen():
         pass
 
 
-def rows(bench: Bench) -> Iterator[tuple[str, str, str]]:
+def rows(bench: Bench, ratios: Ratios) -> Iterator[tuple[str, str, str]]:
     """Yield the rows of the table: the quantity, its value, and the ratio to the same without history."""
     medians = {kind: statistics.median(times) for kind, times in bench.times.items()}
     for kind, median in medians.items():
         base = medians[f"without history, {kind.rpartition(', ')[2]}"]
         yield f"{kind}, us of Redis", f"{median:.1f}", f"{median / base:.2f}"
     yield "memory of a publication of 200 bytes, bytes", f"{bench.bytes:.0f}", ""
-    for what, ratio in bench.ratios.items():
-        yield f"append {what}, compared with a raw pipeline", "", f"{ratio:.2f}"
+    for (kind, way, rooms), ratio in ratios.items():
+        what = f"{batches.PUBLICATIONS:,} publications of a transaction {kind}, {way}, {rooms:,} rooms"
+        yield f"{what}, compared with a raw pipeline", "", f"{ratio:.2f}"
 
 
-def keep(bench: Bench, version: str) -> None:
+def keep(bench: Bench, ratios: Ratios, version: str) -> None:
     """Write the figures and the table to benchmarks/results."""
     facts = {
         "redis": version,
@@ -161,23 +146,31 @@ def keep(bench: Bench, version: str) -> None:
         "nodes": NODES,
         "microseconds": {kind: [round(value, 2) for value in values] for kind, values in bench.times.items()},
         "bytes_a_publication": round(bench.bytes, 1),
-        "times_a_raw_pipeline": {what: round(ratio, 2) for what, ratio in bench.ratios.items()},
+        "times_a_raw_pipeline": {
+            f"{kind}, {way}, {rooms} rooms": round(ratio, 2) for (kind, way, rooms), ratio in ratios.items()
+        },
     }
     (RESULTS / "history.json").write_text(json.dumps(facts, indent=2) + "\n")
-    lines = ["| | | ratio |", "| --- | ---: | ---: |", *(f"| {' | '.join(row)} |" for row in rows(bench))]
+    lines = ["| | | ratio |", "| --- | ---: | ---: |", *(f"| {' | '.join(row)} |" for row in rows(bench, ratios))]
     (RESULTS / "history.md").write_text("\n".join(lines) + "\n")
 
 
-async def main(rounds: int, publications: int) -> None:
+def main(rounds: int, publications: int) -> None:
     with redis_server() as url:
-        bench = Bench(url)
-        version = (await bench.client.info("server"))["redis_version"]
-        await bench.run(rounds, publications)
+        bench, version = asyncio.run(_run(url, rounds, publications))
+        ratios = {(kind, way, number): ratio for kind, way, number, ratio in batches.measure(url, rounds)}
     table = Table("", "", "ratio", title="Publishing with history")
-    for row in rows(bench):
+    for row in rows(bench, ratios):
         table.add_row(*row)
     Console().print(table)
-    keep(bench, version)
+    keep(bench, ratios, version)
+
+
+async def _run(url: str, rounds: int, publications: int) -> tuple[Bench, str]:
+    bench = Bench(url)
+    version = (await bench.client.info("server"))["redis_version"]
+    await bench.run(rounds, publications)
+    return bench, version
 
 
 if __name__ == "__main__":
@@ -185,4 +178,4 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each kind (%(default)s)")
     parser.add_argument("--publications", type=int, default=2000, help="publications of a round (%(default)s)")
     options = parser.parse_args()
-    asyncio.run(main(options.rounds, options.publications))
+    main(options.rounds, options.publications)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from .addresses import Audience, Everyone, Room, User
 from .cluster.commits import send_all_on_commit, send_on_commit
-from .cluster.outgoing import Outgoing, prepare
+from .cluster.outgoing import Outgoing, Preparation, prepare
 from .cluster.sending import require_no_loop, send, send_all
 from .delivery.calls import must_be_awaited
 from .exceptions import BackplaneUnavailable, PublicationsFailed
@@ -226,8 +226,8 @@ async def apublish_many(
 
 
 def _prepare_all(publications: Iterable[tuple[Audience, Event]], namespace: str, tenant: Tenant) -> list[Outgoing]:
-    recipient = recipient_tenant(tenant, namespace)
-    return [prepare(audience, event, namespace, recipient) for audience, event in publications]
+    preparation = Preparation(namespace, recipient_tenant(tenant, namespace))
+    return [preparation.prepare(audience, event) for audience, event in publications]
 
 
 def _positions(outcomes: Sequence[Publication | BackplaneUnavailable | None]) -> list[Publication | None]:

@@ -76,8 +76,10 @@ def has_tenants(namespace: str | None) -> bool:
 
 
 def _require_tenants(tenant: str | None, namespace: str) -> None:
+    if tenant is None:
+        return
     is_known = namespace in namespaces and bool(namespaces[namespace].consumers)
-    if tenant is not None and is_known and not has_tenants(namespace):
+    if is_known and not has_tenants(namespace):
         raise ValueError(
             f"no consumer of the namespace {namespace!r} defines tenant(), so none of its connections has the tenant "
             f"{tenant!r}; leave tenant= out"

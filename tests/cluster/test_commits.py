@@ -125,6 +125,17 @@ def test_captured_callbacks(sent: list[Any]) -> None:
         transaction.set_rollback(True)
 
 
+def test_batch_of_one_call(sent: list[Any]) -> None:
+    """The messages of one call are registered together, in order with others; none isn't registered."""
+    with transaction.atomic():
+        send(1)
+        commits.send_all_on_commit([2, 3, 4], True, None)  # type: ignore[list-item]
+        commits.send_all_on_commit([], True, None)
+        send(5)
+        assert len(transaction.get_connection().run_on_commit) == 3
+    assert sent == [1, 2, 3, 4, 5]
+
+
 # Several databases.
 
 DATABASES = ("default", "other")

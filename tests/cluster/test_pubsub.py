@@ -188,6 +188,37 @@ async def test_publications_are_pipelined(redis_server: RedisServer, use: Use) -
         assert [(await theirs.receive(other))["number"] for _ in range(600)] == list(range(600))
 
 
+@pytest.mark.parametrize("config", [{}, {"symmetric_encryption_keys": ["key"]}])
+async def test_batch(redis_server: RedisServer, second_server: RedisServer, use: Use, config: dict[str, Any]) -> None:
+    """A batch to groups on several hosts keeps the order of each group, also between single messages."""
+    layer = use(redis_server.url, second_server.url, **config)
+    channel = await layer.new_channel()
+    groups = [f"room{number}" for number in range(8)]
+    for group in groups:
+        await layer.group_add(group, channel)
+    first = layer.post("room0", {"group": "room0", "number": -1})
+    answers = layer.post_all([(group, {"group": group, "number": number}) for number in range(100) for group in groups])
+    await layer.group_send("room0", {"group": "room0", "number": 100})
+    await answers.done
+    await first
+    assert not answers.errors
+    received: dict[str, list[int]] = {}
+    for _ in range(802):
+        message = await layer.receive(channel)
+        received.setdefault(message["group"], []).append(message["number"])
+    assert received == {group: [*range(100)] for group in groups} | {"room0": [*range(-1, 101)]}
+
+
+async def test_batch_with_a_message_that_cannot_be_sent(redis_server: RedisServer, use: Use) -> None:
+    """A message that can't be serialized fails alone, in all its groups."""
+    layer = use(redis_server.url)
+    bad: dict[str, Any] = {"type": object()}
+    answers = layer.post_all([("a", {"type": "x"}), ("a", bad), ("b", bad), ("b", {"type": "y"})])
+    await answers.done
+    assert sorted(answers.errors) == [1, 2]
+    assert isinstance(answers.errors[2], TypeError)
+
+
 async def test_join_is_confirmed(redis_server: RedisServer, use: Use) -> None:
     """What another process publishes once a join has returned arrives, however far Redis is."""
     async with TcpProxy(redis_server.port, latency=0.05) as proxy, plain(redis_server.url) as theirs:

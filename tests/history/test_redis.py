@@ -91,10 +91,10 @@ async def test_one_round_trip(make: Callable[..., RedisHistory], monkeypatch: py
     trips = 0
     round_trip = store._round_trip
 
-    def counting() -> contextlib.AbstractAsyncContextManager[Any]:
+    def counting(**options: Any) -> contextlib.AbstractAsyncContextManager[Any]:
         nonlocal trips
         trips += 1
-        return round_trip()
+        return round_trip(**options)
 
     monkeypatch.setattr(store, "_round_trip", counting)
     everything = [publication for number in range(300) for publication in publications(f"r{number}", 2)]
@@ -124,9 +124,9 @@ async def test_calls_are_short(make: Callable[..., RedisHistory], monkeypatch: p
     shares: list[int] = []
     run_all = store._run_all
 
-    async def noting(script: Any, calls: Any) -> list[Any]:
+    async def noting(script: Any, calls: Any, **options: Any) -> list[Any]:
         shares.extend((len(arguments) - 7) // 5 for _, arguments in calls)
-        return await run_all(script, calls)
+        return await run_all(script, calls, **options)
 
     monkeypatch.setattr(store, "_run_all", noting)
     await store.append(publications("a", 1000))

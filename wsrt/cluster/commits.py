@@ -1,7 +1,7 @@
 """
 The sending of publications and commands after the commit of a transaction.
 
-Those of one transaction are sent as one batch, in the order of the calls. Each of them is registered with Django
+Those of one transaction are sent as one batch, in the order of the calls. Those of each call are registered with Django
 separately, so that Django drops those of a savepoint that is rolled back.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.signals import request_finished
@@ -45,9 +46,10 @@ def send_on_commit(outgoing: Outgoing, on_commit: bool, using: str | None) -> Pu
         BackplaneUnavailable, StoreUnavailable: As for send(), if it was sent immediately. After a commit, errors are
             logged and reported by the signal publication_failed.
     """
-    if not is_deferred(on_commit, using):
+    connection = _connection_to_wait_for(on_commit, using)
+    if connection is None:
         return send_from_sync(outgoing)
-    _register(outgoing, using)
+    _register((outgoing,), connection)
     return None
 
 
@@ -55,20 +57,26 @@ def send_all_on_commit(
     outgoings: list[Outgoing], on_commit: bool, using: str | None
 ) -> list[Publication | BackplaneUnavailable | None]:
     """Send messages as one batch, after the commit of the open transaction or immediately. See send_all()."""
-    if not is_deferred(on_commit, using):
+    connection = _connection_to_wait_for(on_commit, using)
+    if connection is None:
         return send_all_from_sync(outgoings)
-    for outgoing in outgoings:
-        _register(outgoing, using)
+    if outgoings:
+        _register(outgoings, connection)
     return [None] * len(outgoings)
 
 
 def is_deferred(on_commit: bool, using: str | None) -> bool:
     """Return whether a message waits for a commit. If it doesn't, the ones that have waited are sent before it."""
+    return _connection_to_wait_for(on_commit, using) is not None
+
+
+def _connection_to_wait_for(on_commit: bool, using: str | None) -> Any:
+    """Return the database connection whose commit a message waits for; None if it doesn't. See is_deferred()."""
     connection = transaction.get_connection(using)
     if on_commit and connection.in_atomic_block:
-        return True
+        return connection
     send_committed(using)
-    return False
+    return None
 
 
 def send_committed(using: str | None) -> None:
@@ -78,54 +86,44 @@ def send_committed(using: str | None) -> None:
         commit.send()
 
 
-def _register(outgoing: Outgoing, using: str | None) -> None:
-    connection = transaction.get_connection(using)
+def _register(outgoings: Sequence[Outgoing], connection: Any) -> None:
     commit = _commits.get(connection)
     if commit is None or commit.has_begun:
         if commit is not None:
             # A callback of the application has raised, so that Django ran no further ones.
             commit.send()
-        commit = _commits[connection] = _Commit(connection, using)
-    commit.register(outgoing)
+        commit = _commits[connection] = _Commit()
+    commit.register(outgoings, connection)
 
 
 class _Commit:
     """
     The messages of one transaction.
 
-    Args:
-        connection: The database connection.
-        using: Its alias.
-
     Attributes:
         has_begun: Whether the transaction was committed. Later messages belong to another transaction.
     """
 
-    __slots__ = ("_batch", "_connection", "_is_over", "_last", "_registered", "_using", "has_begun")
+    __slots__ = ("_batch", "_is_over", "_last", "has_begun")
 
-    def __init__(self, connection: Any, using: str | None) -> None:
-        self._connection = weakref.ref(connection)
-        self._using = using
-        self._registered = 0
-        # Identifies the callback that will run last.
-        self._last: object = None
+    def __init__(self) -> None:
+        # The callback that will run last.
+        self._last: _Callback | None = None
         # Whether it has run.
         self._is_over = False
         # Messages whose callbacks have run, and that weren't sent yet.
         self._batch: list[Outgoing] = []
         self.has_begun = False
 
-    def register(self, outgoing: Outgoing) -> None:
-        """Add a message to be sent after the commit."""
-        self._registered += 1
-        self._last = last = object()
-        connection = self._connection()
-        is_in_savepoint = connection is not None and bool(connection.savepoint_ids)
-        own = None if is_in_savepoint else last
-        transaction.on_commit(lambda: self._reach(own, outgoing), using=self._using, robust=True)
-        if is_in_savepoint and self._registered > 1 and connection is not None:
+    def register(self, outgoings: Sequence[Outgoing], connection: Any) -> None:
+        """Add messages to be sent together after the commit. They stay together when a savepoint is rolled back."""
+        is_first = self._last is None
+        self._last = callback = _Callback(self, outgoings)
+        connection.on_commit(callback.run, robust=True)
+        if connection.savepoint_ids and not is_first:
             # The callback above may be dropped with its savepoint. This one isn't, as it belongs to none.
-            connection.run_on_commit.append((set(), lambda: self._reach(last), True))
+            self._last = callback = _Callback(self, ())
+            connection.run_on_commit.append((set(), callback.run, True))
 
     def send(self) -> None:
         """Send the messages that wait. Failures are logged, counted and reported by the signal publication_failed."""
@@ -140,15 +138,27 @@ class _Commit:
             if isinstance(outcome, Exception):
                 _report(outgoing, outcome)
 
-    def _reach(self, last: object, outgoing: Outgoing | None = None) -> None:
+    def reach(self, callback: _Callback) -> None:
         """Note that a callback has run. The last one sends the batch."""
         self.has_begun = True
-        if outgoing is not None:
-            self._batch.append(outgoing)
+        self._batch += callback.outgoings
         # Tests may run the callbacks of a part of a transaction first, and the others later.
-        self._is_over = self._is_over or last is self._last or self._registered == 1
+        self._is_over = self._is_over or callback is self._last
         if self._is_over:
             self.send()
+
+
+class _Callback:
+    """What Django calls after the commit, for the messages of one call. A closure would cost more."""
+
+    __slots__ = ("_commit", "outgoings")
+
+    def __init__(self, commit: _Commit, outgoings: Sequence[Outgoing]) -> None:
+        self._commit = commit
+        self.outgoings = outgoings
+
+    def run(self) -> None:
+        self._commit.reach(self)
 
 
 # The current or last transaction of each database connection. A connection belongs to one thread.

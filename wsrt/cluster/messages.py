@@ -63,7 +63,7 @@ class PublishMessage:
         UnsendableEvent: The frame is larger than 1 MiB.
     """
 
-    __slots__ = ("audience", "encoded", "frame", "id", "kept", "realm")
+    __slots__ = ("_frame", "audience", "encoded", "id", "kept", "realm")
 
     def __init__(
         self, realm: str, audience: Audience, encoded: Encoded, id: str | None = None, kept: Kept | None = None
@@ -73,7 +73,26 @@ class PublishMessage:
         self.encoded = encoded
         self.id = id
         self.kept = kept
-        self.frame: Frame = encoded.frame(
+        self._frame: Frame | None = None
+        if not encoded.fits(room=audience.name if isinstance(audience, Room) else None):
+            self._frame = self._build()
+
+    @property
+    def frame(self) -> Frame:
+        """The frame, created once. A publisher whose messages go through the layer doesn't need it."""
+        frame = self._frame
+        if frame is None:
+            frame = self._frame = self._build()
+        return frame
+
+    def keep(self, kept: Kept) -> None:
+        """Set what the history of the room has of the publication."""
+        self.kept = kept
+        self._frame = None
+
+    def _build(self) -> Frame:
+        audience, kept = self.audience, self.kept
+        return self.encoded.frame(
             room=audience.name if isinstance(audience, Room) else None, position=None if kept is None else kept.position
         )
 
@@ -90,7 +109,8 @@ class PublishMessage:
         if self.id is not None:
             message["id"] = self.id
         if self.kept is not None:
-            message["history"] = [*dataclasses.astuple(self.kept.position), self.kept.id, self.kept.key]
+            position = self.kept.position
+            message["history"] = [position.epoch, position.offset, self.kept.id, self.kept.key]
         if self.encoded.overflow != "close":
             message["overflow"] = self.encoded.overflow
             message["key"] = self.encoded.key
@@ -193,7 +213,12 @@ def _publication(message: dict[str, Any]) -> PublishMessage:
     if message.get("history") is not None:
         epoch, offset, kept_id, key = message["history"]
         kept = Kept(Position(epoch, offset), kept_id, key)
-    return PublishMessage(message["namespace"], from_message(message["audience"]), encoded, message.get("id"), kept)
+    publication = PublishMessage(
+        message["namespace"], from_message(message["audience"]), encoded, message.get("id"), kept
+    )
+    # Built here, where a message of which no frame can be made is reported.
+    _ = publication.frame
+    return publication
 
 
 def _command(message: dict[str, Any]) -> CommandMessage:

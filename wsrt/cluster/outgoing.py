@@ -64,53 +64,86 @@ class Outgoing:
 def prepare(
     audience: Audience, event: Event, namespace: str, tenant: str | None, idempotency_key: str | None = None
 ) -> Outgoing:
+    """Validate and encode one event. See Preparation."""
+    return Preparation(namespace, tenant).prepare(audience, event, idempotency_key)
+
+
+class Preparation:
     """
-    Validate and encode an event, once for all recipients.
+    The validation and encoding of the events of one call. What they have in common is looked up once.
 
     Args:
-        audience: The recipients.
-        event: The event.
         namespace: The namespace to publish in.
-        tenant: The tenant of the audience's rooms and users; None for the connections without one.
-        idempotency_key: The key by which the history of the room recognises a repeated publication.
-
-    Raises:
-        UnknownNamespace: No consumer has the namespace.
-        UndeclaredEvent: No consumer of the namespace sends the event.
-        UnsendableEvent: The event can't be encoded or is too large.
-        TypeError: The audience is not an address, or the event is not an event.
-        ValueError: The event is kept in history and the audience is not one room; or there is an idempotency key that
-            isn't valid, or without history.
+        tenant: The tenant of the audiences' rooms and users; None for the connections without one.
     """
-    if not isinstance(audience, Audience):
-        raise TypeError(f"audience must be an address, such as wsrt.addresses.Room(...), not {type(audience).__name__}")
-    declared = meta(event)
-    try:
-        namespaces.publishing(namespace, event)
-    except UnknownNamespace:
-        require_installed()
-        raise
-    room = audience.name if isinstance(audience, Room) else None
-    if declared.history and room is None:
-        raise ValueError(
-            f"{declared.name!r} is declared with history={declared.history!r}, so it can only be published to exactly "
-            "one room"
+
+    __slots__ = ("_alias", "_declared", "_namespace", "_realm", "_tenant")
+
+    def __init__(self, namespace: str, tenant: str | None) -> None:
+        self._namespace = namespace
+        self._tenant = tenant
+        # Set with the first event that the namespace declares.
+        self._realm = self._alias = ""
+        # The classes of such events.
+        self._declared: set[type] = set()
+
+    def prepare(self, audience: Audience, event: Event, idempotency_key: str | None = None) -> Outgoing:
+        """
+        Validate and encode an event, once for all recipients.
+
+        Args:
+            audience: The recipients.
+            event: The event.
+            idempotency_key: The key by which the history of the room recognises a repeated publication.
+
+        Raises:
+            UnknownNamespace: No consumer has the namespace.
+            UndeclaredEvent: No consumer of the namespace sends the event.
+            UnsendableEvent: The event can't be encoded or is too large.
+            TypeError: The audience is not an address, or the event is not an event.
+            ValueError: The event is kept in history and the audience is not one room; or there is an idempotency key
+                that isn't valid, or without history.
+        """
+        if not isinstance(audience, Audience):
+            raise TypeError(
+                f"audience must be an address, such as wsrt.addresses.Room(...), not {type(audience).__name__}"
+            )
+        declared = meta(event)
+        if type(event) not in self._declared:
+            self._require_declared(event)
+        room = audience.name if isinstance(audience, Room) else None
+        if declared.history and room is None:
+            raise ValueError(
+                f"{declared.name!r} is declared with history={declared.history!r}, so it can only be published to "
+                "exactly one room"
+            )
+        groups = audience.groups(self._realm)
+        encoded = encode(event, address=audience.to_message() if declared.key else None)
+        append = kept = None
+        if declared.history and room is not None:
+            append = _append_of(event, encoded, (self._realm, room), _require_key(idempotency_key))
+            # The size of the frame is checked with the longest position that it can get.
+            kept = Kept(LONGEST_POSITION, append.id, append.key)
+        elif idempotency_key is not None:
+            raise ValueError(
+                f"idempotency_key requires an event with history, and {declared.name!r} has none: only the history of "
+                "a room can recognise repeated publications"
+            )
+        copy_id = secrets.token_hex(8) if len(groups) > 1 else None
+        return Outgoing(
+            PublishMessage(self._realm, audience, encoded, copy_id, kept), groups, self._alias, event, append
         )
-    realm = realm_of(namespace, tenant)
-    groups = audience.groups(realm)
-    encoded = encode(event, address=audience.to_message() if declared.key else None)
-    append = kept = None
-    if declared.history and room is not None:
-        append = _append_of(event, encoded, (realm, room), _require_key(idempotency_key))
-        # The frame is checked with the longest position that it can get.
-        kept = Kept(LONGEST_POSITION, append.id, append.key)
-    elif idempotency_key is not None:
-        raise ValueError(
-            f"idempotency_key requires an event with history, and {declared.name!r} has none: only the history of a "
-            "room can recognise repeated publications"
-        )
-    publication = PublishMessage(realm, audience, encoded, secrets.token_hex(8) if len(groups) > 1 else None, kept)
-    return Outgoing(publication, groups, layer_alias(namespace), event, append)
+
+    def _require_declared(self, event: Event) -> None:
+        try:
+            namespaces.publishing(self._namespace, event)
+        except UnknownNamespace:
+            require_installed()
+            raise
+        if not self._declared:
+            self._realm = realm_of(self._namespace, self._tenant)
+            self._alias = layer_alias(self._namespace)
+        self._declared.add(type(event))
 
 
 def _append_of(event: Event, encoded: Encoded, room: RoomId, idempotency_key: str | None) -> Append:
@@ -135,8 +168,11 @@ def layer_alias(namespace: str) -> str:
     Raises:
         UnknownNamespace: No consumer has the namespace.
     """
-    named = (getattr(consumer, "channel_layer_alias", None) for consumer in namespaces.of(namespace).consumers)
-    return next((alias for alias in named if isinstance(alias, str)), conf.channel_layer_alias)
+    for consumer in namespaces.of(namespace).consumers:
+        alias = getattr(consumer, "channel_layer_alias", None)
+        if isinstance(alias, str):
+            return alias
+    return conf.channel_layer_alias
 
 
 def layer_aliases(namespace: str | None) -> set[str]:

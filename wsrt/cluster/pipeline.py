@@ -6,10 +6,11 @@ import asyncio
 import collections
 import contextlib
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from ..delivery.tasks import start_task
+from ..stores.redis.packing import pack
 
 CONNECT_SECONDS = 5.0
 """The time limit of connecting, including authentication, in seconds."""
@@ -32,12 +33,131 @@ class BacklogFull(Exception):
     """Raised when too many commands are waiting for Redis already. The command was not sent."""
 
 
+class Answers:
+    """
+    The answers to several commands, for which their sender waits together.
+
+    The commands have numbers from 0 on, in the order in which they are sent. A command that is settled before it is
+    written is never sent.
+
+    Args:
+        count: The number of commands.
+        in_order: Whether a command that fails settles the later ones, so that they don't overtake it when it is sent
+            again.
+
+    Attributes:
+        errors: The errors of the commands that failed, by number.
+        done: A future that is resolved when all commands are settled.
+    """
+
+    __slots__ = ("_in_order", "_is_settled", "_left", "done", "errors")
+
+    def __init__(self, count: int, *, in_order: bool = False) -> None:
+        self._is_settled = bytearray(count)
+        self._left = count
+        self._in_order = in_order
+        self.errors: dict[int, BaseException] = {}
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not count:
+            self.done.set_result(None)
+
+    def is_settled(self, number: int) -> bool:
+        """Return whether a command was answered, has failed, or isn't wanted any more."""
+        return bool(self._is_settled[number])
+
+    def settle(self, number: int, error: BaseException | None = None) -> None:
+        """Note that a command was executed, or why it has failed. Only the first outcome counts."""
+        if self._is_settled[number]:
+            return
+        self._is_settled[number] = 1
+        self._left -= 1
+        if error is not None:
+            self.errors[number] = error
+            if self._in_order:
+                self.withdraw(ConnectionError("withdrawn, because an earlier one failed"), number)
+        if not self._left and not self.done.done():
+            self.done.set_result(None)
+
+    def withdraw(self, error: BaseException, after: int = -1) -> None:
+        """Let the commands after a number fail that aren't settled. Those that were written may be executed."""
+        for number in range(after + 1, len(self._is_settled)):
+            if not self._is_settled[number]:
+                self._is_settled[number] = 1
+                self._left -= 1
+                self.errors[number] = error
+        if not self._left and not self.done.done():
+            self.done.set_result(None)
+
+
 class _Command:
-    __slots__ = ("answer", "packed")
+    """
+    A command whose sender waits for the answer itself.
+
+    Attributes:
+        size: Its bytes.
+        left: The number of its answers that haven't arrived: 1.
+    """
+
+    __slots__ = ("_answer", "_packed", "left", "size")
 
     def __init__(self, packed: bytes, answer: asyncio.Future[Any]) -> None:
-        self.packed = packed
-        self.answer = answer
+        self._packed = packed
+        self._answer = answer
+        self.size = len(packed)
+        self.left = 1
+
+    def write(self) -> list[bytes]:
+        """Return the bytes to write; none if the sender has withdrawn the command."""
+        return [] if self._answer.done() else [self._packed]
+
+    def settle(self, answer: Any) -> None:
+        """Pass the answer on."""
+        if self._answer.done():
+            return  # its caller was cancelled
+        if isinstance(answer, Exception):
+            self._answer.set_exception(answer)
+        else:
+            self._answer.set_result(answer)
+
+
+class _Commands:
+    """
+    Commands that are written together.
+
+    Args:
+        packed: Each command, as Redis reads it.
+        numbers: The number of each.
+        answers: Where the answers go.
+
+    Attributes:
+        size: Their bytes.
+        left: The number of answers that haven't arrived.
+    """
+
+    __slots__ = ("_answers", "_numbers", "_packed", "left", "size")
+
+    def __init__(self, packed: list[bytes], numbers: list[int], answers: Answers) -> None:
+        self._packed = packed
+        self._numbers = numbers
+        self._answers = answers
+        self.size = sum(map(len, packed))
+        self.left = len(packed)
+
+    def write(self) -> list[bytes]:
+        """Return the commands to write, without those that aren't wanted any more."""
+        wanted = [place for place, number in enumerate(self._numbers) if not self._answers.is_settled(number)]
+        packed = self._packed
+        if len(wanted) < self.left:
+            packed = [packed[place] for place in wanted]
+            self._numbers = [self._numbers[place] for place in wanted]
+            self.size, self.left = sum(map(len, packed)), len(packed)
+        self._packed = []
+        return packed
+
+    def settle(self, answer: Any) -> None:
+        """Pass the next answer on."""
+        number = self._numbers[len(self._numbers) - self.left]
+        self._answers.settle(number, answer if isinstance(answer, Exception) else None)
 
 
 class Pipeline:
@@ -61,8 +181,9 @@ class Pipeline:
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         # In the order of the calls: commands to be written, and commands that Redis hasn't answered yet.
-        self._queued: collections.deque[_Command] = collections.deque()
-        self._written: collections.deque[_Command] = collections.deque()
+        self._queued: collections.deque[_Command | _Commands] = collections.deque()
+        self._written: collections.deque[_Command | _Commands] = collections.deque()
+        self._waiting = 0
         self._bytes = 0
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,17 +208,60 @@ class Pipeline:
         """
         if self._is_closed:
             raise ConnectionError("the connection to Redis was closed")
-        packed = _pack(command)
-        if len(self._queued) + len(self._written) >= BACKLOG_COMMANDS or self._bytes + len(packed) > BACKLOG_BYTES:
+        packed = pack(*command)
+        if not self._has_space(1, len(packed)):
             raise BacklogFull("too many commands are waiting for Redis")
         answer = self._loop.create_future()
-        self._bytes += len(packed)
-        self._queued.append(_Command(packed, answer))
+        self._queue(_Command(packed, answer))
+        return answer
+
+    def request_all(self, packed: Sequence[bytes], numbers: Sequence[int], answers: Answers) -> int:
+        """
+        Send commands, without a future for each.
+
+        Args:
+            packed: The commands, as pack() returns them.
+            numbers: The number of each.
+            answers: Where the answers and errors go.
+
+        Returns:
+            How many were refused with BacklogFull.
+        """
+        if self._is_closed:
+            for number in numbers:
+                answers.settle(number, ConnectionError("the connection to Redis was closed"))
+            return 0
+        batch: list[bytes] = []
+        batched: list[int] = []
+        refused = size = 0
+        for command, number in zip(packed, numbers, strict=True):
+            if answers.is_settled(number):
+                continue
+            if not self._has_space(len(batch) + 1, size + len(command)):
+                answers.settle(number, BacklogFull("too many commands are waiting for Redis"))
+                refused += 1
+                continue
+            batch.append(command)
+            batched.append(number)
+            size += len(command)
+            if size >= WRITE_BYTES:
+                self._queue(_Commands(batch, batched, answers))
+                batch, batched, size = [], [], 0
+        if batch:
+            self._queue(_Commands(batch, batched, answers))
+        return refused
+
+    def _has_space(self, commands: int, size: int) -> bool:
+        return self._waiting + commands <= BACKLOG_COMMANDS and self._bytes + size <= BACKLOG_BYTES
+
+    def _queue(self, commands: _Command | _Commands) -> None:
+        self._waiting += commands.left
+        self._bytes += commands.size
+        self._queued.append(commands)
         self._wake.set()
         if not self._is_running:
             self._is_running = True
             self._spawn(self._run())
-        return answer
 
     async def close(self) -> None:
         """Close the connection, even if it is dead. Commands without an answer fail."""
@@ -182,14 +346,21 @@ class Pipeline:
         batch: list[bytes] = []
         size = 0
         while self._queued and size < WRITE_BYTES:
-            command = self._queued.popleft()
-            if command.answer.done():
-                self._bytes -= len(command.packed)  # withdrawn by its caller
-                continue
-            self._written.append(command)
-            batch.append(command.packed)
-            size += len(command.packed)
+            commands = self._queued.popleft()
+            self._forget_waiting(commands)
+            packed = commands.write()
+            if packed:
+                # Without those that were withdrawn by their callers.
+                self._waiting += len(packed)
+                self._bytes += commands.size
+                self._written.append(commands)
+                batch += packed
+                size += commands.size
         return batch
+
+    def _forget_waiting(self, commands: _Command | _Commands) -> None:
+        self._waiting -= commands.left
+        self._bytes -= commands.size
 
     async def _read(self, connection: Any) -> None:
         from redis.exceptions import ResponseError
@@ -210,21 +381,21 @@ class Pipeline:
                 self._settle(answer)
 
     def _settle(self, answer: Any) -> None:
-        command = self._written.popleft()
-        self._bytes -= len(command.packed)
-        if command.answer.done():
-            return  # its caller was cancelled
-        if isinstance(answer, Exception):
-            command.answer.set_exception(answer)
-        else:
-            command.answer.set_result(answer)
+        commands = self._written[0]
+        commands.settle(answer)
+        commands.left -= 1
+        self._waiting -= 1
+        if not commands.left:
+            self._written.popleft()
+            self._bytes -= commands.size
 
-    def _fail(self, commands: collections.deque[_Command], error: BaseException) -> None:
-        while commands:
-            command = commands.popleft()
-            self._bytes -= len(command.packed)
-            if not command.answer.done():
-                command.answer.set_exception(ConnectionError(f"{type(error).__name__}: {error}"))
+    def _fail(self, queue: collections.deque[_Command | _Commands], error: BaseException) -> None:
+        while queue:
+            commands = queue.popleft()
+            self._forget_waiting(commands)
+            while commands.left:
+                commands.settle(ConnectionError(f"{type(error).__name__}: {error}"))
+                commands.left -= 1
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # In an empty context. Otherwise the task would run in the context of the first caller.
@@ -243,9 +414,3 @@ class Pipeline:
 async def _disconnect(connection: Any) -> None:
     with contextlib.suppress(Exception):
         await connection.disconnect(nowait=True)
-
-
-def _pack(command: tuple[str | bytes, ...]) -> bytes:
-    """Return a command in the form that Redis reads: an array of byte strings."""
-    parts = [part.encode() if isinstance(part, str) else part for part in command]
-    return b"*%d\r\n%b" % (len(parts), b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))

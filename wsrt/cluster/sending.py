@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 from asgiref.sync import SyncToAsync
 
@@ -19,6 +19,7 @@ from ..delivery.mailbox import Taken
 from ..exceptions import BackplaneUnavailable, StoreUnavailable, WrongContext
 from ..history.backends import store_of_loop
 from ..metrics import counters
+from ..stores.batches import batches
 from ..types import Publication
 from . import background_loop
 from .layers import LAYER_SECONDS, ask, drop_layer_soon, is_local, layer_of_loop
@@ -35,6 +36,8 @@ SHARE_SECONDS = 0.5
 
 WINDOW = 1000
 """The number of messages of a batch that wait for the layer's answers at a time."""
+
+TOO_SLOW = "the channel layer was too slow for earlier publications of the same batch"
 
 Outcome = Publication | BackplaneUnavailable | None
 """What becomes of a message of a batch: its position in a history, None without one, or the error."""
@@ -76,7 +79,7 @@ async def send_all(outgoings: Sequence[Outgoing]) -> list[Outcome]:
         The outcome of each, in the same order. One that fails doesn't keep the others from being sent.
     """
     outcomes = await _keep(outgoings)
-    for index, outgoing in _pending(outgoings, outcomes):
+    for index, outgoing in _acting_here(outgoings, outcomes):
         try:
             if _stays_in_process(outgoing):
                 await _send_in_process(outgoing)
@@ -118,12 +121,12 @@ def send_all_from_sync(outgoings: Sequence[Outgoing], *, in_order: bool = False)
     outcomes: list[Outcome] = background_loop.run(_keep(outgoings)) if is_kept else [None] * len(outgoings)
     if in_order:
         _fail_behind_failure(outcomes)
-    for index, outgoing in _pending(outgoings, outcomes):
+    for index, outgoing in _acting_here(outgoings, outcomes):
         try:
             _send_here_from_sync(outgoing)
         except BackplaneUnavailable as error:
             outcomes[index] = error
-    if not all(map(_stays_in_process, outgoings)):
+    if not all(map(_stays_in_process, _one_of_each_alias(outgoings))):
         background_loop.run(_send_through_layers(outgoings, outcomes, in_order=in_order))
     return outcomes
 
@@ -140,6 +143,18 @@ def _pending(outgoings: Sequence[Outgoing], outcomes: list[Outcome]) -> Iterator
     for index, outgoing in enumerate(outgoings):
         if not isinstance(outcomes[index], BackplaneUnavailable):
             yield index, outgoing
+
+
+def _acting_here(outgoings: Sequence[Outgoing], outcomes: list[Outcome]) -> Iterator[tuple[int, Outgoing]]:
+    """Yield the messages that haven't failed and that act in this process: commands, and all of local layers."""
+    local = {outgoing.alias for outgoing in _one_of_each_alias(outgoings) if _stays_in_process(outgoing)}
+    for index, outgoing in _pending(outgoings, outcomes):
+        if outgoing.alias in local or isinstance(outgoing.item, CommandMessage):
+            yield index, outgoing
+
+
+def _one_of_each_alias(outgoings: Sequence[Outgoing]) -> Collection[Outgoing]:
+    return {outgoing.alias: outgoing for outgoing in outgoings}.values()
 
 
 def _settled(outcome: Outcome) -> Publication | None:
@@ -165,8 +180,7 @@ async def _keep(outgoings: Sequence[Outgoing]) -> list[Outcome]:
     for (index, outgoing), appended in zip(kept, results, strict=True):
         message = outgoing.item
         if isinstance(message, PublishMessage) and outgoing.append is not None:
-            position = Kept(appended.position, appended.id, outgoing.append.key)
-            outgoing.item = PublishMessage(message.realm, message.audience, message.encoded, message.id, position)
+            message.keep(Kept(appended.position, appended.id, outgoing.append.key))
         outcomes[index] = Publication(appended.position.epoch, appended.position.offset)
     return outcomes
 
@@ -231,10 +245,12 @@ async def _send_through_layers(
     outgoings: Sequence[Outgoing], outcomes: list[Outcome], *, in_order: bool = False
 ) -> None:
     """Send the messages of a batch that don't stay in this process, and put errors into ``outcomes``."""
-    by_alias: dict[str, list[tuple[int, Outgoing]]] = {}
+    by_alias: dict[str, list[tuple[int, Outgoing]]] = {
+        outgoing.alias: [] for outgoing in _one_of_each_alias(outgoings) if not _stays_in_process(outgoing)
+    }
     for index, outgoing in _pending(outgoings, outcomes):
-        if not _stays_in_process(outgoing):
-            by_alias.setdefault(outgoing.alias, []).append((index, outgoing))
+        if outgoing.alias in by_alias:
+            by_alias[outgoing.alias].append((index, outgoing))
     for alias, messages in by_alias.items():
         if isinstance(layer_of_loop(alias), PubSubLayer):
             await _pipeline(alias, messages, outcomes, in_order=in_order)
@@ -254,7 +270,7 @@ async def _send_one_by_one(messages: list[tuple[int, Outgoing]], outcomes: list[
         started = time.monotonic()
         try:
             if left <= 0:
-                raise TooSlow("the channel layer was too slow for earlier publications of the same batch")
+                raise TooSlow(TOO_SLOW)
             await _send_through_layer(outgoing, min(LAYER_SECONDS, SHARE_SECONDS + left))
         except BackplaneUnavailable as error:
             outcomes[index] = failure = error
@@ -264,58 +280,42 @@ async def _send_one_by_one(messages: list[tuple[int, Outgoing]], outcomes: list[
 async def _pipeline(
     alias: str, messages: list[tuple[int, Outgoing]], outcomes: list[Outcome], *, in_order: bool
 ) -> None:
-    """Send the messages of a batch through the pub/sub layer, without waiting for each answer."""
+    """Send the messages of a batch through the pub/sub layer, a window at a time."""
     is_slow = False
     failure: BackplaneUnavailable | None = None
-    for start in range(0, len(messages), WINDOW):
+    for window in batches(messages, WINDOW):
         layer = layer_of_loop(alias)
-        answers: list[tuple[int, asyncio.Future[object]]] = []
-        for index, outgoing in messages[start : start + WINDOW]:
-            if is_slow or not isinstance(layer, PubSubLayer):
-                outcomes[index] = TooSlow("the channel layer was too slow for earlier publications of the same batch")
-                continue
-            if in_order and failure is not None:
-                outcomes[index] = failure
-                continue
+        if is_slow or not isinstance(layer, PubSubLayer):
+            _fail_all(window, outcomes, TooSlow(TOO_SLOW))
+            continue
+        if in_order and failure is not None:
+            _fail_all(window, outcomes, failure)
+            continue
+        posts: list[tuple[str, dict[str, Any]]] = []
+        # By post: the index of its message. A message to several groups has several.
+        indexes: list[int] = []
+        for index, outgoing in window:
             message = outgoing.item.to_message()
-            try:
-                answers += [(index, layer.post(group, message)) for group in outgoing.groups]
-            except Exception as error:
-                outcomes[index] = failure = _refusal(error)
-        if in_order:
-            _withdraw_behind_failure([answer for _, answer in answers])
-        if answers:
-            await asyncio.wait([answer for _, answer in answers], timeout=LAYER_SECONDS)
-        for index, answer in answers:
-            if not answer.done():
-                answer.cancel()
-                outcomes[index] = _refusal(TimeoutError())
-                is_slow = True
-            elif answer.cancelled():
-                outcomes[index] = _refusal(ConnectionError("withdrawn, because an earlier one failed"))
-            elif (problem := answer.exception()) is not None:
-                outcomes[index] = failure = _refusal(problem)
-        if is_slow:
+            for group in outgoing.groups:
+                posts.append((group, message))
+                indexes.append(index)
+        answers = layer.post_all(posts, in_order=in_order)
+        await asyncio.wait([answers.done], timeout=LAYER_SECONDS)
+        if not answers.done.done():
+            answers.withdraw(TimeoutError())
+            is_slow = True
             _drop_dead(alias, layer)
-        counters.count(
-            "publications_failed",
-            times=sum(
-                isinstance(outcomes[index], BackplaneUnavailable) for index, _ in messages[start : start + WINDOW]
-            ),
-        )
+        for number in sorted(answers.errors):
+            refusal = _refusal(answers.errors[number])
+            failure = failure or refusal
+            outcomes[indexes[number]] = refusal
+        counters.count("publications_failed", times=len({indexes[number] for number in answers.errors}))
 
 
-def _withdraw_behind_failure(answers: Sequence[asyncio.Future[object]]) -> None:
-    """Withdraw the messages behind one that fails, which would be sent over the next connection."""
-
-    def withdraw(place: int, answer: asyncio.Future[object]) -> None:
-        # Called before there is another connection: that takes further turns of the loop.
-        if not answer.cancelled() and answer.exception() is not None:
-            for later in answers[place + 1 :]:
-                later.cancel()
-
-    for place, answer in enumerate(answers):
-        answer.add_done_callback(functools.partial(withdraw, place))
+def _fail_all(messages: Sequence[tuple[int, Outgoing]], outcomes: list[Outcome], failure: BackplaneUnavailable) -> None:
+    for index, _ in messages:
+        outcomes[index] = failure
+    counters.count("publications_failed", times=len(messages))
 
 
 def _refusal(error: BaseException | None) -> BackplaneUnavailable:

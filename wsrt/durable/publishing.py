@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from ..addresses import Audience, Room, User
 from ..cluster.messages import PublishMessage
-from ..cluster.outgoing import Outgoing, prepare
+from ..cluster.outgoing import Outgoing, Preparation, prepare
 from ..cluster.sending import require_no_loop
 from ..delivery.calls import must_be_awaited
 from ..protocol.events import Event
@@ -209,8 +209,8 @@ def _prepare(
 
 
 def _prepare_all(publications: Iterable[tuple[Audience, Event]], namespace: str, tenant: Tenant) -> list[Outgoing]:
-    recipient = recipient_tenant(tenant, namespace)
-    prepared = [prepare(audience, event, namespace, recipient) for audience, event in publications]
+    preparation = Preparation(namespace, recipient_tenant(tenant, namespace))
+    prepared = [preparation.prepare(audience, event) for audience, event in publications]
     for outgoing in prepared:
         audience = outgoing.item.audience
         if not isinstance(audience, Room | User):

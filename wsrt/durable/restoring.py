@@ -15,7 +15,7 @@ from ..history.base import Append
 from ..protocol.envelope import Encoded
 from ..protocol.events import Event, meta
 from ..protocol.namespaces import namespaces
-from .models import StoredPublication
+from .models import Row, StoredPublication
 
 
 class Restorer:
@@ -27,7 +27,7 @@ class Restorer:
         # By namespace, tenant, kind and name: the audience, its realm and its groups.
         self._audiences: dict[tuple[str, str, str, str], tuple[Audience, str, frozenset[str]]] = {}
 
-    def restore(self, row: StoredPublication) -> Outgoing:
+    def restore(self, row: Row | StoredPublication) -> Outgoing:
         """
         Return the publication of a row.
 
@@ -63,7 +63,7 @@ class Restorer:
         message = PublishMessage(realm, audience, encoded, secrets.token_hex(8) if len(groups) > 1 else None, kept)
         return Outgoing(message, groups, alias, _observed(cls, row.data), append)
 
-    def _address(self, row: StoredPublication) -> tuple[Audience, str, frozenset[str]]:
+    def _address(self, row: Row | StoredPublication) -> tuple[Audience, str, frozenset[str]]:
         place = row.namespace, row.tenant, row.kind, row.name
         known = self._audiences.get(place)
         if known is None:

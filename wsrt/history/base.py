@@ -301,4 +301,8 @@ class HistoryStore(abc.ABC):
 
 def size_of(event: str, data: str) -> int:
     """Return the bytes of a publication, as limits count them."""
-    return len(event.encode("utf-8", "surrogatepass")) + len(data.encode("utf-8", "surrogatepass"))
+    return _bytes_of(event) + _bytes_of(data)
+
+
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -24,6 +24,12 @@ from .numbers import is_finite, may_hold_infinity
 MAX_FRAME_BYTES = 1_048_576
 """The maximum size of a frame, in bytes. Publishing a larger event raises UnsendableEvent; Daphne accepts no more."""
 
+CHARACTER_BYTES = 6
+"""The most bytes that a character of a name needs in a frame: as an escape. Other ones need at most 4."""
+
+BESIDE_BYTES = 512
+"""More than the bytes of a frame without its names and data: the keys and the longest position."""
+
 MAX_REF = 64
 """The maximum length of a ref, in characters."""
 
@@ -46,6 +52,14 @@ class Encoded:
         self.data = data
         self.overflow = overflow
         self.key = key
+
+    def fits(self, *, room: str | None) -> bool:
+        """
+        Return whether no frame of the event to a room, with any position, can be larger than 1 MiB.
+
+        It needs no frame. False means that frame() has to check.
+        """
+        return CHARACTER_BYTES * (len(self.event) + len(self.data) + len(room or "")) + BESIDE_BYTES <= MAX_FRAME_BYTES
 
     def frame(self, *, ref: Ref | None = None, room: str | None = None, position: Position | None = None) -> Frame:
         """

@@ -23,12 +23,19 @@ class Namespace:
     def __init__(self, name: str) -> None:
         self.name = name
         self._catalogs: weakref.WeakKeyDictionary[type, Catalog] = weakref.WeakKeyDictionary()
+        # The classes of the events that may be published, and the number of consumers when they were collected.
+        self._sent: tuple[int, frozenset[type]] = 0, frozenset()
 
     @property
     def consumers(self) -> list[type]:
         """The consumer classes of this namespace."""
         # Several times faster than to iterate, which every publication would pay for.
         return [consumer for reference in self._catalogs.keyrefs() if (consumer := reference()) is not None]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the namespace has no consumers any more."""
+        return not len(self._catalogs)
 
     @property
     def events(self) -> dict[str, type[Event]]:
@@ -58,6 +65,7 @@ class Namespace:
                 f"{mine.__module__}.{mine.__qualname__}; rename one, or give the consumer another namespace"
             )
         self._catalogs[consumer] = catalog
+        self._sent = 0, frozenset()
 
     @property
     def kept(self) -> set[History]:
@@ -67,8 +75,14 @@ class Namespace:
     def declares(self, event: Event) -> bool:
         """Return whether an event may be published in this namespace. Raises TypeError for anything but an event."""
         require_instance(event)
-        declared = meta(event).name
-        return any(catalog.sends.get(declared) is type(event) for catalog in self._catalogs.values())
+        meta(event)
+        # Every publication asks. The number changes when a consumer class is garbage-collected.
+        number, sent = self._sent
+        if number != len(self._catalogs):
+            catalogs = list(self._catalogs.values())
+            sent = frozenset(cls for catalog in catalogs for cls in catalog.sends.values())
+            self._sent = len(catalogs), sent
+        return type(event) in sent
 
     def _clash(self, catalog: Catalog, consumer: type) -> tuple[str, type[Event], type[Event], type] | None:
         for other, theirs in list(self._catalogs.items()):
@@ -93,7 +107,7 @@ class Namespaces(dict[str, Namespace]):
             UnknownNamespace: No consumer has the namespace. The message lists the known namespaces.
         """
         namespace = self.get(name)
-        if namespace is None or not namespace.consumers:
+        if namespace is None or namespace.is_empty:
             raise UnknownNamespace(self._unknown(name))
         return namespace
 
@@ -120,7 +134,7 @@ class Namespaces(dict[str, Namespace]):
             if others
             else None
         )
-        if namespace is None or not namespace.consumers:
+        if namespace is None or namespace.is_empty:
             raise UnknownNamespace(self._unknown(name, advice))
         raise UndeclaredEvent(undeclared_message(event, f"namespace {name!r}", namespace.events, advice))
 

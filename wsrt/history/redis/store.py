@@ -15,7 +15,7 @@ from ...exceptions import StoreUnavailable
 from ...realms import RoomId
 from ...stores.batches import batches
 from ...stores.options import require_seconds
-from ...stores.redis.link import RedisLink, Script, load_script, tuples
+from ...stores.redis.link import Calls, RedisLink, Script, load_script, tuples
 from ...stores.redis.partitions import Partitions, by_part
 from ...stores.redis.target import RedisTarget
 from ...types import Position
@@ -105,23 +105,30 @@ class RedisHistory(RedisLink, HistoryStore):
     async def append(self, publications: Sequence[Append]) -> list[Appended]:
         rooms: dict[RoomId, list[int]] = {}
         for number, publication in enumerate(publications):
-            rooms.setdefault(publication.room, []).append(number)
-        calls: list[tuple[Sequence[str], list[Any]]] = []
-        called: list[Sequence[int]] = []
-        for room_id, numbers in rooms.items():
-            room = self._keys.room(room_id)
-            for batch in _calls(publications, numbers):
-                calls.append(self._append_call(room, [publications[number] for number in batch]))
-                called.append(batch)
-        appended: dict[int, Appended] = {}
+            numbers = rooms.get(publication.room)
+            if numbers is None:
+                rooms[publication.room] = [number]
+            else:
+                numbers.append(number)
+        called = [batch for numbers in rooms.values() for batch in _calls(publications, numbers)]
+
+        def call(number: int) -> tuple[Sequence[str], list[Any]]:
+            batch = [publications[place] for place in called[number]]
+            return self._append_call(self._keys.room(batch[0].room), batch)
+
         try:
-            answers = await self._run_all(APPEND, calls)
+            answers = await self._run_all(APPEND, Calls(len(called), call), in_order=len(called) > len(rooms))
         except StoreUnavailable as error:
             raise StoreUnavailable(f"{error} (the publications may have been kept)") from error
-        for batch, (epoch, *results) in zip(called, answers, strict=True):
-            for number, (offset, earlier) in zip(batch, tuples(results, 2), strict=True):
-                position = Position(epoch, offset)
-                appended[number] = Appended(position, earlier or publications[number].id, is_repeat=bool(earlier))
+        appended: dict[int, Appended] = {}
+        for batch, answer in zip(called, answers, strict=True):
+            offsets, *repeats = (answer,) if isinstance(answer, str) else answer
+            epoch, *offsets = offsets.split(" ")
+            for number, offset in zip(batch, offsets, strict=True):
+                appended[number] = Appended(Position(epoch, int(offset)), publications[number].id)
+            for place, earlier in tuples(repeats, 2):
+                position = appended[batch[place]].position
+                appended[batch[place]] = Appended(position, earlier, is_repeat=True)
         return [appended[number] for number in range(len(publications))]
 
     def _append_call(self, room: RoomKeys, publications: Sequence[Append]) -> tuple[Sequence[str], list[Any]]:

@@ -8,7 +8,8 @@ import dataclasses
 import hashlib
 import importlib.resources
 import itertools
-from collections.abc import AsyncIterator, Container, Iterator, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import (
@@ -23,7 +24,8 @@ from redis.exceptions import (
 
 from ...exceptions import StoreUnavailable
 from ..batches import batches
-from . import target
+from . import stream, target
+from .packing import pack
 from .target import RedisTarget
 
 CONNECTIONS = 16
@@ -50,6 +52,33 @@ class Script:
     name: str
     text: str
     sha: str
+
+
+Call = tuple[Sequence[str], Sequence[Any]]
+"""The keys and arguments of a call of a script."""
+
+
+class Calls(Sequence[Call]):
+    """
+    Calls that are made when they are sent, while Redis executes earlier ones.
+
+    Args:
+        count: The number of calls.
+        call: Returns the call with a number.
+    """
+
+    def __init__(self, count: int, call: Callable[[int], Call]) -> None:
+        self._count = count
+        self._call = call
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Call]:
+        return map(self._call, range(self._count))
+
+    def __getitem__(self, number: Any) -> Any:
+        return self._call(number)
 
 
 def load_script(package: str, *names: str) -> Script:
@@ -90,9 +119,12 @@ class RedisLink:
             await target.close(client)
 
     @contextlib.asynccontextmanager
-    async def _round_trip(self) -> AsyncIterator[Any]:
+    async def _round_trip(self, *, trips: int = 1) -> AsyncIterator[Any]:
         """
         Yield the client for one round trip.
+
+        Args:
+            trips: How many times the time limit it may take, because many commands are sent.
 
         Raises:
             DataError: redis-py rejected an argument. Nothing was sent.
@@ -100,7 +132,7 @@ class RedisLink:
                 executed.
         """
         try:
-            async with asyncio.timeout(self._timeout), self._free:
+            async with asyncio.timeout(trips * self._timeout), self._free:
                 yield self._client
         except DataError:
             raise  # redis-py rejected an argument before it sent anything: a bug of ours
@@ -158,36 +190,40 @@ class RedisLink:
             except NoScriptError:
                 return await client.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
 
-    async def _run_all(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    async def _run_all(self, script: Script, calls: Sequence[Call], *, in_order: bool = False) -> list[Any]:
         """
-        Run a script several times in one round trip, or one for each BULK of calls. Return the results in order.
+        Run a script several times. Return the results in order.
+
+        In a cluster, each BULK of calls is one round trip. Otherwise all of them are, and the next calls are sent while
+        results are read.
 
         Args:
             script: The script.
-            calls: The keys and arguments of each call. Calls with the same first key are executed in order.
+            calls: The keys and arguments of each call.
+            in_order: Whether calls with the same first key are executed in order.
         """
+        if not calls:
+            return []
         if len(calls) == 1:
             return [await self._run(script, *calls[0])]
+        if not self._target.is_cluster:
+            return await self._run_batch(script, calls, range(1) if in_order else ())
         answers: list[Any] = []
-        for batch in batches(calls, BULK):
-            answers += await self._run_batch(script, batch)
+        for batch in batches(list(calls), BULK):
+            answers += await self._run_batch(script, batch, _repeated(batch) if in_order else ())
         return answers
 
-    async def _run_batch(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        firsts: dict[str, int] = {}
-        for number, (keys, _) in enumerate(calls):
-            firsts.setdefault(keys[0], number)
-        # If the server doesn't know the script, a call with the digest alone isn't executed and has to be repeated,
-        # when later ones may have been executed. So where the order counts, the first call has the text.
-        ordered = {firsts[keys[0]] for number, (keys, _) in enumerate(calls) if firsts[keys[0]] != number}
-        async with self._round_trip() as client:
-            answers = await self._pipeline(client, script, calls, ordered)
+    async def _run_batch(self, script: Script, calls: Sequence[Call], in_full: Container[int]) -> list[Any]:
+        # If a server doesn't know the script, a call with the digest alone isn't executed and has to be repeated, when
+        # later ones may have been executed. So where the order counts, the first call has the text.
+        async with self._round_trip(trips=math.ceil(len(calls) / BULK)) as client:
+            answers = await self._pipeline(client, script, calls, in_full)
             missing = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
             if missing:
                 again = [calls[number] for number in missing]
-                for number, answer in zip(
-                    missing, await self._pipeline(client, script, again, range(len(again))), strict=True
-                ):
+                # In a cluster, each of them may reach another server.
+                in_full = range(len(again) if self._target.is_cluster else 1)
+                for number, answer in zip(missing, await self._pipeline(client, script, again, in_full), strict=True):
                     answers[number] = answer
             for answer in answers:
                 if isinstance(answer, Exception):
@@ -198,16 +234,35 @@ class RedisLink:
         self,
         client: Any,
         script: Script,
-        calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
+        calls: Sequence[Call],
         in_full: Container[int],
     ) -> list[Any]:
         """Send calls of a script, those whose numbers are in ``in_full`` with its text. Return results and errors."""
+        commands = (
+            (
+                *(("EVAL", script.text) if number in in_full else ("EVALSHA", script.sha)),
+                len(keys),
+                *keys,
+                *arguments,
+            )
+            for number, (keys, arguments) in enumerate(calls)
+        )
+        if not self._target.is_cluster:
+            packed = (pack(*command) for command in commands)
+            return await stream.execute(client, packed, len(calls), bulk=BULK, seconds=self._timeout)
         pipeline = client.pipeline(transaction=False)
-        for number, (keys, arguments) in enumerate(calls):
-            head = ("EVAL", script.text) if number in in_full else ("EVALSHA", script.sha)
-            pipeline.execute_command(*head, len(keys), *keys, *arguments)
+        for command in commands:
+            pipeline.execute_command(*command)
         answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
+
+
+def _repeated(calls: Sequence[Call]) -> Container[int]:
+    """Return the numbers of the first calls with each key that several calls have."""
+    firsts: dict[str, int] = {}
+    for number, (keys, _) in enumerate(calls):
+        firsts.setdefault(keys[0], number)
+    return {firsts[keys[0]] for number, (keys, _) in enumerate(calls) if firsts[keys[0]] != number}
 
 
 def tuples(flat: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -5,12 +5,13 @@
 --   7 milliseconds that idempotency keys are remembered; then for each publication: "e" for an entry or "v" for a value,
 --   followed by "i" if it has an idempotency key; id, event, data, and the key of a value or "".
 --
--- Returns the epoch; then for each publication its offset, and "" or the id of the earlier one that had the same idempotency
--- key.
+-- Returns the epoch and the offset of each publication, in one string, separated by spaces: a client reads it in a fraction of
+-- the time of a list. If an earlier publication had the same idempotency key as one of them, a list: this string; then for
+-- each of these its number among the publications, and the id of the earlier one.
 
 open_room()
 local most, slack, most_values, remembered = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
-local results, identity = { room.epoch }, 5
+local results, repeats, identity = { room.epoch }, {}, 5
 local has_entries, has_values = false, false
 local time = math.max(now, room.time)
 
@@ -69,7 +70,10 @@ for at = 8, #ARGV, 5 do
       redis.call('SET', KEYS[identity], room.epoch .. ':' .. text(offset) .. ':' .. id, 'PX', remembered)
     end
   end
-  results[#results + 1], results[#results + 2] = offset, earlier or ''
+  results[#results + 1] = text(offset)
+  if earlier then
+    repeats[#repeats + 1], repeats[#repeats + 2] = (at - 8) / 5, earlier
+  end
 end
 
 room.time = time
@@ -88,4 +92,5 @@ if has_values then
 end
 is_changed = true
 keep()
-return results
+results = table.concat(results, ' ')
+return repeats[1] and { results, unpack(repeats) } or results

@@ -7,6 +7,7 @@ import pytest
 from wsrt.history import log as module
 from wsrt.history.base import Entry
 from wsrt.history.log import Logged, RoomLog, Verdict
+from wsrt.metrics import counters
 from wsrt.types import Position
 
 
@@ -225,3 +226,23 @@ def test_most_values(monkeypatch: pytest.MonkeyPatch) -> None:
     for offset, key in ((1, "k"), (2, "l"), (3, "k"), (4, "m")):
         append(log, offset, key)
     assert offsets(log.values_until(log.position)) == [3, 4]
+
+
+def test_largest_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bytes of values, those go that were set first, and each is counted; one value always stays."""
+    log = log_of(at=3)
+    size = log.logged(entry(1, "k")).frame.size
+    monkeypatch.setattr(module, "VALUES_BYTES", 2 * size)
+    before = counters["history_values_left_out"]
+    log.add_values([log.logged(entry(offset, key)) for offset, key in ((1, "k"), (2, "l"), (3, "m"))])
+    assert offsets(log.values_until(Position("e", 3))) == [2, 3]
+    for offset, key in ((4, "m"), (5, "n"), (6, "n"), (7, "o")):
+        append(log, offset, key)
+    assert offsets(log.values_until(log.position)) == [6, 7]
+    assert counters["history_values_left_out"] == before + 3
+    log.forget([6])
+    append(log, 8, "p")
+    assert offsets(log.values_until(log.position)) == [7, 8]
+    monkeypatch.setattr(module, "VALUES_BYTES", 1)
+    append(log, 9, "q")
+    assert offsets(log.values_until(log.position)) == [9]

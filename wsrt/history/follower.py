@@ -28,7 +28,7 @@ from ..types import Position
 from .base import Entry, Gap, HistoryStore, Reading
 from .checks import Checks
 from .followed import FollowedRoom, Missing
-from .log import REPLAY_BYTES, REPLAY_MESSAGES, VALUES, Logged, RoomLog, Verdict
+from .log import REPLAY_BYTES, REPLAY_MESSAGES, VALUES, VALUES_BYTES, Logged, RoomLog, Verdict, count_left_out
 
 ORDER_SECONDS = 0.02
 """How long a publication waits for earlier ones, which concurrent publishers may send later, in seconds."""
@@ -45,9 +45,6 @@ ATTEMPTS = 10
 
 LOG_BYTES = 33_554_432
 """The most bytes that the logs of a node hold. Those of the rooms that were used longest ago are emptied first."""
-
-VALUES_BYTES = 1_048_576
-"""The most bytes of the values of a room that a client gets."""
 
 FORGOTTEN = "history_forgotten"
 PURGED = "history_purged"
@@ -235,6 +232,8 @@ class Follower:
                 reading = await self._store().values(id, limit=VALUES, max_bytes=VALUES_BYTES)
                 if reading.position.epoch == log.position.epoch:
                     log.add_values(map(log.logged, reading.entries))
+                    if reading.has_more:
+                        count_left_out(room.name)
                 else:
                     # The history has started again, which this node doesn't know yet.
                     await self._wait_until_caught_up(room)

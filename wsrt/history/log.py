@@ -8,6 +8,7 @@ import enum
 from collections.abc import Iterable, Sequence
 
 from ..addresses import Room
+from ..metrics import counters, quoted
 from ..protocol.envelope import Encoded
 from ..protocol.frame import Frame
 from ..types import Position
@@ -19,7 +20,8 @@ REPLAY_BYTES = 262_144
 
 
 VALUES = 1000
-"""The maximum number of values of a room. The oldest ones are left out."""
+VALUES_BYTES = 1_048_576
+"""The maximum number of values of a room, and their maximum size in bytes. Those that were set first are left out."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class RoomLog:
         values: The last value of each key. None until they are loaded.
     """
 
-    __slots__ = ("_before", "_entries", "_ids", "last", "position", "room", "size", "start", "values")
+    __slots__ = ("_before", "_entries", "_ids", "_values_size", "last", "position", "room", "size", "start", "values")
 
     def __init__(self, room: str, position: Position, last: str | None = None) -> None:
         self.room = room
@@ -78,6 +80,8 @@ class RoomLog:
         self.start = position.offset
         self.size = 0
         self.values: dict[str, Logged] | None = None
+        # The bytes of their frames.
+        self._values_size = 0
         self._entries: collections.deque[Logged] = collections.deque()
         self._ids: dict[int, str] = {}
         # The position at the end of the epoch before this one.
@@ -111,11 +115,7 @@ class RoomLog:
         self._ids[logged.offset] = logged.id
         self.size += logged.frame.size
         if logged.key is not None and self.values is not None:
-            # Inserted again, so that the order stays that of the offsets.
-            self.values.pop(logged.key, None)
-            self.values[logged.key] = logged
-            if len(self.values) > VALUES:
-                del self.values[next(iter(self.values))]
+            self._set_value(self.values, logged.key, logged)
         while len(self._entries) > REPLAY_MESSAGES or self.size > REPLAY_BYTES:
             self._drop_first()
 
@@ -143,7 +143,9 @@ class RoomLog:
         for logged in self._entries:
             if logged.key is not None and (logged.key not in found or found[logged.key].offset < logged.offset):
                 found[logged.key] = logged
-        self.values = {logged.key: logged for logged in sorted(found.values(), key=_offset) if logged.key is not None}
+        self.values, self._values_size = {}, 0
+        for logged in sorted(found.values(), key=_offset):
+            self._set_value(self.values, logged.key or "", logged)
 
     def values_until(self, position: Position) -> list[Logged]:
         """Return the values up to a position, by offset; none if they weren't loaded or belong to another epoch."""
@@ -176,12 +178,33 @@ class RoomLog:
         self.size = sum(logged.frame.size for logged in self._entries)
         if self.values is not None:
             self.values = {key: logged for key, logged in self.values.items() if logged.offset not in gone}
+            self._values_size = sum(logged.frame.size for logged in self.values.values())
+
+    def _set_value(self, values: dict[str, Logged], key: str, logged: Logged) -> None:
+        """Set a value, and leave out those that were set first if there are too many."""
+        # Inserted again, so that the order stays that of the offsets.
+        old = values.pop(key, None)
+        values[key] = logged
+        self._values_size += logged.frame.size - (0 if old is None else old.frame.size)
+        while len(values) > VALUES or (self._values_size > VALUES_BYTES and len(values) > 1):
+            first = values.pop(next(iter(values)))
+            self._values_size -= first.frame.size
+            count_left_out(self.room)
 
     def _drop_first(self) -> None:
         first = self._entries.popleft()
         self._ids.pop(first.offset, None)
         self.start = first.offset
         self.size -= first.frame.size
+
+
+def count_left_out(room: str) -> None:
+    """Count, and log, that clients that join a room don't get all of its values."""
+    counters.count(
+        "history_values_left_out",
+        "the room %s has more last values than a client gets: left out those that were set first",
+        quoted(room),
+    )
 
 
 def _offset(logged: Logged) -> int:

@@ -379,11 +379,12 @@ def user_key(user: object) -> UserKey:
     Return the key of a user, which addresses, groups and presence use for comparisons.
 
     The key of an int, str or UUID is its text. The key of an instance of AUTH_USER_MODEL, of its proxies, or of models
-    that inherit from it, is its primary key. So is the key of a user that isn't a model instance but has a ``pk``, such
-    as simplejwt's TokenUser. The key of an instance of any other model is ``app.model:pk``, with its concrete model.
+    that inherit from it, is its primary key. The key of a user that isn't a model instance but has a ``pk``, such as
+    simplejwt's TokenUser, is that ``pk``. The key of an instance of any other model is ``app.model:pk``, with its
+    concrete model.
 
-    Keys of different kinds are never equal: an id that looks like ``app.model:pk`` is refused, and a user of
-    AUTH_USER_MODEL with such a primary key gets the prefix ``auth.user:``.
+    The key of an instance of another model never equals any other key: an id that looks like ``app.model:pk`` is
+    refused, and a user of AUTH_USER_MODEL with such a primary key gets the prefix ``auth.user:``.
 
     Raises:
         TypeError: The value isn't an int, str, UUID or saved model instance, or the user is anonymous.

@@ -465,7 +465,8 @@ def _core_layer(alias: str, config: dict[str, Any]) -> Iterator[CheckMessage]:
     if _redis_major() >= 8:
         if len(options) < max(1, len(hosts)) or not all("socket_timeout" in host for host in options):
             yield Error(
-                f"{where}: redis-py 8 times out connections after 5 s, as long as the core layer waits for a message.",
+                f"{where}: redis-py 8 ends a connection after 5 s without an answer, and the core layer waits just as "
+                "long for a message.",
                 hint='Write each host as {"address": "redis://...", "socket_timeout": None}, or use '
                 "channels_redis.pubsub.RedisPubSubChannelLayer.",
                 id="wsrt.E006",

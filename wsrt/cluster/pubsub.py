@@ -226,7 +226,7 @@ class PubSubLayer:
         return answers
 
     async def check(self) -> None:
-        """Return when every open connection has answered a PING. Raises the first connection's error."""
+        """Return when every open connection has answered a PING. Raises the first error of any of them."""
         await asyncio.gather(*(answer for shard in self._shards for answer in shard.ping()))
 
     async def flush(self) -> None:

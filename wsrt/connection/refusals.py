@@ -1,4 +1,8 @@
-"""The refusals of hooks and handlers: exceptions that are answered without closing the connection."""
+"""
+The refusals of hooks and handlers: exceptions that are expected.
+
+A refused request is answered with ``wsrt.error``. A refused set-up closes the connection.
+"""
 
 from __future__ import annotations
 

@@ -404,12 +404,12 @@ class PresenceStore(abc.ABC):
         """
         Give places to connections of a node, and take them back, in order. Only called if ``gives_places`` is set.
 
-        A place is taken until its connection leaves, or until its node is reaped. The connection that a newer one
-        replaces has lost its place at once, and is named in decisions until it leaves.
+        A place is taken until its connection leaves, or until its node is reaped. A connection that
+        is replaced by a newer one loses its place at once. Decisions name it until its Leave arrives.
 
         Args:
             node: The node's id.
-            operations: The claims of its connections, and the leaves of those that have a place.
+            operations: The Claims of its connections, and the Leaves of those that have a place.
 
         Returns:
             The decision about each claim.

@@ -771,7 +771,8 @@ async def test_migration_done() -> None:
 
 def close_table() -> str:
     """The close table as the page shows it."""
-    lines = ["| code | reason | issued when | client | stock Daphne |", "| --- | --- | --- | --- | --- |"]
+    columns = ["code", "reason", "issued when", "client", "Daphne without `with_runtime`"]
+    lines = [f"| {' | '.join(columns)} |", "| --- | --- | --- | --- | --- |"]
     for close, issued in close_codes.TABLE.items():
         reason = f"`{close.reason}`" if close.reason else "(none)"
         lines.append(f"| {close.code} | {reason} | {issued} | {close.reconnect.name} | {close.fallback_code} |")

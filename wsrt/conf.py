@@ -165,7 +165,11 @@ PARSERS: dict[str, Callable[[Any], object]] = {
 
 
 def validation_error(key: str, value: Any) -> str | None:
-    """Return the problem with the value of a known key, as a predicate for an error message; None if it is valid."""
+    """
+    Return the problem with the value of a known key; None if it is valid.
+
+    The text continues a sentence that begins with the key, such as "should be a number".
+    """
     if not SHAPES[key].fits(value):
         return f"should be {SHAPES[key].description}"
     if key in PARSERS:

@@ -133,7 +133,7 @@ def own_path(cls: type, base: type) -> str | None:
 
 
 def _problem_of_path(path: object) -> str:
-    """Return the problem with a path, as a predicate for an error message; "" if it is valid."""
+    """Return the problem with a path, as the end of a sentence that begins with "path"; "" if it is valid."""
     example = 'such as "ws/chat/<slug:room>/"'
     if not isinstance(path, str):
         return f"must be a string, {example}, not {path!r}"

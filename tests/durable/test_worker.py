@@ -89,15 +89,15 @@ def test_errors_of_the_database(
     """The loop survives errors of the database, which are counted and logged once."""
     before = counters["durable_database_errors"]
     running = Running(database, interval=0.05)
-    drain = running.loop._drain
-    run, failures = drain.run, [OperationalError("gone"), OperationalError("gone")]
+    rows = running.loop._rows
+    run, failures = rows.run, [OperationalError("gone"), OperationalError("gone")]
 
     def run_or_fail() -> int:
         if failures:
             raise failures.pop()
         return run()
 
-    monkeypatch.setattr(drain, "run", run_or_fail)
+    monkeypatch.setattr(rows, "run", run_or_fail)
     say("one", database.alias)
     with running:
         eventually(lambda: len(sent) == 1, "the row")

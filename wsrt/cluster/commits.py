@@ -116,7 +116,11 @@ class _Commit:
         self.has_begun = False
 
     def register(self, outgoings: Sequence[Outgoing], connection: Any) -> None:
-        """Add messages to be sent together after the commit. They stay together when a savepoint is rolled back."""
+        """
+        Add messages to be sent together after the commit.
+
+        If a savepoint is rolled back, its messages are dropped, and the others are still sent as one batch.
+        """
         is_first = self._last is None
         self._last = callback = _Callback(self, outgoings)
         connection.on_commit(callback.run, robust=True)

@@ -63,7 +63,7 @@ class Transport:
         Called before the handshake is answered, if ``can_ping``.
 
         Args:
-            on_pong: Called with each ping or pong of the peer.
+            on_pong: Called at each ping or pong of the peer, without arguments.
         """
 
     def ping(self) -> None:

@@ -189,9 +189,9 @@ def publish_waiting(using: str | None = None) -> int:
         django.core.exceptions.ImproperlyConfigured: "wsrt.durable" isn't in INSTALLED_APPS.
     """
     require_app()
-    from .drain import Drain
+    from .rows import RowPublisher
 
-    return Drain(using or DEFAULT_DB_ALIAS).run()
+    return RowPublisher(using or DEFAULT_DB_ALIAS).run()
 
 
 def require_app() -> None:

@@ -14,8 +14,8 @@ from django.db import Error, connections
 from django.utils import timezone
 
 from ..metrics import counters
-from .drain import BATCH, Drain
 from .models import FailedPublication, Worker
+from .rows import BATCH, RowPublisher
 from .status import Status, read_status
 from .waking import waiter
 
@@ -59,7 +59,7 @@ class WorkerLoop:
         self._interval = interval
         self._keep_failed = keep_failed
         self._progress = progress
-        self._drain = Drain(using, batch=batch, stopping=self.stopping)
+        self._rows = RowPublisher(using, batch=batch, stopping=self.stopping)
         self._started = timezone.now()
         self._beat_at = self._progress_at = 0.0
         self._told = 0
@@ -83,7 +83,7 @@ class WorkerLoop:
                 pause = 0.0
                 if not published:
                     # Without listening during an outage: each attempt looks through everything that waits.
-                    waiting.wait(self._interval if self._drain.outages.paused else None)
+                    waiting.wait(self._interval if self._rows.outages.paused else None)
         finally:
             waiting.close()
             with contextlib.suppress(Error):
@@ -97,7 +97,7 @@ class WorkerLoop:
         Raises:
             django.db.Error: The database failed.
         """
-        self.published += self._drain.run()
+        self.published += self._rows.run()
         self._beat(f"{socket.gethostname()[:200]}:once")
         return self.published
 
@@ -112,7 +112,7 @@ class WorkerLoop:
         if time.monotonic() >= self._beat_at:
             self._beat(_name())
             self._beat_at = time.monotonic() + BEAT_SECONDS
-        published = self._drain.run()
+        published = self._rows.run()
         self.published += published
         if self._progress is not None and time.monotonic() >= self._progress_at:
             self._progress(self.published - self._told, read_status(self._using))

@@ -112,9 +112,9 @@ class FollowedRoom:
 
     def withdraw_position(self, item: PublishMessage) -> None:
         """
-        Take its position from a waiting publication.
+        Remove the position of a waiting publication, because its history gives the offset to another one, or was lost.
 
-        Clients get it without a position: they would drop one that they know.
+        A client that knows the position would take the publication for a duplicate, and drop it.
         """
         counters.count("history_positions_lost")
         new = PublishMessage(item.realm, item.audience, item.encoded)

@@ -213,7 +213,7 @@ class Follower:
         """
         Return the publications of a followed room after one position, up to another one.
 
-        None if the log doesn't have them: the room has another epoch by now.
+        None if the log doesn't have them any more: the room has another epoch by now, or the log was emptied.
         """
         log = self._log(id)
         if not claim.epoch == until.epoch == log.position.epoch or log.start > claim.offset:
@@ -341,7 +341,7 @@ class Follower:
         """
         Take their positions from waiting publications whose offset another publication has.
 
-        Clients get them without a position: they would drop one that they know. Returns whether there were any.
+        A client that knows such a position would drop the publication as a duplicate. Returns whether there were any.
         """
         found = [item for item in room.waiting if room.judge(item) is Verdict.CONFLICT]
         for item in found:

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from wsrt.cluster.sending import unreachable_layer
-from wsrt.durable.drain import BATCH
+from wsrt.durable.rows import BATCH
 from wsrt.durable.status import Status
 from wsrt.durable.worker import WorkerLoop
 

@@ -17,9 +17,9 @@ from wsrt import BackplaneUnavailable, Event, TypedEventConsumer
 from wsrt.cluster.messages import PublishMessage
 from wsrt.cluster.outgoing import Outgoing
 from wsrt.cluster.sending import Outcome
-from wsrt.durable import drain, publish_to_room, publish_to_user, publish_waiting
-from wsrt.durable.drain import Drain
+from wsrt.durable import publish_to_room, publish_to_user, publish_waiting, rows
 from wsrt.durable.models import FailedPublication, WaitingPublication
+from wsrt.durable.rows import RowPublisher
 from wsrt.metrics import counters
 from wsrt.signals import publication_failed
 
@@ -92,16 +92,16 @@ def test_small_batches(database: Database, sent: list[Outgoing]) -> None:
     said = [str(number) for number in range(25)]
     for text in said:
         say(text, database.alias)
-    assert Drain(database.alias, batch=4).run() == len(said)
+    assert RowPublisher(database.alias, batch=4).run() == len(said)
     assert texts(sent) == said
 
 
 def test_large_events(database: Database, sent: list[Outgoing], monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of large events ends early, so that it doesn't fill the memory."""
-    monkeypatch.setattr(drain, "BATCH_BYTES", 250)
+    monkeypatch.setattr(rows, "BATCH_BYTES", 250)
     for number in range(8):
         say(str(number) * 100, database.alias)
-    worker = Drain(database.alias)
+    worker = RowPublisher(database.alias)
     sizes: list[int] = []
     read = worker._read
 
@@ -209,8 +209,8 @@ class Schedule:
 def test_order(postgresql: Database, sent: list[Outgoing], seed: int) -> None:
     """With 8 transactions that overlap, no row leaves before one that was committed when it was stored."""
     schedule = Schedule(postgresql, seed)
-    drains = [Drain(postgresql.another(), batch=schedule.random.choice([1, 3, 500])) for _ in range(2)]
-    schedule.run(300, lambda: schedule.random.choice(drains).run())
+    publishers = [RowPublisher(postgresql.another(), batch=schedule.random.choice([1, 3, 500])) for _ in range(2)]
+    schedule.run(300, lambda: schedule.random.choice(publishers).run())
     assert len(schedule.committed) > 30
     assert schedule.violations(texts(sent)) == []
 
@@ -286,12 +286,12 @@ def test_order_of_threads(sqlite_file: Database, sent: list[Outgoing]) -> None:
     writers = [threading.Thread(target=write, args=(number,)) for number in range(WRITERS)]
     for writer in writers:
         writer.start()
-    drained = Drain(sqlite_file.alias, batch=3)
+    publisher = RowPublisher(sqlite_file.alias, batch=3)
     while any(writer.is_alive() for writer in writers):
-        drained.run()
+        publisher.run()
     for writer in writers:
         writer.join()
-    drained.run()
+    publisher.run()
     assert texts(sent) == order
     assert len(order) == WRITERS * 10
 
@@ -308,7 +308,7 @@ def test_several_workers(database: Database, sent: list[Outgoing]) -> None:
 
     def work() -> None:
         try:
-            worker = Drain(database.alias, batch=4)
+            worker = RowPublisher(database.alias, batch=4)
             while WaitingPublication.objects.using(database.alias).exists():
                 worker.run()
         finally:
@@ -330,8 +330,8 @@ def test_claimed(database: Database, sent: list[Outgoing]) -> None:
     """A partition that another worker has is left alone."""
     say("hi", database.alias)
     number = WaitingPublication.objects.using(database.alias).get().partition
-    other = Drain(database.another())
-    mine = Drain(database.alias)
+    other = RowPublisher(database.another())
+    mine = RowPublisher(database.alias)
     with mine._claims.claim([number]) as claimed:
         assert claimed == [number]
         assert other.run() == 0
@@ -385,8 +385,8 @@ class Layer:
         self.refused = ""
         self.is_down = True
         self.sent: list[Outgoing] = []
-        monkeypatch.setattr(drain, "send_all_from_sync", self._send)
-        monkeypatch.setattr(drain, "unreachable_layer", lambda namespace: None)
+        monkeypatch.setattr(rows, "send_all_from_sync", self._send)
+        monkeypatch.setattr(rows, "unreachable_layer", lambda namespace: None)
 
     def _send(self, outgoings: Sequence[Outgoing], *, in_order: bool) -> list[Outcome]:
         assert in_order
@@ -405,7 +405,7 @@ def test_outage(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the layer is down rows wait, and it is tried again after a pause; nothing is lost, and the order holds."""
     now = [100.0]
     layer = Layer(monkeypatch)
-    worker = Drain(database.alias)
+    worker = RowPublisher(database.alias)
     worker.outages._clock = lambda: now[0]
     for text in ("one", "two", "three"):
         say(text, database.alias)
@@ -421,7 +421,7 @@ def test_outage_in_a_batch(database: Database, monkeypatch: pytest.MonkeyPatch) 
     """What was published before an outage is deleted, and what comes after it doesn't overtake."""
     layer = Layer(monkeypatch)
     layer.is_down, layer.refused = False, "two"
-    worker = Drain(database.alias)
+    worker = RowPublisher(database.alias)
     for text in ("one", "two", "three"):
         say(text, database.alias)
     assert worker.run() == 1
@@ -443,9 +443,9 @@ def test_bug(database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest
             raise BackplaneUnavailable("down")
         found.append(text_of(outgoing))
 
-    monkeypatch.setattr(drain, "send_all_from_sync", send_all)
-    monkeypatch.setattr(drain, "send_from_sync", send)
-    monkeypatch.setattr(drain, "unreachable_layer", lambda namespace: None)
+    monkeypatch.setattr(rows, "send_all_from_sync", send_all)
+    monkeypatch.setattr(rows, "send_from_sync", send)
+    monkeypatch.setattr(rows, "unreachable_layer", lambda namespace: None)
     for text in ("one", "two", "three", "four", "five"):
         say(text, database.alias)
     assert publish_waiting(database.alias) == 2
@@ -465,7 +465,7 @@ def test_outage_of_one_namespace(database: Database, sent: list[Outgoing]) -> No
         namespace = "notes"
         out_events = (Noted,)
 
-    worker = Drain(database.alias, batch=2)
+    worker = RowPublisher(database.alias, batch=2)
     worker.outages.failed("notes")
     worker.outages._pauses["notes"] = (float("inf"), 1.0)
     for number in range(5):
@@ -490,7 +490,7 @@ def test_stopping(database: Database, sent: list[Outgoing]) -> None:
     for number in range(10):
         say(str(number), database.alias)
     stopping = threading.Event()
-    worker = Drain(database.alias, batch=3, stopping=stopping)
+    worker = RowPublisher(database.alias, batch=3, stopping=stopping)
     read = worker._read
 
     def read_and_stop(numbers: Sequence[int]) -> list[WaitingPublication]:

@@ -52,9 +52,9 @@ Failure = tuple[Row, Exception]
 logger = logging.getLogger("wsrt")
 
 
-class Drain:
+class RowPublisher:
     """
-    Publishes the rows of one database.
+    Publishes the waiting publications of one database, and deletes their rows.
 
     Args:
         using: The alias of the database.
@@ -90,7 +90,7 @@ class Drain:
                     return published
                 numbers = partitions[start : start + self._claims.at_once]
                 self._next = numbers[-1] + 1
-                done, found = self._drain_partitions(numbers)
+                done, found = self._publish_partitions(numbers)
                 published += done
                 went_on = went_on or found
         return published
@@ -103,7 +103,7 @@ class Drain:
         numbers = rows.order_by().values_list("partition", flat=True).distinct()
         return sorted(numbers, key=lambda number: (number < self._next, number))
 
-    def _drain_partitions(self, numbers: Sequence[int]) -> tuple[int, bool]:
+    def _publish_partitions(self, numbers: Sequence[int]) -> tuple[int, bool]:
         """Publish a batch of some partitions; return the number of published rows, and whether any were handled."""
         with self._claims.claim(numbers) as claimed:
             if not claimed:

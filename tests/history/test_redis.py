@@ -244,6 +244,18 @@ async def test_values_that_redis_has_evicted(make: Callable[..., RedisHistory], 
     assert new.position.epoch == found.position.epoch != old.epoch
 
 
+async def test_state_of_another_version(make: Callable[..., RedisHistory]) -> None:
+    """A room that another version has written in a format of its own begins a new epoch, and stays usable."""
+    store = make()
+    (old,) = await store.append(publications("a", 1))
+    async with store._round_trip() as client:
+        await client.set(store._keys.room(("chat", "a")).all[0], "v9 of a later release")
+    assert (await store.read(("chat", "a"), old.position, **EVERYTHING)).gap == "epoch"
+    (new,) = await store.append(publications("a", 1))
+    assert new.position.offset == 1
+    assert new.position.epoch != old.position.epoch
+
+
 async def test_values_that_were_forgotten(make: Callable[..., RedisHistory]) -> None:
     """A room whose last value was forgotten has lost nothing."""
     store = make()

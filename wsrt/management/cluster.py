@@ -26,17 +26,17 @@ def command_errors(setting: Literal["PRESENCE", "HISTORY"] = "PRESENCE") -> Iter
         yield
     except StoreUnavailable as error:
         raise CommandError(
-            f"{setting.capitalize()} cannot be read: {error}.\nConnections are not affected. Check that the store is "
-            f"running and that WSRT[{setting!r}] is correct; manage.py wsrt_doctor examines both."
+            f"{setting.capitalize()} cannot be read: {_sentence(error)}\nConnections are not affected. Check that the "
+            f"store is running and that WSRT[{setting!r}] is correct; manage.py wsrt_doctor examines both."
         ) from error
     except BackplaneUnavailable as error:
         raise CommandError(
-            f"Nothing was sent: {error}.\nCheck that Redis is running and that CHANNEL_LAYERS is correct; manage.py "
-            "wsrt_doctor examines both."
+            f"Nothing was sent: {_sentence(error)}\nCheck that Redis is running and that CHANNEL_LAYERS is correct; "
+            "manage.py wsrt_doctor examines both."
         ) from error
     except WrongContext as error:
         seen = "Connections" if setting == "PRESENCE" else "History"
-        raise CommandError(f"{seen} cannot be seen from this process: {error}.") from error
+        raise CommandError(f"{seen} cannot be seen from this process: {_sentence(error)}") from error
     except TenantRequired as error:
         raise CommandError(f"{error}\nOn the command line, pass --tenant.") from error
     except (WsrtError, ValueError) as error:
@@ -66,3 +66,8 @@ def require_reachable(namespace: str | None) -> None:
             "process holds no connections.\nConfigure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS, "
             "here and for the servers."
         )
+
+
+def _sentence(error: Exception) -> str:
+    """Return the text of an error with one full stop at its end."""
+    return f"{str(error).removesuffix('.')}."

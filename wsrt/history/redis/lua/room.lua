@@ -192,6 +192,10 @@ local function open(others)
   local epoch, offset, trimmed, expired, last, bytes, since, front, time, its_values, size, id = string.match(
     packed, '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$'
   )
+  if not epoch then
+    -- Another version has written it, in a format that this one can't read.
+    return start(others)
+  end
   room = {
     epoch = epoch, offset = tonumber(offset), trimmed = tonumber(trimmed), expired = tonumber(expired),
     last = tonumber(last), bytes = tonumber(bytes), since = tonumber(since), front = tonumber(front),

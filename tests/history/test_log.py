@@ -90,6 +90,19 @@ def test_judge_after_skipping() -> None:
     assert log.position == Position("e", 4)
 
 
+def test_judge_epochs_before() -> None:
+    """Copies of the last few epochs are recognised, also if several have ended within a moment."""
+    log = log_of(1, 2)
+    for epoch in "fghi":
+        log.restart(Position(epoch, 0))
+    assert judge(log, 2) is Verdict.DUPLICATE
+    log.restart(Position("j", 0))
+    assert judge(log, 2) is Verdict.UNKNOWN
+    log.restart(Position("i", 0))
+    assert judge(log, 1, epoch="i") is Verdict.NEXT
+    assert len(log._ended) == module.ENDED
+
+
 # Publications.
 
 

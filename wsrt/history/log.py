@@ -24,6 +24,10 @@ VALUES_BYTES = 1_048_576
 """The maximum number of values of a room, and their maximum size in bytes. Those that were set first are left out."""
 
 
+ENDED = 4
+"""The number of earlier epochs of which late copies of publications are recognised."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Logged:
     """
@@ -71,7 +75,7 @@ class RoomLog:
         values: The last value of each key. None until they are loaded.
     """
 
-    __slots__ = ("_before", "_entries", "_ids", "_values_size", "last", "position", "room", "size", "start", "values")
+    __slots__ = ("_ended", "_entries", "_ids", "_values_size", "last", "position", "room", "size", "start", "values")
 
     def __init__(self, room: str, position: Position, last: str | None = None) -> None:
         self.room = room
@@ -84,14 +88,13 @@ class RoomLog:
         self._values_size = 0
         self._entries: collections.deque[Logged] = collections.deque()
         self._ids: dict[int, str] = {}
-        # The position at the end of the epoch before this one.
-        self._before: Position | None = None
+        # The last offsets of the epochs before this one, the latest one last.
+        self._ended: dict[str, int] = {}
 
     def judge(self, position: Position, id: str) -> Verdict:
         """Compare a publication with this position and id with the log."""
         if position.epoch != self.position.epoch:
-            before = self._before
-            is_old = before is not None and position.epoch == before.epoch and position.offset <= before.offset
+            is_old = position.offset <= self._ended.get(position.epoch, -1)
             return Verdict.DUPLICATE if is_old else Verdict.UNKNOWN
         if position.offset > self.position.offset:
             return Verdict.NEXT if position.offset == self.position.offset + 1 else Verdict.AHEAD
@@ -156,7 +159,10 @@ class RoomLog:
     def restart(self, position: Position) -> None:
         """Start again at a position, because the history was lost or publications before it can't be read."""
         if position.epoch != self.position.epoch:
-            self._before = self.position
+            self._ended.pop(position.epoch, None)
+            self._ended[self.position.epoch] = self.position.offset
+            if len(self._ended) > ENDED:
+                del self._ended[next(iter(self._ended))]
         self.position = position
         self.last = None
         self.values = None

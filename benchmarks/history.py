@@ -3,7 +3,8 @@ Compare publishing with and without history: time and memory of Redis, and of la
 
     python -m benchmarks.history [--rounds 5] [--publications 2000]
 
-A publication without history is one PUBLISH, to the subscribers of so many nodes. With history, a script appends it
+On the pub/sub layer, a publication without history is one PUBLISH, to the subscribers of so many nodes; on the core
+layer of channels_redis, it is a script, and each node takes it from a list. With history, another script appends it
 first. The time is the processor time that Redis spent, from INFO, so that other programs on the machine matter less.
 The kinds take turns on one Redis; the ratio of the medians is reported.
 
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis
+from channels_redis.core import RedisChannelLayer
 from rich.console import Console
 from rich.table import Table
 
@@ -83,9 +85,38 @@ class Bench:
             reader.cancel()
         for node in nodes:
             await node.aclose()
+        await self.on_core_layer(rounds, publications // 10)
         await self.memory()
         await self.store.close()
         await self.client.aclose()
+
+    async def on_core_layer(self, rounds: int, publications: int) -> None:
+        """Publish one at a time through the core layer, each after all nodes have received the one before."""
+        host = {"address": self.store.location, "socket_timeout": None}
+        sender, *nodes = (RedisChannelLayer(hosts=[host]) for _ in range(NODES + 1))
+        received: asyncio.Queue[None] = asyncio.Queue()
+        readers = []
+        for node in nodes:
+            channel = await node.new_channel()
+            await node.group_add("core", channel)
+            readers.append(asyncio.create_task(_receive(node, channel, received)))
+
+        async def publish(kind: str) -> None:
+            if kind != "without history":
+                await self.store.append([self.publication(("bench", "a"), {})])
+            await sender.group_send("core", {"type": "wsrt.publication", "data": DATA})
+            for _ in nodes:
+                await received.get()
+
+        for _ in range(rounds):
+            for kind in ("without history", "with history"):
+                taken = await self.measure(functools.partial(publish, kind), publications)
+                self.times.setdefault(f"{kind}, on the core layer", []).append(taken)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.wait(readers)
+        for layer in (sender, *nodes):
+            await layer.close_pools()
 
     async def measure(self, act: Callable[[], Awaitable[None]], times: int) -> float:
         """Return the processor time that Redis spends on a call, in microseconds."""
@@ -124,6 +155,12 @@ class Bench:
 async def _read(node: Any) -> None:
     async for _ in node.listen():
         pass
+
+
+async def _receive(layer: Any, channel: str, received: asyncio.Queue[None]) -> None:
+    while True:
+        await layer.receive(channel)
+        received.put_nowait(None)
 
 
 def rows(bench: Bench, ratios: Ratios) -> Iterator[tuple[str, str, str]]:

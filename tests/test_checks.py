@@ -173,6 +173,8 @@ def test_rate(settings: Any, rate: str) -> None:
     settings.WSRT = {"RATE": rate}
     error = only(check_settings(), "wsrt.E004")
     assert "'50/s'" in str(error.hint)
+    assert error.msg.endswith(f"not {rate!r}.")
+    assert error.msg.count(", not ") == 1
 
 
 @pytest.mark.parametrize("text", ["", "proxy", "10.0.0.1/8"])
@@ -630,7 +632,7 @@ def test_limits_of_each_process(settings: Any) -> None:
     settings.WSRT = {"MAX_CONNECTIONS_PER_USER": 5, "MAX_CONNECTIONS": 5}
     warning = only(check_limits(), "wsrt.W017")
     assert "WSRT['MAX_CONNECTIONS_PER_USER'], " in warning.msg
-    assert f"{Limited.__qualname__}.max_connections_per_address." in warning.msg
+    assert f"{Limited.__qualname__}.max_connections_per_address: " in warning.msg
     assert Unlimited.__qualname__ not in warning.msg
     settings.WSRT = {"PRESENCE": {"BACKEND": "no.such.Store"}}
     assert ids(check_limits()) == ["wsrt.W017"]

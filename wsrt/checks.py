@@ -192,8 +192,8 @@ def check_limits(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
         return []
     return [
         CheckWarning(
-            f"Each process applies these limits to its own connections only, because "
-            f"{conf.presence.get('BACKEND')!r} doesn't count those of all processes: {', '.join(limited)}.",
+            f"{', '.join(limited)}: each process counts only its own connections, because the presence store "
+            f"{conf.presence.get('BACKEND')!r} doesn't count those of other processes.",
             hint="Set WSRT['PRESENCE'] to wsrt.presence.redis.RedisPresence, or silence this check if a single process "
             "holds connections.",
             id="wsrt.W017",
@@ -319,7 +319,7 @@ def _values(values: dict[str, Any]) -> Iterator[CheckMessage]:
         problem = validation_error(key, value)
         if problem is not None:
             yield Error(
-                f"WSRT[{key!r}] {problem}, not {value!r}.",
+                f"WSRT[{key!r}] {problem}.",
                 hint=f"The default is {DEFAULTS[key]!r}.",
                 id="wsrt.E003" if not shape.fits(value) else "wsrt.E004",
             )

@@ -168,10 +168,10 @@ def validation_error(key: str, value: Any) -> str | None:
     """
     Return the problem with the value of a known key; None if it is valid.
 
-    The text continues a sentence that begins with the key, such as "should be a number".
+    The text continues a sentence that begins with the key, such as "should be a number, not 'x'".
     """
     if not SHAPES[key].fits(value):
-        return f"should be {SHAPES[key].description}"
+        return f"should be {SHAPES[key].description}, not {value!r}"
     if key in PARSERS:
         try:
             PARSERS[key](value)

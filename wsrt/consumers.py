@@ -887,4 +887,4 @@ def _check_limit(cls: type[TypedEventConsumer[Any]], name: str, value: object) -
         return
     problem = validation_error(name.upper(), value)
     if problem is not None:
-        raise DeclarationError(f"{cls.__name__}: {name} {problem}, not {value!r}")
+        raise DeclarationError(f"{cls.__name__}: {name} {problem}")

@@ -28,7 +28,9 @@ def tenant_of_call(tenant: Tenant, namespace: str | None) -> str | None:
         TypeError, ValueError: The tenant is invalid.
     """
     if isinstance(tenant, AllTenants):
-        raise TypeError("ALL_TENANTS is for control functions; publish to one tenant at a time")
+        raise TypeError(
+            "only control functions accept ALL_TENANTS: pass one tenant, or None for the connections without a tenant"
+        )
     if not isinstance(tenant, NotGiven):
         return check_tenant(tenant)
     if not has_tenants(namespace):

@@ -121,8 +121,9 @@ class Last:
     The last publication of a room.
 
     Attributes:
-        position: Its position. The offset is 0 if the epoch has had none.
-        id: Its id, also if it isn't kept any more. None if the epoch has had none, or if the store doesn't know it.
+        position: Its position. The offset is 0 if there was no publication in the epoch.
+        id: The id of the publication, even if the publication isn't kept any more. None if there was no publication in
+            the epoch, or if the store doesn't know the id.
     """
 
     position: Position

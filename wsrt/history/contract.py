@@ -668,7 +668,7 @@ class HistoryStoreContract:
     # Names.
 
     async def test_nasty_names(self) -> None:
-        """Rooms, keys and idempotency keys of any names don't collide, and everything is read unchanged."""
+        """Rooms and realms with any names don't collide, whatever their idempotency keys; all is read unchanged."""
         async with self.opened() as store:
             realm = secrets.token_hex(4)
             rooms = [(realm + one, other) for one in NASTY_NAMES for other in NASTY_NAMES]

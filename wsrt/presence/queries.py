@@ -257,7 +257,12 @@ def is_online(user: object, *, namespace: str | None = None, tenant: Tenant = NO
 
 
 def online(users: Iterable[U], *, namespace: str | None = None, tenant: Tenant = NOT_GIVEN) -> set[U]:
-    """Return the users who have at least one connection. See ``aonline()``. Raises the same as ``members()``."""
+    """
+    Return those of ``users`` who have at least one connection. See ``aonline()``.
+
+    Raises:
+        WrongContext: As for members().
+    """
     # Resolved in this thread, not in the loop: a queryset, or request.user, may run a database query at first access.
     keys = {user: user_key(user) for user in users}
     online_keys = run(aonline, keys.values(), namespace=namespace, tenant=_tenant(namespace, tenant))

@@ -38,12 +38,12 @@ def main() -> None:
 def _work(settings: dict[str, Any], step: str | None) -> None:
     from django.db import connections
 
-    from wsrt.durable import drain as drains
+    from wsrt.durable import rows
 
     connections.databases["durable"] = {**connections.databases["default"], "OPTIONS": {}, **settings}
-    drain: Any = drains.Drain("durable")
+    publisher: Any = rows.RowPublisher("durable")
     if step == "sent some":
-        drains.send_all_from_sync = _sending_some(drains.send_all_from_sync)
+        rows.send_all_from_sync = _sending_some(rows.send_all_from_sync)
     elif step is not None:
         method, is_before = {
             "claimed": ("_read", True),
@@ -52,10 +52,10 @@ def _work(settings: dict[str, Any], step: str | None) -> None:
             "deleted": ("_delete", False),
             "committed": ("_report", True),
         }[step]
-        setattr(drain, method, _crashing(getattr(drain, method), is_before))
+        setattr(publisher, method, _crashing(getattr(publisher, method), is_before))
     code = 1
     try:
-        drain.run()
+        publisher.run()
         code = 0
     except Exception:
         traceback.print_exc()

@@ -84,11 +84,9 @@ class RowPublisher:
         published, went_on = 0, True
         while went_on:
             went_on = False
-            partitions = self._partitions()
-            for start in range(0, len(partitions), self._claims.at_once):
+            for numbers in batches(self._partitions(), self._claims.at_once):
                 if self._stopping.is_set():
                     return published
-                numbers = partitions[start : start + self._claims.at_once]
                 self._next = numbers[-1] + 1
                 done, found = self._publish_partitions(numbers)
                 published += done

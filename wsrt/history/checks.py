@@ -93,7 +93,7 @@ class Checks:
             try:
                 await self.check(due)
             except Exception as error:
-                # A defect of a store must not end the checks for good.
+                # The checks must go on after an error in a store.
                 counters.count("history_failed", "checking the positions of rooms failed: %r", error)
 
     async def check(self, rooms: list[FollowedRoom]) -> None:

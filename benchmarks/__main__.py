@@ -26,7 +26,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.load import Load
-from benchmarks.processes import free_port, redis, server
+from benchmarks.processes import redis, server
+from tests.support.ports import free_port
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -38,8 +38,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import storm_figure
-from benchmarks.processes import free_port, redis, server
+from benchmarks.processes import redis, server
 from benchmarks.sockets import Socket, connect
+from tests.support.ports import free_port
 from wsrt.history.base import Append
 from wsrt.history.redis import RedisHistory
 

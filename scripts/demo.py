@@ -110,7 +110,7 @@ def run(port: int, with_redis: bool, processes: list[subprocess.Popen[bytes]], s
     if with_redis:
         if subprocess.call([sys.executable, str(ROOT / "scripts" / "system.py"), "redis-server"]):
             raise Failed("REDIS=1 needs redis-server.")
-        redis_port = free_port()
+        redis_port = free_port_after(port + 2)
         redis = [
             "redis-server",
             "--port",
@@ -158,12 +158,6 @@ def is_taken(port: int) -> bool:
     """Return whether something listens on a port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def free_port_after(port: int) -> int:

@@ -42,7 +42,8 @@ from tests.support.browser import chromium
 from tests.support.client import dial, hang_up, receive, send
 from tests.support.commands import run
 from tests.support.packages import build
-from tests.support.processes import ROOT, Process, RedisServer, free_port, is_listening
+from tests.support.ports import free_port
+from tests.support.processes import ROOT, Process, RedisServer, is_listening
 from tests.support.waiting import aeventually
 from wsrt import TypedEventConsumer, close_codes, conf, presence, testing
 from wsrt.delivery.transport import Transport

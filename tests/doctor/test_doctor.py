@@ -18,7 +18,8 @@ from django.core.management import CommandError, call_command
 from websockets.asyncio.server import ServerConnection, serve
 
 from tests.support.layer import FakeLayer, installed
-from tests.support.processes import COVERAGE, ROOT, RedisServer, Server, free_port
+from tests.support.ports import free_port
+from tests.support.processes import COVERAGE, ROOT, RedisServer, Server
 from tests.support.redis import ClusterServer, ReplicaServer, SentinelServer
 from tests.support.report import note
 from wsrt import TypedEventConsumer, __version__, doctor

@@ -19,7 +19,8 @@ from tests.support import commands, report
 from tests.support.axe import faint, violations
 from tests.support.browser import chromium
 from tests.support.frames import Frames, Seen
-from tests.support.processes import ROOT, Process, free_port, is_listening
+from tests.support.ports import free_port
+from tests.support.processes import ROOT, Process, is_listening
 from wsrt.admin.live import AdminConsumer
 from wsrt.schema.asyncapi import json_schema
 from wsrt.schema.description import describe

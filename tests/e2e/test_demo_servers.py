@@ -15,7 +15,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import chromium
-from tests.support.processes import ROOT, Process, free_port, is_listening
+from tests.support.ports import free_port
+from tests.support.processes import ROOT, Process, is_listening
 from tests.support.redis import say
 from tests.support.waiting import eventually
 
@@ -28,7 +29,7 @@ class Demo(Process):
     """scripts/demo.py with two servers."""
 
     def __init__(self, database: Path) -> None:
-        self.port = free_pair()
+        self.port = free_port(3)  # two servers, then Redis
         super().__init__(
             [*SCRIPT, "--redis", "--port", str(self.port)],
             {"DEMO_DB": str(database), "DJANGO_SETTINGS_MODULE": "demo_project.settings"},
@@ -42,11 +43,6 @@ class Demo(Process):
         assert self.process is not None
         family = psutil.Process(self.process.pid).children()
         return next(each for each in family if f"127.0.0.1:{port}" in each.cmdline())
-
-
-def free_pair() -> int:
-    """Return a port that is free, as is the next one."""
-    return next(port for port in iter(free_port, None) if not is_listening(port + 1))
 
 
 @pytest.fixture(scope="module")

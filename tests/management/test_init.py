@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.client import dial, hang_up, receive, send
 from tests.support.commands import run
-from tests.support.processes import COVERAGE, ROOT, Process, free_port, is_listening
+from tests.support.ports import free_port
+from tests.support.processes import COVERAGE, ROOT, Process, is_listening
 from tests.test_docs import README, blocks, readme_block
 
 DONE = "Nothing to change."

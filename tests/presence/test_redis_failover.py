@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.processes import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.processes import RedisServer
 from tests.support.proxy import TcpProxy
 from tests.support.redis import MasterServer, ReplicaServer, SentinelServer, copied, say
 from tests.support.waiting import aeventually

@@ -13,7 +13,8 @@ from websockets.asyncio.client import ClientConnection
 
 from tests.support import commands
 from tests.support.client import dial
-from tests.support.processes import ROOT, SERVERS, Process, free_port, is_listening
+from tests.support.ports import free_port
+from tests.support.processes import ROOT, SERVERS, Process, is_listening
 
 RUNSERVER = [str(ROOT / "manage.py"), "runserver", "--noreload", "127.0.0.1:{port}"]
 

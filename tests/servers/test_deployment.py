@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from tests.servers.conftest import marks_of
-from tests.support.processes import Process, RedisServer, free_port, is_listening
+from tests.support.ports import free_port
+from tests.support.processes import Process, RedisServer, is_listening
 from tests.support.raw import CLOSE, connect
 from tests.test_docs import blocks, page, start_project, write_files
 from wsrt import conf

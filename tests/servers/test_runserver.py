@@ -10,7 +10,8 @@ from websockets.exceptions import InvalidStatus
 
 from tests.support.client import dial, hang_up, send
 from tests.support.commands import run
-from tests.support.processes import Process, free_port, is_listening
+from tests.support.ports import free_port
+from tests.support.processes import Process, is_listening
 from tests.support.waiting import aeventually
 
 pytestmark = pytest.mark.servers

@@ -17,6 +17,8 @@ from typing import Any, Self
 
 import psutil
 
+from tests.support.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SERVERS: dict[str, list[str]] = {
@@ -55,12 +57,6 @@ LOOPS: dict[str, str] = {
 
 LOOP = os.environ.get("WSRT_TEST_LOOP", "")
 """The loop of every uvicorn that does not say otherwise. Empty for its own choice: uvloop, where it is installed."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Process:

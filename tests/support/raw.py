@@ -42,6 +42,7 @@ class RawClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.loop = asyncio.get_running_loop()
         opened.append(self)
 
     async def __aenter__(self) -> Self:
@@ -93,9 +94,10 @@ class RawClient:
 
 
 async def hang_up() -> None:
-    """Cut every socket that the test left open."""
+    """Cut every socket that the test left open. Those of another loop have ended with it."""
     for client in opened:
-        client.writer.transport.abort()
+        if client.loop is asyncio.get_running_loop():
+            client.writer.transport.abort()
     opened.clear()
     await asyncio.sleep(0)
 

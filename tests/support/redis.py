@@ -7,7 +7,8 @@ import socket
 import tempfile
 from pathlib import Path
 
-from tests.support.processes import Process, RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Process, RedisServer
 from tests.support.waiting import aeventually
 
 
@@ -16,13 +17,10 @@ class ClusterServer(RedisServer):
 
     def __init__(self) -> None:
         super().__init__()
-        # The cluster's own port is 10,000 above.
-        while self.port > 55_000:
-            self.port = free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="wsrt-test-")
         nodes = Path(self._folder.name) / "nodes.conf"
-        self.command[self.command.index("--port") + 1] = str(self.port)
         self.command += ["--cluster-enabled", "yes", "--cluster-config-file", str(nodes)]
+        self.command += ["--cluster-port", str(free_port())]
 
     def wait_until_ready(self) -> None:
         super().wait_until_ready()

@@ -1,5 +1,5 @@
 """
-The close table: all closes that wsrt issues, and how clients react to them.
+The table of close codes: every close that wsrt issues, and how clients react to it.
 
 Ranges of codes (RFC 6455, 7.4): 1000-1015 belong to the protocol. 3000-3999 are registered and used unchanged.
 4000-4499 belong to wsrt. 4500-4999 belong to the application: clients reconnect after 4500-4749, but not after
@@ -146,7 +146,9 @@ TABLE: dict[Close, str] = {
     INVALID_MESSAGE_PAYLOAD: gettext_noop("a frame is not UTF-8, not JSON, or not an envelope"),
     INVALID_EVENT_DATA: gettext_noop("the data isn't valid for the event's model"),
     UNKNOWN_EVENT: gettext_noop("the event is not in the catalog"),
-    TOO_MANY_VIOLATIONS: gettext_noop("more than `max_violations` invalid frames were reported within a minute"),
+    TOO_MANY_VIOLATIONS: gettext_noop(
+        "the client sent too many invalid frames: more than `max_violations` violations within a minute"
+    ),
     MESSAGE_TOO_LARGE: gettext_noop("a frame is larger than `max_payload` bytes"),
     MESSAGE_HANDLING_FAILED: gettext_noop("a handler raised an unexpected exception"),
     CONNECTION_SETUP_FAILED: gettext_noop("`authorize` or `on_connect` raised an unexpected exception"),
@@ -156,7 +158,9 @@ TABLE: dict[Close, str] = {
     CREDENTIALS_EXPIRED: gettext_noop("the session, token or ticket is no longer valid"),
     FORBIDDEN: gettext_noop("`authorize` or `on_connect` refused a known user"),
     NOT_FOUND: gettext_noop("`authorize` or `on_connect` raised `Http404`"),
-    CONNECTION_SETUP_TIMEOUT: gettext_noop("`authorize` and `on_connect` did not finish in time"),
+    CONNECTION_SETUP_TIMEOUT: gettext_noop(
+        "the set-up of the connection, such as `authorize` and `on_connect`, took longer than `setup_timeout` seconds"
+    ),
     REPLACED: gettext_noop('the user opened more connections than allowed, with the policy "replace"'),
     DISCONNECTED: gettext_noop("an operator or `disconnect()` ended the connection"),
     RATE_LIMIT_EXCEEDED: gettext_noop("the inbound rate or the inbox exceeded its limit"),

@@ -203,7 +203,9 @@ def _commands(
 ) -> list[Outgoing]:
     """Return one command for each channel layer of the namespace."""
     if not isinstance(to, Audience):
-        raise TypeError(f"to must be an address, such as wsrt.addresses.User(...), not {type(to).__name__}")
+        raise TypeError(
+            f"the argument 'to' must be an address, such as wsrt.addresses.User(...), not {type(to).__name__}"
+        )
     command = CommandMessage(
         namespace, controlled_tenants(tenant, namespace), to, name, arguments, secrets.token_hex(8)
     )

@@ -52,7 +52,7 @@ def test_nothing_is_inherited() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"nam": "x"}, "neither an option"),
+        ({"nam": "x"}, "unknown class arguments"),
         ({"name": ""}, "non-empty"),
         ({"name": 5}, "non-empty"),
         ({"name": "wsrt.x"}, "reserved"),

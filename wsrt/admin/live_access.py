@@ -50,7 +50,9 @@ def check_access(scope: Scope, site: str, user: Any) -> Access:
     try:
         path = reverse(f"{site}:wsrt_realtime_live")
     except NoReverseMatch:
-        logger.info("refused the live socket of the admin: ROOT_URLCONF doesn't contain an admin site %.50r", site)
+        logger.info(
+            "refused the WebSocket of an admin page: ROOT_URLCONF doesn't contain an admin site named %.50r", site
+        )
         return Access(user, FORBIDDEN)
     # In a copy of the context: the language and time zone that middleware activates must not leak into the caller.
     return contextvars.copy_context().run(_check_access, scope, path, user)
@@ -86,7 +88,11 @@ def _request_page(request: Any, session_key: str) -> Access:
     user = getattr(request, "user", None)
     if response.status_code == 204:
         return Access(user, None)
-    logger.info("refused the live socket of the admin: a GET of %s would return %d", request.path, response.status_code)
+    logger.info(
+        "refused the WebSocket of an admin page, because a request for %s would be answered with the status %d",
+        request.path,
+        response.status_code,
+    )
     if not is_signed_in(user):
         return Access(user, CREDENTIALS_EXPIRED)
     return Access(user, FORBIDDEN)

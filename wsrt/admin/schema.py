@@ -89,7 +89,7 @@ def consumer_rows(description: Description, search: str = "") -> list[ConsumerRo
 
 
 def close_rows(description: Description) -> list[dict[str, Any]]:
-    """Return the close table, with a description of the client's reaction."""
+    """Return the table of close codes, with a description of the client's reaction to each."""
     reactions = {
         Reconnect.NEVER: _("doesn’t reconnect"),
         Reconnect.BACKOFF: _("reconnects with increasing delays"),

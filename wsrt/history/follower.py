@@ -53,7 +53,10 @@ PURGED = "history_purged"
 
 class Follower:
     """
-    The rooms with history of one node.
+    Keeps the connections of one node up to date with the histories of their rooms.
+
+    It compares the offsets of the publications that arrive with those in the store, reads missing ones from the store,
+    and delivers all of them in order.
 
     All methods must be called in the thread of the node's loop.
 

@@ -146,8 +146,8 @@ class Event(BaseModel):
         # Pydantic has removed its own configuration from the class arguments, so anything left is a mistake.
         if config:
             raise DeclarationError(
-                f"{cls.__name__}: {', '.join(map(repr, config))} is neither an option of Event "
-                f"({', '.join(OPTIONS)}) nor of Pydantic's ConfigDict"
+                f"{cls.__name__} has unknown class arguments: {', '.join(map(repr, config))}. Use the options of Event "
+                f"({', '.join(OPTIONS)}) or those of Pydantic's ConfigDict"
             )
         super().__init_subclass__()
         keys = (key,) if isinstance(key, str) else tuple(key or ())

@@ -98,7 +98,7 @@ class ConsumerEntry(TypedDict):
 
 
 class CloseEntry(TypedDict):
-    """A row of the close table."""
+    """A close code with its reason, and what the client does after it."""
 
     code: int
     fallback_code: int

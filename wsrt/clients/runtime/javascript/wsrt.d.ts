@@ -104,7 +104,8 @@ declare module "wsrt/client" {
     /**
      * The client of one consumer.
      *
-     * It reconnects automatically according to the close table, until close() is called. An error in a listener doesn't
+     * When the connection ends, the close code decides whether and when the client reconnects; the page "Close codes" of
+     * wsrt's documentation lists the rule for each code. After close() it stays closed. An error in a listener doesn't
      * affect the others.
      *
      * @typeParam Receives The data of received events, by name.
@@ -215,7 +216,7 @@ declare module "wsrt/reconnect" {
      * - `later`: reconnects with backoff, after 5 s or more
      */
     export type Reconnect = "never" | "backoff" | "spread" | "auth" | "later";
-    /** A row of the close table: code, code on Daphne without the wsrt wrapper, reason, and what the client does. */
+    /** A close code, its number on Daphne without with_runtime, its reason, and what the client does after it. */
     export type CloseRow = readonly [code: number, fallback: number, reason: string, reconnect: Reconnect];
     /**
      * Return the reconnect policy after a close, also for codes that are not in the table.
@@ -230,7 +231,7 @@ declare module "wsrt/reconnect" {
     export function isNetwork(code: number): boolean;
 }
 declare module "wsrt/close_codes" {
-    /** The close table of wsrt, as data. It mirrors wsrt.close_codes; reconnect.ts reads it. */
+    /** The close codes of wsrt and the client's reaction to each, as data. It mirrors wsrt.close_codes; reconnect.ts reads it. */
     import type { CloseRow } from "wsrt/reconnect";
     export const CLOSE_CODES: readonly CloseRow[];
 }

@@ -45,7 +45,8 @@ class Client:
             client.on(MessageSent, lambda message: print(message.text))
             await client.request(SendMessage(text="hi"))
 
-    It reconnects automatically according to the close table, until ``close()`` is called. Handlers are called one after
+    When the connection ends, the close code decides whether and when the client reconnects; the page "Close codes" of
+    wsrt's documentation lists the rule for each code. After ``close()`` it stays closed. Handlers are called one after
     the other, in the order in which events happened. An error in a handler doesn't affect the others.
 
     Args:

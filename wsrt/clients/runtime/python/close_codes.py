@@ -1,9 +1,9 @@
-"""The close table of wsrt, as data. It mirrors ``wsrt.close_codes``; ``reconnect.py`` reads it."""
+"""The close codes of wsrt and the client's reaction to each, as data. It mirrors ``wsrt.close_codes``; ``reconnect.py`` reads it."""
 
 from __future__ import annotations
 
 CLOSE_CODES: tuple[tuple[int, int, str, str], ...] = (
-    # code, code on Daphne without the wsrt wrapper, reason, what the client does
+    # code, code on Daphne without with_runtime, reason, what the client does
     (1000, 1000, "", "never"),
     (1001, 4001, "Server shutting down", "spread"),
     (1001, 4001, "Heartbeat timeout", "backoff"),

@@ -67,7 +67,8 @@ const FLUSH_MS = 50;
 /**
  * The client of one consumer.
  *
- * It reconnects automatically according to the close table, until close() is called. An error in a listener doesn't
+ * When the connection ends, the close code decides whether and when the client reconnects; the page "Close codes" of
+ * wsrt's documentation lists the rule for each code. After close() it stays closed. An error in a listener doesn't
  * affect the others.
  *
  * @typeParam Receives The data of received events, by name.

@@ -1,4 +1,4 @@
-/** The close table of wsrt, as data. It mirrors wsrt.close_codes; reconnect.ts reads it. */
+/** The close codes of wsrt and the client's reaction to each, as data. It mirrors wsrt.close_codes; reconnect.ts reads it. */
 
 import type { CloseRow } from "./reconnect.js";
 

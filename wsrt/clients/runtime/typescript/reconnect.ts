@@ -13,7 +13,7 @@ import { CLOSE_CODES } from "./close_codes.js";
  */
 export type Reconnect = "never" | "backoff" | "spread" | "auth" | "later";
 
-/** A row of the close table: code, code on Daphne without the wsrt wrapper, reason, and what the client does. */
+/** A close code, its number on Daphne without with_runtime, its reason, and what the client does after it. */
 export type CloseRow = readonly [code: number, fallback: number, reason: string, reconnect: Reconnect];
 
 /** Codes of a server that rejects an unknown event or unexpected data. After a deploy, another server may accept it. */

@@ -231,7 +231,7 @@ declare module "wsrt/reconnect" {
     export function isNetwork(code: number): boolean;
 }
 declare module "wsrt/close_codes" {
-    /** The close codes of wsrt and the client's reaction to each, as data. It mirrors wsrt.close_codes; reconnect.ts reads it. */
+    /** The close codes of wsrt and the client's reaction to each: a copy of wsrt.close_codes.TABLE. */
     import type { CloseRow } from "wsrt/reconnect";
     export const CLOSE_CODES: readonly CloseRow[];
 }

@@ -1,4 +1,4 @@
-"""The close codes of wsrt and the client's reaction to each, as data. It mirrors ``wsrt.close_codes``; ``reconnect.py`` reads it."""
+"""The close codes of wsrt and the client's reaction to each: a copy of ``wsrt.close_codes.TABLE``."""
 
 from __future__ import annotations
 

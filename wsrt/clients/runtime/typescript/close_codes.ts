@@ -1,4 +1,4 @@
-/** The close codes of wsrt and the client's reaction to each, as data. It mirrors wsrt.close_codes; reconnect.ts reads it. */
+/** The close codes of wsrt and the client's reaction to each: a copy of wsrt.close_codes.TABLE. */
 
 import type { CloseRow } from "./reconnect.js";
 

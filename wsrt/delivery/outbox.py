@@ -315,7 +315,7 @@ class Outbox:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether more than half of a limit is used. The caller should then let the event loop run, so that it sends."""
+        """Whether over half of a limit is used. If so, the caller should let the event loop run, which sends frames."""
         if self._drainer is None and self._held is None:
             return False  # empty, or corked for some milliseconds
         return 2 * len(self) > self.limits.outbox_frames or 2 * self._size > self.limits.outbox_bytes

@@ -19,7 +19,7 @@ from tests.support.waiting import aeventually
 from wsrt.exceptions import StoreUnavailable
 from wsrt.history.base import Append
 from wsrt.history.redis import RedisHistory
-from wsrt.history.redis import store as module
+from wsrt.history.redis.appending import BYTES, PUBLICATIONS
 from wsrt.history.redis.keys import Keys
 from wsrt.presence.base import Join, NodeFacts
 from wsrt.presence.redis import RedisPresence
@@ -104,36 +104,67 @@ async def test_one_round_trip(make: Callable[..., RedisHistory], monkeypatch: py
     assert [result.position.offset for result in appended[600:]] == list(range(3, 503))
 
 
-async def test_scripts_that_the_server_lost(make: Callable[..., RedisHistory]) -> None:
+@pytest.mark.parametrize("partitions", [1, None])
+async def test_scripts_that_the_server_lost(make: Callable[..., RedisHistory], partitions: int | None) -> None:
     """A server that has lost the scripts gets them again, and the order of a room stays."""
-    store = make(size=1000)
-    mixed = [*publications("a", 300), *publications("b", 1), *publications("c", 100, key="k")]
+    store = make(size=1000, partitions=partitions)
+    # The first call has other rooms besides the one that goes on in the next calls.
+    mixed = [*publications("b", 1), *publications("a", 300), *publications("c", 100, key="k")]
     for turn in range(3):
         async with store._round_trip() as client:
             await client.script_flush()
         appended = await store.append(mixed)
-        assert [result.position.offset for result in appended[:300]] == list(range(300 * turn + 1, 300 * turn + 301))
+        assert [result.position.offset for result in appended[1:301]] == list(range(300 * turn + 1, 300 * turn + 301))
         assert (await store.positions([("chat", "b")]))[0].position.offset == turn + 1
-    found = await store.read(("chat", "a"), Position(appended[0].position.epoch, 0), **EVERYTHING)
+    found = await store.read(("chat", "a"), Position(appended[1].position.epoch, 0), **EVERYTHING)
     assert [entry.data for entry in found.entries] == [str(number) for number in range(300)] * 3
 
 
-async def test_calls_are_short(make: Callable[..., RedisHistory], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[Any]]]:
+    """The keys and arguments of all calls of scripts, as they are made."""
+    made: list[tuple[list[str], list[Any]]] = []
+    run_all = RedisHistory._run_all
+
+    async def noting(store: RedisHistory, script: Any, calls: Any, **options: Any) -> list[Any]:
+        made.extend(calls)
+        return await run_all(store, script, calls, **options)
+
+    monkeypatch.setattr(RedisHistory, "_run_all", noting)
+    return made
+
+
+def shares(calls: list[tuple[list[str], list[Any]]]) -> list[int]:
+    """Return the number of publications of each call to one room."""
+    return [(len(arguments) - 8) // 5 for _, arguments in calls]
+
+
+async def test_calls_are_short(make: Callable[..., RedisHistory], calls: list[tuple[list[str], list[Any]]]) -> None:
     """No call of the script has more than its share of publications or bytes, because Redis does nothing else."""
     store = make()
-    shares: list[int] = []
-    run_all = store._run_all
-
-    async def noting(script: Any, calls: Any, **options: Any) -> list[Any]:
-        shares.extend((len(arguments) - 7) // 5 for _, arguments in calls)
-        return await run_all(script, calls, **options)
-
-    monkeypatch.setattr(store, "_run_all", noting)
     await store.append(publications("a", 1000))
-    assert max(shares) == module.PUBLICATIONS
-    shares.clear()
-    await store.append([Append(("chat", "a"), "i", "said", "x" * module.BYTES)] * 5)
-    assert shares == [1] * 5
+    assert shares(calls) == [PUBLICATIONS] * 15 + [1000 % PUBLICATIONS]
+    calls.clear()
+    await store.append([Append(("chat", "a"), "i", "said", "x" * BYTES)] * 5)
+    assert shares(calls) == [1] * 5
+
+
+async def test_rooms_share_calls(make: Callable[..., RedisHistory], calls: list[tuple[list[str], list[Any]]]) -> None:
+    """Rooms of one hash slot share calls, within the same limits, and each one that is new gets an epoch of its own."""
+    store = make()
+    rooms = [("chat", f"r{number}") for number in range(10 * PUBLICATIONS)]
+    appended = await store.append([Append(room, "i", "said", "x", idempotency_key="x") for room in rooms])
+    assert len({result.position.epoch for result in appended}) == len(rooms)
+    full = len(rooms) // PUBLICATIONS
+    slots = {keys[0].partition("}")[0] for keys, _ in calls}
+    assert full <= len(calls) < full + len(slots)
+    # Five keys of each room, and that of its publication.
+    assert max(len(keys) for keys, _ in calls) <= 6 * PUBLICATIONS
+    for keys, _ in calls:
+        assert len({key.partition("}")[0] for key in keys}) == 1
+    calls.clear()
+    await store.append([Append(room, "i", "said", "x" * (BYTES // 2)) for room in rooms[:10]])
+    assert len(calls) >= 5
 
 
 # Failures.

@@ -190,6 +190,30 @@ class HistoryStoreContract:
             assert await store.positions(rooms) == [Last(result.position, result.id) for result in appended]
             assert {result.position.offset for result in appended} == {1}
 
+    async def test_rooms_of_one_call(self) -> None:
+        """Entries, values and repeats of many rooms don't mix, however unevenly a call is spread over the rooms."""
+        async with self.opened(size=1000) as store:
+            rooms = [self.room() for _ in range(60)]
+            await store.append([self.publication(room, id=f"of {room}", idempotency_key="x") for room in rooms[::2]])
+            last = [1 - number % 2 for number in range(60)]
+            publications, expected = list[Append](), list[tuple[int, str, bool]]()
+            for place in range(600):
+                # Some rooms get many publications, and some none.
+                number = place % 2 if place < 200 else place * place % 60
+                room, is_repeat, name = rooms[number], number % 2 == 0 and place % 5 == 0, f"new{place}"
+                key, once = (None, f"k{place}")[place % 2], "x" if is_repeat else (None, None, f"i{place}")[place % 3]
+                publications.append(self.publication(room, id=name, data=str(place), key=key, idempotency_key=once))
+                last[number] += not is_repeat
+                expected.append((1, f"of {room}", True) if is_repeat else (last[number], name, False))
+            appended = await store.append(publications)
+            assert [(result.position.offset, result.id, result.is_repeat) for result in appended] == expected
+            for number, room in enumerate(rooms):
+                mine = [place for place in range(600) if publications[place].room == room]
+                assert len({appended[place].position.epoch for place in mine}) == bool(mine)
+                data = [str(place) for place in mine if not appended[place].is_repeat]
+                # After the one with which the room began, if it isn't new.
+                assert [entry.data for entry in (await self.everything(store, room)).entries[1 - number % 2 :]] == data
+
     async def test_concurrent_appends(self) -> None:
         """Offsets are given once, and the publications of one caller stay in order."""
         async with self.opened(size=1000) as one, self.opened(size=1000) as other:

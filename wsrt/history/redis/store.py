@@ -15,26 +15,18 @@ from ...exceptions import StoreUnavailable
 from ...realms import RoomId
 from ...stores.batches import batches
 from ...stores.options import require_seconds
-from ...stores.redis.link import Calls, RedisLink, Script, load_script, tuples
+from ...stores.redis.link import Call, Calls, RedisLink, Script, load_script, tuples
 from ...stores.redis.partitions import Partitions, by_part
 from ...stores.redis.target import RedisTarget
 from ...types import Position
-from ..base import Append, Appended, Entry, HistoryFacts, HistoryStore, Last, Reading, size_of
-from .keys import Keys, RoomKeys
+from ..base import Append, Appended, Entry, HistoryFacts, HistoryStore, Last, Reading
+from .appending import Appending
+from .keys import Keys
 
 __all__ = ["SCRIPTS", "RedisHistory"]
 
-# While Redis executes a command it does nothing else. The numbers below keep every command under about 2 ms, whatever
-# the names and data are.
-
-PUBLICATIONS = 64
-"""The most publications in one call of the script."""
-
-BYTES = 256 * 1024
-"""The bytes of publications after which a call ends."""
-
 ROOMS = 100
-"""The most rooms in one call."""
+"""The most rooms whose positions are read in one call: it takes less than 2 ms, in which Redis does nothing else."""
 
 MOST_SLACK = 64
 """The most entries that a room keeps beyond its size. Trimming several at once is cheaper."""
@@ -103,44 +95,16 @@ class RedisHistory(RedisLink, HistoryStore):
         self._limits = [self.size, slack, self.values_kept, _milliseconds(self.idempotency)]
 
     async def append(self, publications: Sequence[Append]) -> list[Appended]:
-        rooms: dict[RoomId, list[int]] = {}
-        for number, publication in enumerate(publications):
-            numbers = rooms.get(publication.room)
-            if numbers is None:
-                rooms[publication.room] = [number]
-            else:
-                numbers.append(number)
-        called = [batch for numbers in rooms.values() for batch in _calls(publications, numbers)]
+        appending = Appending(publications, self._keys)
 
-        def call(number: int) -> tuple[Sequence[str], list[Any]]:
-            batch = [publications[place] for place in called[number]]
-            return self._append_call(self._keys.room(batch[0].room), batch)
+        def call(number: int) -> Call:
+            return appending.call(number, [*self._arguments(), *self._limits])
 
         try:
-            answers = await self._run_all(APPEND, Calls(len(called), call), in_order=len(called) > len(rooms))
+            answers = await self._run_all(APPEND, Calls(len(appending), call), in_order=appending.is_split)
         except StoreUnavailable as error:
             raise StoreUnavailable(f"{error} (the publications may have been kept)") from error
-        appended: dict[int, Appended] = {}
-        for batch, answer in zip(called, answers, strict=True):
-            offsets, *repeats = (answer,) if isinstance(answer, str) else answer
-            epoch, *offsets = offsets.split(" ")
-            for number, offset in zip(batch, offsets, strict=True):
-                appended[number] = Appended(Position(epoch, int(offset)), publications[number].id)
-            for place, earlier in tuples(repeats, 2):
-                position = appended[batch[place]].position
-                appended[batch[place]] = Appended(position, earlier, is_repeat=True)
-        return [appended[number] for number in range(len(publications))]
-
-    def _append_call(self, room: RoomKeys, publications: Sequence[Append]) -> tuple[Sequence[str], list[Any]]:
-        """Return the keys and arguments of APPEND."""
-        keys, arguments = [*room.all], [*self._arguments(), *self._limits]
-        for publication in publications:
-            kind = "e" if publication.key is None else "v"
-            if publication.idempotency_key is not None:
-                kind += "i"
-                keys.append(room.identity(publication.idempotency_key))
-            arguments += (kind, publication.id, publication.event, publication.data, publication.key or "")
-        return keys, arguments
+        return appending.results(answers)
 
     def _arguments(self) -> list[Any]:
         """Return the arguments that all scripts get."""
@@ -191,20 +155,6 @@ class RedisHistory(RedisLink, HistoryStore):
 
 def _milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
-
-
-def _calls(publications: Sequence[Append], numbers: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Yield the numbers of the publications to one room in batches, for one call of the script each."""
-    batch: list[int] = []
-    size = 0
-    for number in numbers:
-        batch.append(number)
-        size += size_of(publications[number].event, publications[number].data)
-        if len(batch) == PUBLICATIONS or size >= BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _entries(found: Sequence[Any]) -> Iterator[Entry]:

@@ -200,7 +200,7 @@ class RedisLink:
         Args:
             script: The script.
             calls: The keys and arguments of each call.
-            in_order: Whether calls with the same first key are executed in order.
+            in_order: Whether calls with keys in one hash slot are executed in order.
         """
         if not calls:
             return []
@@ -210,7 +210,7 @@ class RedisLink:
             return await self._run_batch(script, calls, range(1) if in_order else ())
         answers: list[Any] = []
         for batch in batches(list(calls), BULK):
-            answers += await self._run_batch(script, batch, _repeated(batch) if in_order else ())
+            answers += await self._run_batch(script, batch, _firsts(batch) if in_order else ())
         return answers
 
     async def _run_batch(self, script: Script, calls: Sequence[Call], in_full: Container[int]) -> list[Any]:
@@ -257,12 +257,16 @@ class RedisLink:
         return answers
 
 
-def _repeated(calls: Sequence[Call]) -> Container[int]:
-    """Return the numbers of the first calls with each key that several calls have."""
+def _firsts(calls: Sequence[Call]) -> Container[int]:
+    """Return the number of the first call of each hash slot to which several calls go."""
     firsts: dict[str, int] = {}
+    repeated: set[int] = set()
     for number, (keys, _) in enumerate(calls):
-        firsts.setdefault(keys[0], number)
-    return {firsts[keys[0]] for number, (keys, _) in enumerate(calls) if firsts[keys[0]] != number}
+        # All keys of a call have the same hash tag.
+        first = firsts.setdefault(keys[0].partition("}")[0], number)
+        if first != number:
+            repeated.add(first)
+    return repeated
 
 
 def tuples(flat: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

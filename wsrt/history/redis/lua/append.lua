@@ -1,19 +1,18 @@
--- Append publications to a room, in order.
+-- Append publications to rooms, in order.
 --
--- KEYS: see room.lua; then the keys of the idempotency keys, in the order of the publications that have one.
+-- KEYS: for each room those of room.lua, then those of the idempotency keys, in the order of its publications that have one.
 -- ARGV: see room.lua; then 4 the most entries, 5 how many more there may be before they are trimmed, 6 the most values,
---   7 milliseconds that idempotency keys are remembered; then for each publication: "e" for an entry or "v" for a value,
---   followed by "i" if it has an idempotency key; id, event, data, and the key of a value or "".
+--   7 milliseconds that idempotency keys are remembered; then for each room the number of its publications, followed by
+--   five for each of these: "e" for an entry or "v" for a value, with an "i" behind it if there is an idempotency key; id;
+--   event; data; and the key of a value or "".
 --
--- Returns the epoch and the offset of each publication, in one string, separated by spaces: a client reads it in a fraction of
--- the time of a list. If an earlier publication had the same idempotency key as one of them, a list: this string; then for
--- each of these its number among the publications, and the id of the earlier one.
+-- Returns one string, which a client reads in a fraction of the time of a list: for each room its epoch and the offset of each
+-- publication, separated by spaces. If an earlier publication had the same idempotency key as one of them, a list: this
+-- string; then for each of these its number among all publications, and the id of the earlier one.
 
-open_room()
 local most, slack, most_values, remembered = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
-local results, repeats, identity = { room.epoch }, {}, 5
-local has_entries, has_values = false, false
-local time = math.max(now, room.time)
+-- Of the open room.
+local time, has_entries, has_values
 
 local function add_entry(id, event, data)
   redis.call(
@@ -46,51 +45,77 @@ local function set_value(id, event, data, key)
   has_values = true
 end
 
-for at = 8, #ARGV, 5 do
-  local kind, id, event, data, key = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local offset, earlier
-  if string.sub(kind, 2) == 'i' then
-    identity = identity + 1
-    local known = redis.call('GET', KEYS[identity])
-    local epoch, its_offset, its_id = string.match(known or '', '^(.-):(%d+):(.*)$')
-    -- Of another epoch, it says nothing.
-    if epoch == room.epoch then
-      offset, earlier = tonumber(its_offset), its_id
-    end
-  end
-  if not offset then
-    room.offset, room.id = room.offset + 1, id
-    offset = room.offset
-    if string.sub(kind, 1, 1) == 'e' then
-      add_entry(id, event, data)
-    else
-      set_value(id, event, data, key)
-    end
-    if string.sub(kind, 2) == 'i' then
-      redis.call('SET', KEYS[identity], room.epoch .. ':' .. text(offset) .. ':' .. id, 'PX', remembered)
-    end
-  end
-  results[#results + 1] = text(offset)
-  if earlier then
-    repeats[#repeats + 1], repeats[#repeats + 2] = (at - 8) / 5, earlier
+-- Give the next offset to a publication.
+local function append(is_entry, id, event, data, key)
+  room.offset, room.id = room.offset + 1, id
+  if is_entry then
+    add_entry(id, event, data)
+  else
+    set_value(id, event, data, key)
   end
 end
 
-room.time = time
-if has_entries then
-  if redis.call('XLEN', entries) > most + slack then
+-- Return offset and id of the publication that had an idempotency key before; nil if none of this epoch had it.
+local function earlier_with(identity)
+  local epoch, offset, id = string.match(redis.call('GET', identity) or '', '^(.-):(%d+):(.*)$')
+  if epoch == room.epoch then
+    return offset, id
+  end
+end
+
+-- Remove the entries that are too many, once there are enough of them.
+local function trim()
+  -- There are at most as many as offsets from `front` on, so most calls needn't count them.
+  if room.offset - room.front >= most + slack and redis.call('XLEN', entries) > most + slack then
     redis.call('XTRIM', entries, 'MAXLEN', most)
     local first = entry_from(0)
     room.trimmed = math.max(room.trimmed, skip_forgotten(first.before))
     advance(first)
   end
-  redis.call('PEXPIRE', entries, text(time - now + entries_kept))
 end
-if has_values then
-  redis.call('PEXPIRE', values, text(time - now + values_kept))
-  redis.call('PEXPIRE', order, text(time - now + values_kept))
+
+local function close()
+  room.time = time
+  if has_entries then
+    trim()
+    redis.call('PEXPIRE', entries, text(time - now + entries_kept))
+  end
+  if has_values then
+    redis.call('PEXPIRE', values, text(time - now + values_kept))
+    redis.call('PEXPIRE', order, text(time - now + values_kept))
+  end
+  save()
 end
-is_changed = true
-keep()
+
+local results, repeats = {}, {}
+local keys, at, number = 0, 8, 0
+while ARGV[at] do
+  open_room(keys)
+  keys = keys + 5
+  time, has_entries, has_values = math.max(now, room.time), false, false
+  results[#results + 1] = room.epoch
+  local first, last = at + 1, at + 5 * ARGV[at]
+  for argument = first, last, 5 do
+    local kind, id = ARGV[argument], ARGV[argument + 1]
+    local offset, earlier
+    if #kind == 2 then
+      keys = keys + 1
+      offset, earlier = earlier_with(KEYS[keys])
+    end
+    if offset then
+      repeats[#repeats + 1], repeats[#repeats + 2] = number, earlier
+    else
+      append(string.sub(kind, 1, 1) == 'e', id, ARGV[argument + 2], ARGV[argument + 3], ARGV[argument + 4])
+      offset = text(room.offset)
+      if #kind == 2 then
+        redis.call('SET', KEYS[keys], room.epoch .. ':' .. offset .. ':' .. id, 'PX', remembered)
+      end
+    end
+    results[#results + 1] = offset
+    number = number + 1
+  end
+  close()
+  at = last + 1
+end
 results = table.concat(results, ' ')
 return repeats[1] and { results, unpack(repeats) } or results

@@ -4,7 +4,7 @@
 --
 -- Returns epoch and offset, the numbers of entries and values, the bytes of both, and the time of the oldest, or -1.
 
-open_room()
+open_room(0)
 local first, bytes, oldest = entry_from(0), 0, -1
 if first then
   bytes, oldest = room.bytes - first.bytes, first.time

@@ -4,7 +4,7 @@
 --
 -- Returns the offsets that were deleted.
 
-open_room()
+open_room(0)
 local gone, key = {}, string.sub(ARGV[5], 2)
 if ARGV[4] ~= '' then
   local offset = tonumber(ARGV[4])

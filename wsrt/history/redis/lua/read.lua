@@ -6,7 +6,7 @@
 -- has cut them off, and offset, id, event, data, time and key of each publication. An entry has "e" instead of a key, and a
 -- value "v" before it.
 
-open_room()
+open_room(0)
 local PAGE = 32
 
 local offset, limit, budget = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])

@@ -4,7 +4,7 @@
 --
 -- Returns epoch and offset of the room.
 
-open_room()
+open_room(0)
 if ARGV[4] == '' or ARGV[4] == room.epoch then
   start(0)
 end

@@ -60,7 +60,7 @@ local function start(others)
     epoch = ARGV[1] .. others, offset = 0, trimmed = 0, expired = 0, last = 0, bytes = 0, since = 0, front = 0, time = 0, values = 0,
     size = 0, id = '',
   }
-  save()
+  is_changed = true
 end
 
 local function floor()
@@ -212,12 +212,12 @@ local function has_lost_values()
   return number == 0 or redis.call('HLEN', values) ~= number
 end
 
--- Open the only room, without what is too old. If it has lost values, nothing says which: its sequence begins again.
-local function open_room()
-  open(0)
+-- Open a room, without what is too old. If it has lost values, nothing says which: its sequence begins again.
+local function open_room(others)
+  open(others)
   expire_entries()
   expire_values()
   if has_lost_values() then
-    start(0)
+    start(others)
   end
 end

@@ -4,7 +4,7 @@
 --
 -- Returns epoch and offset of the room, whether a limit has cut the values off, and for each value what read.lua returns.
 
-open_room()
+open_room(0)
 local limit, budget = tonumber(ARGV[4]), tonumber(ARGV[5])
 local found, is_cut = {}, 0
 for _, key in ipairs(redis.call('ZREVRANGE', order, 0, limit)) do

@@ -99,7 +99,7 @@ class Appending:
         return keys, all_arguments
 
     def results(self, answers: Sequence[Any]) -> list[Appended]:
-        """Return what has become of the publications, from the answers to the calls."""
+        """Return the results of the publications, from the answers to the calls."""
         results: dict[int, Appended] = {}
         for call, answer in zip(self._calls, answers, strict=True):
             positions, *repeats = (answer,) if isinstance(answer, str) else answer

@@ -108,19 +108,19 @@ def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     http_only.note_request(None, scope={"path": "/ws/chat/", "headers": [(b"host", b"a"), (b"upgrade", b"websocket")]})
 
 
-@mistake("`as_asgi()` is forgotten")
+@mistake('`as_asgi()` is forgotten: `path("ws/chat/", ChatConsumer)`')
 async def no_as_asgi(monkeypatch: pytest.MonkeyPatch) -> None:
     router = URLRouter([path("ws/chat/", chat())])
     await WebsocketCommunicator(router, "/ws/chat/").connect()
 
 
-@mistake("`as_asgi` isn't called")
+@mistake('`as_asgi` isn\'t called: `path("ws/chat/", ChatConsumer.as_asgi)`')
 async def as_asgi_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
     router = URLRouter([path("ws/chat/", chat().as_asgi)])
     await WebsocketCommunicator(router, "/ws/chat/").connect()
 
 
-@mistake("`get_asgi_application` isn't called")
+@mistake("`get_asgi_application` isn't called: `with_runtime(get_asgi_application)`")
 def application_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
     with_runtime(get_asgi_application)
 
@@ -212,14 +212,14 @@ def misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
     chat(authorise=authorise)
 
 
-@mistake("A method that only Channels calls")
+@mistake("The class has a method that only Channels' own consumers call")
 def channels_method(monkeypatch: pytest.MonkeyPatch) -> None:
     async def receive_json(self: Any, content: dict[str, Any]) -> None: ...
 
     chat(receive_json=receive_json)
 
 
-@mistake("`groups = [...]`")
+@mistake("The class sets `groups = [...]`")
 def class_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     chat(groups=["lobby"])
 
@@ -227,49 +227,49 @@ def class_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 # What Channels' consumers have
 
 
-@mistake("`self.accept()`")
+@mistake("`self.accept()` is called")
 async def accept(monkeypatch: pytest.MonkeyPatch) -> None:
     await on_connect_with(lambda self: self.accept())
 
 
-@mistake("`self.groups`")
+@mistake("`self.groups` is read")
 async def groups(monkeypatch: pytest.MonkeyPatch) -> None:
     await on_connect_with(lambda self: self.groups)
 
 
-@mistake("`self.send_json(...)`")
+@mistake("`self.send_json(...)` is called")
 async def send_json(monkeypatch: pytest.MonkeyPatch) -> None:
     await on_connect_with(lambda self: self.send_json({"text": "hi"}))
 
 
-@mistake("`self.send(text_data=...)`")
+@mistake("`self.send(text_data=...)` is called")
 async def send_text(monkeypatch: pytest.MonkeyPatch) -> None:
     await on_connect_with(lambda self: self.send(text_data="hi"))
 
 
-@mistake('`self.send("...")`')
+@mistake('`self.send("...")` is called with a string')
 async def send_str(monkeypatch: pytest.MonkeyPatch) -> None:
     await on_connect_with(lambda self: self.send("hi"))
 
 
-@mistake("`self.channel_layer.group_add(...)` without a channel layer")
+@mistake("`self.channel_layer.group_add(...)` is called without a channel layer")
 async def group_add(monkeypatch: pytest.MonkeyPatch) -> None:
     with override_settings(CHANNEL_LAYERS={}):
         await on_connect_with(lambda self: self.channel_layer.group_add("lobby", "chat"))
 
 
-@mistake("`self.channel_layer.group_add(..., self.channel_name)`")
+@mistake("`self.channel_layer.group_add(..., self.channel_name)` is called in a class without `@on_layer`")
 async def channel_name(monkeypatch: pytest.MonkeyPatch) -> None:
     layers._used_by_hand.add(("ChatConsumer", "default"))
     await on_connect_with(lambda self: self.channel_layer.group_add("lobby", self.channel_name))
 
 
-@mistake("The in-memory channel layer is used directly")
+@mistake("`self.channel_layer` is used, and it is the in-memory layer")
 async def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     await on_connect_with(lambda self: self.channel_layer.group_send("lobby", {"type": "chat.message"}))
 
 
-@mistake("`@on_layer` without a channel layer")
+@mistake("The class has `@on_layer` methods, but there is no channel layer")
 async def on_layer_without(monkeypatch: pytest.MonkeyPatch) -> None:
     @on_layer("chat.message")
     async def chat_message(self: Any, message: dict[str, Any]) -> None: ...
@@ -298,7 +298,7 @@ async def publication_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
         apublish_to_room("lobby", MessageSent(text="hi"), namespace="chat")
 
 
-@mistake("A `def` calls an async method")
+@mistake("A `def` handler calls an async method")
 async def join_in_def(monkeypatch: pytest.MonkeyPatch) -> None:
     def on_connect(self: Any) -> None:
         self.join("lobby")

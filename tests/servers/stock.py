@@ -1,7 +1,7 @@
 """
 Measurements of the servers' own behaviour, which are reported but not asserted, as it may change.
 
-``python -m tests.servers.stock`` writes the table of docs/explanation/guarantees.md.
+``python -m tests.servers.stock`` writes the table of docs/explanation/servers.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.apps.plain import MOST
 from tests.support.processes import ROOT, Server
 from tests.support.raw import CLOSE, PING, RawFrame, connect
 
-PAGE = ROOT / "docs/explanation/guarantees.md"
+PAGE = ROOT / "docs/explanation/servers.md"
 BEGIN, END = "<!-- measured by tests/servers/stock.py -->\n", "<!-- end -->\n"
 
 SERVERS = {"daphne": "Daphne", "uvicorn": "uvicorn", "hypercorn": "hypercorn", "granian": "granian"}

@@ -16,7 +16,7 @@ async def test_stock_servers() -> None:
     for line in stock.table(measured).splitlines():
         note("What stock servers do", line)
     for line in stock.differences(measured, stock.documented()):
-        note("Stock servers that do other than docs/explanation/guarantees.md says", line)
+        note("Stock servers that do other than docs/explanation/servers.md says", line)
     assert [list(answers) for answers in measured.values()] == [list(stock.QUESTIONS)] * len(stock.SERVERS)
 
 

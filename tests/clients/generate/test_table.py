@@ -34,7 +34,7 @@ class Row:
 
 def rows(text: str) -> list[Row]:
     """Return the rows of the page; pipes within code part no cells."""
-    table = text.partition("| Python | when sent |")[2].partition("\n\n")[0]
+    table = text.partition("| field on the server | type when sent |")[2].partition("\n\n")[0]
     found = []
     for line in table.splitlines()[2:]:
         cells = re.findall(r"\|((?:`[^`]*`|[^|`])*)(?=\|)", line)

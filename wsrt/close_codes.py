@@ -170,7 +170,7 @@ TABLE: dict[Close, str] = {
 
 
 def reconnect_for(code: int, reason: str = "") -> Reconnect:
-    """Return the reconnect policy after a close with this code and reason, which need not be in the table."""
+    """Return the rule by which a client reconnects after a code and reason, also for those that aren't in the table."""
     rows = [row for row in TABLE if code in (row.code, row.fallback_code)]
     for row in rows:
         if row.reason == reason:

@@ -201,8 +201,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
     Attributes:
         namespace: The scope of room names and user ids. Consumers with the same namespace share rooms, users and the
             union of their events.
-        path: The route, in the syntax of Django's ``path()``: "ws/chat/<slug:room>/". None for no route of its own. A
-            subclass doesn't inherit the route of another consumer.
+        path: The route, in the syntax of Django's ``path()``: "ws/chat/<slug:room>/". None if the class is only served
+            where it is routed with ``as_asgi()``. A subclass doesn't inherit the route of another consumer.
         out_events: The event classes that the consumer sends and publishes, in addition to those in the return
             annotations of its handlers.
         subprotocols: The application's own subprotocols, in order of preference. ``wsrt.v1`` takes precedence.
@@ -211,7 +211,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
             room.
         presence: Whether members of a room can see each other: True, or the Pydantic model that ``member()`` returns.
         requires_ticket: Whether a handshake must present a ticket, which ``wsrt.views.TicketView`` issues.
-        channel_layer_alias: The alias of the channel layer that the namespace uses. None for the setting.
+        channel_layer_alias: The alias of the channel layer that the namespace uses. None for the one in the setting
+            ``CHANNEL_LAYER_ALIAS``.
         catalog: The events that the class receives and sends, by wire name. Created with the class.
         handlers: The handler of each event class. Created with the class.
         unmarked_handlers: The names of the methods that take one event but aren't marked with ``@on``, by wire name.
@@ -222,7 +223,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         scope: The ASGI scope of the connection.
 
     Raises:
-        DeclarationError: When a subclass is created that can't work. The message says what to change.
+        DeclarationError: The declaration of a subclass is invalid. Raised when the subclass is created. The message
+            says what to change.
     """
 
     namespace: ClassVar[str] = "default"
@@ -313,7 +315,8 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         Create the instance of one connection. Called by the application that ``as_asgi()`` returns.
 
         Args:
-            route: Nothing. A router passes the arguments of an ASGI application if ``as_asgi()`` was forgotten.
+            route: Don't pass any. If ``as_asgi()`` was forgotten, a router passes the arguments of an ASGI application
+                here, which raises TypeError.
             attributes: Values for attributes of the class, such as limits.
 
         Raises:
@@ -341,7 +344,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
             path("ws/chat/<slug:slug>/", ChatConsumer.as_asgi(rate="5/s"))
 
         Args:
-            route: Nothing, see __init__().
+            route: Don't pass any. It exists so that type checkers report a route without ``as_asgi()``.
             attributes: Values for attributes of the class, such as limits, that hold for this route.
 
         Raises:
@@ -621,7 +624,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     @property
     def rooms(self) -> tuple[str, ...]:
-        """The names of the rooms that the connection is in, oldest first."""
+        """The names of the rooms that the connection is in, in the order in which it joined them."""
         return tuple(self._connection.subscriber.rooms)
 
     @property

@@ -156,7 +156,7 @@ def permissions_changed(
     Make every connection of a user check its permissions again.
 
     Each connection calls ``reload_user``, ``authorize``, and ``authorize_room`` for each of its rooms. It leaves the
-    rooms that are refused. It is closed with 4403 if ``authorize`` refuses, and with 4401 if the user is gone or
+    rooms that are refused. It is closed with 4403 if ``authorize`` refuses, and with 4401 if the user was deleted or is
     inactive. Publications for it are withheld until the hooks have returned.
 
     Args:

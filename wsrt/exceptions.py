@@ -84,7 +84,7 @@ class TenantRequired(WsrtError, TypeError):
 
 
 class UndeclaredEvent(WsrtError, ValueError):
-    """Raised when an event is sent that its namespace doesn't declare. Subscribers are not affected."""
+    """Raised when an event is sent that no consumer of its namespace declares. Nothing is sent."""
 
 
 class UnsendableEvent(WsrtError, ValueError):
@@ -200,7 +200,7 @@ class TooManyRooms(Refused):
 
 
 class TooManyKeys(Refused):
-    """Raised by ``join`` when too many keys of the connection hold the room already."""
+    """Raised by ``join`` with a key when 100 other keys of the connection hold the room already."""
 
     def __init__(self, limit: int) -> None:
         super().__init__("forbidden", f"At most {limit} keys of a connection may hold a room")
@@ -226,7 +226,8 @@ class TooManyTasks(Refused):
 
 class InvalidRoom(Refused, ValueError):
     """
-    Raised for an invalid room name: one that is empty, reserved, longer than MAX_ROOM_NAME bytes, or not UTF-8.
+    Raised for an invalid room name: it is empty, has more than MAX_ROOM_NAME bytes, begins with ``wsrt.``, or isn't
+    UTF-8.
 
     Room names often come from clients. Raised in a handler, this exception refuses the request.
     """

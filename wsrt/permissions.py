@@ -46,7 +46,7 @@ class Realtime:
     """
     The class that is registered in place of a model: ``site.register([Realtime], RealtimeAdmin)``.
 
-    A real model would not do: without a table it makes ``dumpdata`` fail, and with a table it needs a migration.
+    It isn't a real model: a model without a table makes ``dumpdata`` fail, and one with a table needs a migration.
     """
 
     _meta: ClassVar[Options[Any]]

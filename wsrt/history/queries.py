@@ -61,7 +61,7 @@ async def ahistory(
     tenant: Tenant = NOT_GIVEN,
 ) -> HistoryPage:
     """
-    Return the events in the history of a room after a position, by offset.
+    Return the events in the history of a room after a position, in the order of their offsets.
 
     Args:
         room: The name of the room.

@@ -45,7 +45,7 @@ class HistoryPage:
     The events after a position, or one page of them. Iterates over the events.
 
     Attributes:
-        events: The events, by offset.
+        events: The events, in the order of their offsets.
         position: The position of the room's last publication.
         next: The position to pass as ``since``, to get the next page or events that are published later.
         has_more: Whether there are more events than the page holds.

@@ -100,17 +100,19 @@ class Event(BaseModel):
             text: str
 
     Args:
-        name: The wire name. A class without a name is abstract and can hold fields that several events share.
+        name: The wire name. A class without a name can't be sent or received. It holds fields that several events
+            share.
         history: Whether publications are kept for clients that were disconnected. True keeps the last ones of each
             room, and "latest" the last one for each key, which suits states such as prices. An event with history can
             only be published to one room, and requires ``overflow="close"``.
-        overflow: What happens for a client whose outbox is not empty. "close" queues the event, and closes with 1013
-            over the limit. "drop" skips the client, which suits typing indicators. "latest" replaces the waiting frame
-            with the same key, which suits prices.
-        key: The name or names of the fields that ``overflow="latest"`` or ``history="latest"`` compares.
+        overflow: What happens to the event if frames already wait for a client. "close" queues it; if the queue
+            exceeds a limit, the connection is closed with 1013. "drop" doesn't send it to this client, which suits
+            typing indicators. "latest" replaces the waiting frame with the same key, which suits prices.
+        key: For ``overflow="latest"`` and ``history="latest"``: the name of a field, or a tuple of names. An event
+            replaces an earlier one that has the same values in these fields.
         rate: How often one client may send the event: "2/s", "10/m" or "100/h". Further frames are violations, like
             those over the setting ``RATE``. None for no limit of its own.
-        config: Pydantic's configuration.
+        config: Options of Pydantic's ConfigDict, such as ``extra="forbid"``.
 
     Name and options are not inherited. Instances are frozen, so an event can't change between validation and sending.
 

@@ -46,6 +46,7 @@ class capture_publications(list[Published]):  # noqa: N801 - used like a functio
     Publications wait for the commit of their transaction, as in production, so publications of a transaction that is
     rolled back are never captured. The transaction of a TestCase never commits, so there the ``on_commit`` callbacks
     run when the block ends.
+
     Connections of this process receive the publications; nothing is sent through a channel layer.
     """
 

@@ -218,7 +218,7 @@ def test_paths(package: ModuleType) -> None:
 
 def rows() -> list[tuple[str, str, str]]:
     """Return the rows of the page: the type on the server, in the client where it is sent and where it is received."""
-    table = PAGE.read_text().partition("| type of the field on the server | type in the client, when sent |")[2].partition("\n\n")[0]
+    table = PAGE.read_text().partition("| on the server | in the client, when sent |")[2].partition("\n\n")[0]
     found = []
     for line in table.splitlines()[2:]:
         cells = [cell.strip() for cell in re.findall(r"\|((?:`[^`]*`|[^|`])*)(?=\|)", line)]

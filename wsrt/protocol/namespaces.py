@@ -52,11 +52,11 @@ class Namespace:
         Raises:
             DeclarationError: The consumer uses an event name for which the namespace has another model.
         """
-        clash = self._clash(catalog, consumer)
-        if clash is not None:
-            # Classes are part of reference cycles. A class that is not in use any more may still be here.
+        if self._clash(catalog, consumer) is not None:
+            # Classes are part of reference cycles. A class that is not in use any more may still be here. No variable
+            # holds the clash, because its class couldn't be collected then.
             gc.collect()
-            clash = self._clash(catalog, consumer)
+        clash = self._clash(catalog, consumer)
         if clash is not None:
             name, mine, theirs, other = clash
             raise DeclarationError(

@@ -393,6 +393,17 @@ def test_history_that_cannot_be_used(settings: Any, values: dict[str, Any], prob
     assert "events with history can't be published" in str(warning.hint)
 
 
+@pytest.mark.parametrize("backend", ["wsrt.history.memory.MemoryHistory", "wsrt.history.redis.RedisHistory"])
+def test_more_values_than_clients_get(settings: Any, backend: str) -> None:
+    """Keeping more last values of a room than a client gets when it joins is warned of (wsrt.W023)."""
+    settings.WSRT = {"HISTORY": {"BACKEND": backend, "OPTIONS": {"VALUES": 1001}}}
+    warning = only(check_settings(), "wsrt.W023")
+    assert "VALUES (1001)" in warning.msg
+    assert "at most 1000" in warning.msg
+    settings.WSRT = {"HISTORY": {"BACKEND": backend, "OPTIONS": {"VALUES": 1000}}}
+    assert check_settings() == []
+
+
 def test_history_of_another_kind(settings: Any) -> None:
     """A value of the wrong kind is one error, not a second one about the store."""
     assert settings_ids(settings, HISTORY_SIZE="many") == ["wsrt.E003"]

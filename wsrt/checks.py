@@ -23,6 +23,8 @@ from .cluster.pubsub import missing_features as missing_features_of_pubsub
 from .conf import DEFAULTS, SHAPES, conf, validation_error
 from .consumers import TypedEventConsumer
 from .history import backends as history
+from .history.base import HistoryStore
+from .history.log import VALUES
 from .presence import backends as presence
 from .presence.base import PresenceStore
 from .presence.cache import CachePresence
@@ -342,9 +344,20 @@ def _backends(values: dict[str, Any]) -> Iterator[CheckMessage]:
     store = values.get("HISTORY", DEFAULTS["HISTORY"])
     if SHAPES["HISTORY"].fits(store) and all(SHAPES[key].fits(number) for key, number in numbers.items()):
         try:
-            history.make_store(store, size=numbers["HISTORY_SIZE"], seconds=numbers["HISTORY_SECONDS"])
+            made = history.make_store(store, size=numbers["HISTORY_SIZE"], seconds=numbers["HISTORY_SECONDS"])
+            yield from _values_kept(made)
         except Exception as error:
             yield _unusable("HISTORY", store, error, "events with history can't be published")
+
+
+def _values_kept(store: HistoryStore) -> Iterator[CheckMessage]:
+    if store.values_kept > VALUES:
+        yield CheckWarning(
+            f"WSRT['HISTORY']: a room keeps up to VALUES ({store.values_kept}) last values, but a client that joins it "
+            f"receives at most {VALUES}, those that were published last.",
+            hint="Lower VALUES, or silence this check if you read the other values with history() or HistoryView.",
+            id="wsrt.W023",
+        )
 
 
 def _unusable(key: str, store: dict[str, Any], error: Exception, effect: str) -> CheckMessage:

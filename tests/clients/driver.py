@@ -230,6 +230,7 @@ class Driver:
             joined=change.kind == "joined",
             recovered=change.recovered,
             reason=change.why,
+            values_missing=change.values_missing,
             epoch=room and room.epoch,
             offset=room and room.offset,
         )

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import itertools
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -24,6 +25,7 @@ from wsrt.clients.runtime.python import (
     Incoming,
     Limits,
     Outgoing,
+    Position,
     Sends,
     State,
     Timings,
@@ -342,6 +344,34 @@ async def test_a_request_while_the_socket_is_not_read(server: ScriptedServer, ma
     gate.set()
     await peer.receive("wsrt.pong")
     await until(lambda: len(heard) == 10)
+
+
+# Positions.
+
+
+@pytest.mark.parametrize("wrong", [{"epoch": "e1", "offset": 3}, {}, None, "e1:3", 3])
+async def test_what_is_not_a_position(make: Callable[..., NewsClient], wrong: Any) -> None:
+    """Something else than a position is refused, with what to pass."""
+    client = make()
+    with pytest.raises(TypeError, match=rf"Position\(epoch, offset\), not {type(wrong).__name__}"):
+        client.set_position("a", wrong)
+    assert not client.rooms
+
+
+@pytest.mark.parametrize("wrong", [(), ("e1",), ("e1", 3, 4), (3, "e1"), ("e1", -1), ("e1", "3"), [None, None]])
+async def test_an_invalid_position(make: Callable[..., NewsClient], wrong: Any) -> None:
+    """A position of something else than an epoch and an offset is refused."""
+    client = make()
+    with pytest.raises(ValueError, match="an epoch, a str, and an offset, an int of at least 0"):
+        client.set_position("a", wrong)
+    assert not client.rooms
+
+
+async def test_a_position_that_was_saved_as_json(make: Callable[..., NewsClient]) -> None:
+    """A position becomes a list in JSON, which is one again."""
+    client = make()
+    client.set_position("a", json.loads(json.dumps(Position("e1", 3))))
+    assert client.rooms["a"].position == Position("e1", 3)
 
 
 # close().

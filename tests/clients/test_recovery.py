@@ -201,6 +201,18 @@ async def test_values(driver: Driver, server: ScriptedServer) -> None:
     assert (await told(driver, peer))[4:] == [("recovered", "trimmed"), 3, 51]
 
 
+async def test_values_that_are_missing(driver: Driver, server: ScriptedServer) -> None:
+    """A client knows that the server has left out values, until a connection gets all of them."""
+    peer = await opened(driver, server)
+    await joined(peer, values=1, values_missing=True)
+    assert (await driver.until("room", joined=True))["values_missing"] is True
+    await news(peer, 3)
+    peer, _ = await resumed(driver, server, peer)
+    for extra in ({}, {"values_missing": False}, {"values_missing": "yes"}):
+        await joined(peer, **extra)
+        assert (await driver.until("room", joined=True))["values_missing"] is False
+
+
 async def test_forgotten(driver: Driver, server: ScriptedServer) -> None:
     """A publication that was taken back is told, and nothing that names none."""
     peer = await opened(driver, server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from wsrt import Event, Publication, TypedEventConsumer, apublish_to_room
 from wsrt.cluster.node import current_node
 from wsrt.connection import recovery
+from wsrt.history import follower, log
 from wsrt.history.backends import store_of_loop
 from wsrt.history.memory import MemoryHistory
 from wsrt.metrics import counters
@@ -316,6 +318,36 @@ async def test_values() -> None:
         for each in (client, plain):
             assert [(await each.receive(Price)).value for _ in range(2)] == [2, 3]
             await each.assert_silent()
+
+
+@pytest.mark.parametrize("is_read", [True, False], ids=["read", "followed"])
+@pytest.mark.parametrize("limit", ["VALUES", "VALUES_BYTES"])
+async def test_values_that_are_left_out(monkeypatch: pytest.MonkeyPatch, limit: str, is_read: bool) -> None:
+    """A client that doesn't get all last values of the room it joins is told so; one that gets all isn't."""
+    for module in (log, follower):
+        monkeypatch.setattr(module, limit, 2 if limit == "VALUES" else 300)
+
+    async def publish(*symbols: str) -> None:
+        for symbol in symbols:
+            await apublish_to_room("a", Price(symbol=symbol, value=1), namespace="recovery-prices")
+
+    async def told() -> Any:
+        async with v1(Priced) as client:
+            await resume(client)
+            return await joined(client)
+
+    async with contextlib.AsyncExitStack() as stack:
+        if not is_read:
+            # The node follows the room from now on.
+            await stack.enter_async_context(connect(Priced))
+        await publish("x", "y")
+        first = await told()
+        assert (first["values"], first.get("values_missing")) == (2, None)
+        await publish("z")
+        assert (await told())["values_missing"] is True
+        await store_of_loop().purge(("recovery-prices", "a"))
+        await publish("x")
+        assert "values_missing" not in await told()
 
 
 async def test_values_that_were_missed() -> None:

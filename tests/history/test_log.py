@@ -259,3 +259,38 @@ def test_largest_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "VALUES_BYTES", 1)
     append(log, 9, "q")
     assert offsets(log.values_until(log.position)) == [9]
+
+
+def test_values_that_the_store_has_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the store deletes the value that was set first, none is left out."""
+    monkeypatch.setattr(module, "VALUES", 3)
+    log = RoomLog("r", Position("e", 0), values_kept=2)
+    log.add_values([])
+    before = counters["history_values_left_out"]
+    for offset, key in ((1, "k"), (2, "l"), (3, "m")):
+        append(log, offset, key)
+    assert offsets(log.values_until(log.position)) == [2, 3]
+    assert not log.lacks_values(log.position)
+    assert counters["history_values_left_out"] == before
+
+
+def test_lacking_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log knows that it lacks values: those that weren't read, and those that it has left out."""
+    log = log_of(at=3)
+    assert not log.lacks_values(log.position)
+    log.add_values([log.logged(entry(3, "k"))], has_more=True)
+    assert log.lacks_values(log.position)
+    # Those after a position are sent to the clients that have joined there.
+    assert not log.lacks_values(Position("e", 0))
+    assert not log.lacks_values(Position("f", 3))
+    log.add_values([log.logged(entry(3, "k"))])
+    assert not log.lacks_values(log.position)
+    monkeypatch.setattr(module, "VALUES", 1)
+    append(log, 4, "l")
+    append(log, 5, "m")
+    assert not log.lacks_values(Position("e", 2))
+    assert log.lacks_values(Position("e", 3))
+    log.restart(Position("f", 9))
+    assert not log.lacks_values(log.position)
+    log.add_values([])
+    assert not log.lacks_values(log.position)

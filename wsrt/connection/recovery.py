@@ -240,7 +240,9 @@ class Recovery:
             if reason is not None:
                 counters.count("history_not_recovered")
             values = history.values(room_id, position)
-            self._subscriber.outbox.put_direct(joined(room, position, reason=reason, values=len(values)))
+            lacks_values = history.lacks_values(room_id, position)
+            frame = joined(room, position, reason=reason, values=len(values), lacks_values=lacks_values)
+            self._subscriber.outbox.put_direct(frame)
             self._send_values(room, position)
         for audience, frame in held:
             self._node.hub.deliver_to(self._subscriber, audience, frame)

@@ -25,10 +25,10 @@ from ..protocol.envelope import reserved
 from ..protocol.frame import Frame
 from ..realms import RoomId, includes
 from ..types import Position
-from .base import Entry, Gap, HistoryStore, Reading
+from .base import Gap, HistoryStore, Reading
 from .checks import Checks
 from .followed import FollowedRoom, Missing
-from .log import REPLAY_BYTES, REPLAY_MESSAGES, VALUES, VALUES_BYTES, Logged, RoomLog, Verdict, count_left_out
+from .log import REPLAY_BYTES, REPLAY_MESSAGES, VALUES, VALUES_BYTES, Logged, RoomLog, Verdict
 
 ORDER_SECONDS = 0.02
 """How long a publication waits for earlier ones, which concurrent publishers may send later, in seconds."""
@@ -234,9 +234,7 @@ class Follower:
                     return
                 reading = await self._store().values(id, limit=VALUES, max_bytes=VALUES_BYTES)
                 if reading.position.epoch == log.position.epoch:
-                    log.add_values(map(log.logged, reading.entries))
-                    if reading.has_more:
-                        count_left_out(room.name)
+                    log.add_values(map(log.logged, reading.entries), has_more=reading.has_more)
                 else:
                     # The history has started again, which this node doesn't know yet.
                     await self._wait_until_caught_up(room)
@@ -244,6 +242,10 @@ class Follower:
     def values(self, id: RoomId, until: Position) -> list[Logged]:
         """Return the last values of a followed room up to a position, by offset."""
         return self._log(id).values_until(until)
+
+    def lacks_values(self, id: RoomId, until: Position) -> bool:
+        """Return whether a followed room may have more values up to a position than values() returns."""
+        return self._log(id).lacks_values(until)
 
     # Private.
 
@@ -288,8 +290,9 @@ class Follower:
     async def _load(self, room: FollowedRoom) -> None:
         """Read the position of a room, and deliver what has arrived in the meantime."""
         try:
-            [last] = await self._store().positions([room.id])
-            room.log = RoomLog(room.name, last.position, last.id)
+            store = self._store()
+            [last] = await store.positions([room.id])
+            room.log = RoomLog(room.name, last.position, last.id, values_kept=store.values_kept)
             room.checked = self._loop.time()
             # Publications up to the position were made before the join returns. This isn't a duplicate of the log.
             room.take_out_until(last.position)
@@ -403,14 +406,13 @@ class Follower:
             return
         room.checked = self._loop.time()
         if reading.gap is not None:
-            values: list[Entry] = []
+            values: Reading | None = None
             if log.values is not None:
                 # Those up to the start aren't among the entries that follow.
-                found = await self._read_values(room)
-                if found.position.epoch != reading.position.epoch:
+                values = await self._read_values(room)
+                if values.position.epoch != reading.position.epoch:
                     room.is_behind = True
                     return
-                values = found.entries
             self._restart(room, log, Position(reading.position.epoch, reading.start), reading.gap, values)
         for entry in reading.entries:
             logged = log.logged(entry)
@@ -438,7 +440,7 @@ class Follower:
             raise
 
     def _restart(
-        self, room: FollowedRoom, log: RoomLog, position: Position, reason: Gap, values: Sequence[Entry] = ()
+        self, room: FollowedRoom, log: RoomLog, position: Position, reason: Gap, values: Reading | None = None
     ) -> None:
         """Start again at a position, and tell the clients, with the values of the room up to there."""
         counters.count("history_restarts")
@@ -446,10 +448,11 @@ class Follower:
         self._size -= log.size
         log.restart(position)
         room.unreadable = (-1, "epoch")
-        if values:
-            log.add_values(map(log.logged, values))
+        if values is not None:
+            log.add_values(map(log.logged, values.entries), has_more=values.has_more)
         known = log.values_until(position)
-        self._announce(room, joined(room.name, position, reason=reason, values=len(known)))
+        frame = joined(room.name, position, reason=reason, values=len(known), lacks_values=log.lacks_values(position))
+        self._announce(room, frame)
         for logged in known:
             self._hub.deliver(room.id[0], Room(room.name), logged.frame)
 
@@ -520,6 +523,7 @@ def joined(
     count: int | None = None,
     reason: Missing | Literal["late"] | None = None,
     values: int = 0,
+    lacks_values: bool = False,
 ) -> Frame:
     """
     Return the ``wsrt.joined`` frame of a room with history.
@@ -531,6 +535,7 @@ def joined(
             them.
         reason: Why it doesn't get them.
         values: The number of values that follow.
+        lacks_values: Whether the room has more values.
     """
     data: dict[str, Any] = {"room": room, "epoch": position.epoch, "offset": position.offset}
     if count is not None:
@@ -539,6 +544,8 @@ def joined(
         data |= {"recovered": False, "reason": reason}
     if values:
         data["values"] = values
+    if lacks_values:
+        data["values_missing"] = True
     return reserved("wsrt.joined", data)
 
 

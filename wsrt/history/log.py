@@ -12,7 +12,7 @@ from ..metrics import counters, quoted
 from ..protocol.envelope import Encoded
 from ..protocol.frame import Frame
 from ..types import Position
-from .base import Entry
+from .base import MAX_SIZE, Entry
 
 REPLAY_MESSAGES = 300
 REPLAY_BYTES = 262_144
@@ -65,6 +65,7 @@ class RoomLog:
         room: The name of the room.
         position: The position at which the log begins, without any publication.
         last: The id of the publication at this position. None if it isn't known.
+        values_kept: The maximum number of values that the store keeps.
 
     Attributes:
         position: The position of the last publication.
@@ -75,15 +76,31 @@ class RoomLog:
         values: The last value of each key. None until they are loaded.
     """
 
-    __slots__ = ("_ended", "_entries", "_ids", "_values_size", "last", "position", "room", "size", "start", "values")
+    __slots__ = (
+        "_ended",
+        "_entries",
+        "_ids",
+        "_left_out",
+        "_values_kept",
+        "_values_size",
+        "last",
+        "position",
+        "room",
+        "size",
+        "start",
+        "values",
+    )
 
-    def __init__(self, room: str, position: Position, last: str | None = None) -> None:
+    def __init__(self, room: str, position: Position, last: str | None = None, *, values_kept: int = MAX_SIZE) -> None:
         self.room = room
         self.position = position
         self.last = last
         self.start = position.offset
         self.size = 0
         self.values: dict[str, Logged] | None = None
+        self._values_kept = values_kept
+        # The lowest offset that a value which was left out may have. None if none was.
+        self._left_out: int | None = None
         # The bytes of their frames.
         self._values_size = 0
         self._entries: collections.deque[Logged] = collections.deque()
@@ -140,13 +157,22 @@ class RoomLog:
         """Return the publications after one offset, up to another one. The log must be complete after the first."""
         return [logged for logged in self._entries if offset < logged.offset <= until]
 
-    def add_values(self, values: Iterable[Logged]) -> None:
-        """Add values that were read from the store, unless the log has a newer value of the same key."""
+    def add_values(self, values: Iterable[Logged], *, has_more: bool = False) -> None:
+        """
+        Add values that were read from the store, unless the log has a newer value of the same key.
+
+        Args:
+            values: The values.
+            has_more: Whether the store has more of them.
+        """
         found = {logged.key: logged for logged in values if logged.key is not None}
         for logged in self._entries:
             if logged.key is not None and (logged.key not in found or found[logged.key].offset < logged.offset):
                 found[logged.key] = logged
         self.values, self._values_size = {}, 0
+        self._left_out = None
+        if has_more:
+            self._leave_out(1)
         for logged in sorted(found.values(), key=_offset):
             self._set_value(self.values, logged.key or "", logged)
 
@@ -155,6 +181,11 @@ class RoomLog:
         if self.values is None or position.epoch != self.position.epoch:
             return []
         return [logged for logged in self.values.values() if logged.offset <= position.offset]
+
+    def lacks_values(self, position: Position) -> bool:
+        """Return whether values_until() may lack values that the store has, because there are too many."""
+        is_known = self.values is not None and position.epoch == self.position.epoch
+        return is_known and self._left_out is not None and self._left_out <= position.offset
 
     def restart(self, position: Position) -> None:
         """Start again at a position, because the history was lost or publications before it can't be read."""
@@ -166,6 +197,7 @@ class RoomLog:
         self.position = position
         self.last = None
         self.values = None
+        self._left_out = None
         self.shrink()
 
     def shrink(self) -> None:
@@ -187,15 +219,19 @@ class RoomLog:
             self._values_size = sum(logged.frame.size for logged in self.values.values())
 
     def _set_value(self, values: dict[str, Logged], key: str, logged: Logged) -> None:
-        """Set a value, and leave out those that were set first if there are too many."""
+        """Set a value, and drop those that were set first if there are more than the store keeps or a client gets."""
         # Inserted again, so that the order stays that of the offsets.
         old = values.pop(key, None)
         values[key] = logged
         self._values_size += logged.frame.size - (0 if old is None else old.frame.size)
-        while len(values) > VALUES or (self._values_size > VALUES_BYTES and len(values) > 1):
+        most = min(VALUES, self._values_kept)
+        while len(values) > most or (self._values_size > VALUES_BYTES and len(values) > 1):
+            # The store deletes the same value if there are more than it keeps.
+            is_left_out = len(values) <= self._values_kept
             first = values.pop(next(iter(values)))
             self._values_size -= first.frame.size
-            count_left_out(self.room)
+            if is_left_out:
+                self._leave_out(first.offset)
 
     def _drop_first(self) -> None:
         first = self._entries.popleft()
@@ -203,14 +239,14 @@ class RoomLog:
         self.start = first.offset
         self.size -= first.frame.size
 
-
-def count_left_out(room: str) -> None:
-    """Count, and log, that clients that join a room don't get all of its values."""
-    counters.count(
-        "history_values_left_out",
-        "the room %s has more last values than a client gets: left out those that were set first",
-        quoted(room),
-    )
+    def _leave_out(self, offset: int) -> None:
+        """Note that clients that join the room don't get all of its values. Count and log it."""
+        self._left_out = offset if self._left_out is None else min(offset, self._left_out)
+        counters.count(
+            "history_values_left_out",
+            "the room %s has more last values than a client gets: left out those that were set first",
+            quoted(self.room),
+        )
 
 
 def _offset(logged: Logged) -> int:

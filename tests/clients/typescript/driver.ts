@@ -128,7 +128,9 @@ function make(url: string, options: Fields): Client {
 }
 
 function shownRoom(membership: Membership | null): Fields {
-  return membership ?? { joined: false, epoch: null, offset: null, recovered: null, reason: null };
+  if (!membership) return { joined: false, epoch: null, offset: null, recovered: null, reason: null, values_missing: false };
+  const { valuesMissing, ...shown } = membership;
+  return { ...shown, values_missing: valuesMissing };
 }
 
 function shownPresence({ members, count }: Presence): Fields {

@@ -240,7 +240,16 @@ test("a position in a joined room only moves forwards", () => {
   assert.deepEqual(position(world), ["e1", 5]);
   world.client.setPosition("lobby", { epoch: "e1", offset: 8 });
   assert.deepEqual(position(world), ["e1", 8]);
-  assert.throws(() => world.client.setPosition("lobby", { offset: 3 } as never), TypeError);
+});
+
+test("what isn't a position is refused, with what to pass", () => {
+  const { world } = watching();
+  for (const wrong of [null, undefined, 7, '{"epoch": "e1", "offset": 3}', { offset: 3 }, { epoch: "e1", offset: -1 }]) {
+    const message = `setPosition() takes { epoch: string, offset: integer }, not ${JSON.stringify(wrong)}`;
+    const isClear = (error: Error) => error instanceof TypeError && error.message === message;
+    assert.throws(() => world.client.setPosition("lobby", wrong as never), isClear);
+  }
+  assert.equal(world.client.rooms.size, 0);
 });
 
 test("at most 1,000 positions are claimed: of subscriptions, and of rooms that were joined last", async () => {
@@ -323,6 +332,7 @@ test("too many events are fetched page by page, and what is new waits for them",
     reason: null,
     count: 5,
     recovering: false,
+    valuesMissing: false,
   });
 });
 

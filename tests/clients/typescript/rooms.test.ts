@@ -32,6 +32,7 @@ test("rooms are known by what the server says", () => {
     reason: null,
     count: 0,
     recovering: false,
+    valuesMissing: false,
   });
   socket.receive("wsrt.left", { room: "lobby" });
   assert.equal(world.client.rooms.size, 0);
@@ -92,6 +93,7 @@ test("what was not recovered begins where the server says", async () => {
     reason: "epoch",
     count: 0,
     recovering: false,
+    valuesMissing: false,
   });
 });
 
@@ -212,7 +214,7 @@ for (const [how, end] of [
     world.client.onRoom((room, membership) => told.push([room, membership]));
     world.client.onPresence((room, view) => told.push([room, view, world.client.presence.size]));
     end(world);
-    const nothing = { recovered: null, reason: null, count: 0, recovering: false };
+    const nothing = { recovered: null, reason: null, count: 0, recovering: false, valuesMissing: false };
     const membership = { joined: false, epoch: "e1", offset: 5, ...nothing };
     assert.deepEqual(told, [
       ["lobby", membership],

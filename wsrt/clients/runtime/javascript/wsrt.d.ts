@@ -511,6 +511,8 @@ declare module "wsrt/types" {
         readonly reason: string | null;
         /** The number of missed events. */
         readonly count: number;
+        /** Whether the room has more last values (`history="latest"`) than the server sends. Load them in another way. */
+        readonly valuesMissing: boolean;
     }
     /** A user in a room. */
     export interface Member<Data = unknown> {

@@ -252,9 +252,12 @@ class Client:
         positions are sent in the first frame.
 
         Raises:
-            ValueError: The position isn't one of a history.
+            TypeError: The position isn't a Position, nor a list that JSON has made of one.
+            ValueError: Its epoch or its offset isn't valid.
         """
-        if position_of({"epoch": position[0], "offset": position[1]}) is None:
+        if not isinstance(position, tuple | list):
+            raise TypeError(f"position must be a Position, Position(epoch, offset), not {type(position).__name__}")
+        if len(position) != 2 or position_of(Position(*position)._asdict()) is None:
             raise ValueError("a position has an epoch, a str, and an offset, an int of at least 0")
         self._supervisor.rooms.set_position(room, Position(*position))
 

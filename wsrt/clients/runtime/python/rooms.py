@@ -53,12 +53,15 @@ class RoomChange:
         room: The room's name.
         recovered: Whether the server sends all missed events. None if the client didn't ask for them, or fetches them.
         why: Why it doesn't.
+        values_missing: Whether the room has more last values (``history="latest"``) than the server sends. Load them in
+            another way.
     """
 
     kind: str
     room: str
     recovered: bool | None = None
     why: str | None = None
+    values_missing: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -146,6 +149,8 @@ class Room:
         position: The position of the last received publication. None if the server keeps no history.
         recovering: Whether missed events are being received. Handlers of ``on_recovered`` are called afterwards.
         recovery: The result for the current connection. None if nothing was missed, or if it isn't known yet.
+        values_missing: Whether the room has more last values (``history="latest"``) than the server has sent to the
+            current connection.
         members: The members by user id. None if the server sends only a count, or hasn't sent any yet.
         count: The number of users plus connections of guests. None if it isn't known.
     """
@@ -156,6 +161,7 @@ class Room:
         self.position: Position | None = None
         self.recovering = False
         self.recovery: Recovery | None = None
+        self.values_missing = False
         self.members: Mapping[str | None, Member[Any]] | None = None
         self.count: int | None = None
 
@@ -201,7 +207,7 @@ class Room:
 
     def connection_lost(self) -> None:
         """Forget the members, because the connection was lost. Keep the position."""
-        self.joined = self.recovering = False
+        self.joined = self.recovering = self.values_missing = False
         self.recovery = self.members = self.count = None
 
 
@@ -386,14 +392,15 @@ class Rooms(Mapping[str, Room]):
         if self._can_fetch and recovered is False and why in FETCHABLE and since is not None and end is not None:
             replay.fetch = Fetch(since, end, why) if since.epoch == end.epoch and since.offset <= end.offset else None
         room.joined = True
+        room.values_missing = data.get("values_missing") is True
         room.recovering = count > 0 or replay.fetch is not None
         room.recovery = None if room.recovering else recovery
         # Until all of it has arrived the old position is kept, and claimed again if the connection is lost on the way.
         if not room.recovering and values == 0:
             room.position = _later(since if recovered else None, end or since)
         if replay.fetch is not None:
-            return RoomChange("joined", name)
-        return RoomChange("joined", name, recovered, why)
+            recovered = why = None
+        return RoomChange("joined", name, recovered, why, room.values_missing)
 
 
 def _is_after(one: Position, other: Position, *, or_at: bool = False) -> bool:

@@ -318,7 +318,9 @@ export class Client<
    * received, and those up to it are duplicates. Call it before connect(): positions are sent in the first frame.
    */
   setPosition(room: string, position: Position): void {
-    if (!positionOf(position)) throw new TypeError("a position has an epoch and an offset");
+    if (!position || !positionOf(position)) {
+      throw new TypeError(`setPosition() takes { epoch: string, offset: integer }, not ${JSON.stringify(position)}`);
+    }
     this.#rooms.set(room, position);
   }
 

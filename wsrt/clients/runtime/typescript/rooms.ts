@@ -39,6 +39,7 @@ const NEW: Membership = {
   reason: null,
   count: 0,
   recovering: false,
+  valuesMissing: false,
 };
 
 export class Rooms {
@@ -122,6 +123,7 @@ export class Rooms {
       reason: replay.held ? null : reason,
       count: recovery?.count ?? 0,
       recovering,
+      valuesMissing: data["values_missing"] === true,
     };
     // Deleted before, so that the rooms are in the order in which they were joined.
     this.#rooms.delete(room);

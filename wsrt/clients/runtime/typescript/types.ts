@@ -158,6 +158,8 @@ export interface Membership {
   readonly reason: string | null;
   /** The number of missed events. */
   readonly count: number;
+  /** Whether the room has more last values (`history="latest"`) than the server sends. Load them in another way. */
+  readonly valuesMissing: boolean;
 }
 
 /** A user in a room. */

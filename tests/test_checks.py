@@ -843,7 +843,7 @@ def test_server_of_another_make(monkeypatch: pytest.MonkeyPatch) -> None:
     warning = only(check_servers(), "wsrt.W009")
     assert warning.msg.startswith("uvicorn (wsproto)")
     assert "WSProtocol.writable" in warning.msg
-    assert "plain ASGI" in str(warning.hint)
+    assert "what ASGI specifies" in str(warning.hint)
 
 
 # The command

@@ -489,7 +489,10 @@ def parts_of(connection_id: str) -> tuple[str, int]:
     """
     parts = re.fullmatch(r"([0-9a-f]+)-([0-9]{1,20})", connection_id)
     if parts is None:
-        raise ValueError(f"{connection_id!r} is not the id of a connection; wsrt_presence --user shows them.")
+        raise ValueError(
+            f"{connection_id!r} is not the id of a connection; `manage.py wsrt_presence --user` shows the ids of the "
+            "connections of a user"
+        )
     return parts[1], int(parts[2])
 
 

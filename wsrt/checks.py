@@ -71,7 +71,7 @@ def check_layers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
         elif layer.get("BACKEND") == MEMORY and not settings.DEBUG:
             messages.append(
                 CheckWarning(
-                    f"CHANNEL_LAYERS[{alias!r}] reaches one process only.",
+                    f"CHANNEL_LAYERS[{alias!r}] is the in-memory layer, which doesn't reach other processes.",
                     hint="Use channels_redis.pubsub.RedisPubSubChannelLayer if more than one process serves or "
                     "publishes.",
                     id="wsrt.W005",
@@ -284,8 +284,8 @@ def unknown_server(server: str, missing: Sequence[str]) -> CheckMessage:
     """
     return CheckWarning(
         f"{server} is not supported in the installed version: it lacks {', '.join(missing)}.",
-        hint="Its connections are served as plain ASGI, or aren't drained at shutdown. Use another version, or another "
-        "server.",
+        hint="wsrt can only use what ASGI specifies, or can't close connections in time at shutdown. Use another "
+        "version, or another server.",
         id="wsrt.W009",
     )
 
@@ -486,7 +486,7 @@ def _core_layer(alias: str, config: dict[str, Any]) -> Iterator[CheckMessage]:
             )
         if not all("max_connections" in host for host in options) or not options:
             yield CheckWarning(
-                f"{where}: redis-py 8 allows at most 100 connections in a pool.",
+                f'{where}: redis-py 8 opens at most 100 connections, unless the host sets "max_connections".',
                 hint='Add "max_connections": 1000 to each host.',
                 id="wsrt.W003",
             )
@@ -499,7 +499,7 @@ def _core_layer(alias: str, config: dict[str, Any]) -> Iterator[CheckMessage]:
         )
     if len(hosts) > 1:
         yield CheckWarning(
-            f"{where}: with several hosts the core layer loses messages that are sent to one channel.",
+            f"{where}: with several hosts, the core layer loses messages that are sent to a single channel.",
             hint="Use one host, or channels_redis.pubsub.RedisPubSubChannelLayer.",
             id="wsrt.W006",
         )

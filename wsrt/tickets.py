@@ -168,7 +168,7 @@ def wait_for_ticket(user: models.Model) -> float | None:
         return None  # the cache has dropped it
     if count <= limit:
         return None
-    counters.count("tickets_over_limit", "refused a ticket: TICKET_RATE is %s", rate)
+    counters.count("tickets_over_limit", "refused a ticket, because TICKET_RATE (%s) was reached", rate)
     return window - elapsed
 
 

@@ -76,7 +76,7 @@ async def test_connection_that_breaks(pool: Pool, in_order: bool) -> None:
     if in_order:
         await more.done
         assert sorted(more.errors) == [0, 1]
-        assert "withdrawn" in str(more.errors[1])
+        assert "earlier one failed" in str(more.errors[1])
     else:
         await aeventually(lambda: len(pool.connections) == 2 and pool.connections[1].written == [b"5"])
         pool.connections[1].answers.put_nowait(1)

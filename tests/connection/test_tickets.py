@@ -214,7 +214,7 @@ async def test_user_is_gone(user: User, log: pytest.LogCaptureFixture, how: str)
     else:
         user.is_active = False
         await user.asave()
-    await assert_refused(dial(ticket), "its user is gone or inactive", log, ticket)
+    await assert_refused(dial(ticket), "its user was deleted or is inactive", log, ticket)
 
 
 async def test_refused_before_the_hooks() -> None:

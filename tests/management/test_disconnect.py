@@ -33,7 +33,7 @@ async def test_user(run: Run) -> None:
             await client.assert_closed(close_codes.DISCONNECTED)
         await other.assert_silent()
     assert "User('ada') of all namespaces: 4410 Disconnected by the server" in text
-    assert "Presence knew 2 connections." in text
+    assert "According to presence, this affects 2 connections." in text
 
 
 async def test_room_of_one_namespace(run: Run) -> None:
@@ -71,9 +71,9 @@ async def test_connection(run: Run) -> None:
         text = await run("wsrt_disconnect", "--connection", client.consumer.id)
         await client.assert_closed(4410)
         await other.assert_silent()
-        assert "Presence knew 1 connection." in text
+        assert "According to presence, this affects 1 connection." in text
         gone = await run("wsrt_disconnect", "--connection", client.consumer.id)
-        assert "Presence knew 0 connections." in gone
+        assert "According to presence, this affects 0 connections." in gone
 
 
 async def test_log_out(run: Run) -> None:

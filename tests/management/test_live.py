@@ -124,7 +124,7 @@ async def test_beside_a_server(deployment: Deployment) -> None:
     }
     assert [await closed(ws) for ws in (ada, tab)] == [(4800, "Banned")] * 2
     text = await deployment.succeed("wsrt_disconnect", "--room", "lobby", "--namespace", "chat")
-    assert "Presence knew 1 connection." in text
+    assert "According to presence, this affects 1 connection." in text
     assert await closed(grace) == (4410, "Disconnected by the server")
 
 

@@ -47,7 +47,7 @@ async def test_disconnect(run: Run) -> None:
     async with red_blue_none() as (red, blue, none):
         text = await run("wsrt_disconnect", "--user", "1", "--tenant", "red")
         assert "of all namespaces for the tenant 'red'" in text
-        assert "Presence knew 1 connection." in text
+        assert "According to presence, this affects 1 connection." in text
         await red.assert_closed(close_codes.DISCONNECTED)
         await run("wsrt_disconnect", "--connection", none.consumer.id)
         await none.assert_closed(close_codes.DISCONNECTED)

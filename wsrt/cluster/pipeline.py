@@ -74,7 +74,7 @@ class Answers:
         if error is not None:
             self.errors[number] = error
             if self._in_order:
-                self.withdraw(ConnectionError("withdrawn, because an earlier one failed"), number)
+                self.withdraw(ConnectionError("the command wasn't sent, because an earlier one failed"), number)
         if not self._left and not self.done.done():
             self.done.set_result(None)
 

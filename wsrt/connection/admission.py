@@ -33,13 +33,19 @@ class Admission:
         """
         most, setups = conf.max_connections, conf.max_setups
         if most is not None and self.connections >= most:
-            counters.count("connections_refused_per_process", "refused a connection: MAX_CONNECTIONS is %s", most)
+            counters.count(
+                "connections_refused_per_process",
+                "refused a connection, because MAX_CONNECTIONS (%s) was reached",
+                most,
+            )
             return None
         if setups is not None and self.setups >= setups:
-            counters.count("setups_refused", "refused a connection: MAX_SETUPS is %s", setups)
+            counters.count("setups_refused", "refused a connection, because MAX_SETUPS (%s) was reached", setups)
             return None
         if not self._is_within_rate(now):
-            counters.count("handshakes_refused", "refused a connection: HANDSHAKE_RATE is %s", self._rate)
+            counters.count(
+                "handshakes_refused", "refused a connection, because HANDSHAKE_RATE (%s) was reached", self._rate
+            )
             return None
         return Seat(self)
 

@@ -364,7 +364,8 @@ class ConnectionHandler:
                     await asyncio.sleep(0)
                     if self.dispatcher.inbox.overfull:
                         counters.count(
-                            "inbox_overflows", "a client sends faster than its handlers work: closed with 4429"
+                            "inbox_overflows",
+                            "closed a connection with 4429: its frames arrive faster than they are handled",
                         )
                         self.close(close_codes.RATE_LIMIT_EXCEEDED)
             case Frame():
@@ -462,7 +463,7 @@ class ConnectionHandler:
 
         The client reconnects, and its permissions are checked again.
         """
-        counters.count("commands_overflowed", "too many commands are waiting for one connection: it was closed")
+        counters.count("commands_overflowed", "closed a connection: too many control commands are waiting for it")
         self.close(close_codes.MESSAGE_HANDLING_FAILED)
 
     # The end of the process.

@@ -54,7 +54,7 @@ def check_origin(scope: Mapping[str, Any]) -> OriginRefused | None:
         return None
     origin = origins[0]
     if len(origins) > 1:
-        return OriginRefused(", ".join(origins), "a browser sends one Origin header")
+        return OriginRefused(", ".join(origins), "the handshake has several Origin headers")
     parsed = _parse(origin)
     if parsed is None:
         return OriginRefused(origin, 'it isn\'t a "scheme://host" with http or https')

@@ -96,7 +96,7 @@ class ConnectionPlaces:
             return True
         if not self._has_ended:
             self._rooms.discard(room_id)
-            counters.count(counter, "refused a connection: %s is %s", setting, claim.limit)
+            counters.count(counter, "refused a connection, because %s (%s) was reached", setting, claim.limit)
             self._close(close_codes.TOO_MANY_CONNECTIONS)
         return False
 

@@ -80,5 +80,5 @@ async def _use_user(scope: Scope, ticket: Ticket) -> None:
         raise TicketRefused("the session is signed out")
     user = await call(ticket.load_user)
     if user is None or not is_active(user):
-        raise TicketRefused("its user is gone or inactive")
+        raise TicketRefused("its user was deleted or is inactive")
     scope["user"] = user

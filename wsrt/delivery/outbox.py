@@ -229,7 +229,10 @@ class Outbox:
 
     def overflow(self) -> None:
         """Close the connection, because more frames are waiting than its limits allow."""
-        counters.count("outbox_overflows", "a client does not read fast enough: its outbox is over the limits")
+        counters.count(
+            "outbox_overflows",
+            "closing the connection of a client that doesn't read fast enough: its outbox exceeds a limit",
+        )
         self._on_overflow()
 
     async def wait_for_space(self) -> None:
@@ -541,7 +544,11 @@ class Outbox:
 
     def _stalled(self) -> None:
         waited = self._wheel.time() - self._since
-        counters.count("outbox_overflows", "a client does not read: a frame has waited for %.1f s", waited)
+        counters.count(
+            "outbox_overflows",
+            "closing the connection of a client that doesn't read: a frame has waited for %.1f s",
+            waited,
+        )
         self._on_overflow()
 
     def _fail(self, error: BaseException) -> None:

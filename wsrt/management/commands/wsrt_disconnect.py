@@ -81,7 +81,7 @@ class Command(BaseCommand):
         if known is None:
             self.stdout.write(f"The number of connections is not known: {why}.")
         else:
-            self.stdout.write(f"Presence knew {counted(known, 'connection')}.")
+            self.stdout.write(f"According to presence, this affects {counted(known, 'connection')}.")
         if options["log_out"]:
             self.stdout.write(
                 "Sessions and tokens stay valid: a client that still has one can connect again. To keep a user out, "

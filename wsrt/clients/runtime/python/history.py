@@ -107,7 +107,7 @@ class _Filling:
                     raise InvalidFrame("the history ends before the position of the room")
                 return None
             if position.offset <= before:
-                raise InvalidFrame("a page of the history doesn't go on")
+                raise InvalidFrame("a page of the history has no events after the previous page")
 
 
 class _View:
@@ -144,7 +144,7 @@ class _View:
                 return cast(HistoryPage, json.load(response))
         except urllib.error.HTTPError as error:
             error.close()
-            raise OSError(f"no history: the server answered {error.code}") from None
+            raise OSError(f"can't fetch the history: the server answered {error.code}") from None
 
 
 def _checked(page: Any) -> tuple[Position, Sequence[tuple[str, Any, Position]]]:

@@ -75,7 +75,7 @@ export function historyFrom(
         if (page.offset < until.offset) throw new ProtocolError("the history ends before the position of the room");
         return null;
       }
-      if (position.offset <= before) throw new ProtocolError("a page of the history doesn't go on");
+      if (position.offset <= before) throw new ProtocolError("a page of the history has no events after the previous page");
     }
   };
 }
@@ -96,7 +96,7 @@ async function fetchPage(
     // A redirect, such as one to the login page, isn't a page of the history.
     redirect: "error",
   });
-  if (response.status !== 200) throw new Error(`no history: the server answered ${response.status}`);
+  if (response.status !== 200) throw new Error(`can't fetch the history: the server answered ${response.status}`);
   return response.json();
 }
 

@@ -208,7 +208,24 @@ def test_checks() -> None:
 other_site = AdminSite(name="other")
 other_site.register([Realtime], RealtimeAdmin)  # type: ignore[list-item]
 
-urlpatterns = [path("admin/", site.urls), path("other/", include([path("", other_site.urls)]))]
+
+class TeamAdmin(RealtimeAdmin):
+    """Refuses everybody."""
+
+    def has_view_permission(self, request: Any, obj: Any = None) -> bool:
+        return False
+
+
+replaced_site = AdminSite(name="replaced")
+replaced_site.register([Realtime], RealtimeAdmin)  # type: ignore[list-item]
+replaced_site.unregister([Realtime])  # type: ignore[list-item]
+replaced_site.register([Realtime], TeamAdmin)  # type: ignore[list-item]
+
+urlpatterns = [
+    path("admin/", site.urls),
+    path("other/", include([path("", other_site.urls)])),
+    path("replaced/", include([path("", replaced_site.urls)])),
+]
 
 
 @pytest.mark.urls("tests.admin.test_permissions")
@@ -219,3 +236,11 @@ def test_other_site() -> None:
     assert 'href="/other/wsrt/realtime/rooms/"' in text
     assert "/admin/" not in text.replace("/static/admin/", "").replace("/ws/wsrt/admin/", "")
     assert 'href="/other/wsrt/realtime/"' in root.get("/other/").content.decode()
+
+
+@pytest.mark.urls("tests.admin.test_permissions")
+def test_replaced_class() -> None:
+    """A subclass that is registered in place of wsrt's class serves the pages of its site."""
+    root = sign_in(User.objects.create_superuser("root"))
+    assert root.get("/admin/wsrt/realtime/rooms/").status_code == 200
+    assert root.get("/replaced/wsrt/realtime/rooms/").status_code == 403

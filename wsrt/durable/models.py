@@ -55,7 +55,7 @@ class Row(NamedTuple):
 
     @property
     def realm(self) -> str:
-        """The realm of the audience."""
+        """The namespace of the audience and its tenant, if there is one, in one string."""
         return realm_of(self.namespace, self.tenant or None)
 
     @property
@@ -98,7 +98,7 @@ class StoredPublication(models.Model):
 
     @property
     def realm(self) -> str:
-        """The realm of the audience."""
+        """The namespace of the audience and its tenant, if there is one, in one string."""
         return realm_of(self.namespace, self.tenant or None)
 
     @property

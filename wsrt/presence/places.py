@@ -58,13 +58,13 @@ class Arbiter(Protocol):
 
 class Places:
     """
-    The places of one node's connections.
+    The places that one node's connections take under the limits per user and per address.
 
     Args:
         node: The node.
 
     Attributes:
-        pending: The operations that the store hasn't got yet, in order.
+        pending: The claims and leaves that wait to be passed to the store, in order.
     """
 
     def __init__(self, node: Node) -> None:

@@ -51,7 +51,8 @@ class RoomChange:
     Attributes:
         kind: "joined", "left" or "presence".
         room: The room's name.
-        recovered: Whether the server sends all missed events. None if the client didn't ask for them, or fetches them.
+        recovered: Whether the server sends all missed events. None if the client didn't ask for them, or fetches
+            them itself over HTTP.
         why: Why it doesn't.
         values_missing: Whether the room has more last values (``history="latest"``) than the server sends. Load them in
             another way.

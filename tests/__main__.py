@@ -22,8 +22,8 @@ from tests.support.processes import ROOT
 
 UNITS, SERVERS = "not servers and not browser", "servers or browser"
 
-PROCESSES = {UNITS: "auto", SERVERS: "4"}
-"""Tests of servers wait more than they work."""
+PROCESSES = "4"
+"""Most tests wait more than they work, so there are more than cores."""
 
 MAX_RETRIED = 3
 """Tests that may fail beside others and pass on their own. More than that is no accident."""
@@ -65,7 +65,7 @@ def run(part: str, *, is_slice: bool, covers: bool, loop: str = "") -> int:
         print(f"The tests of servers again, with uvicorn on the event loop {loop!r}", flush=True)
     selection = f"({part}) and not slow" if is_slice else part
     # A file's tests stay together, for they share servers.
-    arguments = ["--durations", "40", "--dist", "loadfile", "--numprocesses", PROCESSES.get(part, "4"), "-m", selection]
+    arguments = ["--durations", "40", "--dist", "loadfile", "--numprocesses", PROCESSES, "-m", selection]
     if covers and part == UNITS:
         arguments += ["--cov", "--cov-report=", "--cov-fail-under=0"]
     elif covers:

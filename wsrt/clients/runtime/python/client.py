@@ -77,7 +77,7 @@ class Client:
     """
 
     schema_hash: ClassVar[str | None] = None
-    """The hash of the events that this client was generated from. It is compared with the server's hello."""
+    """The hash of the events that this client was generated from, which is compared with the one in ``wsrt.hello``."""
 
     login_event: ClassVar[str | None] = None
     """The name of the event that sends a token in its field ``token``. None if the consumer has none."""
@@ -252,7 +252,7 @@ class Client:
         positions are sent in the first frame.
 
         Raises:
-            TypeError: The position isn't a Position, nor a list that JSON has made of one.
+            TypeError: The position is neither a Position nor a list of an epoch and an offset, as in JSON.
             ValueError: Its epoch or its offset isn't valid.
         """
         if not isinstance(position, tuple | list):

@@ -16,15 +16,15 @@ class Timings:
         later: Added to the delay after a close whose rule is LATER, such as 4429.
         spread: The window for reconnecting after a server shutdown, if ``wsrt.closing`` named no delay.
         stable: How long a connection must stay open before attempts are counted from 1 again.
-        renew: How long before a token expires it is renewed over the open connection: once to twice this time, but at
-            most a quarter to a half of its whole time.
-        connect: The limit for requesting a token, and for opening a socket.
-        hello: The limit from an open socket to the server's hello.
-        dead_after: How long the server may be silent before the connection is considered dead. None: use the times
-            in the server's hello.
-        idle: The silence after which a server that sends no pings is pinged.
-        probe: The limit for the answer to a ping of the client.
-        close: The limit for the server's answer to a close frame.
+        renew: A token is renewed over the open connection between once and twice this time before it expires. A token
+            that is valid for less than four times this time is renewed after half to three quarters of its validity.
+        connect: How long requesting a token may take, and then opening a socket.
+        hello: How long the client waits for ``wsrt.hello``, the server's first frame, after the socket was opened.
+        dead_after: How long the server may be silent before the connection is considered dead. None for the sum of
+            ``heartbeat`` and ``heartbeat_timeout`` in ``wsrt.hello``.
+        idle: If the server sends no pings: the silence after which the client sends one.
+        probe: How long the client waits for the answer to its ping.
+        close: How long the client waits for the server's answer to its close frame.
     """
 
     base: float = 0.5
@@ -49,9 +49,9 @@ class Limits:
     The limits of a client.
 
     Attributes:
-        queue_items, queue_bytes, queue_age: The number of frames, bytes of UTF-8, and seconds that frames may wait for
-            a connection.
-        request_timeout: Seconds to wait for an answer, unless the request sets its own timeout.
+        queue_items, queue_bytes: The maximum number of frames that wait for a connection, and of their bytes in UTF-8.
+        queue_age: How long a frame may wait for a connection, in seconds.
+        request_timeout: How long a request waits for its answer, in seconds, unless it sets its own timeout.
         buffer_bytes: The number of unsent bytes in the socket above which nothing more is written.
         inbox: The number of events that may wait for slow handlers. Above it the socket isn't read, except while a
             request waits for its answer or an event waits for the socket: a handler may be waiting for exactly that.

@@ -53,7 +53,7 @@ class RoomChange:
         room: The room's name.
         recovered: Whether the server sends all missed events. None if the client didn't ask for them, or fetches
             them itself over HTTP.
-        why: Why it doesn't.
+        why: If ``recovered`` is False, the reason, as in Recovery.
         values_missing: Whether the room has more last values (``history="latest"``) than the server sends. Load them in
             another way.
     """

@@ -10,7 +10,7 @@ class State(enum.Enum):
     """The state of a client."""
 
     CLOSED = "closed"  # not connected, and not trying to connect
-    CONNECTING = "connecting"  # from requesting a token until the server's hello
+    CONNECTING = "connecting"  # requesting a token, opening a socket, or waiting for the server's wsrt.hello
     OPEN = "open"
     WAITING = "waiting"  # no socket; the client will reconnect
 
@@ -22,10 +22,10 @@ class Reason:
 
     Attributes:
         kind: "client" (``close()`` was called), "server" (the server sent a close frame), "network" (the connection
-            ended without one, or could not be opened), "timeout" (no answer to the handshake, or no hello), "dead"
-            (the server was silent for too long), "token" (``get_token`` or the request for a ticket failed),
-            "unauthorized" (the server accepts no available credentials), "invalid" (connecting can't work, such as with
-            a bad URL).
+            ended without one, or could not be opened), "timeout" (no answer to the handshake, or no ``wsrt.hello``),
+            "dead" (the server was silent for too long), "token" (``get_token`` or the request for a ticket failed),
+            "unauthorized" (the server rejected the credentials, and there are no others), "invalid" (connecting can't
+            work, such as with a bad URL).
         code: The close code, or None.
         text: The reason in the close frame, or a description of the problem.
     """

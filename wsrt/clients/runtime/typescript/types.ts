@@ -15,7 +15,7 @@ export type Rest<Data, Options> = {} extends Data
   ? [data?: Data | undefined, options?: Options]
   : [data: Data, options?: Options];
 
-/** Where a received event was published. */
+/** The room in which a received event was published, and its position there. */
 export interface Context {
   /** The room that the event was published to. Null if it wasn't published to a single room. */
   readonly room: string | null;
@@ -51,8 +51,8 @@ export interface Recovery {
 /**
  * The state of a client.
  *
- * - `connecting`: from requesting a token until the server's hello
- * - `open`: the hello was received; events can be sent and received
+ * - `connecting`: requesting a token, opening a socket, or waiting for `wsrt.hello`, the server's first frame
+ * - `open`: `wsrt.hello` was received; events can be sent and received
  * - `waiting`: no socket; the client will reconnect after a delay, or when the page is visible again
  * - `closed`: not connected, and not trying to connect
  */
@@ -64,13 +64,13 @@ export type State = "connecting" | "open" | "waiting" | "closed";
  * - `client`: close() was called
  * - `server`: the server sent a close frame, with `code` and `text`
  * - `network`: the connection ended without a close frame, or could not be opened
- * - `timeout`: no answer to the handshake, or no hello, in time
+ * - `timeout`: no answer to the handshake, or no `wsrt.hello`, in time
  * - `dead`: the server was silent for too long
  * - `offline`: the browser reported that it is offline
  * - `page`: the page was left, or was hidden for too long
  * - `token`: getToken, the request for a ticket, or the function that returns the URL, failed or took too long; the
  *   client retries
- * - `unauthorized`: the server accepts no available credentials; permanent
+ * - `unauthorized`: the server rejected the credentials, and there are no others; permanent
  * - `invalid`: connecting can't work, such as with a bad URL; permanent
  */
 export type ReasonKind =
@@ -119,8 +119,8 @@ export interface Status {
  *
  * - `waiting`: the server has not answered yet, or there is no connection
  * - `subscribed`: events that are published to the room are received
- * - `refused`: the server refused the room, see `error`. Asked for again on the next connection
- * - `removed`: the server has taken the client out of the room. Asked for again on the next connection
+ * - `refused`: the server refused the room, see `error`. The client asks again on the next connection
+ * - `removed`: the server has removed the client from the room. The client asks again on the next connection
  * - `ended`: unsubscribe() was called
  */
 export type SubscriptionState = "waiting" | "subscribed" | "refused" | "removed" | "ended";
@@ -204,7 +204,7 @@ export interface RequestOptions {
   readonly queue?: boolean;
 }
 
-/** Limits of the queue: the number of events, bytes of UTF-8, and milliseconds in the queue. */
+/** The limits of events that wait for a connection: their number, their bytes in UTF-8, and how long one may wait. */
 export interface QueueLimits {
   readonly items: number;
   readonly bytes: number;
@@ -226,24 +226,25 @@ export interface Timings {
   /** How long a connection must stay open before attempts are counted from 1 again. */
   readonly stableMs: number;
   /**
-   * How long before a token expires it is renewed over the open connection: once to twice this time, but at most a
-   * quarter to a half of its whole time.
+   * A token is renewed over the open connection between once and twice this time before it expires. A token that is valid
+   * for less than four times this time is renewed after half to three quarters of its validity.
    */
   readonly renewMs: number;
   /** The limit for opening a socket, and for getting the token or ticket and the URL. */
   readonly connectTimeoutMs: number;
-  /** The limit from an open socket to the server's hello. */
+  /** How long the client waits for `wsrt.hello`, the server's first frame, after the socket was opened. */
   readonly helloTimeoutMs: number;
-  /** How long the server may be silent before the connection is considered dead. Null: use the times in its hello. */
+  /** How long the server may be silent before the connection is considered dead. Null: use the times in `wsrt.hello`. */
   readonly deadAfterMs: number | null;
-  /** The silence after which a server that sends no pings is pinged. */
+  /** If the server sends no pings: the silence after which the client sends one. */
   readonly idleMs: number;
-  /** The limit for the answer to a ping of the client. */
+  /** How long the client waits for the answer to its ping. */
   readonly probeMs: number;
   /** The limit for the server's answer to a close, before the next connect() opens another socket. */
   readonly closeTimeoutMs: number;
   /** A page that is hidden for longer doesn't reconnect until it is visible. */
   readonly hiddenAfterMs: number;
+  /** How long a request waits for its answer, unless it sets its own timeout. */
   readonly requestTimeoutMs: number;
   /** The number of unsent bytes in the socket above which events wait. */
   readonly bufferBytes: number;

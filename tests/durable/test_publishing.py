@@ -147,6 +147,17 @@ def test_captured() -> None:
 
 
 @pytest.mark.django_db
+def test_nothing_can_receive() -> None:
+    """Where nothing can receive what waits, that is an error, which says what to do in a test; the events still wait."""
+    assert publish_waiting() == 0
+    publish_to_room("lobby", Said(text="hi"), namespace="chat")
+    with pytest.raises(WrongContext, match=r"in a test, call .* inside capture_publications\(\)"):
+        publish_waiting()
+    with capture_publications():
+        assert publish_waiting() == 1
+
+
+@pytest.mark.django_db
 def test_captured_in_another_shape() -> None:
     """An event whose class has changed is published, though a test can't capture it as an event."""
     publish_to_room("lobby", Said(text="hi"), namespace="chat")

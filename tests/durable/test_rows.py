@@ -448,7 +448,7 @@ def test_bug(database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest
     monkeypatch.setattr(rows, "unreachable_layer", lambda namespace: None)
     for text in ("one", "two", "three", "four", "five"):
         say(text, database.alias)
-    assert publish_waiting(database.alias) == 2
+    assert RowPublisher(database.alias).run() == 2
     assert found == ["one", "three"]
     assert FailedPublication.objects.using(database.alias).get().error == "RuntimeError: a bug"
     assert WaitingPublication.objects.using(database.alias).count() == 2
@@ -480,7 +480,7 @@ def test_no_layer(database: Database) -> None:
     """A process that can't reach a connection publishes nothing, and keeps the rows."""
     say("hi", database.alias)
     before = counters["durable_delayed"]
-    assert publish_waiting(database.alias) == 0
+    assert RowPublisher(database.alias).run() == 0
     assert WaitingPublication.objects.using(database.alias).count() == 1
     assert counters["durable_delayed"] == before + 1
 

@@ -19,8 +19,9 @@ from django.utils import timezone
 from ..addresses import Audience, Room, User
 from ..cluster.messages import PublishMessage
 from ..cluster.outgoing import Outgoing, Preparation, prepare
-from ..cluster.sending import require_no_loop
+from ..cluster.sending import require_no_loop, unreachable_layer
 from ..delivery.calls import must_be_awaited
+from ..exceptions import WrongContext
 from ..protocol.events import Event
 from ..realms import NOT_GIVEN, Tenant, split_realm
 from ..tenants import recipient_tenant
@@ -187,11 +188,22 @@ def publish_waiting(using: str | None = None) -> int:
 
     Raises:
         django.core.exceptions.ImproperlyConfigured: "wsrt.durable" isn't in INSTALLED_APPS.
+        WrongContext: Events wait, and nothing can receive them: this process holds no connections, its channel layer
+            doesn't reach other processes, and no capture_publications() is open. The events still wait.
     """
     require_app()
+    from .models import WaitingPublication
     from .rows import RowPublisher
 
-    return RowPublisher(using or DEFAULT_DB_ALIAS).run()
+    using = using or DEFAULT_DB_ALIAS
+    alias = unreachable_layer(None)
+    if alias is not None and WaitingPublication.objects.using(using).exists():
+        raise WrongContext(
+            f"nothing can receive the waiting events: the channel layer {alias!r} doesn't reach other processes, and "
+            "this one holds no connections. Configure channels_redis.pubsub.RedisPubSubChannelLayer in CHANNEL_LAYERS; "
+            "in a test, call publish_waiting() inside capture_publications(), or while a client is connected"
+        )
+    return RowPublisher(using).run()
 
 
 def require_app() -> None:

@@ -148,7 +148,7 @@ def test_captured() -> None:
 
 @pytest.mark.django_db
 def test_nothing_can_receive() -> None:
-    """Where nothing can receive what waits, that is an error, which says what to do in a test; the events still wait."""
+    """Where nothing can receive what waits, that is an error that says what to do in a test. The events still wait."""
     assert publish_waiting() == 0
     publish_to_room("lobby", Said(text="hi"), namespace="chat")
     with pytest.raises(WrongContext, match=r"in a test, call .* inside capture_publications\(\)"):

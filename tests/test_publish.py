@@ -39,7 +39,7 @@ from wsrt import (
     publish_to_user,
 )
 from wsrt import addresses as to
-from wsrt.cluster import sending
+from wsrt.cluster import batch, in_process
 from wsrt.exceptions import PublicationsFailed
 from wsrt.metrics import counters
 from wsrt.signals import publication_failed
@@ -304,8 +304,8 @@ def test_failure_after_the_commit(layer: FakeLayer, caplog: pytest.LogCaptureFix
 @pytest.mark.django_db(transaction=True)
 def test_time_of_a_commit(layer: FakeLayer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer that says nothing holds up a commit once, not once a publication; the rest is counted and signalled."""
-    monkeypatch.setattr(sending, "LAYER_SECONDS", 0.5)
-    monkeypatch.setattr(sending, "SHARE_SECONDS", 0.05)
+    monkeypatch.setattr(batch, "LAYER_SECONDS", 0.5)
+    monkeypatch.setattr(batch, "SHARE_SECONDS", 0.05)
     failed: list[Any] = []
 
     def note(**facts: Any) -> None:
@@ -331,7 +331,7 @@ def test_time_of_a_commit(layer: FakeLayer, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.django_db(transaction=True)
 def test_many_publications_of_a_commit(layer: FakeLayer, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many publications a commit has, a layer that takes each in time gets them all."""
-    monkeypatch.setattr(sending, "LAYER_SECONDS", 0.2)
+    monkeypatch.setattr(batch, "LAYER_SECONDS", 0.2)
     layer.latency = 0.01
     with transaction.atomic():
         for _ in range(100):
@@ -373,7 +373,7 @@ def test_from_many_threads(layer: FakeLayer) -> None:
 
 def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A process without connections that publishes to a local layer logs a warning that it is discarded."""
-    monkeypatch.setattr(sending, "nodes", list)
+    monkeypatch.setattr(in_process, "nodes", list)
     Reader.as_asgi()  # as a module of routes does that workers import too
     caplog.set_level(logging.WARNING, "wsrt")
     publish_to_room("a", News(), namespace="publishing", on_commit=False)
@@ -382,7 +382,7 @@ def test_unheard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtu
 
 async def test_serving_process_is_not_warned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A server without connections doesn't warn, not even in its views."""
-    monkeypatch.setattr(sending, "nodes", list)
+    monkeypatch.setattr(in_process, "nodes", list)
     await apublish_to_room("a", News(), namespace="publishing")
     await sync_to_async(publish_to_room)("a", News(), namespace="publishing", on_commit=False)
     assert "publication discarded" not in caplog.text

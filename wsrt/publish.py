@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .addresses import Audience, Everyone, Room, User
+from .cluster.batch import send_all
 from .cluster.commits import send_all_on_commit, send_on_commit
 from .cluster.outgoing import Outgoing, Preparation, prepare
-from .cluster.sending import require_no_loop, send, send_all
+from .cluster.sending import require_no_loop, send
 from .delivery.calls import must_be_awaited
 from .exceptions import BackplaneUnavailable, PublicationsFailed
 from .protocol.events import Event

@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import transaction
 
 from wsrt import Event, TypedEventConsumer, apublish_to_room, on, publish_to_room
-from wsrt.cluster import sending as module
+from wsrt.cluster import in_process as module
 from wsrt.delivery import mailbox
 from wsrt.exceptions import BackplaneUnavailable
 from wsrt.testing import Client, connect

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.databases import Database
 from tests.support.postgres import PostgresServer
+from wsrt.cluster.in_process import observers
 from wsrt.cluster.outgoing import Outgoing
-from wsrt.cluster.sending import observers
 
 
 @pytest.fixture(scope="package")

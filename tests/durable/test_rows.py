@@ -14,9 +14,9 @@ from django.db import connections, transaction
 from tests.apps.chat.events import Said
 from tests.support.databases import Database
 from wsrt import BackplaneUnavailable, Event, TypedEventConsumer
+from wsrt.cluster.batch import Outcome
 from wsrt.cluster.messages import PublishMessage
 from wsrt.cluster.outgoing import Outgoing
-from wsrt.cluster.sending import Outcome
 from wsrt.durable import publish_to_room, publish_to_user, publish_waiting, rows
 from wsrt.durable.models import FailedPublication, WaitingPublication
 from wsrt.durable.rows import RowPublisher

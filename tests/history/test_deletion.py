@@ -14,7 +14,7 @@ from tests.support.histories import akeep, keep, new_room
 from tests.support.waiting import aeventually
 from wsrt import Event, TypedEventConsumer, WrongContext, apublish_to_room, history, publish_to_room
 from wsrt.addresses import CONTROL_GROUP, Room
-from wsrt.cluster import sending
+from wsrt.cluster import in_process, sending
 from wsrt.cluster.messages import CommandMessage
 from wsrt.cluster.outgoing import Outgoing
 from wsrt.exceptions import BackplaneUnavailable
@@ -51,9 +51,9 @@ class Talk(TypedEventConsumer):
 def sent() -> Iterator[list[Outgoing]]:
     """What is sent to nodes."""
     found: list[Outgoing] = []
-    sending.observers.append(found.append)
+    in_process.observers.append(found.append)
     yield found
-    sending.observers.remove(found.append)
+    in_process.observers.remove(found.append)
 
 
 def command(outgoing: Outgoing) -> tuple[str, dict[str, Any]]:

@@ -167,6 +167,60 @@ async def test_rooms_share_calls(make: Callable[..., RedisHistory], calls: list[
     assert len(calls) >= 5
 
 
+async def test_parts_in_one_round_trip(single: RedisServer) -> None:
+    """The next parts are on their way to Redis before the first one is answered, and results don't wait for them."""
+    async with TcpProxy(single.port, latency=0.2) as proxy:
+        store = RedisHistory(proxy.url, prefix="parts", timeout=60)
+        parts = [publications(f"r{number % 2}", 100) for number in range(20)]
+        loop = asyncio.get_running_loop()
+        times: list[float] = []
+        began = loop.time()
+        await store.append_parts(parts, lambda results: times.append(loop.time()))
+        # One after the other, the answers would be a round trip apart.
+        assert times[-1] - times[0] < 19 * (times[0] - began) / 2
+        await store.close()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_part_that_is_refused(single: RedisServer, is_known: bool) -> None:
+    """The results of parts ahead of one that Redis refuses are reported, and those behind it aren't."""
+    store = RedisHistory(single.url, prefix=f"refused{is_known}")
+    parts = [publications("a", 70), [*publications("a", 1), *publications("b", 1)], publications("a", 1)]
+    if is_known:
+        await store.append(parts[0])
+    say(single.port, f"RPUSH {store._keys.room(('chat', 'b')).all[0]} text")
+    results: list[int] = []
+    with pytest.raises(StoreUnavailable, match=r"WRONGTYPE.*may have been kept"):
+        await store.append_parts(parts, lambda part: results.append(len(part)))
+    assert results == [70]
+    # The next call doesn't get answers to this one.
+    assert len(await store.append(publications("c", 3))) == 3
+    await store.close()
+
+
+async def test_parts_on_a_connection_that_breaks(single: RedisServer) -> None:
+    """Nothing is sent again over another connection, and what is reported was kept."""
+    beside = RedisHistory(single.url, prefix="broken")
+    reported = 0
+    async with TcpProxy(single.port) as proxy:
+        store = RedisHistory(proxy.url, prefix="broken", timeout=60)
+
+        def take(results: Any) -> None:
+            nonlocal reported
+            reported += len(results)
+            if reported == 300:
+                proxy.reset()
+
+        with pytest.raises(StoreUnavailable, match="may have been kept"):
+            await store.append_parts([publications("a", 100)] * 50, take)
+        (last,) = await beside.positions([("chat", "a")])
+        assert 300 <= reported <= last.position.offset < 5000
+        await store.append_parts([publications("b", 100)] * 3, take)
+        assert await beside.positions([("chat", "a")]) == [last]
+        await store.close()
+    await beside.close()
+
+
 # Failures.
 
 

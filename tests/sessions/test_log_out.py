@@ -19,10 +19,10 @@ from tests.support.layer import FakeLayer, installed
 from tests.support.recorder import Recorder
 from tests.support.sessions import ascope_of, signed_in
 from wsrt import close_codes
+from wsrt.cluster.in_process import observers
 from wsrt.cluster.messages import CommandMessage
 from wsrt.cluster.node import current_node
 from wsrt.cluster.outgoing import Outgoing
-from wsrt.cluster.sending import observers
 from wsrt.metrics import counters
 from wsrt.sessions.keys import hashes_of
 from wsrt.testing import connect

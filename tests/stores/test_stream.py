@@ -33,8 +33,10 @@ async def _client(server: RedisServer) -> AsyncIterator[Any]:
     await client.aclose()
 
 
-async def execute(client: Any, commands: Iterator[bytes], count: int, seconds: float = 30) -> list[Any]:
-    return await stream.execute(client, commands, count, bulk=1000, seconds=seconds)
+async def execute(client: Any, commands: Iterator[bytes], seconds: float = 30) -> list[Any]:
+    answers: list[Any] = []
+    await stream.execute(client, commands, answers.append, seconds=seconds)
+    return answers
 
 
 @given(st.lists(st.text() | st.binary() | st.integers()))
@@ -53,12 +55,12 @@ async def test_results(client: Any) -> None:
     """Results come in order, whatever fails between them and however much is written."""
     commands = [pack("SET", "a", "x" * 1000), *(pack("INCR", f"n{number % 3}") for number in range(3000))]
     commands[1000] = pack("INCR", "a")
-    answers = await execute(client, iter(commands), len(commands))
+    answers = await execute(client, iter(commands))
     assert answers[0] == "OK"
     assert isinstance(answers[1000], ResponseError)
     assert [answer for answer in answers[1:] if isinstance(answer, int)][-3:] == [999, 1000, 1000]
     # The connection is used again.
-    assert await execute(client, iter([pack("GET", "a")]), 1) == ["x" * 1000]
+    assert await execute(client, iter([pack("GET", "a")])) == ["x" * 1000]
     assert len(await client.client_list()) == 1
 
 
@@ -76,11 +78,11 @@ async def test_connection_that_breaks(server: RedisServer, client: Any) -> None:
                 yield pack("INCR", "n")
 
         with pytest.raises((redis.ConnectionError, OSError)):
-            await execute(far, commands(), 100_000)
+            await execute(far, commands())
         assert 50_000 <= written < 99_999
         count = int(await client.get("n"))
         assert count <= 60_000
-        assert await execute(far, iter([pack("INCR", "n")]), 1) == [count + 1]
+        assert await execute(far, iter([pack("INCR", "n")])) == [count + 1]
         await far.aclose()
 
 
@@ -88,13 +90,13 @@ async def test_cancelled(server: RedisServer) -> None:
     """Answers that a cancelled call didn't read aren't taken for those of the next one."""
     async with TcpProxy(server.port, latency=0.2) as proxy:
         far = redis.Redis.from_url(proxy.url, decode_responses=True)
-        await execute(far, iter([pack("PING")]), 1)
-        call = asyncio.create_task(execute(far, iter([pack("ECHO", "a")] * 100), 100))
+        await execute(far, iter([pack("PING")]))
+        call = asyncio.create_task(execute(far, iter([pack("ECHO", "a")] * 100)))
         await asyncio.sleep(0.1)  # it is written, and not answered
         call.cancel()
         await asyncio.wait([call])
         assert call.cancelled()
-        assert await execute(far, iter([pack("ECHO", "b")]), 1) == ["b"]
+        assert await execute(far, iter([pack("ECHO", "b")])) == ["b"]
         await far.aclose()
 
 
@@ -102,13 +104,13 @@ async def test_silent_server(server: RedisServer) -> None:
     """A server that doesn't answer is given up after the time limit, even if it doesn't read either."""
     async with TcpProxy(server.port) as proxy:
         far = redis.Redis.from_url(proxy.url, decode_responses=True)
-        await execute(far, iter([pack("PING")]), 1)
+        await execute(far, iter([pack("PING")]))
         proxy.blackhole()
         commands = (pack("ECHO", "x" * 10_000) for _ in range(10_000))
         with pytest.raises(TimeoutError):
-            await execute(far, commands, 10_000, seconds=0.2)
+            await execute(far, commands, seconds=0.2)
         proxy.restore()
-        assert await execute(far, iter([pack("PING")]), 1) == ["PONG"]
+        assert await execute(far, iter([pack("PING")])) == ["PONG"]
         await far.aclose()
 
 
@@ -120,5 +122,44 @@ async def test_commands_that_raise(client: Any) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await execute(client, commands(), 2)
-    assert await execute(client, iter([pack("ECHO", "b")]), 1) == ["b"]
+        await execute(client, commands())
+    assert await execute(client, iter([pack("ECHO", "b")])) == ["b"]
+
+
+async def test_answers_that_are_refused(client: Any) -> None:
+    """If the caller can't use an answer, nothing further is sent, and no connection is left with unread answers."""
+    taken = 0
+
+    def refuse(answer: Any) -> None:
+        raise ZeroDivisionError
+
+    def commands() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(100_000):
+            taken += 1
+            yield pack("ECHO", "x" * 1000)
+
+    with pytest.raises(ZeroDivisionError):
+        await stream.execute(client, commands(), refuse, seconds=30)
+    assert taken < 100_000
+    assert await execute(client, iter([pack("ECHO", "b")])) == ["b"]
+
+
+async def test_answers_while_writing(client: Any) -> None:
+    """Answers are passed on while later commands aren't made yet."""
+    answers: list[Any] = []
+    ahead: list[int] = []
+
+    def commands() -> Iterator[bytes]:
+        for number in range(10_000):
+            ahead.append(number - len(answers))
+            yield pack("ECHO", "x" * 1000)
+
+    await stream.execute(client, commands(), answers.append, seconds=30)
+    assert len(answers) == 10_000
+    assert max(ahead) < 5_000
+
+
+async def test_no_commands(client: Any) -> None:
+    """Nothing is sent for nothing."""
+    assert await execute(client, iter(())) == []

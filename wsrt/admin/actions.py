@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 from pydantic_core import to_json
 
 from ..close_codes import CREDENTIALS_EXPIRED, DISCONNECTED, Close
-from ..cluster.sending import unreachable_layer
+from ..cluster.in_process import unreachable_layer
 from ..exceptions import BackplaneUnavailable, WrongContext, WsrtError
 from ..permissions import ANNOUNCE, DISCONNECT, VIEW
 from ..presence.base import StoreUnavailable

@@ -22,10 +22,11 @@ from ..protocol.events import meta
 from ..realms import AllTenants, split_realm
 from ..signals import publication_failed
 from ..types import Publication
+from .batch import TooSlow, send_all_from_sync
 from .messages import CommandMessage
 from .node import Item
 from .outgoing import Outgoing
-from .sending import TooSlow, send_all_from_sync, send_from_sync
+from .sending import send_from_sync
 
 logger = logging.getLogger("wsrt")
 

@@ -7,9 +7,9 @@ import secrets
 from pydantic import ValidationError
 
 from ..addresses import Audience, Room
+from ..cluster.in_process import observers
 from ..cluster.messages import Kept, PublishMessage
 from ..cluster.outgoing import LONGEST_POSITION, PUBLICATION_ID_BYTES, Outgoing, layer_alias
-from ..cluster.sending import observers
 from ..exceptions import UndeclaredEvent
 from ..history.base import Append
 from ..protocol.envelope import Encoded

@@ -20,8 +20,10 @@ from collections.abc import Sequence
 from django.db import connections, transaction
 from django.utils import timezone
 
+from ..cluster.batch import Outcome, send_all_from_sync
+from ..cluster.in_process import unreachable_layer
 from ..cluster.outgoing import Outgoing
-from ..cluster.sending import Outcome, send_all_from_sync, send_from_sync, unreachable_layer
+from ..cluster.sending import send_from_sync
 from ..exceptions import BackplaneUnavailable
 from ..metrics import counters, quoted
 from ..signals import publication_failed

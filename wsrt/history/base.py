@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 from ..realms import RoomId
@@ -242,6 +242,19 @@ class HistoryStore(abc.ABC):
         Publications to one room get ascending offsets in the order of the list. If this raises, some of them may have
         been kept.
         """
+
+    async def append_parts(self, parts: Sequence[Sequence[Append]], on_kept: Callable[[list[Appended]], None]) -> None:
+        """
+        Keep publications part by part. Those to one room get ascending offsets across the parts, too.
+
+        A store may override it to work on the next parts before it has called ``on_kept`` for one.
+
+        Args:
+            parts: The publications.
+            on_kept: Called with the results of each part, as append() returns them, in order.
+        """
+        for part in parts:
+            on_kept(await self.append(part))
 
     @abc.abstractmethod
     async def positions(self, rooms: Sequence[RoomId]) -> list[Last]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -213,6 +214,26 @@ class HistoryStoreContract:
                 data = [str(place) for place in mine if not appended[place].is_repeat]
                 # After the one with which the room began, if it isn't new.
                 assert [entry.data for entry in (await self.everything(store, room)).entries[1 - number % 2 :]] == data
+
+    async def test_parts(self) -> None:
+        """The results of parts come in order, also of empty ones, and a room's offsets go on from part to part."""
+        async with self.opened(size=3000) as store:
+            rooms = [self.room() for _ in range(3)]
+            sizes = [0, 300, 1, 0, 0, 1200, 2, 0]
+            publications = [self.publication(rooms[n * n % 3], data=str(n)) for n in range(sum(sizes))]
+            remaining = iter(publications)
+            parts = [list(itertools.islice(remaining, size)) for size in sizes]
+            results = list[list[Appended]]()
+            await store.append_parts(parts, results.append)
+            assert list(map(len, results)) == sizes
+            appended = [result for part in results for result in part]
+            assert [result.id for result in appended] == [publication.id for publication in publications]
+            for room in rooms:
+                mine = [n for n, publication in enumerate(publications) if publication.room == room]
+                assert [appended[n].position.offset for n in mine] == list(range(1, len(mine) + 1))
+                assert [entry.data for entry in (await self.everything(store, room)).entries] == list(map(str, mine))
+            await store.append_parts([], results.append)
+            assert len(results) == len(sizes)
 
     async def test_concurrent_appends(self) -> None:
         """Offsets are given once, and the publications of one caller stay in order."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from django.core.management.base import CommandError
 
-from ..cluster.sending import unreachable_layer
+from ..cluster.in_process import unreachable_layer
 from ..exceptions import BackplaneUnavailable, TenantRequired, WrongContext, WsrtError
 from ..presence.base import StoreUnavailable
 from ..realms import NOT_GIVEN, Tenant

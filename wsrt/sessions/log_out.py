@@ -17,9 +17,10 @@ from django.db import models, router
 
 from ..addresses import CONTROL_GROUP, Session
 from ..cluster.commits import send_on_commit
+from ..cluster.in_process import unreachable_layer
 from ..cluster.messages import LOG_OUT, CommandMessage
 from ..cluster.outgoing import Outgoing, layer_aliases
-from ..cluster.sending import send, unreachable_layer
+from ..cluster.sending import send
 from ..delivery.tasks import start_task
 from ..exceptions import BackplaneUnavailable
 from ..metrics import counters

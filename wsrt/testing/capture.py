@@ -12,9 +12,9 @@ from django.db import connections
 from django.test import TestCase
 
 from ..addresses import Audience, Room, User
+from ..cluster.in_process import observers
 from ..cluster.messages import PublishMessage
 from ..cluster.outgoing import Outgoing
-from ..cluster.sending import observers
 from ..protocol.events import Event
 from ..realms import NOT_GIVEN, Tenant, split_realm
 

@@ -7,15 +7,18 @@ All times are those of the Redis server.
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import functools
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ...exceptions import StoreUnavailable
 from ...realms import RoomId
 from ...stores.batches import batches
 from ...stores.options import require_seconds
-from ...stores.redis.link import Call, Calls, RedisLink, Script, load_script, tuples
+from ...stores.redis.link import BULK, Call, Calls, RedisLink, Script, load_script, tuples
 from ...stores.redis.partitions import Partitions, by_part
 from ...stores.redis.target import RedisTarget
 from ...types import Position
@@ -96,15 +99,40 @@ class RedisHistory(RedisLink, HistoryStore):
 
     async def append(self, publications: Sequence[Append]) -> list[Appended]:
         appending = Appending(publications, self._keys)
-
-        def call(number: int) -> Call:
-            return appending.call(number, [*self._arguments(), *self._limits])
-
-        try:
-            answers = await self._run_all(APPEND, Calls(len(appending), call), in_order=appending.is_split)
-        except StoreUnavailable as error:
-            raise StoreUnavailable(f"{error} (the publications may have been kept)") from error
+        calls = Calls(len(appending), functools.partial(self._append_call, appending))
+        with _uncertain():
+            answers = await self._run_all(APPEND, calls, in_order=appending.is_split)
         return appending.results(answers)
+
+    async def append_parts(self, parts: Sequence[Sequence[Append]], on_kept: Callable[[list[Appended]], None]) -> None:
+        if self._target.is_cluster or len(parts) < 2:
+            await super().append_parts(parts, on_kept)
+            return
+        # Parts that Redis has got, and the answers to the first one of them that have arrived.
+        begun: collections.deque[Appending] = collections.deque()
+        answers: list[Any] = []
+
+        def end_parts() -> None:
+            while begun and len(answers) == len(begun[0]):
+                on_kept(begun.popleft().results(answers))
+                answers.clear()
+
+        def calls() -> Iterator[Call]:
+            for part in parts:
+                appending = Appending(part, self._keys)
+                begun.append(appending)
+                end_parts()  # if it is empty
+                yield from map(functools.partial(self._append_call, appending), range(len(appending)))
+
+        def take(answer: Any) -> None:
+            answers.append(answer)
+            end_parts()
+
+        with _uncertain():
+            await self._run_stream(APPEND, calls(), take, trips=1 + sum(map(len, parts)) // BULK)
+
+    def _append_call(self, appending: Appending, number: int) -> Call:
+        return appending.call(number, [*self._arguments(), *self._limits])
 
     def _arguments(self) -> list[Any]:
         """Return the arguments that all scripts get."""
@@ -151,6 +179,15 @@ class RedisHistory(RedisLink, HistoryStore):
     async def _run_in(self, script: Script, room: RoomId, *arguments: Any) -> Any:
         """Run a script on one room."""
         return await self._run(script, self._keys.room(room).all, [*self._arguments(), *arguments])
+
+
+@contextlib.contextmanager
+def _uncertain() -> Iterator[None]:
+    """Add to the error of a call that its publications may have been kept."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{error} (the publications may have been kept)") from error
 
 
 def _milliseconds(seconds: float) -> int:

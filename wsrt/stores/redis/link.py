@@ -9,7 +9,7 @@ import hashlib
 import importlib.resources
 import itertools
 import math
-from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import (
@@ -213,6 +213,33 @@ class RedisLink:
             answers += await self._run_batch(script, batch, _firsts(batch) if in_order else ())
         return answers
 
+    async def _run_stream(
+        self, script: Script, calls: Iterable[Call], on_answer: Callable[[Any], None], *, trips: int
+    ) -> None:
+        """
+        Run a script several times, in order, on one server.
+
+        Args:
+            script: The script.
+            calls: The keys and arguments of each call. They are taken as they are sent, while Redis executes earlier
+                ones.
+            on_answer: Called with the result of each call as soon as it arrives.
+            trips: How many times the time limit it may take.
+        """
+
+        def take(answer: Any) -> None:
+            if isinstance(answer, Exception):
+                raise answer
+            on_answer(answer)
+
+        # The first call has the text of the script, which the server then knows.
+        begins = itertools.chain([("EVAL", script.text)], itertools.repeat(("EVALSHA", script.sha)))
+        packed = (
+            pack(*begin, len(keys), *keys, *arguments) for begin, (keys, arguments) in zip(begins, calls, strict=False)
+        )
+        async with self._round_trip(trips=trips) as client:
+            await stream.execute(client, packed, take, seconds=self._timeout)
+
     async def _run_batch(self, script: Script, calls: Sequence[Call], in_full: Container[int]) -> list[Any]:
         # If a server doesn't know the script, a call with the digest alone isn't executed and has to be repeated, when
         # later ones may have been executed. So where the order counts, the first call has the text.
@@ -248,8 +275,10 @@ class RedisLink:
             for number, (keys, arguments) in enumerate(calls)
         )
         if not self._target.is_cluster:
+            results: list[Any] = []
             packed = (pack(*command) for command in commands)
-            return await stream.execute(client, packed, len(calls), bulk=BULK, seconds=self._timeout)
+            await stream.execute(client, packed, results.append, seconds=self._timeout)
+            return results
         pipeline = client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)

@@ -8,7 +8,7 @@ wait for each other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -19,18 +19,18 @@ WRITE_BYTES = 65_536
 """The number of bytes that are passed to the socket at a time."""
 
 
-async def execute(client: Any, commands: Iterable[bytes], count: int, *, bulk: int, seconds: float) -> list[Any]:
+async def execute(client: Any, commands: Iterable[bytes], on_answer: Callable[[Any], None], *, seconds: float) -> None:
     """
-    Execute commands in order, and return their results and errors.
+    Execute commands in order.
 
     Nothing is sent twice: if the connection breaks, the rest isn't sent over another one.
 
     Args:
         client: A client of one server, as redis.asyncio has it.
         commands: The commands, as pack() returns them. They are taken as they are written.
-        count: Their number.
-        bulk: The number of answers that have to arrive within ``seconds``.
-        seconds: The time limit, in seconds.
+        on_answer: Called with the result of each command in order, or with its ResponseError. If it raises, nothing
+            further is sent.
+        seconds: The time limit for the answers to commands that were written together, in seconds.
 
     Raises:
         redis.exceptions.ConnectionError, OSError: Some of the commands may have been executed.
@@ -38,18 +38,18 @@ async def execute(client: Any, commands: Iterable[bytes], count: int, *, bulk: i
     connection = await client.connection_pool.get_connection()
     # A time limit for each read would cost as much as the read.
     limit, connection.socket_timeout = connection.socket_timeout, None
-    writing = start_task(asyncio.get_running_loop(), _write(connection, commands))
+    written: asyncio.Queue[int] = asyncio.Queue()
+    writing = start_task(asyncio.get_running_loop(), _write(connection, commands, written))
     try:
-        answers: list[Any] = []
-        for start in range(0, count, bulk):
+        while count := await written.get():
             async with asyncio.timeout(seconds):
-                for _ in range(start, min(start + bulk, count)):
+                for _ in range(count):
                     try:
-                        answers.append(await connection.read_response())
+                        answer = await connection.read_response()
                     except ResponseError as error:
-                        answers.append(error)
+                        answer = error
+                    on_answer(answer)
         await writing
-        return answers
     except BaseException as error:
         # Also on CancelledError. The next user of the connection would get the answers that weren't read.
         await connection.disconnect(nowait=True)
@@ -70,7 +70,8 @@ async def _end(writing: asyncio.Task[None]) -> BaseException | None:
     return None if writing.cancelled() else writing.exception()
 
 
-async def _write(connection: Any, commands: Iterable[bytes]) -> None:
+async def _write(connection: Any, commands: Iterable[bytes], written: asyncio.Queue[int]) -> None:
+    """Write commands, and put the number of those that are written together into a queue; 0 at the end."""
     try:
         batch: list[bytes] = []
         size = 0
@@ -78,20 +79,24 @@ async def _write(connection: Any, commands: Iterable[bytes]) -> None:
             batch.append(command)
             size += len(command)
             if size >= WRITE_BYTES:
-                await _send(connection, batch)
+                await _send(connection, batch, written)
                 batch, size = [], 0
                 # Let the answers be read that have arrived.
                 await asyncio.sleep(0)
         if batch:
-            await _send(connection, batch)
+            await _send(connection, batch, written)
     except BaseException:
         # The answers that the reader waits for never arrive.
         await connection.disconnect(nowait=True)
         raise
+    finally:
+        written.put_nowait(0)
 
 
-async def _send(connection: Any, batch: list[bytes]) -> None:
+async def _send(connection: Any, batch: list[bytes], written: asyncio.Queue[int]) -> None:
     if not connection.is_connected:
         # redis-py would connect again.
         raise ConnectionError("the connection was lost")
+    # Before the await, which may last until the answers are read.
+    written.put_nowait(len(batch))
     await connection.send_packed_command(batch, check_health=False)

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from wsrt.cluster.sending import unreachable_layer
+from wsrt.cluster.in_process import unreachable_layer
 from wsrt.durable.rows import BATCH
 from wsrt.durable.status import Status
 from wsrt.durable.worker import WorkerLoop

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -12,13 +11,27 @@ from wsrt.cluster import pipeline
 from wsrt.cluster.pipeline import Answers, BacklogFull, Pipeline
 
 
+class Feed:
+    """The answers of Redis, as a test gives them."""
+
+    def __init__(self) -> None:
+        self.reader = asyncio.StreamReader()
+
+    def put_nowait(self, answer: int | bytes | Exception) -> None:
+        if isinstance(answer, Exception):
+            self.reader.set_exception(answer)
+        else:
+            self.reader.feed_data(b":%d\r\n" % answer if isinstance(answer, int) else b"+%b\r\n" % answer)
+
+
 class Connection:
     """A connection that blocks after each write until a test opens the gate, and gives the answers of the test."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.gate = asyncio.Event()
-        self.answers: asyncio.Queue[Any] = asyncio.Queue()
+        self.answers = Feed()
+        self._reader = self.answers.reader
         self.retry: object = None
         self.socket_timeout: object = None
 
@@ -31,12 +44,6 @@ class Connection:
     async def send_packed_command(self, batch: list[bytes], check_health: bool = True) -> None:
         self.written += batch
         await self.gate.wait()
-
-    async def read_response(self, disable_decoding: bool = False) -> Any:
-        answer = await self.answers.get()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
 
 
 class Pool:
@@ -145,6 +152,44 @@ async def test_closed(pool: Pool) -> None:
     pipe.request_all([b"2"], [0], later)
     await later.done
     assert "closed" in str(later.errors[0])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+async def test_answers_in_pieces(pool: Pool, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Answers are read however they are cut into pieces. An error is the answer to one command only."""
+    monkeypatch.setattr(pipeline, "READ_BYTES", size)
+    pipe, answers = Pipeline(pool), Answers(4)
+    pipe.request_all([b"0", b"1", b"2", b"3"], [0, 1, 2, 3], answers)
+    ping = pipe.request("PING")
+    await aeventually(lambda: bool(pool.connections))
+    [connection] = pool.connections
+    connection.gate.set()
+    await aeventually(lambda: len(connection.written) == 5)
+    connection._reader.feed_data(b":0\r\n:12345\r\n-NOPERM no \xff permissions\r\n:1\r\n+PO")
+    await answers.done
+    assert list(answers.errors) == [2]
+    assert str(answers.errors[2]) == "NOPERM no \ufffd permissions"
+    assert not ping.done()
+    connection._reader.feed_data(b"NG\r\n")
+    assert await ping == b"PONG"
+    await pipe.close()
+
+
+async def test_connection_that_is_closed(pool: Pool) -> None:
+    """If Redis closes the connection, commands that it hasn't answered fail, and the next one gets a new connection."""
+    pipe = Pipeline(pool)
+    first = pipe.request("PING")
+    await aeventually(lambda: bool(pool.connections))
+    pool.connections[0].gate.set()
+    pool.connections[0]._reader.feed_eof()
+    with pytest.raises(ConnectionError, match="Redis has closed the connection"):
+        await first
+    second = pipe.request("PING")
+    await aeventually(lambda: len(pool.connections) == 2)
+    pool.connections[1].gate.set()
+    pool.connections[1].answers.put_nowait(b"PONG")
+    assert await second == b"PONG"
+    await pipe.close()
 
 
 async def test_no_commands() -> None:

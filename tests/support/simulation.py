@@ -210,6 +210,15 @@ class Connection:
             await self.answered.wait()
         return self.answers.popleft()
 
+    @property
+    def _reader(self) -> Connection:
+        return self
+
+    async def read(self, size: int) -> bytes:
+        """As the stream of a connection without subscriptions, which has answers of one line."""
+        answer = await self.read_response()
+        return b":%d\r\n" % answer if isinstance(answer, int) else b"+%b\r\n" % answer
+
     def deliver(self, answer: Any) -> None:
         if not self.redis.is_lost(self.epoch):
             self.answers.append(answer)

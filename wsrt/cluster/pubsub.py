@@ -34,7 +34,11 @@ FEATURES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("channels_redis.pubsub", "RedisPubSubLoopLayer", ("_get_shard", "_get_group_channel_name")),
     ("channels_redis.utils", "create_pool", ()),
     ("redis.asyncio.connection", "ConnectionPool", ("make_connection",)),
-    ("redis.asyncio.connection", "Connection", ("connect", "disconnect", "send_packed_command", "read_response")),
+    (
+        "redis.asyncio.connection",
+        "Connection",
+        ("connect", "disconnect", "send_packed_command", "read_response", "_reader"),
+    ),
     ("redis.asyncio.retry", "Retry", ("call_with_retry",)),
     ("redis.backoff", "NoBackoff", ()),
 )

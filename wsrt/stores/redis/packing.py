@@ -11,11 +11,13 @@ def pack(*command: str | bytes | int) -> bytes:
     """Return a command: an array of byte strings. Strings may be any, also those that UTF-8 can't encode."""
     parts = [b"*%d\r\n" % len(command)]
     for part in command:
-        if isinstance(part, int):
+        if isinstance(part, str):
+            data = as_bytes(part)
+            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+        elif isinstance(part, int):
             parts.append(_packed_number(part))
         else:
-            data = as_bytes(part) if isinstance(part, str) else part
-            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+            parts.append(b"$%d\r\n%b\r\n" % (len(part), part))
     return b"".join(parts)
 
 

@@ -19,7 +19,8 @@ from django.utils import timezone
 from ..addresses import Audience, Room, User
 from ..cluster.messages import PublishMessage
 from ..cluster.outgoing import Outgoing, Preparation, prepare
-from ..cluster.sending import require_no_loop, unreachable_layer
+from ..cluster.in_process import unreachable_layer
+from ..cluster.sending import require_no_loop
 from ..delivery.calls import must_be_awaited
 from ..exceptions import WrongContext
 from ..protocol.events import Event

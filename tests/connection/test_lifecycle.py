@@ -191,7 +191,7 @@ async def test_defect_of_ours(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
     async with connect(Quiet) as client:
         client.consumer._connection.submit(lambda: _raise(ZeroDivisionError()))
         await client.assert_closed(close_codes.MESSAGE_HANDLING_FAILED)
-    assert "the task of a connection to Quiet failed" in caplog.text
+    assert "the task that handles the frames of a connection to Quiet failed" in caplog.text
 
 
 async def _raise(error: Exception) -> None:

@@ -152,7 +152,11 @@ class Dispatcher:
             error = task.exception()
             if error is None:
                 return
-            logger.error("the task of a connection to %s failed", self._owner, exc_info=error)
+            logger.error(
+                "the task that handles the frames of a connection to %s failed, so the connection is closed",
+                self._owner,
+                exc_info=error,
+            )
         # The task raised, or it was cancelled: by finish(), after which closing does nothing, or by other code, for
         # example a handler that cancels all tasks. No frame would be handled any more.
         self._on_failed()

@@ -376,7 +376,7 @@ class PresenceStore(abc.ABC):
 
     @abc.abstractmethod
     async def begin(self, node: NodeFacts) -> Beat:
-        """Begin the lease of a node with a new id."""
+        """Begin the lease of a node, which comes with a new id. See NodeFacts."""
 
     @abc.abstractmethod
     async def beat(self, node: NodeFacts) -> Beat:

@@ -112,7 +112,10 @@ class BoundedValidator:
 
     def explain(self, text: str, data: Any) -> ValidationError | None:
         """
-        Return the errors of a text that has failed; None if they can't be found with bounded work.
+        Validate a text again that validate() has refused, and return its errors.
+
+        Returns None if this accepts the text: where errors would copy too much of it, the parsed data is validated
+        instead, which some rules of JSON don't apply to.
 
         Args:
             text: The JSON text.

@@ -55,7 +55,7 @@ def _check_shutdown(module: Any, server: str) -> None:
         counters.count(
             "shutdowns_unseen",
             "wsrt can't notice the shutdown of %s in time: connections are drained at lifespan.shutdown, if at all; "
-            "manage.py check --deploy says what it lacks",
+            "manage.py check --deploy says what the server lacks",
             server,
         )
 

@@ -17,9 +17,9 @@ from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
 from ..addresses import Audience, Room, User
+from ..cluster.in_process import unreachable_layer
 from ..cluster.messages import PublishMessage
 from ..cluster.outgoing import Outgoing, Preparation, prepare
-from ..cluster.in_process import unreachable_layer
 from ..cluster.sending import require_no_loop
 from ..delivery.calls import must_be_awaited
 from ..exceptions import WrongContext

@@ -111,6 +111,26 @@ def test_rooms_left_during_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
     simulate(work, 1)
 
 
+def test_more_made_again_than_lost() -> None:
+    """A store that has lost the last publication is recognised, even if publications after it arrive before another."""
+
+    async def work() -> None:
+        cluster = Cluster()
+        await cluster.publish(1)
+        saved = copy.deepcopy(memory._state.rooms)
+        before = await cluster.publish(2)
+        await cluster.follower.follow(A)
+        memory._state.rooms = saved
+        again = await cluster.publish(3, arrives=False)
+        assert again == before
+        await cluster.publish(4)
+        cluster.arrive(3, again)
+        await asyncio.sleep(60)
+        assert cluster.follower.position(A).epoch != before.epoch
+
+    simulate(work, 1)
+
+
 @pytest.mark.parametrize("is_new", [False, True])
 def test_as_many_lost_as_made_again(is_new: bool) -> None:
     """A store that has other publications at the same offsets is recognised, also by a node that has seen only one."""

@@ -68,6 +68,17 @@ def test_judge_the_publication_at_the_position() -> None:
     assert judge(log, 5, "another") is Verdict.CONFLICT
 
 
+def test_judge_the_publication_at_the_start() -> None:
+    """It is still known when others have followed, until the log begins after it."""
+    log = log_of(6, 7, at=5, last="id5")
+    assert judge(log, 5) is Verdict.DUPLICATE
+    assert judge(log, 5, "another") is Verdict.CONFLICT
+    log.shrink()
+    append(log, 8)
+    assert judge(log, 5, "another") is Verdict.OLD
+    assert judge(log, 7, "another") is Verdict.CONFLICT
+
+
 def test_judge_another_epoch() -> None:
     """Publications of another epoch are unknown, except those up to the end of the epoch before."""
     log = log_of(1, 2)
@@ -125,10 +136,11 @@ def test_after() -> None:
 def test_append_beyond_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the number that is replayed, the first ones are dropped."""
     monkeypatch.setattr(module, "REPLAY_MESSAGES", 3)
-    log = log_of(1, 2, 3, 4)
-    assert (log.start, offsets(log.after(0, 4))) == (1, [2, 3, 4])
+    log = log_of(1, 2, 3, 4, 5)
+    assert (log.start, offsets(log.after(0, 5))) == (2, [3, 4, 5])
     assert judge(log, 1) is Verdict.OLD
-    assert log.size == sum(logged.frame.size for logged in log.after(0, 4))
+    assert judge(log, 2) is Verdict.DUPLICATE
+    assert log.size == sum(logged.frame.size for logged in log.after(0, 5))
 
 
 def test_append_beyond_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,10 @@ class Cluster:
         encoded = Encoded("said", f"{n:04}")
         [kept] = await self.store.append([Append(room, f"id{n}", "said", encoded.data)])
         if arrives:
-            item = PublishMessage("r", Room(room[1]), encoded, None, Kept(kept.position, kept.id, None))
-            self.follower.deliver(item)
+            self.arrive(n, kept.position, room)
         return kept.position
+
+    def arrive(self, n: int, position: Position, room: RoomId = A) -> None:
+        """Let the layer deliver a publication to the node."""
+        kept = Kept(position, f"id{n}", None)
+        self.follower.deliver(PublishMessage("r", Room(room[1]), Encoded("said", f"{n:04}"), None, kept))

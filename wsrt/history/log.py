@@ -81,6 +81,7 @@ class RoomLog:
         "_entries",
         "_ids",
         "_left_out",
+        "_start_id",
         "_values_kept",
         "_values_size",
         "last",
@@ -96,6 +97,8 @@ class RoomLog:
         self.position = position
         self.last = last
         self.start = position.offset
+        # The id of the publication at the start, which isn't among the entries. None if it isn't known.
+        self._start_id = last
         self.size = 0
         self.values: dict[str, Logged] | None = None
         self._values_kept = values_kept
@@ -117,7 +120,8 @@ class RoomLog:
             return Verdict.NEXT if position.offset == self.position.offset + 1 else Verdict.AHEAD
         # A store that has lost its last writes gives their offsets to other publications.
         is_last = position.offset == self.position.offset and self.last is not None
-        known = self.last if is_last else self._ids.get(position.offset)
+        is_first = position.offset == self.start
+        known = self.last if is_last else self._start_id if is_first else self._ids.get(position.offset)
         return Verdict.OLD if known is None else Verdict.DUPLICATE if known == id else Verdict.CONFLICT
 
     def logged(self, entry: Entry) -> Logged:
@@ -148,6 +152,7 @@ class RoomLog:
     def prepend(self, entries: Sequence[Logged], start: int) -> None:
         """Add publications before the first one, so that the log is complete after the offset ``start``."""
         self.start = start
+        self._start_id = None
         for logged in reversed(entries):
             self._entries.appendleft(logged)
             self._ids[logged.offset] = logged.id
@@ -203,6 +208,7 @@ class RoomLog:
     def shrink(self) -> None:
         """Drop the publications, but keep the position and the values."""
         self.start = self.position.offset
+        self._start_id = self.last
         self.size = 0
         self._entries.clear()
         self._ids.clear()
@@ -237,6 +243,7 @@ class RoomLog:
         first = self._entries.popleft()
         self._ids.pop(first.offset, None)
         self.start = first.offset
+        self._start_id = first.id
         self.size -= first.frame.size
 
     def _leave_out(self, offset: int) -> None:

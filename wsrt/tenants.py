@@ -47,7 +47,8 @@ def recipient_tenant(tenant: Tenant, namespace: str) -> str | None:
         ValueError: The tenant is invalid, or no consumer of the namespace has tenants.
     """
     found = tenant_of_call(tenant, namespace)
-    _require_tenants(found, namespace)
+    if found is not None:
+        _require_tenants(found, namespace)
     return found
 
 
@@ -61,25 +62,20 @@ def controlled_tenants(tenant: Tenants, namespace: str | None) -> str | AllTenan
     if isinstance(tenant, AllTenants):
         return tenant
     found = tenant_of_call(tenant, namespace)
-    if namespace is not None:
+    if found is not None and namespace is not None:
         _require_tenants(found, namespace)
     return found
 
 
 def has_tenants(namespace: str | None) -> bool:
     """Return whether a consumer of a namespace defines ``tenant``; for None, whether any consumer does."""
-    spaces = namespaces.values() if namespace is None else [namespaces.get(namespace)]
-    return any(
-        "tenant" in getattr(consumer, "overridden_hooks", ())
-        for space in spaces
-        if space is not None
-        for consumer in space.consumers
-    )
+    if namespace is None:
+        return any("tenant" in space.overridden_hooks for space in namespaces.values())
+    space = namespaces.get(namespace)
+    return space is not None and "tenant" in space.overridden_hooks
 
 
-def _require_tenants(tenant: str | None, namespace: str) -> None:
-    if tenant is None:
-        return
+def _require_tenants(tenant: str, namespace: str) -> None:
     is_known = namespace in namespaces and bool(namespaces[namespace].consumers)
     if is_known and not has_tenants(namespace):
         raise ValueError(

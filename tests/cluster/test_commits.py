@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.db import connections, transaction
 from django.test import TestCase
 from hypothesis import HealthCheck, given, settings
@@ -32,19 +33,38 @@ def _sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     commits._send_what_is_left()
 
 
+@pytest.fixture(name="mode", params=["in a test", "in production"])
+def _mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether callbacks may be captured by a test. Otherwise, consecutive calls share a callback."""
+    if request.param == "in production":
+        monkeypatch.delattr(mail, "outbox")
+
+
 def send(number: Any, using: str | None = None) -> None:
     commits.send_on_commit(number, True, using)
+
+
+def send_all(numbers: list[Any]) -> None:
+    commits.send_all_on_commit(numbers, True, None)
 
 
 def fail() -> None:
     raise ZeroDivisionError
 
 
-Block = st.deferred(
+class Stopped(Exception):
+    """Raised by a callback of the application, so that Django runs no further ones."""
+
+
+def stop() -> None:
+    raise Stopped
+
+
+Block: Any = st.deferred(
     lambda: st.tuples(
         st.sampled_from(["savepoint", "plain"]),
         st.booleans(),
-        st.lists(st.one_of(st.just("send"), st.just("callback"), Block), max_size=5),
+        st.lists(st.one_of(st.sampled_from(["send", "send", "send all", "callback", "stop"]), Block), max_size=6),
     )
 )
 """How a block of a transaction begins, whether it is rolled back, and what it does."""
@@ -56,43 +76,61 @@ class Run:
     def __init__(self) -> None:
         self.number = 0
 
-    def block(self, block: Any) -> list[int]:
-        """Run a block; return the numbers that are sent if the ones around it are committed."""
+    def block(self, block: Any) -> list[Any]:
+        """Run a block; return the numbers that are sent, and Stopped, if the blocks around it are committed."""
         kind, is_undone, steps = block
-        kept: list[int] = []
+        kept: list[Any] = []
         try:
             with transaction.atomic(savepoint=kind == "savepoint"):
                 for step in steps:
-                    if step == "send":
-                        self.number += 1
-                        send(self.number)
-                        kept.append(self.number)
+                    if step in ("send", "send all"):
+                        numbers = [self.number + 1, self.number + 2][: 1 if step == "send" else 2]
+                        self.number = numbers[-1]
+                        send_all(numbers) if step == "send all" else send(self.number)
+                        kept += numbers
                     elif step == "callback":
                         transaction.on_commit(fail, robust=True)
+                    elif step == "stop":
+                        transaction.on_commit(stop)
+                        kept.append(Stopped)
                     else:
                         kept += self.block(step)
                 if is_undone and kind == "savepoint":
                     fail()
         except ZeroDivisionError:
             return []
+        except Stopped:
+            pass  # committed
         return kept
 
 
+@pytest.mark.usefixtures("mode")
 @settings(
-    max_examples=100,
+    max_examples=200,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(transactions=st.lists(st.tuples(st.just("savepoint"), st.booleans(), st.lists(Block, max_size=3)), max_size=3))
+@given(transactions=st.lists(st.tuples(st.just("savepoint"), st.booleans(), st.lists(Block, max_size=4)), max_size=3))
 def test_what_is_committed_is_sent(sent: list[Any], transactions: list[Any]) -> None:
-    """Blocks with and without savepoints, committed and rolled back, send what was committed, in order."""
+    """
+    Blocks with and without savepoints, committed and rolled back, send what was committed, in order.
+
+    After a callback of the application has raised, the rest isn't sent. What was before it is sent at the latest with
+    the next commit.
+    """
+    commits._send_what_is_left()
     sent.clear()
     run, expected = Run(), []
     for block in transactions:
-        expected += run.block(block)
+        kept = run.block(block)
+        if Stopped in kept:
+            kept = kept[: kept.index(Stopped)]
+            commits._send_what_is_left()
+        expected += kept
         assert sent == expected
 
 
+@pytest.mark.usefixtures("mode")
 def test_a_callback_that_raises(sent: list[Any]) -> None:
     """What was reached before a callback of the application raised is sent, at the latest with the next commit."""
     with pytest.raises(ZeroDivisionError), transaction.atomic():
@@ -104,6 +142,7 @@ def test_a_callback_that_raises(sent: list[Any]) -> None:
     assert sent == [1, 3]
 
 
+@pytest.mark.usefixtures("mode")
 def test_durable(sent: list[Any]) -> None:
     """A durable block sends when it ends."""
     with transaction.atomic(durable=True):
@@ -129,11 +168,54 @@ def test_batch_of_one_call(sent: list[Any]) -> None:
     """The messages of one call are registered together, in order with others; none isn't registered."""
     with transaction.atomic():
         send(1)
-        commits.send_all_on_commit([2, 3, 4], True, None)  # type: ignore[list-item]
-        commits.send_all_on_commit([], True, None)
+        send_all([2, 3, 4])
+        send_all([])
         send(5)
         assert len(transaction.get_connection().run_on_commit) == 3
     assert sent == [1, 2, 3, 4, 5]
+
+
+def test_shared_callbacks(sent: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of tests, consecutive calls with the same savepoints share a callback. Others run in their order."""
+    monkeypatch.delattr(mail, "outbox")
+    seen: list[list[Any]] = []
+    with transaction.atomic():
+        waiting = transaction.get_connection().run_on_commit
+        send(1)
+        send_all([2, 3])
+        send(4)
+        assert len(waiting) == 1
+        transaction.on_commit(lambda: seen.append([*commits._commits[transaction.get_connection()]._batch]))
+        send(5)
+        send(6)
+        assert len(waiting) == 3
+        with transaction.atomic():
+            send(7)
+            send(8)
+            assert len(waiting) == 5  # with the one that runs even if the savepoint is rolled back
+        send(9)
+        send(10)
+        assert len(waiting) == 6
+        assert not sent
+    assert seen == [[1, 2, 3, 4]]
+    assert sent == list(range(1, 11))
+
+
+def test_captured_after_a_call(sent: list[Any]) -> None:
+    """A test captures what was registered after the capture began, even if an earlier call did the same before it."""
+    with transaction.atomic():
+        send(1)
+        with TestCase.captureOnCommitCallbacks(execute=True) as captured:
+            send(2)
+            send(3)
+        assert len(captured) == 2
+        assert sent == [2, 3]
+        with TestCase.captureOnCommitCallbacks() as captured:
+            send(4)
+        assert sent == [2, 3]
+        captured[0]()
+        assert sent == [2, 3, 4]
+        transaction.set_rollback(True)
 
 
 # Several databases.
@@ -221,7 +303,7 @@ class Databases:
                 self.leave(using, fails=False)
 
 
-@pytest.mark.usefixtures("other")
+@pytest.mark.usefixtures("other", "mode")
 @settings(
     max_examples=150,
     deadline=None,

@@ -15,6 +15,7 @@ from tests.support.layer import FakeLayer, installed
 from wsrt import Event, TypedEventConsumer, history
 from wsrt.cluster.node import current_node
 from wsrt.history import access
+from wsrt.protocol.namespaces import namespaces
 
 NAMESPACE = "history-command"
 
@@ -26,6 +27,18 @@ class Said(Event, name="said", history=True):
 class Talk(TypedEventConsumer):
     namespace = NAMESPACE
     out_events = (Said,)
+
+
+class TenantTalk(TypedEventConsumer):
+    namespace = f"{NAMESPACE}-of-tenants"
+    out_events = (Said,)
+
+    async def tenant(self) -> str | None:
+        return None
+
+
+TENANTS = namespaces.pop(TenantTalk.namespace)
+"""Registered during its test only: elsewhere a call without a namespace needs no tenant."""
 
 
 PLACE = ("--namespace", NAMESPACE)
@@ -86,12 +99,12 @@ async def test_purge(run: Run) -> None:
 
 async def test_tenants(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A room of a tenant is that of the option."""
-    monkeypatch.setattr(Talk, "overridden_hooks", frozenset({"tenant"}))
-    room = new_room()
-    await akeep(f"{NAMESPACE}@red", room, "said", {"text": "a"})
-    assert "for the tenant 'red'" in await run("wsrt_history", room, *PLACE, "--tenant", "red")
+    monkeypatch.setitem(namespaces, TENANTS.name, TENANTS)
+    namespace, room = TENANTS.name, new_room()
+    await akeep(f"{namespace}@red", room, "said", {"text": "a"})
+    assert "for the tenant 'red'" in await run("wsrt_history", room, "--namespace", namespace, "--tenant", "red")
     with pytest.raises(CommandError, match="pass --tenant"):
-        await run("wsrt_history", room, *PLACE)
+        await run("wsrt_history", room, "--namespace", namespace)
 
 
 @pytest.mark.parametrize(

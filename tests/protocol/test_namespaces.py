@@ -1,4 +1,4 @@
-"""Namespaces: one model for each name of an event."""
+"""Namespaces: one model for each name of an event, and what their consumers have declared."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from wsrt import Event, TypedEventConsumer
 from wsrt.exceptions import DeclarationError
+from wsrt.protocol.namespaces import namespaces
 
 
 class First(Event, name="namespaces.event"):
@@ -36,3 +37,50 @@ def test_two_models() -> None:
         assert declare(Second).__name__ == "SendsSecond"
     finally:
         gc.enable()
+
+
+class Said(Event, name="said"):
+    text: str
+
+
+class Typed(Event, name="typed"):
+    text: str
+
+
+class Talk(TypedEventConsumer):
+    namespace = "namespaces-talk"
+    out_events = (Said,)
+
+
+def test_what_consumers_declare() -> None:
+    """A namespace knows what all of its consumers have declared, as long as their classes exist."""
+    space = namespaces["namespaces-talk"]
+    assert (space.consumers, space.overridden_hooks, space.layer_alias) == ([Talk], frozenset(), None)
+    assert space.declares(Said(text="a"))
+    assert not space.declares(Typed(text="a"))
+
+    class Later(TypedEventConsumer):
+        namespace = "namespaces-talk"
+        channel_layer_alias = "second"
+        out_events = (Typed,)
+
+        async def tenant(self) -> str:
+            return "acme"
+
+    assert space.consumers == [Talk, Later]
+    assert (space.overridden_hooks, space.layer_alias) == (frozenset({"tenant"}), "second")
+    assert space.declares(Said(text="a"))
+    assert space.declares(Typed(text="a"))
+    del Later
+    gc.collect()
+    assert (space.consumers, space.overridden_hooks, space.layer_alias) == ([Talk], frozenset(), None)
+    assert not space.declares(Typed(text="a"))
+
+
+def test_not_an_event() -> None:
+    """Only an event can be declared."""
+    space = namespaces["namespaces-talk"]
+    with pytest.raises(TypeError, match=r"write Said\(...\)"):
+        space.declares(Said)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected an Event, not str"):
+        space.declares("said")  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import threading
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import Group
+from django.core import mail
 from django.db import DatabaseError, connections, transaction
 from django.test import TestCase
 
@@ -208,6 +209,20 @@ def test_capture_within_an_open_transaction() -> None:
                 publish("one")
             assert texts(inner.events) == ["one"]
     assert texts(outer.events) == ["one"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_capture_after_a_publication(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block captures its own publications only, also without Django's test environment."""
+    monkeypatch.delattr(mail, "outbox")
+    with capture_publications() as outer, transaction.atomic():
+        publish("one")
+        with capture_publications() as inner:
+            publish("two")
+            publish("three")
+        assert texts(inner.events) == ["two", "three"]
+        publish("four")
+    assert texts(outer.events) == ["two", "three", "one", "four"]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,8 +1,9 @@
 """
 The sending of publications and commands after the commit of a transaction.
 
-Those of one transaction are sent as one batch, in the order of the calls. Those of each call are registered with Django
-separately, so that Django drops those of a savepoint that is rolled back.
+Those of one transaction are sent as one batch, in the order of the calls. They are registered with Django as callbacks,
+so that Django drops those of a savepoint that is rolled back. Consecutive calls share a callback if Django treats them
+alike.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+from django.core import mail
 from django.core.signals import request_finished
 from django.db import connections, transaction
 
@@ -23,6 +25,7 @@ from ..realms import AllTenants, split_realm
 from ..signals import publication_failed
 from ..types import Publication
 from .batch import TooSlow, send_all_from_sync
+from .in_process import observers
 from .messages import CommandMessage
 from .node import Item
 from .outgoing import Outgoing
@@ -105,11 +108,11 @@ class _Commit:
         has_begun: Whether the transaction was committed. Later messages belong to another transaction.
     """
 
-    __slots__ = ("_batch", "_is_over", "_last", "has_begun")
+    __slots__ = ("_batch", "_is_over", "_newest", "has_begun")
 
     def __init__(self) -> None:
-        # The callback that will run last.
-        self._last: _Callback | None = None
+        # The newest callback with messages, and the callback after it if there is one. The last of them runs last.
+        self._newest: list[_Callback] = []
         # Whether it has run.
         self._is_over = False
         # Messages whose callbacks have run, and that weren't sent yet.
@@ -122,13 +125,32 @@ class _Commit:
 
         If a savepoint is rolled back, its messages are dropped, and the others are still sent as one batch.
         """
-        is_first = self._last is None
-        self._last = callback = _Callback(self, outgoings)
+        if self._newest and self._is_open(connection):
+            self._newest[0].outgoings += outgoings
+            return
+        is_first = not self._newest
+        callback = _Callback(self, outgoings)
+        self._newest = [callback]
         connection.on_commit(callback.run, robust=True)
         if connection.savepoint_ids and not is_first:
             # The callback above may be dropped with its savepoint. This one isn't, as it belongs to none.
-            self._last = callback = _Callback(self, ())
+            callback = _Callback(self, ())
+            self._newest.append(callback)
             connection.run_on_commit.append((set(), callback.run, True))
+
+    def _is_open(self, connection: Any) -> bool:
+        """
+        Return whether the newest callback can take more messages, because Django would treat another one just like it.
+
+        That is so if no callback was registered or dropped since, and if the same savepoints are open.
+        """
+        if _may_be_captured():
+            return False
+        entries = connection.run_on_commit[-len(self._newest) :]
+        if [_callback_of(entry) for entry in entries] != self._newest:
+            return False
+        savepoints: set[str | None] = entries[0][0]
+        return savepoints == set(connection.savepoint_ids)
 
     def send(self) -> None:
         """Send the messages that wait. Failures are logged, counted and reported by the signal publication_failed."""
@@ -148,22 +170,38 @@ class _Commit:
         self.has_begun = True
         self._batch += callback.outgoings
         # Tests may run the callbacks of a part of a transaction first, and the others later.
-        self._is_over = self._is_over or callback is self._last
+        self._is_over = self._is_over or callback is self._newest[-1]
         if self._is_over:
             self.send()
 
 
 class _Callback:
-    """What Django calls after the commit, for the messages of one call. A closure would cost more."""
+    """What Django calls after the commit, for the messages of one or more calls. A closure would cost more."""
 
     __slots__ = ("_commit", "outgoings")
 
     def __init__(self, commit: _Commit, outgoings: Sequence[Outgoing]) -> None:
         self._commit = commit
-        self.outgoings = outgoings
+        self.outgoings = list(outgoings)
 
     def run(self) -> None:
         self._commit.reach(self)
+
+
+def _callback_of(entry: tuple[Any, Any, bool]) -> object:
+    """Return the object whose method an entry of Django's list of callbacks calls; None for a function."""
+    return getattr(entry[1], "__self__", None)
+
+
+def _may_be_captured() -> bool:
+    """
+    Return whether a test may run a part of the callbacks of a transaction, as captureOnCommitCallbacks() does.
+
+    Such a test takes those that were registered after its begin, so the callback of an earlier call must not get any
+    more messages.
+    """
+    # The mailbox is a part of Django's test environment. Outside of it, only a mail backend for tests creates it.
+    return "outbox" in vars(mail) or bool(observers)
 
 
 # The current or last transaction of each database connection. A connection belongs to one thread.

@@ -10,7 +10,7 @@ from ..exceptions import UnknownNamespace
 from ..history.base import MAX_OFFSET, Append
 from ..protocol.envelope import Encoded, encode, value_key
 from ..protocol.events import Event, meta
-from ..protocol.namespaces import namespaces
+from ..protocol.namespaces import Namespace, namespaces
 from ..realms import RoomId, realm_of
 from ..types import Position
 from .messages import CommandMessage, Kept, PublishMessage
@@ -22,7 +22,11 @@ PUBLICATION_ID_BYTES = 8
 MAX_IDEMPOTENCY_KEY = 255
 """The maximum number of characters of an idempotency key."""
 
-LONGEST_POSITION = Position("0" * 64, MAX_OFFSET)
+NOT_KEPT_YET = Kept(Position("0" * 64, MAX_OFFSET), "", None)
+"""
+What publications have until the history has kept them. The position is the longest possible one, with which the size of
+the frame is checked.
+"""
 
 
 class Outgoing:
@@ -77,15 +81,15 @@ class Preparation:
         tenant: The tenant of the audiences' rooms and users; None for the connections without one.
     """
 
-    __slots__ = ("_alias", "_declared", "_namespace", "_realm", "_tenant")
+    __slots__ = ("_alias", "_cls", "_namespace", "_realm", "_tenant")
 
     def __init__(self, namespace: str, tenant: str | None) -> None:
         self._namespace = namespace
         self._tenant = tenant
         # Set with the first event that the namespace declares.
         self._realm = self._alias = ""
-        # The classes of such events.
-        self._declared: set[type] = set()
+        # The class of the last such event.
+        self._cls: type | None = None
 
     def prepare(self, audience: Audience, event: Event, idempotency_key: str | None = None) -> Outgoing:
         """
@@ -109,7 +113,7 @@ class Preparation:
                 f"audience must be an address, such as wsrt.addresses.Room(...), not {type(audience).__name__}"
             )
         declared = meta(event)
-        if type(event) not in self._declared:
+        if type(event) is not self._cls:
             self._require_declared(event)
         room = audience.name if isinstance(audience, Room) else None
         if declared.history and room is None:
@@ -122,8 +126,7 @@ class Preparation:
         append = kept = None
         if declared.history and room is not None:
             append = _append_of(event, encoded, (self._realm, room), _require_key(idempotency_key))
-            # The size of the frame is checked with the longest position that it can get.
-            kept = Kept(LONGEST_POSITION, append.id, append.key)
+            kept = NOT_KEPT_YET
         elif idempotency_key is not None:
             raise ValueError(
                 f"idempotency_key requires an event with history, and {declared.name!r} has none: only the history of "
@@ -136,14 +139,14 @@ class Preparation:
 
     def _require_declared(self, event: Event) -> None:
         try:
-            namespaces.publishing(self._namespace, event)
+            namespace = namespaces.publishing(self._namespace, event)
         except UnknownNamespace:
             require_installed()
             raise
-        if not self._declared:
+        if self._cls is None:
             self._realm = realm_of(self._namespace, self._tenant)
-            self._alias = layer_alias(self._namespace)
-        self._declared.add(type(event))
+            self._alias = _alias_in(namespace)
+        self._cls = type(event)
 
 
 def _append_of(event: Event, encoded: Encoded, room: RoomId, idempotency_key: str | None) -> Append:
@@ -168,11 +171,12 @@ def layer_alias(namespace: str) -> str:
     Raises:
         UnknownNamespace: No consumer has the namespace.
     """
-    for consumer in namespaces.of(namespace).consumers:
-        alias = getattr(consumer, "channel_layer_alias", None)
-        if isinstance(alias, str):
-            return alias
-    return conf.channel_layer_alias
+    return _alias_in(namespaces.of(namespace))
+
+
+def _alias_in(namespace: Namespace) -> str:
+    alias = namespace.layer_alias
+    return conf.channel_layer_alias if alias is None else alias
 
 
 def layer_aliases(namespace: str | None) -> set[str]:

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from ..addresses import Audience, Room
 from ..cluster.in_process import observers
-from ..cluster.messages import Kept, PublishMessage
-from ..cluster.outgoing import LONGEST_POSITION, PUBLICATION_ID_BYTES, Outgoing, layer_alias
+from ..cluster.messages import PublishMessage
+from ..cluster.outgoing import NOT_KEPT_YET, PUBLICATION_ID_BYTES, Outgoing, layer_alias
 from ..exceptions import UndeclaredEvent
 from ..history.base import Append
 from ..protocol.envelope import Encoded
@@ -59,7 +59,7 @@ class Restorer:
                 value,
                 row.idempotency_key,
             )
-            kept = Kept(LONGEST_POSITION, append.id, value)
+            kept = NOT_KEPT_YET
         message = PublishMessage(realm, audience, encoded, secrets.token_hex(8) if len(groups) > 1 else None, kept)
         return Outgoing(message, groups, alias, _observed(cls, row.data), append)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from ..realms import RoomId
 from ..stores.options import DAY, require_none, require_number, require_seconds
@@ -49,8 +49,7 @@ than its history keeps. "expired": they are older than the history keeps them.
 """
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """
     A publication to be kept.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import NamedTuple
 
 from ..exceptions import DeclarationError, UndeclaredEvent, UnknownNamespace
 from ..types import History
@@ -11,6 +12,23 @@ from .catalog import Catalog, undeclared_message
 from .events import Event, meta, require_instance
 
 __all__ = ["Namespace", "Namespaces", "namespaces"]
+
+
+class _Collected(NamedTuple):
+    """
+    What the consumers of a namespace have declared, collected once because every publication needs it.
+
+    Attributes:
+        number: The number of consumers. It changes when a consumer class is garbage-collected.
+        sent: The classes of the events that may be published.
+        hooks: The names of the hooks that any consumer overrides.
+        layer_alias: The alias of the channel layer that a consumer names. None if none does.
+    """
+
+    number: int = 0
+    sent: frozenset[type] = frozenset()
+    hooks: frozenset[str] = frozenset()
+    layer_alias: str | None = None
 
 
 class Namespace:
@@ -23,13 +41,12 @@ class Namespace:
     def __init__(self, name: str) -> None:
         self.name = name
         self._catalogs: weakref.WeakKeyDictionary[type, Catalog] = weakref.WeakKeyDictionary()
-        # The classes of the events that may be published, and the number of consumers when they were collected.
-        self._sent: tuple[int, frozenset[type]] = 0, frozenset()
+        self._collected = _Collected()
 
     @property
     def consumers(self) -> list[type]:
         """The consumer classes of this namespace."""
-        # Several times faster than to iterate, which every publication would pay for.
+        # Several times faster than to iterate.
         return [consumer for reference in self._catalogs.keyrefs() if (consumer := reference()) is not None]
 
     @property
@@ -65,24 +82,43 @@ class Namespace:
                 f"{mine.__module__}.{mine.__qualname__}; rename one, or give the consumer another namespace"
             )
         self._catalogs[consumer] = catalog
-        self._sent = 0, frozenset()
+        self._collected = _Collected()
 
     @property
     def kept(self) -> set[History]:
         """The values of ``history`` of the events that are kept."""
         return {kept for catalog in list(self._catalogs.values()) for kept in catalog.kept}
 
+    @property
+    def overridden_hooks(self) -> frozenset[str]:
+        """The names of the hooks that any of the consumers overrides."""
+        return self._collect().hooks
+
+    @property
+    def layer_alias(self) -> str | None:
+        """The alias of the channel layer that the consumers' classes name. None if they leave it to the setting."""
+        return self._collect().layer_alias
+
     def declares(self, event: Event) -> bool:
         """Return whether an event may be published in this namespace. Raises TypeError for anything but an event."""
+        if type(event) in self._collect().sent:
+            return True
         require_instance(event)
         meta(event)
-        # Every publication asks. The number changes when a consumer class is garbage-collected.
-        number, sent = self._sent
-        if number != len(self._catalogs):
-            catalogs = list(self._catalogs.values())
-            sent = frozenset(cls for catalog in catalogs for cls in catalog.sends.values())
-            self._sent = len(catalogs), sent
-        return type(event) in sent
+        return False
+
+    def _collect(self) -> _Collected:
+        collected = self._collected
+        if collected.number != len(self._catalogs):
+            consumers = self.consumers
+            aliases = [getattr(consumer, "channel_layer_alias", None) for consumer in consumers]
+            collected = self._collected = _Collected(
+                len(consumers),
+                frozenset(cls for catalog in list(self._catalogs.values()) for cls in catalog.sends.values()),
+                frozenset(hook for consumer in consumers for hook in getattr(consumer, "overridden_hooks", ())),
+                next((alias for alias in aliases if isinstance(alias, str)), None),
+            )
+        return collected
 
     def _clash(self, catalog: Catalog, consumer: type) -> tuple[str, type[Event], type[Event], type] | None:
         for other, theirs in list(self._catalogs.items()):

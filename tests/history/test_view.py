@@ -587,7 +587,10 @@ def test_methods_without_a_connection(odd: Any, name: str) -> None:
         return True
 
     odd("authorize_room", use)
-    with pytest.raises(WrongContext, match=r"Odd\.\w+(\(\))? needs a connection, but HistoryView called this hook"):
+    with pytest.raises(
+        WrongContext,
+        match=r"Odd\.\w+(\(\))? needs a connection, but a hook called it for an HTTP request to HistoryView",
+    ):
         get("/odd/a/", room="lobby")
 
 

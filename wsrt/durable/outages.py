@@ -13,7 +13,7 @@ LONGEST_SECONDS = 10.0
 
 class Outages:
     """
-    The namespaces that are paused after a failure.
+    The namespaces to which the worker doesn't publish for a while after a failure.
 
     Args:
         clock: Returns the time in seconds.

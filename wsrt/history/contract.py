@@ -554,7 +554,7 @@ class HistoryStoreContract:
             assert [entry.id for entry in (await store.values(room, **EVERYTHING)).entries] == ["i2"]
 
     async def test_idempotency_ends(self) -> None:
-        """Keys are forgotten after ``idempotency`` seconds, and with the epoch."""
+        """Keys are forgotten after ``idempotency`` seconds, and when the epoch changes."""
         async with self.opened(idempotency=self.short) as store:
             room = self.room()
             publication = self.publication(room, idempotency_key="x")

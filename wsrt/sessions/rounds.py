@@ -53,7 +53,7 @@ class Checked(Protocol):
 
     @property
     def reloads_user(self) -> bool:
-        """Whether the connection's consumer checks its user itself."""
+        """Whether the consumer has a hook that loads the user again, and so checks it itself."""
 
     def reload_user(self) -> None:
         """Let the consumer check its user, in its turn among the handlers."""

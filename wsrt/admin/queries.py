@@ -45,7 +45,7 @@ def is_internal(realm: str) -> bool:
 
 
 def require_visible(realm: str) -> str:
-    """Return the realm. Raises ValueError if it is wsrt's own or isn't valid."""
+    """Return the realm. Raises ValueError if its namespace is wsrt's own or its tenant isn't valid."""
     if is_internal(realm):
         raise ValueError("this namespace is wsrt's own")
     check_tenant(split_realm(realm)[1])

@@ -209,6 +209,6 @@ def _refusing(consumer: str, name: str) -> Callable[..., NoReturn]:
 
 def _refuse(consumer: str, name: str) -> NoReturn:
     raise WrongContext(
-        f"{consumer}.{name} needs a connection, but a hook called it for an HTTP request to HistoryView: don't send, join "
-        "or publish in hooks that check permissions"
+        f"{consumer}.{name} needs a connection, but a hook called it for an HTTP request to HistoryView: don't send, "
+        "join or publish in hooks that check permissions"
     )

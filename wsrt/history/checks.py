@@ -70,7 +70,7 @@ class Checks:
         return self._task is not None
 
     def start(self) -> None:
-        """Check rooms while they are silent, from now on."""
+        """From now on, check whether publications were missed in rooms in which nothing arrives."""
         if self._task is None:
             self._task = self._spawn(self._run())
 

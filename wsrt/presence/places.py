@@ -141,7 +141,7 @@ class Places:
         return self._arbiter is arbiter
 
     def restart(self) -> None:
-        """Note that the store knows nothing: everything is written again, under a new id of the node."""
+        """Write all claims again, under a new id of the node, because the store has forgotten them."""
         held = (Claim(*room_id, number, None) for room_id, numbers in self._held.items() for number in numbers)
         self.pending = collections.deque([*held, *(claim for claim, _ in self._waiting.values())])
 

@@ -56,8 +56,8 @@ class RedisHistory(RedisLink, HistoryStore):
     Redis should not evict keys (``maxmemory-policy noeviction``). If it loses entries, readers are told that they have
     expired.
 
-    Nothing is sent twice by itself, because a second append would be a second publication. If a connection breaks,
-    the call raises StoreUnavailable.
+    Commands are never repeated automatically, because a second append would be a second publication. If a connection
+    breaks, the call raises StoreUnavailable.
 
     Args:
         location: A ``redis://``, ``rediss://`` or ``unix://`` URL; in a cluster, that of any of its nodes. With

@@ -209,8 +209,8 @@ class Reader:
         """
         Return the counts of rooms.
 
-        For a room on one node, the totals are enough, which are in the first value of its document (the head). For a room
-        on several nodes, all its users are read, as a user may be on more than one of them.
+        For a room on one node, the totals are enough, which are in the first value of its document (the head). For a
+        room on several nodes, all its users are read, as a user may be on more than one of them.
         """
         nodes = self._nodes
         distinct = set(room_ids)

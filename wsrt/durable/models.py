@@ -103,7 +103,7 @@ class StoredPublication(models.Model):
 
     @property
     def audience(self) -> Audience:
-        """The audience. Raises InvalidRoom if the setting MAX_ROOM_NAME has become lower than the length of the room's name."""
+        """The audience. Raises InvalidRoom if the room's name is longer than the setting MAX_ROOM_NAME now allows."""
         return audience_of(self.kind, self.name)
 
     def values(self) -> dict[str, Any]:

@@ -15,11 +15,11 @@ use only the public interface.
 
 from __future__ import annotations
 
+from ...stores.nasty_names import NASTY_NAMES
 from .members import MemberTests
 from .nodes import NodeTests
 from .places import PlaceTests
 from .reading import ReadingTests
-from .support import NASTY_NAMES
 
 __all__ = ["NASTY_NAMES", "PresenceStoreContract"]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from unittest import SkipTest
 
+from ...stores.nasty_names import NASTY_NAMES
 from ..base import (
     EVERYONE,
     UNSET,
@@ -15,7 +16,7 @@ from ..base import (
     Leave,
     MemberRecord,
 )
-from .support import NASTY_NAMES, StoreTests
+from .support import StoreTests
 
 
 class MemberTests(StoreTests):

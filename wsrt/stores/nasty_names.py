@@ -1,0 +1,43 @@
+"""Names that the tests of stores use."""
+
+from __future__ import annotations
+
+NASTY_NAMES = (
+    "a",
+    "A",
+    "b",
+    "ab",
+    "a:b",
+    "b:a",
+    "1.a",
+    "a{b}",
+    "}{",
+    "{}",
+    "a b",
+    " ",
+    "%",
+    "%20",
+    "%s",
+    "_",
+    "*?[x]",
+    "a/../b",
+    "\\",
+    "<b>&\"'",
+    "line\nbreak",
+    "\r\n\t",
+    "\0\x1f\x7f",
+    "Zo\u00eb",
+    "Zoe\u0308",
+    "\U0001f600",
+    "\ud800",
+    "x" * 500,
+    "x" * 501,
+    "1",
+    "01",
+    "-1",
+    "None",
+    "null",
+    "guests",
+    "1:a",
+)
+"""Names that collide or break if a store builds its keys carelessly."""

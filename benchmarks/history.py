@@ -6,7 +6,8 @@ Compare publishing with and without history: time and memory of Redis, and of la
 On the pub/sub layer, a publication without history is one PUBLISH, to the subscribers of so many nodes; on the core
 layer of channels_redis, it is a script, and each node takes it from a list. With history, another script appends it
 first. The time is the processor time that Redis spent, from INFO, so that other programs on the machine matter less.
-The kinds take turns on one Redis; the ratio of the medians is reported.
+The kinds take turns on one Redis; the ratio of the medians is reported. A bare XADD, with the PUBLISH after its answer
+or in the same pipeline, shows what any history in Redis costs at least.
 
 Then transactions publish 10,000 events each, without and with history, to 1, 100 and 10,000 rooms, in turn with a raw
 pipeline that publishes the same bytes: benchmarks/batches.py.
@@ -55,6 +56,11 @@ KINDS: dict[str, dict[str, str]] = {
     'with history="latest"': {"key": "{}"},
 }
 
+FLOORS = {
+    "a bare XADD and then the PUBLISH": False,
+    "a bare XADD and the PUBLISH in one pipeline": True,
+}
+"""The least that a history in Redis costs, and whether it takes one round trip."""
 
 Ratios = dict[tuple[str, str, int], float]
 """The times of transactions, compared with a pipeline, by kind of events, way to publish and number of rooms."""
@@ -79,6 +85,10 @@ class Bench:
             for size, how in ((1, "one at a time"), (BATCH, f"{BATCH} together")):
                 for kind, more in KINDS.items():
                     act = functools.partial(self.publish, kind, more, size)
+                    taken = await self.measure(act, publications // size)
+                    self.times.setdefault(f"{kind}, {how}", []).append(taken / size)
+                for kind, is_one_trip in FLOORS.items():
+                    act = functools.partial(self.publish_bare, is_one_trip, size)
                     taken = await self.measure(act, publications // size)
                     self.times.setdefault(f"{kind}, {how}", []).append(taken / size)
         for reader in readers:
@@ -134,6 +144,17 @@ class Bench:
         if kind != "without history":
             await self.store.append([self.publication(("bench", "a"), more) for _ in range(count)])
         pipeline = self.client.pipeline(transaction=False)
+        for _ in range(count):
+            pipeline.publish("group", DATA)
+        await pipeline.execute()
+
+    async def publish_bare(self, is_one_trip: bool, count: int) -> None:
+        """Add the data to a stream without a script, and publish it."""
+        pipeline = self.client.pipeline(transaction=False)
+        for _ in range(count):
+            pipeline.xadd("bare", {"d": DATA}, maxlen=100)  # about so many
+        if not is_one_trip:
+            await pipeline.execute()
         for _ in range(count):
             pipeline.publish("group", DATA)
         await pipeline.execute()

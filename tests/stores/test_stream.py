@@ -46,6 +46,18 @@ def test_pack(arguments: list[str | bytes | int]) -> None:
     assert pack("ECHO", *arguments) == b"".join(connection.pack_command("ECHO", *arguments))
 
 
+@pytest.mark.parametrize("length", [0, 9, 10, 511, 512, 513, 100_000])
+def test_pack_a_long_string(length: int) -> None:
+    """The length of a string is that of its bytes, also of long ones."""
+    assert pack("é" * length, length) == b"*2\r\n$%d\r\n%b\r\n$%d\r\n%d\r\n" % (
+        2 * length,
+        "é".encode() * length,
+        len(str(length)),
+        length,
+    )
+    assert pack(b"x" * length) == b"*1\r\n$%d\r\n%b\r\n" % (length, b"x" * length)
+
+
 def test_pack_a_surrogate() -> None:
     """Names that UTF-8 can't encode are packed like those of the other commands."""
     assert pack("\ud800") == b"*1\r\n$3\r\n\xed\xa0\x80\r\n"

@@ -14,7 +14,7 @@ from ...stores.redis.link import Call, tuples
 from ...stores.redis.partitions import by_part
 from ...types import Position
 from ..base import Append, Appended, size_of
-from .keys import Keys, RoomKeys
+from .keys import Keys
 
 # While Redis executes a command it does nothing else. The limits keep every call under about 2 ms, whatever the names
 # and data are.
@@ -25,8 +25,8 @@ PUBLICATIONS = 64
 BYTES = 256 * 1024
 """The bytes of publications after which a call ends."""
 
-Share = tuple[RoomKeys, Sequence[int]]
-"""The keys of a room, and the numbers of its publications in the batch."""
+Share = tuple[RoomId, Sequence[int]]
+"""A room, and the numbers of its publications in the batch."""
 
 
 class Appending:
@@ -43,6 +43,7 @@ class Appending:
 
     def __init__(self, publications: Sequence[Append], keys: Keys) -> None:
         self._publications = publications
+        self._keys = keys
         rooms: dict[RoomId, list[int]] = {}
         for number, publication in enumerate(publications):
             numbers = rooms.get(publication.room)
@@ -50,8 +51,7 @@ class Appending:
                 rooms[publication.room] = [number]
             else:
                 numbers.append(number)
-        shares = [(keys.room(room), numbers) for room, numbers in rooms.items()]
-        parts = by_part(shares, lambda share: share[0].part)
+        parts = by_part(rooms.items(), lambda share: keys.part_of(share[0]))
         self._calls = [call for part in parts.values() for call in self._divide(part)]
         self.is_split = sum(map(len, self._calls)) > len(rooms)
 
@@ -86,7 +86,8 @@ class Appending:
         """
         keys: list[str] = []
         all_arguments = [*arguments]
-        for room, numbers in self._calls[number]:
+        for room_id, numbers in self._calls[number]:
+            room = self._keys.room(room_id)
             keys += room.all
             all_arguments.append(len(numbers))
             for place in numbers:

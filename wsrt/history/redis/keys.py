@@ -22,9 +22,12 @@ class Keys:
     def __init__(self, partitions: Partitions) -> None:
         self._partitions = partitions
 
+    def part_of(self, room_id: RoomId) -> int:
+        """Return the number of a room's partition."""
+        return 0 if self._partitions.count == 1 else self._partitions.number_of(field_of(room_id))
+
     def room(self, room_id: RoomId) -> RoomKeys:
-        field = field_of(room_id)
-        part = self._partitions.number_of(field)
+        field, part = field_of(room_id), self.part_of(room_id)
         return RoomKeys(part, self._partitions.bases[part], field)
 
 
@@ -43,7 +46,13 @@ class RoomKeys:
 
     def __init__(self, part: int, base: str, field: str) -> None:
         self.part = part
-        self.all = tuple(f"{base}:{kind}:{field}" for kind in ("state", "entries", "values", "order", "forgotten"))
+        self.all = (
+            f"{base}:state:{field}",
+            f"{base}:entries:{field}",
+            f"{base}:values:{field}",
+            f"{base}:order:{field}",
+            f"{base}:forgotten:{field}",
+        )
         self._base = base
         self._field = field
 

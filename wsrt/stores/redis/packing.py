@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-
 from ..names import as_bytes
+
+LENGTHS = [b"$%d\r\n" % length for length in range(512)]
+"""How byte strings begin in a command, by their length. Most are short."""
 
 
 def pack(*command: str | bytes | int) -> bytes:
@@ -13,15 +14,10 @@ def pack(*command: str | bytes | int) -> bytes:
     for part in command:
         if isinstance(part, str):
             data = as_bytes(part)
-            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
         elif isinstance(part, int):
-            parts.append(_packed_number(part))
+            data = b"%d" % part
         else:
-            parts.append(b"$%d\r\n%b\r\n" % (len(part), part))
+            data = part
+        length = len(data)
+        parts += (LENGTHS[length] if length < len(LENGTHS) else b"$%d\r\n" % length, data, b"\r\n")
     return b"".join(parts)
-
-
-@functools.lru_cache(maxsize=1024)
-def _packed_number(number: int) -> bytes:
-    text = b"%d" % number
-    return b"$%d\r\n%b\r\n" % (len(text), text)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +15,21 @@ from django.test import TestCase
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wsrt import Event, TypedEventConsumer, publish_to_user
 from wsrt.cluster import commits
+from wsrt.exceptions import BackplaneUnavailable
+from wsrt.metrics import counters
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Noted(Event, name="commits.noted"):
+    pass
+
+
+class Notes(TypedEventConsumer):
+    namespace = "commits"
+    out_events = (Noted,)
 
 
 @pytest.fixture(name="sent")
@@ -52,19 +66,17 @@ def fail() -> None:
     raise ZeroDivisionError
 
 
-class Stopped(Exception):
-    """Raised by a callback of the application, so that Django runs no further ones."""
-
-
-def stop() -> None:
-    raise Stopped
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 Block: Any = st.deferred(
     lambda: st.tuples(
         st.sampled_from(["savepoint", "plain"]),
         st.booleans(),
-        st.lists(st.one_of(st.sampled_from(["send", "send", "send all", "callback", "stop"]), Block), max_size=6),
+        st.lists(
+            st.one_of(st.sampled_from(["send", "send", "send all", "callback", "robust callback"]), Block), max_size=6
+        ),
     )
 )
 """How a block of a transaction begins, whether it is rolled back, and what it does."""
@@ -77,7 +89,7 @@ class Run:
         self.number = 0
 
     def block(self, block: Any) -> list[Any]:
-        """Run a block; return the numbers that are sent, and Stopped, if the blocks around it are committed."""
+        """Run a block; return the numbers that are sent if the blocks around it are committed."""
         kind, is_undone, steps = block
         kept: list[Any] = []
         try:
@@ -89,18 +101,17 @@ class Run:
                         send_all(numbers) if step == "send all" else send(self.number)
                         kept += numbers
                     elif step == "callback":
+                        transaction.on_commit(interrupt)
+                    elif step == "robust callback":
                         transaction.on_commit(fail, robust=True)
-                    elif step == "stop":
-                        transaction.on_commit(stop)
-                        kept.append(Stopped)
                     else:
                         kept += self.block(step)
                 if is_undone and kind == "savepoint":
                     fail()
         except ZeroDivisionError:
             return []
-        except Stopped:
-            pass  # committed
+        except KeyboardInterrupt:
+            pass  # the transaction was committed
         return kept
 
 
@@ -113,33 +124,111 @@ class Run:
 @given(transactions=st.lists(st.tuples(st.just("savepoint"), st.booleans(), st.lists(Block, max_size=4)), max_size=3))
 def test_what_is_committed_is_sent(sent: list[Any], transactions: list[Any]) -> None:
     """
-    Blocks with and without savepoints, committed and rolled back, send what was committed, in order.
-
-    After a callback of the application has raised, the rest isn't sent. What was before it is sent at the latest with
-    the next commit.
+    Blocks with and without savepoints, committed and rolled back, send what was committed, in order, whatever callbacks
+    of the application raise.
     """
-    commits._send_what_is_left()
     sent.clear()
     run, expected = Run(), []
     for block in transactions:
-        kept = run.block(block)
-        if Stopped in kept:
-            kept = kept[: kept.index(Stopped)]
-            commits._send_what_is_left()
-        expected += kept
+        expected += run.block(block)
         assert sent == expected
 
 
 @pytest.mark.usefixtures("mode")
-def test_a_callback_that_raises(sent: list[Any]) -> None:
-    """What was reached before a callback of the application raised is sent, at the latest with the next commit."""
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize(("raises", "is_robust"), [(fail, False), (interrupt, False), (interrupt, True)])
+def test_a_callback_that_raises(sent: list[Any], place: int, raises: Any, is_robust: bool) -> None:
+    """Messages are sent although Django runs no callback after one of the application that raises."""
+    with pytest.raises((ZeroDivisionError, KeyboardInterrupt)), transaction.atomic():
+        for number in range(1, 4):
+            if place == number - 1:
+                transaction.on_commit(raises, robust=is_robust)
+            send(number)
+        if place == 3:
+            transaction.on_commit(raises, robust=is_robust)
+    assert sent == [1, 2, 3]
+    with transaction.atomic():
+        send(4)
+    assert sent == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("mode")
+def test_order_with_callbacks(sent: list[Any]) -> None:
+    """Messages are sent after the callbacks that were registered before them, each of which runs once."""
+    with transaction.atomic():
+        transaction.on_commit(lambda: sent.append("first"))
         send(1)
+        transaction.on_commit(functools.partial(sent.append, "second"))
+        transaction.on_commit(fail, robust=True)
+        send(2)
+        transaction.on_commit(lambda: sent.append("third"))
+    assert sent == ["first", "second", 1, 2, "third"]
+
+
+@pytest.mark.usefixtures("mode")
+def test_a_callback_that_raises_among_savepoints(sent: list[Any]) -> None:
+    """What was rolled back isn't sent when a callback raises, not even if it was registered last."""
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        with contextlib.suppress(KeyError), transaction.atomic():
+            transaction.on_commit(interrupt)
+            send(1)
+            raise KeyError
         transaction.on_commit(fail)
         send(2)
+        with transaction.atomic():
+            send(3)
+        with contextlib.suppress(KeyError), transaction.atomic():
+            send(4)
+            raise KeyError
+        transaction.on_commit(interrupt)
+        with transaction.atomic():
+            send(5)
+        with contextlib.suppress(KeyError), transaction.atomic():
+            send(6)
+            raise KeyError
+    assert sent == [2, 3, 5]
+
+
+@pytest.mark.usefixtures("mode")
+def test_a_transaction_that_is_rolled_back_before_a_callback_raises(sent: list[Any]) -> None:
+    """Of a transaction that was rolled back nothing is sent, and nothing is kept."""
+    for number in range(100):
+        with contextlib.suppress(KeyError), transaction.atomic():
+            transaction.on_commit(fail)
+            send(number)
+            raise KeyError
+    assert len(commits._commits[transaction.get_connection()]._registered) <= 1
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        transaction.on_commit(fail)
+        send(100)
+    assert sent == [100]
+
+
+def test_a_callback_that_raises_among_captured_ones(sent: list[Any]) -> None:
+    """In a test case, a callback that raises ends its own block only, and nothing is sent twice."""
     with transaction.atomic():
-        send(3)
-    assert sent == [1, 3]
+        send(1)
+        with pytest.raises(ZeroDivisionError), TestCase.captureOnCommitCallbacks(execute=True):
+            send(2)
+            transaction.on_commit(fail)
+            send(3)
+        assert sent == [2, 3]
+        with TestCase.captureOnCommitCallbacks(execute=True):
+            send(4)
+        assert sent == [2, 3, 4]
+        transaction.set_rollback(True)
+    assert sent == [2, 3, 4]
+
+
+def test_a_failure_to_send_after_a_callback_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If what Django would have dropped can't be sent, that is counted, and the callback's error is raised."""
+    monkeypatch.setattr(commits, "send_all_from_sync", lambda batch: [BackplaneUnavailable("down")] * len(batch))
+    before = counters["publications_lost_after_commit"]
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        transaction.on_commit(fail)
+        for user in (1, 2):
+            publish_to_user(user, Noted(), namespace="commits")
+    assert counters["publications_lost_after_commit"] == before + 2
 
 
 @pytest.mark.usefixtures("mode")
@@ -278,7 +367,7 @@ class Databases:
         elif what == "leave" and blocks:
             self.leave(using, fails=not flag)
         elif what == "callback" and blocks:
-            transaction.on_commit(fail, using=using, robust=True)
+            transaction.on_commit(interrupt, using=using)
 
     def enter(self, using: str, *, has_savepoint: bool) -> None:
         blocks = self.blocks[using]
@@ -291,7 +380,8 @@ class Databases:
         blocks = self.blocks[using]
         block = blocks.pop()
         error = ZeroDivisionError() if fails else None
-        block.atomic.__exit__(type(error) if error else None, error, None)
+        with contextlib.suppress(KeyboardInterrupt):
+            block.atomic.__exit__(type(error) if error else None, error, None)
         if not fails and not block.is_lost:
             (blocks[-1].kept if blocks else self.expected).extend(block.kept)
         elif not block.is_undoable:
@@ -311,7 +401,10 @@ class Databases:
 )
 @given(steps=st.lists(Step, max_size=40))
 def test_two_databases(sent: list[Any], steps: list[Any]) -> None:
-    """What waits for a commit is sent with that of its own database, whatever blocks of another one do meanwhile."""
+    """
+    What waits for a commit is sent with that of its own database, whatever blocks of another one do meanwhile, and
+    whatever callbacks of the application raise.
+    """
     commits._send_what_is_left()
     sent.clear()
     run = Databases()

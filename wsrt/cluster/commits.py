@@ -4,14 +4,18 @@ The sending of publications and commands after the commit of a transaction.
 Those of one transaction are sent as one batch, in the order of the calls. They are registered with Django as callbacks,
 so that Django drops those of a savepoint that is rolled back. Consecutive calls share a callback if Django treats them
 alike.
+
+If a callback of the application raises, Django runs no further ones. The messages that these would have sent are sent
+at that moment.
 """
 
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core import mail
@@ -94,7 +98,6 @@ def _register(outgoings: Sequence[Outgoing], connection: Any) -> None:
     commit = _commits.get(connection)
     if commit is None or commit.has_begun:
         if commit is not None:
-            # A callback of the application has raised, so that Django ran no further ones.
             commit.send()
         commit = _commits[connection] = _Commit()
     commit.register(outgoings, connection)
@@ -108,13 +111,17 @@ class _Commit:
         has_begun: Whether the transaction was committed. Later messages belong to another transaction.
     """
 
-    __slots__ = ("_batch", "_is_over", "_newest", "has_begun")
+    __slots__ = ("_batch", "_is_over", "_newest", "_number", "_registered", "has_begun")
 
     def __init__(self) -> None:
         # The newest callback with messages, and the callback after it if there is one. The last of them runs last.
         self._newest: list[_Callback] = []
         # Whether it has run.
         self._is_over = False
+        # The number of the last callback.
+        self._number = 0
+        # What Django was given to call, in order. It holds the only reference until it has called or dropped it.
+        self._registered: list[weakref.ref[Callable[[], None]]] = []
         # Messages whose callbacks have run, and that weren't sent yet.
         self._batch: list[Outgoing] = []
         self.has_begun = False
@@ -131,7 +138,12 @@ class _Commit:
         is_first = not self._newest
         callback = _Callback(self, outgoings)
         self._newest = [callback]
-        connection.on_commit(callback.run, robust=True)
+        while self._registered and self._registered[-1]() is None:
+            self._registered.pop()  # rolled back
+        _watch(connection, self, callback.number)
+        run = callback.run
+        self._registered.append(weakref.ref(run))
+        connection.on_commit(run, robust=True)
         if connection.savepoint_ids and not is_first:
             # The callback above may be dropped with its savepoint. This one isn't, as it belongs to none.
             callback = _Callback(self, ())
@@ -165,27 +177,93 @@ class _Commit:
             if isinstance(outcome, Exception):
                 _report(outgoing, outcome)
 
+    def next_number(self) -> int:
+        """Return the number of the next callback. Later callbacks have higher numbers."""
+        self._number += 1
+        return self._number
+
+    def interrupt(self, number: int) -> None:
+        """
+        Send all messages, because Django runs no further callbacks.
+
+        Args:
+            number: The number of the first callback that it doesn't run.
+        """
+        self.has_begun = True
+        for reference in self._registered:
+            run = reference()
+            callback = getattr(run, "__self__", None)
+            if isinstance(callback, _Callback) and callback.number >= number:
+                self._batch += callback.pop()
+        self._registered.clear()
+        self.send()
+
     def reach(self, callback: _Callback) -> None:
         """Note that a callback has run. The last one sends the batch."""
         self.has_begun = True
-        self._batch += callback.outgoings
+        self._batch += callback.pop()
         # Tests may run the callbacks of a part of a transaction first, and the others later.
         self._is_over = self._is_over or callback is self._newest[-1]
         if self._is_over:
+            self._registered.clear()
             self.send()
 
 
 class _Callback:
     """What Django calls after the commit, for the messages of one or more calls. A closure would cost more."""
 
-    __slots__ = ("_commit", "outgoings")
+    __slots__ = ("_commit", "number", "outgoings")
 
     def __init__(self, commit: _Commit, outgoings: Sequence[Outgoing]) -> None:
         self._commit = commit
         self.outgoings = list(outgoings)
+        self.number = commit.next_number()
+
+    def pop(self) -> list[Outgoing]:
+        """Return the messages, and keep none."""
+        outgoings, self.outgoings = self.outgoings, []
+        return outgoings
 
     def run(self) -> None:
         self._commit.reach(self)
+
+
+class _Watched:
+    """
+    A callback of the application that was registered before one of ours.
+
+    Args:
+        function: The callback.
+        is_robust: Whether Django continues after an exception that the callback raises.
+        commit: The messages of the transaction.
+        number: The number of the next callback of ours.
+    """
+
+    def __init__(self, function: Callable[[], object], is_robust: bool, commit: _Commit, number: int) -> None:
+        self._function = function
+        self._is_robust = is_robust
+        self._commit = commit
+        self._number = number
+        functools.update_wrapper(self, function, updated=())
+
+    def __call__(self) -> None:
+        try:
+            self._function()
+        except BaseException as error:
+            if not (self._is_robust and isinstance(error, Exception)):
+                self._commit.interrupt(self._number)
+            raise
+
+
+def _watch(connection: Any, commit: _Commit, number: int) -> None:
+    """Watch the callbacks that the application has registered since the last one of ours."""
+    entries = connection.run_on_commit
+    for place in range(len(entries) - 1, -1, -1):
+        savepoints, function, is_robust = entries[place]
+        if isinstance(_callback_of(entries[place]), _Callback):
+            return
+        if not isinstance(function, _Watched):
+            entries[place] = (savepoints, _Watched(function, is_robust, commit, number), is_robust)
 
 
 def _callback_of(entry: tuple[Any, Any, bool]) -> object:
@@ -209,7 +287,7 @@ _commits: weakref.WeakKeyDictionary[Any, _Commit] = weakref.WeakKeyDictionary()
 
 
 def _send_what_is_left(**arguments: Any) -> None:
-    """Send what still waits because a callback of the application has raised, so that Django ran no further ones."""
+    """Send what still waits because the last callback of a commit wasn't called, as in tests that call some of them."""
     if not _commits:
         return  # a process that has sent nothing may have no settings
     for connection in connections.all(initialized_only=True):

@@ -234,6 +234,25 @@ def test_order_within_a_commit() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_callback_that_raises() -> None:
+    """What a transaction deletes is deleted, in its turn, although a callback of the application raises."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    room = new_room()
+    keep(NAMESPACE, room, "said", {"text": "old"})
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        publish_to_room(room, Said(text="before"), namespace=NAMESPACE)
+        transaction.on_commit(fail)
+        history.purge(room, namespace=NAMESPACE)
+        publish_to_room(room, Said(text="after"), namespace=NAMESPACE)
+        transaction.on_commit(fail)
+        history.forget(room, event=Price, key="a", namespace=NAMESPACE)
+    assert [past.event for past in history.history(room, namespace=NAMESPACE)] == [Said(text="after")]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_failure_after_a_commit(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A deletion that fails after the commit is logged and counted, and doesn't fail the code that committed."""
 

@@ -73,6 +73,17 @@ def send_all_on_commit(
     return [None] * len(outgoings)
 
 
+def call_on_commit(function: Callable[[], None], using: str | None) -> None:
+    """
+    Call a function after the commit of the open transaction, in its turn among the messages.
+
+    Args:
+        function: The function. It raises no exceptions, and reports errors itself.
+        using: The alias of the database; None for the default one.
+    """
+    _register((), transaction.get_connection(using), function)
+
+
 def is_deferred(on_commit: bool, using: str | None) -> bool:
     """Return whether a message waits for a commit. If it doesn't, the ones that have waited are sent before it."""
     return _connection_to_wait_for(on_commit, using) is not None
@@ -94,13 +105,13 @@ def send_committed(using: str | None) -> None:
         commit.send()
 
 
-def _register(outgoings: Sequence[Outgoing], connection: Any) -> None:
+def _register(outgoings: Sequence[Outgoing], connection: Any, function: Callable[[], None] | None = None) -> None:
     commit = _commits.get(connection)
     if commit is None or commit.has_begun:
         if commit is not None:
             commit.send()
         commit = _commits[connection] = _Commit()
-    commit.register(outgoings, connection)
+    commit.register(outgoings, connection, function)
 
 
 class _Commit:
@@ -126,17 +137,19 @@ class _Commit:
         self._batch: list[Outgoing] = []
         self.has_begun = False
 
-    def register(self, outgoings: Sequence[Outgoing], connection: Any) -> None:
+    def register(
+        self, outgoings: Sequence[Outgoing], connection: Any, function: Callable[[], None] | None = None
+    ) -> None:
         """
-        Add messages to be sent together after the commit.
+        Add messages to be sent together after the commit, or a function to be called.
 
         If a savepoint is rolled back, its messages are dropped, and the others are still sent as one batch.
         """
-        if self._newest and self._is_open(connection):
+        if function is None and self._newest and self._is_open(connection):
             self._newest[0].outgoings += outgoings
             return
         is_first = not self._newest
-        callback = _Callback(self, outgoings)
+        callback = _Callback(self, outgoings, function)
         self._newest = [callback]
         while self._registered and self._registered[-1]() is None:
             self._registered.pop()  # rolled back
@@ -156,7 +169,7 @@ class _Commit:
 
         That is so if no callback was registered or dropped since, and if the same savepoints are open.
         """
-        if _may_be_captured():
+        if self._newest[0].function is not None or _may_be_captured():
             return False
         entries = connection.run_on_commit[-len(self._newest) :]
         if [_callback_of(entry) for entry in entries] != self._newest:
@@ -194,35 +207,42 @@ class _Commit:
             run = reference()
             callback = getattr(run, "__self__", None)
             if isinstance(callback, _Callback) and callback.number >= number:
-                self._batch += callback.pop()
+                self._carry_out(callback)
         self._registered.clear()
         self.send()
 
     def reach(self, callback: _Callback) -> None:
         """Note that a callback has run. The last one sends the batch."""
         self.has_begun = True
-        self._batch += callback.pop()
+        self._carry_out(callback)
         # Tests may run the callbacks of a part of a transaction first, and the others later.
         self._is_over = self._is_over or callback is self._newest[-1]
         if self._is_over:
             self._registered.clear()
             self.send()
 
+    def _carry_out(self, callback: _Callback) -> None:
+        """Do what a callback is for, once."""
+        self._batch += callback.outgoings
+        callback.outgoings = []
+        function, callback.function = callback.function, None
+        if function is not None:
+            self.send()
+            function()
+
 
 class _Callback:
     """What Django calls after the commit, for the messages of one or more calls. A closure would cost more."""
 
-    __slots__ = ("_commit", "number", "outgoings")
+    __slots__ = ("_commit", "function", "number", "outgoings")
 
-    def __init__(self, commit: _Commit, outgoings: Sequence[Outgoing]) -> None:
+    def __init__(
+        self, commit: _Commit, outgoings: Sequence[Outgoing], function: Callable[[], None] | None = None
+    ) -> None:
         self._commit = commit
         self.outgoings = list(outgoings)
+        self.function = function
         self.number = commit.next_number()
-
-    def pop(self) -> list[Outgoing]:
-        """Return the messages, and keep none."""
-        outgoings, self.outgoings = self.outgoings, []
-        return outgoings
 
     def run(self) -> None:
         self._commit.reach(self)

@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
-from django.db import transaction
 from pydantic import TypeAdapter, ValidationError
 
 from ..addresses import CONTROL_GROUP, Room
@@ -214,17 +213,12 @@ def _on_commit(
     """Run the work after the commit of the open transaction, or immediately. Return its result, None if deferred."""
     sending.require_no_loop(f"history.{twin}")
     if commits.is_deferred(on_commit, using):
-        later = functools.partial(_run_after_commit, twin, work, room_id, using)
-        transaction.on_commit(later, using=using, robust=True)
+        commits.call_on_commit(functools.partial(_run_after_commit, twin, work, room_id), using)
         return None
     return run(twin, work)
 
 
-def _run_after_commit(
-    twin: str, work: Callable[[], Coroutine[Any, Any, Any]], room_id: RoomId, using: str | None
-) -> None:
-    # What the transaction has published before the deletion, which must not be kept after it.
-    commits.send_committed(using)
+def _run_after_commit(twin: str, work: Callable[[], Coroutine[Any, Any, Any]], room_id: RoomId) -> None:
     try:
         run(twin, work)
     except Exception:

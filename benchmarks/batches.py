@@ -17,8 +17,6 @@ PUBLICATIONS = 10_000
 ROOMS = (1, 100, 10_000)
 """The numbers of rooms that they go to."""
 
-TEXT = "x" * 150
-
 WAYS = ("one publish_many", "single calls")
 """How a transaction publishes."""
 
@@ -56,21 +54,12 @@ def measure(url: str, rounds: int, publications: int = PUBLICATIONS) -> Iterator
     import redis
     from django.db import transaction
 
-    from wsrt import Event, TypedEventConsumer, publish_many, publish_to_room
+    from benchmarks.publishing import KINDS, NAMESPACE, TEXT
+    from wsrt import Event, publish_many, publish_to_room
     from wsrt import addresses as to
 
-    class Passing(Event, name="passing"):
-        text: str
-
-    class Kept(Event, name="kept", history=True):
-        text: str
-
-    class Consumer(TypedEventConsumer):
-        namespace = "bench"
-        out_events = (Passing, Kept)
-
     client: Any = redis.Redis.from_url(url)
-    for kind, cls in (("without history", Passing), ("with history", Kept)):
+    for kind, cls in KINDS.items():
         for rooms in ROOMS:
             batch: list[tuple[Any, Event]] = [
                 (to.Room(f"room-{number % rooms}"), cls(text=TEXT)) for number in range(publications)
@@ -85,12 +74,12 @@ def measure(url: str, rounds: int, publications: int = PUBLICATIONS) -> Iterator
 
             def together(batch: list[tuple[Any, Event]] = batch) -> None:
                 with transaction.atomic():
-                    publish_many(batch, namespace="bench")
+                    publish_many(batch, namespace=NAMESPACE)
 
             def singly(batch: list[tuple[Any, Event]] = batch) -> None:
                 with transaction.atomic():
                     for room, event in batch:
-                        publish_to_room(room.name, event, namespace="bench")
+                        publish_to_room(room.name, event, namespace=NAMESPACE)
 
             ways: dict[str, Callable[[], None]] = {"raw": raw, "one publish_many": together, "single calls": singly}
             times: dict[str, list[float]] = {way: [] for way in ways}
@@ -100,7 +89,6 @@ def measure(url: str, rounds: int, publications: int = PUBLICATIONS) -> Iterator
             for way in WAYS:
                 yield kind, way, rooms, min(times[way]) / min(times["raw"])
     client.close()
-    del Consumer
 
 
 def _posts(batch: list[tuple[Any, Any]]) -> list[tuple[str, bytes]]:

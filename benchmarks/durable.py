@@ -82,41 +82,32 @@ class Bench:
     """
 
     def __init__(self, events: int) -> None:
-        from wsrt import Event, TypedEventConsumer
+        from benchmarks.publishing import KINDS, TEXT
+        from wsrt import Event
         from wsrt import addresses as to
 
-        class Passing(Event, name="passing"):
-            text: str
-
-        class Kept(Event, name="kept", history=True):
-            text: str
-
-        class Consumer(TypedEventConsumer):
-            namespace = "bench"
-            out_events = (Passing, Kept)
-
-        self.consumer = Consumer
         self.number = events
         self.kinds: dict[str, list[tuple[Any, Event]]] = {
-            name: [(to.Room(f"room-{index % ROOMS}"), cls(text="x" * 150)) for index in range(events)]
-            for name, cls in (("without history", Passing), ("with history", Kept))
+            name: [(to.Room(f"room-{index % ROOMS}"), cls(text=TEXT)) for index in range(events)]
+            for name, cls in KINDS.items()
         }
 
     def measure(self, way: str, using: str, events: list[tuple[Any, Any]]) -> float:
         """Return the events per second of a way."""
         from django.db import transaction
 
+        from benchmarks.publishing import NAMESPACE
         from wsrt import apublish_to_room, durable, publish_many
         from wsrt.durable.models import WaitingPublication
 
         def store(size: int, events: list[tuple[Any, Any]]) -> None:
             for start in range(0, len(events), size):
                 with transaction.atomic(using=using):
-                    durable.publish_many(events[start : start + size], namespace="bench", using=using)
+                    durable.publish_many(events[start : start + size], namespace=NAMESPACE, using=using)
 
         async def publish() -> None:
             for room, event in events:
-                await apublish_to_room(room.name, event, namespace="bench")
+                await apublish_to_room(room.name, event, namespace=NAMESPACE)
 
         work: Callable[[], object]
         if way in ("single", "store single"):
@@ -126,7 +117,7 @@ class Bench:
             work = lambda: durable.publish_waiting(using)  # noqa: E731
         elif way == "many":
             batches = [events[start : start + BATCH] for start in range(0, len(events), BATCH)]
-            work = lambda: [publish_many(batch, namespace="bench") for batch in batches]  # noqa: E731
+            work = lambda: [publish_many(batch, namespace=NAMESPACE) for batch in batches]  # noqa: E731
         elif way == "single":
             work = lambda: asyncio.run(publish())  # noqa: E731
         else:

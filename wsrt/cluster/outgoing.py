@@ -15,9 +15,7 @@ from ..realms import RoomId, realm_of
 from ..types import Position
 from .messages import CommandMessage, Kept, PublishMessage
 from .node import Item
-
-PUBLICATION_ID_BYTES = 8
-"""The random bytes of the id of a publication that is kept in history."""
+from .publication_ids import new_id
 
 MAX_IDEMPOTENCY_KEY = 255
 """The maximum number of characters of an idempotency key."""
@@ -150,9 +148,7 @@ class Preparation:
 
 
 def _append_of(event: Event, encoded: Encoded, room: RoomId, idempotency_key: str | None) -> Append:
-    return Append(
-        room, secrets.token_hex(PUBLICATION_ID_BYTES), encoded.event, encoded.data, value_key(event), idempotency_key
-    )
+    return Append(room, new_id(), encoded.event, encoded.data, value_key(event), idempotency_key)
 
 
 def _require_key(key: object) -> str | None:

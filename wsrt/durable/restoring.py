@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from ..addresses import Audience, Room
 from ..cluster.in_process import observers
 from ..cluster.messages import PublishMessage
-from ..cluster.outgoing import NOT_KEPT_YET, PUBLICATION_ID_BYTES, Outgoing, layer_alias
+from ..cluster.outgoing import NOT_KEPT_YET, Outgoing, layer_alias
+from ..cluster.publication_ids import new_id
 from ..exceptions import UndeclaredEvent
 from ..history.base import Append
 from ..protocol.envelope import Encoded
@@ -51,14 +52,7 @@ class Restorer:
         append = kept = None
         if meta(cls).history and isinstance(audience, Room):
             value = key if meta(cls).history == "latest" else None
-            append = Append(
-                (realm, audience.name),
-                secrets.token_hex(PUBLICATION_ID_BYTES),
-                row.event,
-                row.data,
-                value,
-                row.idempotency_key,
-            )
+            append = Append((realm, audience.name), new_id(), row.event, row.data, value, row.idempotency_key)
             kept = NOT_KEPT_YET
         message = PublishMessage(realm, audience, encoded, secrets.token_hex(8) if len(groups) > 1 else None, kept)
         return Outgoing(message, groups, alias, _observed(cls, row.data), append)

@@ -290,6 +290,19 @@ def test_shared_callbacks(sent: list[Any], monkeypatch: pytest.MonkeyPatch) -> N
     assert sent == list(range(1, 11))
 
 
+@pytest.mark.usefixtures("mode")
+def test_calls_around_a_rollback(sent: list[Any]) -> None:
+    """Calls before and after a savepoint that is rolled back are sent, though the newest callback was dropped."""
+    with transaction.atomic():
+        send(1)
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            send(2)
+            fail()
+        send(3)
+        send(4)
+    assert sent == [1, 3, 4]
+
+
 def test_captured_after_a_call(sent: list[Any]) -> None:
     """A test captures what was registered after the capture began, even if an earlier call did the same before it."""
     with transaction.atomic():

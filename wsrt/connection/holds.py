@@ -15,7 +15,7 @@ MAX_KEY_LENGTH = 255
 
 
 class OwnKey(enum.Enum):
-    """The keys of wsrt's own, which are equal to no key of an application."""
+    """wsrt's own keys. None of them equals a key of an application."""
 
     SUBSCRIPTION = "the client's subscription"
 

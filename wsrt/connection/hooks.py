@@ -98,5 +98,5 @@ async def allows(hook: Callable[..., Any], *args: Any) -> bool:
     answer = await call(hook, *args)
     if answer is None:
         name = getattr(hook, "__name__", "the hook")
-        raise TypeError(f"{name}() returned None: return True to allow it, False to refuse")
+        raise TypeError(f"{name}() returned None: return True to allow access, False to refuse it")
     return bool(answer)

@@ -193,7 +193,7 @@ class RowPublisher:
         for row, error in failed:
             counters.count(
                 "durable_failed",
-                "can't publish the event %s to %s %s of the namespace %r; moved it to the failed publications: %s",
+                "moved the event %s to %s %s of the namespace %r to the failed publications, because it can't be published: %s",
                 quoted(row.event),
                 row.kind,
                 quoted(row.name),

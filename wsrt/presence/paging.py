@@ -42,7 +42,7 @@ def page_of(
 
 
 def key_in(cursor: str, kinds: list[type]) -> list[Any]:
-    """Return the key in a cursor. Raises BadCursor."""
+    """Return the sort key of the last item of a page, from its cursor. Raises BadCursor."""
     try:
         found = json.loads(cursor)
     except (ValueError, RecursionError):

@@ -151,7 +151,7 @@ class ReadingTests(StoreTests):
     # Facts.
 
     async def test_facts(self) -> None:
-        """Facts have the numbers of what is kept, and its bytes in UTF-8."""
+        """Facts have the counts of the entries and of the values that are kept, and their size in bytes of UTF-8."""
         async with self.opened(size=2) as store:
             room, empty = self.room(), self.room()
             await store.append(

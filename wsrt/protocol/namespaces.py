@@ -148,7 +148,7 @@ class Namespaces(dict[str, Namespace]):
         return namespace
 
     def kept_in(self, name: str) -> set[History]:
-        """Return the values of ``history`` of the events of a namespace that are kept; empty if none are."""
+        """Return the different values of ``history`` of a namespace's events that have a history; empty if none has."""
         namespace = self.get(name)
         return set() if namespace is None else namespace.kept
 

@@ -97,7 +97,7 @@ def positive(text: str) -> float:
 
 
 def whole(text: str) -> int:
-    """Return a positive integer."""
+    """Return an argument as a positive integer."""
     value = int(text)
     if not 0 < value <= 10_000:
         raise argparse.ArgumentTypeError(f"must be from 1 to 10000, not {text}")

@@ -91,7 +91,7 @@ def pipelined(layer: Any) -> Any:
             reason = repr(error)
     counters.count(
         "pubsub_not_driven",
-        "wsrt can't pipeline the pub/sub layer (%s): each publication or join waits for Redis' answer to the one before",
+        "wsrt can't pipeline the pub/sub layer (%s): each publication or join waits for the answer to the one before",
         reason,
     )
     return layer

@@ -393,6 +393,21 @@ def test_a_client_ahead_of_its_room() -> None:
     simulate(work, 1)
 
 
+def test_a_join_that_fails_at_the_end() -> None:
+    """A client whose connection ends while everything settles connects again: that isn't a failure of the server."""
+
+    async def work() -> None:
+        world = World(1)
+        world.faults.extend(["command"] * 4)
+        await world.clients[0].connect(world.nodes[0], is_parallel=True)
+        while len(world.faults) == 4:
+            await asyncio.sleep(0.0001)
+        await world.end()
+        assert not world.problems
+
+    simulate(work, 1)
+
+
 @pytest.mark.slow
 def test_others(small: None) -> None:
     """The same holds for other clusters each time."""

@@ -712,6 +712,9 @@ class World:
         await self.quiet()
         for client in self.clients:
             for _ in range(20):
+                if client.connection is not None and client.connection.joining:
+                    # The store may have failed one of them already.
+                    await asyncio.wait(client.connection.joining)
                 if client.connection is not None and client.connection.is_open:
                     break
                 await client.connect(self.nodes[0])

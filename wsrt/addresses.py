@@ -439,7 +439,7 @@ def _instance_key(user: object) -> UserKey:
             )
         raise TypeError(
             f"a user must be an int, str, UUID or saved model instance, not {type(user).__name__}"
-            + (" without a pk (an anonymous user has no address)" if hasattr(user, "pk") else "")
+            + (" without a pk: save it first (an anonymous user has no address)" if hasattr(user, "pk") else "")
         )
     meta: Any = getattr(user, "_meta", None)
     if meta is None:

@@ -142,7 +142,7 @@ def _problem_of_path(path: object) -> str:
     if "(?P<" in path or path.startswith("^") or path.endswith("$"):
         return f"has the syntax of path(), {example}, not that of re_path(): {path!r}"
     if set(PARAMETER.sub("", path)) & set("<>"):
-        return f"has an angle bracket that isn't part of a parameter, {example}: {path!r}"
+        return f"has an angle bracket outside of a parameter: write a parameter, {example}, not {path!r}"
     if "?" in path or "#" in path:
         return f"must not contain a query or a fragment: {path!r}. Read the query string from self.query"
     names = PARAMETER.findall(path)

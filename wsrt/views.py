@@ -291,7 +291,7 @@ def _problem(status: int, text: str, headers: dict[str, str] | None = None) -> H
 
 
 def own_path(path: str) -> str | None:
-    """Return the decoded path of a URL without the script prefix, or None if it isn't the path of a URL."""
+    """Decode a path, and remove the script prefix from it. None if the path doesn't begin with a slash."""
     path, prefix = unquote(path), get_script_prefix()
     if not path.startswith("/"):
         return None

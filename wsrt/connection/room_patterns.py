@@ -35,7 +35,9 @@ class RoomPattern:
         if not isinstance(text, str) or not text:
             raise ValueError(f"a pattern must be a non-empty string, {EXAMPLE}, not {text!r}")
         if set(PARAMETER.sub("", text)) & set("<>"):
-            raise ValueError(f"a pattern has an angle bracket that isn't part of a parameter, {EXAMPLE}: {text!r}")
+            raise ValueError(
+                f"a pattern has an angle bracket outside of a parameter: write a parameter, {EXAMPLE}, not {text!r}"
+            )
         if "*" in text:
             raise ValueError(f"a pattern has no wildcards: write a parameter, {EXAMPLE}, not {text!r}")
         if text.startswith(RESERVED):

@@ -51,7 +51,7 @@ class Plan:
         root: The folder from which the project's modules are imported.
         changes: The changes of files.
         left: What the user has to do.
-        page: The path of the app's page, None if it gets none.
+        page: The URL path of the app's page, such as ``/chat/``. None if the app gets no page.
     """
 
     root: Path

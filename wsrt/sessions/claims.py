@@ -83,7 +83,7 @@ def user_claim(user: Any) -> UserClaim | None:
 
 
 def is_claim_of(claim: SessionClaim, user: Any) -> bool:
-    """Return whether a session is that of a user."""
+    """Return whether a session belongs to the given user."""
     return isinstance(user, models.Model) and _pk_text(user) == claim.user
 
 

@@ -270,10 +270,11 @@ def test_shared_callbacks(sent: list[Any], monkeypatch: pytest.MonkeyPatch) -> N
     seen: list[list[Any]] = []
     with transaction.atomic():
         waiting = transaction.get_connection().run_on_commit
-        send(1)
-        send_all([2, 3])
+        numbers = [1, 2, 3]
+        send_all(numbers)
         send(4)
         assert len(waiting) == 1
+        assert numbers == [1, 2, 3]
         transaction.on_commit(lambda: seen.append([*commits._commits[transaction.get_connection()]._batch]))
         send(5)
         send(6)

@@ -307,7 +307,7 @@ def test_page_at_a_path_that_is_taken(fresh: Path) -> None:
     ("name", "says"),
     [
         ("auth", "django.contrib.auth isn't an app of this project"),
-        ("shop.chat", "There is no app 'shop.chat': create it with manage.py startapp"),
+        ("shop.chat", "There is no app 'shop.chat': create "),
         ("no-name", "is not a valid app name"),
         ("json", "conflicts with the name of an existing Python module"),
     ],

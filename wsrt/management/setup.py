@@ -191,7 +191,7 @@ def _find_app(name: str, plan: Plan) -> App:
     if (folder / "__init__.py").exists():
         return App(name, name.rpartition(".")[2], folder)
     if "." in name or folder.exists():
-        raise CommandError(f"There is no app {name!r}: create it with manage.py startapp, then run this again.")
+        raise CommandError(f"There is no app {name!r}: create {folder / '__init__.py'}, then run this again.")
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary) / name
         made.mkdir()

@@ -163,7 +163,7 @@ class Hub:
         return list(self._everyone)
 
     def is_addressed(self, subscriber: Subscriber, audience: Audience) -> bool:
-        """Return whether an audience of the connection's own realm includes the connection. The realm isn't checked."""
+        """Return whether an audience in the realm of a connection includes it. The realm isn't checked."""
         match audience:
             case Room(name):
                 return name in subscriber.rooms

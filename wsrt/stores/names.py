@@ -18,7 +18,7 @@ def as_bytes(text: str) -> bytes:
 
 
 def field_of(room_id: RoomId) -> str:
-    """Return the name of a room and its realm (its namespace and tenant) in one string, by which stores know the room."""
+    """Return a room's name and its realm (namespace and tenant) in one string, by which stores know the room."""
     realm, room = room_id
     return f"{len(realm)}.{realm}{room}"
 

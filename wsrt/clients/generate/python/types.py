@@ -112,7 +112,7 @@ class Types:
         return head + (body or f"{' ' * STEP}pass\n")
 
     def one_of(self, names: list[str | None]) -> Expression:
-        """Return the union of shapes by their names; None stands for the type None. Quoted if a shape is defined later."""
+        """Return the union of shapes by name; None stands for the type None. It is quoted if one is defined later."""
         if not names:
             return self._import("Never")
         text = " | ".join(dict.fromkeys("None" if name is None else self._names[name] for name in names))

@@ -36,7 +36,7 @@ def test_matches(pattern: str, matching: list[str], other: list[str]) -> None:
     [
         ("", "non-empty"),
         (5, "non-empty"),
-        ("order.*", "no wildcards"),
+        ("order.*", "contain wildcards"),
         ("<int:a><int:b>", "without text between"),
         ("order.<int:pk", "angle bracket"),
         ("order.>", "angle bracket"),

@@ -302,7 +302,7 @@ def test_forgetting_a_value_that_was_not_announced(monkeypatch: pytest.MonkeyPat
         ({"event": Price}, TypeError, "needs offset"),
         ({"key": "a"}, TypeError, "needs offset"),
         ({"event": Said, "key": "a"}, ValueError, "'said' isn't declared with history=\"latest\""),
-        ({"event": Seat, "key": "a"}, ValueError, "key must contain the values of day, number, but has 1 values"),
+        ({"event": Seat, "key": "a"}, ValueError, "key must contain the values of day, number, but has 1"),
         ({"event": Seat, "key": ("a", 7)}, ValueError, "'a' can't be the value of 'day': Input should be a valid date"),
         ({"event": Price, "key": 7}, ValueError, "7 can't be the value of 'symbol': Input should be a valid string"),
         ({"event": 7, "key": "a"}, TypeError, "expected an Event, not int"),

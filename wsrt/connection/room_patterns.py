@@ -39,7 +39,7 @@ class RoomPattern:
                 f"a pattern has an angle bracket outside of a parameter: write a parameter, {EXAMPLE}, not {text!r}"
             )
         if "*" in text:
-            raise ValueError(f"a pattern has no wildcards: write a parameter, {EXAMPLE}, not {text!r}")
+            raise ValueError(f"a pattern can't contain wildcards: write a parameter, {EXAMPLE}, not {text!r}")
         if text.startswith(RESERVED):
             raise ValueError(f"a pattern names rooms that begin with {RESERVED!r}, which are reserved: {text!r}")
         self.text = text

@@ -179,14 +179,15 @@ class HistoryStore(abc.ABC):
     All methods raise StoreUnavailable if the store doesn't answer. After append() has raised it, the publications may
     or may not have been kept; an idempotency key makes it safe to repeat the call.
 
-    The epoch of a room is made with its first use, also by a read, and is never empty. It changes when the store has
-    lost the room's sequence, and by purge() and renew().
+    The epoch of a room is created when the room is first used, even by a read, and is never empty. It changes when the
+    store has lost what it knew about the room, and by purge() and renew().
 
     Args:
         location: Where the data is. Its meaning depends on the store.
         size: The number of entries that a room keeps. The store may keep some more, and deletes the oldest ones first.
         seconds: How long entries are kept.
-        values: The maximum number of values that a room keeps. Beyond it, the oldest value is deleted.
+        values: The maximum number of last values (``history="latest"``) that a room keeps. Beyond it, the oldest one is
+            deleted.
         value_seconds: How long values are kept, and how long a room without publications keeps its epoch. Not shorter
             than ``seconds``. None for a day, or for ``seconds`` if they are longer.
         idempotency: How long idempotency keys are remembered, in seconds.
@@ -296,8 +297,8 @@ class HistoryStore(abc.ABC):
         """
         Start a new epoch, if the room still has the given one, and delete what is kept.
 
-        A node calls it when the store has lost publications that clients have received, so that their offsets would be
-        given out again.
+        A node calls it when the store has lost publications that clients have received, whose offsets would
+        otherwise be given out again.
 
         Returns:
             The position of the room, whether this call has changed it or another one had done so before.

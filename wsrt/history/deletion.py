@@ -150,7 +150,7 @@ def _key(event: Any, values: tuple[object, ...]) -> str:
     if declared.history != "latest":
         raise ValueError(f'{declared.name!r} isn\'t declared with history="latest": delete it by its offset=...')
     if len(values) != len(declared.key):
-        raise ValueError(f"key must contain the values of {', '.join(declared.key)}, but has {len(values)} values")
+        raise ValueError(f"key must contain the values of {', '.join(declared.key)}, but has {len(values)}")
     return key_of_values(declared, [_validated(event, *pair) for pair in zip(declared.key, values, strict=True)])
 
 

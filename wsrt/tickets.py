@@ -70,7 +70,7 @@ class Ticket:
     session: str | None
 
     def is_of_session(self, ticket: str, session: Any) -> bool:
-        """Return whether the ticket may be used in a session: it is bound to this one, or to none."""
+        """Return whether the ticket may be used in a session: whether it is bound to this session, or to none."""
         if self.session is None:
             return True
         key = _session_key(session)

@@ -201,7 +201,7 @@ async def test_refusal(error: Exception, caplog: pytest.LogCaptureFixture) -> No
         await client.assert_silent()
     assert (counters["tasks_refused"], counters["tasks_failed"]) == (before[0] + 3, before[1])
     (record,) = said(caplog)
-    assert record.getMessage().startswith(f"the task join of Worker was refused: {error!r}")
+    assert record.getMessage().startswith(f"the task join of Worker ended with a refusal: {error!r}")
     assert record.exc_info is None
 
 

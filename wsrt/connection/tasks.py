@@ -140,7 +140,9 @@ class ConnectionTasks:
         refusal = refusal_of(error, self._refusal_for) if isinstance(error, Exception) else None
         if refusal is not None:
             # No request waits for an answer. It isn't a bug either, such as a room that the client may not join.
-            counters.count("tasks_refused", "the task %s of %s was refused: %r", task.get_name(), self._owner, error)
+            counters.count(
+                "tasks_refused", "the task %s of %s ended with a refusal: %r", task.get_name(), self._owner, error
+            )
             return
         counters.count("tasks_failed")
         logger.error("the task %s of %s failed", task.get_name(), self._owner, exc_info=error)

@@ -193,7 +193,7 @@ class RowPublisher:
         for row, error in failed:
             counters.count(
                 "durable_failed",
-                "moved the event %s to %s %s of the namespace %r to the failed publications; it can't be published: %s",
+                "can't publish the event %s for %s %s of the namespace %r, and moved it to the failed publications: %s",
                 quoted(row.event),
                 row.kind,
                 quoted(row.name),

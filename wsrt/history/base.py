@@ -290,7 +290,7 @@ class HistoryStore(abc.ABC):
 
     @abc.abstractmethod
     async def purge(self, room: RoomId) -> Position:
-        """Delete everything that the history of a room keeps. Return its position in a new epoch, whose offset is 0."""
+        """Delete everything that the history of a room keeps. Return the room's position in a new epoch: offset 0."""
 
     @abc.abstractmethod
     async def renew(self, room: RoomId, epoch: str) -> Position:

@@ -56,7 +56,7 @@ def forget(
         room: The name of the room.
         offset: The offset of the publication.
         epoch: The epoch of the publication. If the epoch of the room has changed since, the offset belongs to another
-            publication, and nothing is deleted. None to delete the publication with this offset in any epoch.
+            publication, and nothing is deleted. None to delete it whatever the epoch is.
         event: Instead of an offset, the class of an event with ``history="latest"``.
         key: The value of the event's key field, or a tuple with the values of several key fields.
         namespace: The namespace of the room.
@@ -74,7 +74,7 @@ def forget(
         TypeError, ValueError: Another argument isn't valid.
         BackplaneUnavailable: The store didn't answer (StoreUnavailable), or the publication was deleted there and the
             channel layer didn't accept the message to the other processes. Repeat the call. After the deletion of a
-            value, its key is unknown, so repeat the call with the offset that the error names.
+            value, the store doesn't know its key any more, so repeat the call with the offset that the error names.
         WrongContext: An event loop is running in this thread; await aforget() instead.
     """
     room_id = room_of_call(room, namespace, tenant)
@@ -133,7 +133,9 @@ def _which(offset: object, epoch: object, event: object, key: object) -> tuple[i
         TypeError, ValueError: They don't refer to exactly one publication. Nothing was deleted.
     """
     if (offset is None) == (event is None) or (event is None) != (key is None):
-        raise TypeError("forget() needs offset=..., or event=... and key=...; to delete everything, call purge()")
+        raise TypeError(
+            "forget() needs either offset=..., or both event=... and key=...; to delete everything, call purge()"
+        )
     if not isinstance(epoch, str | None):
         raise TypeError(f"epoch must be a str, not {type(epoch).__name__}")
     if offset is None:

@@ -296,11 +296,15 @@ def test_forgetting_a_value_that_was_not_announced(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("arguments", "raises", "says"),
     [
-        ({}, TypeError, r"needs offset=\.\.\., or event=\.\.\. and key=\.\.\.; to delete everything, call purge\(\)"),
-        ({"offset": 1, "key": "a"}, TypeError, "needs offset"),
-        ({"offset": 1, "event": Price, "key": "a"}, TypeError, "needs offset"),
-        ({"event": Price}, TypeError, "needs offset"),
-        ({"key": "a"}, TypeError, "needs offset"),
+        (
+            {},
+            TypeError,
+            r"needs either offset=\.\.\., or both event=\.\.\. and key=\.\.\.; to delete everything, call purge\(\)",
+        ),
+        ({"offset": 1, "key": "a"}, TypeError, "needs either offset"),
+        ({"offset": 1, "event": Price, "key": "a"}, TypeError, "needs either offset"),
+        ({"event": Price}, TypeError, "needs either offset"),
+        ({"key": "a"}, TypeError, "needs either offset"),
         ({"event": Said, "key": "a"}, ValueError, "'said' isn't declared with history=\"latest\""),
         ({"event": Seat, "key": "a"}, ValueError, "key must contain the values of day, number, but has 1"),
         ({"event": Seat, "key": ("a", 7)}, ValueError, "'a' can't be the value of 'day': Input should be a valid date"),

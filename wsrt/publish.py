@@ -79,10 +79,11 @@ def publish_to_room(
         UnsendableEvent: The event can't be encoded, or is larger than 1 MiB.
         InvalidRoom: The text can't be the name of a room.
         TypeError, ValueError: Another argument isn't valid.
+        StoreUnavailable: The history didn't store the event, and nothing was sent; or only its answer was lost, and
+            clients get the event from the history. A subclass of BackplaneUnavailable.
         BackplaneUnavailable: The channel layer didn't accept the event, or only the layer's answer was lost. An event
-            with history was stored before, and reaches clients from the history. After any other exception, nothing was
-            sent.
-        StoreUnavailable: The history didn't store the event, or only its answer was lost. A BackplaneUnavailable.
+            with history was stored before, and reaches clients from the history. After any exception other than these
+            two, nothing was sent.
         WrongContext: An event loop is running in this thread; await apublish_to_room() instead.
     """
     require_no_loop("apublish_to_room")

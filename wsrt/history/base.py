@@ -58,7 +58,8 @@ class Append(NamedTuple):
         id: The random id of the publication, by which nodes tell it from another one with the same offset.
         event: The event's name.
         data: The event's data, as JSON.
-        key: For a value, the key whose previous value it replaces. None for an entry.
+        key: For an event with ``history="latest"``, the key whose last value it replaces. None for one with
+            ``history=True``.
         idempotency_key: If the room has a publication with this key already, that one's position is returned and
             nothing is kept. None for no key. Stores remember a key for ``idempotency`` seconds.
     """
@@ -301,12 +302,12 @@ class HistoryStore(abc.ABC):
         otherwise be given out again.
 
         Returns:
-            The position of the room, whether this call has changed it or another one had done so before.
+            The position of the room, no matter whether this call or an earlier one has changed it.
         """
 
     @abc.abstractmethod
     async def facts(self, rooms: Sequence[RoomId]) -> list[HistoryFacts]:
-        """Return the facts about rooms that operators see, in the same order."""
+        """Return what operators see about each of these rooms, in the same order."""
 
     @abc.abstractmethod
     async def close(self) -> None:

@@ -294,8 +294,9 @@ class Claim:
         namespace: The realm of the user. For an address, the namespace.
         room: The name of the places, which begins with PLACES.
         connection: The number of the connection on its node.
-        limit: The number of places. None if the connection has its place already: it keeps the place even if there are
-            more than the limit. The decision then names replaced connections that aren't closed yet.
+        limit: The number of places. None if the connection has its place already and confirms it: it keeps the place,
+            even if more connections have places than are allowed. The Decision that the store returns then names the
+            connections of the user or address that were replaced and aren't closed yet, so that they are told again.
         replaces: Whether the connection gets the place of the oldest one if all are taken. Otherwise it gets none.
     """
 
@@ -442,7 +443,7 @@ class PresenceStore(abc.ABC):
 
     @abc.abstractmethod
     async def held(self, node: str, namespace: str, room: str) -> set[int]:
-        """Return the numbers of a node's connections in a room, according to the store."""
+        """Return which of a node's connections are in a room, by their numbers on the node, according to the store."""
 
     @abc.abstractmethod
     async def versions(self, rooms: Sequence[RoomId]) -> list[int]:
@@ -464,7 +465,7 @@ class PresenceStore(abc.ABC):
 
     @abc.abstractmethod
     async def counts(self, rooms: Sequence[RoomId]) -> list[Count]:
-        """Return the counts of rooms."""
+        """Return the Count of each of these rooms, in the same order."""
 
     @abc.abstractmethod
     async def members(
@@ -491,7 +492,11 @@ class PresenceStore(abc.ABC):
     async def rooms(
         self, namespace: str, *, cursor: str | None = None, limit: int = 500, search: str = ""
     ) -> Page[RoomRecord]:
-        """Return a page of about ``limit`` rooms without EVERYONE, the largest first if the store can sort them."""
+        """
+        Return a page of about ``limit`` rooms, the largest first if the store can sort them.
+
+        EVERYONE, the room of all connections of a namespace, is left out.
+        """
 
     @abc.abstractmethod
     async def connections(

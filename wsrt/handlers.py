@@ -347,8 +347,8 @@ def _hints(where: str, function: Callable[..., Any], local_names: Mapping[str, A
         return typing.get_type_hints(function, localns=local)
     except NameError as error:
         raise DeclarationError(
-            f"{where}: the annotation {error.name!r} can't be resolved at run time; import it outside of "
-            "`if TYPE_CHECKING:`, and define it before the consumer"
+            f"{where}: the annotation {error.name!r} can't be resolved at run time: import it outside of "
+            "`if TYPE_CHECKING:`, or define it before the consumer"
         ) from error
     except (AttributeError, TypeError, SyntaxError) as error:
         raise DeclarationError(f"{where}: an annotation can't be read: {error}") from error

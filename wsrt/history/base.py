@@ -307,7 +307,7 @@ class HistoryStore(abc.ABC):
 
     @abc.abstractmethod
     async def facts(self, rooms: Sequence[RoomId]) -> list[HistoryFacts]:
-        """Return what operators see about each of these rooms, in the same order."""
+        """Return the facts about each of these rooms that the admin shows, in the same order."""
 
     @abc.abstractmethod
     async def close(self) -> None:

@@ -90,7 +90,9 @@ class FollowedRoom:
             self.size -= first.frame.size
             if first.kept is None:
                 counters.count(
-                    "publications_dropped", "too many publications of a room wait for its history: dropped the oldest"
+                    "publications_dropped",
+                    "dropped the oldest publication without history to a room, because too many wait until the room's "
+                    "history has been read from the store",
                 )
             else:
                 # The store has it.

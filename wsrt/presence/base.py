@@ -288,15 +288,17 @@ Stores keep them like rooms, but readers don't see them, and they cause no chang
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
     """
-    The operation that asks for a place for a connection, among those of one user or address. Repeating it is harmless.
+    The operation that asks for a place for a connection, among those of one user or one IP address.
+
+    Repeating it is harmless.
 
     Attributes:
-        namespace: The realm of the user. For an address, the namespace.
+        namespace: For a user, the realm. For an IP address, the namespace.
         room: The name of the places, which begins with PLACES.
         connection: The number of the connection on its node.
         limit: The number of places. None if the connection has its place already and confirms it: it keeps the place,
             even if more connections have places than are allowed. The Decision that the store returns then names the
-            connections of the user or address that were replaced and aren't closed yet, so that they are told again.
+            connections of the user or IP address that were replaced and aren't closed yet, so that they are told again.
         replaces: Whether the connection gets the place of the oldest one if all are taken. Otherwise it gets none.
     """
 

@@ -63,7 +63,9 @@ class StoreTests:
         """A store that gives places. Skips the test for any other."""
         async with self.opened() as store:
             if not store.gives_places:
-                raise SkipTest("the store doesn't give places")
+                raise SkipTest(
+                    "gives_places is False: the store doesn't enforce limits of connections across processes"
+                )
             yield store
 
     def claims(self, *, replaces: bool = False) -> Callable[..., Claim]:

@@ -36,8 +36,8 @@ def are_patched() -> bool:
     eventlet: Any = sys.modules.get("eventlet.patcher")
     if eventlet is not None and eventlet.is_monkey_patched("thread"):
         raise WrongContext(
-            "eventlet has patched the threads of this process, so wsrt can't run an event loop in one: use gevent, "
-            "threads or processes instead (gunicorn -k gevent or gthread, celery -P gevent, threads or prefork)"
+            "eventlet has patched the threads of this process, so wsrt can't run an event loop in a thread: use "
+            "gevent, threads or processes instead (gunicorn -k gevent or gthread, celery -P gevent, threads or prefork)"
         )
     gevent: Any = sys.modules.get("gevent.monkey")
     return gevent is not None and bool(gevent.is_module_patched("threading"))

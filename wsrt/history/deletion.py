@@ -150,7 +150,7 @@ def _which(offset: object, epoch: object, event: object, key: object) -> tuple[i
 def _key(event: Any, values: tuple[object, ...]) -> str:
     declared = meta(event)
     if declared.history != "latest":
-        raise ValueError(f'{declared.name!r} isn\'t declared with history="latest": delete it by its offset=...')
+        raise ValueError(f'{declared.name!r} isn\'t declared with history="latest": delete a publication by offset=...')
     if len(values) != len(declared.key):
         raise ValueError(f"key must contain the values of {', '.join(declared.key)}, but has {len(values)}")
     return key_of_values(declared, [_validated(event, *pair) for pair in zip(declared.key, values, strict=True)])

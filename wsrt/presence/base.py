@@ -379,7 +379,7 @@ class PresenceStore(abc.ABC):
 
     @abc.abstractmethod
     async def begin(self, node: NodeFacts) -> Beat:
-        """Begin the lease of a node, which comes with a new id. See NodeFacts."""
+        """Begin the lease of a node. The id of the node is new to the store."""
 
     @abc.abstractmethod
     async def beat(self, node: NodeFacts) -> Beat:
@@ -511,9 +511,9 @@ class PresenceStore(abc.ABC):
         limit: int = 500,
     ) -> Page[ConnectionRecord]:
         """
-        Return a page of about ``limit`` connections in a room, or of those of one user.
+        Return a page of about ``limit`` connections in a room; with ``user_id`` only those of this user in the room.
 
-        The details of a connection are those that its Join of the room EVERYONE had.
+        The details of a connection are those in its Join to EVERYONE, the room of all connections of the namespace.
         """
 
     @abc.abstractmethod

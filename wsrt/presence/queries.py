@@ -90,7 +90,7 @@ async def ausers(
     """
     Return the users who are connected to a namespace, without data and in no particular order.
 
-    Takes and raises the same as ``amembers()``, except for the room.
+    The other arguments and the exceptions are those of ``amembers()``.
     """
     realm = _realm(namespace, tenant)
     _check(search, limit, after)
@@ -104,7 +104,7 @@ async def acount(room: str, *, namespace: str = "default", tenant: Tenant = NOT_
     """
     Return the number of users in a room, each counted once, plus the number of guest connections.
 
-    Takes and raises the same as ``amembers()``.
+    The arguments mean the same as for ``amembers()``.
     """
     name = Room(room).name
     realm = _realm(namespace, tenant)

@@ -89,10 +89,10 @@ class Command(BaseCommand):
 
 
 def positive(text: str) -> float:
-    """Return a positive number."""
+    """Return an argument as a positive number of seconds or days."""
     value = float(text)
     if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"must be a positive number, not {text}")
+        raise argparse.ArgumentTypeError(f"must be above 0 and below 1000000, not {text}")
     return value
 
 

@@ -42,7 +42,7 @@ LIMIT_PROBLEMS = ("limits_unavailable", "proxies_untrusted", "addresses_missing"
 """The counters of limits that may not work as intended."""
 
 WINDOW = 60.0
-"""The minimum time between two log lines of one name, in seconds."""
+"""The time within which a counter is logged at most once, unless count() is told otherwise, in seconds."""
 
 MAX_QUOTED = 200
 """The maximum number of characters of external input that the log quotes."""
@@ -62,7 +62,11 @@ def quoted(value: object) -> str:
 
 
 class Counters:
-    """Counters. Each is logged once, or a few times, within WINDOW seconds. Safe to call from any thread."""
+    """
+    Counters of what was dropped, refused or failed. Safe to call from any thread.
+
+    A counter that has a message is logged at most once within WINDOW seconds, or as often as count() is told to.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

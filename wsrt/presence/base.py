@@ -294,7 +294,7 @@ class Claim:
 
     Attributes:
         namespace: For a user, the realm. For an IP address, the namespace.
-        room: The name of the places, which begins with PLACES.
+        room: The name under which the places of the user or IP address are kept. It begins with PLACES.
         connection: The number of the connection on its node.
         limit: The number of places. None if the connection has its place already and confirms it: it keeps the place,
             even if more connections have places than are allowed. The Decision that the store returns then names the
@@ -312,14 +312,14 @@ class Claim:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Decision:
     """
-    The answer to a claim.
+    The answer to a Claim: whether a connection gets one of the places that a limit of connections allows.
 
     Attributes:
-        namespace: The realm in the claim.
-        room: The name of the places in the claim.
-        connection: The number of the connection in the claim.
+        namespace: As in the claim.
+        room: As in the claim: the name under which the places of the user or IP address are kept.
+        connection: As in the claim.
         is_given: Whether the connection has a place.
-        replaced: The ids of the connections that have lost their place to it, each of them ``{node}-{number}``.
+        replaced: The ids of the connections that have lost their place to this one, each of them ``{node}-{number}``.
     """
 
     namespace: str

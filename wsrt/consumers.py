@@ -473,8 +473,9 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
                         return Refused("sold_out", str(error))
                 return super().refusal_for(error)
 
-        Called for every exception that isn't one of wsrt's own refusals, and before the exceptions of Django REST
-        framework and of databases are translated. It runs in the event loop: it must be a ``def`` and must not block.
+        Called for exceptions other than wsrt's refusals and Django's ``PermissionDenied``, ``Http404`` and
+        ``ValidationError``, and before exceptions of Django REST framework and of databases are translated. It runs in
+        the event loop: it must be a ``def`` and must not block.
 
         Args:
             error: The exception that was raised.

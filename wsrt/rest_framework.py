@@ -27,7 +27,7 @@ NOT_FOR_TOKENS = (BasicAuthentication, SessionAuthentication)
 
 class Login(Event, name="login"):
     """
-    Logs a client in, and renews its token.
+    The event by which a client logs in with a token, and later sends a new token before the old one expires.
 
     Attributes:
         token: The token, without the keyword that precedes it in an ``Authorization`` header.

@@ -6,19 +6,21 @@ import html
 import importlib.util
 import json
 import re
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
 from django.core.management import call_command
 from django.test import Client as Browser
 from django.utils import translation
+from pydantic import TypeAdapter
 
 from scripts.translations import languages
 from tests.admin.conftest import make_user, page
 from tests.apps.chat.consumers import ChatConsumer
 from tests.schema.consumers import EveryTypeConsumer
 from wsrt import Event, TypedEventConsumer, close_codes
+from wsrt.admin.schema import _RowBuilder
 from wsrt.permissions import ANNOUNCE, VIEW
 from wsrt.protocol.namespaces import Namespaces
 from wsrt.schema import description
@@ -291,3 +293,21 @@ def test_close_table_in_other_languages(settings: Any, language: str) -> None:
         assert all(translation.gettext(text).replace("`", "") in shown for text in texts)
     assert not any(text.replace("`", "") in shown for text in texts)
     assert all(json.dumps(text)[1:-1] in document for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        (list[int | str], "array of (integer | string)"),
+        (list[int] | str, "array of integer | string"),
+        (dict[str, int | None], "object of (integer | null)"),
+        (dict[str, int] | None, "object of integer | null"),
+        (list[Literal["a", "b"]], 'array of ("a" | "b")'),
+        (list[list[int] | None], "array of (array of integer | null)"),
+        (list[Literal["a"]], 'array of "a"'),
+    ],
+)
+def test_alternatives_of_items(annotation: Any, text: str) -> None:
+    """Parentheses tell the alternatives of items from those of the whole."""
+    row_builder = _RowBuilder(description.describe()["consumers"][0], "")
+    assert "".join(part.text for part in row_builder._type(TypeAdapter(annotation).json_schema())) == text

@@ -156,8 +156,9 @@ async def test_gaps(settings: Any) -> None:
         ({"room": 7}, TypeError, "room must be a str"),
         ({"tenant": "red"}, ValueError, r"defines tenant\(\)"),
         ({"since": "a:1"}, TypeError, r"Position\.parse\(\)"),
-        ({"since": Position("a", -1)}, ValueError, "must be from 0 to"),
-        ({"since": Position("a", MAX_OFFSET + 1)}, ValueError, "must be from 0 to"),
+        ({"since": Position("a", -1)}, ValueError, "must be an int from 0 to"),
+        ({"since": Position("a", MAX_OFFSET + 1)}, ValueError, "must be an int from 0 to"),
+        ({"since": Position("a", "1")}, ValueError, "must be an int from 0 to .*, not '1'"),  # type: ignore[arg-type]
         ({"limit": 0}, ValueError, "limit must be from 1 to 1000, not 0"),
         ({"limit": 1001}, ValueError, "limit must be from 1 to 1000"),
         ({"limit": True}, TypeError, "limit must be an int, not bool"),

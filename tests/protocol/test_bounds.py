@@ -201,6 +201,19 @@ def test_what_is_good(good: str, request: pytest.FixtureRequest) -> None:
     assert whole < 3 * (alone + 10e-6 + len(good) * 20e-9)
 
 
+def test_ignored_keys() -> None:
+    """A frame of keys that no field has costs little more than to parse it."""
+    ignored = frame("loose", json.dumps(dict.fromkeys((f"key{number}" for number in range(4000)), 1)))
+
+    def taken(function: Callable[[], object]) -> float:
+        return min(timeit.repeat(function, number=1, repeat=15, timer=time.process_time))
+
+    parsed = taken(lambda: json.loads(ignored))
+    whole = taken(lambda: CATALOG.decode(ignored))
+    report.note("A frame of ignored keys, decoded", f"{whole / parsed:.1f} times the time of json.loads")
+    assert whole < 15 * parsed
+
+
 def test_first_wrong_item() -> None:
     """Of a list the first wrong item is named, however deep it is, with all that is wrong with it."""
     found = refusal(frame("nested", '{"inner":{"items":[{"a":1,"b":1,"c":1},{"a":1,"b":1},{}]}}'))

@@ -258,11 +258,18 @@ class _RowBuilder:
     def _array(self, schema: Schema) -> list[TypePart]:
         if "prefixItems" in schema:
             return [TypePart("["), *self._joined(schema["prefixItems"], ", "), TypePart("]")]
-        return [TypePart(_("array of ")), *self._type(schema.get("items"))]
+        return [TypePart(_("array of ")), *self._type_of_item(schema.get("items"))]
 
     def _object(self, schema: Schema) -> list[TypePart]:
         values = schema.get("additionalProperties")
-        return [TypePart(_("object of ")), *self._type(values)] if isinstance(values, dict) else [TypePart("object")]
+        if not isinstance(values, dict):
+            return [TypePart("object")]
+        return [TypePart(_("object of ")), *self._type_of_item(values)]
+
+    def _type_of_item(self, schema: Any) -> list[TypePart]:
+        """Return a type in parentheses, if it has several alternatives: only the items have them, not the whole."""
+        parts = self._type(schema)
+        return [TypePart("("), *parts, TypePart(")")] if _has_alternatives(schema) else parts
 
 
 def _facts(event: EventEntry, *, is_login: bool) -> Iterator[str]:
@@ -278,6 +285,14 @@ def _facts(event: EventEntry, *, is_login: bool) -> Iterator[str]:
 
 def _is_plain_object(schema: Schema) -> bool:
     return schema.get("type") == "object" and not isinstance(schema.get("additionalProperties"), dict)
+
+
+def _has_alternatives(schema: Any) -> bool:
+    if not isinstance(schema, dict) or "$ref" in schema:
+        return False
+    kinds = schema.get("type")
+    several = [schema.get(key, ()) for key in ("enum", "anyOf", "oneOf", "allOf")]
+    return any(len(found) > 1 for found in [*several, kinds if isinstance(kinds, list) else ()])
 
 
 def _discriminator(schema: Schema) -> list[TypePart]:

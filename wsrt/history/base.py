@@ -98,7 +98,8 @@ class Entry:
         id: Its random id.
         event: The event's name.
         data: The event's data, as JSON.
-        key: The key of a value. None for an entry of the sequence.
+        key: For an event with ``history="latest"``, the key whose last value this is. None for one with
+            ``history=True``.
         time: When it was kept, in seconds since 1970.
     """
 

@@ -134,7 +134,7 @@ def _check(since: object, limit: object) -> None:
             f"since must be a Position or None, not {type(since).__name__}; Position.parse() reads the text of one"
         )
     if since is not None and not (isinstance(since.offset, int) and 0 <= since.offset <= MAX_OFFSET):
-        raise ValueError(f"the offset of a position must be from 0 to {MAX_OFFSET}, not {since.offset}")
+        raise ValueError(f"the offset of a position must be an int from 0 to {MAX_OFFSET}, not {since.offset!r}")
     if not isinstance(limit, int) or isinstance(limit, bool):
         raise TypeError(f"limit must be an int, not {type(limit).__name__}")
     if not 1 <= limit <= MAX_LIMIT:

@@ -407,8 +407,8 @@ class PresenceStore(abc.ABC):
         """
         Give places to connections of a node, and take them back, in order. Only called if ``gives_places`` is set.
 
-        A place is taken until its connection leaves, or until its node is reaped. A connection that
-        is replaced by a newer one loses its place at once. Decisions name it until its Leave arrives.
+        A place is taken until its connection leaves, or until its node is reaped. A connection that is replaced by a
+        newer one loses its place at once. Until its Leave arrives, decisions about claims for the same places name it.
 
         Args:
             node: The node's id.

@@ -67,7 +67,7 @@ class Queue:
         is_full = old is None and len(self._items) >= limits.queue_items
         if is_full or self._bytes + item.size - (0 if old is None else old.size) > limits.queue_bytes:
             raise QueueFull(
-                f"no space for a frame of {item.size} bytes: {len(self._items)} frames with {self._bytes} bytes wait for "
+                f"no space for {item.size} bytes: {len(self._items)} frames with {self._bytes} bytes are waiting for "
                 f"a connection, and the limits are {limits.queue_items} frames and {limits.queue_bytes} bytes"
             )
         if old is not None:

@@ -284,10 +284,12 @@ class HistoryStore(abc.ABC):
     @abc.abstractmethod
     async def forget(self, room: RoomId, *, offset: int | None = None, key: str | None = None) -> list[int]:
         """
-        Delete one publication, by its offset or by the key of a value.
+        Delete one publication, by its offset or by the key of a last value.
+
+        What read() returns lacks its offset then, but doesn't report it as a gap (``Reading.gap``).
 
         Returns:
-            The offsets that were deleted: one, or none if there was none. Readings don't have a gap because of it.
+            The offset that was deleted, in a list. An empty list if there was no such publication.
         """
 
     @abc.abstractmethod

@@ -42,7 +42,7 @@ LIMIT_PROBLEMS = ("limits_unavailable", "proxies_untrusted", "addresses_missing"
 """The counters of limits that may not work as intended."""
 
 WINDOW = 60.0
-"""The time within which a counter is logged at most once, unless count() is told otherwise, in seconds."""
+"""The seconds within which a counter logs at most one line, unless count() sets another limit."""
 
 MAX_QUOTED = 200
 """The maximum number of characters of external input that the log quotes."""
@@ -65,7 +65,7 @@ class Counters:
     """
     Counters of what was dropped, refused or failed. Safe to call from any thread.
 
-    A counter that has a message is logged at most once within WINDOW seconds, or as often as count() is told to.
+    A counter with a message logs at most one line within WINDOW seconds, unless count() sets another limit.
     """
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import wsrt
-from tests.support.histories import akeep, keep, new_room
+from tests.support.histories import TENANTS, akeep, keep, new_room
 from wsrt import Event, Position, RootEvent, TenantRequired, TypedEventConsumer, UnknownNamespace, WrongContext, history
 from wsrt.exceptions import InvalidRoom, StoreUnavailable
 from wsrt.history import access
@@ -36,18 +36,6 @@ class Price(Event, name="price", history="latest", key="symbol"):
 class Talk(TypedEventConsumer):
     namespace = NAMESPACE
     out_events = (Said, Tags, Price)
-
-
-class TenantTalk(TypedEventConsumer):
-    namespace = f"{NAMESPACE}-of-tenants"
-    out_events = (Said,)
-
-    async def tenant(self) -> str | None:
-        return None
-
-
-TENANTS = namespaces.pop(TenantTalk.namespace)
-"""Registered during its test only: elsewhere a call without a namespace needs no tenant."""
 
 
 async def test_position() -> None:

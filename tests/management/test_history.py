@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError
 
 from tests.management.conftest import Run
-from tests.support.histories import akeep, new_room
+from tests.support.histories import TENANTS, akeep, new_room
 from tests.support.layer import FakeLayer, installed
 from wsrt import Event, TypedEventConsumer, history
 from wsrt.cluster.node import current_node
@@ -27,18 +27,6 @@ class Said(Event, name="said", history=True):
 class Talk(TypedEventConsumer):
     namespace = NAMESPACE
     out_events = (Said,)
-
-
-class TenantTalk(TypedEventConsumer):
-    namespace = f"{NAMESPACE}-of-tenants"
-    out_events = (Said,)
-
-    async def tenant(self) -> str | None:
-        return None
-
-
-TENANTS = namespaces.pop(TenantTalk.namespace)
-"""Registered during its test only: elsewhere a call without a namespace needs no tenant."""
 
 
 PLACE = ("--namespace", NAMESPACE)

@@ -9,12 +9,30 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from wsrt import Event, TypedEventConsumer
 from wsrt.cluster import background_loop
 from wsrt.history.backends import store_of_loop
 from wsrt.history.base import Append
+from wsrt.protocol.namespaces import namespaces
 from wsrt.types import Position
 
 _rooms = itertools.count()
+
+
+class Said(Event, name="said", history=True):
+    text: str
+
+
+class TenantTalk(TypedEventConsumer):
+    namespace = "history-of-tenants"
+    out_events = (Said,)
+
+    async def tenant(self) -> str | None:
+        return None
+
+
+TENANTS = namespaces.pop(TenantTalk.namespace)
+"""To be registered during a test only: elsewhere a call without a namespace needs no tenant."""
 
 
 def new_room() -> str:

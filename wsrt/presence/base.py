@@ -298,7 +298,8 @@ class Claim:
         connection: The number of the connection on its node.
         limit: The number of places. None if the connection has its place already and confirms it: it keeps the place,
             even if more connections have places than are allowed. The Decision that the store returns then names the
-            connections of the user or IP address that were replaced and aren't closed yet, so that they are told again.
+            connections of the user or IP address that were replaced and aren't closed yet, so that the node can repeat
+            the command that closes them.
         replaces: Whether the connection gets the place of the oldest one if all are taken. Otherwise it gets none.
     """
 

@@ -24,10 +24,11 @@ class Keys:
 
     def part_of(self, room_id: RoomId) -> int:
         """Return the number of a room's partition."""
-        return 0 if self._partitions.count == 1 else self._partitions.number_of(field_of(room_id))
+        return self._partitions.number_of(field_of(room_id))
 
     def room(self, room_id: RoomId) -> RoomKeys:
-        field, part = field_of(room_id), self.part_of(room_id)
+        field = field_of(room_id)
+        part = self._partitions.number_of(field)
         return RoomKeys(part, self._partitions.bases[part], field)
 
 

@@ -53,7 +53,7 @@ class Partitions:
 
     def number_of(self, field: str) -> int:
         """Return the number of a room's partition, from its name as field_of() returns it."""
-        return zlib.crc32(as_bytes(field)) % self.count
+        return 0 if self.count == 1 else zlib.crc32(as_bytes(field)) % self.count
 
 
 @functools.cache

@@ -52,6 +52,20 @@ def test_length(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MAX_LINES
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+def test_pipes_in_tables(path: Path) -> None:
+    r"""
+    Every row of a table has as many cells as the table's head, however a renderer splits the row.
+
+    GitHub splits a row at a ``|`` in code. MkDocs doesn't, and shows the backslash of ``\|``. Both show
+    ``<code>a &#124; b</code>`` as it is meant.
+    """
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        head, *rows = table.splitlines()
+        assert [row for row in rows if row.count("|") != head.count("|") or r"\|" in row] == []
+
+
 def test_two_clicks() -> None:
     """Every page is reached from the landing page in two clicks on links in the text."""
     first = links(DOCS / "index.md")

@@ -19,7 +19,7 @@ from django.test import override_settings
 from pydantic import ValidationError
 
 from tests.apps.chat.consumers import ChatConsumer, HereConsumer
-from tests.clients.generate.test_table import TYPE, fields
+from tests.clients.generate.test_table import TYPE, cells, fields
 from tests.schema.consumers import EveryTypeConsumer
 from tests.support.processes import ROOT
 from wsrt import TypedEventConsumer
@@ -221,8 +221,8 @@ def rows() -> list[tuple[str, str, str]]:
     table = PAGE.read_text().partition("| on the server | in the client, when sent |")[2].partition("\n\n")[0]
     found = []
     for line in table.splitlines()[2:]:
-        cells = [cell.strip() for cell in re.findall(r"\|((?:`[^`]*`|[^|`])*)(?=\|)", line)]
-        found.append((cells[0], cells[1], cells[2]))
+        server, sent, received = cells(line)
+        found.append((server, sent, received))
     return found
 
 

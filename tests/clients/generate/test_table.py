@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import html
 import re
 from pathlib import Path
 
@@ -32,14 +33,16 @@ class Row:
     received: str
 
 
+def cells(line: str) -> list[str]:
+    """Return the cells of a row of a table. Code with a pipe, which is written as HTML, is returned in backticks."""
+    found = [cell.strip() for cell in line.split("|")[1:-1]]
+    return [re.sub("<code>(.*?)</code>", lambda match: f"`{html.unescape(match[1])}`", cell) for cell in found]
+
+
 def rows(text: str) -> list[Row]:
-    """Return the rows of the page; pipes within code part no cells."""
+    """Return the rows of the page."""
     table = text.partition("| field on the server | type when sent |")[2].partition("\n\n")[0]
-    found = []
-    for line in table.splitlines()[2:]:
-        cells = re.findall(r"\|((?:`[^`]*`|[^|`])*)(?=\|)", line)
-        found.append(Row(*(cell.strip() for cell in cells[:3])))
-    return found
+    return [Row(*cells(line)[:3]) for line in table.splitlines()[2:]]
 
 
 def fields() -> dict[str, list[str]]:

@@ -387,7 +387,7 @@ def user_key(user: object) -> UserKey:
     refused, and a user of AUTH_USER_MODEL with such a primary key gets the prefix ``auth.user:``.
 
     Raises:
-        TypeError: The value isn't an int, str, UUID or saved model instance, or the user is anonymous.
+        TypeError: The value isn't one of these, such as an instance that isn't saved, or the user is anonymous.
         ValueError: The text is empty, or looks like the key of a model instance.
     """
     if isinstance(user, UserKey):

@@ -70,8 +70,10 @@ class DeclarationError(WsrtError, TypeError):
 
 class WrongContext(WsrtError, RuntimeError):
     """
-    Raised when a function is called where it can't work: a sync one in a running event loop, an async one outside of an
-    event loop, or a method of a consumer in a hook that the method itself calls.
+    Raised when a function can't work where it is called. The message says what to do instead.
+
+    Examples: a synchronous function in a running event loop, an async method without one, ``join()`` in a hook that
+    ``join()`` itself calls, and reading presence that other processes keep in their memory.
     """
 
 

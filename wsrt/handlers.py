@@ -70,16 +70,16 @@ def on(target: Any = None, /, *more: Any, concurrent: int | None = None) -> Any:
         @on(concurrent=4)
         async def search(self, event: Search) -> Found: ...
 
-    Without arguments, the handler receives the event in the annotation of its parameter; a union stands for several
-    events. With arguments, it receives the given events. If a frame is a request, the event that the handler returns is
-    the answer, which the return annotation declares. A ``def`` handler runs in a pool of threads.
+    Without event classes, the handler receives the event in the annotation of its parameter, or all events of a union.
+    With event classes, it receives these events. If a frame is a request, the event that the handler returns is the
+    answer, which the return annotation declares. A ``def`` handler runs in a pool of threads.
 
     The handlers of a connection run one at a time, in the order of their frames. With ``concurrent``, the handler is
     started in this order, but later frames don't wait until it has ended. If the maximum number of its runs are active,
     the next frame for this handler waits, and so do all later frames of the connection.
 
     Args:
-        target: The method, or the first event class.
+        target: The method, or the first event class. None with ``concurrent`` alone.
         more: Further event classes.
         concurrent: The maximum number of runs of this handler that one connection may have at the same time, at least
             1. None to run it in order with the other handlers.

@@ -134,17 +134,19 @@ class Last:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reading:
     """
-    The publications after a position.
+    The publications after a position, as a call of read() or values() returns them.
 
-    Offsets may be missing between them: values that were replaced since, and publications that were forgotten.
+    Their offsets needn't be consecutive. The offsets of last values that were replaced or that have exceeded their
+    limits, and of publications that forget() has deleted, are missing. This isn't a gap.
 
     Attributes:
         position: The position of the room's last publication. Its offset is 0 if there was none in the epoch.
-        start: The offset after which the entries are complete. It is the offset that was asked for if there is no gap,
-            else the lowest one possible.
-        entries: The publications after ``start``, by offset.
-        has_more: Whether a limit has cut the entries off; the next ones follow the last entry.
-        gap: Why publications after the position that was asked for are missing. None if none are.
+        start: The offset after which no entry is missing. Without a gap, it is the offset of the position that
+            was passed to read(). With a gap, it is the lowest offset for which this is true.
+        entries: The publications after ``start``, entries and values, in the order of their offsets.
+        has_more: Whether a limit of the call has left out publications: read() leaves out the last ones, values() the
+            first ones.
+        gap: If entries are missing after the position that was passed to read(), the reason. None if none are.
     """
 
     position: Position
@@ -191,7 +193,7 @@ class HistoryStore(abc.ABC):
         values: The maximum number of last values (``history="latest"``) that a room keeps. Beyond it, the oldest one is
             deleted.
         value_seconds: How long values are kept, and how long a room without publications keeps its epoch. Not shorter
-            than ``seconds``. None for a day, or for ``seconds`` if they are longer.
+            than ``seconds``. A day by default, or ``seconds`` if that is longer.
         idempotency: How long idempotency keys are remembered, in seconds.
         options: The options of the store.
 
@@ -267,8 +269,8 @@ class HistoryStore(abc.ABC):
         """
         Return the entries and values after a position.
 
-        If its epoch isn't the room's, or its offset is higher than the room's, the gap is "epoch" and the reading has
-        what is left of the room.
+        If the position has another epoch than the room, or a higher offset than the room's last publication, the gap is
+        "epoch", and the Reading has everything that the store keeps of the room, up to the limits.
 
         Args:
             room: The realm and the name of the room.
@@ -286,7 +288,7 @@ class HistoryStore(abc.ABC):
         """
         Delete one publication, by its offset or by the key of a last value.
 
-        What read() returns lacks its offset then, but doesn't report it as a gap (``Reading.gap``).
+        Its offset is then missing in what read() returns, which isn't a gap (``Reading.gap``).
 
         Returns:
             The offset that was deleted, in a list. An empty list if there was no such publication.

@@ -365,7 +365,12 @@ class Client:
         return self._supervisor.receiver.on_recovered.add(handler)
 
     def on_forgotten(self, handler: Callable[[Forgotten], object]) -> Unsubscribe:
-        """Call a handler when an event was deleted from the history: remove the event with this position."""
+        """
+        Call a handler when the server has deleted an event from the history of a room.
+
+        The handler gets the position that the event was delivered with (see Delivery). If your application still shows
+        or keeps the event, remove it there: the client doesn't keep events.
+        """
         return self._supervisor.receiver.on_forgotten.add(handler)
 
     def on_retry(self, handler: Callable[[int, float], object]) -> Unsubscribe:

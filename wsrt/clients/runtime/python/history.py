@@ -107,7 +107,7 @@ class _Filling:
                     raise InvalidFrame("the history ends before the position of the room")
                 return None
             if position.offset <= before:
-                raise InvalidFrame("a page of the history has no events after the previous page")
+                raise InvalidFrame("the fetched page of a history has no events after the previous page")
 
 
 class _View:
@@ -151,11 +151,11 @@ def _checked(page: Any) -> tuple[Position, Sequence[tuple[str, Any, Position]]]:
     """Return the position and the events of a page. Raise InvalidFrame if it isn't one."""
     end = position_of(page) if isinstance(page, Mapping) else None
     if end is None or not isinstance(page.get("has_more"), bool) or not isinstance(page.get("gap"), str | None):
-        raise InvalidFrame("not a page of a history")
+        raise InvalidFrame("the fetched data isn't a page of a history")
     events = []
     for each in page.get("events") or ():
         position = position_of(each) if isinstance(each, Mapping) else None
         if position is None or not isinstance(each.get("event"), str):
-            raise InvalidFrame("a page of a history has invalid events")
+            raise InvalidFrame("the fetched page of a history has invalid events")
         events.append((each["event"], each.get("data", {}), position))
     return end, events

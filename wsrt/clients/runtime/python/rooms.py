@@ -89,11 +89,11 @@ class Recovery:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Forgotten:
     """
-    A publication that was deleted from the history. The application removes it from what it shows.
+    An event that the server has deleted from the history of a room. Your application should stop showing it.
 
     Attributes:
         room: The room's name.
-        epoch, offset: The position of the publication.
+        epoch, offset: The position that the event was delivered with.
     """
 
     room: str

@@ -333,7 +333,10 @@ export class Client<
     return this.#recoveryListeners.add(listener);
   }
 
-  /** Call a listener when an event was deleted from the history: remove the event with this position. */
+  /**
+   * Call a listener when the server has deleted an event from the history of a room. It gets the position that the event
+   * was delivered with. If the page still shows the event, remove it there: the client doesn't keep events.
+   */
   onForgotten(listener: (room: string, position: Position) => unknown): () => void {
     return this.#forgottenListeners.add(listener);
   }

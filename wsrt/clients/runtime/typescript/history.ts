@@ -75,7 +75,7 @@ export function historyFrom(
         if (page.offset < until.offset) throw new ProtocolError("the history ends before the position of the room");
         return null;
       }
-      if (position.offset <= before) throw new ProtocolError("a page of the history has no events after the previous page");
+      if (position.offset <= before) throw new ProtocolError("the fetched page of a history has no events after the previous page");
     }
   };
 }
@@ -105,8 +105,12 @@ function checked(value: unknown): HistoryPage {
   const { events, has_more, gap } = fields(value);
   const isEvent = (each: unknown) => typeof fields(each)["event"] === "string" && positionOf(fields(each)) !== null;
   const isGap = gap === null || typeof gap === "string";
-  if (!positionOf(fields(value)) || typeof has_more !== "boolean" || !isGap) throw new ProtocolError("not a page of a history");
-  if (!Array.isArray(events) || !events.every(isEvent)) throw new ProtocolError("a page of a history has invalid events");
+  if (!positionOf(fields(value)) || typeof has_more !== "boolean" || !isGap) {
+    throw new ProtocolError("the fetched data isn't a page of a history");
+  }
+  if (!Array.isArray(events) || !events.every(isEvent)) {
+    throw new ProtocolError("the fetched page of a history has invalid events");
+  }
   return value as HistoryPage;
 }
 

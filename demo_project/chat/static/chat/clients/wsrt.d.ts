@@ -198,7 +198,10 @@ declare module "wsrt/client" {
          * when the history of a room is lost while the client is connected.
          */
         onRecovered(listener: (room: string, recovery: Recovery) => unknown): () => void;
-        /** Call a listener when an event was deleted from the history: remove the event with this position. */
+        /**
+         * Call a listener when the server has deleted an event from the history of a room. It gets the position that the event
+         * was delivered with. If the page still shows the event, remove it there: the client doesn't keep events.
+         */
         onForgotten(listener: (room: string, position: Position) => unknown): () => void;
         /** The members of this client's rooms, if the consumer has `presence`. */
         get presence(): ReadonlyMap<string, Presence<MemberData>>;

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
@@ -37,6 +37,23 @@ client = Client()
 client.force_login(User.objects.get(username="root"))
 print(client.session.session_key)
 """
+
+
+STYLES = ROOT / "wsrt/static/wsrt/admin.css"
+
+GAPS = """() => Array.from(document.querySelectorAll(".module + .help"), (help) =>
+  Math.round(help.getBoundingClientRect().top - help.previousElementSibling.getBoundingClientRect().bottom))"""
+"""The distances between tables and the help below them, in pixels."""
+
+HIDDEN = """() => {
+  const texts = [...document.querySelectorAll(".visually-hidden")];
+  const visible = texts.filter((text) => text.offsetWidth > 1 || text.offsetHeight > 1);
+  return { hidden: texts.length - visible.length, visible: visible.map((text) => text.textContent) };
+}"""
+
+STYLE = "(elements, name) => elements.map((element) => getComputedStyle(element)[name])"
+
+UNSET = "(names) => names.filter((name) => !getComputedStyle(document.body).getPropertyValue(name))"
 
 
 def server_url(server: Server) -> str:
@@ -95,6 +112,32 @@ def test_live(page: Page) -> None:
     other.evaluate("window.ws = new WebSocket(`ws://${location.host}/chat/lobby/?user=ada`)")
     expect(page.get_by_role("cell", name="ada").or_(page.get_by_role("rowheader", name="ada"))).to_be_visible()
     other.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_layout(page: Page, scheme: Literal["light", "dark"]) -> None:
+    """Help is below its table, headings are above their columns, and what is for screen readers alone takes no room."""
+    page.emulate_media(color_scheme=scheme)
+    page.goto(address())
+    assert min(page.evaluate(GAPS)) > 0
+    assert page.evaluate(HIDDEN) == {"hidden": page.locator(".visually-hidden").count(), "visible": []}
+    aligned = page.locator("#content-main caption, #content-main thead th:first-child, #content-main tbody th")
+    assert set(aligned.evaluate_all(STYLE, "textAlign")) <= {"left", "start"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colors(page: Page, scheme: Literal["light", "dark"]) -> None:
+    """Every variable of the style sheet has a value, and links, lines and buttons differ from the text around them."""
+    page.emulate_media(color_scheme=scheme)
+    page.goto(address("room", namespace="chat", room="lobby"))
+    assert page.evaluate(UNSET, sorted(set(re.findall(r"var\((--[\w-]+)\)", STYLES.read_text())))) == []
+    text = page.locator("#content-main").evaluate_all(STYLE, "color")
+    links = page.locator("#content-main nav a:not([aria-current])").evaluate_all(STYLE, "color")
+    assert not set(links) & set(text)
+    assert "0px" not in page.locator("#content-main thead th").evaluate_all(STYLE, "borderBottomWidth")
+    buttons = page.locator("#content-main .button").evaluate_all(STYLE, "backgroundColor")
+    assert len(set(buttons)) == 2
+    assert "rgba(0, 0, 0, 0)" not in buttons
 
 
 def test_without_marker(page: Page) -> None:

@@ -143,8 +143,9 @@ class User(Audience):
     All connections of one user, on all devices.
 
     Args:
-        user: An int, str, UUID or model instance. 7, "7" and the instance of AUTH_USER_MODEL with that primary key are
-            the same user. Instances of other models are other users. See user_key().
+        user: An int, str, UUID, saved model instance, or other object with a ``pk``. 7, "7" and the instance of
+            AUTH_USER_MODEL with that primary key are the same user. Instances of other models are other users. See
+            user_key().
 
     Raises:
         TypeError: The object is anything else, such as None or AnonymousUser.

@@ -431,7 +431,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
 
     async def identity(self) -> object:
         """
-        Override to return the user that the connection belongs to: an int, str, UUID or model instance, or None.
+        Override to return the user that the connection belongs to, as ``set_user_id`` takes it, or None for no user.
 
         Called once, after ``authorize`` and before any publication can reach the connection. It isn't called if
         ``authorize`` has called ``set_user_id`` or ``clear_user_id``. By default the connection belongs to the user of
@@ -773,7 +773,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         ``identity`` isn't called.
 
         Args:
-            user: An int, str, UUID or model instance.
+            user: An int, str, UUID, saved model instance, or other object with a ``pk``.
 
         Raises:
             TypeError, ValueError: The argument can't be a user; see wsrt.addresses.user_key().

@@ -160,7 +160,7 @@ def permissions_changed(
     inactive. Publications for it are withheld until the hooks have returned.
 
     Args:
-        user: The user, as an int, str, UUID or saved model instance.
+        user: The user: an int, str, UUID, saved model instance, or other object with a ``pk``.
 
     The other arguments and the exceptions are those of disconnect().
     """

@@ -96,7 +96,7 @@ def publish_to_user(
     rare cases, it reaches them twice.
 
     Args:
-        user: The user, as an int, str, UUID or saved model instance.
+        user: The user: an int, str, UUID, saved model instance, or other object with a ``pk``.
 
     The other arguments and the exceptions are those of publish_to_room().
 

@@ -118,7 +118,7 @@ async def ais_online(user: object, *, namespace: str | None = None, tenant: Tena
     Return whether a user has at least one connection.
 
     Args:
-        user: The user's id (an int, str or UUID) or a saved model instance.
+        user: The user: an int, str, UUID, saved model instance, or other object with a ``pk``.
         namespace: The namespace to look in; None for all of them.
         tenant: The tenant to look in; see ``amembers()``.
 
@@ -175,7 +175,7 @@ async def aconnections(
 
     Args:
         room: Only connections in this room; None for all.
-        user: Only connections of this user (an id or a saved model instance); None for all.
+        user: Only connections of this user, given as for is_online(); None for all.
         namespace: The namespace of the connections.
         tenant: The tenant of the connections; see ``amembers()``.
         limit: The approximate number of connections on the page, from 1 to 100,000.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,7 @@ from wsrt import (
 )
 from wsrt import addresses as to
 from wsrt.cluster.node import current_node
+from wsrt.exceptions import BackplaneUnavailable
 from wsrt.metrics import counters
 from wsrt.testing import Client, connect
 
@@ -138,6 +140,30 @@ async def test_removal_from_another_thread() -> None:
             return client.consumer._connection.session.is_open  # type: ignore[no-any-return]
 
         assert not await asyncio.to_thread(disconnect_and_look)
+
+
+@pytest.mark.parametrize("fault", ["nothing arrives", "nothing is accepted"])
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_removal_without_the_layer(fault: str, is_async: bool) -> None:
+    """A process carries out its own commands itself, before they return or raise: no layer brings them back."""
+    with installed(FakeLayer()) as layer:
+        async with connect(Guarded) as client:
+            layer.is_deaf = fault == "nothing arrives"
+            if fault == "nothing is accepted":
+                layer.failing.add("group_send")
+            refusal = contextlib.nullcontext() if layer.is_deaf else pytest.raises(BackplaneUnavailable)
+            with refusal:
+                if is_async:
+                    await aremove_from_room(to.Room("a"), "a", namespace="removal")
+                else:
+                    await asyncio.to_thread(remove_from_room, to.Room("a"), "a", namespace="removal")
+            assert client.consumer.rooms == ("b",)
+            with refusal:
+                if is_async:
+                    await adisconnect(to.Room("b"), namespace="removal")
+                else:
+                    await asyncio.to_thread(disconnect, to.Room("b"), namespace="removal")
+            assert not client.consumer._connection.session.is_open
 
 
 async def test_removal_voids_a_join() -> None:

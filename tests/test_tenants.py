@@ -308,6 +308,34 @@ async def test_permissions_changed(tenant: Any, asked: list[str], monkeypatch: p
     assert sorted(answered) == asked
 
 
+@pytest.mark.parametrize("cause", ["command", "round"])
+async def test_reload_user(cause: str) -> None:
+    """reload_user, here in a thread, reads the tenant of its connection: equal users of two tenants aren't confused."""
+    users: dict[str | None, User | None] = {"red": User(), "blue": User()}
+
+    class Reloading(Desk):
+        namespace = DESK
+        revalidate = 0.2 if cause == "round" else 3600.0
+
+        def reload_user(self) -> User | None:  # type: ignore[override]
+            return users[self.tenant_id]
+
+    async def reload() -> None:
+        if cause == "command":
+            await apermissions_changed(1, tenant=ALL_TENANTS)
+
+    async with (
+        connect(Reloading, "/?tenant=red", user=User()) as red,
+        connect(Reloading, "/?tenant=blue", user=User()) as blue,
+    ):
+        await reload()
+        await aeventually(lambda: (red.consumer.user, blue.consumer.user) == (users["red"], users["blue"]))
+        users["red"] = None
+        await reload()
+        await red.assert_closed(close_codes.CREDENTIALS_EXPIRED)
+        await blue.assert_silent()
+
+
 async def test_command_during_the_set_up() -> None:
     """A command that comes while a connection of another tenant is being set up does not concern it."""
 

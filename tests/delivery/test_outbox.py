@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -567,10 +568,17 @@ async def hub_rests_after_a_load() -> None:
 
 
 class Middleware:
-    """An application's wrapper around a server's ``send``, as tracing and correlation ids have it."""
+    """
+    An application's wrapper around a server's ``send``, as tracing and correlation ids have it.
 
-    def __init__(self, transport: Transport) -> None:
+    Args:
+        transport: The server.
+        has_its_name: Whether the wrapper takes over the name and the module of the server's ``send``.
+    """
+
+    def __init__(self, transport: Transport, *, has_its_name: bool = False) -> None:
         self.transport = transport
+        self.has_its_name = has_its_name
         self.spans: list[object] = []
         self.tasks: list[object] = []
 
@@ -591,7 +599,8 @@ class Middleware:
         context = contextvars.copy_context()
         context.run(span.set, "connection")
         plain = self.transport.send
-        self.transport.send = self.send  # type: ignore[method-assign]
+        wrapper: Any = functools.wraps(plain)(lambda message: self.send(message)) if self.has_its_name else self.send
+        self.transport.send = wrapper  # type: ignore[method-assign]
         try:
             return context.run(lambda: self.transport.outbox(**limits))
         finally:
@@ -609,10 +618,11 @@ async def factory(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.usefixtures("factory")
-async def test_wrapped_send_runs_in_one_task_and_context() -> None:
+@pytest.mark.parametrize("has_its_name", [False, True])
+async def test_wrapped_send_runs_in_one_task_and_context(has_its_name: bool) -> None:
     """A send that middleware has wrapped begins and ends in one task, and in the connection's context."""
     transport = Transport()
-    middleware = Middleware(transport)
+    middleware = Middleware(transport, has_its_name=has_its_name)
     outbox = middleware.outbox()
     span.set("publisher")
     for text in "ab":

@@ -19,6 +19,8 @@ def is_plain(send: Any) -> bool:
     if type(session).__module__ == "channels.sessions":
         send = getattr(session, "real_send", send)
     function = getattr(send, "func", send)
+    if hasattr(function, "__wrapped__"):
+        return False  # functools.wraps() gave it the module of the server's send
     return str(getattr(function, "__module__", "")).partition(".")[0] in SERVERS
 
 

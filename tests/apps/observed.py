@@ -10,7 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
 import sentry_sdk
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 from sentry_sdk.integrations.asgi import SentryAsgiMiddleware
 from sentry_sdk.transport import Transport
@@ -28,8 +28,16 @@ class Printing(Transport):
 
 
 sentry_sdk.init(dsn="http://key@127.0.0.1:9/1", traces_sample_rate=1.0, transport=Printing)
+
+
+def line(span: ReadableSpan) -> str:
+    """Return a line with the ids of a span and of its parent, and its name."""
+    parent = f"{span.parent.span_id:x}" if span.parent else "-"
+    return f"span {span.get_span_context().span_id:x} {parent} {span.name}\n"
+
+
 spans = TracerProvider()
-spans.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(formatter=lambda span: f"span {span.name}\n")))
+spans.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(formatter=line)))
 
 
 def with_spans(app: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, NamedTuple
 
 import pytest
 import pytest_asyncio
@@ -25,8 +27,14 @@ SINGLE = ["sentry_around", "sentry_below", "otel_around", "otel_below"]
     params=["both", *(pytest.param(name, marks=pytest.mark.slow) for name in SINGLE)],
 )
 async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
+    with observed(request.param) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def observed(name: str, **wsrt: Any) -> Iterator[Server]:
     """A server whose application is observed; nothing that it logs at the end is an error."""
-    with Server("uvicorn", application=f"tests.apps.observed:{request.param}") as server:
+    with Server("uvicorn", application=f"tests.apps.observed:{name}", wsrt=wsrt) as server:
         yield server
         log = server.log()
     for trouble in ("Traceback", "Failed to detach", "was created in a different Context", "Task exception", "ERROR"):
@@ -81,3 +89,39 @@ async def test_end_of_the_process(server: Server) -> None:
     assert await closed(ws) == (1001, "Server shutting down")
     await stopping
     await aeventually(lambda: "sentry transaction" in server.log() or "span" in server.log(), "a report")
+
+
+@pytest.mark.parametrize(
+    "name", ["otel_below", *(pytest.param(name, marks=pytest.mark.slow) for name in ("otel_around", "both"))]
+)
+async def test_parents_of_spans(name: str) -> None:
+    """Each message has a span below its own connection's, even if the handler of another connection published it."""
+    with observed(name, FAST_PATH=False) as server:
+        lobby, garden = await dial(server.url("/chat/lobby/")), await dial(server.url("/chat/garden/"))
+        for text in ("one", "two"):
+            await request(garden, "say", room="lobby", text=text)
+            assert (await receive(lobby))["data"] == {"text": text}
+        await lobby.close()
+        await garden.close()
+        await aeventually(lambda: len(connection_spans(server)) == 2, "the spans of both connections")
+        for path in ("/chat/lobby/", "/chat/garden/"):
+            (connection,) = [span for span in connection_spans(server) if span.name.endswith(path)]
+            children = [span for span in spans_of(server) if span != connection and path in span.name]
+            # The handshake, and two publications or answers.
+            assert len([span for span in children if span.name.endswith("websocket send")]) == 3
+            assert {span.parent for span in children} == {connection.id}
+
+
+class Span(NamedTuple):
+    id: str
+    parent: str | None
+    name: str
+
+
+def spans_of(server: Server) -> list[Span]:
+    lines = [line.split(" ", 3) for line in server.log().splitlines() if line.startswith("span ")]
+    return [Span(span, None if parent == "-" else parent, name) for _, span, parent, name in lines]
+
+
+def connection_spans(server: Server) -> list[Span]:
+    return [span for span in spans_of(server) if span.parent is None]

@@ -6,14 +6,14 @@ import html
 import importlib.util
 import json
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
 from django.core.management import call_command
 from django.test import Client as Browser
 from django.utils import translation
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, WithJsonSchema
 
 from scripts.translations import languages
 from tests.admin.conftest import make_user, page
@@ -305,6 +305,8 @@ def test_close_table_in_other_languages(settings: Any, language: str) -> None:
         (list[Literal["a", "b"]], 'array of ("a" | "b")'),
         (list[list[int] | None], "array of (array of integer | null)"),
         (list[Literal["a"]], 'array of "a"'),
+        (list[Annotated[Any, WithJsonSchema({"type": ["string", "null"]})]], "array of (string | null)"),
+        (Annotated[Any, WithJsonSchema({"type": ["array", "null"], "items": {}})], "array of anything | null"),
     ],
 )
 def test_alternatives_of_items(annotation: Any, text: str) -> None:

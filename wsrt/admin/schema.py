@@ -221,21 +221,39 @@ class _RowBuilder:
 
     # Types as text.
 
-    def _type(self, schema: Any) -> list[TypePart]:
+    def _type(self, schema: Any, *, is_item: bool = False) -> list[TypePart]:
+        """
+        Return the text of a type.
+
+        Args:
+            schema: The JSON schema of the type.
+            is_item: Whether it is the type of the items of an array or an object. If it has several alternatives, it
+                is then in parentheses: only the items have them, not the whole.
+        """
+        alternatives = self._alternatives(schema)
+        parts = [*_joined(alternatives, " | "), *_discriminator(schema)]
+        return [TypePart("("), *parts, TypePart(")")] if is_item and len(alternatives) > 1 else parts
+
+    def _alternatives(self, schema: Any) -> list[list[TypePart]]:
+        """Return the types that a value may have; only one for most schemas."""
         if not isinstance(schema, dict):
-            return [TypePart(_("anything"))]
+            return [[TypePart(_("anything"))]]
         if "$ref" in schema:
             name = schema["$ref"].removeprefix(DEFS)
             self.models_in_use.setdefault(name)
-            return [TypePart(name, self._anchor(name))]
+            return [[TypePart(name, self._anchor(name))]]
         if "const" in schema:
-            return [TypePart(_json(schema["const"]))]
+            return [[TypePart(_json(schema["const"]))]]
         if "enum" in schema:
-            return [TypePart(" | ".join(map(_json, schema["enum"])))]
+            return [[TypePart(_json(value))] for value in schema["enum"]]
         for several in ("anyOf", "oneOf", "allOf"):
             if several in schema:
-                return [*self._joined(schema[several], " | "), *_discriminator(schema)]
-        match schema.get("type"):
+                return [self._type(option) for option in schema[several]]
+        names = schema.get("type")
+        return [self._named(name, schema) for name in (names if isinstance(names, list) else [names])]
+
+    def _named(self, name: str | None, schema: Schema) -> list[TypePart]:
+        match name:
             case "array":
                 return self._array(schema)
             case "object":
@@ -243,33 +261,21 @@ class _RowBuilder:
             case "string":
                 inside = schema.get("format") or schema.get("contentEncoding")
                 return [TypePart(f"string ({inside})" if inside else "string")]
-            case str() as name:
-                return [TypePart(name)]
-            case list() as names:
-                return [TypePart(" | ".join(map(str, names)))]
-        return [TypePart(_("anything"))]
-
-    def _joined(self, schemas: list[Any], between: str) -> list[TypePart]:
-        parts: list[TypePart] = []
-        for schema in schemas:
-            parts += [*([TypePart(between)] if parts else []), *self._type(schema)]
-        return parts
+            case None:
+                return [TypePart(_("anything"))]
+        return [TypePart(name)]
 
     def _array(self, schema: Schema) -> list[TypePart]:
         if "prefixItems" in schema:
-            return [TypePart("["), *self._joined(schema["prefixItems"], ", "), TypePart("]")]
-        return [TypePart(_("array of ")), *self._type_of_item(schema.get("items"))]
+            items = [self._type(item) for item in schema["prefixItems"]]
+            return [TypePart("["), *_joined(items, ", "), TypePart("]")]
+        return [TypePart(_("array of ")), *self._type(schema.get("items"), is_item=True)]
 
     def _object(self, schema: Schema) -> list[TypePart]:
         values = schema.get("additionalProperties")
         if not isinstance(values, dict):
             return [TypePart("object")]
-        return [TypePart(_("object of ")), *self._type_of_item(values)]
-
-    def _type_of_item(self, schema: Any) -> list[TypePart]:
-        """Return a type in parentheses, if it has several alternatives: only the items have them, not the whole."""
-        parts = self._type(schema)
-        return [TypePart("("), *parts, TypePart(")")] if _has_alternatives(schema) else parts
+        return [TypePart(_("object of ")), *self._type(values, is_item=True)]
 
 
 def _facts(event: EventEntry, *, is_login: bool) -> Iterator[str]:
@@ -287,16 +293,15 @@ def _is_plain_object(schema: Schema) -> bool:
     return schema.get("type") == "object" and not isinstance(schema.get("additionalProperties"), dict)
 
 
-def _has_alternatives(schema: Any) -> bool:
-    if not isinstance(schema, dict) or "$ref" in schema:
-        return False
-    kinds = schema.get("type")
-    several = [schema.get(key, ()) for key in ("enum", "anyOf", "oneOf", "allOf")]
-    return any(len(found) > 1 for found in [*several, kinds if isinstance(kinds, list) else ()])
+def _joined(types: list[list[TypePart]], between: str) -> list[TypePart]:
+    joined: list[TypePart] = []
+    for parts in types:
+        joined += [*([TypePart(between)] if joined else []), *parts]
+    return joined
 
 
-def _discriminator(schema: Schema) -> list[TypePart]:
-    by = schema.get("discriminator", {}).get("propertyName")
+def _discriminator(schema: Any) -> list[TypePart]:
+    by = schema.get("discriminator", {}).get("propertyName") if isinstance(schema, dict) else None
     return [TypePart(_(", discriminated by “%s”") % by)] if by else []
 
 

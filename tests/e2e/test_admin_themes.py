@@ -53,6 +53,10 @@ HIDDEN = """() => {
 
 STYLE = "(elements, name) => elements.map((element) => getComputedStyle(element)[name])"
 
+CUT_OFF = """(buttons) => buttons
+  .filter((button) => button.scrollWidth > button.clientWidth || button.scrollHeight > button.clientHeight)
+  .map((button) => button.textContent)"""
+
 UNSET = "(names) => names.filter((name) => !getComputedStyle(document.body).getPropertyValue(name))"
 
 
@@ -116,13 +120,14 @@ def test_live(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_layout(page: Page, scheme: Literal["light", "dark"]) -> None:
-    """Help is below its table, headings are above their columns, and what is for screen readers alone takes no room."""
+    """Captions are above their tables, help is below, and what is for screen readers alone takes no room."""
     page.emulate_media(color_scheme=scheme)
     page.goto(address())
     assert min(page.evaluate(GAPS)) > 0
     assert page.evaluate(HIDDEN) == {"hidden": page.locator(".visually-hidden").count(), "visible": []}
     aligned = page.locator("#content-main caption, #content-main thead th:first-child, #content-main tbody th")
     assert set(aligned.evaluate_all(STYLE, "textAlign")) <= {"left", "start"}
+    assert set(page.locator("#content-main caption").evaluate_all(STYLE, "captionSide")) == {"top"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -138,6 +143,7 @@ def test_colors(page: Page, scheme: Literal["light", "dark"]) -> None:
     buttons = page.locator("#content-main .button").evaluate_all(STYLE, "backgroundColor")
     assert len(set(buttons)) == 2
     assert "rgba(0, 0, 0, 0)" not in buttons
+    assert page.locator("#content-main").get_by_role("button").evaluate_all(CUT_OFF) == []
 
 
 def test_without_marker(page: Page) -> None:

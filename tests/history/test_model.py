@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import hypothesis.strategies as st
@@ -28,7 +28,7 @@ from tests.support.report import note
 from wsrt.history import memory
 from wsrt.history.base import Append, Appended, Entry, Gap, HistoryFacts, HistoryStore, Last, Reading
 from wsrt.history.memory import MemoryHistory
-from wsrt.history.redis import RedisHistory
+from wsrt.history.redis import RedisHistory, direct
 from wsrt.history.redis import store as module
 from wsrt.realms import RoomId
 from wsrt.stores.redis.link import Script
@@ -44,7 +44,7 @@ KEPT, VALUES_KEPT, REMEMBERED = 5 * UNIT, 9 * UNIT, 4 * UNIT
 MOST_VALUES = 2
 
 SLACK = {1: 0, 4: 1, 12: 3}
-"""How many entries Redis keeps beyond these sizes before it trims."""
+"""How many entries Redis keeps beyond these sizes before it trims, unless some are added directly."""
 
 ROOMS: list[RoomId] = [("chat", "a"), ("chat", "b"), ("cha", "ta{}:\ud800")]
 KEYS = ["k", "", "\ud800:1"]
@@ -63,6 +63,7 @@ class Room:
     Attributes:
         epoch: The epoch. Empty while it isn't known.
         fate: What became of entries, by offset: "trimmed" or "expired".
+        is_direct: Whether publishers add entries directly, without a script.
     """
 
     epoch: str = ""
@@ -73,12 +74,16 @@ class Room:
     fate: dict[int, Gap] = dataclasses.field(default_factory=dict)
     keys: dict[str, tuple[int, str, float]] = dataclasses.field(default_factory=dict)
     used: float = 0.0
+    is_direct: bool = False
 
     def use(self, now: float) -> None:
         if now - self.used >= VALUES_KEPT:
             self.begin()
         self.used = now
-        self.lose([entry for entry in self.entries if now - entry.time >= KEPT], "expired")
+        old = [entry for entry in self.entries if now - entry.time >= KEPT]
+        self.lose(old, "expired")
+        if old and not self.entries:
+            self.is_direct = False
         self.values = [value for value in self.values if now - value.time < VALUES_KEPT]
 
     def begin(self) -> None:
@@ -157,6 +162,27 @@ def within(entries: list[Entry], limit: int, most: int) -> list[Entry]:
     ]
 
 
+@dataclasses.dataclass
+class Watched:
+    """
+    What the calls of append() have done in Redis.
+
+    Attributes:
+        opened: The rooms that the script has opened, and whether entries may be added directly to them.
+        mixed: The rooms to which entries were added directly in an epoch that they don't have.
+        added: The rooms to which entries were added directly.
+        idle: The rooms that a script has opened because they were idle.
+    """
+
+    opened: dict[RoomId, bool] = dataclasses.field(default_factory=dict)
+    mixed: set[RoomId] = dataclasses.field(default_factory=set)
+    added: set[RoomId] = dataclasses.field(default_factory=set)
+    idle: list[RoomId] = dataclasses.field(default_factory=list)
+
+    def clear(self) -> None:
+        self.__init__()  # type: ignore[misc]  # nothing has happened
+
+
 class Backend:
     """What holds the data of a store."""
 
@@ -183,6 +209,10 @@ class Backend:
     async def evict(self, room: RoomId) -> None:
         """Lose the entries of a room, but nothing else of it."""
         raise NotImplementedError
+
+    def watch(self, store: HistoryStore) -> Watched:
+        """Return what a store notes of its calls."""
+        return Watched()
 
     async def close(self) -> None:
         pass
@@ -216,6 +246,31 @@ class InRedis(Backend):
 
     def store(self, **options: Any) -> HistoryStore:
         return RedisHistory(self.url, **options)
+
+    def watch(self, store: HistoryStore) -> Watched:
+        assert isinstance(store, RedisHistory)
+        watched, appends = Watched(), store._direct
+        appends.clock = lambda: self.now
+        note, results, idle = appends.note, appends.results, appends.idle
+
+        def noting(room: RoomId, position: Position, redis_time: int, *, is_direct: bool) -> None:
+            watched.opened[room] = is_direct
+            note(room, position, redis_time, is_direct=is_direct)
+
+        def resulting(publications: Sequence[Append], answers: Sequence[Any]) -> list[Appended | None]:
+            for publication, answer in zip(publications, answers, strict=True):
+                if isinstance(answer, str):
+                    (watched.mixed if answer.endswith("-0") else watched.added).add(publication.room)
+            return results(publications, answers)
+
+        def finding() -> list[RoomId]:
+            watched.idle = idle()
+            return watched.idle
+
+        appends.idle = finding  # type: ignore[method-assign]
+        appends.note = noting  # type: ignore[method-assign]
+        appends.results = resulting  # type: ignore[method-assign]
+        return watched
 
     async def begin(self, now: float) -> None:
         self.now = now
@@ -273,6 +328,7 @@ class History(RuleBasedStateMachine):
         self.rooms = {room: Room() for room in ROOMS}
         self.saved: dict[RoomId, Room] | None = None
         self.epochs: list[str] = ["other"]
+        self.publishers: list[HistoryStore] = []
         self.ids = itertools.count()
         self.now = 1_700_000_000.0
 
@@ -283,13 +339,18 @@ class History(RuleBasedStateMachine):
     def begin(self, size: int) -> None:
         self.size, self.slack = size, SLACK[size] if self.backend.trims_late else 0
         self.run(self.backend.begin(self.now))
-        self.store = self.backend.store(
-            size=size, seconds=KEPT, values=MOST_VALUES, value_seconds=VALUES_KEPT, idempotency=REMEMBERED
-        )
+        self.publishers = [
+            self.backend.store(
+                size=size, seconds=KEPT, values=MOST_VALUES, value_seconds=VALUES_KEPT, idempotency=REMEMBERED
+            )
+            for _ in range(2)
+        ]
+        self.store = self.publishers[0]
+        self.watched = [*map(self.backend.watch, self.publishers)]
 
     def teardown(self) -> None:
-        if hasattr(self, "store"):
-            self.run(self.store.close())
+        for publisher in self.publishers:
+            self.run(publisher.close())
         self.run(self.backend.close())
         self.runner.close()
 
@@ -324,19 +385,54 @@ class History(RuleBasedStateMachine):
             ),
             min_size=1,
             max_size=12,
-        )
+        ),
+        by=st.sampled_from([0, 0, 1]),
     )
-    def append(self, drawn: list[tuple[RoomId, str | None, str | None, str]]) -> None:
+    def append(self, drawn: list[tuple[RoomId, str | None, str | None, str]], by: int = 0) -> None:
         publications = [Append(room, f"id{next(self.ids)}", "said", data, key, once) for room, key, once, data in drawn]
-        appended = self.run(self.store.append(publications))
-        rooms = {publication.room: self.use(publication.room) for publication in publications}
+        watched = self.watched[by]
+        watched.clear()
+        appended = self.run(self.publishers[by].append(publications))
+        for room_id in watched.mixed:
+            # The script has found entries of an epoch that was lost in a failover.
+            seen["mixed"] += 1
+            self.rooms[room_id].begin()
+        rooms = {publication.room: self.rooms[publication.room] for publication in publications}
+        for room_id, room in rooms.items():
+            known = room.used, room.is_direct
+            self.use(room_id)
+            if room_id in watched.added:
+                # No script has opened the room.
+                room.used, room.is_direct = known
         for publication, result in zip(publications, appended, strict=True):
             offset, its_id, is_repeat = rooms[publication.room].append(publication, self.now)
             room = self.use(publication.room, result.position)
             assert result == Appended(Position(room.epoch, offset), its_id, is_repeat)
+        for room_id in watched.idle:
+            seen["idle"] += 1
+            self.use(room_id)
         for room_id, room in rooms.items():
-            room.trim(self.size, self.slack)
-            self.check(room_id)
+            if room_id not in watched.added:
+                room.is_direct = watched.opened.get(room_id, False)
+                room.trim(self.size, 0 if room.is_direct else self.slack)
+                self.check(room_id)
+                continue
+            seen["added directly"] += 1
+            if not room.is_direct:
+                # A failover has lost that entries may be added directly. Until a script opens the room again, its
+                # entries end too early.
+                self.positions()
+                room.is_direct = True
+
+    @rule(
+        room_id=st.sampled_from([ROOMS[0], *ROOMS]),
+        counts=st.lists(st.sampled_from([1, 1, 1, 2]), min_size=2, max_size=8),
+        by=st.sampled_from([0, 0, 1]),
+    )
+    def append_often(self, room_id: RoomId, counts: list[int], by: int) -> None:
+        """One publisher appends as often as lets it add entries directly."""
+        for count in counts:
+            self.append([(room_id, None, None, "1")] * count, by)
 
     def check(self, room_id: RoomId) -> None:
         """Read from the beginning, and from just below the floor."""
@@ -430,7 +526,7 @@ class History(RuleBasedStateMachine):
         for number in steps:
             self.append([(ROOMS[0], None, None, "1"), (ROOMS[0], None, None, "2")])
             if forgets:
-                self.forget_by_offset(ROOMS[0], number)
+                self.forget_by_offset(ROOMS[0], number - 1)
             self.advance(number, ROOMS[0])
 
     @rule(really=RARELY)
@@ -463,11 +559,19 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self.backend.can_lose)
     @rule(room_id=st.sampled_from(ROOMS), really=RARELY)
     def evict(self, room_id: RoomId, really: bool) -> None:
-        """Redis is full and evicts the entries of a room: a reader is told that they have expired."""
+        """
+        Redis is full and evicts the entries of a room: a reader is told that they have expired.
+
+        Where entries were added directly, the last offset is gone with them, and the room begins a new epoch.
+        """
         if not really:
             return
         self.run(self.backend.evict(room_id))
-        self.rooms[room_id].lose(self.rooms[room_id].entries, "expired")
+        room = self.rooms[room_id]
+        if room.is_direct:
+            room.begin()
+        else:
+            room.lose(room.entries, "expired")
 
 
 def with_clock(script: Script, *changes: tuple[str, str]) -> Script:
@@ -483,6 +587,9 @@ def with_clock(script: Script, *changes: tuple[str, str]) -> Script:
 def timed(monkeypatch: pytest.MonkeyPatch) -> None:
     for script in module.SCRIPTS:
         monkeypatch.setattr(module, script.name.upper(), with_clock(script))
+    monkeypatch.setattr(direct, "FREQUENT", 2)
+    monkeypatch.setattr(direct, "SECONDS", 2.5 * UNIT)
+    monkeypatch.setattr(direct, "RUN", 8)
 
 
 @pytest.fixture
@@ -525,6 +632,23 @@ async def test_forgotten_beside_expired(request: pytest.FixtureRequest, where: s
     for offset, gap, start in ((0, "expired", 1), (1, None, 1), (2, None, 2)):
         found = await store.read(room, Position(appended.position.epoch, offset), limit=9, max_bytes=99)
         assert (found.gap, found.start, [entry.id for entry in found.entries]) == (gap, start, ["c"])
+    await store.close()
+    await backend.close()
+
+
+@pytest.mark.parametrize("where", ["in_memory", "in_redis"])
+async def test_forgotten_last(request: pytest.FixtureRequest, where: str) -> None:
+    """When all entries have expired, the last one that was forgotten isn't missing."""
+    backend = request.getfixturevalue(where)()
+    await backend.begin(1_700_000_000.0)
+    store = backend.store(seconds=KEPT, value_seconds=VALUES_KEPT)
+    room = ROOMS[0]
+    *_, appended = await store.append([Append(room, "a", "said", "1"), Append(room, "b", "said", "2")])
+    await store.forget(room, offset=2)
+    await backend.advance(KEPT)
+    for offset, gap in ((0, "expired"), (1, None), (2, None)):
+        found = await store.read(room, Position(appended.position.epoch, offset), limit=9, max_bytes=99)
+        assert (found.gap, found.start, found.entries) == (gap, max(1, offset), [])
     await store.close()
     await backend.close()
 

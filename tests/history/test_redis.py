@@ -57,7 +57,7 @@ def test_keys(names: list[tuple[str, str, str]]) -> None:
     """No two keys of two rooms have one name, whatever the realms, rooms and idempotency keys are called."""
     keys = Keys(Partitions("wsrt", 1, cluster=False))
     rooms = {(realm, name): keys.room((realm, name)) for realm, name, _ in names}
-    assert len({key for room in rooms.values() for key in room.all}) == 5 * len(rooms)
+    assert len({key for room in rooms.values() for key in room.all}) == 4 * len(rooms)
     identities = {(realm, name, once): keys.room((realm, name)).identity(once) for realm, name, once in names}
     assert len({*identities.values()} - {key for room in rooms.values() for key in room.all}) == len(identities)
 

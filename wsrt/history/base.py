@@ -2,7 +2,7 @@
 The interface of history stores, and the records that they take and return.
 
 A room with history has one sequence of publications. A publication's position in it is an epoch and an offset: the
-offset is its number, and the epoch is a random id that changes when the sequence is lost or starts again. The store
+offset is its number, and the epoch is an id that changes when the sequence is lost or starts again. The store
 keeps two kinds of publications under the same offsets: entries, of which it keeps the last ones, and values, of which
 it keeps the last one for each key.
 
@@ -321,8 +321,9 @@ class HistoryStore(abc.ABC):
 
 def size_of(event: str, data: str) -> int:
     """Return the bytes of a publication, as limits count them."""
-    return _bytes_of(event) + _bytes_of(data)
+    return bytes_of(event) + bytes_of(data)
 
 
-def _bytes_of(text: str) -> int:
+def bytes_of(text: str) -> int:
+    """Return the bytes of a string in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

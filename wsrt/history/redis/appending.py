@@ -14,6 +14,7 @@ from ...stores.redis.link import Call, tuples
 from ...stores.redis.partitions import by_part
 from ...types import Position
 from ..base import Append, Appended, size_of
+from .direct import DirectAppends
 from .keys import Keys
 
 # While Redis executes a command it does nothing else. The limits keep every call under about 2 ms, whatever the names
@@ -36,14 +37,16 @@ class Appending:
     Args:
         publications: The batch.
         keys: The keys of the store.
+        direct: The rooms to which entries are added directly.
 
     Attributes:
         is_split: Whether several calls append to one room, so that they must be executed in order.
     """
 
-    def __init__(self, publications: Sequence[Append], keys: Keys) -> None:
+    def __init__(self, publications: Sequence[Append], keys: Keys, direct: DirectAppends) -> None:
         self._publications = publications
         self._keys = keys
+        self._direct = direct
         rooms: dict[RoomId, list[int]] = {}
         for number, publication in enumerate(publications):
             numbers = rooms.get(publication.room)
@@ -89,7 +92,7 @@ class Appending:
         for room_id, numbers in self._calls[number]:
             room = self._keys.room(room_id)
             keys += room.all
-            all_arguments.append(len(numbers))
+            all_arguments += (len(numbers), "d" if self._direct.wants(room_id) else "")
             for place in numbers:
                 publication = self._publications[place]
                 kind = "e" if publication.key is None else "v"
@@ -106,11 +109,14 @@ class Appending:
             positions, *repeats = (answer,) if isinstance(answer, str) else answer
             numbers: list[int] = []
             texts = iter(positions.split(" "))
-            for _, share in call:
-                epoch = next(texts)
+            time = int(next(texts))
+            for room, share in call:
+                epoch, is_direct, _ = next(texts).partition("+")
+                offset = 0
                 for number in share:
-                    position = Position(epoch, int(next(texts)))
-                    results[number] = Appended(position, self._publications[number].id)
+                    offset = int(next(texts))
+                    results[number] = Appended(Position(epoch, offset), self._publications[number].id)
+                self._direct.note(room, Position(epoch, offset), time, is_direct=bool(is_direct))
                 numbers += share
             for place, earlier in tuples(repeats, 2):
                 number = numbers[place]

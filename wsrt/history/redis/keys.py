@@ -40,19 +40,20 @@ class RoomKeys:
 
     Attributes:
         part: The number of its partition.
+        entries: The key of the stream.
         all: The keys that all scripts get.
     """
 
-    __slots__ = ("_base", "_field", "all", "part")
+    __slots__ = ("_base", "_field", "all", "entries", "part")
 
     def __init__(self, part: int, base: str, field: str) -> None:
         self.part = part
+        self.entries = f"{base}:entries:{field}"
         self.all = (
             f"{base}:state:{field}",
-            f"{base}:entries:{field}",
+            self.entries,
             f"{base}:values:{field}",
             f"{base}:order:{field}",
-            f"{base}:forgotten:{field}",
         )
         self._base = base
         self._field = field

@@ -172,6 +172,27 @@ class RedisLink:
                 answers += await pipeline.execute()
         return answers
 
+    async def _execute_each(self, commands: Sequence[tuple[Any, ...]], accept: Callable[[Any], bool]) -> list[Any]:
+        """
+        Execute commands in order, in one round trip. Return their results.
+
+        Args:
+            commands: The commands.
+            accept: Whether a ResponseError is returned in place of a result. It raises StoreUnavailable otherwise.
+        """
+        async with self._round_trip() as client:
+            if len(commands) == 1:
+                try:
+                    return [await client.execute_command(*commands[0])]
+                except ResponseError as error:
+                    answers: list[Any] = [error]
+            else:
+                answers = await self._pipeline(client, commands)
+            for answer in answers:
+                if isinstance(answer, Exception) and not (isinstance(answer, ResponseError) and accept(answer)):
+                    raise answer
+        return answers
+
     async def _fields(self, key: str, fields: Sequence[str]) -> list[str | None]:
         found = await self._execute_all([("HMGET", key, *batch) for batch in batches(fields, FIELDS)])
         return list(itertools.chain.from_iterable(found))
@@ -244,36 +265,22 @@ class RedisLink:
         # If a server doesn't know the script, a call with the digest alone isn't executed and has to be repeated, when
         # later ones may have been executed. So where the order counts, the first call has the text.
         async with self._round_trip(trips=math.ceil(len(calls) / BULK)) as client:
-            answers = await self._pipeline(client, script, calls, in_full)
+            answers = await self._pipeline(client, _commands(script, calls, in_full))
             missing = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
             if missing:
                 again = [calls[number] for number in missing]
                 # In a cluster, each of them may reach another server.
                 in_full = range(len(again) if self._target.is_cluster else 1)
-                for number, answer in zip(missing, await self._pipeline(client, script, again, in_full), strict=True):
+                repeated = await self._pipeline(client, _commands(script, again, in_full))
+                for number, answer in zip(missing, repeated, strict=True):
                     answers[number] = answer
             for answer in answers:
                 if isinstance(answer, Exception):
                     raise answer
         return answers
 
-    async def _pipeline(
-        self,
-        client: Any,
-        script: Script,
-        calls: Sequence[Call],
-        in_full: Container[int],
-    ) -> list[Any]:
-        """Send calls of a script, those whose numbers are in ``in_full`` with its text. Return results and errors."""
-        commands = (
-            (
-                *(("EVAL", script.text) if number in in_full else ("EVALSHA", script.sha)),
-                len(keys),
-                *keys,
-                *arguments,
-            )
-            for number, (keys, arguments) in enumerate(calls)
-        )
+    async def _pipeline(self, client: Any, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Send commands together. Return results and errors."""
         if not self._target.is_cluster:
             results: list[Any] = []
             packed = (pack(*command) for command in commands)
@@ -284,6 +291,13 @@ class RedisLink:
             pipeline.execute_command(*command)
         answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
+
+
+def _commands(script: Script, calls: Sequence[Call], in_full: Container[int]) -> Iterator[tuple[Any, ...]]:
+    """Yield the commands that call a script; those whose numbers are in ``in_full`` have its text."""
+    for number, (keys, arguments) in enumerate(calls):
+        begin = ("EVAL", script.text) if number in in_full else ("EVALSHA", script.sha)
+        yield *begin, len(keys), *keys, *arguments
 
 
 def _firsts(calls: Sequence[Call]) -> Container[int]:

@@ -2,25 +2,27 @@
 --
 -- KEYS: for each room those of room.lua, then those of the idempotency keys, in the order of its publications that have one.
 -- ARGV: see room.lua; then 4 the most entries, 5 how many more there may be before they are trimmed, 6 the most values,
---   7 milliseconds that idempotency keys are remembered; then for each room the number of its publications, followed by
---   five for each of these: "e" for an entry or "v" for a value, with an "i" behind it if there is an idempotency key; id;
---   event; data; and the key of a value or "".
+--   7 milliseconds that idempotency keys are remembered; then for each room the number of its publications, and "d" if the
+--   publisher wants to add further entries directly, or ""; followed by five for each of these publications: "e" for an
+--   entry or "v" for a value, with an "i" behind it if there is an idempotency key; id; event; data; and the key of a value
+--   or "".
 --
--- Returns one string, which a client reads in a fraction of the time of a list: for each room its epoch and the offset of each
--- publication, separated by spaces. If an earlier publication had the same idempotency key as one of them, a list: this
--- string; then for each of these its number among all publications, and the id of the earlier one.
+-- Returns one string, which a client reads in a fraction of the time of a list: the time, and for each room its epoch, with "+"
+-- behind it if entries may be added directly, and the offset of each publication, separated by spaces. If an earlier
+-- publication had the same idempotency key as one of them, a list: this string; then for each of these its number among all
+-- publications, and the id of the earlier one.
 
 local most, slack, most_values, remembered = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 -- Of the open room.
 local time, has_entries, has_values
 
+local function packed(id, event, data)
+  return text(time) .. ':' .. #id .. ':' .. #event .. ':' .. id .. event .. data
+end
+
 local function add_entry(id, event, data)
-  redis.call(
-    'XADD', entries, text(room.offset), 'i', id, 'e', event, 'd', data, 't', text(time), 'b', text(room.bytes),
-    'p', text(room.offset - room.last)
-  )
+  redis.call('XADD', entries, id_of(room.offset), 'p', packed(id, event, data))
   room.last = room.offset
-  room.bytes = room.bytes + #event + #data
   if room.since == 0 then
     room.since = time
   end
@@ -32,8 +34,7 @@ local function set_value(id, event, data, key)
   if old then
     room.size = room.size - size_of(old)
   end
-  local head = text(room.offset) .. ':' .. text(time) .. ':' .. #id .. ':' .. #event .. ':'
-  redis.call('HSET', values, key, head .. id .. event .. data)
+  redis.call('HSET', values, key, text(room.offset) .. ':' .. packed(id, event, data))
   redis.call('ZADD', order, text(room.offset), key)
   room.size = room.size + #event + #data
   if redis.call('ZCARD', order) > most_values then
@@ -65,36 +66,44 @@ end
 
 -- Remove the entries that are too many, once there are enough of them.
 local function trim()
-  -- There are at most as many as offsets from `front` on, so most calls needn't count them.
-  if room.offset - room.front >= most + slack and redis.call('XLEN', entries) > most + slack then
+  -- Where entries are added directly, there will be more before the next call.
+  if redis.call('XLEN', entries) > most + (room.direct == 1 and 0 or slack) then
+    -- The last one that is removed stays for a moment, as its offset has to be known.
+    redis.call('XTRIM', entries, 'MAXLEN', most + 1)
+    room.trimmed = math.max(room.trimmed, entry_from(0).offset)
     redis.call('XTRIM', entries, 'MAXLEN', most)
-    local first = entry_from(0)
-    room.trimmed = math.max(room.trimmed, skip_forgotten(first.before))
-    advance(first)
+    room.since = entry_from(0).time
   end
 end
 
-local function close()
+local function close(is_direct)
   room.time = time
-  if has_entries then
-    trim()
-    redis.call('PEXPIRE', entries, text(time - now + entries_kept))
+  if has_entries and (is_direct or room.direct == 2) then
+    room.direct = 1
   end
   if has_values then
+    if room.direct == 1 then
+      redis.call('XSETID', entries, id_of(room.offset))
+    end
     redis.call('PEXPIRE', values, text(time - now + values_kept))
     redis.call('PEXPIRE', order, text(time - now + values_kept))
+  end
+  if has_entries or room.direct == 1 then
+    trim()
+    redis.call('PEXPIRE', entries, room.direct == 1 and ARGV[3] or text(time - now + entries_kept))
   end
   save()
 end
 
-local results, repeats = {}, {}
+local results, repeats = { text(now) }, {}
 local keys, at, number = 0, 8, 0
 while ARGV[at] do
   open_room(keys)
-  keys = keys + 5
+  keys = keys + 4
   time, has_entries, has_values = math.max(now, room.time), false, false
-  results[#results + 1] = room.epoch
-  local first, last = at + 1, at + 5 * ARGV[at]
+  local place = #results + 1
+  results[place] = ''
+  local first, last = at + 2, at + 1 + 5 * ARGV[at]
   for argument = first, last, 5 do
     local kind, id = ARGV[argument], ARGV[argument + 1]
     local offset, earlier
@@ -114,7 +123,8 @@ while ARGV[at] do
     results[#results + 1] = offset
     number = number + 1
   end
-  close()
+  close(ARGV[at + 1] == 'd')
+  results[place] = room.epoch .. (room.direct == 1 and '+' or '')
   at = last + 1
 end
 results = table.concat(results, ' ')

@@ -10,15 +10,13 @@ if ARGV[4] ~= '' then
   local offset = tonumber(ARGV[4])
   local entry = entry_from(offset)
   if entry and entry.offset == offset then
-    redis.call('XDEL', entries, text(offset))
-    redis.call('ZADD', forgotten, text(offset), size_of(entry) .. ':' .. text(entry.before))
-    redis.call('PEXPIRE', forgotten, ARGV[2])
+    redis.call('XDEL', entries, id_of(offset))
     if room.last == offset then
-      room.last = skip_forgotten(offset)
+      local before = entry_up_to(id_of(offset))
+      room.last = before and before.offset or floor()
     end
-    local first = entry_from(0)
-    if not first or first.offset > offset then
-      advance(first)
+    if redis.call('XLEN', entries) == 0 then
+      room.since = 0
     end
     gone[1] = offset
   end

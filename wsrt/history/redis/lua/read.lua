@@ -35,7 +35,7 @@ local function pages_of(read)
 end
 
 local next_entry, drop_entry = pages_of(function(last)
-  local page = redis.call('XRANGE', entries, '(' .. text(last), '+', 'COUNT', PAGE)
+  local page = redis.call('XRANGE', entries, '(' .. id_of(last), '+', 'COUNT', PAGE)
   for i, item in ipairs(page) do
     page[i] = parse(item)
   end

@@ -1,47 +1,60 @@
 -- The keys of a room, and functions that open it and remove what is too old. Prepended to the other scripts.
 --
--- KEYS: 1 state, 2 entries, 3 values, 4 order, 5 forgotten. Of several rooms, if a script says so.
--- ARGV: 1 a random epoch for a room that has none, 2 milliseconds that entries are kept, 3 milliseconds that values are kept.
+-- KEYS: 1 state, 2 entries, 3 values, 4 order. Of several rooms, if a script says so.
+-- ARGV: 1 a random number below a million, 2 milliseconds that entries are kept, 3 milliseconds that values are kept.
 --
---   state      STRING  separated by spaces, as one command reads all of it and another one writes it with its end:
---                      epoch, of the sequence
---                      offset, of the last publication
---                      trimmed, the highest offset of an entry that was removed because there were too many
---                      expired, the highest offset of an entry that was removed because of its age
---                      last, the offset of the last entry that wasn't forgotten
---                      bytes, of all entries that the epoch has had
---                      since, a time not after that of the first entry that is kept; 0 if none is
---                      front: no entry below this offset is kept; each was removed or forgotten
---                      time, of the last publication
---                      values, a time not after that of the first value that is kept; 0 if none is
---                      size, the bytes of the values that are kept
---                      id, of the last publication, also if it isn't kept any more. It may contain anything
---   entries    STREAM  offset -> i id, e event, d data, t time, b bytes of the entries before it, p how far the entry before
---                      it is behind
---   values     HASH    key -> offset:time:bytes of the id:bytes of the event: id event data
---   order      ZSET    key -> offset
---   forgotten  ZSET    bytes:offset of the entry before it -> offset. Of entries that were forgotten, from `front` on
+--   state    STRING  packed values:
+--                    form, the version of this list
+--                    epoch, of the sequence: a time in milliseconds, followed by a random number of six digits
+--                    offset, of the last publication
+--                    trimmed, the highest offset of an entry that was removed because there were too many
+--                    expired, the highest offset of an entry that was removed because of its age
+--                    last, the offset of the last entry that wasn't forgotten
+--                    since, a time not after that of the first entry that is kept; 0 if none is
+--                    time, of the last publication
+--                    values, a time not after that of the first value that is kept; 0 if none is
+--                    size, the bytes of the values that are kept
+--                    direct, 1 if publishers may add entries to the stream directly; 2 if they may, once a script has
+--                    created it again; 0 if they may not
+--                    id, of the last publication, also if it isn't kept any more. It may contain anything
+--   entries  STREAM  epoch-offset -> p time:bytes of the id:bytes of the event: id event data
+--   values   HASH    key -> offset: time:bytes of the id:bytes of the event: id event data
+--   order    ZSET    key -> offset
+--
+-- Where publishers may add entries directly, without a script (direct.py), the state lacks the last ones until a script opens
+-- the room, and the last id of the stream is the last offset. So such a stream is kept as long as the state: with it, the last
+-- offset would be lost, and offsets would be given out again. That publishers may doesn't end within an epoch, because they
+-- aren't told.
 --
 -- All times are milliseconds since 1970 by the clock of Redis. The clock may be set back, but the times of publications don't
 -- go back. Lua writes integers above 10^14 in another form, so they are formatted explicitly.
 
-local state, entries, values, order, forgotten
+local FORM = 1
+
+local state, entries, values, order
 local entries_kept, values_kept = tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local room, is_changed = {}, false
+-- Whether the open room has no stream.
+local is_gone
 
 local function text(number)
   return string.format('%.0f', number)
 end
 
+-- Return the id of an entry in the stream.
+local function id_of(offset)
+  return room.epoch .. '-' .. text(offset)
+end
+
 local function save()
   is_changed = false
-  local packed = string.format(
-    '%s %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f', room.epoch, room.offset, room.trimmed, room.expired, room.last,
-    room.bytes, room.since, room.front, room.time, room.values, room.size
+  local packed = cmsgpack.pack(
+    FORM, room.epoch, room.offset, room.trimmed, room.expired, room.last, room.since, room.time, room.values, room.size,
+    room.direct, room.id
   )
-  redis.call('SET', state, packed .. ' ' .. room.id, 'PX', ARGV[3])
+  redis.call('SET', state, packed, 'PX', ARGV[3])
 end
 
 -- Save what has changed, and note that the room is used.
@@ -51,14 +64,19 @@ local function keep()
   else
     redis.call('PEXPIRE', state, ARGV[3])
   end
+  if room.direct == 1 then
+    redis.call('PEXPIRE', entries, ARGV[3])
+  end
 end
 
--- Begin a sequence, with nothing in it. A call that begins several rooms gives each an epoch of its own.
+-- Begin a sequence, with nothing in it. Epochs of a room ascend, as the ids in a stream have to. A call that begins several
+-- rooms gives each an epoch of its own.
 local function start(others)
-  redis.call('UNLINK', entries, values, order, forgotten)
+  redis.call('UNLINK', entries, values, order)
+  local before = room.epoch and tonumber(string.sub(room.epoch, 1, -7)) or 0
   room = {
-    epoch = ARGV[1] .. others, offset = 0, trimmed = 0, expired = 0, last = 0, bytes = 0, since = 0, front = 0, time = 0, values = 0,
-    size = 0, id = '',
+    epoch = text(math.max(now, before + 1)) .. string.format('%06d', (ARGV[1] + others) % 1000000),
+    offset = 0, trimmed = 0, expired = 0, last = 0, since = 0, time = 0, values = 0, size = 0, direct = 0, id = '',
   }
   is_changed = true
 end
@@ -67,60 +85,66 @@ local function floor()
   return math.max(room.trimmed, room.expired)
 end
 
--- Return the fields of an entry of the stream.
-local function parse(item)
-  local fields, offset = item[2], tonumber(string.match(item[1], '^%d+'))
+-- Return the time, id, event and data of a publication, which are packed from a place on.
+local function fields_of(packed, from)
+  local time, id, event, at = string.match(packed, '^(%d+):(%d+):(%d+):()', from)
+  local middle, last = at + id, at + id + event
   return {
-    offset = offset, id = fields[2], event = fields[4], data = fields[6], time = tonumber(fields[8]),
-    bytes = tonumber(fields[10]), before = offset - fields[12],
+    time = tonumber(time), id = string.sub(packed, at, middle - 1), event = string.sub(packed, middle, last - 1),
+    data = string.sub(packed, last),
   }
+end
+
+-- Return an entry of the stream.
+local function parse(item)
+  local entry, epoch, offset = fields_of(item[2][2], 1), string.match(item[1], '^(%d+)-(%d+)$')
+  entry.epoch, entry.offset = epoch, tonumber(offset)
+  return entry
 end
 
 -- Return the first entry from an offset on, or nil.
 local function entry_from(offset)
-  local found = redis.call('XRANGE', entries, text(offset), '+', 'COUNT', 1)
+  local found = redis.call('XRANGE', entries, id_of(offset), '+', 'COUNT', 1)
   return found[1] and parse(found[1])
 end
 
--- Return the bytes of a forgotten entry, and the offset of the one before it; nil if the entry wasn't forgotten.
-local function forgotten_at(offset)
-  local found = redis.call('ZRANGEBYSCORE', forgotten, text(offset), text(offset))
-  if found[1] then
-    local bytes, before = string.match(found[1], '^(%d+):(%d+)$')
-    return tonumber(bytes), tonumber(before)
-  end
+-- Return the last entry up to an id, or nil.
+local function entry_up_to(id)
+  local found = redis.call('XREVRANGE', entries, id, '-', 'COUNT', 1)
+  return found[1] and parse(found[1])
 end
 
--- Return the highest offset, up to the given one, of an entry that is kept or was removed; not of one that was forgotten.
-local function skip_forgotten(offset)
-  while offset >= room.front and offset > floor() do
-    local _, before = forgotten_at(offset)
-    if not before then
-      return offset
+-- Note the entries that publishers have added directly.
+local function adopt(others)
+  local found = redis.call('XRANGE', entries, '(' .. id_of(room.offset), '+', 'COUNT', 1)
+  if not found[1] then
+    is_gone = redis.call('EXISTS', entries) == 0
+    if is_gone and room.direct == 1 then
+      -- Redis has evicted the stream, and nothing tells the last offset.
+      start(others)
     end
-    offset = before
+    return
   end
-  return floor()
+  local last = entry_up_to('+')
+  if last.epoch ~= room.epoch then
+    -- After a failover, a publisher that knew a later epoch has added it to this one.
+    return start(others)
+  end
+  if room.since == 0 then
+    room.since = parse(found[1]).time
+  end
+  room.offset, room.last, room.id, room.direct = last.offset, last.offset, last.id, 1
+  room.time, is_changed = math.max(room.time, last.time), true
 end
 
--- Forget what was known about entries below those that are kept.
-local function advance(first)
-  is_changed = true
-  room.since = first and first.time or 0
-  room.front = first and first.offset or room.offset + 1
-  redis.call('ZREMRANGEBYSCORE', forgotten, '-inf', '(' .. text(room.front))
-end
-
--- Return key, offset, time, id, event and data of a value, or nil.
+-- Return the value of a key, or nil.
 local function value_of(key)
   local packed = redis.call('HGET', values, key)
   if packed then
-    local offset, time, id, event, at = string.match(packed, '^(%d+):(%d+):(%d+):(%d+):()')
-    local middle, last = at + id, at + id + event
-    return {
-      key = key, offset = tonumber(offset), time = tonumber(time), id = string.sub(packed, at, middle - 1),
-      event = string.sub(packed, middle, last - 1), data = string.sub(packed, last),
-    }
+    local offset, at = string.match(packed, '^(%d+):()')
+    local value = fields_of(packed, at)
+    value.key, value.offset = key, tonumber(offset)
+    return value
   end
 end
 
@@ -138,14 +162,16 @@ end
 -- Remove the entries that are too old. The key also ends by itself; then all of them were.
 local function expire_entries()
   local limit = now - entries_kept
-  if room.since == 0 or room.since > limit and redis.call('EXISTS', entries) == 1 then
+  if room.since == 0 or room.since > limit and not is_gone then
     return
   end
+  is_changed = true
   local first = entry_from(0)
   if first and first.time > limit then
-    room.since, is_changed = first.time, true
+    room.since = first.time
     return
   end
+  -- The first offset from which on all entries are kept.
   local low, high = first and first.offset + 1 or room.offset + 1, room.offset + 1
   while low < high do
     local middle = math.floor((low + high) / 2)
@@ -156,11 +182,16 @@ local function expire_entries()
       high = middle
     end
   end
+  local removed = first and entry_up_to(id_of(low - 1))
+  room.expired = math.max(room.expired, removed and removed.offset or room.last)
   first = entry_from(low)
-  -- The highest entry that is removed: the one before the first that stays, or the last one.
-  room.expired = math.max(room.expired, skip_forgotten(first and first.before or room.last))
-  redis.call('XTRIM', entries, 'MINID', text(low))
-  advance(first)
+  if first then
+    redis.call('XTRIM', entries, 'MINID', id_of(low))
+    room.since = first.time
+  else
+    redis.call('UNLINK', entries)
+    room.since, room.direct = 0, room.direct > 0 and 2 or 0
+  end
 end
 
 local function expire_values()
@@ -183,24 +214,24 @@ end
 
 -- Open the room whose keys follow the given number of others. It is begun if it isn't known.
 local function open(others)
-  state, entries, values = KEYS[others + 1], KEYS[others + 2], KEYS[others + 3]
-  order, forgotten = KEYS[others + 4], KEYS[others + 5]
+  state, entries, values, order = KEYS[others + 1], KEYS[others + 2], KEYS[others + 3], KEYS[others + 4]
+  room, is_changed, is_gone = {}, false, false
   local packed = redis.call('GET', state)
   if not packed then
     return start(others)
   end
-  local epoch, offset, trimmed, expired, last, bytes, since, front, time, its_values, size, id = string.match(
-    packed, '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$'
+  local is_whole, form, epoch, offset, trimmed, expired, last, since, time, its_values, size, direct, id = pcall(
+    cmsgpack.unpack, packed
   )
-  if not epoch then
-    -- Another version has written it, in a format that this one can't read.
+  if not is_whole or form ~= FORM then
+    -- Another version has written it, in a form that this one can't read.
     return start(others)
   end
   room = {
-    epoch = epoch, offset = tonumber(offset), trimmed = tonumber(trimmed), expired = tonumber(expired),
-    last = tonumber(last), bytes = tonumber(bytes), since = tonumber(since), front = tonumber(front),
-    time = tonumber(time), values = tonumber(its_values), size = tonumber(size), id = id,
+    epoch = epoch, offset = offset, trimmed = trimmed, expired = expired, last = last, since = since, time = time,
+    values = its_values, size = size, direct = direct, id = id,
   }
+  adopt(others)
 end
 
 -- Return whether values are missing that aren't too old: Redis has evicted one of their keys, or both.

@@ -1,0 +1,329 @@
+"""Entries that publishers add to the streams in Redis directly, without the script."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.support.processes import RedisServer
+from tests.support.redis import ClusterServer, say
+from wsrt.exceptions import StoreUnavailable
+from wsrt.history.base import Append
+from wsrt.history.redis import RedisHistory
+from wsrt.history.redis.direct import FREQUENT, RUN, SECONDS
+from wsrt.types import Position
+
+ROOM = "chat", "a"
+
+EVERYTHING: dict[str, int] = {"limit": 100_000, "max_bytes": 2**40}
+
+
+@pytest_asyncio.fixture(params=["single", "cluster"])
+async def make(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., RedisHistory]]:
+    """Makes stores on an empty Redis."""
+    server: RedisServer | ClusterServer = request.getfixturevalue(request.param)
+    stores: list[RedisHistory] = []
+
+    def make(**options: Any) -> RedisHistory:
+        stores.append(RedisHistory(server.url, cluster=request.param == "cluster", **options))
+        return stores[-1]
+
+    async with make()._round_trip() as client:
+        await client.flushall()
+    yield make
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of publications of each call of the script."""
+    made: list[int] = []
+    append = RedisHistory._append_by_script
+
+    async def noting(store: RedisHistory, publications: Any) -> Any:
+        if publications:
+            made.append(len(publications))
+        return await append(store, publications)
+
+    monkeypatch.setattr(RedisHistory, "_append_by_script", noting)
+    return made
+
+
+async def publish(store: RedisHistory, count: int, **more: Any) -> list[Position]:
+    """Append entries to a room, one after the other."""
+    positions = []
+    for number in range(count):
+        (appended,) = await store.append([Append(ROOM, f"id{number}", "said", str(number), **more)])
+        positions.append(appended.position)
+    return positions
+
+
+async def stream_of(store: RedisHistory, command: str, *arguments: Any) -> Any:
+    return await store._execute(command, store._keys.room(ROOM).entries, *arguments)
+
+
+async def test_frequent_publisher(make: Callable[..., RedisHistory], scripts: list[int]) -> None:
+    """A publisher that appends to a room often calls the script for one entry in RUN, and gets the same positions."""
+    store = make()
+    positions = await publish(store, FREQUENT + 5 * (RUN + 1))
+    assert positions == [Position(positions[0].epoch, offset) for offset in range(1, len(positions) + 1)]
+    assert len(scripts) == FREQUENT + 5
+    found = await store.read(ROOM, Position(positions[0].epoch, len(positions) - 90), **EVERYTHING)
+    assert [(entry.offset, entry.data) for entry in found.entries] == [
+        (offset, str(offset - 1)) for offset in range(len(positions) - 89, len(positions) + 1)
+    ]
+
+
+async def test_rare_publisher(make: Callable[..., RedisHistory], scripts: list[int]) -> None:
+    """A publisher with breaks always calls the script, so that Redis drops the entries of the room by itself."""
+    store = make(seconds=100)
+    now = 0.0
+    store._direct.clock = lambda: now
+    for _ in range(3 * FREQUENT):
+        now += SECONDS
+        await publish(store, 1)
+    assert scripts == [1] * 3 * FREQUENT
+    assert await stream_of(store, "PTTL") <= 100_000
+
+
+async def test_break(make: Callable[..., RedisHistory], scripts: list[int]) -> None:
+    """After SECONDS, a publisher calls the script again: its clock may differ from that of Redis by now."""
+    store = make()
+    now = 0.0
+    store._direct.clock = lambda: now
+    await publish(store, FREQUENT + 3)
+    scripts.clear()
+    for passed in (SECONDS - 1, 2):
+        now += passed
+        await publish(store, 1)
+    assert scripts == [1]
+
+
+async def test_publishers_at_the_same_time(make: Callable[..., RedisHistory], scripts: list[int]) -> None:
+    """Publishers with and without keys, values and deletions don't take each other's offsets."""
+    stores = [make(size=10_000) for _ in range(4)]
+    random.seed(3)
+
+    async def append(store: RedisHistory, number: int) -> None:
+        for turn in range(150):
+            more: dict[str, str] = random.choice([{}] * 30 + [{"key": "k"}, {"idempotency_key": f"{number}.{turn}"}])
+            await store.append([Append(ROOM, f"{number}.{turn}", "said", "{}", **more)])
+            if turn % 50 == 49:
+                await store.forget(ROOM, offset=turn)
+
+    await asyncio.gather(*(append(store, number) for number, store in enumerate(stores)))
+    (last,) = await stores[0].positions([ROOM])
+    found = await stores[0].read(ROOM, Position(last.position.epoch, 0), **EVERYTHING)
+    assert last.position.offset == 600
+    assert found.gap is None
+    for number in range(4):
+        turns = [int(entry.id.partition(".")[2]) for entry in found.entries if entry.id.startswith(f"{number}.")]
+        assert turns == sorted(turns)
+        # Missing are values that were replaced, and three that were deleted.
+        assert len(turns) > 120
+    assert len(scripts) < 300
+
+
+async def test_room_stays_bounded(make: Callable[..., RedisHistory]) -> None:
+    """Several publishers add to a room directly, and it doesn't grow further than the contract allows."""
+    stores = [make(size=20) for _ in range(3)]
+    most = 0
+    for _ in range(150):
+        for store in stores:
+            await publish(store, 1)
+        most = max(most, await stream_of(stores[0], "XLEN"))
+    assert RUN <= most <= 20 + RUN + len(stores)
+
+
+async def test_room_with_values_stays_bounded(make: Callable[..., RedisHistory]) -> None:
+    """Values, which the script keeps, don't keep it from removing entries that were added directly."""
+    store = make(size=20)
+    await publish(store, FREQUENT)
+    for _ in range(5):
+        await publish(store, RUN - 1)
+        await publish(store, 1, key="k")
+    assert await stream_of(store, "XLEN") == 20
+
+
+async def test_deleted_entries(make: Callable[..., RedisHistory]) -> None:
+    """An entry that is added to a stream whose entries were all deleted expires by its own age."""
+    store = make(seconds=100)
+    now = 0.0
+    store._direct.clock = lambda: now
+    position = (await publish(store, FREQUENT))[-1]
+    for offset in range(1, FREQUENT + 1):
+        assert await store.forget(ROOM, offset=offset) == [offset]
+    now -= 200
+    (added,) = await publish(store, 1)
+    assert added == Position(position.epoch, FREQUENT + 1)
+    found = await store.read(ROOM, position, **EVERYTHING)
+    assert (found.gap, found.start, found.entries) == ("expired", added.offset, [])
+
+
+async def test_epochs_ascend(make: Callable[..., RedisHistory]) -> None:
+    """Epochs of a room ascend, also those of one millisecond, so that a stream refuses entries of an earlier one."""
+    store = make()
+    epochs = [(await store.purge(ROOM)).epoch for _ in range(50)]
+    assert [*map(int, epochs)] == sorted({*map(int, epochs)})
+
+
+# The ends of keys.
+
+
+async def test_stream_is_kept_as_long_as_the_state(make: Callable[..., RedisHistory]) -> None:
+    """Whatever prolongs what Redis knows of a room prolongs its stream, which knows the last offset."""
+    store = make(seconds=1, value_seconds=600)
+    await publish(store, FREQUENT + 3)
+    for use in (store.positions([ROOM]), store.facts([ROOM]), publish(store, 1, key="k")):
+        await stream_of(store, "PEXPIRE", 30_000)
+        await use
+        assert await stream_of(store, "PTTL") > 500_000
+
+
+async def test_stream_that_is_created_again(make: Callable[..., RedisHistory]) -> None:
+    """A stream that was removed because all entries had expired is kept as long when it is created again."""
+    store, other = make(seconds=0.2, value_seconds=600), make(seconds=0.2, value_seconds=600)
+    await publish(store, FREQUENT)
+    await asyncio.sleep(0.3)
+    await other.positions([ROOM])
+    assert await stream_of(store, "EXISTS") == 0
+    await publish(other, 1)
+    assert await stream_of(store, "PTTL") > 500_000
+    assert [position.offset for position in await publish(store, 2)] == [FREQUENT + 2, FREQUENT + 3]
+
+
+@pytest.mark.parametrize("loss", ["purge", "flush", "evict", "renew"])
+async def test_sequence_ends(make: Callable[..., RedisHistory], loss: str) -> None:
+    """After a purge, or if Redis has lost the room or its stream, nothing is added to what no longer exists."""
+    store, other = make(), make()
+    before = (await publish(store, FREQUENT + 3))[-1]
+    match loss:
+        case "purge":
+            await other.purge(ROOM)
+        case "renew":
+            await other.renew(ROOM, before.epoch)
+        case "flush":
+            async with store._round_trip() as client:
+                await client.flushall()
+        case "evict":
+            await stream_of(other, "DEL")
+    if loss != "flush":
+        # Another publisher creates the stream again.
+        await publish(other, 2)
+    positions = await publish(store, 3)
+    first = 1 if loss == "flush" else 3
+    assert [position.offset for position in positions] == [first, first + 1, first + 2]
+    assert positions[0].epoch != before.epoch
+    assert (await store.read(ROOM, before, **EVERYTHING)).gap == "epoch"
+    assert len((await store.read(ROOM, Position(positions[0].epoch, 0), **EVERYTHING)).entries) == first + 2
+
+
+async def save(store: RedisHistory) -> None:
+    """Copy what Redis knows of the room."""
+    for key in store._keys.room(ROOM).all[:2]:
+        await store._execute("COPY", key, f"{key}:saved", "REPLACE")
+
+
+async def restore(store: RedisHistory) -> None:
+    """Go back to the copy, as in a failover to a replica that has missed the last writes."""
+    for key in store._keys.room(ROOM).all[:2]:
+        await store._execute("COPY", f"{key}:saved", key, "REPLACE")
+
+
+async def test_failover_to_an_earlier_epoch(make: Callable[..., RedisHistory]) -> None:
+    """If a failover brings back an earlier epoch, an entry of the later one begins another, and readers are told."""
+    store = make()
+    earlier = (await publish(store, FREQUENT + 3))[-1]
+    await save(store)
+    await store.purge(ROOM)
+    later = (await publish(store, FREQUENT + 3))[-1]
+    await restore(store)
+    (position,) = await publish(store, 1)
+    assert position.offset == 1
+    assert len({earlier.epoch, later.epoch, position.epoch}) == 3
+    for before in (earlier, later):
+        found = await store.read(ROOM, before, **EVERYTHING)
+        assert (found.gap, found.position, len(found.entries)) == ("epoch", position, 1)
+
+
+@pytest.mark.parametrize("saved", [FREQUENT - 1, FREQUENT + 3])
+async def test_failover_within_an_epoch(make: Callable[..., RedisHistory], saved: int) -> None:
+    """After a failover that lost writes, offsets go on from those that are left, whoever publishes, and how."""
+    store, other = make(), make()
+    epoch = (await publish(store, saved))[0].epoch
+    await save(store)
+    await publish(store, FREQUENT + 3)
+    await restore(store)
+    positions = [*await publish(store, 2), *await publish(other, 2), *await publish(store, 2)]
+    assert positions == [Position(epoch, saved + number) for number in range(1, 7)]
+    found = await store.read(ROOM, Position(epoch, 0), **EVERYTHING)
+    assert [entry.offset for entry in found.entries] == list(range(1, saved + 7))
+
+
+async def test_times(make: Callable[..., RedisHistory]) -> None:
+    """An entry that is added directly has the time of Redis when it was added, as far as the publisher knows it."""
+    store = make()
+    now = 0.0
+    store._direct.clock = lambda: now
+    await publish(store, FREQUENT)
+    now = 40.0
+    (position,) = await publish(store, 1)
+    found = await store.read(ROOM, Position(position.epoch, position.offset - 2), **EVERYTHING)
+    last, added = found.entries
+    assert added.time - last.time == 40
+
+
+async def test_idle_room(make: Callable[..., RedisHistory]) -> None:
+    """When the entries of a room have expired that isn't used any more, the next call of the publisher removes them."""
+    store = make(seconds=0.2, value_seconds=600)
+    now = 0.0
+    store._direct.clock = lambda: now
+    positions = await publish(store, FREQUENT + 3)
+    assert await stream_of(store, "XLEN") == FREQUENT + 3
+    assert await stream_of(store, "PTTL") > 500_000
+    await asyncio.sleep(0.3)
+    now = SECONDS + 1
+    await store.append([Append(("chat", "b"), "id", "said", "{}")])
+    assert await stream_of(store, "XLEN") == 0
+    (last,) = await store.positions([ROOM])
+    assert last.position == positions[-1]
+
+
+async def test_redis_without_numbering(
+    make: Callable[..., RedisHistory], scripts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Redis older than 7 is asked once, and gets scripts after that."""
+    store = make()
+    asked = 0
+    execute_each = RedisHistory._execute_each
+
+    async def refusing(store: RedisHistory, commands: Any, accept: Callable[[Any], bool]) -> Any:
+        nonlocal asked
+        asked += 1
+        commands = [[part.replace("-*", "-x") for part in command] for command in commands]
+        return await execute_each(store, commands, accept)
+
+    monkeypatch.setattr(RedisHistory, "_execute_each", refusing)
+    positions = await publish(store, 3 * FREQUENT)
+    assert [position.offset for position in positions] == list(range(1, 3 * FREQUENT + 1))
+    assert asked == 1
+    assert len(scripts) == 3 * FREQUENT
+
+
+async def test_other_refusals(single: RedisServer) -> None:
+    """What Redis refuses for another reason raises StoreUnavailable."""
+    store = RedisHistory(single.url, prefix="refused")
+    await publish(store, FREQUENT)
+    say(single.port, "ACL SETUSER default -xadd")
+    try:
+        with pytest.raises(StoreUnavailable, match="NoPermission"):
+            await publish(store, 1)
+    finally:
+        say(single.port, "ACL SETUSER default +xadd")
+    await store.close()

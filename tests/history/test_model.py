@@ -77,7 +77,7 @@ class Room:
     is_direct: bool = False
 
     def use(self, now: float) -> None:
-        if now - self.used >= VALUES_KEPT:
+        if now - self.used >= VALUES_KEPT * (1.25 if self.is_direct else 1):
             self.begin()
         self.used = now
         old = [entry for entry in self.entries if now - entry.time >= KEPT]
@@ -588,7 +588,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> None:
     for script in module.SCRIPTS:
         monkeypatch.setattr(module, script.name.upper(), with_clock(script))
     monkeypatch.setattr(direct, "FREQUENT", 2)
-    monkeypatch.setattr(direct, "SECONDS", 2.5 * UNIT)
+    monkeypatch.setattr(direct, "SECONDS", 2 * UNIT)
     monkeypatch.setattr(direct, "RUN", 8)
 
 

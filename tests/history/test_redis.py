@@ -362,6 +362,16 @@ async def test_values_that_were_forgotten(make: Callable[..., RedisHistory]) -> 
     assert (await store.read(("chat", "a"), Position(appended.position.epoch, 0), **EVERYTHING)).gap is None
 
 
+@pytest.mark.parametrize(("count", "size"), [(30, 20_000), (700, 50)])
+async def test_facts_of_much(make: Callable[..., RedisHistory], count: int, size: int) -> None:
+    """The size of many bytes or entries is estimated from the first ones."""
+    store = make(size=1000)
+    entries = [Append(("chat", "a"), str(number), "said", "x" * (size - 4)) for number in range(count)]
+    await store.append([*entries, Append(("chat", "a"), "last", "said", "")])
+    (facts,) = await store.facts([("chat", "a")])
+    assert (facts.entries, facts.size) == (count + 1, (count + 1) * size)
+
+
 def test_cluster_server_is_used(cluster: ClusterServer) -> None:
     """The cluster refuses what touches two slots, so that the tests on it show that no call does."""
     assert "CROSSSLOT" in say(cluster.port, "MGET a b")

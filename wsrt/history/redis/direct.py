@@ -26,13 +26,18 @@ from ..base import Append, Appended, bytes_of
 from .keys import Keys
 
 FREQUENT = 8
-"""How often a publisher calls the script for a room, with breaks under SECONDS, before it adds entries directly."""
+"""How often a publisher calls the script for a room, with short breaks, before it adds entries directly."""
 
 RUN = 64
 """The number of entries after which a script has to open the room, because it removes those that are too many."""
 
 SECONDS = 60.0
-"""For how long entries are added directly after a call of the script. Their times rely on the clock of this process."""
+"""
+For how many seconds entries are added directly after a call of the script, at most.
+
+Their times rely on the clock of this process meanwhile, and Redis doesn't notice that the room is used. So it is at
+most a quarter of the time for which Redis keeps an unused room.
+"""
 
 ROOMS = 10_000
 """The maximum number of rooms that a publisher remembers. Beyond it, it forgets the room that it used longest ago."""
@@ -62,7 +67,7 @@ class Known:
         at: When a script opened the room, by the clock of this process, in seconds.
         redis_time: The same by the clock of Redis, in milliseconds since 1970.
         is_direct: Whether entries may be added directly.
-        calls: How often this publisher has called the script, with breaks under SECONDS.
+        calls: How often this publisher has called the script, with short breaks.
     """
 
     epoch: str
@@ -81,11 +86,13 @@ class DirectAppends:
     Args:
         keys: The keys of the store.
         seconds: How long entries are kept.
+        room_seconds: How long a room is kept that isn't used.
     """
 
-    def __init__(self, keys: Keys, seconds: float) -> None:
+    def __init__(self, keys: Keys, seconds: float, room_seconds: float) -> None:
         self._keys = keys
-        self._idle_after = SECONDS + seconds
+        self._seconds = min(SECONDS, room_seconds / 4)
+        self._idle_after = self._seconds + seconds
         self._next_look = 0.0
         self._rooms: collections.OrderedDict[RoomId, Known] = collections.OrderedDict()
         self._is_supported = True
@@ -107,7 +114,7 @@ class DirectAppends:
             is_direct: Whether entries may be added directly.
         """
         now, before = self.clock(), self._rooms.get(room)
-        calls = before.calls + 1 if before is not None and now - before.at < SECONDS else 1
+        calls = before.calls + 1 if before is not None and now - before.at < self._seconds else 1
         self._rooms[room] = Known(
             position.epoch, position.offset, position.offset, now, redis_time, is_direct and self._is_supported, calls
         )
@@ -146,7 +153,12 @@ class DirectAppends:
         for publication in publications:
             room = publication.room
             known = self._rooms.get(room)
-            if known is None or not known.is_direct or known.last - known.opened >= RUN or now - known.at > SECONDS:
+            if (
+                known is None
+                or not known.is_direct
+                or known.last - known.opened >= RUN
+                or now - known.at > self._seconds
+            ):
                 return None
             if room in knowns or publication.key is not None or publication.idempotency_key is not None:
                 return None

@@ -94,7 +94,7 @@ class RedisHistory(RedisLink, HistoryStore):
         RedisLink.__init__(self, target, timeout, retries=0)
         HistoryStore.__init__(self, target.location, **options)
         self._keys = Keys(spread)
-        self._direct = DirectAppends(self._keys, self.seconds)
+        self._direct = DirectAppends(self._keys, self.seconds, self.value_seconds)
         self._kept = [_milliseconds(self.seconds), _milliseconds(self.value_seconds)]
         slack = min(self.size // 4, MOST_SLACK)
         self._limits = [self.size, slack, self.values_kept, _milliseconds(self.idempotency)]

@@ -90,7 +90,7 @@ local function close(is_direct)
   end
   if has_entries or room.direct == 1 then
     trim()
-    redis.call('PEXPIRE', entries, room.direct == 1 and ARGV[3] or text(time - now + entries_kept))
+    redis.call('PEXPIRE', entries, room.direct == 1 and state_kept() or text(time - now + entries_kept))
   end
   save()
 end

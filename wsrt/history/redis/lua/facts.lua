@@ -3,20 +3,25 @@
 -- KEYS and ARGV: see room.lua.
 --
 -- Returns epoch and offset, the numbers of entries and values, the bytes of both, and the time of the oldest, or -1. The bytes of
--- more than MOST entries are estimated.
+-- very many entries are estimated.
 
 open_room(0)
-local MOST = 500
+local PAGE, MOST, MOST_BYTES = 20, 500, 256 * 1024
 local bytes, oldest, number = 0, -1, redis.call('XLEN', entries)
-local page = redis.call('XRANGE', entries, '-', '+', 'COUNT', MOST)
-for i, item in ipairs(page) do
-  page[i] = parse(item)
-  bytes = bytes + size_of(page[i])
-end
-if page[1] then
-  oldest = page[1].time
-  -- Those that weren't read have the same size on average.
-  bytes = math.floor(bytes * number / #page)
+local read, page, last = 0, redis.call('XRANGE', entries, '-', '+', 'COUNT', PAGE), nil
+while page[1] do
+  for _, item in ipairs(page) do
+    last = parse(item)
+    bytes = bytes + size_of(last)
+    oldest = oldest < 0 and last.time or oldest
+  end
+  read = read + #page
+  if read >= MOST or bytes >= MOST_BYTES then
+    -- Those that weren't read have the same size on average.
+    bytes = math.floor(bytes * number / read)
+    break
+  end
+  page = redis.call('XRANGE', entries, '(' .. id_of(last.offset), '+', 'COUNT', PAGE)
 end
 local key = redis.call('ZRANGE', order, 0, 0)[1]
 local value = key and value_of(key)

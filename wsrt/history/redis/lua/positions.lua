@@ -4,12 +4,13 @@
 --
 -- Returns epoch and offset of each room, and the id of the last publication, or "".
 
-local positions = {}
+local MOST_EXPIRED = 10
+local positions, expired = {}, 0
 for others = 0, #KEYS - 1, 4 do
   open(others)
-  if room.direct == 1 then
-    -- Without publications that a script adds, and without readers, nothing else removes them.
-    expire_entries()
+  if room.direct == 1 and expired < MOST_EXPIRED then
+    -- Where no script appends, and nothing is read, only this removes the entries that are too old.
+    expired = expired + (expire_entries() and 1 or 0)
   end
   keep()
   local at = #positions

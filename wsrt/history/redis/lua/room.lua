@@ -48,13 +48,19 @@ local function id_of(offset)
   return room.epoch .. '-' .. text(offset)
 end
 
+-- Return the milliseconds for which the state is kept. Entries that are added directly don't prolong them. A script opens the
+-- room before a quarter of the time has passed.
+local function state_kept()
+  return text(room.direct == 1 and 1.25 * values_kept or values_kept)
+end
+
 local function save()
   is_changed = false
   local packed = cmsgpack.pack(
     FORM, room.epoch, room.offset, room.trimmed, room.expired, room.last, room.since, room.time, room.values, room.size,
     room.direct, room.id
   )
-  redis.call('SET', state, packed, 'PX', ARGV[3])
+  redis.call('SET', state, packed, 'PX', state_kept())
 end
 
 -- Save what has changed, and note that the room is used.
@@ -62,10 +68,10 @@ local function keep()
   if is_changed then
     save()
   else
-    redis.call('PEXPIRE', state, ARGV[3])
+    redis.call('PEXPIRE', state, state_kept())
   end
   if room.direct == 1 then
-    redis.call('PEXPIRE', entries, ARGV[3])
+    redis.call('PEXPIRE', entries, state_kept())
   end
 end
 
@@ -159,20 +165,20 @@ local function remove_value(key)
   room.size = room.size - (value and size_of(value) or 0)
 end
 
--- Remove the entries that are too old. The key also ends by itself; then all of them were.
+-- Remove the entries that are too old, and return whether there were any. The key also ends by itself; then all of them were.
 local function expire_entries()
   local limit = now - entries_kept
   if room.since == 0 or room.since > limit and not is_gone then
-    return
+    return false
   end
   is_changed = true
   local first = entry_from(0)
   if first and first.time > limit then
     room.since = first.time
-    return
+    return false
   end
   -- The first offset from which on all entries are kept.
-  local low, high = first and first.offset + 1 or room.offset + 1, room.offset + 1
+  local low, high = first and room.time > limit and first.offset + 1 or room.offset + 1, room.offset + 1
   while low < high do
     local middle = math.floor((low + high) / 2)
     local found = entry_from(middle)
@@ -192,6 +198,7 @@ local function expire_entries()
     redis.call('UNLINK', entries)
     room.since, room.direct = 0, room.direct > 0 and 2 or 0
   end
+  return true
 end
 
 local function expire_values()

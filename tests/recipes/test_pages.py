@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, WebSocketRoute, expect
 
 from demo_project.recipes import RECIPES, Recipe
 from tests.recipes.site import Site, create_database, environment
@@ -148,6 +149,38 @@ def test_live_rows(open_as: Open) -> None:
     ada.get_by_role("button", name="Yes, I’m sure").click()
     expect(linus.get_by_role("listitem")).to_have_count(1)
     expect(linus.get_by_role("listitem")).to_contain_text("Feed the <b>cat</b>")
+
+
+def test_live_rows_come_back(browser: Browser, site: Site) -> None:
+    """A row that a later list lacks comes back with a higher version, and a deleted row never does."""
+    sockets: list[WebSocketRoute] = []
+
+    def connect(socket: WebSocketRoute) -> None:
+        sockets.append(socket)
+        socket.connect_to_server()
+
+    def send(event: str, **data: Any) -> None:
+        sockets[-1].send(json.dumps({"event": event, "data": data}))
+
+    def save(version: int) -> None:
+        send("ticket.saved", id=10**6, title=f"Version {version}", status="open", version=version)
+
+    with browser.new_page() as page:
+        page.route_web_socket(re.compile("/ws/live-rows/"), connect)
+        page.goto(f"{site.url}/recipes/live_rows/")
+        page.get_by_role("button", name="Ada").click()
+        expect(page.locator("#state")).to_have_text("Live")
+        row = page.get_by_role("listitem").filter(has_text="Version")
+        save(2)
+        expect(row).to_contain_text("Version 2")
+        send("ticket.list", tickets=[])
+        expect(row).to_have_count(0)
+        save(2)
+        save(3)
+        expect(row).to_contain_text("Version 3")
+        send("ticket.deleted", id=10**6)
+        save(4)
+        expect(row).to_have_count(0)
 
 
 def test_token_stream(open_as: Open) -> None:

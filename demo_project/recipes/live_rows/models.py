@@ -26,7 +26,7 @@ class Ticket(models.Model):
         """Save the row with its next version, which tells pages which of two states is the newer one."""
         with transaction.atomic():
             if not self._state.adding:
-                # Locks the row until the commit, so that each version is one state.
+                # Locks the row until the commit, so that no two states have the same version.
                 Ticket.objects.filter(pk=self.pk).update(version=F("version") + 1)
                 self.refresh_from_db(fields=["version"])
             super().save(*args, **kwargs)

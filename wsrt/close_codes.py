@@ -149,7 +149,7 @@ TABLE: dict[Close, str] = {
     TOO_MANY_VIOLATIONS: gettext_noop(
         "the client sent too many invalid frames: more than `max_violations` violations within a minute"
     ),
-    MESSAGE_TOO_LARGE: gettext_noop("a frame is larger than `max_payload` bytes"),
+    MESSAGE_TOO_LARGE: gettext_noop("a frame is larger than `max_payload` bytes, or has more than `max_values` values"),
     MESSAGE_HANDLING_FAILED: gettext_noop("a handler raised an unexpected exception"),
     CONNECTION_SETUP_FAILED: gettext_noop("`authorize` or `on_connect` raised an unexpected exception"),
     OUTBOUND_PUBLISH_FAILED: gettext_noop("sending a frame failed while the client was connected"),

@@ -176,7 +176,10 @@ async def test_normal_ends(caplog: pytest.LogCaptureFixture) -> None:
 async def test_too_large(caplog: pytest.LogCaptureFixture) -> None:
     """A close that no frame explains is logged with its cause."""
     (line,) = await log_of(caplog, "x" * 70_000)
-    assert line == "Shop closed a connection with 1009 Message too large: a frame is larger than `max_payload` bytes"
+    assert line == (
+        "Shop closed a connection with 1009 Message too large: a frame is larger than `max_payload` bytes, or has more "
+        "than `max_values` values"
+    )
 
 
 async def test_production(caplog: pytest.LogCaptureFixture, settings: Any) -> None:

@@ -122,8 +122,9 @@ end
 
 -- Note the entries that publishers have added directly.
 local function adopt(others)
-  local found = redis.call('XRANGE', entries, '(' .. id_of(room.offset), '+', 'COUNT', 1)
-  if not found[1] then
+  -- Not XRANGE, so that the counters of Redis tell this apart from reading the history.
+  local found = redis.call('XREAD', 'COUNT', 1, 'STREAMS', entries, id_of(room.offset))
+  if not found then
     is_gone = redis.call('EXISTS', entries) == 0
     if is_gone and room.direct == 1 then
       -- Redis has evicted the stream, and nothing tells the last offset.
@@ -137,7 +138,7 @@ local function adopt(others)
     return start(others)
   end
   if room.since == 0 then
-    room.since = parse(found[1]).time
+    room.since = parse(found[1][2][1]).time
   end
   room.offset, room.last, room.id, room.direct = last.offset, last.offset, last.id, 1
   room.time, is_changed = math.max(room.time, last.time), true

@@ -181,9 +181,9 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mistake("`@on` is forgotten, and the consumer also sends the event")
 async def forgotten_echo(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def send_message(self: Any, event: MessageSent) -> None: ...
+    async def show_message(self: Any, event: MessageSent) -> None: ...
 
-    async with connect(chat(send_message=send_message)) as client:
+    async with connect(chat(show_message=show_message)) as client:
         await client.send(MessageSent(text="hi"))
         await client.settle()
 

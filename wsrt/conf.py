@@ -135,7 +135,7 @@ SHAPES: dict[str, Shape] = {
     "MAX_CONNECTIONS_PER_USER": _LIMIT,
     "CONNECTION_LIMIT_POLICY": Shape((str,), '"refuse" or "replace"', choices=("refuse", "replace")),
     "MAX_CONNECTIONS_PER_ADDRESS": _LIMIT,
-    "TRUSTED_PROXIES": Shape((list, tuple), 'a list of addresses, networks and "unix"', items=str),
+    "TRUSTED_PROXIES": Shape((list, tuple), 'a list of IP addresses, networks and "unix"', items=str),
     "MAX_CONNECTIONS": _LIMIT,
     "MAX_SETUPS": _LIMIT,
     "HANDSHAKE_RATE": Shape((str,), 'handshakes per time, such as "200/s", or None', optional=True),

@@ -34,9 +34,9 @@ def test_sizes(row: int, entry: str) -> None:
 
 
 def test_size_of_the_static_file() -> None:
-    """The page about the static file has the same size, in words."""
+    """The page about the static file has the same size, in kilobytes."""
     minified, zipped = sizes(PLAIN)
-    words = f"{minified // 1024} kB, {round(zipped / 1024)} kB compressed"
+    words = f"{round(minified / 1000)} kB, {round(zipped / 1000)} kB compressed"
     assert words in (ROOT / "docs/howto/javascript.md").read_text()
 
 

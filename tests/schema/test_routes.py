@@ -154,5 +154,5 @@ def test_without_routes(settings: Any) -> None:
     """Without ASGI_APPLICATION there is no route, and the error says so."""
     settings.ASGI_APPLICATION = None
     assert routes() == {}
-    with pytest.raises(NoReverseMatch, match="leads to 'EveryType': no consumer has a route: is there one"):
+    with pytest.raises(NoReverseMatch, match="leads to 'EveryType': no consumer has a route; is there one"):
         path_of("EveryType", {})

@@ -146,7 +146,7 @@ async def test_without_websockets(database: Path) -> None:
         with pytest.raises(InvalidStatus) as refused:
             await dial(server.url("/ws/lobby/"))
         assert refused.value.response.status_code == 404
-        assert "no consumer has a route: is there one with a path" in server.log()
+        assert "no consumer has a route; is there one with a path" in server.log()
 
 
 async def test_middleware(database: Path) -> None:

@@ -176,7 +176,7 @@ def application() -> Any:
 
 ROUTE = "route"
 
-NO_ROUTES = "no consumer has a route: is there one with a path, in consumers.py of an app in INSTALLED_APPS?"
+NO_ROUTES = "no consumer has a route; is there one with a path, in consumers.py of an app in INSTALLED_APPS?"
 """The advice if a project has no routes but those of wsrt itself. It fits into the reason of a close."""
 
 MAX_COMPARED = 200

@@ -163,7 +163,7 @@ def test_names_twice_in_a_namespace() -> None:
         out_events = (one,)
 
     with pytest.raises(
-        DeclarationError, match=r"the event 'unit-declarations\.same' is .*One \(see First\), not .*Two"
+        DeclarationError, match=r"the event 'unit-declarations\.same' is .*One in First, .*it can't be .*Two:"
     ):
 
         class Second(TypedEventConsumer):

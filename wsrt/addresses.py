@@ -65,7 +65,7 @@ class UserKey(str):
     The key is ``"7"`` for the id ``7`` and for the instance of AUTH_USER_MODEL with that primary key. It is
     ``"fleet.device:7"`` for an instance of another model. All functions that accept a user also accept a key. Wrap keys
     that you have stored, or read from ``wsrt.presence`` frames, in ``UserKey(text)``. A plain string is an id, and an
-    id that looks like the key of a model instance is refused, so that clients can't impersonate an instance by a name.
+    id of the form ``a.b:c`` is refused, so that clients can't impersonate a model instance by a name.
 
     Raises:
         ValueError: The text is empty, or can't be encoded as UTF-8.
@@ -385,7 +385,8 @@ def user_key(user: object) -> UserKey:
     concrete model.
 
     The key of an instance of another model never equals any other key: an id that looks like ``app.model:pk`` is
-    refused, and a user of AUTH_USER_MODEL with such a primary key gets the prefix ``auth.user:``.
+    refused, and if a user of AUTH_USER_MODEL has such a primary key, the key begins with ``auth.user:``, the label of
+    this model.
 
     Raises:
         TypeError: The value isn't one of these, such as an instance that isn't saved, or the user is anonymous.

@@ -473,9 +473,9 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
                         return Refused("sold_out", str(error))
                 return super().refusal_for(error)
 
-        Called for exceptions other than wsrt's refusals and Django's ``PermissionDenied``, ``Http404`` and
-        ``ValidationError``, and before exceptions of Django REST framework and of databases are translated. It runs in
-        the event loop: it must be a ``def`` and must not block.
+        Not called for Refused and BackplaneUnavailable, nor for Django's ``PermissionDenied``, ``Http404`` and
+        ``ValidationError``. Called before wsrt translates exceptions of Django REST framework and of databases. It runs
+        in the event loop: it must be a ``def`` and must not block.
 
         Args:
             error: The exception that was raised.
@@ -695,9 +695,9 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         """
         Publish an event to every connection in a room of this namespace, including this one if it is in the room.
 
-        The event is published immediately, even in a transaction. The connection needn't be in the room. Returns when
-        the channel layer has accepted the publication, with its position for an event with history. For the arguments
-        and the exceptions, see wsrt.apublish_to_room().
+        The event is published immediately, even in a transaction. The connection needn't be in the room. When the
+        channel layer has accepted the publication, returns its position for an event with history, else None. For the
+        arguments and the exceptions, see wsrt.apublish_to_room().
         """
         return self._publish(Room(room), event, "publish_to_room", idempotency_key)
 

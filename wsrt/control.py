@@ -140,7 +140,7 @@ def remove_from_room(
 
 @must_be_awaited
 async def aremove_from_room(to: Audience, room: str, *, namespace: str, tenant: Tenants = NOT_GIVEN) -> None:
-    """Remove the connections of an audience from a room, even inside a transaction. See remove_from_room()."""
+    """Remove the connections of an audience from a room, at once, even inside a transaction. See remove_from_room()."""
     await _asend("remove_from_room", to, namespace, tenant, {"room": Room(room).name})
 
 

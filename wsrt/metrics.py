@@ -125,7 +125,7 @@ class Counters:
         return {name: count for name in names if (count := self._counts[name])}
 
     def forget_logged(self) -> None:
-        """Log the next entry of every counter, even within the window."""
+        """Forget when counters were logged: the next message of each is logged even within WINDOW seconds."""
         with self._lock:
             self._logged.clear()
 

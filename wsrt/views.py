@@ -136,7 +136,7 @@ class HistoryView(View):
         Return the view for a URL pattern.
 
         Raises:
-            DeclarationError: There is no consumer, or its ``authorize_room`` allows every room to every client.
+            DeclarationError: There is no consumer, or it doesn't override ``authorize_room``.
         """
         consumer = initkwargs.get("consumer", cls.consumer)
         if not (isinstance(consumer, type) and issubclass(consumer, TypedEventConsumer)):

@@ -361,7 +361,7 @@ def test_undeclared(database: Database, sent: list[Outgoing], caplog: pytest.Log
     failed = FailedPublication.objects.using(database.alias).get()
     assert failed.error.startswith("UndeclaredEvent: namespace 'chat' doesn't declare an event 'gone'")
     assert counters["durable_failed"] == before + 1
-    assert "can't publish the event 'gone' for room 'lobby'" in caplog.text
+    assert "couldn't publish the event 'gone' for room 'lobby'" in caplog.text
     assert [(each["namespace"], each["event"]) for each in found] == [("chat", "gone")]
 
 

@@ -285,7 +285,7 @@ def test_forgetting_a_value_that_was_not_announced(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sending, "send", send)
     epoch = history.room_position(room, namespace=NAMESPACE).epoch
     with pytest.raises(
-        BackplaneUnavailable, match=f"repeat the call with offset=1, epoch='{epoch}' instead of its key"
+        BackplaneUnavailable, match=f"Repeat the call with offset=1, epoch='{epoch}' instead of its key"
     ):
         history.forget(room, event=Price, key="a", namespace=NAMESPACE)
     assert not history.history(room, namespace=NAMESPACE).events

@@ -210,7 +210,7 @@ class RealtimeAdmin(HistoryActions):
         return HttpResponse(text, content_type=FILES[name], headers=headers)
 
     def live(self, request: HttpRequest) -> HttpResponse:
-        """Answer 204 if the user may see the pages. The live socket requests this to check its access."""
+        """Answer 204 if the user may see the pages. The live socket calls this view to check its user's access."""
         self._require(request, VIEW)
         return HttpResponse(status=204)
 

@@ -54,8 +54,8 @@ class RoomPattern:
                 self._parts.append((re.compile(get_converters()[converter or "str"].regex), after))
             except KeyError:
                 raise ValueError(
-                    f"the pattern {text!r} has the converter {converter!r}, which isn't registered. Register a "
-                    "converter of your own above the class"
+                    f"the converter {converter!r} of the pattern {text!r} isn't registered: call register_converter() "
+                    "above the class"
                 ) from None
 
     def matches(self, room: str) -> bool:

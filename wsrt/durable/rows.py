@@ -193,7 +193,8 @@ class RowPublisher:
         for row, error in failed:
             counters.count(
                 "durable_failed",
-                "can't publish the event %s for %s %s of the namespace %r, and moved it to the failed publications: %s",
+                "couldn't publish the event %s for %s %s of the namespace %r, and moved it to the failed publications: "
+                "%s",
                 quoted(row.event),
                 row.kind,
                 quoted(row.name),

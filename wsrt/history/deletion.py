@@ -46,7 +46,7 @@ def forget(
         forget("lobby", offset=message.offset, epoch=message.epoch, namespace="chat")
         forget("market", event=Price, key="ACME", namespace="market")
 
-    No process sends it to clients that reconnect any more. Clients in the room receive its position by
+    From then on, no process sends it to clients that reconnect. Clients in the room receive its position by
     ``wsrt.forgotten``, so that they can remove it from the page.
 
     Inside a transaction it is deleted after the commit. A failure is then logged and counted instead of raised. Outside
@@ -187,8 +187,8 @@ async def _forget(room_id: RoomId, offset: int | None, epoch: str | None, key: s
             # The store doesn't find the key any more.
             where = " and ".join(f"offset={each}, epoch={position.epoch!r}" for each in offsets)
             raise BackplaneUnavailable(
-                f"the value was deleted, but other processes may still send it: repeat the call with {where} instead "
-                f"of its key: {error}"
+                f"the value was deleted, but other processes may still send it ({error}). Repeat the call with {where} "
+                "instead of its key"
             ) from error
     return bool(found)
 

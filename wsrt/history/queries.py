@@ -66,7 +66,7 @@ async def ahistory(
     Args:
         room: The name of the room.
         since: The position; None for all events of the history.
-        limit: The maximum number of events, from 1 to 1,000. A page has at most 1 MiB of events, but at least one.
+        limit: The maximum number of events, from 1 to 1,000. The result has at most 1 MiB of events, or one larger one.
         namespace: The namespace of the room.
         tenant: The tenant that the room belongs to; see ``aroom_position()``.
 

@@ -446,7 +446,7 @@ class PresenceStore(abc.ABC):
 
     @abc.abstractmethod
     async def held(self, node: str, namespace: str, room: str) -> set[int]:
-        """Return which of a node's connections are in a room, by their numbers on the node, according to the store."""
+        """Return the connections of a node that the store has in a room, by their numbers on the node."""
 
     @abc.abstractmethod
     async def versions(self, rooms: Sequence[RoomId]) -> list[int]:

@@ -194,7 +194,7 @@ class Places:
         counters.count(
             "limits_unavailable",
             "the presence store doesn't answer: until it does, this process limits the connections of users and "
-            "addresses by itself",
+            "IP addresses by itself",
         )
         is_given = self._decide_here(claim)
         room_id = claim.namespace, claim.room

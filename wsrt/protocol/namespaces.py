@@ -77,9 +77,9 @@ class Namespace:
         if clash is not None:
             name, mine, theirs, other = clash
             raise DeclarationError(
-                f"{consumer.__name__}: in namespace {self.name!r} the event {name!r} is "
-                f"{theirs.__module__}.{theirs.__qualname__} (see {other.__name__}), not "
-                f"{mine.__module__}.{mine.__qualname__}; rename one, or give the consumer another namespace"
+                f"{consumer.__name__}: the event {name!r} is {theirs.__module__}.{theirs.__qualname__} in "
+                f"{other.__name__}, which has the same namespace {self.name!r}, so it can't be "
+                f"{mine.__module__}.{mine.__qualname__}: rename one event, or give the consumer another namespace"
             )
         self._catalogs[consumer] = catalog
         self._collected = _Collected()

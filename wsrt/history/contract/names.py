@@ -75,4 +75,4 @@ class NameTests(StoreTests):
         except (TypeError, ValueError):
             return
         await store.close()
-        raise AssertionError(f"{options} was accepted")
+        raise AssertionError(f"the store accepted the invalid options {options}")

@@ -54,8 +54,8 @@ class RedisHistory(RedisLink, HistoryStore):
     Redis should not evict keys (``maxmemory-policy noeviction``). If it loses entries, readers are told that they have
     expired, or that the room has another epoch.
 
-    Where this instance appends entries to a room often, it adds them to a stream directly, which takes Redis far less
-    time than a script. This needs Redis 7, or Valkey. Otherwise, the scripts do all the work.
+    If this object often appends to a room, it adds the entries to the stream directly, which takes Redis far less time
+    than a script. This needs Redis 7, or Valkey. Otherwise, the scripts do all the work.
 
     Commands are never repeated automatically, because a second append would be a second publication. If a connection
     breaks, the call raises StoreUnavailable.

@@ -94,7 +94,7 @@ def needs_two_arguments(handler: Callable[..., object]) -> bool:
 
 
 def with_delivery(handler: Callable[..., object]) -> Callable[[Any, Any], object]:
-    """Return a handler that accepts an event and its delivery, for a handler that may accept the event only."""
+    """Return a handler that takes an event and its delivery, and calls ``handler``, which may take the event only."""
     if needs_two_arguments(handler):
         return handler
     return lambda event, delivery: handler(event)

@@ -84,7 +84,7 @@ class Tickets:
         self._opener = urllib.request.build_opener(*handlers)
 
     def expire(self) -> None:
-        """Do nothing: a ticket isn't kept."""
+        """Do nothing, because tickets aren't kept: each is used once."""
 
     async def get(self) -> str:
         """

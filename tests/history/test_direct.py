@@ -11,11 +11,14 @@ import pytest
 import pytest_asyncio
 
 from tests.support.processes import RedisServer
+from tests.support.proxy import TcpProxy
 from tests.support.redis import ClusterServer, say
+from tests.support.waiting import aeventually
 from wsrt.exceptions import StoreUnavailable
 from wsrt.history.base import Append
-from wsrt.history.redis import RedisHistory
-from wsrt.history.redis.direct import FREQUENT, RUN, SECONDS
+from wsrt.history.redis import RedisHistory, direct
+from wsrt.history.redis import store as module
+from wsrt.history.redis.direct import AT_ONCE, FREQUENT, RUN, SECONDS
 from wsrt.types import Position
 
 ROOM = "chat", "a"
@@ -139,7 +142,20 @@ async def test_room_stays_bounded(make: Callable[..., RedisHistory]) -> None:
         for store in stores:
             await publish(store, 1)
         most = max(most, await stream_of(stores[0], "XLEN"))
-    assert RUN <= most <= 20 + RUN + len(stores)
+    assert RUN <= most <= 25 + RUN + len(stores)
+
+
+async def test_many_tasks(make: Callable[..., RedisHistory]) -> None:
+    """Nor does it grow further if one publisher appends from many tasks at the same time."""
+    store = make(size=20)
+    await publish(store, FREQUENT)
+    lengths = []
+    for _ in range(4):
+        await asyncio.gather(*(publish(store, 1) for _ in range(100)))
+        lengths.append(await stream_of(store, "XLEN"))
+    assert max(lengths) <= 25 + RUN + AT_ONCE
+    (last,) = await store.positions([ROOM])
+    assert last.position.offset == FREQUENT + 400
 
 
 async def test_room_with_values_stays_bounded(make: Callable[..., RedisHistory]) -> None:
@@ -189,16 +205,69 @@ async def test_stream_is_kept_as_long_as_the_state(make: Callable[..., RedisHist
         assert min(left) > 700_000
 
 
-async def test_stream_that_is_created_again(make: Callable[..., RedisHistory]) -> None:
-    """A stream that was removed because all entries had expired is kept as long when it is created again."""
-    store, other = make(seconds=0.2, value_seconds=600), make(seconds=0.2, value_seconds=600)
-    await publish(store, FREQUENT)
-    await asyncio.sleep(0.3)
-    await other.positions([ROOM])
-    assert await stream_of(store, "EXISTS") == 0
-    await publish(other, 1)
+@pytest.fixture
+def without_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries can't arrive late."""
+    monkeypatch.setattr(direct, "TRIPS", 0)
+    monkeypatch.setattr(module, "LOOK", 0.05)
+
+
+@pytest.mark.usefixtures("without_margin")
+@pytest.mark.parametrize("count", [FREQUENT, FREQUENT + 3])
+async def test_room_that_is_not_used_any_more(make: Callable[..., RedisHistory], count: int) -> None:
+    """A publisher lets a script open a room once more, so that its entries end like those of others."""
+    store = make(seconds=1, value_seconds=600)
+    positions = await publish(store, count)
     assert await stream_of(store, "PTTL") > 500_000
-    assert [position.offset for position in await publish(store, 2)] == [FREQUENT + 2, FREQUENT + 3]
+
+    async def is_closed() -> bool:
+        return bool(await stream_of(store, "PTTL") <= 1000)
+
+    await aeventually(is_closed, "the room to be opened")
+    assert not store._direct.has_open_rooms
+    (last,) = await store.positions([ROOM])
+    assert last.position == positions[-1]
+
+    async def is_gone() -> bool:
+        return bool(await stream_of(store, "EXISTS") == 0)
+
+    await aeventually(is_gone, "the stream to end")
+    found = await store.read(ROOM, Position(positions[0].epoch, count - 1), **EVERYTHING)
+    assert (found.gap, found.start, found.position) == ("expired", count, positions[-1])
+    assert (await publish(store, 1))[0] == Position(positions[0].epoch, count + 1)
+
+
+@pytest.mark.usefixtures("without_margin")
+async def test_rooms_are_opened_again(make: Callable[..., RedisHistory], monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a room can't be opened, it is tried again."""
+    store = make(seconds=1, value_seconds=600)
+    failures = iter([True, True])
+    positions = RedisHistory.positions
+
+    async def failing(store: RedisHistory, rooms: Any) -> Any:
+        if next(failures, False):
+            raise StoreUnavailable("as if")
+        return await positions(store, rooms)
+
+    monkeypatch.setattr(RedisHistory, "positions", failing)
+    await publish(store, FREQUENT + 3)
+
+    async def is_closed() -> bool:
+        return not store._direct.has_open_rooms
+
+    await aeventually(is_closed, "the room to be opened")
+    assert next(failures, None) is None
+    assert await stream_of(store, "PTTL") <= 1000
+
+
+async def test_closing(make: Callable[..., RedisHistory]) -> None:
+    """A store that is closed looks for nothing, and one that is used again does."""
+    store = make()
+    await publish(store, FREQUENT + 1)
+    await store.close()
+    assert store._look is None
+    await publish(store, RUN)
+    assert store._look is not None
 
 
 @pytest.mark.parametrize("loss", ["purge", "flush", "evict", "renew"])
@@ -227,15 +296,19 @@ async def test_sequence_ends(make: Callable[..., RedisHistory], loss: str) -> No
     assert len((await store.read(ROOM, Position(positions[0].epoch, 0), **EVERYTHING)).entries) == first + 2
 
 
-async def save(store: RedisHistory) -> None:
+def keys_of(store: RedisHistory, names: tuple[str, ...]) -> list[str]:
+    return [key for key in store._keys.room(ROOM).all if key.split(":")[1] in names]
+
+
+async def save(store: RedisHistory, *names: str) -> None:
     """Copy what Redis knows of the room."""
-    for key in store._keys.room(ROOM).all[:2]:
+    for key in keys_of(store, names or ("state", "entries")):
         await store._execute("COPY", key, f"{key}:saved", "REPLACE")
 
 
-async def restore(store: RedisHistory) -> None:
+async def restore(store: RedisHistory, *names: str) -> None:
     """Go back to the copy, as in a failover to a replica that has missed the last writes."""
-    for key in store._keys.room(ROOM).all[:2]:
+    for key in keys_of(store, names or ("state", "entries")):
         await store._execute("COPY", f"{key}:saved", key, "REPLACE")
 
 
@@ -253,6 +326,41 @@ async def test_failover_to_an_earlier_epoch(make: Callable[..., RedisHistory]) -
     for before in (earlier, later):
         found = await store.read(ROOM, before, **EVERYTHING)
         assert (found.gap, found.position, len(found.entries)) == ("epoch", position, 1)
+
+
+async def test_entries_at_the_same_time_after_a_failover(make: Callable[..., RedisHistory]) -> None:
+    """Of entries that several tasks add to an earlier epoch, each is kept in the epoch that is begun."""
+    store = make()
+    await asyncio.gather(*(store.positions([("chat", str(number))]) for number in range(12)))
+    await publish(store, 3)
+    await save(store)
+    await store.purge(ROOM)
+    later = await publish(store, FREQUENT + 3)
+    await restore(store)
+    positions = [position for (position,) in await asyncio.gather(*(publish(store, 1) for _ in range(12)))]
+    assert {position.epoch for position in positions}.isdisjoint({later[0].epoch})
+    (last,) = await store.positions([ROOM])
+    found = await store.read(ROOM, Position(last.position.epoch, 0), **EVERYTHING)
+    kept = [Position(last.position.epoch, entry.offset) for entry in found.entries]
+    assert (
+        sorted(positions, key=lambda position: position.offset)
+        == kept
+        == [Position(last.position.epoch, offset) for offset in range(1, 13)]
+    )
+
+
+async def test_failover_to_before_entries_were_direct(make: Callable[..., RedisHistory]) -> None:
+    """If a failover loses that entries may be added directly, they don't take the offsets of values."""
+    store, other = make(), make()
+    await publish(store, 3)
+    (value,) = await publish(store, 1, key="k")
+    await save(store, "state", "entries", "values", "order")
+    await publish(store, FREQUENT + 3)
+    await restore(store, "state", "entries", "values", "order")
+    positions = [*await publish(store, 2), *await publish(other, 1)]
+    assert positions == [Position(value.epoch, offset) for offset in (5, 6, 7)]
+    found = await other.read(ROOM, value, **EVERYTHING)
+    assert (found.gap, [entry.offset for entry in found.entries]) == (None, [5, 6, 7])
 
 
 @pytest.mark.parametrize("saved", [FREQUENT - 1, FREQUENT + 3])
@@ -282,22 +390,6 @@ async def test_times(make: Callable[..., RedisHistory]) -> None:
     assert added.time - last.time == 40
 
 
-async def test_idle_room(make: Callable[..., RedisHistory]) -> None:
-    """When the entries of a room have expired that isn't used any more, the next call of the publisher removes them."""
-    store = make(seconds=0.2, value_seconds=600)
-    now = 0.0
-    store._direct.clock = lambda: now
-    positions = await publish(store, FREQUENT + 3)
-    assert await stream_of(store, "XLEN") == FREQUENT + 3
-    assert await stream_of(store, "PTTL") > 500_000
-    await asyncio.sleep(0.3)
-    now = SECONDS + 1
-    await store.append([Append(("chat", "b"), "id", "said", "{}")])
-    assert await stream_of(store, "XLEN") == 0
-    (last,) = await store.positions([ROOM])
-    assert last.position == positions[-1]
-
-
 async def test_redis_without_numbering(
     make: Callable[..., RedisHistory], scripts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +409,44 @@ async def test_redis_without_numbering(
     assert [position.offset for position in positions] == list(range(1, 3 * FREQUENT + 1))
     assert asked == 1
     assert len(scripts) == 3 * FREQUENT
+
+
+@pytest.mark.parametrize("count", [0, 1])
+async def test_redis_that_is_gone(count: int) -> None:
+    """Nothing to append needs no Redis. An entry that may have been added isn't added again."""
+    with RedisServer() as server:
+        store = RedisHistory(server.url, timeout=2)
+        await publish(store, FREQUENT + 1)
+    if count:
+        with pytest.raises(StoreUnavailable, match="may have been kept"):
+            await publish(store, 1)
+        assert store._direct.adding([Append(ROOM, "id", "said", "{}")]) is None
+    else:
+        assert await store.append([]) == []
+    await store.close()
+
+
+async def test_cancellation(single: RedisServer, scripts: list[int]) -> None:
+    """After a call that was cancelled, the script looks what has become of its entry."""
+    beside = RedisHistory(single.url, prefix="cancelled")
+    async with TcpProxy(single.port, latency=0.2) as proxy:
+        store = RedisHistory(proxy.url, prefix="cancelled", timeout=60)
+        (*_, last) = await publish(store, FREQUENT)
+        adding = asyncio.create_task(publish(store, 1))
+
+        async def is_added() -> bool:
+            (found,) = await beside.positions([ROOM])
+            return found.position.offset > last.offset
+
+        await aeventually(is_added, "the entry to be added")
+        adding.cancel()
+        await asyncio.wait([adding])
+        assert adding.cancelled()
+        scripts.clear()
+        assert await publish(store, 1) == [Position(last.epoch, last.offset + 2)]
+        assert scripts == [1]
+        await store.close()
+    await beside.close()
 
 
 async def test_other_refusals(single: RedisServer) -> None:

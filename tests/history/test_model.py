@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 import hypothesis.strategies as st
@@ -41,10 +41,13 @@ UNIT = 20_000.0
 
 KEPT, VALUES_KEPT, REMEMBERED = 5 * UNIT, 9 * UNIT, 4 * UNIT
 
+ALLOWED = 2 * UNIT + direct.TRIPS * 5
+"""For how long entries may be added directly after a call of the script."""
+
 MOST_VALUES = 2
 
 SLACK = {1: 0, 4: 1, 12: 3}
-"""How many entries Redis keeps beyond these sizes before it trims, unless some are added directly."""
+"""How many entries Redis keeps beyond these sizes before it trims, unless some were added directly since."""
 
 ROOMS: list[RoomId] = [("chat", "a"), ("chat", "b"), ("cha", "ta{}:\ud800")]
 KEYS = ["k", "", "\ud800:1"]
@@ -63,7 +66,7 @@ class Room:
     Attributes:
         epoch: The epoch. Empty while it isn't known.
         fate: What became of entries, by offset: "trimmed" or "expired".
-        is_direct: Whether publishers add entries directly, without a script.
+        direct: Until when publishers add entries directly, without a script. 0 if a script has opened the room since.
     """
 
     epoch: str = ""
@@ -74,16 +77,15 @@ class Room:
     fate: dict[int, Gap] = dataclasses.field(default_factory=dict)
     keys: dict[str, tuple[int, str, float]] = dataclasses.field(default_factory=dict)
     used: float = 0.0
-    is_direct: bool = False
+    direct: float = 0.0
 
     def use(self, now: float) -> None:
-        if now - self.used >= VALUES_KEPT * (1.25 if self.is_direct else 1):
+        if now - self.used >= VALUES_KEPT * (1.25 if self.direct else 1):
             self.begin()
         self.used = now
-        old = [entry for entry in self.entries if now - entry.time >= KEPT]
-        self.lose(old, "expired")
-        if old and not self.entries:
-            self.is_direct = False
+        if now > self.direct:
+            self.direct = 0
+        self.lose([entry for entry in self.entries if now - entry.time >= KEPT], "expired")
         self.values = [value for value in self.values if now - value.time < VALUES_KEPT]
 
     def begin(self) -> None:
@@ -171,13 +173,11 @@ class Watched:
         opened: The rooms that the script has opened, and whether entries may be added directly to them.
         mixed: The rooms to which entries were added directly in an epoch that they don't have.
         added: The rooms to which entries were added directly.
-        idle: The rooms that a script has opened because they were idle.
     """
 
     opened: dict[RoomId, bool] = dataclasses.field(default_factory=dict)
     mixed: set[RoomId] = dataclasses.field(default_factory=set)
     added: set[RoomId] = dataclasses.field(default_factory=set)
-    idle: list[RoomId] = dataclasses.field(default_factory=list)
 
     def clear(self) -> None:
         self.__init__()  # type: ignore[misc]  # nothing has happened
@@ -251,25 +251,24 @@ class InRedis(Backend):
         assert isinstance(store, RedisHistory)
         watched, appends = Watched(), store._direct
         appends.clock = lambda: self.now
-        note, results, idle = appends.note, appends.results, appends.idle
+        note = appends.note
 
         def noting(room: RoomId, position: Position, redis_time: int, *, is_direct: bool) -> None:
             watched.opened[room] = is_direct
             note(room, position, redis_time, is_direct=is_direct)
 
-        def resulting(publications: Sequence[Append], answers: Sequence[Any]) -> list[Appended | None]:
-            for publication, answer in zip(publications, answers, strict=True):
+        execute_each = store._execute_each
+
+        async def executing(commands: Any, accept: Any) -> list[Any]:
+            answers = await execute_each(commands, accept)
+            rooms = {store._keys.room(room).entries: room for room in ROOMS}
+            for command, answer in zip(commands, answers, strict=True):
                 if isinstance(answer, str):
-                    (watched.mixed if answer.endswith("-0") else watched.added).add(publication.room)
-            return results(publications, answers)
+                    (watched.mixed if answer.endswith("-0") else watched.added).add(rooms[command[1]])
+            return answers
 
-        def finding() -> list[RoomId]:
-            watched.idle = idle()
-            return watched.idle
-
-        appends.idle = finding  # type: ignore[method-assign]
+        store._execute_each = executing  # type: ignore[method-assign]
         appends.note = noting  # type: ignore[method-assign]
-        appends.results = resulting  # type: ignore[method-assign]
         return watched
 
     async def begin(self, now: float) -> None:
@@ -399,30 +398,40 @@ class History(RuleBasedStateMachine):
             self.rooms[room_id].begin()
         rooms = {publication.room: self.rooms[publication.room] for publication in publications}
         for room_id, room in rooms.items():
-            known = room.used, room.is_direct
+            known = room.used, room.direct
             self.use(room_id)
             if room_id in watched.added:
                 # No script has opened the room.
-                room.used, room.is_direct = known
+                room.used, room.direct = known
         for publication, result in zip(publications, appended, strict=True):
             offset, its_id, is_repeat = rooms[publication.room].append(publication, self.now)
             room = self.use(publication.room, result.position)
             assert result == Appended(Position(room.epoch, offset), its_id, is_repeat)
-        for room_id in watched.idle:
-            seen["idle"] += 1
-            self.use(room_id)
         for room_id, room in rooms.items():
             if room_id not in watched.added:
-                room.is_direct = watched.opened.get(room_id, False)
-                room.trim(self.size, 0 if room.is_direct else self.slack)
+                if watched.opened.get(room_id):
+                    room.direct = self.now + ALLOWED
+                room.trim(self.size, self.slack)
                 self.check(room_id)
                 continue
             seen["added directly"] += 1
-            if not room.is_direct:
+            if not room.direct:
                 # A failover has lost that entries may be added directly. Until a script opens the room again, its
                 # entries end too early.
                 self.positions()
-                room.is_direct = True
+                room.direct = self.now + ALLOWED
+
+    @precondition(lambda self: self.backend.can_lose)
+    @rule()
+    def open_due_rooms(self) -> None:
+        """What the store does from time to time."""
+        for publisher in self.publishers:
+            assert isinstance(publisher, RedisHistory)
+            due = publisher._direct.due_rooms(10)
+            seen["due"] += len(due)
+            self.run(publisher._open_due_rooms())
+            for room_id in due:
+                self.use(room_id)
 
     @rule(
         room_id=st.sampled_from([ROOMS[0], *ROOMS]),
@@ -568,7 +577,7 @@ class History(RuleBasedStateMachine):
             return
         self.run(self.backend.evict(room_id))
         room = self.rooms[room_id]
-        if room.is_direct:
+        if room.direct:
             room.begin()
         else:
             room.lose(room.entries, "expired")

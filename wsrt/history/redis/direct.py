@@ -8,21 +8,25 @@ such entries when they open the room.
 A publisher adds entries directly only to a stream that exists (NOMKSTREAM). A script that begins a sequence deletes the
 stream of the one before. So after a purge, or if Redis has lost the stream, XADD adds nothing, and the publisher calls
 the script.
+
+A script allows it for a short time. After it, a publisher that added entries lets a script open the room once more:
+only then do all of them expire by themselves.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from ...realms import RoomId
 from ...types import Position
-from ..base import Append, Appended, bytes_of
+from ..base import Append, Appended, Last, bytes_of
 from .keys import Keys
 
 FREQUENT = 8
@@ -31,22 +35,17 @@ FREQUENT = 8
 RUN = 64
 """The number of entries after which a script has to open the room, because it removes those that are too many."""
 
-SECONDS = 60.0
-"""
-For how many seconds entries are added directly after a call of the script, at most.
+AT_ONCE = 8
+"""How many entries one publisher adds to one room at the same time."""
 
-Their times rely on the clock of this process meanwhile, and Redis doesn't notice that the room is used. So it is at
-most a quarter of the time for which Redis keeps an unused room.
-"""
+SECONDS = 60.0
+"""The longest time for which entries are added directly after a call of the script."""
+
+TRIPS = 2
+"""The round trips by which the two clocks may differ: that of the script, and that of the last XADD after it."""
 
 ROOMS = 10_000
 """The maximum number of rooms that a publisher remembers. Beyond it, it forgets the room that it used longest ago."""
-
-LOOK = 10.0
-"""The number of seconds between two looks for idle rooms."""
-
-MOST_IDLE = 100
-"""The maximum number of idle rooms that are found at a time."""
 
 NEWER = "The ID specified in XADD is equal or smaller"
 """How Redis refuses an entry of an epoch that is older than the stream's."""
@@ -55,28 +54,36 @@ UNSUPPORTED = "Invalid stream ID"
 """How Redis refuses ``epoch-*`` before version 7."""
 
 
-@dataclasses.dataclass(slots=True)
+def seconds_awake_or_not() -> float:
+    """Return a clock in seconds that also counts the time for which the machine was suspended, if there is one."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+@dataclasses.dataclass(slots=True, eq=False)
 class Known:
     """
     What a publisher knows of a room.
 
     Attributes:
+        at: When this publisher last called the script, by its own clock, in seconds.
         epoch: The epoch.
-        opened: The last offset when a script opened the room.
-        last: The last offset now, as far as this publisher can tell.
-        at: When a script opened the room, by the clock of this process, in seconds.
-        redis_time: The same by the clock of Redis, in milliseconds since 1970.
+        opened: The last offset at that time.
+        last: The last offset of which this publisher knows.
+        redis_time: The same time by the clock of Redis, in milliseconds since 1970.
         is_direct: Whether entries may be added directly.
         calls: How often this publisher has called the script, with short breaks.
+        adding: The number of entries that are being added.
     """
 
-    epoch: str
-    opened: int
-    last: int
     at: float
-    redis_time: int
-    is_direct: bool
-    calls: int
+    epoch: str = ""
+    opened: int = 0
+    last: int = 0
+    redis_time: int = 0
+    is_direct: bool = False
+    calls: int = 0
+    adding: int = 0
 
 
 class DirectAppends:
@@ -87,90 +94,87 @@ class DirectAppends:
         keys: The keys of the store.
         seconds: How long entries are kept.
         room_seconds: How long a room is kept that isn't used.
+        timeout: How long a round trip to Redis may take.
+
+    Attributes:
+        allowed_seconds: For how long entries are added directly after a call of the script. Redis doesn't notice
+            meanwhile that the room is used, and their times rely on the clock of this process.
+        closed_seconds: When none of them can arrive any more.
     """
 
-    def __init__(self, keys: Keys, seconds: float, room_seconds: float) -> None:
+    def __init__(self, keys: Keys, seconds: float, room_seconds: float, timeout: float) -> None:
         self._keys = keys
-        self._seconds = min(SECONDS, room_seconds / 4)
-        self._idle_after = self._seconds + seconds
-        self._next_look = 0.0
-        self._rooms: collections.OrderedDict[RoomId, Known] = collections.OrderedDict()
+        self.allowed_seconds = min(SECONDS, seconds / 2, room_seconds / 4)
+        self.closed_seconds = self.allowed_seconds + TRIPS * timeout
+        # Rooms to which nothing may be added directly, by the time of the last call of the script. The others are in
+        # `_open`: all of them have to be opened again.
+        self._closed: collections.OrderedDict[RoomId, Known] = collections.OrderedDict()
+        self._open: dict[RoomId, Known] = {}
         self._is_supported = True
-        self.clock = time.monotonic
+        self.clock: Callable[[], float] = seconds_awake_or_not
+
+    @property
+    def has_open_rooms(self) -> bool:
+        """Whether due_rooms() will return rooms at some time."""
+        return bool(self._open)
 
     def wants(self, room: RoomId) -> bool:
         """Return whether the script should allow entries to be added directly to a room."""
-        known = self._rooms.get(room)
-        return known is not None and known.calls >= FREQUENT - 1 and self._is_supported
+        if not self._is_supported:
+            return False
+        if room in self._open:
+            return True
+        known = self._closed.get(room)
+        return known is not None and known.calls >= FREQUENT - 1 and len(self._open) < ROOMS
 
     def note(self, room: RoomId, position: Position, redis_time: int, *, is_direct: bool) -> None:
         """
-        Note that a script has opened a room.
+        Note that the script has appended to a room.
 
         Args:
             room: The room.
-            position: Its position after the script.
+            position: The position after it.
             redis_time: When it did, in milliseconds since 1970.
-            is_direct: Whether entries may be added directly.
-        """
-        now, before = self.clock(), self._rooms.get(room)
-        calls = before.calls + 1 if before is not None and now - before.at < self._seconds else 1
-        self._rooms[room] = Known(
-            position.epoch, position.offset, position.offset, now, redis_time, is_direct and self._is_supported, calls
-        )
-        self._rooms.move_to_end(room)
-        if len(self._rooms) > ROOMS:
-            self._rooms.popitem(last=False)
-
-    def idle(self) -> list[RoomId]:
-        """
-        Return rooms whose last entries were added directly, and have expired since. A script has to remove them.
-
-        It returns each of them once, and some of them every LOOK seconds.
+            is_direct: Whether entries may be added directly now.
         """
         now = self.clock()
-        idle: list[RoomId] = []
-        if now < self._next_look:
-            return idle
-        self._next_look = now + LOOK
-        while self._rooms and len(idle) < MOST_IDLE:
-            room, known = next(iter(self._rooms.items()))
-            if now - known.at < self._idle_after:
-                break
-            del self._rooms[room]
-            if known.last > known.opened:
-                idle.append(room)
-        return idle
+        known = self._open.get(room) or self._closed.pop(room, None)
+        if known is None:
+            known = Known(at=now)
+        known.calls = known.calls + 1 if now - known.at < self.allowed_seconds else 1
+        known.epoch, known.opened, known.last = position.epoch, position.offset, position.offset
+        known.at, known.redis_time, known.is_direct = now, redis_time, is_direct
+        if is_direct:
+            self._open[room] = known
+        elif room not in self._open:
+            self._closed[room] = known
+            if len(self._closed) > ROOMS:
+                self._closed.popitem(last=False)
 
-    def commands(self, publications: Sequence[Append]) -> list[tuple[Any, ...]] | None:
+    def adding(self, publications: Sequence[Append]) -> Adding | None:
         """
-        Return the commands that add publications, or None if the script has to be called.
+        Return how to add publications directly, or None if the script has to be called.
 
         Of two publications to one room, the first one might fail, and the second one succeed. So the script keeps them.
         """
         now = self.clock()
         knowns: dict[RoomId, Known] = {}
         for publication in publications:
-            room = publication.room
-            known = self._rooms.get(room)
-            if (
-                known is None
-                or not known.is_direct
-                or known.last - known.opened >= RUN
-                or now - known.at > self._seconds
-            ):
+            known = self._open.get(publication.room)
+            if known is None or publication.key is not None or publication.idempotency_key is not None:
                 return None
-            if room in knowns or publication.key is not None or publication.idempotency_key is not None:
+            if publication.room in knowns or not self._allows(known, now):
                 return None
-            knowns[room] = known
-        commands = []
-        for publication, known in zip(publications, knowns.values(), strict=True):
-            # Corrected by the answer. Until then, it counts for other calls.
-            known.last += 1
-            packed = _packed(publication, known.redis_time + round(1000 * (now - known.at)))
-            stream = self._keys.room(publication.room).entries
-            commands.append(("XADD", stream, "NOMKSTREAM", f"{known.epoch}-*", "p", packed))
-        return commands
+            knowns[publication.room] = known
+        return Adding(publications, list(knowns.values()), now, self._keys) if knowns else None
+
+    def _allows(self, known: Known, now: float) -> bool:
+        return (
+            known.is_direct
+            and known.adding < min(AT_ONCE, known.last)
+            and known.last - known.opened < RUN
+            and now - known.at <= self.allowed_seconds
+        )
 
     def is_refusal(self, error: ResponseError) -> bool:
         """Return whether Redis refuses an entry for a reason for which the script adds it."""
@@ -178,28 +182,97 @@ class DirectAppends:
             self._is_supported = False
         return str(error).startswith((NEWER, UNSUPPORTED))
 
-    def results(self, publications: Sequence[Append], answers: Sequence[Any]) -> list[Appended | None]:
+    def due_rooms(self, most: int) -> list[RoomId]:
         """
-        Return the results of the publications, from the answers to the commands.
+        Return rooms that a script has to open, because this publisher has added the last entries to them directly.
 
-        None for one that the script has to append, because the stream is gone or of another epoch.
+        They are returned again until opened() is called for them.
         """
-        results: list[Appended | None] = []
-        for publication, answer in zip(publications, answers, strict=True):
-            result = None
-            if isinstance(answer, str):
-                epoch, offset = answer.split("-")
-                # The first id behind a prefix is 0, and no publication has this offset. It says that a failover has
-                # brought back an earlier epoch. The script then begins a new one, without this entry.
-                if int(offset):
-                    result = Appended(Position(epoch, int(offset)), publication.id)
-                    known = self._rooms.get(publication.room)
-                    if known is not None and known.epoch == epoch:
-                        known.last = max(known.last, int(offset))
-            if result is None:
-                self._rooms.pop(publication.room, None)
-            results.append(result)
-        return results
+        now = self.clock()
+        return list(itertools.islice((room for room, known in self._open.items() if self._is_due(known, now)), most))
+
+    def opened(self, rooms: Iterable[RoomId]) -> None:
+        """Note that a script has opened rooms that were due."""
+        now = self.clock()
+        for room in rooms:
+            known = self._open.get(room)
+            # Unless the script has allowed it again meanwhile.
+            if known is not None and self._is_due(known, now):
+                del self._open[room]
+
+    def _is_due(self, known: Known, now: float) -> bool:
+        return now - known.at > self.closed_seconds
+
+
+class Adding:
+    """
+    Entries that are added directly, at most one to each room.
+
+    After a failover to an epoch before the one that the publisher knows, XADD adds entries of the later epoch behind
+    those of the earlier one, and numbers them from 0. The next script notices it, and begins a new sequence without
+    them. So an offset that isn't above the known ones has to be checked. That there are more of those than entries that
+    are added at the same time keeps the numbers from getting beyond them.
+
+    Args:
+        publications: The entries.
+        knowns: What is known of their rooms.
+        now: The time by the clock of DirectAppends.
+        keys: The keys of the store.
+
+    Attributes:
+        commands: The commands that add them.
+    """
+
+    def __init__(self, publications: Sequence[Append], knowns: Sequence[Known], now: float, keys: Keys) -> None:
+        self._publications = publications
+        self._knowns = knowns
+        self._lasts = [known.last for known in knowns]
+        self.commands: list[tuple[Any, ...]] = []
+        for publication, known in zip(publications, knowns, strict=True):
+            known.adding += 1
+            packed = _packed(publication, known.redis_time + round(1000 * (now - known.at)))
+            stream = keys.room(publication.room).entries
+            self.commands.append(("XADD", stream, "NOMKSTREAM", f"{known.epoch}-*", "p", packed))
+
+    def results(self, answers: Sequence[Any]) -> list[Appended | None]:
+        """
+        Return the results of the entries, from the answers to the commands.
+
+        None for one that Redis has refused: the script has to append it.
+        """
+        return [
+            Appended(_position(answer), publication.id) if isinstance(answer, str) else None
+            for publication, answer in zip(self._publications, answers, strict=True)
+        ]
+
+    def doubtful(self, results: Sequence[Appended | None]) -> list[int]:
+        """Return the numbers of the entries whose positions have to be checked."""
+        return [
+            number
+            for number, result in enumerate(results)
+            if result is not None and result.position.offset <= self._lasts[number]
+        ]
+
+    def end(self, results: Sequence[Appended | None] | None) -> None:
+        """Learn from the results. None if the commands have failed, or may not have been executed."""
+        for number, known in enumerate(self._knowns):
+            known.adding -= 1
+            result = None if results is None else results[number]
+            if result is not None and result.position.epoch == known.epoch and result.position.offset > known.last:
+                known.last = result.position.offset
+            elif result is None or result.position.offset <= self._lasts[number]:
+                # The script has to look first.
+                known.is_direct = False
+
+
+def is_confirmed(result: Appended, last: Last) -> bool:
+    """Return whether a doubtful entry is in the sequence that a script has found."""
+    return result.position.epoch == last.position.epoch and 0 < result.position.offset <= last.position.offset
+
+
+def _position(stream_id: str) -> Position:
+    epoch, offset = stream_id.split("-")
+    return Position(epoch, int(offset))
 
 
 def _packed(publication: Append, time_added: int) -> str:

@@ -7,6 +7,7 @@ Frequent publishers add entries without the script (direct.py). All times are th
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import functools
@@ -14,6 +15,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ...delivery.tasks import start_task
 from ...exceptions import StoreUnavailable
 from ...realms import RoomId
 from ...stores.batches import batches
@@ -24,13 +26,23 @@ from ...stores.redis.target import RedisTarget
 from ...types import Position
 from ..base import Append, Appended, Entry, HistoryFacts, HistoryStore, Last, Reading
 from .appending import Appending
-from .direct import DirectAppends
+from .direct import DirectAppends, is_confirmed
 from .keys import Keys
 
 __all__ = ["SCRIPTS", "RedisHistory"]
 
-ROOMS = 100
-"""The most rooms whose positions are read in one call: it takes less than 2 ms, in which Redis does nothing else."""
+ROOMS = 50
+"""
+The most rooms whose positions are read in one call.
+
+It takes less than 2 ms, in which Redis does nothing else, if entries of some KB were added directly to all of them.
+"""
+
+OPENED = 10
+"""The most rooms that are opened in one call because their entries have expired since."""
+
+LOOK = 10.0
+"""The seconds between two looks for rooms that have to be opened."""
 
 MOST_SLACK = 64
 """The most entries that a room keeps beyond its size. Trimming several at once is cheaper."""
@@ -94,33 +106,41 @@ class RedisHistory(RedisLink, HistoryStore):
         RedisLink.__init__(self, target, timeout, retries=0)
         HistoryStore.__init__(self, target.location, **options)
         self._keys = Keys(spread)
-        self._direct = DirectAppends(self._keys, self.seconds, self.value_seconds)
+        self._direct = DirectAppends(self._keys, self.seconds, self.value_seconds, timeout)
+        self._closed = _milliseconds(self._direct.closed_seconds)
         self._kept = [_milliseconds(self.seconds), _milliseconds(self.value_seconds)]
+        self._look: asyncio.TimerHandle | None = None
+        self._opening: asyncio.Task[None] | None = None
         slack = min(self.size // 4, MOST_SLACK)
         self._limits = [self.size, slack, self.values_kept, _milliseconds(self.idempotency)]
 
     async def append(self, publications: Sequence[Append]) -> list[Appended]:
-        commands = self._direct.commands(publications)
-        if commands is None:
-            appended = await self._append_by_script(publications)
-        else:
-            with _uncertain():
-                answers = await self._execute_each(commands, self._direct.is_refusal)
-            results = self._direct.results(publications, answers)
-            left = [publication for publication, result in zip(publications, results, strict=True) if result is None]
-            by_script = iter(await self._append_by_script(left))
-            appended = [result or next(by_script) for result in results]
-        if idle := self._direct.idle():
-            with contextlib.suppress(StoreUnavailable):
-                await self.positions(idle)
-        return appended
+        adding = self._direct.adding(publications)
+        if adding is None:
+            return await self._append_by_script(publications)
+        results: list[Appended | None] | None = None
+        with _uncertain():
+            try:
+                results = adding.results(await self._execute_each(adding.commands, self._direct.is_refusal))
+            finally:
+                adding.end(results)
+            if doubtful := adding.doubtful(results):
+                lasts = await self.positions([publications[number].room for number in doubtful])
+                for number, last in zip(doubtful, lasts, strict=True):
+                    result = results[number]
+                    results[number] = result if result is not None and is_confirmed(result, last) else None
+        left = [publication for publication, result in zip(publications, results, strict=True) if result is None]
+        by_script = iter(await self._append_by_script(left))
+        return [result or next(by_script) for result in results]
 
     async def _append_by_script(self, publications: Sequence[Append]) -> list[Appended]:
         appending = Appending(publications, self._keys, self._direct)
         calls = Calls(len(appending), functools.partial(self._append_call, appending))
         with _uncertain():
             answers = await self._run_all(APPEND, calls, in_order=appending.is_split)
-        return appending.results(answers)
+        results = appending.results(answers)
+        self._look_later()
+        return results
 
     async def append_parts(self, parts: Sequence[Sequence[Append]], on_kept: Callable[[list[Appended]], None]) -> None:
         if self._target.is_cluster or len(parts) < 2:
@@ -148,13 +168,33 @@ class RedisHistory(RedisLink, HistoryStore):
 
         with _uncertain():
             await self._run_stream(APPEND, calls(), take, trips=1 + sum(map(len, parts)) // BULK)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        """While entries are added to rooms directly, look from time to time which of them have to be opened."""
+        if self._look is None and self._direct.has_open_rooms:
+            loop = asyncio.get_running_loop()
+            self._look = loop.call_later(LOOK, self._start_to_open, loop)
+
+    def _start_to_open(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._look = None
+        self._opening = start_task(loop, self._open_due_rooms(), name="wsrt history: rooms with direct entries")
+
+    async def _open_due_rooms(self) -> None:
+        # A room that can't be opened now is due again next time.
+        with contextlib.suppress(StoreUnavailable):
+            while rooms := self._direct.due_rooms(OPENED):
+                await self.positions(rooms)
+                self._direct.opened(rooms)
+        self._look_later()
 
     def _append_call(self, appending: Appending, number: int) -> Call:
         return appending.call(number, [*self._arguments(), *self._limits])
 
     def _arguments(self) -> list[Any]:
         """Return the arguments that all scripts get."""
-        return [random.randrange(1_000_000), *self._kept]  # noqa: S311 - it tells epochs apart, and protects nothing
+        number = random.randrange(1_000_000)  # noqa: S311 - it tells epochs apart, and protects nothing
+        return [number, *self._kept, self._closed]
 
     async def positions(self, rooms: Sequence[RoomId]) -> list[Last]:
         positions: dict[int, Last] = {}
@@ -192,6 +232,13 @@ class RedisHistory(RedisLink, HistoryStore):
         return [_facts(*found) for found in await self._run_all(FACTS, calls)]
 
     async def close(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+            self._opening = None
         await RedisLink.close(self)
 
     async def _run_in(self, script: Script, room: RoomId, *arguments: Any) -> Any:

@@ -1,18 +1,18 @@
 -- Append publications to rooms, in order.
 --
 -- KEYS: for each room those of room.lua, then those of the idempotency keys, in the order of its publications that have one.
--- ARGV: see room.lua; then 4 the most entries, 5 how many more there may be before they are trimmed, 6 the most values,
---   7 milliseconds that idempotency keys are remembered; then for each room the number of its publications, and "d" if the
+-- ARGV: see room.lua; then 5 the most entries, 6 how many more there may be before they are trimmed, 7 the most values,
+--   8 milliseconds that idempotency keys are remembered; then for each room the number of its publications, and "d" if the
 --   publisher wants to add further entries directly, or ""; followed by five for each of these publications: "e" for an
 --   entry or "v" for a value, with an "i" behind it if there is an idempotency key; id; event; data; and the key of a value
 --   or "".
 --
 -- Returns one string, which a client reads in a fraction of the time of a list: the time, and for each room its epoch, with "+"
--- behind it if entries may be added directly, and the offset of each publication, separated by spaces. If an earlier
+-- behind it if the publisher may add entries directly, and the offset of each publication, separated by spaces. If an earlier
 -- publication had the same idempotency key as one of them, a list: this string; then for each of these its number among all
 -- publications, and the id of the earlier one.
 
-local most, slack, most_values, remembered = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local most, slack, most_values, remembered = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 -- Of the open room.
 local time, has_entries, has_values
 
@@ -32,7 +32,7 @@ end
 local function set_value(id, event, data, key)
   local old = value_of(key)
   if old then
-    room.size = room.size - size_of(old)
+    room.size = room.size - old.size
   end
   redis.call('HSET', values, key, text(room.offset) .. ':' .. packed(id, event, data))
   redis.call('ZADD', order, text(room.offset), key)
@@ -66,8 +66,7 @@ end
 
 -- Remove the entries that are too many, once there are enough of them.
 local function trim()
-  -- Where entries are added directly, there will be more before the next call.
-  if redis.call('XLEN', entries) > most + (room.direct == 1 and 0 or slack) then
+  if redis.call('XLEN', entries) > most + slack then
     -- The last one that is removed stays for a moment, as its offset has to be known.
     redis.call('XTRIM', entries, 'MAXLEN', most + 1)
     room.trimmed = math.max(room.trimmed, entry_from(0).offset)
@@ -78,25 +77,25 @@ end
 
 local function close(is_direct)
   room.time = time
-  if has_entries and (is_direct or room.direct == 2) then
-    room.direct = 1
+  if is_direct and (has_entries or room.direct > 0) then
+    room.direct = now + ARGV[4]
   end
   if has_values then
-    if room.direct == 1 then
+    if has_entries or not is_gone then
       redis.call('XSETID', entries, id_of(room.offset))
     end
     redis.call('PEXPIRE', values, text(time - now + values_kept))
     redis.call('PEXPIRE', order, text(time - now + values_kept))
   end
-  if has_entries or room.direct == 1 then
+  if has_entries or room.direct > 0 then
     trim()
-    redis.call('PEXPIRE', entries, room.direct == 1 and state_kept() or text(time - now + entries_kept))
+    redis.call('PEXPIRE', entries, stream_kept())
   end
   save()
 end
 
 local results, repeats = { text(now) }, {}
-local keys, at, number = 0, 8, 0
+local keys, at, number = 0, 9, 0
 while ARGV[at] do
   open_room(keys)
   keys = keys + 4
@@ -124,7 +123,7 @@ while ARGV[at] do
     number = number + 1
   end
   close(ARGV[at + 1] == 'd')
-  results[place] = room.epoch .. (room.direct == 1 and '+' or '')
+  results[place] = room.epoch .. (ARGV[at + 1] == 'd' and room.direct > 0 and '+' or '')
   at = last + 1
 end
 results = table.concat(results, ' ')

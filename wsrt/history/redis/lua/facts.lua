@@ -6,13 +6,15 @@
 -- very many entries are estimated.
 
 open_room(0)
-local PAGE, MOST, MOST_BYTES = 20, 500, 256 * 1024
+local MOST, MOST_BYTES, MOST_OF_A_PAGE = 500, 256 * 1024, 64
 local bytes, oldest, number = 0, -1, redis.call('XLEN', entries)
-local read, page, last = 0, redis.call('XRANGE', entries, '-', '+', 'COUNT', PAGE), nil
+-- The first page is short, because entries may be long.
+local read, size, last = 0, 4, nil
+local page = redis.call('XRANGE', entries, '-', '+', 'COUNT', size)
 while page[1] do
   for _, item in ipairs(page) do
     last = parse(item)
-    bytes = bytes + size_of(last)
+    bytes = bytes + last.size
     oldest = oldest < 0 and last.time or oldest
   end
   read = read + #page
@@ -21,7 +23,8 @@ while page[1] do
     bytes = math.floor(bytes * number / read)
     break
   end
-  page = redis.call('XRANGE', entries, '(' .. id_of(last.offset), '+', 'COUNT', PAGE)
+  size = math.min(2 * size, MOST_OF_A_PAGE)
+  page = redis.call('XRANGE', entries, '(' .. id_of(last.offset), '+', 'COUNT', size)
 end
 local key = redis.call('ZRANGE', order, 0, 0)[1]
 local value = key and value_of(key)

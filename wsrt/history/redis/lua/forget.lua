@@ -1,13 +1,13 @@
 -- Delete an entry or a value.
 --
--- KEYS: see room.lua. ARGV: see room.lua; then 4 the offset, 5 "v" and the key of a value; either may be "".
+-- KEYS: see room.lua. ARGV: see room.lua; then 5 the offset, 6 "v" and the key of a value; either may be "".
 --
 -- Returns the offsets that were deleted.
 
 open_room(0)
-local gone, key = {}, string.sub(ARGV[5], 2)
-if ARGV[4] ~= '' then
-  local offset = tonumber(ARGV[4])
+local gone, key = {}, string.sub(ARGV[6], 2)
+if ARGV[5] ~= '' then
+  local offset = tonumber(ARGV[5])
   local entry = entry_from(offset)
   if entry and entry.offset == offset then
     redis.call('XDEL', entries, id_of(offset))
@@ -26,7 +26,7 @@ if ARGV[4] ~= '' then
     gone[#gone + 1] = offset
   end
 end
-if ARGV[5] ~= '' then
+if ARGV[6] ~= '' then
   local value = value_of(key)
   if value then
     remove_value(key)

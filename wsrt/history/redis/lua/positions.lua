@@ -8,7 +8,7 @@ local MOST_EXPIRED = 10
 local positions, expired = {}, 0
 for others = 0, #KEYS - 1, 4 do
   open(others)
-  if room.direct == 1 and expired < MOST_EXPIRED then
+  if room.direct > 0 and expired < MOST_EXPIRED then
     -- Where no script appends, and nothing is read, only this removes the entries that are too old.
     expired = expired + (expire_entries() and 1 or 0)
   end

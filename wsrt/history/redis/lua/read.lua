@@ -1,17 +1,17 @@
 -- Read the publications after a position.
 --
--- KEYS: see room.lua. ARGV: see room.lua; then 4 epoch and 5 offset of the position, 6 the most publications, 7 the most bytes.
+-- KEYS: see room.lua. ARGV: see room.lua; then 5 epoch and 6 offset of the position, 7 the most publications, 8 the most bytes.
 --
 -- Returns epoch and offset of the room, the offset after which the publications are complete, the gap or "", whether a limit
 -- has cut them off, and offset, id, event, data, time and key of each publication. An entry has "e" instead of a key, and a
 -- value "v" before it.
 
 open_room(0)
-local PAGE = 32
+local MOST_OF_A_PAGE = 32
 
-local offset, limit, budget = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local offset, limit, budget = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local gap = ''
-if ARGV[4] ~= room.epoch or offset > room.offset then
+if ARGV[5] ~= room.epoch or offset > room.offset then
   gap, offset = 'epoch', floor()
 elseif offset < floor() then
   gap = offset < room.trimmed and 'trimmed' or 'expired'
@@ -21,10 +21,11 @@ end
 -- Two lists by offset, read in pages, of which the lower one comes next.
 
 local function pages_of(read)
-  local page, at, last, is_read = {}, 1, offset, false
+  -- The first page is short, because entries may be long.
+  local page, at, last, size, is_read = {}, 1, offset, 4, false
   return function()
     if not page[at] and not is_read then
-      page, at = read(last), 1
+      page, at, size = read(last, size), 1, math.min(2 * size, MOST_OF_A_PAGE)
       is_read = #page == 0
     end
     return page[at]
@@ -34,18 +35,18 @@ local function pages_of(read)
   end
 end
 
-local next_entry, drop_entry = pages_of(function(last)
-  local page = redis.call('XRANGE', entries, '(' .. id_of(last), '+', 'COUNT', PAGE)
+local next_entry, drop_entry = pages_of(function(last, size)
+  local page = redis.call('XRANGE', entries, '(' .. id_of(last), '+', 'COUNT', size)
   for i, item in ipairs(page) do
-    page[i] = parse(item)
+    page[i] = parse(item, true)
   end
   return page
 end)
 
-local next_value, drop_value = pages_of(function(last)
+local next_value, drop_value = pages_of(function(last, size)
   local page = {}
-  for _, key in ipairs(redis.call('ZRANGEBYSCORE', order, '(' .. text(last), '+inf', 'LIMIT', 0, PAGE)) do
-    page[#page + 1] = value_of(key)
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', order, '(' .. text(last), '+inf', 'LIMIT', 0, size)) do
+    page[#page + 1] = value_of(key, true)
   end
   return page
 end)
@@ -60,7 +61,7 @@ while true do
   if not first then
     break
   end
-  budget = budget - size_of(first)
+  budget = budget - first.size
   if #found > 0 and (#found == 6 * limit or budget < 0) then
     is_cut = 1
     break

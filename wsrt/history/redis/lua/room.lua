@@ -1,7 +1,8 @@
 -- The keys of a room, and functions that open it and remove what is too old. Prepended to the other scripts.
 --
 -- KEYS: 1 state, 2 entries, 3 values, 4 order. Of several rooms, if a script says so.
--- ARGV: 1 a random number below a million, 2 milliseconds that entries are kept, 3 milliseconds that values are kept.
+-- ARGV: 1 a random number below a million, 2 milliseconds that entries are kept, 3 milliseconds that values are kept, 4
+--   milliseconds after which no entries arrive any more that publishers were allowed to add directly.
 --
 --   state    STRING  packed values:
 --                    form, the version of this list
@@ -14,17 +15,15 @@
 --                    time, of the last publication
 --                    values, a time not after that of the first value that is kept; 0 if none is
 --                    size, the bytes of the values that are kept
---                    direct, 1 if publishers may add entries to the stream directly; 2 if they may, once a script has
---                    created it again; 0 if they may not
+--                    direct, until when publishers may add entries directly; 0 if everything that they have added is known
 --                    id, of the last publication, also if it isn't kept any more. It may contain anything
 --   entries  STREAM  epoch-offset -> p time:bytes of the id:bytes of the event: id event data
 --   values   HASH    key -> offset: time:bytes of the id:bytes of the event: id event data
 --   order    ZSET    key -> offset
 --
 -- Where publishers may add entries directly, without a script (direct.py), the state lacks the last ones until a script opens
--- the room, and the last id of the stream is the last offset. So such a stream is kept as long as the state: with it, the last
--- offset would be lost, and offsets would be given out again. That publishers may doesn't end within an epoch, because they
--- aren't told.
+-- the room; the last id of the stream is the last offset. So the stream is kept as long as the state meanwhile: with it, the
+-- last offset would be lost, and offsets would be given out again.
 --
 -- All times are milliseconds since 1970 by the clock of Redis. The clock may be set back, but the times of publications don't
 -- go back. Lua writes integers above 10^14 in another form, so they are formatted explicitly.
@@ -48,10 +47,15 @@ local function id_of(offset)
   return room.epoch .. '-' .. text(offset)
 end
 
--- Return the milliseconds for which the state is kept. Entries that are added directly don't prolong them. A script opens the
--- room before a quarter of the time has passed.
+-- Return the milliseconds for which the state is kept. Entries that are added directly don't prolong it. So it is kept a
+-- quarter longer, and a publisher adds no more of them when so much time has passed since its last call of a script.
 local function state_kept()
-  return text(room.direct == 1 and 1.25 * values_kept or values_kept)
+  return text(room.direct > 0 and 1.25 * values_kept or values_kept)
+end
+
+-- Return the milliseconds for which the stream is kept.
+local function stream_kept()
+  return room.direct > 0 and state_kept() or text(math.max(1, room.time - now + entries_kept))
 end
 
 local function save()
@@ -70,7 +74,7 @@ local function keep()
   else
     redis.call('PEXPIRE', state, state_kept())
   end
-  if room.direct == 1 then
+  if room.direct > 0 then
     redis.call('PEXPIRE', entries, state_kept())
   end
 end
@@ -84,26 +88,27 @@ local function start(others)
     epoch = text(math.max(now, before + 1)) .. string.format('%06d', (ARGV[1] + others) % 1000000),
     offset = 0, trimmed = 0, expired = 0, last = 0, since = 0, time = 0, values = 0, size = 0, direct = 0, id = '',
   }
-  is_changed = true
+  is_changed, is_gone = true, true
 end
 
 local function floor()
   return math.max(room.trimmed, room.expired)
 end
 
--- Return the time, id, event and data of a publication, which are packed from a place on.
-local function fields_of(packed, from)
+-- Return a publication, which is packed from a place on; without event and data unless it is needed whole, as they may be long.
+local function fields_of(packed, from, is_whole)
   local time, id, event, at = string.match(packed, '^(%d+):(%d+):(%d+):()', from)
   local middle, last = at + id, at + id + event
-  return {
-    time = tonumber(time), id = string.sub(packed, at, middle - 1), event = string.sub(packed, middle, last - 1),
-    data = string.sub(packed, last),
-  }
+  local fields = { time = tonumber(time), id = string.sub(packed, at, middle - 1), size = #packed - middle + 1 }
+  if is_whole then
+    fields.event, fields.data = string.sub(packed, middle, last - 1), string.sub(packed, last)
+  end
+  return fields
 end
 
 -- Return an entry of the stream.
-local function parse(item)
-  local entry, epoch, offset = fields_of(item[2][2], 1), string.match(item[1], '^(%d+)-(%d+)$')
+local function parse(item, is_whole)
+  local entry, epoch, offset = fields_of(item[2][2], 1, is_whole), string.match(item[1], '^(%d+)-(%d+)$')
   entry.epoch, entry.offset = epoch, tonumber(offset)
   return entry
 end
@@ -124,46 +129,50 @@ end
 local function adopt(others)
   -- Not XRANGE, so that the counters of Redis tell this apart from reading the history.
   local found = redis.call('XREAD', 'COUNT', 1, 'STREAMS', entries, id_of(room.offset))
-  if not found then
-    is_gone = redis.call('EXISTS', entries) == 0
-    if is_gone and room.direct == 1 then
-      -- Redis has evicted the stream, and nothing tells the last offset.
-      start(others)
+  if found then
+    local last = entry_up_to('+')
+    if last.epoch ~= room.epoch then
+      -- After a failover, a publisher that knew a later epoch has added it to this one.
+      return start(others)
     end
-    return
+    if room.since == 0 then
+      room.since = parse(found[1][2][1]).time
+    end
+    room.offset, room.last, room.id = last.offset, last.offset, last.id
+    room.time, is_changed = math.max(room.time, last.time), true
+    if room.direct == 0 then
+      -- A failover has lost that they may.
+      room.direct = now + ARGV[4]
+    end
+  else
+    is_gone = redis.call('EXISTS', entries) == 0
+    if is_gone and room.direct > 0 then
+      -- Redis has evicted the stream, and nothing tells the last offset.
+      return start(others)
+    end
   end
-  local last = entry_up_to('+')
-  if last.epoch ~= room.epoch then
-    -- After a failover, a publisher that knew a later epoch has added it to this one.
-    return start(others)
+  if room.direct > 0 and now > room.direct then
+    room.direct, is_changed = 0, true
+    redis.call('PEXPIRE', entries, stream_kept())
   end
-  if room.since == 0 then
-    room.since = parse(found[1][2][1]).time
-  end
-  room.offset, room.last, room.id, room.direct = last.offset, last.offset, last.id, 1
-  room.time, is_changed = math.max(room.time, last.time), true
 end
 
 -- Return the value of a key, or nil.
-local function value_of(key)
+local function value_of(key, is_whole)
   local packed = redis.call('HGET', values, key)
   if packed then
     local offset, at = string.match(packed, '^(%d+):()')
-    local value = fields_of(packed, at)
+    local value = fields_of(packed, at, is_whole)
     value.key, value.offset = key, tonumber(offset)
     return value
   end
-end
-
-local function size_of(publication)
-  return #publication.event + #publication.data
 end
 
 local function remove_value(key)
   local value = value_of(key)
   redis.call('HDEL', values, key)
   redis.call('ZREM', order, key)
-  room.size = room.size - (value and size_of(value) or 0)
+  room.size = room.size - (value and value.size or 0)
 end
 
 -- Remove the entries that are too old, and return whether there were any. The key also ends by itself; then all of them were.
@@ -192,13 +201,9 @@ local function expire_entries()
   local removed = first and entry_up_to(id_of(low - 1))
   room.expired = math.max(room.expired, removed and removed.offset or room.last)
   first = entry_from(low)
-  if first then
-    redis.call('XTRIM', entries, 'MINID', id_of(low))
-    room.since = first.time
-  else
-    redis.call('UNLINK', entries)
-    room.since, room.direct = 0, room.direct > 0 and 2 or 0
-  end
+  -- Also if all are removed: an empty stream still has the last offset.
+  redis.call('XTRIM', entries, 'MINID', id_of(low))
+  room.since = first and first.time or 0
   return true
 end
 

@@ -1,15 +1,15 @@
 -- Read the last value of each key, the newest first.
 --
--- KEYS: see room.lua. ARGV: see room.lua; then 4 the most values, 5 the most bytes.
+-- KEYS: see room.lua. ARGV: see room.lua; then 5 the most values, 6 the most bytes.
 --
 -- Returns epoch and offset of the room, whether a limit has cut the values off, and for each value what read.lua returns.
 
 open_room(0)
-local limit, budget = tonumber(ARGV[4]), tonumber(ARGV[5])
+local limit, budget = tonumber(ARGV[5]), tonumber(ARGV[6])
 local found, is_cut = {}, 0
 for _, key in ipairs(redis.call('ZREVRANGE', order, 0, limit)) do
-  local value = value_of(key)
-  budget = budget - size_of(value)
+  local value = value_of(key, true)
+  budget = budget - value.size
   if #found > 0 and (#found == 6 * limit or budget < 0) then
     is_cut = 1
     break

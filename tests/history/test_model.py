@@ -294,13 +294,13 @@ class InRedis(Backend):
         """Return the milliseconds for which each key stays. All keys of wsrt have an end."""
         keys = [key for key in await self.client.keys() if key != b"clock"]
         ends = {key: int(await self.client.pttl(key)) for key in keys}
-        assert all(left > 0 for left in ends.values()), ends
-        return ends
+        assert -1 not in ends.values(), ends
+        # Without those that have just ended.
+        return {key: left for key, left in ends.items() if left >= 0}
 
     async def save(self) -> None:
-        self.saved = {
-            key: (await self.client.dump(key), self.now + left / 1000) for key, left in (await self._ends()).items()
-        }
+        dumps = {key: (await self.client.dump(key), left) for key, left in (await self._ends()).items()}
+        self.saved = {key: (value, self.now + left / 1000) for key, (value, left) in dumps.items() if value is not None}
 
     async def restore(self) -> None:
         await self.begin(self.now)

@@ -444,9 +444,9 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         """
         Override to load the user in ``scope["user"]`` again. The returned user becomes ``self.user``.
 
-        Called on ``permissions_changed`` and, if a class overrides it, every ``revalidate`` seconds, if the scope has
-        an authenticated user. If it returns None, an inactive user or an anonymous one, the connection is closed with
-        4401.
+        If the scope has an authenticated user, it is called on ``permissions_changed``, and every ``revalidate``
+        seconds if a class overrides it. If it returns None, an inactive user or an anonymous one, the connection is
+        closed with 4401.
 
         By default a model instance is loaded again with the default manager of its own class. Any other user is
         returned unchanged.
@@ -491,8 +491,9 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         Called when the client is authorized: load data, join rooms, send the first events.
 
         Publications for the connection are queued until this returns. Events that it sends itself are sent at once. A
-        refusal closes the connection. All hooks up to this one, and the wait for the first frame, together have
-        ``setup_timeout`` seconds, else the connection is closed with 4408.
+        refusal closes the connection. All hooks up to this one, and the wait for a token that the client sends in its
+        first frame (see ``authenticate``), together have ``setup_timeout`` seconds, else the connection is closed with
+        4408.
         """
 
     async def on_disconnect(self, closed: Closed) -> None:
@@ -734,7 +735,7 @@ class TypedEventConsumer(AsyncConsumer, Generic[U]):
         Args:
             room: The name of the room.
             key: The key that is to hold the room, at most 255 characters. A join without a key is independent of those
-                with a key. Joining again with the same key changes nothing.
+                with a key. Joining twice with the same key holds the room once: one ``leave`` ends it.
 
         Raises:
             PermissionDenied: ``authorize_room`` refused, or the connection was removed from the room in the meantime.

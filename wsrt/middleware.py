@@ -64,7 +64,8 @@ class LanguageMiddleware:
 
 class ConsumerRoutes:
     """
-    The WebSocket application of all consumers that have a ``path``, within the middleware that the project uses.
+    The WebSocket application of all consumers that have a ``path``, within the middleware for the session, the user and
+    the language, as far as the project uses it.
 
     Args:
         middleware: Further middleware, the outermost first. It runs after the session, the user and the language are

@@ -159,7 +159,7 @@ async def apublish_to_room(
     """
     Publish an event to every connection in a room, immediately, even inside a transaction.
 
-    Arguments and exceptions are those of publish_to_room(), without WrongContext.
+    Arguments and exceptions are those of publish_to_room(), without ``on_commit``, ``using`` and WrongContext.
     """
     return await send(_prepare(Room(room), event, namespace, tenant, idempotency_key))
 

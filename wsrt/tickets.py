@@ -176,9 +176,9 @@ def take_ticket(ticket: str) -> Ticket | None:
     """
     Use up a ticket, and return what it is valid for. Return None if it is forged, has expired, or was used before.
 
-    If several calls present the same ticket, in any processes, only one of them returns it: the one whose ``delete()``
-    has removed it from the cache. Redis, Memcached, databases and file systems confirm the deletion of a key only once.
-    A ticket that the cache has lost is refused.
+    If several calls present the same ticket, in any processes, only one of them succeeds: the one whose ``delete()``
+    has removed the ticket from the cache. Redis, Memcached, databases and file systems confirm the deletion of a key
+    only once. A ticket that the cache has lost is refused.
 
     Raises anything that the cache raises when it can't be reached.
     """

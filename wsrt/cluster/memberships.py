@@ -188,7 +188,8 @@ class Memberships:
             if group is not None and group.touched is other and not group.references:
                 del self._groups[stray]
             counters.count(
-                "groups_not_left", "too many groups couldn't be left: the oldest memberships stay until they expire"
+                "groups_not_left",
+                "can't leave so many channel-layer groups: the oldest memberships stay until they expire",
             )
 
     async def sweep(self, line: Line) -> None:

@@ -317,7 +317,8 @@ class Decision:
 
     Attributes:
         namespace: As in the claim.
-        room: As in the claim: the name under which the places of the user or IP address are kept.
+        room: As in the claim. Not a room of clients, but the name under which the places of a user or IP address are
+            kept.
         connection: As in the claim.
         is_given: Whether the connection has a place.
         replaced: The ids of the connections that have lost their place to this one, each of them ``{node}-{number}``.

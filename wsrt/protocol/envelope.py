@@ -81,7 +81,8 @@ class Encoded:
         frame = Frame(text, self.overflow, self.key) if ref is None else Frame(text)
         if frame.size > MAX_FRAME_BYTES:
             raise UnsendableEvent(
-                f"{self.event}: {frame.size} bytes, the limit is {MAX_FRAME_BYTES}; send a key instead of large data"
+                f"{self.event}: {frame.size} bytes, the limit is {MAX_FRAME_BYTES}; send an id by which clients can "
+                "load the data"
             )
         return frame
 

@@ -153,7 +153,7 @@ class DirectAppends:
 
     def adding(self, publications: Sequence[Append]) -> Adding | None:
         """
-        Return how to add publications directly, or None if the script has to be called.
+        Prepare to add publications directly. Return None if the script has to be called.
 
         Of two publications to one room, the first one might fail, and the second one succeed. So the script keeps them.
         """

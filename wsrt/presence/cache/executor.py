@@ -197,8 +197,8 @@ class Access:
             if failed:
                 longest = max(map(len, part.values()))
                 raise StoreUnavailable(
-                    f"the cache {self._alias!r} rejected {len(failed)} of {len(part)} values, the longest of which has "
-                    f"{longest} characters"
+                    f"the cache {self._alias!r} rejected {len(failed)} of {len(part)} values; the longest of all "
+                    f"has {longest} characters"
                 )
 
     def add(self, key: str, value: str, seconds: int) -> bool:

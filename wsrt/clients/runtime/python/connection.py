@@ -76,7 +76,10 @@ async def dial(handshake: Handshake, timings: Timings, limits: Limits) -> Client
         # The message doesn't contain the subprotocol, which may be a token.
         raise ConnectionFailed(
             Reason(
-                "invalid", None, "the token or a subprotocol has characters that aren't allowed: encode it as base64url"
+                "invalid",
+                None,
+                "the token or a subprotocol has a character that a subprotocol can't have, such as '=', '/' or a "
+                "space; base64url without padding is valid",
             )
         )
     options: dict[str, Any] = {

@@ -28,6 +28,6 @@ def is_count(value: object) -> TypeGuard[int]:
 
 
 def position_of(data: Mapping[str, Any]) -> Position | None:
-    """Return the position in an object. None if it has none: an offset without an epoch is none."""
+    """Return the position in an object. None if it has none. An offset without an epoch isn't a position."""
     epoch, offset = data.get("epoch"), data.get("offset")
     return Position(epoch, offset) if isinstance(epoch, str) and is_count(offset) else None

@@ -45,7 +45,7 @@ export function decode(text: string): Frame {
   };
 }
 
-/** Return the position in an object. Null if it has none: an offset without an epoch is none. */
+/** Return the position in an object. Null if it has none. An offset without an epoch isn't a position. */
 export function positionOf({ epoch, offset }: { epoch?: unknown; offset?: unknown }): Position | null {
   return typeof epoch === "string" && isCount(offset) ? { epoch, offset } : null;
 }

@@ -223,7 +223,7 @@ export class Supervisor {
       if (isInFrame && !loginEvent) throw new TypeError("the consumer has no login event that could send the token");
       // Checked here, because the error of a browser would contain the token.
       if (token !== null && !isInFrame && !SUBPROTOCOL_NAME.test(token)) {
-        throw new TypeError("the token has characters that aren't allowed: encode it as base64url without padding");
+        throw new TypeError("the token has characters that a subprotocol can't have; base64url without padding is valid");
       }
       if (!WebSocket) throw new TypeError("there is no global WebSocket: pass a class as the option WebSocket");
       this.#connection = new Connection(WebSocket, socketUrl(address), protocols, {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from wsrt.exceptions import StoreUnavailable
 from wsrt.history.base import Append
 from wsrt.history.redis import RedisHistory, direct
 from wsrt.history.redis import store as module
-from wsrt.history.redis.direct import AT_ONCE, FREQUENT, RUN, SECONDS
+from wsrt.history.redis.direct import AT_ONCE, FREQUENT, LEAST, RUN, SECONDS
 from wsrt.types import Position
 
 ROOM = "chat", "a"
@@ -41,6 +42,13 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Re
     yield make
     for store in stores:
         await store.close()
+
+
+@pytest.fixture(autouse=True)
+def _least(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Begin early."""
+    if request.function is not test_young_room:
+        monkeypatch.setattr(direct, "LEAST", 1)
 
 
 @pytest.fixture
@@ -81,6 +89,13 @@ async def test_frequent_publisher(make: Callable[..., RedisHistory], scripts: li
     assert [(entry.offset, entry.data) for entry in found.entries] == [
         (offset, str(offset - 1)) for offset in range(len(positions) - 89, len(positions) + 1)
     ]
+
+
+async def test_young_room(make: Callable[..., RedisHistory], scripts: list[int]) -> None:
+    """Entries are added directly only when a room has had many: until then, numbers from 0 on could pass for theirs."""
+    store = make()
+    await publish(store, LEAST + RUN)
+    assert scripts == [1] * (LEAST + 1)
 
 
 async def test_rare_publisher(make: Callable[..., RedisHistory], scripts: list[int]) -> None:
@@ -242,14 +257,14 @@ async def test_rooms_are_opened_again(make: Callable[..., RedisHistory], monkeyp
     """If a room can't be opened, it is tried again."""
     store = make(seconds=1, value_seconds=600)
     failures = iter([True, True])
-    positions = RedisHistory.positions
+    positions = RedisHistory._positions
 
     async def failing(store: RedisHistory, rooms: Any) -> Any:
         if next(failures, False):
             raise StoreUnavailable("as if")
         return await positions(store, rooms)
 
-    monkeypatch.setattr(RedisHistory, "positions", failing)
+    monkeypatch.setattr(RedisHistory, "_positions", failing)
     await publish(store, FREQUENT + 3)
 
     async def is_closed() -> bool:
@@ -258,6 +273,59 @@ async def test_rooms_are_opened_again(make: Callable[..., RedisHistory], monkeyp
     await aeventually(is_closed, "the room to be opened")
     assert next(failures, None) is None
     assert await stream_of(store, "PTTL") <= 1000
+
+
+async def test_room_that_others_use(make: Callable[..., RedisHistory]) -> None:
+    """A publisher remembers a room as long as Redis knows that entries may be added to it directly."""
+    store = make()
+    await publish(store, FREQUENT + 1)
+    store._direct.clock = lambda: time.time() + 10_000
+    assert store._direct.due_rooms() == [ROOM]
+    await store._open_due_rooms()
+    assert store._direct.due_rooms() == [ROOM]
+
+
+async def test_answer_that_is_lost(make: Callable[..., RedisHistory], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publisher remembers a room from the moment when it asks to add entries directly."""
+    store = make()
+    await publish(store, FREQUENT - 1)
+    run_all = RedisHistory._run_all
+
+    async def failing(*arguments: Any, **options: Any) -> Any:
+        await run_all(*arguments, **options)
+        raise StoreUnavailable("as if")
+
+    monkeypatch.setattr(RedisHistory, "_run_all", failing)
+    assert not store._direct.has_open_rooms
+    with pytest.raises(StoreUnavailable):
+        await publish(store, 1)
+    assert store._direct.has_open_rooms
+
+
+async def test_publishers_with_other_times(make: Callable[..., RedisHistory]) -> None:
+    """A publisher that keeps entries for a shorter time doesn't shorten the time of another one."""
+    read = "return tostring(({ cmsgpack.unpack(redis.call('GET', KEYS[1])) })[11])"
+    store, other = make(seconds=100), make(seconds=2)
+
+    async def until() -> int:
+        return int(float(await store._execute("EVAL", read, 1, store._keys.room(ROOM).all[0])))
+
+    await publish(store, FREQUENT)
+    before = await until()
+    await publish(other, FREQUENT)
+    assert await until() == before
+    await publish(store, RUN + 1)
+    assert await until() >= before
+
+
+async def test_repeats(make: Callable[..., RedisHistory]) -> None:
+    """A repeat has an offset of before, but doesn't tell a publisher that it is the last one."""
+    store = make()
+    (first,) = await publish(store, 1, idempotency_key="once")
+    (*_, last) = await publish(store, FREQUENT + 3)
+    assert await publish(store, 1, idempotency_key="once") == [first]
+    known = store._direct._open[ROOM]
+    assert (known.last, known.opened) == (last.offset, last.offset)
 
 
 async def test_closing(make: Callable[..., RedisHistory]) -> None:

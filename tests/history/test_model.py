@@ -253,9 +253,9 @@ class InRedis(Backend):
         appends.clock = lambda: self.now
         note = appends.note
 
-        def noting(room: RoomId, position: Position, redis_time: int, *, is_direct: bool) -> None:
+        def noting(room: RoomId, position: Position, redis_time: int, *, sent: float, is_direct: bool) -> None:
             watched.opened[room] = is_direct
-            note(room, position, redis_time, is_direct=is_direct)
+            note(room, position, redis_time, sent=sent, is_direct=is_direct)
 
         execute_each = store._execute_each
 
@@ -427,7 +427,7 @@ class History(RuleBasedStateMachine):
         """What the store does from time to time."""
         for publisher in self.publishers:
             assert isinstance(publisher, RedisHistory)
-            due = publisher._direct.due_rooms(10)
+            due = publisher._direct.due_rooms()
             seen["due"] += len(due)
             self.run(publisher._open_due_rooms())
             for room_id in due:
@@ -597,6 +597,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> None:
     for script in module.SCRIPTS:
         monkeypatch.setattr(module, script.name.upper(), with_clock(script))
     monkeypatch.setattr(direct, "FREQUENT", 2)
+    monkeypatch.setattr(direct, "LEAST", 1)
     monkeypatch.setattr(direct, "SECONDS", 2 * UNIT)
     monkeypatch.setattr(direct, "RUN", 8)
 

@@ -47,6 +47,7 @@ class Appending:
         self._publications = publications
         self._keys = keys
         self._direct = direct
+        self._sent = direct.clock()
         rooms: dict[RoomId, list[int]] = {}
         for number, publication in enumerate(publications):
             numbers = rooms.get(publication.room)
@@ -92,7 +93,7 @@ class Appending:
         for room_id, numbers in self._calls[number]:
             room = self._keys.room(room_id)
             keys += room.all
-            all_arguments += (len(numbers), "d" if self._direct.wants(room_id) else "")
+            all_arguments += (len(numbers), "d" if self._direct.ask(room_id) else "")
             for place in numbers:
                 publication = self._publications[place]
                 kind = "e" if publication.key is None else "v"
@@ -112,11 +113,11 @@ class Appending:
             time = int(next(texts))
             for room, share in call:
                 epoch, is_direct, _ = next(texts).partition("+")
-                offset = 0
+                last = Position(epoch, int(next(texts)))
+                self._direct.note(room, last, time, sent=self._sent, is_direct=bool(is_direct))
                 for number in share:
-                    offset = int(next(texts))
-                    results[number] = Appended(Position(epoch, offset), self._publications[number].id)
-                self._direct.note(room, Position(epoch, offset), time, is_direct=bool(is_direct))
+                    position = Position(epoch, int(next(texts)))
+                    results[number] = Appended(position, self._publications[number].id)
                 numbers += share
             for place, earlier in tuples(repeats, 2):
                 number = numbers[place]

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -37,6 +36,9 @@ RUN = 64
 
 AT_ONCE = 8
 """How many entries one publisher adds to one room at the same time."""
+
+LEAST = 256
+"""The offset from which on entries are added directly: see Adding."""
 
 SECONDS = 60.0
 """The longest time for which entries are added directly after a call of the script."""
@@ -66,11 +68,11 @@ class Known:
     What a publisher knows of a room.
 
     Attributes:
-        at: When this publisher last called the script, by its own clock, in seconds.
+        at: When this publisher last called the script, before it sent the command, by its own clock, in seconds.
         epoch: The epoch.
         opened: The last offset at that time.
         last: The last offset of which this publisher knows.
-        redis_time: The same time by the clock of Redis, in milliseconds since 1970.
+        redis_time: When Redis has executed it, by its own clock, in milliseconds since 1970.
         is_direct: Whether entries may be added directly.
         calls: How often this publisher has called the script, with short breaks.
         adding: The number of entries that are being added.
@@ -118,16 +120,24 @@ class DirectAppends:
         """Whether due_rooms() will return rooms at some time."""
         return bool(self._open)
 
-    def wants(self, room: RoomId) -> bool:
-        """Return whether the script should allow entries to be added directly to a room."""
+    def ask(self, room: RoomId) -> bool:
+        """
+        Return whether the script should allow entries to be added directly to a room.
+
+        The room is open from now on, even if the answer is lost.
+        """
         if not self._is_supported:
             return False
         if room in self._open:
             return True
         known = self._closed.get(room)
-        return known is not None and known.calls >= FREQUENT - 1 and len(self._open) < ROOMS
+        if known is None or known.calls < FREQUENT - 1 or known.last < LEAST or len(self._open) >= ROOMS:
+            return False
+        self._open[room] = self._closed.pop(room)
+        known.at, known.is_direct = self.clock(), False
+        return True
 
-    def note(self, room: RoomId, position: Position, redis_time: int, *, is_direct: bool) -> None:
+    def note(self, room: RoomId, position: Position, redis_time: int, *, sent: float, is_direct: bool) -> None:
         """
         Note that the script has appended to a room.
 
@@ -135,15 +145,15 @@ class DirectAppends:
             room: The room.
             position: The position after it.
             redis_time: When it did, in milliseconds since 1970.
+            sent: The time before it was called, by the clock of this object. The answer may arrive much later.
             is_direct: Whether entries may be added directly now.
         """
-        now = self.clock()
         known = self._open.get(room) or self._closed.pop(room, None)
         if known is None:
-            known = Known(at=now)
-        known.calls = known.calls + 1 if now - known.at < self.allowed_seconds else 1
+            known = Known(at=sent)
+        known.calls = known.calls + 1 if sent - known.at < self.allowed_seconds else 1
         known.epoch, known.opened, known.last = position.epoch, position.offset, position.offset
-        known.at, known.redis_time, known.is_direct = now, redis_time, is_direct
+        known.at, known.redis_time, known.is_direct = sent, redis_time, is_direct
         if is_direct:
             self._open[room] = known
         elif room not in self._open:
@@ -171,7 +181,8 @@ class DirectAppends:
     def _allows(self, known: Known, now: float) -> bool:
         return (
             known.is_direct
-            and known.adding < min(AT_ONCE, known.last)
+            and known.last >= LEAST
+            and known.adding < AT_ONCE
             and known.last - known.opened < RUN
             and now - known.at <= self.allowed_seconds
         )
@@ -182,23 +193,21 @@ class DirectAppends:
             self._is_supported = False
         return str(error).startswith((NEWER, UNSUPPORTED))
 
-    def due_rooms(self, most: int) -> list[RoomId]:
+    def due_rooms(self) -> list[RoomId]:
         """
         Return rooms that a script has to open, because this publisher has added the last entries to them directly.
 
-        They are returned again until opened() is called for them.
+        They are returned again until close() is called for them.
         """
         now = self.clock()
-        return list(itertools.islice((room for room, known in self._open.items() if self._is_due(known, now)), most))
+        return [room for room, known in self._open.items() if self._is_due(known, now)]
 
-    def opened(self, rooms: Iterable[RoomId]) -> None:
-        """Note that a script has opened rooms that were due."""
-        now = self.clock()
-        for room in rooms:
-            known = self._open.get(room)
-            # Unless the script has allowed it again meanwhile.
-            if known is not None and self._is_due(known, now):
-                del self._open[room]
+    def close(self, room: RoomId) -> None:
+        """Note that a script has opened a room, and that nothing can be added to it directly any more."""
+        known = self._open.get(room)
+        # Unless the script has allowed it again meanwhile.
+        if known is not None and self._is_due(known, self.clock()):
+            del self._open[room]
 
     def _is_due(self, known: Known, now: float) -> bool:
         return now - known.at > self.closed_seconds
@@ -210,8 +219,8 @@ class Adding:
 
     After a failover to an epoch before the one that the publisher knows, XADD adds entries of the later epoch behind
     those of the earlier one, and numbers them from 0. The next script notices it, and begins a new sequence without
-    them. So an offset that isn't above the known ones has to be checked. That there are more of those than entries that
-    are added at the same time keeps the numbers from getting beyond them.
+    them. So an offset that isn't above the known ones has to be checked. As publishers add entries directly from LEAST
+    on, it would take as many entries at the same time to get beyond the known ones.
 
     Args:
         publications: The entries.
@@ -229,10 +238,11 @@ class Adding:
         self._lasts = [known.last for known in knowns]
         self.commands: list[tuple[Any, ...]] = []
         for publication, known in zip(publications, knowns, strict=True):
-            known.adding += 1
             packed = _packed(publication, known.redis_time + round(1000 * (now - known.at)))
             stream = keys.room(publication.room).entries
             self.commands.append(("XADD", stream, "NOMKSTREAM", f"{known.epoch}-*", "p", packed))
+        for known in knowns:
+            known.adding += 1
 
     def results(self, answers: Sequence[Any]) -> list[Appended | None]:
         """

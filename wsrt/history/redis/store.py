@@ -130,7 +130,7 @@ class RedisHistory(RedisLink, HistoryStore):
                     result = results[number]
                     results[number] = result if result is not None and is_confirmed(result, last) else None
         left = [publication for publication, result in zip(publications, results, strict=True) if result is None]
-        by_script = iter(await self._append_by_script(left))
+        by_script = iter(await self._append_by_script(left) if left else ())
         return [result or next(by_script) for result in results]
 
     async def _append_by_script(self, publications: Sequence[Append]) -> list[Appended]:
@@ -181,12 +181,17 @@ class RedisHistory(RedisLink, HistoryStore):
         self._opening = start_task(loop, self._open_due_rooms(), name="wsrt history: rooms with direct entries")
 
     async def _open_due_rooms(self) -> None:
-        # A room that can't be opened now is due again next time.
-        with contextlib.suppress(StoreUnavailable):
-            while rooms := self._direct.due_rooms(OPENED):
-                await self.positions(rooms)
-                self._direct.opened(rooms)
-        self._look_later()
+        # A room that can't be opened now, or to which others still add entries, is due again next time.
+        try:
+            for rooms in batches(self._direct.due_rooms(), OPENED):
+                found = await self._positions(rooms)
+                for room, (_, is_direct) in zip(rooms, found, strict=True):
+                    if not is_direct:
+                        self._direct.close(room)
+        except StoreUnavailable:
+            pass
+        finally:
+            self._look_later()
 
     def _append_call(self, appending: Appending, number: int) -> Call:
         return appending.call(number, [*self._arguments(), *self._limits])
@@ -197,14 +202,18 @@ class RedisHistory(RedisLink, HistoryStore):
         return [number, *self._kept, self._closed]
 
     async def positions(self, rooms: Sequence[RoomId]) -> list[Last]:
-        positions: dict[int, Last] = {}
+        return [last for last, _ in await self._positions(rooms)]
+
+    async def _positions(self, rooms: Sequence[RoomId]) -> list[tuple[Last, bool]]:
+        """Return the last publications of rooms, and whether publishers may add entries directly to them."""
+        positions: dict[int, tuple[Last, bool]] = {}
         numbered = list(enumerate(map(self._keys.room, rooms)))
         parts = by_part(numbered, lambda item: item[1].part)
         bulks = [bulk for part in parts.values() for bulk in batches(part, ROOMS)]
         calls = [([key for _, room in bulk for key in room.all], self._arguments()) for bulk in bulks]
         for bulk, found in zip(bulks, await self._run_all(POSITIONS, calls), strict=True):
-            for (number, _), (epoch, offset, its_id) in zip(bulk, tuples(found, 3), strict=True):
-                positions[number] = Last(Position(epoch, offset), its_id if offset else None)
+            for (number, _), (epoch, offset, its_id, is_direct) in zip(bulk, tuples(found, 4), strict=True):
+                positions[number] = Last(Position(epoch, offset), its_id if offset else None), bool(is_direct)
         return [positions[number] for number in range(len(rooms))]
 
     async def read(self, room: RoomId, after: Position, *, limit: int, max_bytes: int) -> Reading:
@@ -235,10 +244,10 @@ class RedisHistory(RedisLink, HistoryStore):
         if self._look is not None:
             self._look.cancel()
             self._look = None
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
-            self._opening = None
+        opening, self._opening = self._opening, None
+        if opening is not None and not opening.done():
+            opening.cancel()
+            await asyncio.wait([opening])
         await RedisLink.close(self)
 
     async def _run_in(self, script: Script, room: RoomId, *arguments: Any) -> Any:

@@ -8,7 +8,7 @@
 --   or "".
 --
 -- Returns one string, which a client reads in a fraction of the time of a list: the time, and for each room its epoch, with "+"
--- behind it if the publisher may add entries directly, and the offset of each publication, separated by spaces. If an earlier
+-- behind it if the publisher may add entries directly, its last offset, and the offset of each publication, separated by spaces. If an earlier
 -- publication had the same idempotency key as one of them, a list: this string; then for each of these its number among all
 -- publications, and the id of the earlier one.
 
@@ -78,7 +78,7 @@ end
 local function close(is_direct)
   room.time = time
   if is_direct and (has_entries or room.direct > 0) then
-    room.direct = now + ARGV[4]
+    room.direct = math.max(room.direct, now + ARGV[4])
   end
   if has_values then
     if has_entries or not is_gone then
@@ -123,7 +123,7 @@ while ARGV[at] do
     number = number + 1
   end
   close(ARGV[at + 1] == 'd')
-  results[place] = room.epoch .. (ARGV[at + 1] == 'd' and room.direct > 0 and '+' or '')
+  results[place] = room.epoch .. (ARGV[at + 1] == 'd' and room.direct > 0 and '+' or '') .. ' ' .. text(room.offset)
   at = last + 1
 end
 results = table.concat(results, ' ')

@@ -6,11 +6,10 @@
 -- very many entries are estimated.
 
 open_room(0)
-local MOST, MOST_BYTES, MOST_OF_A_PAGE = 500, 256 * 1024, 64
+-- Few on a page, because they may be long.
+local PAGE, MOST, MOST_BYTES = 4, 200, 256 * 1024
 local bytes, oldest, number = 0, -1, redis.call('XLEN', entries)
--- The first page is short, because entries may be long.
-local read, size, last = 0, 4, nil
-local page = redis.call('XRANGE', entries, '-', '+', 'COUNT', size)
+local read, page, last = 0, redis.call('XRANGE', entries, '-', '+', 'COUNT', PAGE), nil
 while page[1] do
   for _, item in ipairs(page) do
     last = parse(item)
@@ -23,8 +22,7 @@ while page[1] do
     bytes = math.floor(bytes * number / read)
     break
   end
-  size = math.min(2 * size, MOST_OF_A_PAGE)
-  page = redis.call('XRANGE', entries, '(' .. id_of(last.offset), '+', 'COUNT', size)
+  page = redis.call('XRANGE', entries, '(' .. id_of(last.offset), '+', 'COUNT', PAGE)
 end
 local key = redis.call('ZRANGE', order, 0, 0)[1]
 local value = key and value_of(key)

@@ -7,7 +7,8 @@
 -- value "v" before it.
 
 open_room(0)
-local MOST_OF_A_PAGE = 32
+-- Few, because they may be long.
+local PAGE = 4
 
 local offset, limit, budget = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local gap = ''
@@ -21,11 +22,10 @@ end
 -- Two lists by offset, read in pages, of which the lower one comes next.
 
 local function pages_of(read)
-  -- The first page is short, because entries may be long.
-  local page, at, last, size, is_read = {}, 1, offset, 4, false
+  local page, at, last, is_read = {}, 1, offset, false
   return function()
     if not page[at] and not is_read then
-      page, at, size = read(last, size), 1, math.min(2 * size, MOST_OF_A_PAGE)
+      page, at = read(last), 1
       is_read = #page == 0
     end
     return page[at]
@@ -35,17 +35,17 @@ local function pages_of(read)
   end
 end
 
-local next_entry, drop_entry = pages_of(function(last, size)
-  local page = redis.call('XRANGE', entries, '(' .. id_of(last), '+', 'COUNT', size)
+local next_entry, drop_entry = pages_of(function(last)
+  local page = redis.call('XRANGE', entries, '(' .. id_of(last), '+', 'COUNT', PAGE)
   for i, item in ipairs(page) do
     page[i] = parse(item, true)
   end
   return page
 end)
 
-local next_value, drop_value = pages_of(function(last, size)
+local next_value, drop_value = pages_of(function(last)
   local page = {}
-  for _, key in ipairs(redis.call('ZRANGEBYSCORE', order, '(' .. text(last), '+inf', 'LIMIT', 0, size)) do
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', order, '(' .. text(last), '+inf', 'LIMIT', 0, PAGE)) do
     page[#page + 1] = value_of(key, true)
   end
   return page

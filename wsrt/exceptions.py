@@ -202,7 +202,7 @@ class TooManyRooms(Refused):
 
 
 class TooManyKeys(Refused):
-    """Raised by ``join`` with a key when 100 other keys of the connection hold the room already."""
+    """Raised by ``join`` with a key when the connection already holds the room by 100 other keys of ``join``."""
 
     def __init__(self, limit: int) -> None:
         super().__init__("forbidden", f"At most {limit} keys of a connection may hold a room")

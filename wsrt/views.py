@@ -90,7 +90,11 @@ class TicketView(View):
         return user if is_signed_in(user) else None
 
     def get_tenant(self, request: HttpRequest) -> Tenant:
-        """Override to return the tenant of the request. By default ``WSRT["TENANT"]`` supplies it, if needed."""
+        """
+        Override to return the tenant of the request.
+
+        By default ``WSRT["TENANT"]`` supplies it, if a consumer has tenants.
+        """
         return NOT_GIVEN
 
     def get_session(self, request: HttpRequest) -> Any:

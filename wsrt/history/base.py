@@ -281,7 +281,11 @@ class HistoryStore(abc.ABC):
 
     @abc.abstractmethod
     async def values(self, room: RoomId, *, limit: int, max_bytes: int) -> Reading:
-        """Return the last value of each key, by offset. The newest ones, if a limit cuts them off. Never has a gap."""
+        """
+        Return the last value of each key, in ascending order of their offsets.
+
+        If a limit leaves some out, these are the oldest ones. The ``gap`` of the result is always None.
+        """
 
     @abc.abstractmethod
     async def forget(self, room: RoomId, *, offset: int | None = None, key: str | None = None) -> list[int]:

@@ -112,9 +112,10 @@ class Event(BaseModel):
             replaces an earlier one that has the same values in these fields.
         rate: How often one client may send the event: "2/s", "10/m" or "100/h". Further frames are violations, like
             those over the setting ``RATE``. None for no limit of its own.
-        config: Options of Pydantic's ConfigDict, such as ``extra="forbid"``.
+        **config: Keys of Pydantic's ConfigDict, such as ``extra="forbid"``.
 
-    Name and options are not inherited. Instances are frozen, so an event can't change between validation and sending.
+    The name and the options of wsrt are not inherited; keys of ConfigDict are, as in Pydantic. Instances are frozen, so
+    an event can't change between validation and sending.
 
     Raises:
         DeclarationError: The options are invalid. Raised when the class is created.

@@ -31,7 +31,7 @@ from .keys import Keys
 FREQUENT = 8
 """How often a publisher calls the script for a room, with short breaks, before it adds entries directly."""
 
-RUN = 64
+RUN = 96
 """The number of entries after which a script has to open the room, because it removes those that are too many."""
 
 AT_ONCE = 8
@@ -76,6 +76,7 @@ class Known:
         is_direct: Whether entries may be added directly.
         calls: How often this publisher has called the script, with short breaks.
         adding: The number of entries that are being added.
+        stream: The key of the stream, once it is needed.
     """
 
     at: float
@@ -86,6 +87,7 @@ class Known:
     is_direct: bool = False
     calls: int = 0
     adding: int = 0
+    stream: str = ""
 
 
 class DirectAppends:
@@ -239,8 +241,8 @@ class Adding:
         self.commands: list[tuple[Any, ...]] = []
         for publication, known in zip(publications, knowns, strict=True):
             packed = _packed(publication, known.redis_time + round(1000 * (now - known.at)))
-            stream = keys.room(publication.room).entries
-            self.commands.append(("XADD", stream, "NOMKSTREAM", f"{known.epoch}-*", "p", packed))
+            known.stream = known.stream or keys.room(publication.room).entries
+            self.commands.append(("XADD", known.stream, "NOMKSTREAM", f"{known.epoch}-*", "p", packed))
         for known in knowns:
             known.adding += 1
 

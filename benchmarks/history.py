@@ -44,6 +44,9 @@ DATA = json.dumps({"text": "x" * (200 - len('{"text": ""}'))})
 NODES = 2
 """The subscribers to which Redis sends each publication."""
 
+MORE_NODES = (4, 8)
+"""Other numbers of them, for publications one at a time."""
+
 BATCH = 100
 """Publications that are sent together."""
 
@@ -84,10 +87,9 @@ class Bench:
         self.bytes = 0.0
 
     async def run(self, rounds: int, publications: int) -> None:
-        nodes = [self.client.pubsub() for _ in range(NODES)]
-        for node in nodes:
-            await node.subscribe("group")
-        readers = [asyncio.create_task(_read(node)) for node in nodes]
+        nodes: list[Any] = []
+        readers: list[asyncio.Task[None]] = []
+        await self.add_nodes(nodes, readers, NODES)
         for _ in range(rounds):
             for size, how in ((1, "one at a time"), (BATCH, f"{BATCH} together")):
                 for kind, more in KINDS.items():
@@ -98,6 +100,12 @@ class Bench:
                     act = functools.partial(self.publish_bare, is_one_trip, size)
                     taken = await self.measure(act, publications // size)
                     self.times.setdefault(f"{kind}, {how}", []).append(taken / size)
+        for number in MORE_NODES:
+            await self.add_nodes(nodes, readers, number)
+            for _ in range(rounds):
+                for kind in ("without history", "with history"):
+                    taken = await self.measure(functools.partial(self.publish, kind, {}, 1), publications)
+                    self.times.setdefault(f"{kind}, one at a time to {number} nodes", []).append(taken)
         for reader in readers:
             reader.cancel()
         for node in nodes:
@@ -106,6 +114,14 @@ class Bench:
         await self.memory()
         await self.store.close()
         await self.client.aclose()
+
+    async def add_nodes(self, nodes: list[Any], readers: list[asyncio.Task[None]], number: int) -> None:
+        """Let further nodes subscribe, until there are so many."""
+        while len(nodes) < number:
+            node = self.client.pubsub()
+            await node.subscribe("group")
+            nodes.append(node)
+            readers.append(asyncio.create_task(_read(node)))
 
     async def on_core_layer(self, rounds: int, publications: int) -> None:
         """Publish one at a time through the core layer, each after all nodes have received the one before."""

@@ -5,43 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.support.processes import RedisServer
 from tests.support.proxy import TcpProxy
-from tests.support.redis import ClusterServer, say
+from tests.support.redis import say
 from tests.support.waiting import aeventually
 from wsrt.exceptions import StoreUnavailable
 from wsrt.history.base import Append
+from wsrt.history.contract.support import EVERYTHING
 from wsrt.history.redis import RedisHistory, direct
 from wsrt.history.redis import store as module
 from wsrt.history.redis.direct import AT_ONCE, FREQUENT, LEAST, RUN, SECONDS
 from wsrt.types import Position
 
 ROOM = "chat", "a"
-
-EVERYTHING: dict[str, int] = {"limit": 100_000, "max_bytes": 2**40}
-
-
-@pytest_asyncio.fixture(params=["single", "cluster"])
-async def make(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., RedisHistory]]:
-    """Makes stores on an empty Redis."""
-    server: RedisServer | ClusterServer = request.getfixturevalue(request.param)
-    stores: list[RedisHistory] = []
-
-    def make(**options: Any) -> RedisHistory:
-        stores.append(RedisHistory(server.url, cluster=request.param == "cluster", **options))
-        return stores[-1]
-
-    async with make()._round_trip() as client:
-        await client.flushall()
-    yield make
-    for store in stores:
-        await store.close()
 
 
 @pytest.fixture(autouse=True)

@@ -14,11 +14,12 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 import hypothesis.strategies as st
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from redis.asyncio import Redis
@@ -627,13 +628,20 @@ def test_model(request: pytest.FixtureRequest, where: str, examples: int) -> Non
     assert seen["operations"] > 20 * examples
 
 
-@pytest.mark.parametrize("where", ["in_memory", "in_redis"])
-async def test_forgotten_beside_expired(request: pytest.FixtureRequest, where: str) -> None:
-    """An entry that was forgotten isn't expired when the one before it is, and one after it is left."""
-    backend = request.getfixturevalue(where)()
+@pytest_asyncio.fixture(params=["in_memory", "in_redis"])
+async def opened(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Backend, HistoryStore]]:
+    """A backend with nothing in it, and a store."""
+    backend: Backend = request.getfixturevalue(request.param)()
     await backend.begin(1_700_000_000.0)
     store = backend.store(seconds=KEPT, value_seconds=VALUES_KEPT)
-    room = ROOMS[0]
+    yield backend, store
+    await store.close()
+    await backend.close()
+
+
+async def test_forgotten_beside_expired(opened: tuple[Backend, HistoryStore]) -> None:
+    """An entry that was forgotten isn't expired when the one before it is, and one after it is left."""
+    (backend, store), room = opened, ROOMS[0]
     *_, appended = await store.append([Append(room, "a", "said", "1"), Append(room, "b", "said", "2")])
     await backend.advance(UNIT)
     await store.append([Append(room, "c", "said", "3")])
@@ -642,25 +650,17 @@ async def test_forgotten_beside_expired(request: pytest.FixtureRequest, where: s
     for offset, gap, start in ((0, "expired", 1), (1, None, 1), (2, None, 2)):
         found = await store.read(room, Position(appended.position.epoch, offset), limit=9, max_bytes=99)
         assert (found.gap, found.start, [entry.id for entry in found.entries]) == (gap, start, ["c"])
-    await store.close()
-    await backend.close()
 
 
-@pytest.mark.parametrize("where", ["in_memory", "in_redis"])
-async def test_forgotten_last(request: pytest.FixtureRequest, where: str) -> None:
+async def test_forgotten_last(opened: tuple[Backend, HistoryStore]) -> None:
     """When all entries have expired, the last one that was forgotten isn't missing."""
-    backend = request.getfixturevalue(where)()
-    await backend.begin(1_700_000_000.0)
-    store = backend.store(seconds=KEPT, value_seconds=VALUES_KEPT)
-    room = ROOMS[0]
+    (backend, store), room = opened, ROOMS[0]
     *_, appended = await store.append([Append(room, "a", "said", "1"), Append(room, "b", "said", "2")])
     await store.forget(room, offset=2)
     await backend.advance(KEPT)
     for offset, gap in ((0, "expired"), (1, None), (2, None)):
         found = await store.read(room, Position(appended.position.epoch, offset), limit=9, max_bytes=99)
         assert (found.gap, found.start, found.entries) == (gap, max(1, offset), [])
-    await store.close()
-    await backend.close()
 
 
 def explore(make: Callable[[], Backend], examples: int) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from tests.support.redis import ClusterServer, say
 from tests.support.waiting import aeventually
 from wsrt.exceptions import StoreUnavailable
 from wsrt.history.base import Append
+from wsrt.history.contract.support import EVERYTHING
 from wsrt.history.redis import RedisHistory
 from wsrt.history.redis.appending import BYTES, PUBLICATIONS
 from wsrt.history.redis.keys import Keys
@@ -26,26 +26,7 @@ from wsrt.presence.redis import RedisPresence
 from wsrt.stores.redis.partitions import Partitions
 from wsrt.types import Position
 
-EVERYTHING: dict[str, int] = {"limit": 100_000, "max_bytes": 2**40}
-
 NAMES = st.text(st.characters() | st.sampled_from("0123456789.:{}\ud800"))
-
-
-@pytest_asyncio.fixture(params=["single", "cluster"])
-async def make(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., RedisHistory]]:
-    """Makes stores on an empty Redis."""
-    server: RedisServer = request.getfixturevalue(request.param)
-    stores: list[RedisHistory] = []
-
-    def make(**options: Any) -> RedisHistory:
-        stores.append(RedisHistory(server.url, cluster=request.param == "cluster", **options))
-        return stores[-1]
-
-    async with make()._round_trip() as client:
-        await client.flushall()
-    yield make
-    for store in stores:
-        await store.close()
 
 
 def publications(room: str, count: int, **more: Any) -> list[Append]:

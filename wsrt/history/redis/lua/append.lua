@@ -8,9 +8,9 @@
 --   or "".
 --
 -- Returns one string, which a client reads in a fraction of the time of a list: the time, and for each room its epoch, with "+"
--- behind it if the publisher may add entries directly, its last offset, and the offset of each publication, separated by spaces. If an earlier
--- publication had the same idempotency key as one of them, a list: this string; then for each of these its number among all
--- publications, and the id of the earlier one.
+-- behind it if the publisher may add entries directly, its last offset, and the offset of each publication, separated by
+-- spaces. If an earlier publication had the same idempotency key as one of them, a list: this string; then for each of these
+-- its number among all publications, and the id of the earlier one.
 
 local most, slack, most_values, remembered = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 -- Of the open room.
